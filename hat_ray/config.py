@@ -1,0 +1,26 @@
+"""The base of every stage's configuration: frozen, typed, and closed to unknown keys."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StageConfig(BaseModel):
+    """Settings of one stage. Subclasses stand beside the stage that owns them; `recipe.py` composes them.
+
+    Every field carries a description with its unit: it becomes the recipe's JSON schema and the command line's help.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+def nearest_name(name: str, known: list[str]) -> str | None:
+    """Return the known name that looks most like `name`, or None when nothing comes near."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def canonical(config: BaseModel) -> dict[str, Any]:
+    """Return a config as plain JSON values, the form that is fingerprinted and written to disk."""
+    return config.model_dump(mode="json")

@@ -1,0 +1,37 @@
+"""Errors that a user can cause. Everything else is a fault of ours and keeps its traceback.
+
+Each message is one line that states the rule, the value that broke it, and the remedy. The command line turns a
+`HatRayError` into exit code 2 without a traceback.
+"""
+
+
+class HatRayError(Exception):
+    """A user's mistake, told in one line."""
+
+
+class RecipeError(HatRayError):
+    """A recipe that cannot be read, or whose values break a rule."""
+
+
+class RunError(HatRayError):
+    """A run folder that does not fit what is asked of it."""
+
+
+class SpaceError(HatRayError):
+    """An architecture or a search space that is not well-formed, or an architecture outside its space."""
+
+
+class CorpusError(HatRayError):
+    """Text or token data that cannot be used."""
+
+
+class CheckpointError(HatRayError):
+    """A checkpoint that is damaged, unsafe, or of another model."""
+
+
+class LatencyError(HatRayError):
+    """Latency rows that are missing, malformed or from another device."""
+
+
+class SearchError(HatRayError):
+    """A search that cannot be done as asked, such as an unreachable limit."""

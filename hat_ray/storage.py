@@ -1,0 +1,146 @@
+"""A folder on any file system that PyArrow knows (local path, s3://, gs://, hdfs://), with atomic writes.
+
+Decisions
+- A file appears whole or not at all: it is written under a temporary name and then renamed. On object stores a
+  rename is a copy; there the upload itself is already all-or-nothing.
+- Names are relative and may not leave the folder.
+- A `Folder` pickles as its URI, so that actors on other nodes open it for themselves.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from hat_ray.errors import HatRayError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder, named by an absolute local path or a URI."""
+
+    uri: str
+
+    @classmethod
+    def at(cls, place: "str | Path | Folder") -> "Folder":
+        """Open a folder without creating it; a local path becomes absolute."""
+        if isinstance(place, Folder):
+            return place
+        text = str(place)
+        if "://" in text:
+            return cls(text.rstrip("/"))
+        return cls(str(Path(text).expanduser().absolute()))
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"uri": self.uri}
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.uri
+
+    @property
+    def name(self) -> str:
+        """The last part of the folder's path."""
+        return self.uri.rsplit("/", 1)[-1]
+
+    @cached_property
+    def _place(self) -> tuple[pafs.FileSystem, str]:
+        if self.is_local:
+            return pafs.LocalFileSystem(), self.uri
+        try:
+            file_system, path = pafs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise HatRayError(f"{self.uri} is not a folder that PyArrow can open: {_first_line(error)}") from error
+        return file_system, path
+
+    def path(self, name: str) -> str:
+        """Return the path of `name` on this folder's file system; refuse a name that would leave the folder."""
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name:
+            raise HatRayError(f"a file name must stay inside its folder, got {name!r}")
+        return f"{self._place[1]}/{pure}"
+
+    @property
+    def file_system(self) -> pafs.FileSystem:
+        return self._place[0]
+
+    @property
+    def root(self) -> str:
+        """This folder's own path on its file system."""
+        return self._place[1]
+
+    def child(self, *names: str) -> "Folder":
+        for name in names:
+            self.path(name)
+        return Folder("/".join([self.uri, *names]))
+
+    def exists(self, name: str = ".") -> bool:
+        target = self.root if name == "." else self.path(name)
+        return bool(self.file_system.get_file_info(target).type != pafs.FileType.NotFound)
+
+    def list(self) -> list[str]:
+        """Return the names directly inside this folder, sorted; empty when the folder does not exist."""
+        infos = self.file_system.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
+
+    def read_bytes(self, name: str) -> bytes:
+        with self.file_system.open_input_stream(self.path(name), compression=None) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all, creating folders as needed."""
+        target = self.path(name)
+        aside = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+        self.file_system.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        try:
+            with self.file_system.open_output_stream(aside, compression=None) as stream:
+                stream.write(content)
+            self.file_system.move(aside, target)
+        except BaseException:
+            if self.file_system.get_file_info(aside).type != pafs.FileType.NotFound:
+                self.file_system.delete_file(aside)
+            raise
+
+    def read_text(self, name: str) -> str:
+        return self.read_bytes(name).decode()
+
+    def write_text(self, name: str, content: str) -> None:
+        self.write_bytes(name, content.encode())
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def read_table(self, name: str) -> pa.Table:
+        """Read one Parquet file; columns come from the file alone, never from its path."""
+        with self.file_system.open_input_file(self.path(name)) as source:
+            return pq.ParquetFile(source).read()
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write_bytes(name, sink.getvalue().to_pybytes())
+
+    def delete(self, name: str = ".") -> None:
+        """Delete a file, a sub-folder, or (by default) this whole folder; nothing happens when it does not exist."""
+        target = self.root if name == "." else self.path(name)
+        kind = self.file_system.get_file_info(target).type
+        if kind == pafs.FileType.Directory:
+            self.file_system.delete_dir(target)
+        elif kind != pafs.FileType.NotFound:
+            self.file_system.delete_file(target)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
