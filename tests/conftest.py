@@ -1,0 +1,17 @@
+"""Fixtures that every room's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The verification data, which is not part of the repository: `$HAT_RAY_SHARED` or `../shared`."""
+    place = Path(os.environ.get("HAT_RAY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (place / "hat").is_dir():
+        pytest.skip("verification data not found: set HAT_RAY_SHARED to its folder")
+    return place
