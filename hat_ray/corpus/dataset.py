@@ -1,0 +1,51 @@
+"""A prepared corpus, read back."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hat_ray.corpus.prepare import MODEL_FILE, read_summary
+from hat_ray.corpus.summary import CorpusSummary
+from hat_ray.corpus.tokens import TokenTable
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.errors import CorpusError
+from hat_ray.storage import Folder
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The vocabulary and the token tables of a prepared folder. Tables are read on first use and not pickled."""
+
+    folder: Folder
+    summary: CorpusSummary
+
+    @classmethod
+    def load(cls, folder: Folder) -> "Corpus":
+        """Open a prepared folder."""
+        summary = read_summary(folder)
+        if summary is None:
+            raise CorpusError(f"{folder} holds no whole corpus: prepare it first with `hat-ray corpus`")
+        return cls(folder, summary)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"folder": self.folder, "summary": self.summary}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_bytes(self.folder.read_bytes(MODEL_FILE))
+
+    @cached_property
+    def train(self) -> TokenTable:
+        return self._table("train")
+
+    @cached_property
+    def valid(self) -> TokenTable:
+        """Validation pairs, with their lines."""
+        return self._table("valid")
+
+    @cached_property
+    def test(self) -> TokenTable:
+        """Test pairs, with their lines: `source_text` and the references in `target_text`."""
+        return self._table("test")
+
+    def _table(self, split: str) -> TokenTable:
+        return TokenTable.from_arrow(self.folder.read_table(f"{split}.parquet"))
