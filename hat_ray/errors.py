@@ -33,5 +33,9 @@ class LatencyError(HatRayError):
     """Latency rows that are missing, malformed or from another device."""
 
 
+class PredictorError(HatRayError):
+    """A predictor that cannot be fitted, or that is of another device, space or feature set."""
+
+
 class SearchError(HatRayError):
     """A search that cannot be done as asked, such as an unreachable limit."""

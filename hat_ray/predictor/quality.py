@@ -1,0 +1,48 @@
+"""How good a predictor is, judged on rows that it was not fitted to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau
+
+from hat_ray.space.features import FloatArray
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Held-out error of a predictor."""
+
+    mape: float
+    """Mean absolute error in per cent of the measured time."""
+    within_10: float
+    """Per cent of the rows predicted within 10 % of their measured time."""
+    kendall_tau: float
+    """Agreement of the two orders, -1 to 1; 0 where one side is constant."""
+    rows: int
+
+    def __str__(self) -> str:
+        return (
+            f"mean error {self.mape:.2f} %, {self.within_10:.0f} % of rows within 10 %, "
+            f"Kendall tau {self.kendall_tau:.3f}, {self.rows} rows"
+        )
+
+
+def quality(measured_ms: FloatArray, predicted_ms: FloatArray) -> Quality:
+    """Compare predictions with measurements, both (N,)."""
+    relative = np.abs(predicted_ms - measured_ms) / measured_ms
+    tau = float(kendalltau(measured_ms, predicted_ms).statistic) if len(measured_ms) > 1 else 0.0
+    return Quality(
+        mape=float(100 * relative.mean()),
+        within_10=float(100 * (relative <= 0.1).mean()),
+        kendall_tau=tau if np.isfinite(tau) else 0.0,
+        rows=len(measured_ms),
+    )
+
+
+def fold_of_rows(matrix: FloatArray, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Give each row its fold, (N,); equal rows share one, so that no architecture is held out from itself."""
+    _, group = np.unique(matrix, axis=0, return_inverse=True)
+    group = np.asarray(group).reshape(-1)
+    order = np.random.default_rng(seed).permutation(int(group.max()) + 1)
+    return np.asarray(order[group] % folds, dtype=np.int64)
