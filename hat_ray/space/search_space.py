@@ -3,10 +3,11 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from hat_ray.errors import SpaceError
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -41,6 +42,18 @@ class SearchSpace:
     def dimensions(self) -> dict[str, tuple[int, ...]]:
         """Return each elastic dimension's choices by name."""
         return {key: value for key, value in asdict(self).items() if key not in ("name", "qkv_dim")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "SearchSpace":
+        """Read what `to_dict` wrote; raises SpaceError when a key is missing, unknown or ill-typed."""
+        try:
+            return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+        except TypeError as error:
+            raise SpaceError(f"not a search space: {error}") from error
 
     @cached_property
     def id(self) -> str:

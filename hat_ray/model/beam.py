@@ -1,0 +1,126 @@
+"""Beam search with HAT's (fairseq's) semantics, batched, over cached decoding.
+
+N sentences, R = N * beam rows, V vocabulary.
+
+A hypothesis' score is its log-probability / (length with eos) ** length_penalty. A sentence ends when `beam` hypotheses
+are finished. Of the 2 * beam best continuations of a sentence an eos counts only among the first `beam`, and the best
+`beam` without eos go on.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hat_ray.errors import HatRayError
+from hat_ray.model.embedding import PAD
+from hat_ray.model.subtransformer import SubTransformer
+
+EOS = 2
+"""fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One translation: its tokens with the final eos, and its length-normalised log-probability (nats)."""
+
+    tokens: tuple[int, ...]
+    score: float
+
+
+@torch.inference_mode()
+def beam_search(
+    model: SubTransformer,
+    source: Tensor,
+    *,
+    beam: int = 5,
+    length_penalty: float = 1.0,
+    max_length: int,
+    min_length: int = 1,
+) -> list[list[Hypothesis]]:
+    """Translate (N, S) source tokens; return each sentence's `beam` hypotheses, best first.
+
+    A hypothesis has at most `max_length` tokens before its eos and at least `min_length`. The model should be in
+    evaluation mode.
+    """
+    _check(model, beam, max_length)
+    device = source.device
+    state = model.start(source, beam)
+    finished: list[list[Hypothesis]] = [[] for _ in range(source.shape[0])]
+    open_sentences = list(range(source.shape[0]))
+    history = torch.empty(len(open_sentences) * beam, 0, dtype=torch.long, device=device)  # (R, t)
+    scores = torch.full((len(open_sentences), beam), -torch.inf, device=device)
+    scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
+    tokens = torch.full((len(open_sentences) * beam,), EOS, dtype=torch.long, device=device)
+    for position in range(max_length + 1):
+        logits = model.step(tokens, state)
+        log_normaliser = logits.logsumexp(1, keepdim=True)  # before any token is ruled out, as in fairseq
+        logits[:, PAD] = -torch.inf
+        if position < min_length:
+            logits[:, EOS] = -torch.inf
+        if position == max_length:  # only eos may follow
+            keep_eos = logits[:, EOS].clone()
+            logits.fill_(-torch.inf)
+            logits[:, EOS] = keep_eos
+        totals, words, beams = best_continuations(logits, log_normaliser, scores)
+        _finish(finished, open_sentences, history, (totals, words, beams), beam, length_penalty)
+        still = [i for i, sentence in enumerate(open_sentences) if len(finished[sentence]) < beam]
+        if not still or position == max_length:
+            break
+        if len(still) < len(open_sentences):
+            open_sentences = [open_sentences[i] for i in still]
+            kept = torch.tensor(still, device=device)
+            state.keep(kept)
+            totals, words, beams = totals[kept], words[kept], beams[kept]
+            history = history.view(-1, beam, history.shape[1])[kept].flatten(0, 1)
+        scores, tokens, rows = _continue(totals, words, beams, beam)
+        state.reorder(rows)
+        history = torch.cat([history[rows], tokens[:, None]], dim=1)
+    return [sorted(hypotheses, key=lambda h: h.score, reverse=True)[:beam] for hypotheses in finished]
+
+
+def best_continuations(logits: Tensor, log_normaliser: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the 2 * beam best continuations of each sentence.
+
+    (R, V), (R, 1), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first. The best of each
+    row are found first, so that the vocabulary is read once and never written.
+    """
+    sentences, beam = scores.shape
+    best, words = logits.topk(2 * beam, dim=1)  # (R, 2 * beam)
+    totals = (best - log_normaliser).view(sentences, beam, -1) + scores[:, :, None]
+    totals, flat = totals.flatten(1).topk(2 * beam, dim=1)  # (N, 2 * beam)
+    return totals, words.view(sentences, -1).gather(1, flat), flat // (2 * beam)
+
+
+def _continue(totals: Tensor, words: Tensor, beams: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the best `beam` continuations without eos: scores (N, beam), tokens (R,), rows they come from (R,)."""
+    order = words.eq(EOS).int().argsort(dim=1, stable=True)[:, :beam]
+    sentences = torch.arange(totals.shape[0], device=totals.device)[:, None]
+    rows = (sentences * beam + beams.gather(1, order)).flatten()
+    return totals.gather(1, order), words.gather(1, order).flatten(), rows
+
+
+def _finish(
+    finished: list[list[Hypothesis]],
+    open_sentences: list[int],
+    history: Tensor,
+    candidates: tuple[Tensor, Tensor, Tensor],
+    beam: int,
+    length_penalty: float,
+) -> None:
+    """Move continuations that end in eos, among the first `beam`, to the finished hypotheses."""
+    totals, words, beams = (tensor[:, :beam] for tensor in candidates)
+    ended = (words.eq(EOS) & totals.isfinite()).nonzero().tolist()
+    length = history.shape[1] + 1
+    for index, rank in ended:
+        hypotheses = finished[open_sentences[index]]
+        if len(hypotheses) < beam:
+            row = history[index * beam + int(beams[index, rank])].tolist()
+            hypotheses.append(Hypothesis((*row, EOS), float(totals[index, rank]) / length**length_penalty))
+
+
+def _check(model: SubTransformer, beam: int, max_length: int) -> None:
+    if not 1 <= beam <= model.target_vocab_size // 2 - 1:
+        raise HatRayError(f"beam must be from 1 to half of the vocabulary, got {beam}")
+    if not 1 <= max_length < model.config.max_positions:
+        raise HatRayError(f"max_length must be from 1 to {model.config.max_positions - 1} tokens, got {max_length}")

@@ -1,0 +1,103 @@
+"""Models on disk: weights as safetensors, everything else as JSON beside them. No code is ever read from a file."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hat_ray.config import canonical
+from hat_ray.errors import CheckpointError
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.model.transformer import ElasticTransformer
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage import Folder
+
+FORMAT = 1
+
+
+def save_model(
+    folder: Folder, name: str, model: SuperTransformer | SubTransformer, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write `<name>.safetensors`, then `<name>.json` with the weights' SHA-256; `extra` is kept in the JSON."""
+    content = safetensors.torch.save({key: tensor.cpu().contiguous() for key, tensor in model.weights().items()})
+    description = {
+        "format": FORMAT,
+        "kind": "super" if isinstance(model, SuperTransformer) else "sub",
+        "space": model.space.to_dict() if isinstance(model, SuperTransformer) else None,
+        "architecture": model.architecture.to_dict() if isinstance(model, SubTransformer) else None,
+        "source_vocab_size": model.source_vocab_size,
+        "target_vocab_size": model.target_vocab_size,
+        "super_dims": list(model.super_dims),
+        "config": canonical(model.config),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "extra": dict(extra or {}),
+    }
+    folder.write_bytes(f"{name}.safetensors", content)
+    folder.write_json(f"{name}.json", description)
+
+
+def load_super(folder: Folder, name: str) -> SuperTransformer:
+    """Read a SuperTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
+    description, weights = _read(folder, name, "super")
+    space = SearchSpace.from_dict(description["space"])
+    model = SuperTransformer(
+        space,
+        description["source_vocab_size"],
+        ModelConfig(**description["config"]),
+        target_vocab_size=description["target_vocab_size"],
+    )
+    assign_weights(model, weights, f"{folder}/{name}")
+    return model
+
+
+def load_sub(folder: Folder, name: str) -> SubTransformer:
+    """Read a SubTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
+    description, weights = _read(folder, name, "sub")
+    encoder_dim, decoder_dim = description["super_dims"]
+    model = SubTransformer(
+        Architecture.from_dict(description["architecture"]),
+        description["source_vocab_size"],
+        ModelConfig(**description["config"]),
+        super_dims=(encoder_dim, decoder_dim),
+        target_vocab_size=description["target_vocab_size"],
+    )
+    assign_weights(model, weights, f"{folder}/{name}")
+    return model
+
+
+def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into a model's parameters by name; every parameter must be there with its exact shape."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in weights:
+                raise CheckpointError(f"{source} lacks the weight {name}: it is from another model")
+            if weights[name].shape != parameter.shape:
+                raise CheckpointError(
+                    f"{source}: {name} has shape {tuple(weights[name].shape)}, "
+                    f"the model needs {tuple(parameter.shape)}: it is from another model"
+                )
+            parameter.copy_(weights[name])
+
+
+def _read(folder: Folder, name: str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not folder.exists(f"{name}.json"):
+        raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
+    try:
+        description = folder.read_json(f"{name}.json")
+        content = folder.read_bytes(f"{name}.safetensors")
+        if hashlib.sha256(content).hexdigest() != description["sha256"]:
+            raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")
+        if description["kind"] != kind:
+            raise CheckpointError(f"{folder}/{name} is a {description['kind']} model, not a {kind} model")
+        ModelConfig(**description["config"])
+        return description, safetensors.torch.load(content)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError, ValidationError) as error:
+        raise CheckpointError(f"{folder}/{name} is not a readable model: {' '.join(str(error).split())}") from error

@@ -1,0 +1,48 @@
+"""A SubTransformer: one architecture as a stand-alone model with its own contiguous weights."""
+
+from torch import Tensor
+
+from hat_ray.model import decoding
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.decoding import DecoderState
+from hat_ray.model.transformer import ElasticTransformer
+from hat_ray.space.architecture import Architecture
+
+
+class SubTransformer(ElasticTransformer):
+    """Holds and runs exactly one architecture: what is retrained, timed, served.
+
+    Differs from HAT: HAT times and retrains slices inside the SuperTransformer; this model has nothing else inside.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        vocab_size: int,
+        config: ModelConfig,
+        *,
+        super_dims: tuple[int, int] | None = None,
+        target_vocab_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            architecture,
+            vocab_size,
+            config,
+            super_dims=super_dims,
+            target_vocab_size=target_vocab_size,
+            seed=seed,
+        )
+        self.architecture = architecture
+
+    def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
+        """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""
+        return self.run(source, target_in, self.architecture)
+
+    def start(self, source: Tensor, beam: int) -> DecoderState:
+        """Encode (N, S) for decoding with N * beam rows; run it under `torch.inference_mode()`."""
+        return decoding.start(self, self.architecture, source, beam)
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+        """Feed one token a row, (N * beam,) -> logits (N * beam, V)."""
+        return decoding.step(self, self.architecture, tokens, state)

@@ -1,0 +1,71 @@
+"""The SuperTransformer: one set of weights for every architecture of a space (section 3.1)."""
+
+import torch
+from torch import Tensor
+
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.layers import front
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.transformer import ElasticTransformer, Memory, require_fit
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
+
+
+class SuperTransformer(ElasticTransformer):
+    """Holds the largest architecture of a space; the architecture to run is an argument, never state."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        vocab_size: int,
+        config: ModelConfig,
+        *,
+        target_vocab_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(space.largest(), vocab_size, config, target_vocab_size=target_vocab_size, seed=seed)
+        self.space = space
+
+    def forward(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Tensor:
+        """(B, S), (B, T) -> logits (B, T, V), teacher-forced, with the weights that `architecture` inherits."""
+        return self.run(source, target_in, architecture)
+
+    def encode(self, source: Tensor, architecture: Architecture) -> Memory:
+        """(B, S) -> the outputs of the encoder's active layers."""
+        memory: Memory = self.encoder(source, architecture)
+        return memory
+
+    def extract(self, architecture: Architecture) -> SubTransformer:
+        """Copy the weights that an architecture inherits into a stand-alone model on the same device.
+
+        Raises HatRayError when the architecture does not fit.
+        """
+        require_fit(self.holds, architecture)
+        sub = SubTransformer(
+            architecture,
+            self.source_vocab_size,
+            self.config,
+            super_dims=self.super_dims,
+            target_vocab_size=self.target_vocab_size,
+        )
+        inherited = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, parameter in sub.named_parameters():
+                parameter.copy_(front(_inherited(inherited, name, architecture.qkv_dim), *parameter.shape))
+        return sub.to(next(self.parameters()).device).train(self.training)
+
+
+def _inherited(weights: dict[str, torch.nn.Parameter], name: str, qkv_dim: int) -> Tensor:
+    """Find the weight that a SubTransformer's parameter comes from.
+
+    Where widths differ, a SubTransformer has separate query, key and value projections that are one in the super; and
+    the other way round.
+    """
+    if name in weights:
+        return weights[name]
+    owner, kind = name.rsplit(".", 1)
+    if kind == "in_proj_weight":
+        dim = min(weights[f"{owner}.{part}_proj_weight"].shape[1] for part in "qkv")
+        return torch.cat([weights[f"{owner}.{part}_proj_weight"][:, :dim] for part in "qkv"])
+    part = "qkv".index(kind[0])
+    return weights[f"{owner}.in_proj_weight"][part * qkv_dim : (part + 1) * qkv_dim]

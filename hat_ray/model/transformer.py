@@ -1,0 +1,198 @@
+"""The elastic Transformer: weights that hold one architecture, run at any architecture that fits inside.
+
+B batch, S source length, T target length, D width, V vocabulary.
+
+The SuperTransformer holds the largest architecture of a space; a SubTransformer holds, and runs, just its own. Both are
+this one class underneath, so what is true of one is true of the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hat_ray.errors import HatRayError
+from hat_ray.model.blocks import DecoderLayer, EncoderLayer
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
+from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, front
+from hat_ray.space.architecture import Architecture, EncoderShape
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What an encoder leaves to a decoder: the output of each of its layers, and which source tokens are real."""
+
+    outputs: tuple[Tensor, ...]  # each (B, S, D), the first layer's first
+    mask: Tensor | None  # (B, 1, 1, S), true for real tokens; None when there is no padding
+
+    def reach(self, layers: int) -> tuple[Tensor, Tensor | None]:
+        """Concatenate the last `layers` outputs over time, the last one first: (B, S * layers, D) and their mask."""
+        if layers == 1:
+            return self.outputs[-1], self.mask
+        memory = torch.cat([self.outputs[-1 - back] for back in range(layers)], dim=1)
+        return memory, None if self.mask is None else self.mask.repeat(1, 1, 1, layers)
+
+
+class Encoder(nn.Module):
+    """Embedding, positions and layers of the source side."""
+
+    def __init__(
+        self, shape: EncoderShape, qkv_dim: int, super_dim: int, tokens: TokenEmbedding, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        self.config, self.super_dim = config, super_dim
+        self.embed_tokens = tokens
+        self.embed_positions = Positions(super_dim, config.max_positions)
+        self.layers = nn.ModuleList(EncoderLayer(shape.embed_dim, ffn, qkv_dim, config) for ffn in shape.ffn_dims)
+        self.layer_norm = ElasticLayerNorm(shape.embed_dim) if config.normalize_before else None
+
+    def forward(self, source: Tensor, architecture: Architecture) -> Memory:
+        """(B, S) -> the outputs of the active layers."""
+        shape = architecture.encoder
+        ratio = shape.embed_dim / self.super_dim
+        padding = source.eq(PAD)
+        mask = ~padding[:, None, None] if bool(padding.any()) else None  # (B, 1, 1, S)
+        x = self.embed_tokens(source, shape.embed_dim) + self.embed_positions(source, shape.embed_dim)
+        x = F.dropout(x, self.config.dropout * ratio, self.training)
+        outputs: list[Tensor] = []
+        for index, (ffn_dim, heads) in enumerate(zip(shape.ffn_dims, shape.heads, strict=True)):
+            x = self.layers[index](x, mask, ffn_dim, heads, ratio)
+            outputs.append(x)
+        outputs.extend([x] * shape.repeats)
+        if self.layer_norm is not None:  # HAT: pre-norm normalises the last output only
+            outputs[-1] = self.layer_norm(x)
+        return Memory(tuple(outputs), mask)
+
+
+class Decoder(nn.Module):
+    """Embedding, positions, layers and output projection of the target side."""
+
+    def __init__(self, architecture: Architecture, super_dim: int, tokens: TokenEmbedding, config: ModelConfig) -> None:
+        super().__init__()
+        shape, memory_dim = architecture.decoder, architecture.encoder.embed_dim
+        self.config, self.super_dim = config, super_dim
+        self.embed_tokens = tokens
+        self.embed_positions = Positions(super_dim, config.max_positions)
+        self.layers = nn.ModuleList(
+            DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config) for ffn in shape.ffn_dims
+        )
+        self.layer_norm = ElasticLayerNorm(shape.embed_dim) if config.normalize_before else None
+        if config.share_embeddings == "none":
+            self.embed_out = nn.Parameter(torch.empty(tokens.weight.shape[0], shape.embed_dim))
+
+    def layer(self, index: int) -> DecoderLayer:
+        return cast(DecoderLayer, self.layers[index])
+
+    def forward(self, target_in: Tensor, memory: Memory, architecture: Architecture) -> Tensor:
+        """(B, T) -> hidden states (B, T, D), teacher-forced."""
+        shape = architecture.decoder
+        ratio = shape.embed_dim / self.super_dim
+        x = self.embed_tokens(target_in, shape.embed_dim) + self.embed_positions(target_in, shape.embed_dim)
+        x = F.dropout(x, self.config.dropout * ratio, self.training)
+        reached = {reach: memory.reach(reach) for reach in set(shape.cross_layers)}
+        for index, reach in enumerate(shape.cross_layers):
+            seen, mask = reached[reach]
+            heads = shape.self_heads[index], shape.cross_heads[index]
+            x = self.layers[index](x, seen, mask, shape.ffn_dims[index], *heads, ratio)
+        normalised: Tensor = x if self.layer_norm is None else self.layer_norm(x)
+        return normalised
+
+    def project(self, x: Tensor) -> Tensor:
+        """(..., D) -> logits (..., V)."""
+        if self.config.share_embeddings == "none":
+            return F.linear(x, front(self.embed_out, self.embed_out.shape[0], x.shape[-1]))
+        return self.embed_tokens.logits(x)
+
+
+class ElasticTransformer(nn.Module):
+    """Weights for `holds`, an architecture; runs any architecture that fits inside it."""
+
+    def __init__(
+        self,
+        holds: Architecture,
+        vocab_size: int,
+        config: ModelConfig,
+        *,
+        super_dims: tuple[int, int] | None = None,
+        target_vocab_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Build and initialise.
+
+        `super_dims` are the encoder and decoder widths of the SuperTransformer that positions and dropout refer to
+        (default: this model's own); `target_vocab_size` is the source's by default.
+        """
+        super().__init__()
+        self.holds, self.config = holds, config
+        self.source_vocab_size, self.target_vocab_size = vocab_size, target_vocab_size or vocab_size
+        self.super_dims = super_dims or (holds.encoder.embed_dim, holds.decoder.embed_dim)
+        source, target = self._embeddings()
+        self.encoder = Encoder(holds.encoder, holds.qkv_dim, self.super_dims[0], source, config)
+        self.decoder = Decoder(holds, self.super_dims[1], target, config)
+        self.initialise(seed)
+
+    def _embeddings(self) -> tuple[TokenEmbedding, TokenEmbedding]:
+        encoder_dim, decoder_dim = self.holds.encoder.embed_dim, self.holds.decoder.embed_dim
+        if self.config.share_embeddings == "all":
+            if self.source_vocab_size != self.target_vocab_size:
+                raise HatRayError(
+                    "model.share_embeddings=all needs one joint vocabulary, got "
+                    f"{self.source_vocab_size} source and {self.target_vocab_size} target entries"
+                )
+            # one matrix as wide as the wider side; the narrower side reads its first columns, as in the super
+            shared = TokenEmbedding(self.source_vocab_size, max(encoder_dim, decoder_dim))
+            return shared, shared
+        return (
+            TokenEmbedding(self.source_vocab_size, encoder_dim),
+            TokenEmbedding(self.target_vocab_size, decoder_dim),
+        )
+
+    def initialise(self, seed: int) -> None:
+        """Draw all weights anew: Xavier uniform for matrices, normal with std D^-0.5 for embeddings (fairseq's)."""
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, TokenEmbedding):
+                nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5, generator=generator)
+                nn.init.zeros_(module.weight[PAD])
+            elif isinstance(module, ElasticLinear | ElasticAttention):
+                for parameter in module.parameters(recurse=False):
+                    if parameter.dim() > 1:
+                        nn.init.xavier_uniform_(parameter, generator=generator)
+                    else:
+                        nn.init.zeros_(parameter)
+            elif isinstance(module, ElasticLayerNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+        if self.config.share_embeddings == "none":
+            nn.init.normal_(self.decoder.embed_out, std=self.decoder.embed_out.shape[1] ** -0.5, generator=generator)
+
+    def run(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Tensor:
+        """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""
+        memory = self.encoder(source, architecture)
+        return self.decoder.project(self.decoder(target_in, memory, architecture))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return each distinct parameter once, by its first name, detached."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+
+def require_fit(holds: Architecture, architecture: Architecture) -> None:
+    """Raise HatRayError when an architecture is larger than the weights in some dimension."""
+    e, d, most_e, most_d = architecture.encoder, architecture.decoder, holds.encoder, holds.decoder
+    fits = (
+        architecture.qkv_dim == holds.qkv_dim
+        and e.embed_dim <= most_e.embed_dim
+        and d.embed_dim <= most_d.embed_dim
+        and _fit_layers(e.ffn_dims, most_e.ffn_dims)
+        and _fit_layers(d.ffn_dims, most_d.ffn_dims)
+    )
+    if not fits:
+        raise HatRayError(f"architecture {architecture} does not fit in weights for {holds}")
+
+
+def _fit_layers(sizes: Sequence[int], most: Sequence[int]) -> bool:
+    return len(sizes) <= len(most) and all(size <= limit for size, limit in zip(sizes, most, strict=False))
