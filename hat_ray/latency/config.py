@@ -1,0 +1,102 @@
+"""Settings of the latency stage: what one timing does, how long it may take, and which devices do it."""
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from hat_ray.config import StageConfig
+
+
+class DeviceSelector(StageConfig):
+    """The nodes that are one device of the user's. Every node that fits all that is given takes part."""
+
+    name: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")
+    """What you call the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
+    system cannot tell apart."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels, such as {"hw": "pi4"}; values as Ray writes them: "pi4", "!pi4", "in(pi4,pi5)", "!in(...)"."""
+
+    resource: str = ""
+    """A custom Ray resource that the node must have, such as "pi4"; empty: any node."""
+
+    num_gpus: int = Field(default=0, ge=0, le=1)
+    """1 times on one GPU of the node, 0 on its CPU."""
+
+
+class LatencyConfig(StageConfig):
+    """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
+
+    samples: int = Field(default=200, ge=3)
+    """Architectures timed on each device."""
+
+    batch: int = Field(default=1, ge=1)
+    """Sentences translated at once."""
+
+    beam: int = Field(default=5, ge=1)
+    """Hypotheses kept for each sentence."""
+
+    source_length: int = Field(default=30, ge=1)
+    """Source tokens of each sentence."""
+
+    target_length: int = Field(default=30, ge=1)
+    """Decoder steps of each sentence."""
+
+    threads: int = Field(default=1, ge=1)
+    """Torch threads. All cores of a machine that is not alone make timings useless: leave one free."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where devices that no selector names run: "auto" takes a GPU where there is one."""
+
+    warmup: int = Field(default=3, ge=1)
+    """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""
+
+    relative_error: float = Field(default=0.01, gt=0, lt=1)
+    """Stop when the relative standard error of the median is below this."""
+
+    min_repetitions: int = Field(default=10, ge=5)
+    """Timed translations at least."""
+
+    max_repetitions: int = Field(default=300, ge=5)
+    """Timed translations at most. HAT: 300."""
+
+    budget_s: float = Field(default=10.0, gt=0)
+    """Seconds after which one architecture's timing stops even when its error is still above `relative_error`."""
+
+    canary_repetitions: int = Field(default=5, ge=5)
+    """Timed translations of the canary between two architectures."""
+
+    flush_s: float = Field(default=15.0, ge=0)
+    """Finished rows are written to the table at least this often: what a kill can lose, in seconds."""
+
+    devices: tuple[DeviceSelector, ...] = ()
+    """The devices; empty: one of each kind of node that the cluster has, or this machine without a cluster."""
+
+    exclusive: bool = True
+    """Reserve all CPUs of a node while it times, where the cluster has other nodes; else only `threads` of them."""
+
+    chunk: int = Field(default=8, ge=1)
+    """Architectures handed to a device at once."""
+
+    retries: int = Field(default=2, ge=0)
+    """How often a device that dies is started again before its remaining work is given up and reported."""
+
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds within which a device's actor must have started."""
+
+    @field_validator("devices")
+    @classmethod
+    def _distinct_names(cls, devices: tuple[DeviceSelector, ...]) -> tuple[DeviceSelector, ...]:
+        names = [device.name for device in devices if device.name]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"each device needs its own name, got {name!r} {names.count(name)} times")
+        return devices
+
+    @model_validator(mode="after")
+    def _ordered_repetitions(self) -> Self:
+        if self.max_repetitions < self.min_repetitions:
+            raise ValueError(
+                f"max_repetitions must be at least min_repetitions {self.min_repetitions}, got {self.max_repetitions}"
+            )
+        return self

@@ -1,0 +1,109 @@
+"""What a device is: hardware, and the software settings that change its speed.
+
+Decisions
+- The slug holds what changes speed and nothing that differs between two runs on the same machine (clock, memory and
+  driver are recorded beside it).
+- A GPU's slug names the host's processor too: with batch 1, an eager decoder waits for the launches of the CPU.
+"""
+
+import platform
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.cpu import isa_level, read_cpu
+
+_NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One device. `slug` is its id: equal for equal speed, different otherwise."""
+
+    name: str
+    """What the user calls it, or empty."""
+    model: str
+    """The CPU's or board's model; the host's CPU for a GPU."""
+    machine: str
+    """`platform.machine()`, such as "x86_64" or "aarch64"."""
+    logical_cores: int
+    threads: int
+    """Torch threads used for timing."""
+    clock_mhz: float | None
+    memory_bytes: int | None
+    isa: tuple[str, ...]
+    """Instruction-set flags that matter, such as ("avx512f", "avx2")."""
+    accelerator: str
+    """The GPU's model, or empty: the CPU times."""
+    accelerator_memory_bytes: int | None
+    driver: str
+    """CUDA's version and the GPU's compute capability, or empty."""
+    runtime: str
+    dtype: str
+    quantisation: str
+    os: str
+
+    @property
+    def slug(self) -> str:
+        """A stable readable id: lower-case letters, digits and dashes."""
+        hardware = [self.name, self.accelerator, "on" if self.accelerator else "", _NOISE.sub(" ", self.model)]
+        settings = [isa_level(self.isa) or self.machine, f"{self.threads}t", self.runtime, self.dtype]
+        if self.quantisation != "none":
+            settings.append(self.quantisation)
+        return f"{slugify(' '.join(hardware))}-{slugify(' '.join(settings))}"
+
+    @property
+    def torch_device(self) -> str:
+        return "cuda" if self.accelerator else "cpu"
+
+
+def slugify(text: str) -> str:
+    """Keep lower-case letters and digits, everything else becomes single dashes; at most 100 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "unknown"
+
+
+def detect(
+    *,
+    threads: int = 1,
+    name: str = "",
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    runtime: str = "eager",
+    dtype: str = "fp32",
+    quantisation: str = "none",
+) -> DeviceInfo:
+    """Describe the machine that this process runs on; raises LatencyError when a GPU is asked for and none is seen."""
+    cpu = read_cpu()
+    gpu, gpu_memory, driver = _gpu(accelerator)
+    return DeviceInfo(
+        name=name,
+        model=cpu.model,
+        machine=platform.machine(),
+        logical_cores=cpu.logical_cores,
+        threads=threads,
+        clock_mhz=cpu.clock_mhz,
+        memory_bytes=cpu.memory_bytes,
+        isa=cpu.isa,
+        accelerator=gpu,
+        accelerator_memory_bytes=gpu_memory,
+        driver=driver,
+        runtime=runtime,
+        dtype=dtype,
+        quantisation=quantisation,
+        os=f"{platform.system()} {platform.release()}",
+    )
+
+
+def _gpu(accelerator: str) -> tuple[str, int | None, str]:
+    """Return a GPU's model, memory in bytes and driver; ("", None, "") for the CPU."""
+    if accelerator == "cpu":
+        return "", None, ""
+    if not torch.cuda.is_available():
+        if accelerator == "cuda":
+            raise LatencyError("a CUDA device was asked for, but torch sees none here: set latency.accelerator to cpu")
+        return "", None, ""
+    properties = torch.cuda.get_device_properties(0)
+    driver = f"CUDA {torch.version.cuda}, compute {properties.major}.{properties.minor}"
+    return properties.name, int(properties.total_memory), driver

@@ -1,0 +1,68 @@
+"""The state of the process while it times: threads, priority, garbage collection."""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+
+@contextmanager
+def timing_state(threads: int) -> Iterator[int | None]:
+    """Give this process its own torch threads, normal priority and no garbage collection; yield the niceness."""
+    before, collecting = torch.get_num_threads(), gc.isenabled()
+    torch.set_num_threads(threads)
+    gc.collect()
+    gc.disable()
+    try:
+        with normal_priority() as niceness:
+            yield niceness
+    finally:
+        torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
+def normal_priority() -> Iterator[int | None]:
+    """Run at niceness 0 where this process lags behind it and may change it; yield the niceness that holds.
+
+    Ray starts its workers at niceness +15. On Linux niceness belongs to each thread: all that exist are set, and later
+    ones inherit. None where the system has no niceness.
+    """
+    if not hasattr(os, "setpriority"):
+        yield None
+        return
+    before = {thread: _niceness(thread) for thread in _threads()}
+    for thread, niceness in before.items():
+        if niceness is not None and niceness > 0:
+            _set(thread, 0)
+    try:
+        yield os.getpriority(os.PRIO_PROCESS, 0)
+    finally:
+        for thread, niceness in before.items():
+            if niceness is not None and niceness > 0:
+                _set(thread, niceness)
+
+
+def _threads() -> list[int]:
+    try:
+        return [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return [0]  # not Linux: the process as a whole
+
+
+def _niceness(thread: int) -> int | None:
+    try:
+        return os.getpriority(os.PRIO_PROCESS, thread)
+    except OSError:  # ended meanwhile
+        return None
+
+
+def _set(thread: int, niceness: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+    except OSError:  # not allowed, or ended meanwhile: the row records the niceness that held
+        return

@@ -1,0 +1,135 @@
+"""The timing protocol: how often a translation (`translation.py`) is timed, and in which state of the process.
+
+Decisions
+- The extracted SubTransformer in inference mode, because that is what a user runs. Differs from HAT, which times
+  slices of the supernet in training mode.
+- Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
+  wastes time on quiet devices and is too small on noisy ones.
+- Threads, niceness and garbage collection are the timing's own: Ray starts workers at niceness +15 and sets thread
+  counts from what a task reserves.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.process import timing_state
+from hat_ray.latency.stats import Spread, relative_error_of_median, spread
+from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.model.subtransformer import SubTransformer
+
+_MAX_WARMUP_WINDOWS = 5
+_WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A workload, and when the timing of it stops."""
+
+    workload: Workload
+    threads: int = 1
+    warmup: int = 3
+    relative_error: float = 0.01
+    min_repetitions: int = 10
+    max_repetitions: int = 300
+    budget_s: float = 10.0
+
+    @classmethod
+    def of(cls, config: LatencyConfig, vocab_size: int) -> "Protocol":
+        workload = Workload(config.batch, config.beam, config.source_length, config.target_length, vocab_size)
+        return cls(
+            workload,
+            config.threads,
+            config.warmup,
+            config.relative_error,
+            config.min_repetitions,
+            config.max_repetitions,
+            config.budget_s,
+        )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The repeated timings of one SubTransformer, in milliseconds; sample i of both sides is the same translation."""
+
+    encoder_samples_ms: tuple[float, ...]
+    decoder_samples_ms: tuple[float, ...]
+    warmups: int
+    niceness: int | None
+    seconds: float
+    """What the whole timing took, warm-up included."""
+
+    @property
+    def repetitions(self) -> int:
+        return len(self.encoder_samples_ms)
+
+    @cached_property
+    def total_samples_ms(self) -> tuple[float, ...]:
+        return tuple(e + d for e, d in zip(self.encoder_samples_ms, self.decoder_samples_ms, strict=True))
+
+    @cached_property
+    def encoder(self) -> Spread:
+        return spread(self.encoder_samples_ms)
+
+    @cached_property
+    def decoder(self) -> Spread:
+        return spread(self.decoder_samples_ms)
+
+    @cached_property
+    def total(self) -> Spread:
+        return spread(self.total_samples_ms)
+
+    @cached_property
+    def relative_error(self) -> float:
+        """The relative standard error of the total's median."""
+        return relative_error_of_median(self.total_samples_ms)
+
+
+def time_architecture(model: SubTransformer, protocol: Protocol) -> Timing:
+    """Time a SubTransformer on the torch device that holds its weights."""
+    translate = translation(model, protocol.workload)
+    was_training = model.training
+    model.eval()
+    try:
+        with timing_state(protocol.threads) as niceness, torch.inference_mode():
+            return repeat(translate, protocol, niceness)
+    finally:
+        model.train(was_training)
+
+
+def repeat(translate: Callable[[], Sample], protocol: Protocol, niceness: int | None = None) -> Timing:
+    """Warm up, then repeat until the protocol says stop."""
+    started = time.perf_counter()
+    warmups = _warm_up(translate, protocol)
+    samples: list[Sample] = []
+    timed_from = time.perf_counter()
+    while not _enough(samples, protocol, time.perf_counter() - timed_from):
+        samples.append(translate())
+    # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
+    encoder = np.array([sample.encoder_ms for sample in samples], dtype=np.float32).tolist()
+    decoder = np.array([sample.decoder_ms for sample in samples], dtype=np.float32).tolist()
+    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, time.perf_counter() - started)
+
+
+def _enough(samples: list[Sample], protocol: Protocol, seconds: float) -> bool:
+    if len(samples) < protocol.min_repetitions:
+        return len(samples) >= 3 and seconds > 3 * protocol.budget_s  # a slow device: three samples, whatever they say
+    if len(samples) >= protocol.max_repetitions or seconds > protocol.budget_s:
+        return True
+    return relative_error_of_median([sum(sample) for sample in samples]) <= protocol.relative_error
+
+
+def _warm_up(translate: Callable[[], Sample], protocol: Protocol) -> int:
+    """Repeat in windows until one is no longer faster than the window before; return the repetitions made."""
+    started, previous = time.perf_counter(), float("inf")
+    for window in range(_MAX_WARMUP_WINDOWS):
+        median = float(np.median([sum(translate()) for _ in range(protocol.warmup)]))
+        if median > previous * (1 - _WARM_BELOW) or time.perf_counter() - started > protocol.budget_s / 3:
+            return (window + 1) * protocol.warmup
+        previous = median
+    return _MAX_WARMUP_WINDOWS * protocol.warmup

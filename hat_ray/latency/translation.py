@@ -1,0 +1,110 @@
+"""What one timing times: one translation of given length by a SubTransformer.
+
+Decisions
+- One repetition is one translation: `start` (the encoder, and the cross-attention keys and values of every decoder
+  layer) and then `target_length` decoder steps of `batch * beam` rows. Each step includes what the real beam search
+  does: log-normaliser, the 2 * beam best continuations by its own function, the choice of those without eos, and the
+  re-ordering of the cache. Tokens are given, so that no architecture ends early. Not included: the bookkeeping of
+  finished hypotheses, and text to tokens and back.
+- HAT counts the cross-attention keys and values to the decoder's first step; here they count to the encoder's side,
+  where they are computed. Totals are comparable.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hat_ray.errors import LatencyError
+from hat_ray.model.beam import EOS, best_continuations
+from hat_ray.model.subtransformer import SubTransformer
+
+_FIRST_WORD = 4  # ids below are bos, pad, eos, unk
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What one timed translation is: two timings compare only where it is equal."""
+
+    batch: int = 1
+    beam: int = 5
+    source_length: int = 30
+    target_length: int = 30
+    vocab_size: int = 8000
+
+
+class Sample(NamedTuple):
+    """One translation's times."""
+
+    encoder_ms: float
+    decoder_ms: float
+
+
+def translation(model: SubTransformer, workload: Workload) -> Callable[[], Sample]:
+    """Return the function that does one translation and tells its times. Its tokens are the same every time."""
+    _check(model, workload)
+    device = next(model.parameters()).device
+    rows, beam = workload.batch * workload.beam, workload.beam
+    draw = torch.Generator().manual_seed(0)
+    source = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
+    source[:, -1] = EOS
+    forced = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.target_length, rows), generator=draw)
+    source, forced = source.to(device), forced.to(device)
+    first_rows = torch.arange(0, rows, beam, device=device)[:, None]  # (B, 1): each sentence's first row
+    mark, elapsed_ms = _gpu_clock() if device.type == "cuda" else _cpu_clock()
+
+    def translate() -> Sample:
+        begin = mark()
+        state = model.start(source, beam)
+        encoded = mark()
+        scores = torch.zeros(workload.batch, beam, device=device)
+        for tokens in forced:
+            scores, parents = _beam_choice(model.step(tokens, state), scores, first_rows)
+            state.reorder(parents)
+        end = mark()
+        return Sample(elapsed_ms(begin, encoded), elapsed_ms(encoded, end))
+
+    return translate
+
+
+def _beam_choice(logits: Tensor, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose the survivors: (B*beam, V), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (B*beam,)."""
+    totals, words, beams = best_continuations(logits, logits.logsumexp(1, keepdim=True), scores)
+    order = words.eq(EOS).int().argsort(dim=1, stable=True)[:, : scores.shape[1]]
+    return totals.gather(1, order), (first_rows + beams.gather(1, order)).flatten()
+
+
+def _check(model: SubTransformer, workload: Workload) -> None:
+    longest = max(workload.source_length, workload.target_length)
+    if longest > model.config.max_positions:
+        raise LatencyError(
+            f"latency.source_length and target_length must be at most model.max_positions "
+            f"{model.config.max_positions}, got {longest}"
+        )
+    if workload.vocab_size < max(_FIRST_WORD + 1, 2 * workload.beam):
+        raise LatencyError(
+            f"timing needs a vocabulary of at least {max(_FIRST_WORD + 1, 2 * workload.beam)} at beam {workload.beam}, "
+            f"got {workload.vocab_size}"
+        )
+
+
+def _cpu_clock() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    return time.perf_counter, lambda begin, end: (end - begin) * 1e3
+
+
+def _gpu_clock() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    """Time on the device: events in its own stream, read once the later one has passed."""
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def elapsed_ms(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
+    return mark, elapsed_ms
