@@ -1,0 +1,79 @@
+"""Settings of training, for the SuperTransformer and for one architecture from scratch alike."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hat_ray.config import StageConfig
+
+
+class TrainConfig(StageConfig):
+    """How a model is trained. An update is one step of the optimiser."""
+
+    updates: int = Field(default=1_000, ge=1)
+    """Updates to train. The cosine schedule ends here."""
+    max_tokens: int = Field(default=4_096, ge=1)
+    """Size of a batch in tokens: sentence pairs times the longest side of any of them (fairseq's meaning)."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches an update, over all workers together; the workers share them out. HAT: 8 GPUs x 16 = 128 for WMT."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Learning rate at the end of the warm-up, its highest value."""
+    warmup_updates: int = Field(default=100, ge=0)
+    """Updates in which the learning rate rises linearly. HAT: 10,000 (super) or 4,000 (sub) of 40,000."""
+    warmup_init_lr: float = Field(default=1e-7, ge=0)
+    """Learning rate of the first update of the warm-up."""
+    schedule: Literal["inverse_sqrt", "cosine"] = "cosine"
+    """Fall of the learning rate after the warm-up. HAT: cosine for WMT, inverse_sqrt for IWSLT."""
+    min_lr: float = Field(default=1e-7, ge=0)
+    """Learning rate at which the cosine schedule ends; inverse_sqrt does not use it."""
+    adam_betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of Adam's running mean and running square."""
+    adam_eps: float = Field(default=1e-8, gt=0)
+    """Added to Adam's denominator."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay, a fraction of the learning rate (fairseq's Adam)."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the target's probability that is spread over the whole vocabulary."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Largest norm of the gradient of one update; 0 leaves gradients as they are (HAT)."""
+    hat_sampling: bool = False
+    """Sample each update's architecture from HAT's own stream, `random.seed(update)`, whatever the recipe's seed."""
+    validate_every: int = Field(default=500, ge=1)
+    """Updates between validations; the last update is always validated."""
+    valid_max_tokens: int = Field(default=4_096, ge=1)
+    """Size of a validation batch in tokens, as in `max_tokens`."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Updates between checkpoints, the most that a crash can cost; the last update is always kept."""
+    keep_last: int = Field(default=2, ge=1)
+    """Checkpoints kept. Two at least are wise: a damaged one is skipped and the one before is used."""
+    average_last: int = Field(default=1, ge=1)
+    """Checkpoints whose mean is the final model; 1 takes the last as it is."""
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers that share each update."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of a worker."""
+    use_gpu: bool = False
+    """Give each worker a GPU."""
+    max_failures: int = Field(default=3, ge=0)
+    """Times that lost workers are replaced before training gives up."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Stop after this many seconds of training, validated and saved as if it were the last update; none by default."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "TrainConfig":
+        if self.accumulate < self.workers:
+            raise ValueError(
+                f"accumulate must be at least workers, got {self.accumulate} for {self.workers}: "
+                "every worker needs a batch in each update"
+            )
+        if self.schedule == "cosine" and self.min_lr > self.lr:
+            raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} above {self.lr}")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas must lie in [0, 1), got {list(self.adam_betas)}")
+        return self
+
+    def what_is_learnt(self) -> dict[str, object]:
+        """Return the settings that decide the weights; the others may change between a run and its resumption."""
+        how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last"}
+        where = {"workers", "threads", "use_gpu", "max_failures", "max_seconds"}
+        return self.model_dump(mode="json", exclude=how | where)

@@ -1,0 +1,268 @@
+"""The training loop, one for the SuperTransformer and for an architecture from scratch, on one worker or on many.
+
+Decisions
+- Everything that an update does follows from (seed, update): its architecture, its batches, its dropout, its learning
+  rate. So a checkpoint needs no generator states, and a resumed run equals an unbroken one bit by bit.
+- Dropout is seeded for each batch of an update, not for each worker: two workers draw what one worker with twice the
+  accumulation draws.
+- Gradients are summed over the tokens of all batches of all workers, then divided by the number of those tokens
+  (fairseq's): how an update is cut into batches does not weight its tokens.
+- HAT's gradient semantics: layers that the sampled architecture skips keep no gradient and Adam leaves them alone;
+  slices that it does not use get zeros, and Adam's momentum moves them.
+- Differs from HAT: Adam's epsilon is PyTorch's (added after bias correction). It tells only in gradients near 1e-8.
+- Running sums stay on the device; a number is fetched only when somebody reads it.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hat_ray.corpus.batches import Batch
+from hat_ray.corpus.vocabulary import PAD
+from hat_ray.errors import CheckpointError
+from hat_ray.progress import Progress
+from hat_ray.seeds import stream_seed
+from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore, restore, tensors_of
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.feed import Feed, Position
+from hat_ray.train.objective import LossSums, label_smoothed_loss
+from hat_ray.train.result import TrainPoint, TrainResult
+from hat_ray.train.schedule import learning_rate
+from hat_ray.train.validation import Forward, Validation
+from hat_ray.train.workers import Workers, sum_over_workers
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained: a model, what an update runs through it, and what validation runs."""
+
+    model: nn.Module
+    logits: Callable[[Batch, int], Tensor]
+    """(batch, update) to logits (B, T, V)."""
+    checks: Mapping[str, Forward]
+    """Validations by name."""
+
+
+class Batches(Protocol):
+    """Where updates get their batches from: `Feed`, or anything that keeps its promises."""
+
+    def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
+        """Return this worker's numbered batches of the update at `position`, and the next update's position."""
+
+
+@dataclass
+class TrainState:
+    """What changes from update to update, beside the tensors."""
+
+    update: int = 0
+    """Updates made."""
+    position: Position = Position()
+    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Training loss and target tokens since the last point of the history, and target tokens in all."""
+    seconds: float = 0.0
+    history: list[TrainPoint] = field(default_factory=list)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "TrainState":
+        """Read what `dataclasses.asdict` wrote, after a way through JSON."""
+        history = [TrainPoint(**point) for point in values["history"]]
+        return cls(values["update"], Position(**values["position"]), tuple(values["sums"]), values["seconds"], history)
+
+
+class Training:
+    """One training on one worker: `run` resumes from the newest whole checkpoint, or begins, and goes to the end."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        batches: Batches,
+        validation: Validation,
+        config: TrainConfig,
+        store: CheckpointStore,
+        workers: Workers,
+        seed: int,
+    ) -> None:
+        self._trainee, self._batches, self._validation = trainee, batches, validation
+        self._config, self._store, self._workers, self._seed = config, store, workers, seed
+        self._model = trainee.model.to(workers.device)
+        self._parameters = list(self._model.parameters())
+        self._optimizer = adam(self._model, config)
+        self._state = TrainState()
+        self._sums = torch.zeros(3, dtype=torch.float64, device=workers.device)  # TrainState.sums, on the device
+        self._grad_norm = torch.zeros((), device=workers.device)
+        self._stopped = False
+
+    def run(self, progress: Progress) -> TrainResult:
+        """Train to the end. The model of the trainee then holds the final weights, averaged if so configured."""
+        cuda = [self._workers.device] if self._workers.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            self._resume()
+            self._model.train()
+            meter = _Meter(progress, self._config.updates, self._state.update, float(self._sums[2]))
+            while not self._finished:
+                self._update()
+                self._after_update()
+                meter.show(self._state.update, self._sums, self._lr, last=self._finished)
+            return self._finish()
+
+    @property
+    def _finished(self) -> bool:
+        return self._stopped or self._state.update >= self._config.updates
+
+    @property
+    def _lr(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def _resume(self) -> None:
+        checkpoint = self._store.latest()
+        if checkpoint is not None:
+            restore(checkpoint.tensors, self._model, self._optimizer)
+            self._state = TrainState.from_values(checkpoint.values)
+            self._sums.copy_(torch.tensor(self._state.sums))
+            log.info("resuming %s after update %d", self._store.folder, self._state.update)
+        self._require_agreement()
+        limit = self._config.max_seconds
+        self._stopped = limit is not None and self._state.seconds >= limit
+        self._began = time.perf_counter() - self._state.seconds
+
+    def _require_agreement(self) -> None:
+        """Raise CheckpointError when the workers do not start from one update: then they do not share the folder."""
+        total = torch.tensor([float(self._state.update)], device=self._workers.device)
+        self._workers.all_reduce(total)
+        if total.item() != self._state.update * self._workers.world_size:
+            raise CheckpointError(
+                f"all workers must see the same checkpoints, but worker {self._workers.rank} found update "
+                f"{self._state.update} in {self._store.folder} and others another: use storage that all nodes share"
+            )
+
+    def _update(self) -> None:
+        """Make one update: gradients of all batches of all workers, their mean over tokens, Adam."""
+        state = self._state
+        self._optimizer.zero_grad(set_to_none=True)
+        batches, state.position = self._batches.update(state.position)
+        stats = torch.zeros(3, device=self._workers.device)  # loss, tokens, workers that want to stop
+        for number, batch in batches:
+            sums = self._backward(batch.to(self._workers.device), number)
+            stats[:2] += torch.stack([sums.loss_sum.detach(), sums.tokens])
+        stats[2] = self._over_time()
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        sum_over_workers([*gradients, stats], self._workers)
+        torch._foreach_div_(gradients, stats[1].clamp(min=1))
+        self._step(gradients)
+        self._sums += stats[[0, 1, 1]]
+        state.update += 1
+        if self._config.max_seconds is not None:
+            self._stopped = bool(stats[2] > 0)
+
+    def _backward(self, batch: Batch, number: int) -> LossSums:
+        torch.manual_seed(stream_seed(self._seed, "dropout", self._state.update, number))
+        logits = self._trainee.logits(batch, self._state.update)
+        sums = label_smoothed_loss(logits, batch.target_out, self._config.label_smoothing, PAD)
+        sums.loss_sum.backward()  # type: ignore[no-untyped-call]
+        return sums
+
+    def _step(self, gradients: list[Tensor]) -> None:
+        self._grad_norm = nn.utils.get_total_norm(gradients)
+        if self._config.clip_norm > 0:
+            scale = (self._config.clip_norm / (self._grad_norm + 1e-6)).clamp(max=1)
+            torch._foreach_mul_(gradients, scale)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._config, self._state.update)
+        self._optimizer.step()
+
+    def _over_time(self) -> bool:
+        limit = self._config.max_seconds
+        return limit is not None and time.perf_counter() - self._began >= limit
+
+    def _after_update(self) -> None:
+        update = self._state.update
+        if self._finished or update % self._config.validate_every == 0:
+            self._add_point()
+        if self._finished or update % self._config.checkpoint_every == 0:
+            self._save()
+
+    def _add_point(self) -> None:
+        valid = self._validate()
+        loss, since, tokens = self._sums.tolist()
+        point = TrainPoint(
+            update=self._state.update,
+            lr=self._lr,
+            train_loss_bits=loss / max(1.0, since) / math.log(2),
+            valid_loss_bits={name: sums.loss_bits for name, sums in valid.items()},
+            valid_nll_bits={name: sums.nll_bits for name, sums in valid.items()},
+            tokens=int(tokens),
+            seconds=time.perf_counter() - self._began,
+            grad_norm=float(self._grad_norm),
+        )
+        self._state.history.append(point)
+        self._sums[:2] = 0
+
+    def _validate(self) -> dict[str, LossSums]:
+        return {name: self._validation.sums(self._model, check) for name, check in self._trainee.checks.items()}
+
+    def _save(self) -> None:
+        state = self._state
+        state.seconds = time.perf_counter() - self._began
+        state.sums = tuple(self._sums.tolist())
+        if self._workers.rank == 0:
+            tensors = tensors_of(self._model, self._optimizer)
+            self._store.save(Checkpoint(state.update, tensors, asdict(state)))
+        self._workers.saved(self._store.place(state.update), state.update)
+
+    def _finish(self) -> TrainResult:
+        state = self._state
+        self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
+        if self._config.average_last > 1:
+            weights = self._store.average(self._config.average_last, MODEL)
+            self._model.load_state_dict(weights, strict=False)
+        final = self._validate()
+        return TrainResult(
+            history=tuple(state.history),
+            updates=state.update,
+            tokens=int(state.sums[2]),
+            seconds=state.seconds,
+            valid_loss_bits={name: sums.loss_bits for name, sums in final.items()},
+            valid_nll_bits={name: sums.nll_bits for name, sums in final.items()},
+        )
+
+
+def adam(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Adam with decoupled weight decay; one fused kernel for all parameters."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.lr,
+        betas=config.adam_betas,
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+class _Meter:
+    """Tells the progress callback now and then, so that a device is seldom asked for numbers."""
+
+    def __init__(self, progress: Progress, total: int, update: int, tokens: float) -> None:
+        self._progress, self._total = progress, total
+        self._update, self._tokens = update, tokens
+        self._time = self._shown = time.perf_counter()
+
+    def show(self, update: int, sums: Tensor, lr: float, last: bool) -> None:
+        now = time.perf_counter()
+        if not last and now - self._shown < _SECONDS_BETWEEN_REPORTS:
+            return
+        loss, since, tokens = sums.tolist()
+        figures = {"tokens_per_s": (tokens - self._tokens) / (now - self._time), "lr": lr}
+        if since:
+            figures["loss"] = loss / since / math.log(2)
+        self._shown = now
+        self._progress(update, self._total, figures)

@@ -1,0 +1,205 @@
+"""Train a SuperTransformer, or one architecture from scratch, in this process or as one of several workers.
+
+The folder of a training holds `checkpoints/`, the final model (`supernet` or `model`) and, written last, `train.json`.
+A training that is finished is not repeated: its result is read back.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from hat_ray.config import canonical
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.model.checkpoint import save_model
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.progress import Progress, silent
+from hat_ray.seeds import stream_seed
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage import Folder
+from hat_ray.train.checkpoints import CheckpointStore, fingerprint
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.feed import Feed
+from hat_ray.train.loop import Trainee, Training
+from hat_ray.train.result import TrainResult
+from hat_ray.train.sampling import HatUniform, Sampling, Uniform
+from hat_ray.train.validation import Validation
+from hat_ray.train.workers import OneWorker, Workers
+
+log = logging.getLogger(__name__)
+
+SUPERNET, MODEL, RESULT = "supernet", "model", "train.json"
+
+
+def train_super(
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+    workers: Workers | None = None,
+) -> TrainResult:
+    """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`."""
+    workers = workers or OneWorker(_device(config))
+    mark = super_fingerprint(space, corpus, model_config, config, seed)
+    done = finished(folder, mark)
+    if done is not None:
+        return done
+    model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
+    trainee = super_trainee(model, HatUniform(space) if config.hat_sampling else Uniform(space, seed))
+    result = _train(trainee, corpus, config, folder, seed, progress, workers, mark)
+    _close(folder, SUPERNET, model, result, mark, workers)
+    return result
+
+
+def train_sub(
+    architecture: Architecture,
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+    workers: Workers | None = None,
+) -> TrainResult:
+    """Train one architecture of a space from scratch; save it as `model`."""
+    workers = workers or OneWorker(_device(config))
+    mark = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
+    done = finished(folder, mark)
+    if done is not None:
+        return done
+    largest = space.largest()
+    model = SubTransformer(
+        architecture,
+        len(corpus.vocabulary),
+        model_config,
+        super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
+        seed=stream_seed(seed, "init"),
+    )
+    result = _train(sub_trainee(model), corpus, config, folder, seed, progress, workers, mark)
+    _close(folder, MODEL, model, result, mark, workers)
+    return result
+
+
+def super_trainee(model: SuperTransformer, sampling: Sampling) -> Trainee:
+    """Train what `sampling` says; validate the largest and the smallest architecture."""
+    largest, smallest = model.space.largest(), model.space.smallest()
+    return Trainee(
+        model,
+        lambda batch, update: model(batch.source, batch.target_in, sampling(update)),
+        {
+            "largest": lambda batch: model(batch.source, batch.target_in, largest),
+            "smallest": lambda batch: model(batch.source, batch.target_in, smallest),
+        },
+    )
+
+
+def sub_trainee(model: SubTransformer) -> Trainee:
+    """Train and validate the model itself."""
+    return Trainee(
+        model,
+        lambda batch, _update: model(batch.source, batch.target_in),
+        {"model": lambda batch: model(batch.source, batch.target_in)},
+    )
+
+
+def super_fingerprint(
+    space: SearchSpace, corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int
+) -> str:
+    """Hash all that decides the weights of a SuperTransformer's training."""
+    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed)})
+
+
+def sub_fingerprint(
+    architecture: Architecture,
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+) -> str:
+    """Hash all that decides the weights of a training from scratch."""
+    parts = {"architecture": architecture.to_dict(), "space": space.to_dict()}
+    return fingerprint({**parts, **_common(corpus, model_config, config, seed)})
+
+
+def finished(folder: Folder, mark: str) -> TrainResult | None:
+    """Return the result of a training that is over, or None; raises CheckpointError when it is another training's."""
+    if not folder.exists(RESULT):
+        return None
+    value = folder.read_json(RESULT)
+    if value["fingerprint"] != mark:
+        raise CheckpointError(
+            f"{folder} holds the result of another training (fingerprint {value['fingerprint']}, this one is {mark}): "
+            "choose another folder or delete it"
+        )
+    return TrainResult.from_dict(value["result"])
+
+
+def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
+    return {
+        "corpus": corpus.summary.to_dict(),
+        "model": canonical(model_config),
+        "train": config.what_is_learnt(),
+        "seed": seed,
+    }
+
+
+def _train(
+    trainee: Trainee,
+    corpus: Corpus,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress,
+    workers: Workers,
+    mark: str,
+) -> TrainResult:
+    feed = Feed(corpus.train, config.max_tokens, config.accumulate, seed, workers)
+    validation = Validation(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
+    keep = max(config.keep_last, config.average_last)
+    store = CheckpointStore(folder.child("checkpoints"), mark, keep)
+    with _threads(config.threads):
+        return Training(trainee, feed, validation, config, store, workers, seed).run(progress)
+
+
+def _close(
+    folder: Folder,
+    name: str,
+    model: SuperTransformer | SubTransformer,
+    result: TrainResult,
+    mark: str,
+    workers: Workers,
+) -> None:
+    """Save the final model, then the result, which says that the training is over."""
+    if workers.rank != 0:
+        return
+    save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
+    folder.write_json(RESULT, {"fingerprint": mark, "result": result.to_dict()})
+    log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.use_gpu and not torch.cuda.is_available():
+        raise HatRayError("train.use_gpu is set, but PyTorch sees no CUDA device here: unset it, or install a driver")
+    return torch.device("cuda" if config.use_gpu else "cpu")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run with `count` CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

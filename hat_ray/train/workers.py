@@ -1,0 +1,65 @@
+"""How the workers of one training talk: a rank, a number of workers, and a sum over all of them.
+
+Decisions
+- Not DistributedDataParallel: every update uses other parameters, and a layer that the sampled architecture skips must
+  keep no gradient at all, on every worker (Adam then leaves it alone, as in HAT). DDP's buckets are fixed at the first
+  updates; `find_unused_parameters` walks the graph each time, and gives skipped parameters zeros.
+- Instead the gradients that exist are laid into one buffer and summed once. All workers train the same architecture
+  in an update, so the same gradients exist everywhere and the buffers match.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hat_ray.storage import Folder
+
+
+class Workers(Protocol):
+    """This process among its fellow workers."""
+
+    @property
+    def rank(self) -> int:
+        """This worker's number, from 0."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of workers."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this worker's model lives."""
+
+    def all_reduce(self, values: Tensor) -> None:
+        """Replace `values` by the sum over all workers; everyone waits for everyone."""
+
+    def saved(self, place: Folder, update: int) -> None:
+        """Hear, on every worker, that a checkpoint was written after `update`."""
+
+
+class OneWorker:
+    """A single process; nothing to sum."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def all_reduce(self, values: Tensor) -> None:
+        """Leave the values as they are."""
+
+    def saved(self, place: Folder, update: int) -> None:
+        """Tell nobody."""
+
+
+def sum_over_workers(tensors: Sequence[Tensor], workers: Workers) -> None:
+    """Replace each tensor by its sum over all workers, in one exchange of one float32 buffer."""
+    if workers.world_size == 1:
+        return
+    buffer = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    workers.all_reduce(buffer)
+    parts = buffer.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
