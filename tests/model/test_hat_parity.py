@@ -11,7 +11,14 @@ from hat_ray.model.beam import beam_search
 
 CONFIGS = (
     *("largest_last", "smallest_1dec", "largest_arb1", "largest_arb2", "encL_decS_mix", "encS_decL_mix", "onedec_arb2"),
-    *("enc2layers_identity", "enc1layer_identity", "padded_gene_lists", "sampled_seed0", "sampled_seed1", "sampled_seed2"),
+    *(
+        "enc2layers_identity",
+        "enc1layer_identity",
+        "padded_gene_lists",
+        "sampled_seed0",
+        "sampled_seed1",
+        "sampled_seed2",
+    ),
 )
 BEAMS = {
     "beam5_lenpen1": {"beam": 5, "length_penalty": 1.0, "max_length": 200},

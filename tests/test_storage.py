@@ -1,0 +1,95 @@
+"""Folders: whole files or none, on local disks and on other file systems."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from hat_ray.errors import HatRayError
+from hat_ray.storage import Folder
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_files_come_back_as_they_were_written(tmp_path: Path, remote: bool):
+    folder = Folder.at(f"file://{tmp_path}/a b/c" if remote else tmp_path / "a b" / "c")
+    assert folder.list() == []
+    assert not folder.exists()
+    folder.write_bytes("x/y.bin", b"\x00\xff")
+    folder.write_json("v.json", {"k": [1, "ü"]})
+    table = pa.table({"a": [1, 2], "b": ["x", None]})
+    folder.write_table("t.parquet", table)
+    assert folder.read_bytes("x/y.bin") == b"\x00\xff"
+    assert folder.read_json("v.json") == {"k": [1, "ü"]}
+    assert folder.read_table("t.parquet").equals(table)
+    assert folder.list() == ["t.parquet", "v.json", "x"]
+    again = pickle.loads(pickle.dumps(folder.child("x")))  # noqa: S301
+    assert again.read_bytes("y.bin") == b"\x00\xff"
+    folder.delete("x")
+    folder.delete("x")
+    assert not folder.exists("x")
+    folder.delete()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x"])
+def test_no_name_leaves_its_folder(tmp_path: Path, name: str):
+    folder = Folder.at(tmp_path / "inside")
+    with pytest.raises(HatRayError, match="must stay inside its folder"):
+        folder.write_bytes(name, b"")
+    with pytest.raises(HatRayError, match="must stay inside its folder"):
+        folder.child(name)
+
+
+def test_a_place_that_no_file_system_serves_is_refused():
+    with pytest.raises(HatRayError, match="not a folder that PyArrow can open"):
+        Folder.at("nosuch://bucket/x").list()
+
+
+def test_an_interrupted_write_leaves_the_old_content_and_no_rubbish(tmp_path: Path, monkeypatch):
+    folder = Folder.at(tmp_path)
+    folder.write_bytes("x", b"old")
+
+    class Failing:
+        def __bytes__(self) -> bytes:
+            raise AssertionError
+
+    with pytest.raises(TypeError):
+        folder.write_bytes("x", Failing())  # type: ignore[arg-type]
+    assert folder.read_bytes("x") == b"old"
+    assert folder.list() == ["x"]
+
+
+def _write_for_ever(uri: str) -> None:
+    folder = Folder.at(uri)
+    for number in range(10**9):
+        folder.write_bytes("x", str(number).encode() * 20000)
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path):
+    folder = Folder.at(tmp_path)
+    for _ in range(3):
+        writer = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(str(tmp_path),))
+        writer.start()
+        while not folder.exists("x"):
+            assert writer.is_alive()
+        for _ in range(50):
+            content = folder.read_bytes("x")
+            assert content == content[: len(content) // 20000] * 20000
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join(timeout=30)
+        content = folder.read_bytes("x")
+        assert content == content[: len(content) // 20000] * 20000
+
+
+def test_any_pyarrow_file_system_serves(tmp_path: Path):
+    sub = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    folder = Folder.at("s3://bucket/prefix")
+    folder.__dict__["_place"] = (sub, "prefix")  # what from_uri would return with credentials
+    folder.write_text("a.txt", "x")
+    assert (tmp_path / "prefix" / "a.txt").read_text() == "x"
+    assert folder.list() == ["a.txt"]
