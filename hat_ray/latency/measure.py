@@ -1,0 +1,212 @@
+"""Time architectures on the machine that this process runs on, into the latency table. No Ray here.
+
+The life of a session: the device is known, the canary (the space's smallest architecture) is built and timed; then each
+architecture is built, timed, and followed by the canary; rows are written in small parts as they come. What the table
+already holds for the same device and workload is skipped, so a session that was killed goes on where its last part
+ended.
+"""
+
+import logging
+import os
+import platform
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+import hat_ray
+from hat_ray.errors import LatencyError
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.device import DeviceInfo, detect
+from hat_ray.latency.protocol import Protocol, Timing, time_architecture
+from hat_ray.latency.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table import scan_table, write_rows
+from hat_ray.latency.translation import Workload
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.progress import Progress, silent
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import hat_features
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TimingJob:
+    """What is timed, how, and where its rows go: all that a device has to be told. It pickles."""
+
+    space: SearchSpace
+    model_config: ModelConfig
+    vocab_size: int
+    config: LatencyConfig
+    table_root: Folder
+    session_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.session_id:
+            object.__setattr__(self, "session_id", new_session_id())
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol.of(self.config, self.vocab_size)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one call did."""
+
+    timed: int
+    skipped: int
+    """Architectures that the table already had."""
+    seconds: float
+
+
+def new_session_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def choose_architectures(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Return distinct architectures: the smallest, the largest, then uniform draws; fewer when the space has fewer."""
+    chosen = dict.fromkeys([space.smallest(), space.largest()])
+    rng = random.Random(seed)
+    for _ in range(100 * count):  # a small space runs dry: every draw is then known
+        if len(chosen) >= count:
+            break
+        chosen.setdefault(space.sample(rng))
+    return list(chosen)[:count]
+
+
+def measure(
+    job: TimingJob,
+    architectures: Sequence[Architecture],
+    device: DeviceInfo | None = None,
+    *,
+    again: bool = False,
+    progress: Progress = silent,
+) -> Tally:
+    """Time architectures on this machine and append their rows to the table; skip those it has, unless `again`."""
+    config = job.config
+    device = device or detect(threads=config.threads, accelerator=config.accelerator)
+    return TimingSession(job, device).run(architectures, again=again, progress=progress)
+
+
+def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:
+    """Time one architecture, whether or not the table has it, append its row and return it."""
+    device = device or detect(threads=job.config.threads, accelerator=job.config.accelerator)
+    row = TimingSession(job, device).time(architecture)
+    write_rows(job.table_root, [row])
+    return row
+
+
+@dataclass
+class TimingSession:
+    """One device at work: keeps the canary's model and history between calls."""
+
+    job: TimingJob
+    device: DeviceInfo
+    _canaries_ms: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.device.threads != self.job.config.threads:
+            raise LatencyError(
+                f"the device must use latency.threads {self.job.config.threads}, got {self.device.threads}"
+            )
+        self._canary_model = self._build(self.job.space.smallest())
+        self._known = known_architectures(self.job, self.device)
+
+    def run(self, architectures: Sequence[Architecture], *, again: bool = False, progress: Progress = silent) -> Tally:
+        """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
+        started = flushed = time.monotonic()
+        todo = [a for a in dict.fromkeys(architectures) if again or a.id not in self._known]
+        skipped = len(architectures) - len(todo)
+        pending: list[LatencyRow] = []
+        try:
+            for done, architecture in enumerate(todo, skipped + 1):
+                row = self.time(architecture)
+                pending.append(row)
+                if time.monotonic() - flushed >= self.job.config.flush_s:
+                    self._write(pending)
+                    flushed = time.monotonic()
+                progress(done, len(architectures), {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
+        finally:
+            self._write(pending)
+        return Tally(len(todo), skipped, time.monotonic() - started)
+
+    def time(self, architecture: Architecture) -> LatencyRow:
+        """Time one architecture between two canaries; write nothing."""
+        self.job.space.require(architecture)
+        if not self._canaries_ms:
+            self._time_canary()
+        circumstances = _circumstances(self.job.session_id)
+        timing = time_architecture(self._build(architecture), self.job.protocol)
+        before_ms, after_ms = self._canaries_ms[-1], self._time_canary()
+        factor = float(np.median(self._canaries_ms)) / ((before_ms + after_ms) / 2)
+        return self._row(architecture, timing, Canary(before_ms, after_ms, factor), circumstances)
+
+    def _time_canary(self) -> float:
+        repetitions = self.job.config.canary_repetitions
+        protocol = replace(self.job.protocol, min_repetitions=repetitions, max_repetitions=repetitions)
+        self._canaries_ms.append(time_architecture(self._canary_model, protocol).total.typical_ms)
+        return self._canaries_ms[-1]
+
+    def _build(self, architecture: Architecture) -> SubTransformer:
+        """Build a SubTransformer with random weights: their values do not matter for speed."""
+        model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
+        return model.to(self.device.torch_device)
+
+    def _row(
+        self, architecture: Architecture, timing: Timing, canary: Canary, circumstances: Circumstances
+    ) -> LatencyRow:
+        return LatencyRow(
+            space_id=self.job.space.id,
+            architecture=architecture,
+            hat_features=tuple(hat_features([architecture])[0].tolist()),
+            workload=self.job.protocol.workload,
+            device=self.device,
+            encoder=timing.encoder,
+            decoder=timing.decoder,
+            total=timing.total,
+            encoder_samples_ms=timing.encoder_samples_ms,
+            decoder_samples_ms=timing.decoder_samples_ms,
+            repetitions=timing.repetitions,
+            warmups=timing.warmups,
+            relative_error=timing.relative_error,
+            canary=canary,
+            circumstances=replace(circumstances, niceness=timing.niceness),
+        )
+
+    def _write(self, pending: list[LatencyRow]) -> None:
+        write_rows(self.job.table_root, pending)
+        self._known |= {row.architecture.id for row in pending if row.architecture}
+        pending.clear()
+
+
+def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
+    """Return the ids of the architectures that the table has timed on a device under the job's workload."""
+    names = [f.name for f in Workload.__dataclass_fields__.values()]
+    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id", *names])
+    workload = job.protocol.workload
+    records = table.to_pylist()
+    return {
+        record["architecture_id"]
+        for record in records
+        if record["architecture_id"] and all(record[name] == getattr(workload, name) for name in names)
+    }
+
+
+def _circumstances(session_id: str) -> Circumstances:
+    versions = {"hat-ray": hat_ray.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return Circumstances(
+        host=platform.node(),
+        session_id=session_id,
+        utc_time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        library_versions=tuple(sorted(versions.items())),
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )

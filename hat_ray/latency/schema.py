@@ -1,0 +1,201 @@
+"""The latency table's columns, and rows to and from them.
+
+The schema grows by nullable columns only; `SCHEMA_VERSION` rises when an older reader would misread a newer file.
+Readers fill nullable columns that a file lacks with nulls and ignore columns that they do not know.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.row import Canary, Circumstances, LatencyRow, Origin
+from hat_ray.latency.stats import Spread
+from hat_ray.latency.translation import Workload
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import HAT_FEATURES
+
+SCHEMA_VERSION = 1
+
+_TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
+_SAMPLES = pa.list_(pa.float32())
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _spread_fields(part: str, required: bool) -> list[pa.Field]:
+    quantiles = [pa.field(f"{part}_{name}_ms", _REAL) for name in ("p10", "p50", "p90")]
+    return quantiles + [pa.field(f"{part}_{name}_ms", _REAL, nullable=not required) for name in ("mean", "std")]
+
+
+SCHEMA = pa.schema(
+    [
+        _required("schema_version", _INT),
+        _required("provenance", _TEXT),
+        pa.field("source", _TEXT),
+        pa.field("source_row", _LONG),
+        # the architecture
+        _required("space_id", _TEXT),
+        pa.field("architecture_id", _TEXT),
+        pa.field("architecture_json", _TEXT),
+        *(_required(f"hat_{name}", _REAL) for name in HAT_FEATURES),
+        # the workload
+        *(_required(field.name, _INT) for field in fields(Workload)),
+        # milliseconds
+        _required("latency_ms", _REAL),
+        _required("latency_corrected_ms", _REAL),
+        *_spread_fields("encoder", required=True),
+        *_spread_fields("decoder", required=True),
+        *_spread_fields("total", required=False),
+        pa.field("encoder_samples_ms", _SAMPLES),
+        pa.field("decoder_samples_ms", _SAMPLES),
+        pa.field("repetitions", _INT),
+        pa.field("warmups", _INT),
+        pa.field("relative_error", _REAL),
+        pa.field("canary_before_ms", _REAL),
+        pa.field("canary_after_ms", _REAL),
+        pa.field("drift_correction", _REAL),
+        # the device
+        _required("device_slug", _TEXT),
+        _required("device_name", _TEXT),
+        _required("device_model", _TEXT),
+        _required("device_machine", _TEXT),
+        _required("device_logical_cores", _INT),
+        _required("device_threads", _INT),
+        pa.field("device_clock_mhz", _REAL),
+        pa.field("device_memory_bytes", _LONG),
+        _required("device_isa", pa.list_(_TEXT)),
+        _required("device_accelerator", _TEXT),
+        pa.field("device_accelerator_memory_bytes", _LONG),
+        _required("device_driver", _TEXT),
+        _required("device_runtime", _TEXT),
+        _required("device_dtype", _TEXT),
+        _required("device_quantisation", _TEXT),
+        _required("device_os", _TEXT),
+        # the circumstances
+        _required("host", _TEXT),
+        _required("session_id", _TEXT),
+        _required("utc_time", _TEXT),
+        pa.field("library_versions", pa.map_(_TEXT, _TEXT)),
+        pa.field("niceness", _INT),
+        pa.field("load_average", _REAL),
+    ],
+    metadata={"hat_ray.table": "latency", "hat_ray.schema_version": str(SCHEMA_VERSION)},
+)
+
+
+def to_table(rows: Iterable[LatencyRow]) -> pa.Table:
+    """Lay rows out in columns."""
+    return pa.Table.from_pylist([_to_record(row) for row in rows], schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[LatencyRow]:
+    """Read rows back; a missing nullable column reads as null."""
+    return [_from_record(record) for record in table.to_pylist()]
+
+
+def why_foreign(schema: pa.Schema) -> str | None:
+    """Return why a file's columns are not a latency table's, or None when they are."""
+    version = (schema.metadata or {}).get(b"hat_ray.schema_version", b"").decode(errors="replace")
+    if not version.isdigit():
+        return "it is not a latency table of hat-ray"
+    if int(version) > SCHEMA_VERSION:
+        return f"its schema version {version} is newer than this hat-ray's {SCHEMA_VERSION}"
+    for field in SCHEMA:
+        index = schema.get_field_index(field.name)
+        if index < 0:
+            if not field.nullable:
+                return f"column {field.name} is missing"
+        elif not schema.field(index).type.equals(field.type):
+            return f"column {field.name} must be {field.type}, got {schema.field(index).type}"
+    return None
+
+
+def why_invalid(table: pa.Table) -> str | None:
+    """Return which rule a file's values break, or None: what is required must be there."""
+    for name in table.column_names:
+        index = SCHEMA.get_field_index(name)
+        if index >= 0 and not SCHEMA.field(index).nullable and table.column(name).null_count:
+            return f"column {name} must not have nulls"
+    return None
+
+
+def _to_record(row: LatencyRow) -> dict[str, Any]:
+    architecture, canary, origin, circumstances = row.architecture, row.canary, row.origin, row.circumstances
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "provenance": origin.provenance,
+        "source": origin.source or None,
+        "source_row": origin.source_row,
+        "space_id": row.space_id,
+        "architecture_id": architecture.id if architecture else None,
+        "architecture_json": architecture.to_json() if architecture else None,
+        **{f"hat_{name}": value for name, value in zip(HAT_FEATURES, row.hat_features, strict=True)},
+        **{field.name: getattr(row.workload, field.name) for field in fields(Workload)},
+        "latency_ms": row.latency_ms,
+        "latency_corrected_ms": row.corrected_ms,
+        "encoder_samples_ms": list(row.encoder_samples_ms),
+        "decoder_samples_ms": list(row.decoder_samples_ms),
+        "repetitions": row.repetitions,
+        "warmups": row.warmups,
+        "relative_error": row.relative_error,
+        "canary_before_ms": canary.before_ms if canary else None,
+        "canary_after_ms": canary.after_ms if canary else None,
+        "drift_correction": canary.drift_correction if canary else None,
+        "device_slug": row.device.slug,
+        **{f"device_{field.name}": getattr(row.device, field.name) for field in fields(DeviceInfo)},
+        "host": circumstances.host,
+        "session_id": circumstances.session_id,
+        "utc_time": circumstances.utc_time,
+        "library_versions": list(circumstances.library_versions),
+        "niceness": circumstances.niceness,
+        "load_average": circumstances.load_average,
+    }
+    for part, value in (("encoder", row.encoder), ("decoder", row.decoder), ("total", row.total)):
+        record |= {f"{part}_{field.name}": getattr(value, field.name) for field in fields(Spread)} if value else {}
+    return record
+
+
+def _from_record(record: Mapping[str, Any]) -> LatencyRow:
+    text = record.get("architecture_json")
+    device: dict[str, Any] = {field.name: record.get(f"device_{field.name}") for field in fields(DeviceInfo)}
+    device["isa"] = tuple(record["device_isa"])
+    return LatencyRow(
+        space_id=record["space_id"],
+        architecture=Architecture.from_json(text) if text else None,
+        hat_features=tuple(record[f"hat_{name}"] for name in HAT_FEATURES),
+        workload=Workload(**{field.name: record[field.name] for field in fields(Workload)}),
+        device=DeviceInfo(**device),
+        encoder=_spread(record, "encoder"),
+        decoder=_spread(record, "decoder"),
+        total=None if record.get("total_mean_ms") is None else _spread(record, "total"),
+        encoder_samples_ms=tuple(record.get("encoder_samples_ms") or ()),
+        decoder_samples_ms=tuple(record.get("decoder_samples_ms") or ()),
+        repetitions=record.get("repetitions"),
+        warmups=record.get("warmups"),
+        relative_error=record.get("relative_error"),
+        canary=_canary(record),
+        circumstances=Circumstances(
+            host=record["host"],
+            session_id=record["session_id"],
+            utc_time=record["utc_time"],
+            library_versions=tuple((name, version) for name, version in record.get("library_versions") or ()),
+            niceness=record.get("niceness"),
+            load_average=record.get("load_average"),
+        ),
+        origin=Origin(record["provenance"], record.get("source") or "", record.get("source_row")),
+    )
+
+
+def _spread(record: Mapping[str, Any], part: str) -> Spread:
+    p10, p50, p90 = (record.get(f"{part}_{name}_ms") for name in ("p10", "p50", "p90"))
+    return Spread(p10, p50, p90, record[f"{part}_mean_ms"], record[f"{part}_std_ms"])
+
+
+def _canary(record: Mapping[str, Any]) -> Canary | None:
+    before, after, factor = (record.get(name) for name in ("canary_before_ms", "canary_after_ms", "drift_correction"))
+    return None if before is None or after is None or factor is None else Canary(before, after, factor)
