@@ -44,7 +44,7 @@ class Batch:
         )
 
 
-def make_batches(  # noqa: PLR0917 (epoch, world size and rank are one idiom)
+def make_batches(
     table: TokenTable, max_tokens: int, seed: int, epoch: int, world_size: int = 1, rank: int = 0
 ) -> list[Indices]:
     """Return one rank's batches of an epoch, as arrays of row numbers.

@@ -1,0 +1,54 @@
+"""Random draws that cannot drift: only `random.Random.random`, which Python promises to keep, and integer weights."""
+
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+from hat_ray.seeds import stream_seed
+
+T = TypeVar("T")
+
+_WEIGHT_SCALE = 10**9
+
+
+class Dice:
+    """One named stream of draws."""
+
+    def __init__(self, seed: int, *names: str | int) -> None:
+        self._next = random.Random(stream_seed(seed, *names)).random
+
+    def chance(self, probability: float) -> bool:
+        return self._next() < probability
+
+    def below(self, limit: int) -> int:
+        """Return an integer in 0..limit-1."""
+        return int(self._next() * limit)
+
+    def pick(self, items: Sequence[T]) -> T:
+        return items[self.below(len(items))]
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """Return the items in a drawn order (Fisher and Yates)."""
+        left = list(items)
+        for last in range(len(left) - 1, 0, -1):
+            other = self.below(last + 1)
+            left[last], left[other] = left[other], left[last]
+        return left
+
+
+class Urn(Generic[T]):
+    """Items drawn with fixed weights."""
+
+    def __init__(self, weighted: Sequence[tuple[T, int]]) -> None:
+        self.items = [item for item, _ in weighted]
+        self._ends = list(accumulate(weight for _, weight in weighted))
+
+    @classmethod
+    def zipf(cls, items: Sequence[T], offset: int) -> "Urn[T]":
+        """Weigh the item of rank r (from 0) by 1 / (r + offset)."""
+        return cls([(item, _WEIGHT_SCALE // (rank + offset)) for rank, item in enumerate(items)])
+
+    def draw(self, dice: Dice) -> T:
+        return self.items[bisect_right(self._ends, dice.below(self._ends[-1]))]
