@@ -19,7 +19,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from hat_ray.errors import CheckpointError
@@ -87,7 +86,7 @@ class CheckpointStore:
             for name, tensor in checkpoint.tensors.items():
                 if name.startswith(prefix):
                     total[name] = tensor.double() + total.get(name, 0)
-        return {name.removeprefix(prefix): (tensor / found).float() for name, tensor in total.items()}
+        return {name: (tensor / found).float() for name, tensor in total.items()}
 
     def _whole(self) -> Iterator[Checkpoint]:
         for name in reversed(self._names()):
@@ -118,26 +117,3 @@ class CheckpointStore:
                 f"{self.folder} holds checkpoints of another training (fingerprint {found}, this one is "
                 f"{self._fingerprint}): choose another folder or delete it"
             )
-
-
-def tensors_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return weights and Adam's state by name: `model/...`, `exp_avg/...`, `exp_avg_sq/...`, `step/...`.
-
-    Parameters that no update has used have no Adam state.
-    """
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensors[MODEL + name] = parameter
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value
-    return tensors
-
-
-def restore(tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put back what `tensors_of` took."""
-    for name, parameter in model.named_parameters():
-        with torch.no_grad():
-            parameter.copy_(tensors[MODEL + name])
-        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
-        if keys:
-            optimizer.state[parameter] = {key: tensors[f"{key}/{name}"].to(parameter.device) for key in keys}

@@ -77,3 +77,12 @@ class TrainConfig(StageConfig):
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last"}
         where = {"workers", "threads", "use_gpu", "max_failures", "max_seconds"}
         return self.model_dump(mode="json", exclude=how | where)
+
+
+class RetrainConfig(TrainConfig):
+    """How the chosen architectures are trained from scratch, and what they are compared with."""
+
+    largest_baseline: bool = True
+    """Train the largest architecture of the space as well, at equal updates."""
+    random_baselines: int = Field(default=1, ge=0)
+    """For each winner, train this many randomly drawn architectures of no lower predicted latency, at equal updates."""

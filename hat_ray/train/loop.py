@@ -9,7 +9,6 @@ Decisions
   (fairseq's): how an update is cut into batches does not weight its tokens.
 - HAT's gradient semantics: layers that the sampled architecture skips keep no gradient and Adam leaves them alone;
   slices that it does not use get zeros, and Adam's momentum moves them.
-- Differs from HAT: Adam's epsilon is PyTorch's (added after bias correction). It tells only in gradients near 1e-8.
 - Running sums stay on the device; a number is fetched only when somebody reads it.
 """
 
@@ -28,10 +27,11 @@ from hat_ray.corpus.vocabulary import PAD
 from hat_ray.errors import CheckpointError
 from hat_ray.progress import Progress
 from hat_ray.seeds import stream_seed
-from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore, restore, tensors_of
+from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Feed, Position
+from hat_ray.train.feed import Position
 from hat_ray.train.objective import LossSums, label_smoothed_loss
+from hat_ray.train.optimizer import Adam
 from hat_ray.train.result import TrainPoint, TrainResult
 from hat_ray.train.schedule import learning_rate
 from hat_ray.train.validation import Forward, Validation
@@ -66,7 +66,7 @@ class TrainState:
 
     update: int = 0
     """Updates made."""
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Training loss and target tokens since the last point of the history, and target tokens in all."""
     seconds: float = 0.0
@@ -95,8 +95,7 @@ class Training:
         self._trainee, self._batches, self._validation = trainee, batches, validation
         self._config, self._store, self._workers, self._seed = config, store, workers, seed
         self._model = trainee.model.to(workers.device)
-        self._parameters = list(self._model.parameters())
-        self._optimizer = adam(self._model, config)
+        self._adam = Adam(self._model, config)
         self._state = TrainState()
         self._sums = torch.zeros(3, dtype=torch.float64, device=workers.device)  # TrainState.sums, on the device
         self._grad_norm = torch.zeros((), device=workers.device)
@@ -121,12 +120,14 @@ class Training:
 
     @property
     def _lr(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
+        """The learning rate of the last update."""
+        return learning_rate(self._config, max(0, self._state.update - 1))
 
     def _resume(self) -> None:
         checkpoint = self._store.latest()
         if checkpoint is not None:
-            restore(checkpoint.tensors, self._model, self._optimizer)
+            self._take_weights(checkpoint.tensors)
+            self._adam.restore(checkpoint.tensors)
             self._state = TrainState.from_values(checkpoint.values)
             self._sums.copy_(torch.tensor(self._state.sums))
             log.info("resuming %s after update %d", self._store.folder, self._state.update)
@@ -134,6 +135,11 @@ class Training:
         limit = self._config.max_seconds
         self._stopped = limit is not None and self._state.seconds >= limit
         self._began = time.perf_counter() - self._state.seconds
+
+    def _take_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._model.named_parameters():
+                parameter.copy_(tensors[MODEL + name])
 
     def _require_agreement(self) -> None:
         """Raise CheckpointError when the workers do not start from one update: then they do not share the folder."""
@@ -148,14 +154,14 @@ class Training:
     def _update(self) -> None:
         """Make one update: gradients of all batches of all workers, their mean over tokens, Adam."""
         state = self._state
-        self._optimizer.zero_grad(set_to_none=True)
+        self._adam.forget_gradients()
         batches, state.position = self._batches.update(state.position)
         stats = torch.zeros(3, device=self._workers.device)  # loss, tokens, workers that want to stop
         for number, batch in batches:
             sums = self._backward(batch.to(self._workers.device), number)
             stats[:2] += torch.stack([sums.loss_sum.detach(), sums.tokens])
         stats[2] = self._over_time()
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        gradients = self._adam.gradients()
         sum_over_workers([*gradients, stats], self._workers)
         torch._foreach_div_(gradients, stats[1].clamp(min=1))
         self._step(gradients)
@@ -176,9 +182,7 @@ class Training:
         if self._config.clip_norm > 0:
             scale = (self._config.clip_norm / (self._grad_norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, scale)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._config, self._state.update)
-        self._optimizer.step()
+        self._adam.step(learning_rate(self._config, self._state.update))
 
     def _over_time(self) -> bool:
         limit = self._config.max_seconds
@@ -215,7 +219,8 @@ class Training:
         state.seconds = time.perf_counter() - self._began
         state.sums = tuple(self._sums.tolist())
         if self._workers.rank == 0:
-            tensors = tensors_of(self._model, self._optimizer)
+            weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
+            tensors = {**weights, **self._adam.tensors()}
             self._store.save(Checkpoint(state.update, tensors, asdict(state)))
         self._workers.saved(self._store.place(state.update), state.update)
 
@@ -223,8 +228,7 @@ class Training:
         state = self._state
         self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
         if self._config.average_last > 1:
-            weights = self._store.average(self._config.average_last, MODEL)
-            self._model.load_state_dict(weights, strict=False)
+            self._take_weights(self._store.average(self._config.average_last, MODEL))
         final = self._validate()
         return TrainResult(
             history=tuple(state.history),
@@ -234,18 +238,6 @@ class Training:
             valid_loss_bits={name: sums.loss_bits for name, sums in final.items()},
             valid_nll_bits={name: sums.nll_bits for name, sums in final.items()},
         )
-
-
-def adam(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Adam with decoupled weight decay; one fused kernel for all parameters."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=config.lr,
-        betas=config.adam_betas,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 class _Meter:

@@ -32,7 +32,7 @@ class LossSums:
     @property
     def loss_bits(self) -> float:
         """Label-smoothed loss in bits a token: what HAT logs and what its search minimises."""
-        return float(self.loss_sum) / max(1, int(self.tokens)) / math.log(2)
+        return float(self.loss_sum.detach()) / max(1, int(self.tokens)) / math.log(2)
 
     @property
     def nll_bits(self) -> float:
@@ -51,7 +51,7 @@ def label_smoothed_loss(logits: Tensor, target: Tensor, smoothing: float, pad: i
     rows = logits.reshape(-1, logits.shape[-1])
     target = target.reshape(-1)
     keep = target != pad
-    loss_sum, nll_sum = _LabelSmoothedSum.apply(rows, target, keep, smoothing)
+    loss_sum, nll_sum = _LabelSmoothedSum.apply(rows, target, keep, smoothing)  # type: ignore[no-untyped-call]
     return LossSums(loss_sum, nll_sum, keep.sum())
 
 

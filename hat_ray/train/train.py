@@ -147,7 +147,7 @@ def finished(folder: Folder, mark: str) -> TrainResult | None:
 
 def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
     return {
-        "corpus": corpus.summary.to_dict(),
+        "corpus": corpus.summary.fingerprint,
         "model": canonical(model_config),
         "train": config.what_is_learnt(),
         "seed": seed,

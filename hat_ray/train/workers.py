@@ -61,5 +61,5 @@ def sum_over_workers(tensors: Sequence[Tensor], workers: Workers) -> None:
         return
     buffer = torch.cat([tensor.reshape(-1) for tensor in tensors])
     workers.all_reduce(buffer)
-    parts = buffer.split([tensor.numel() for tensor in tensors])
+    parts = torch.split(buffer, [tensor.numel() for tensor in tensors])
     torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
