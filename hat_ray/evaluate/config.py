@@ -12,22 +12,22 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "c
 class EvaluateConfig(StageConfig):
     """How the test set is translated (beam search) and scored (sacreBLEU)."""
 
-    beam: int = Field(5, ge=1)
+    beam: int = Field(default=5, ge=1)
     """Hypotheses kept for each sentence; 1 is greedy."""
 
-    length_penalty: float = Field(1.0, ge=0)
+    length_penalty: float = Field(default=1.0, ge=0)
     """Exponent of the length by which a hypothesis's log-probability is divided; HAT: 1 for IWSLT, 0.6 for WMT."""
 
-    max_length_factor: float = Field(1.2, ge=0)
+    max_length_factor: float = Field(default=1.2, ge=0)
     """Longest hypothesis in tokens = `max_length_factor` * longest source of its batch + `max_length_extra`."""
 
-    max_length_extra: int = Field(10, ge=1)
+    max_length_extra: int = Field(default=10, ge=1)
     """Tokens added to the longest hypothesis allowed, whatever the source's length."""
 
-    max_source_length: int = Field(256, ge=2)
+    max_source_length: int = Field(default=256, ge=2)
     """Source sentences are cut to this many tokens, end of sentence included; a warning counts how many were."""
 
-    batch_tokens: int = Field(2048, ge=1)
+    batch_tokens: int = Field(default=2048, ge=1)
     """Source tokens, padding included, translated at once; memory grows with `beam` times this."""
 
     chrf: bool = True
@@ -36,8 +36,8 @@ class EvaluateConfig(StageConfig):
     tokenizer: Tokenizer = "13a"
     """sacreBLEU's tokenizer; use zh, ja-mecab or ko-mecab for those target languages."""
 
-    sentences: int | None = Field(None, ge=1)
+    sentences: int | None = Field(default=None, ge=1)
     """Evaluate only this many first sentences of the test set; null for all. Such scores do not compare with others."""
 
-    floor_pairs: int = Field(200_000, ge=0)
+    floor_pairs: int = Field(default=200_000, ge=0)
     """Training pairs searched for the nearest source (a floor that any useful model beats); 0 leaves floors out."""

@@ -1,0 +1,94 @@
+"""Translate lines of text with beam search: in length-sorted batches inside, in the given order outside.
+
+Legend: B sentences of a batch, S source tokens.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hat_ray.corpus.vocabulary import PAD, Vocabulary
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.model.beam import beam_search
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.progress import Progress, silent
+
+log = logging.getLogger(__name__)
+
+
+def translate(
+    model: SubTransformer,
+    vocabulary: Vocabulary,
+    lines: Sequence[str],
+    config: EvaluateConfig | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """Return the best translation of every line, in order; an empty line stays empty.
+
+    Sources longer than `config.max_source_length` tokens are cut, and a warning counts them.
+    """
+    config = config or EvaluateConfig()
+    full = [row for row, line in enumerate(lines) if line.strip()]
+    sources = dict(zip(full, vocabulary.encode_lines([lines[row] for row in full]), strict=True))
+    _cut_overlong(sources, config.max_source_length)
+    translations, done = [""] * len(lines), len(lines) - len(sources)
+    was_training = model.training
+    model.eval()
+    try:
+        for rows in plan_batches({row: len(tokens) for row, tokens in sources.items()}, config.batch_tokens):
+            for row, tokens in zip(rows, _decode([sources[row] for row in rows], model, config), strict=True):
+                translations[row] = vocabulary.decode(tokens)
+            done += len(rows)
+            progress(done, len(lines), {})
+    finally:
+        model.train(was_training)
+    return translations
+
+
+def _cut_overlong(sources: dict[int, list[int]], max_length: int) -> None:
+    overlong = [row for row, tokens in sources.items() if len(tokens) > max_length]
+    for row in overlong:
+        sources[row] = [*sources[row][: max_length - 1], sources[row][-1]]  # the end of sentence stays
+    if overlong:
+        log.warning(
+            "%d of %d lines are longer than %d tokens and were cut (first: line %d); raise evaluate.max_source_length",
+            *(len(overlong), len(sources), max_length, overlong[0] + 1),
+        )
+
+
+def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows of like length, longest first, so that rows * longest stays within `batch_tokens` (one row at least).
+
+    Longest first: a batch that does not fit into memory fails at once and not at the end.
+    """
+    batch: list[int] = []
+    for row in sorted(lengths, key=lambda row: (-lengths[row], row)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _decode(sources: list[list[int]], model: SubTransformer, config: EvaluateConfig) -> list[tuple[int, ...]]:
+    device = next(model.parameters()).device
+    source = left_pad(sources).to(device)  # (B, S)
+    hypotheses = beam_search(
+        model,
+        source,
+        beam=config.beam,
+        length_penalty=config.length_penalty,
+        max_length=int(config.max_length_factor * source.shape[1] + config.max_length_extra),
+    )
+    return [best[0].tokens for best in hypotheses]
+
+
+def left_pad(sources: list[list[int]]) -> Tensor:
+    """Return (B, S) with each row's tokens at its right end, as HAT feeds the encoder."""
+    padded = torch.full((len(sources), max(map(len, sources))), PAD, dtype=torch.int64)
+    for row, tokens in enumerate(sources):
+        padded[row, padded.shape[1] - len(tokens) :] = torch.tensor(tokens, dtype=torch.int64)
+    return padded

@@ -1,0 +1,228 @@
+"""All that a report shows, as plain frozen values: what `report.json` holds, and what the page is drawn from.
+
+Devices are named by their slug everywhere; their titles stand once, in `ReportData.devices`. A figure that was not
+measured is None and shows as a dash: a report of an unfinished or failed run is still a report.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainSerializer, PlainValidator
+
+from hat_ray.space.architecture import Architecture
+
+SCHEMA_VERSION = 1
+
+
+def _read_architecture(value: Any) -> Architecture:
+    return value if isinstance(value, Architecture) else Architecture.from_dict(value)
+
+
+ArchitectureField = Annotated[
+    Architecture, PlainSerializer(lambda architecture: architecture.to_dict()), PlainValidator(_read_architecture)
+]
+"""An architecture that JSON holds in its canonical form."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device that models were chosen for."""
+
+    slug: str
+    title: str
+    """Its name for readers, such as "Raspberry Pi 4, 1 thread, eager fp32"."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Name and value of what else is known: cores, clock, memory, driver, number of timed architectures, ..."""
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """The text that the models were trained and tested on, with the scores that need no model."""
+
+    source_language: str
+    target_language: str
+    train_pairs: int
+    valid_pairs: int
+    test_pairs: int
+    vocabulary_size: int
+    copy_bleu: float | None = None
+    nearest_bleu: float | None = None
+
+
+@dataclass(frozen=True)
+class SpaceFacts:
+    """The search space; `size` is its exact number of different architectures, as text (JSON numbers are too small)."""
+
+    name: str
+    id: str
+    size: str
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """Validation loss (nats a token) of one model by update."""
+
+    name: str
+    points: tuple[tuple[int, float | None], ...]
+
+
+@dataclass(frozen=True)
+class TimedArchitecture:
+    """One row of the latency table."""
+
+    architecture: ArchitectureField
+    device: str
+    params: int
+    flops: int
+    measured_ms: float
+
+
+@dataclass(frozen=True)
+class PredictionPair:
+    """An architecture that the predictor had not seen: predicted and measured milliseconds."""
+
+    architecture_id: str
+    predicted_ms: float
+    measured_ms: float
+
+
+@dataclass(frozen=True)
+class PredictorFacts:
+    """How well latency is predicted on one device, from held-out architectures only."""
+
+    device: str
+    rows: int
+    """Timed architectures that the predictor was fitted to."""
+    mape_pct: float | None
+    within_10_pct: float | None
+    """Share of predictions within 10 % of the measurement, in per cent."""
+    kendall_tau: float | None
+    pairs: tuple[PredictionPair, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchTrack:
+    """The best loss found under one limit, by the number of architectures scored so far."""
+
+    device: str
+    limit_ms: float
+    points: tuple[tuple[int, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture that the search scored with inherited weights."""
+
+    architecture: ArchitectureField
+    loss: float
+    predicted_ms: dict[str, float]
+    """By device slug."""
+    frontier_on: tuple[str, ...] = ()
+    """Devices on whose frontier it lies."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One model on one device, in milliseconds a sentence."""
+
+    predicted_ms: float | None = None
+    measured_ms: float | None = None
+    """Median of the final measurement."""
+    p10_ms: float | None = None
+    p90_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One test sentence."""
+
+    source: str
+    reference: str
+    hypothesis: str
+
+
+Kind = Literal["winner", "largest", "smallest", "random"]
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model that was retrained, measured and scored: a winner of the search or a baseline.
+
+    A winner belongs to one device and one limit. A `random` baseline belongs to the winner of the same device and limit
+    that it is compared with (drawn at random, of no lower latency); `largest` and `smallest` belong to no device.
+    """
+
+    kind: Kind
+    architecture: ArchitectureField
+    params: int
+    flops: int
+    latency: dict[str, Latency] = field(default_factory=dict)
+    """By device slug."""
+    device: str | None = None
+    limit_ms: float | None = None
+    inherited_loss: float | None = None
+    scratch_loss: float | None = None
+    """Validation loss after training from scratch."""
+    bleu: float | None = None
+    chrf: float | None = None
+    samples: tuple[Translation, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage of the pipeline and the wall time that it took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What somebody needs who wants to repeat this."""
+
+    recipe_yaml: str
+    seed: int
+    created: str
+    """UTC, ISO 8601."""
+    commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    stages: tuple[StageTime, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """One run, whole."""
+
+    name: str
+    """The run's or recipe's name."""
+    corpus: CorpusFacts
+    space: SpaceFacts
+    devices: tuple[Device, ...]
+    chosen: tuple[ChosenModel, ...]
+    provenance: Provenance
+    candidates: tuple[Candidate, ...] = ()
+    supernet: tuple[LossCurve, ...] = ()
+    retraining: tuple[LossCurve, ...] = ()
+    timed: tuple[TimedArchitecture, ...] = ()
+    predictors: tuple[PredictorFacts, ...] = ()
+    searches: tuple[SearchTrack, ...] = ()
+    bleu_signature: str | None = None
+    chrf_signature: str | None = None
+    protocol: dict[str, str] = field(default_factory=dict)
+    """How latency was measured: batch, beam, lengths, threads, runtime, ..."""
+    schema_version: int = SCHEMA_VERSION
+
+    def winners(self, device: str) -> tuple[ChosenModel, ...]:
+        """Return a device's winners, the tightest limit first."""
+        found = [model for model in self.chosen if model.kind == "winner" and model.device == device]
+        return tuple(sorted(found, key=lambda model: model.limit_ms or 0))
+
+    def models_on(self, device: str) -> tuple[ChosenModel, ...]:
+        """Return the winners of a device, then the baselines that may be compared with them."""
+        order = ("random", "largest", "smallest")
+        baselines = [m for m in self.chosen if m.kind != "winner" and m.device in (None, device)]
+        return (*self.winners(device), *sorted(baselines, key=lambda m: order.index(m.kind)))
+
+    def first(self, kind: Kind) -> ChosenModel | None:
+        """Return the first model of a kind."""
+        return next((model for model in self.chosen if model.kind == kind), None)

@@ -1,0 +1,130 @@
+"""One interactive figure: plotly traces and layout, and the table behind it.
+
+Decisions
+- Plain dictionaries, not `plotly.graph_objects`: no template of 7 KB a figure; a test validates them against plotly.
+- Text is escaped here, once, for every string of a figure: plotly reads some HTML tags in labels. A line break is "\\n".
+- A colour is the name of a custom property of the page's style sheet, such as "@winner": the page's script puts the
+  light or dark value there. It looks at keys that end in "color" only, so text that begins with "@" stays text.
+- Kinds of points differ in shape as well as in colour.
+"""
+
+import csv
+import io
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import TypeAlias
+
+from hat_ray.report.data import Kind
+
+Trace: TypeAlias = dict[str, object]
+Cell: TypeAlias = str | int | float | None
+
+MARKERS: dict[Kind, Trace] = {
+    "winner": {"symbol": "star", "size": 16, "color": "@winner"},
+    "largest": {"symbol": "square", "size": 11, "color": "@largest"},
+    "smallest": {"symbol": "triangle-down", "size": 12, "color": "@smallest"},
+    "random": {"symbol": "x", "size": 10, "color": "@random"},
+}
+LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "smallest": "Smallest", "random": "Random"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page. `id` is ours, never a user's."""
+
+    id: str
+    title: str
+    caption: str
+    traces: Sequence[Trace]
+    layout: Mapping[str, object]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]] = field(repr=False)
+
+    def plotly(self) -> dict[str, object]:
+        """Return data and layout as plain JSON values, with all text escaped for plotly."""
+        return {"data": escaped(list(self.traces)), "layout": escaped(dict(self.layout))}
+
+    def csv_link(self) -> str:
+        """Return the figure's data as a `data:` link."""
+        return f"data:text/csv;charset=utf-8;base64,{b64encode(self.csv().encode()).decode()}"
+
+    def csv(self) -> str:
+        sink = io.StringIO()
+        writer = csv.writer(sink, lineterminator="\n")
+        writer.writerows([[_inert(cell) for cell in row] for row in [self.columns, *self.rows]])
+        return sink.getvalue()
+
+
+def escaped(value: object) -> object:
+    """Escape every string inside a figure for plotly, and turn its line breaks into plotly's."""
+    if isinstance(value, str):
+        return escape(value, quote=False).replace("\n", "<br>")
+    if isinstance(value, Mapping):
+        return {key: escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(item) for item in value]
+    return value
+
+
+def _inert(cell: Cell) -> Cell:
+    """Keep a spreadsheet from reading a text cell as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def axis(title: str, **more: object) -> Trace:
+    """An axis with its title (and unit)."""
+    return {
+        "title": {"text": title, "standoff": 10},
+        "gridcolor": "@grid",
+        "linecolor": "@line",
+        "zeroline": False,
+        "automargin": True,
+        "tickcolor": "@line",
+        **more,
+    }
+
+
+def layout(x: Trace, y: Trace, **more: object) -> Trace:
+    """The layout that all figures share."""
+    return {
+        "xaxis": x,
+        "yaxis": y,
+        "hovermode": "closest",
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "@muted"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 56, "r": 20, "t": 16, "b": 48},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        "hoverlabel": {
+            "bgcolor": "@surface",
+            "bordercolor": "@line",
+            "font": {"color": "@ink", "size": 12},
+            "align": "left",
+            "namelength": 0,
+        },
+        **more,
+    }
+
+
+def points(
+    name: str, x: Sequence[Cell], y: Sequence[Cell], hover: Sequence[str], marker: Trace, **more: object
+) -> Trace:
+    """A scatter of markers whose hover text is given, never computed from a template."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "hovertext": list(hover),
+        "hoverinfo": "text",
+        "marker": marker,
+        **more,
+    }
+
+
+def line(name: str, x: Sequence[Cell], y: Sequence[Cell], hover: Sequence[str], style: Trace, **more: object) -> Trace:
+    """A line; `style` is plotly's `line`."""
+    return points(name, x, y, hover, {"color": style["color"], "size": 6}, mode="lines", line=style, **more)

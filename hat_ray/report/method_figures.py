@@ -1,0 +1,140 @@
+"""The figures that say how it was found: prediction, search, training, and why FLOPs are not latency."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from hat_ray.report.data import Device, LossCurve, PredictorFacts, ReportData, TimedArchitecture
+from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, line, points
+from hat_ray.report.frontier_figures import describe
+from hat_ray.report.numbers import count, fixed, milliseconds, significant
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
+NUM_SERIES = 5
+NUM_SHADES = 6
+
+
+def predicted_against_measured(facts: PredictorFacts, id: str) -> Figure | None:
+    """Held-out predictions against measurements, with the line of equality and the 10 % band."""
+    pairs = facts.pairs
+    if not pairs:
+        return None
+    ends = [
+        min(min(p.predicted_ms, p.measured_ms) for p in pairs),
+        max(max(p.predicted_ms, p.measured_ms) for p in pairs),
+    ]
+    band_y = [ends[0] * 0.9, ends[1] * 0.9, ends[1] * 1.1, ends[0] * 1.1]
+    band: Trace = {
+        **points("within 10 %", [ends[0], ends[1], ends[1], ends[0]], band_y, [], {"color": "@band"}),
+        **{"mode": "lines", "fill": "toself", "fillcolor": "@band", "line": {"width": 0}, "hoverinfo": "skip"},
+    }
+    hover = [
+        f"{p.architecture_id}\nmeasured {milliseconds(p.measured_ms)}\npredicted {milliseconds(p.predicted_ms)}"
+        for p in pairs
+    ]
+    marker: Trace = {"symbol": "circle-open", "size": 7, "color": "@frontier"}
+    dots = points("architecture", [p.measured_ms for p in pairs], [p.predicted_ms for p in pairs], hover, marker)
+    equal = line("equal", ends, ends, ["", ""], {"color": "@muted", "width": 1, "dash": "dash"}, hoverinfo="skip")
+    return Figure(
+        id=id,
+        title="Predicted against measured latency",
+        caption=(
+            f"{len(pairs):,} architectures that the predictor had not seen when it predicted them. "
+            f"Mean error {_percent(facts.mape_pct)}; {_percent(facts.within_10_pct)} within 10 %; "
+            f"Kendall tau {fixed(facts.kendall_tau, 2)}."
+        ),
+        traces=[band, equal, dots],
+        layout=layout(axis("Measured, ms"), axis("Predicted, ms")),
+        columns=("architecture id", "predicted ms", "measured ms"),
+        rows=[(p.architecture_id, p.predicted_ms, p.measured_ms) for p in pairs],
+    )
+
+
+def flops_against_latency(data: ReportData, device: Device, id: str) -> Figure | None:
+    """Measured latency against FLOPs, one shape for each number of decoder layers."""
+    rows = [row for row in data.timed if row.device == device.slug]
+    if not rows:
+        return None
+    traces = []
+    for i, depth in enumerate(sorted({row.architecture.decoder.depth for row in rows})):
+        group = [row for row in rows if row.architecture.decoder.depth == depth]
+        marker: Trace = {
+            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            "size": 7,
+            "color": f"@shade-{min(i, NUM_SHADES - 1) + 1}",
+        }
+        hover = [f"{milliseconds(r.measured_ms)} · {count(r.flops)}FLOPs\n{describe(r.architecture)}" for r in group]
+        name = f"{depth} decoder layer{'s' if depth > 1 else ''}"
+        traces.append(points(name, [r.flops for r in group], [r.measured_ms for r in group], hover, marker))
+    return Figure(
+        id=id,
+        title="FLOPs are not latency",
+        caption=_flops_caption(rows),
+        traces=traces,
+        layout=layout(axis("FLOPs a sentence", tickformat=".2~s"), axis("Measured latency, ms", rangemode="tozero")),
+        columns=("architecture", "id", "FLOPs", "parameters", "measured ms"),
+        rows=[(str(r.architecture), r.architecture.id, r.flops, r.params, r.measured_ms) for r in rows],
+    )
+
+
+def _flops_caption(rows: Sequence[TimedArchitecture]) -> str:
+    middle = median(row.flops for row in rows)
+    alike = [row.measured_ms for row in rows if abs(row.flops / middle - 1) <= 0.05]
+    text = f"{len(rows):,} architectures timed on this device."
+    if len(alike) < 2:
+        return text
+    spread = max(alike) / min(alike)
+    return f"{text} Around the median of {count(middle)}FLOPs (± 5 %) latencies differ by up to {fixed(spread, 1)}×."
+
+
+def search_progress(data: ReportData, device: Device, id: str) -> Figure | None:
+    """The best loss under each limit by the number of architectures scored."""
+    tracks = sorted((t for t in data.searches if t.device == device.slug), key=lambda t: t.limit_ms)
+    if not tracks:
+        return None
+    traces = []
+    for i, track in enumerate(tracks):
+        hover = [f"≤ {milliseconds(track.limit_ms)}\nafter {n:,}: loss {fixed(loss, 3)}" for n, loss in track.points]
+        style: Trace = {**_series(i), "shape": "hv", "width": 2}
+        x, y = [n for n, _ in track.points], [loss for _, loss in track.points]
+        traces.append(line(f"≤ {milliseconds(track.limit_ms)}", x, y, hover, style))
+    return Figure(
+        id=id,
+        title="How the search went",
+        caption="The best validation loss found so far under each limit. A line still falling wants more search.",
+        traces=traces,
+        layout=layout(axis("Architectures scored"), axis("Best validation loss")),
+        columns=("limit ms", "architectures scored", "best loss"),
+        rows=[(track.limit_ms, n, loss) for track in tracks for n, loss in track.points],
+    )
+
+
+def training(curves: Sequence[LossCurve], title: str, caption: str, id: str) -> Figure | None:
+    """Validation loss by update."""
+    if not curves:
+        return None
+    traces = []
+    for i, curve in enumerate(curves):
+        hover = [f"{curve.name}\nupdate {n:,}: loss {fixed(loss, 3)}" for n, loss in curve.points]
+        x, y = [n for n, _ in curve.points], [loss for _, loss in curve.points]
+        marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7, "color": _series(i)["color"]}
+        style: Trace = {**_series(i), "width": 2}
+        traces.append(points(curve.name, x, y, hover, marker, mode="lines+markers", line=style))
+    rows: list[list[Cell]] = [[curve.name, n, loss] for curve in curves for n, loss in curve.points]
+    return Figure(
+        id=id,
+        title=title,
+        caption=caption,
+        traces=traces,
+        layout=layout(axis("Update"), axis("Validation loss, nats a token")),
+        columns=("model", "update", "validation loss"),
+        rows=rows,
+    )
+
+
+def _series(i: int) -> Trace:
+    return {"color": f"@series-{i % NUM_SERIES + 1}", "dash": DASHES[i % len(DASHES)]}
+
+
+def _percent(value: float | None) -> str:
+    return f"{significant(value)} %"

@@ -1,0 +1,48 @@
+"""Figures as readers like them: three significant digits, units apart, a dash for what is unknown."""
+
+import math
+
+UNKNOWN = "–"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return `value` with so many significant digits, never in scientific notation: 0.123, 1.23, 12.3, 123, 1,234."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """Return `value` with so many decimals."""
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return `value` with its sign, a true minus."""
+    text = f"{value:+,.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def milliseconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{significant(value)} ms"
+
+
+def count(value: float) -> str:
+    """Return a large count in thousands, millions or billions: 812, 8.12 k, 1.23 M, 4.5 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{significant(value / size)} {unit}"
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{significant(seconds, 2)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

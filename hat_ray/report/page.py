@@ -1,0 +1,149 @@
+"""The whole page: one file that opens without a network and runs no script but its own three."""
+
+from functools import cache
+from importlib.resources import files
+
+from plotly.offline import get_plotlyjs
+
+from hat_ray.report import frontier_figures, method_figures, sections
+from hat_ray.report.data import ReportData
+from hat_ray.report.figure import Figure
+from hat_ray.report.html import Markup, document, element, json_script, script, script_hash, style
+from hat_ray.report.parts import section
+
+NAVIGATION = (
+    ("results", "Models"),
+    ("frontier", "Frontier"),
+    ("networks", "Architectures"),
+    ("method", "Latency"),
+    ("search", "Search"),
+    ("translations", "Translations"),
+    ("provenance", "Provenance"),
+)
+
+
+def page(data: ReportData) -> str:
+    """Return the page's HTML."""
+    found, method, search = _found(data), _method(data), _search(data)
+    drawn = [figure for group in (*found, *method, *search) for figure in group] + _training(data)
+    head = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy()),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{data.name} · hat-ray"),
+        style(_asset("page.css")),
+    ]
+    body = [
+        element("a", "Skip to the results", href="#summary", class_="skip"),
+        _header(data),
+        element("main", _sections(data, found, method, search)),
+        element("footer", element("p", "Made by hat-ray: hardware-aware Transformers, found on Ray.")),
+        json_script("figures", {figure.id: figure.plotly() for figure in drawn}),
+        script(_plotly()),
+        script(_asset("page.js")),
+    ]
+    return document(head, body, language="en")
+
+
+def _sections(
+    data: ReportData, found: list[list[Figure]], method: list[list[Figure]], search: list[list[Figure]]
+) -> list[Markup | None]:
+    many = len(data.devices) > 1
+    return [
+        sections.summary(data),
+        sections.results(data),
+        sections.figures_of("frontier", "What is possible", "", data, found),
+        sections.networks(data),
+        sections.figures_of(
+            "method",
+            "Where latency comes from",
+            "Latency is measured, then predicted for architectures that were not timed."
+            if not many
+            else "Latency is measured on each device, then predicted for architectures that were not timed.",
+            data,
+            method,
+        ),
+        _search_section(data, search),
+        sections.translations(data),
+        sections.provenance(data),
+    ]
+
+
+def _found(data: ReportData) -> list[list[Figure]]:
+    builders = (frontier_figures.frontier, frontier_figures.delivered)
+    return [
+        [one for builder in builders if (one := builder(data, device, f"{builder.__name__}-{i}"))]
+        for i, device in enumerate(data.devices)
+    ]
+
+
+def _method(data: ReportData) -> list[list[Figure]]:
+    groups = []
+    for i, device in enumerate(data.devices):
+        facts = next((facts for facts in data.predictors if facts.device == device.slug), None)
+        predicted = method_figures.predicted_against_measured(facts, f"predicted-{i}") if facts else None
+        flops = method_figures.flops_against_latency(data, device, f"flops-{i}")
+        groups.append([one for one in (predicted, flops) if one])
+    return groups
+
+
+def _search(data: ReportData) -> list[list[Figure]]:
+    progress = [method_figures.search_progress(data, device, f"search-{i}") for i, device in enumerate(data.devices)]
+    return [[one] if one else [] for one in progress]
+
+
+def _training(data: ReportData) -> list[Figure]:
+    supernet = method_figures.training(
+        data.supernet,
+        "Training the SuperTransformer",
+        "Validation loss of SubTransformers that share its weights.",
+        "supernet",
+    )
+    retraining = method_figures.training(
+        data.retraining,
+        "Training from scratch",
+        "Validation loss of the models that were built, at equal numbers of updates.",
+        "retraining",
+    )
+    return [one for one in (supernet, retraining) if one]
+
+
+def _search_section(data: ReportData, search: list[list[Figure]]) -> Markup | None:
+    lead = "One search serves every device and every limit: the loss of an architecture does not depend on the device."
+    shown = [sections.titled(data, i, one) for i, group in enumerate(search) for one in group]
+    shown += [sections.titled(data, None, one) for one in _training(data)]
+    return section("search", "How it was found", lead, element("div", shown, class_="figures")) if shown else None
+
+
+def _header(data: ReportData) -> Markup:
+    corpus = data.corpus
+    line = f"{corpus.source_language} → {corpus.target_language} · {len(data.candidates):,} architectures scored"
+    devices = f"{len(data.devices)} device{'s' if len(data.devices) != 1 else ''}"
+    links = [element("a", text, href=f"#{id}") for id, text in NAVIGATION]
+    return element(
+        "header",
+        element("p", "hat-ray report", class_="eyebrow"),
+        element("h1", data.name),
+        element("p", f"{line} · {devices} · {data.provenance.created[:10]}", class_="quiet"),
+        element("nav", links, aria_label="Sections"),
+    )
+
+
+def _policy() -> str:
+    """Allow our three inline scripts by their hashes and nothing from anywhere else."""
+    scripts = " ".join(script_hash(source) for source in (_plotly(), _asset("page.js")))
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("hat_ray.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    return str(get_plotlyjs()).replace("\r\n", "\n")

@@ -1,0 +1,20 @@
+"""Write a report: the page and the same figures as JSON."""
+
+from hat_ray.report.codec import from_json, to_json
+from hat_ray.report.data import ReportData
+from hat_ray.report.page import page
+from hat_ray.storage import Folder
+
+PAGE, FIGURES = "report.html", "report.json"
+
+
+def write_report(data: ReportData, folder: Folder) -> None:
+    """Write `report.json` and `report.html`, each whole or not at all."""
+    content = page(data)
+    folder.write_json(FIGURES, to_json(data))
+    folder.write_text(PAGE, content)
+
+
+def read_report(folder: Folder) -> ReportData:
+    """Read the figures of a written report."""
+    return from_json(folder.read_json(FIGURES))
