@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -26,7 +26,6 @@ from hat_ray.latency.device import DeviceInfo, detect
 from hat_ray.latency.protocol import Protocol, Timing, time_architecture
 from hat_ray.latency.row import Canary, Circumstances, LatencyRow
 from hat_ray.latency.table import scan_table, write_rows
-from hat_ray.latency.translation import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
@@ -47,6 +46,8 @@ class TimingJob:
     vocab_size: int
     config: LatencyConfig
     table_root: Folder
+    again: bool = False
+    """Time also what other sessions have timed (re-measurement of winners); what this session has timed stays."""
     session_id: str = ""
 
     def __post_init__(self) -> None:
@@ -87,14 +88,12 @@ def measure(
     job: TimingJob,
     architectures: Sequence[Architecture],
     device: DeviceInfo | None = None,
-    *,
-    again: bool = False,
     progress: Progress = silent,
 ) -> Tally:
-    """Time architectures on this machine and append their rows to the table; skip those it has, unless `again`."""
+    """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
     config = job.config
     device = device or detect(threads=config.threads, accelerator=config.accelerator)
-    return TimingSession(job, device).run(architectures, again=again, progress=progress)
+    return TimingSession(job, device).run(architectures, progress)
 
 
 def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:
@@ -121,10 +120,10 @@ class TimingSession:
         self._canary_model = self._build(self.job.space.smallest())
         self._known = known_architectures(self.job, self.device)
 
-    def run(self, architectures: Sequence[Architecture], *, again: bool = False, progress: Progress = silent) -> Tally:
+    def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> Tally:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
         started = flushed = time.monotonic()
-        todo = [a for a in dict.fromkeys(architectures) if again or a.id not in self._known]
+        todo = [a for a in dict.fromkeys(architectures) if a.id not in self._known]
         skipped = len(architectures) - len(todo)
         pending: list[LatencyRow] = []
         try:
@@ -189,15 +188,13 @@ class TimingSession:
 
 
 def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
-    """Return the ids of the architectures that the table has timed on a device under the job's workload."""
-    names = [f.name for f in Workload.__dataclass_fields__.values()]
-    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id", *names])
-    workload = job.protocol.workload
-    records = table.to_pylist()
+    """Return the ids of the architectures that need no timing on a device: the table has them under this workload."""
+    wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
+    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id", *wanted])
     return {
         record["architecture_id"]
-        for record in records
-        if record["architecture_id"] and all(record[name] == getattr(workload, name) for name in names)
+        for record in table.to_pylist()
+        if record["architecture_id"] and all(record[name] == value for name, value in wanted.items())
     }
 
 

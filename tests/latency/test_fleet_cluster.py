@@ -1,0 +1,133 @@
+"""A real Ray cluster of three raylets on this machine, two of them timing devices."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.cluster import FleetReport, measure_fleet
+from hat_ray.latency.config import DeviceSelector, LatencyConfig
+from hat_ray.latency.measure import TimingJob, choose_architectures
+from hat_ray.latency.table import part_names, read_table
+from hat_ray.model.config import ModelConfig
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.presets import PRESETS
+from hat_ray.storage import Folder
+
+SPACE = PRESETS["toy"]
+QUICK = {"source_length": 4, "target_length": 3, "warmup": 1, "min_repetitions": 5, "max_repetitions": 5}
+A = DeviceSelector(name="device-a", labels={"hw": "a"})
+B = DeviceSelector(name="device-b", resource="board-b")
+
+
+@pytest.fixture(scope="module")
+def raylet_a() -> Iterator[int]:
+    """Start the cluster; return the process id of the raylet that device a belongs to."""
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node_a = started.add_node(num_cpus=1, labels={"hw": "a"}, resources={"board-a": 1})
+        started.add_node(num_cpus=1, labels={"hw": "b"}, resources={"board-b": 1})
+        ray.init(address=started.address, log_to_driver=False)
+        yield node_a.all_processes["raylet"][0].process.pid
+    finally:
+        ray.shutdown()
+        started.shutdown()
+
+
+def job(root: Path, **settings: object) -> TimingJob:
+    config = LatencyConfig.model_validate({**QUICK, **settings})
+    return TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(root))
+
+
+def timed(root: Path) -> Counter[tuple[str, str]]:
+    rows = read_table(root, every_measurement=True)
+    return Counter((row.device.name, row.architecture.id) for row in rows if row.architecture)
+
+
+def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 6, seed=1)
+    steps: list[tuple[int, int]] = []
+    this = job(tmp_path, devices=[A.model_dump(), B.model_dump()], chunk=2)
+    report = measure_fleet(this, architectures, lambda done, total, _: steps.append((done, total)))
+    assert timed(tmp_path) == {(name, a.id): 1 for name in ("device-a", "device-b") for a in architectures}
+    assert [(d.device.name, d.timed, d.unfinished) for d in sorted(report.devices, key=lambda d: d.device.name)] == [
+        ("device-a", 6, 0),
+        ("device-b", 6, 0),
+    ]
+    assert report.failures == ()
+    assert steps[-1] == (12, 12)
+    rows = read_table(tmp_path)
+    assert {row.device.threads for row in rows} == {1}
+    assert {row.circumstances.niceness for row in rows} == {0} or os.geteuid() != 0
+    assert len(part_names(tmp_path)) == 6
+
+
+def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 2, seed=1)
+    report = measure_fleet(job(tmp_path), architectures)
+    assert [device.timed for device in report.devices] == [2]
+    assert sum(timed(tmp_path).values()) == 2
+
+
+def test_a_killed_actor_is_started_again_and_no_row_is_lost_or_doubled(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 8, seed=2)
+    this = job(tmp_path, devices=[A.model_dump()], chunk=4, flush_s=0, target_length=60)
+    report = _measure_and_kill(raylet_a, lambda: len(part_names(tmp_path)) >= 2, this, architectures)
+    assert len(report.failures) == 1
+    assert "device-a was lost while timing" in report.failures[0]
+    assert timed(tmp_path) == {("device-a", a.id): 1 for a in architectures}
+    assert report.unfinished == 0
+
+
+@pytest.mark.slow
+def test_a_device_that_dies_too_often_is_given_up_and_what_is_left_is_told(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 8, seed=2)
+    this = job(tmp_path, devices=[A.model_dump()], chunk=2, retries=0, flush_s=0, target_length=60)
+    report = _measure_and_kill(raylet_a, lambda: len(part_names(tmp_path)) >= 3, this, architectures)
+    assert report.unfinished in (4, 6)  # the chunks that were not over
+    assert len(report.failures) == 1
+
+
+def test_a_selector_that_fits_no_node_is_told_with_the_nodes_there_are(raylet_a: int, tmp_path: Path) -> None:
+    with pytest.raises(LatencyError, match=r"no node of the cluster fits .*'hw': 'pi4'.*nodes: .*'hw': 'a'"):
+        measure_fleet(job(tmp_path, devices=[{"labels": {"hw": "pi4"}}]), choose_architectures(SPACE, 3, seed=1))
+
+
+def _measure_and_kill(
+    raylet: int, reached: Callable[[], bool], this: TimingJob, architectures: list[Architecture]
+) -> FleetReport:
+    """Run a fleet and kill a raylet's timing process with SIGKILL once something is reached."""
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not reached() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for process in _timing_processes(raylet):
+            os.kill(process, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        return measure_fleet(this, architectures)
+    finally:
+        killer.join()
+
+
+def _timing_processes(raylet: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and b"TimingActor" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+        except OSError:  # ended meanwhile
+            continue
+    return found
