@@ -1,7 +1,7 @@
 """The base of every stage's configuration: frozen, typed, and closed to unknown keys."""
 
 import difflib
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,13 @@ class StageConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    operational: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how or where the work is done and not what comes out: changing them redoes nothing."""
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the settings that decide the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.operational))
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:

@@ -80,7 +80,7 @@ class Architecture:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def __str__(self) -> str:
-        """One readable line, such as `enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64`."""
+        """One readable line: `enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64`."""
         e, d = self.encoder, self.decoder
         repeats = f" repeats {e.repeats}" if e.repeats else ""
         return (

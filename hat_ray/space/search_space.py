@@ -51,7 +51,8 @@ class SearchSpace:
     def from_dict(cls, value: Mapping[str, Any]) -> "SearchSpace":
         """Read what `to_dict` wrote; raises SpaceError when a key is missing, unknown or ill-typed."""
         try:
-            return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+            return cls(**values)
         except TypeError as error:
             raise SpaceError(f"not a search space: {error}") from error
 

@@ -1,0 +1,80 @@
+"""What people see while a command works: one progress bar on a terminal, a line now and then elsewhere.
+
+Everything here goes to stderr; stdout belongs to results.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from hat_ray.progress import Progress
+
+QUIET_SECONDS = 20.0
+"""Between two progress lines where there is no terminal."""
+
+screen = Console(stderr=True)
+
+
+def configure_logging(verbose: bool) -> None:
+    """Send our own log records to stderr; other libraries' only from warnings on."""
+    handler: logging.Handler
+    if screen.is_terminal:
+        handler = RichHandler(console=screen, show_path=False, show_time=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("hat_ray").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def say(message: str) -> None:
+    """Print one line for people."""
+    screen.print(message, markup=False, highlight=False)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Show one piece of long work; yields the callback that the work tells its progress to."""
+    if screen.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=screen, transient=True) as bar:
+            task = bar.add_task(label, total=None, figures="")
+
+            def show(done: int, total: int, figures: Mapping[str, float], /) -> None:
+                bar.update(task, completed=done, total=total, figures=_figures(figures))
+
+            yield show
+    else:
+        yield _Lines(label)
+
+
+class _Lines:
+    """Progress as a line every `QUIET_SECONDS`, for logs and files."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.last = label, time.monotonic()
+
+    def __call__(self, done: int, total: int, figures: Mapping[str, float], /) -> None:
+        now = time.monotonic()
+        if now - self.last >= QUIET_SECONDS:
+            self.last = now
+            say(f"{self.label} {done}/{total} {_figures(figures)}".rstrip())
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())

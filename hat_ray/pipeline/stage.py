@@ -1,0 +1,95 @@
+"""What a stage is, and how a list of stages is worked through."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from hat_ray.config import StageConfig
+from hat_ray.errors import RunError
+from hat_ray.pipeline.execution import Execution
+from hat_ray.progress import Progress, silent
+from hat_ray.recipe import Recipe
+from hat_ray.run import Run, StageRecord
+from hat_ray.storage import Folder
+
+log = logging.getLogger(__name__)
+
+ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
+
+
+def no_progress(_label: str) -> AbstractContextManager[Progress]:
+    """Tell nobody."""
+    return nullcontext(silent)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage is given."""
+
+    run: Run
+    execution: Execution
+    progress: ProgressFactory = no_progress
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.run.recipe
+
+    def folder(self, stage: str) -> Folder:
+        return self.run.stage_folder(stage)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: which parts of the recipe decide it, which stages it reads, what it does.
+
+    `work` fills the stage's folder and returns a summary of JSON values. It is called again on the same folder after a
+    kill and goes on from what is there.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    needs: tuple[str, ...]
+    work: Callable[[Context, Folder], dict[str, Any]]
+
+    def section(self, recipe: Recipe) -> dict[str, Any]:
+        """Return the settings that decide this stage's result."""
+        parts: dict[str, Any] = {}
+        for name in self.sections:
+            config = getattr(recipe, name)
+            parts[name] = config.decisive() if isinstance(config, StageConfig) else config
+        return parts
+
+
+def run_stages(context: Context, stages: Sequence[Stage], only: str | None = None) -> list[StageRecord]:
+    """Work through stages in order, or do one of them; return their records.
+
+    Raises RunError when a stage that `only` names reads from one that is not finished.
+    """
+    records = []
+    with context.run.lock():
+        for stage in stages:
+            if only is None or stage.name == only:
+                records.append(_run_stage(context, stage))
+    return records
+
+
+def _run_stage(context: Context, stage: Stage) -> StageRecord:
+    run = context.run
+    for need in stage.needs:
+        if run.record(need) is None:
+            raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
+    section = stage.section(run.recipe)
+    mark = run.mark(stage.name, section, stage.needs)
+    record = run.record(stage.name)
+    if record is not None and record.mark == mark:
+        log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
+        return record
+    folder = run.begin(stage.name, mark)
+    started = time.monotonic()
+    summary = stage.work(context, folder)
+    record = run.finish(stage.name, mark, section, stage.needs, started, summary)
+    log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
+    return record

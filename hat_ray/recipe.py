@@ -1,0 +1,180 @@
+"""The recipe: one YAML file that describes a whole experiment.
+
+It composes the settings that stand beside each stage. Whatever is wrong in it is told with file, line, key and remedy.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from hat_ray.config import StageConfig, nearest_name
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.errors import RecipeError
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.model.config import ModelConfig
+from hat_ray.predictor.config import PredictorConfig
+from hat_ray.report.config import ReportConfig
+from hat_ray.search.config import SearchConfig
+from hat_ray.space.config import SpaceConfig
+from hat_ray.train.config import RetrainConfig, TrainConfig
+
+
+class Recipe(StageConfig):
+    """A whole experiment: what is translated, which architectures, on which devices, within which limits."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the experiment and, by default, of its run folder: letters, digits, dots, dashes, underscores."""
+    description: str = ""
+    """One line for people."""
+    seed: int = Field(default=1, ge=0)
+    """Every random stream of the run derives from it."""
+    corpus: CorpusConfig = CorpusConfig()
+    """The parallel text and its sub-words."""
+    space: SpaceConfig = SpaceConfig()
+    """The architectures to choose from."""
+    model: ModelConfig = ModelConfig()
+    """What all architectures share."""
+    supernet: TrainConfig = TrainConfig()
+    """Training of the SuperTransformer."""
+    latency: LatencyConfig = LatencyConfig()
+    """Timing of architectures on each device."""
+    predictor: PredictorConfig = PredictorConfig()
+    """The latency predictor of each device."""
+    search: SearchConfig = SearchConfig()
+    """Evolution under latency limits."""
+    retrain: RetrainConfig = RetrainConfig()
+    """Training of the chosen architectures and the baselines from scratch."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Translation and scoring of the test set."""
+    report: ReportConfig = ReportConfig()
+    """The page."""
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    files = resources.files("hat_ray") / "recipes"
+    return sorted(file.name.removesuffix(".yaml") for file in files.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file by path, and apply `key.path=value` overrides."""
+    text, source = _recipe_text(name_or_path)
+    return parse_recipe(text, source, overrides or [])
+
+
+def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe from YAML; raises RecipeError with file, line and key."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source} must hold keys and values, got {type(values).__name__}")
+    lines = _lines(node)
+    for override in overrides or []:
+        _apply(values, lines, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, source, lines)) from error
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Write the resolved recipe: every field, in the order of the pipeline."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def json_schema() -> str:
+    """Return the JSON schema of recipes, for editors that complete and check YAML."""
+    return json.dumps(Recipe.model_json_schema(), indent=2)
+
+
+def _recipe_text(name_or_path: str) -> tuple[str, str]:
+    names = shipped_recipes()
+    if name_or_path in names:
+        file = resources.files("hat_ray") / "recipes" / f"{name_or_path}.yaml"
+        return file.read_text(encoding="utf-8"), f"recipe {name_or_path}"
+    path = Path(name_or_path)
+    if not path.is_file():
+        near = nearest_name(name_or_path, names)
+        hint = f"did you mean {near}?" if near else f"shipped recipes are {', '.join(names)}"
+        raise RecipeError(f"no recipe is called {name_or_path!r}, and no file is there; {hint}")
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+
+
+Lines = dict[tuple[str, ...], str]
+
+
+def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Lines:
+    """Map each key's path to the place where it stands, such as `line 12`."""
+    found: Lines = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            found[here] = f"line {key.start_mark.line + 1}"
+            found.update(_lines(value, here))
+    return found
+
+
+def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
+    """Set one `key.path=value`, the value read as YAML."""
+    key, equals, text = override.partition("=")
+    parts = tuple(key.strip().split("."))
+    if not equals or not all(parts):
+        raise RecipeError(f"an override must read key.path=value, such as search.evaluations=200, got {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+    target = values
+    for part in parts[:-1]:
+        inner = target.get(part)
+        if not isinstance(inner, dict):
+            inner = {}
+            target[part] = inner
+        target = inner
+    target[parts[-1]] = value
+    lines[parts] = f"--set {override}"
+
+
+def _explain(error: ValidationError, source: str, lines: Lines) -> str:
+    """Tell the first mistake in one line, and how many more there are."""
+    first, *more = error.errors()
+    path = tuple(str(part) for part in first["loc"])
+    known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]
+    place = f", {lines[known[0]]}" if known else ""
+    key = ".".join(path) or "the recipe"
+    if first["type"] == "extra_forbidden":
+        near = nearest_name(path[-1], _fields_at(path[:-1]))
+        hint = f"did you mean {near}?" if near else f"known are {', '.join(_fields_at(path[:-1]))}"
+        message = f"unknown key {key}; {hint}"
+    elif first["type"] == "missing":
+        message = f"{key} is missing"
+    else:
+        reason = first["msg"].removeprefix("Value error, ")
+        given = first["input"]
+        shown = "" if isinstance(given, dict) else f", got {given!r}"
+        message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"
+    rest = f" (and {len(more)} more)" if more else ""
+    return f"{source}{place}: {message}{rest}"
+
+
+def _fields_at(path: tuple[str, ...]) -> list[str]:
+    """Return the field names of the section at a path."""
+    model: Any = Recipe
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((option for option in options if hasattr(option, "model_fields")), None)
+    return list(getattr(model, "model_fields", {}))
