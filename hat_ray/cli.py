@@ -8,13 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hat_ray import __version__, console
-from hat_ray.errors import HatRayError, RecipeError, RunError
+from hat_ray.errors import HatRayError, LatencyError, RunError
 from hat_ray.recipe import Recipe, json_schema, load_recipe, shipped_recipes, to_yaml
 from hat_ray.space.cost import cost as architecture_cost
 from hat_ray.space.hat_yaml import load_architecture
@@ -53,7 +54,6 @@ AddressOpt = Annotated[
 ]
 LocalOpt = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-QuietHint = "Progress goes to stderr."
 
 
 def _version(show: bool) -> None:
@@ -167,9 +167,7 @@ _stage_command(
     "Evolve architectures under latency limits with Ray Tune.",
     "hat-ray search toy --set search.limits_ms=[20,30]",
 )
-_stage_command(
-    app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy"
-)
+_stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
 _stage_command(
     app,
     "evaluate",
@@ -207,13 +205,19 @@ def latency_show(
     table: Annotated[str, typer.Argument(help="Root of a latency table: a path or URI.")], as_json: JsonOpt = False
 ) -> None:
     """List what a latency table holds: devices, spaces, rows, milliseconds, error."""
-    from hat_ray.pipeline.tables import describe_table, show_table
+    from hat_ray.latency.describe import describe_table
 
-    summary = describe_table(table)
+    groups = describe_table(table)
     if as_json:
-        print_json({"table": table, "groups": summary})
-    else:
-        show_table(summary)
+        print_json({"table": table, "groups": [asdict(group) for group in groups]})
+        return
+    if not groups:
+        raise LatencyError(f"{table} holds no latency rows: time some with `hat-ray latency measure`")
+    for group in groups:
+        error = "" if group.median_relative_error is None else f", error {100 * group.median_relative_error:.2f} %"
+        drift = "" if group.worst_drift is None else f", drift up to {100 * group.worst_drift:.1f} %"
+        span = f"{group.fastest_ms:.4g}-{group.slowest_ms:.4g} ms"
+        typer.echo(f"space {group.space_id}  {group.rows:6d} rows  {span}{error}{drift}  {group.device}")
 
 
 @predict_app.command("score", epilog="Example:  hat-ray predict score runs/toy winner.yml")
@@ -256,7 +260,9 @@ def translate(
 @app.command(epilog="Example:  hat-ray cost HAT_wmt14ende_xeon@204.2ms_bleu@27.6.yml --length 30 --json")
 def cost(
     architecture: Annotated[Path, typer.Argument(help="The architecture: HAT's YAML, or our JSON.")],
-    length: Annotated[int, typer.Option("--length", min=1, help="Source and target tokens; HAT: 30 WMT, 23 IWSLT.")] = 30,
+    length: Annotated[
+        int, typer.Option("--length", min=1, help="Source and target tokens; HAT: 30 WMT, 23 IWSLT.")
+    ] = 30,
     qkv_dim: Annotated[int, typer.Option("--qkv-dim", min=1, help="Where the file does not say it; HAT: 512.")] = 512,
     as_json: JsonOpt = False,
 ) -> None:
@@ -266,7 +272,9 @@ def cost(
     if as_json:
         print_json({"id": shape.id, "length": length, "params": counted.params, "flops": counted.flops})
     else:
-        typer.echo(f"{counted.params / 1e6:.2f} M parameters, {counted.flops / 1e9:.2f} GFLOPs at length {length}: {shape}")
+        typer.echo(
+            f"{counted.params / 1e6:.2f} M parameters, {counted.flops / 1e9:.2f} GFLOPs at length {length}: {shape}"
+        )
 
 
 @recipe_app.command("list")
@@ -337,6 +345,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
-
-
-__all__ = ["HatRayError", "RecipeError", "app", "main", "resolve", "user_error"]

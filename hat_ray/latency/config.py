@@ -27,6 +27,9 @@ class DeviceSelector(StageConfig):
 class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
+    table: str = ""
+    """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
+
     samples: int = Field(default=200, ge=3)
     """Architectures timed on each device."""
 

@@ -4,7 +4,7 @@ A stage says *what* is to be done; an `Execution` decides where. Both give the s
 devices and several workers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,51 +13,45 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo, detect
 from hat_ray.latency.measure import TimingJob, measure
-from hat_ray.model.checkpoint import load_sub, load_super
-from hat_ray.model.config import ModelConfig
+from hat_ray.model.checkpoint import load_sub
 from hat_ray.progress import Progress, silent
-from hat_ray.search.score import CandidateScorer, scoring_batches
-from hat_ray.search.search import SearchPlan, SearchResult, run_search
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.search import run_search
+from hat_ray.search.session import Score, SearchResult
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
-from hat_ray.train.config import TrainConfig
+from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
-from hat_ray.train.train import MODEL, SUPERNET, train_sub, train_super
+from hat_ray.train.train import MODEL
 
 
 @dataclass(frozen=True)
-class TrainPlan:
-    """What every training of a run shares."""
+class SearchPlan:
+    """What is searched, for which limits, how, and where its record goes."""
 
     space: SearchSpace
-    corpus: Folder
-    model_config: ModelConfig
-    config: TrainConfig
-    seed: int
-
-
-@dataclass(frozen=True)
-class SubJob:
-    """One architecture to train from scratch, and the folder that it goes to."""
-
-    architecture: Architecture
+    latency_ms: Mapping[str, LatencyFunction]
+    limits: Sequence[Limit]
+    config: SearchConfig
     folder: Folder
+    seed: int
 
 
 class Execution(Protocol):
     """The heavy work of each stage. Long work tells `progress`."""
 
-    def train_super(self, plan: TrainPlan, folder: Folder, progress: Progress) -> TrainResult:
-        """Train the SuperTransformer into a folder."""
+    def train_super(self, job: TrainJob, progress: Progress) -> TrainResult:
+        """Train the SuperTransformer."""
 
     def time(self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress) -> list[DeviceInfo]:
         """Time architectures on every device; return the devices."""
 
-    def search(self, plan: SearchPlan, supernet: Folder, corpus: Folder, progress: Progress) -> SearchResult:
-        """Evolve architectures, scored with the weights that they inherit."""
+    def search(self, plan: SearchPlan, score: Score, progress: Progress) -> SearchResult:
+        """Evolve architectures under all limits at once."""
 
-    def train_subs(self, plan: TrainPlan, jobs: Sequence[SubJob], progress: Progress) -> list[TrainResult]:
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
         """Train architectures from scratch, each into its folder."""
 
     def evaluate(
@@ -65,13 +59,18 @@ class Execution(Protocol):
     ) -> list[Evaluation]:
         """Translate and score the test set with each model."""
 
+    def close(self) -> None:
+        """End what was started for this work."""
+
 
 class LocalExecution:
     """Everything in this process, one thing after another: no cluster, no Ray."""
 
-    def train_super(self, plan: TrainPlan, folder: Folder, progress: Progress = silent) -> TrainResult:
-        corpus = Corpus.load(plan.corpus)
-        return train_super(plan.space, corpus, plan.model_config, plan.config, folder, plan.seed, progress)
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
+        return job.run(progress)
 
     def time(
         self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
@@ -80,19 +79,16 @@ class LocalExecution:
         measure(job, architectures, device, progress)
         return [device]
 
-    def search(self, plan: SearchPlan, supernet: Folder, corpus: Folder, progress: Progress = silent) -> SearchResult:
-        scorer = CandidateScorer(load_super(supernet, SUPERNET), scoring_batches(Corpus.load(corpus).valid))
-        return run_search(plan, scorer.loss, progress)
+    def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
+        return run_search(
+            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress
+        )
 
-    def train_subs(self, plan: TrainPlan, jobs: Sequence[SubJob], progress: Progress = silent) -> list[TrainResult]:
-        corpus, results = Corpus.load(plan.corpus), []
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+        results = []
         for index, job in enumerate(jobs):
             progress(index, len(jobs), {})
-            results.append(
-                train_sub(
-                    job.architecture, plan.space, corpus, plan.model_config, plan.config, job.folder, plan.seed
-                )
-            )
+            results.append(job.run(silent))
         progress(len(jobs), len(jobs), {})
         return results
 

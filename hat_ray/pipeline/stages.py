@@ -11,24 +11,31 @@ from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import LatencyError
 from hat_ray.evaluate.score import Evaluation, corpus_floors
-from hat_ray.latency.measure import TimingJob, choose_architectures, new_session_id
+from hat_ray.latency.measure import choose_architectures, new_session_id
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
-from hat_ray.model.checkpoint import load_super
-from hat_ray.pipeline.chosen import Chosen, choose, distinct
-from hat_ray.pipeline.execution import SubJob, TrainPlan
+from hat_ray.pipeline.chosen import choose, distinct
+from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.inputs import (
+    chosen_of,
+    devices_of,
+    latency_functions,
+    predictors_of,
+    rows_of,
+    scorer_of,
+    search_result_of,
+    timing_job,
+)
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.model import Predictor
-from hat_ray.predictor.store import load_predictor, save_predictor
+from hat_ray.predictor.store import save_predictor
 from hat_ray.report.write import PAGE, write_report
-from hat_ray.search.limits import LatencyFunction, resolve_limits
-from hat_ray.search.score import CandidateScorer, scoring_batches
-from hat_ray.search.search import SearchPlan, SearchResult
+from hat_ray.search.limits import resolve_limits
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
-from hat_ray.train.train import SUPERNET
+from hat_ray.train.job import TrainJob
 
 
 def prepare_corpus(context: Context, folder: Folder) -> dict[str, Any]:
@@ -40,9 +47,9 @@ def prepare_corpus(context: Context, folder: Folder) -> dict[str, Any]:
 
 def train_supernet(context: Context, folder: Folder) -> dict[str, Any]:
     """Train the weights that all architectures share."""
-    plan = _train_plan(context, "supernet")
+    job = train_job(context, "supernet", None, folder)
     with context.progress("training the SuperTransformer") as progress:
-        result = context.execution.train_super(plan, folder, progress)
+        result = context.execution.train_super(job, progress)
     return result.to_dict()
 
 
@@ -82,28 +89,34 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
 def search(context: Context, folder: Folder) -> dict[str, Any]:
     """Evolve architectures under every device's limits."""
     recipe, space = context.recipe, context.recipe.space.build()
-    predictors = predictors_of(context)
-    limits = resolve_limits(space, latency_functions(predictors), recipe.search)
-    plan = SearchPlan(space, predictors, limits, recipe.search, stream_seed(recipe.seed, "search"), folder)
+    functions = latency_functions(predictors_of(context))
+    limits = resolve_limits(space, functions, recipe.search)
+    plan = SearchPlan(space, functions, limits, recipe.search, folder, stream_seed(recipe.seed, "search"))
     with context.progress("searching") as progress:
-        result = context.execution.search(plan, context.folder("supernet"), context.folder("corpus"), progress)
+        result = context.execution.search(plan, scorer_of(context), progress)
     return {
         "limits": [asdict(limit) for limit in limits],
         "scored": len(result.candidates),
         "winners": [
-            {"device": limit.device, "limit_ms": limit.ms, "id": winner.architecture.id, "loss": winner.loss}
-            for limit, winner in result.winners.items()
+            {
+                "device": winner.limit.device,
+                "limit_ms": winner.limit.ms,
+                "loss_bits": winner.candidate.loss,
+                "predicted_ms": winner.candidate.latency_ms[winner.limit.device],
+                "id": winner.candidate.architecture.id,
+            }
+            for winner in result.winners
         ],
     }
 
 
 def retrain(context: Context, folder: Folder) -> dict[str, Any]:
     """Train the winners and the baselines from scratch at equal updates."""
-    recipe, plan = context.recipe, _train_plan(context, "retrain")
-    result = SearchResult.load(context.folder("search"))
+    recipe = context.recipe
+    result = search_result_of(context)
     chosen = choose(
-        plan.space,
-        {limit: winner.architecture for limit, winner in result.winners.items()},
+        recipe.space.build(),
+        {winner.limit: winner.candidate.architecture for winner in result.winners},
         latency_functions(predictors_of(context)),
         largest=recipe.retrain.largest_baseline,
         randoms=recipe.retrain.random_baselines,
@@ -111,9 +124,9 @@ def retrain(context: Context, folder: Folder) -> dict[str, Any]:
     )
     folder.write_json("chosen.json", [entry.to_dict() for entry in chosen])
     architectures = distinct(chosen)
-    jobs = [SubJob(architecture, folder.child(architecture.id)) for architecture in architectures]
+    jobs = [train_job(context, "retrain", choice, folder.child(choice.id)) for choice in architectures]
     with context.progress("training from scratch") as progress:
-        results = context.execution.train_subs(plan, jobs, progress)
+        results = context.execution.train_subs(jobs, progress)
     inherited = inherited_losses(context, architectures)
     return {
         "models": {
@@ -170,53 +183,10 @@ STAGES = (
 )
 
 
-def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
-    """Return how this run times architectures, and the table that it writes to: a shared one, or its own."""
-    recipe = context.recipe
-    corpus = Corpus.load(context.folder("corpus"))
-    return TimingJob(
-        recipe.space.build(),
-        recipe.model,
-        len(corpus.vocabulary),
-        recipe.latency,
-        Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
-        again=again,
-        session_id=session_id,
-    )
-
-
-def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
-    """Return the table's rows of this job's space and workload on a device."""
-    workload = job.protocol.workload
-    return [row for row in read_table(job.table_root, job.space.id, slug) if row.workload == workload]
-
-
-def devices_of(context: Context) -> list[str]:
-    """Return the devices of the latency stage, by slug."""
-    record = context.run.record("latency")
-    return list(record.summary["devices"]) if record else []
-
-
-def predictors_of(context: Context) -> dict[str, Predictor]:
-    """Return each device's fitted predictor."""
-    folder, space = context.folder("predictor"), context.recipe.space.build()
-    return {slug: load_predictor(folder, slug, slug, space.id) for slug in devices_of(context)}
-
-
-def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
-    return {slug: predictor.predict for slug, predictor in predictors.items()}
-
-
-def chosen_of(context: Context) -> list[Chosen]:
-    """Return the models that the retrain stage trained."""
-    return [Chosen.from_dict(entry) for entry in context.folder("retrain").read_json("chosen.json")]
-
-
 def inherited_losses(context: Context, architectures: list[Architecture]) -> dict[Architecture, float]:
     """Score architectures with the weights that they inherit; bits a token."""
-    corpus = Corpus.load(context.folder("corpus"))
-    scorer = CandidateScorer(load_super(context.folder("supernet"), SUPERNET), scoring_batches(corpus.valid))
-    return {architecture: scorer.loss(architecture) for architecture in architectures}
+    score = scorer_of(context)
+    return {architecture: score(architecture) for architecture in architectures}
 
 
 def measure_again(
@@ -239,14 +209,17 @@ def measure_again(
     return found
 
 
-def _train_plan(context: Context, section: str) -> TrainPlan:
+def train_job(context: Context, section: str, architecture: Architecture | None, folder: Folder) -> TrainJob:
+    """Return one training of this run; None trains the SuperTransformer."""
     recipe = context.recipe
-    return TrainPlan(
-        recipe.space.build(),
-        context.folder("corpus"),
-        recipe.model,
-        recipe.supernet if section == "supernet" else recipe.retrain,
-        stream_seed(recipe.seed, section),
+    return TrainJob(
+        architecture=architecture,
+        space=recipe.space.build(),
+        corpus=context.folder("corpus"),
+        model_config=recipe.model,
+        config=recipe.supernet if section == "supernet" else recipe.retrain,
+        folder=folder,
+        seed=stream_seed(recipe.seed, section),
     )
 
 

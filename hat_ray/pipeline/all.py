@@ -1,0 +1,130 @@
+"""A recipe, whole or in parts, as functions: what the command line and the job scripts call."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from hat_ray.console import say
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import HatRayError, RunError
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.checkpoint import load_sub
+from hat_ray.pipeline.execution import Execution, LocalExecution
+from hat_ray.pipeline.inputs import chosen_of, predictors_of
+from hat_ray.pipeline.stage import Context, ProgressFactory, no_progress, run_stages
+from hat_ray.pipeline.stages import STAGES
+from hat_ray.progress import Progress, silent
+from hat_ray.recipe import Recipe
+from hat_ray.report.table import summary_tables
+from hat_ray.report.write import read_report
+from hat_ray.run import Run, StageRecord
+from hat_ray.seeds import stream_seed
+from hat_ray.space.hat_yaml import load_architecture
+from hat_ray.storage import Folder
+from hat_ray.train.result import TrainResult
+from hat_ray.train.train import MODEL, train_sub
+
+log = logging.getLogger(__name__)
+
+
+def run_recipe(
+    recipe: Recipe,
+    place: str,
+    *,
+    address: str | None = None,
+    local: bool = False,
+    only: str | None = None,
+    progress: ProgressFactory = no_progress,
+) -> list[StageRecord]:
+    """Do every stage of a recipe, or the one named `only`, in the run folder at `place`.
+
+    Ray is started, or the cluster at `address` joined, only when a stage has work for it; with `local` never.
+    """
+    check(recipe)
+    run = Run.open(place, recipe)
+    with _execution(address, local, recipe) as execution:
+        return run_stages(Context(run, execution, progress), STAGES, only)
+
+
+def check(recipe: Recipe) -> None:
+    """Raise HatRayError for mistakes that need no work to be seen, before anything is written."""
+    recipe.space.build()
+
+
+def _execution(address: str | None, local: bool, recipe: Recipe) -> "ExecutionScope":
+    if local:
+        return ExecutionScope(LocalExecution())
+    try:
+        from hat_ray.pipeline.cluster import RayExecution
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise HatRayError("Ray is not installed here: install it with `pip install hat-ray`, or use --local") from error
+    return ExecutionScope(RayExecution(address, cpus_needed=_cpus_needed(recipe)))
+
+
+def _cpus_needed(recipe: Recipe) -> int:
+    """Return how many CPUs a cluster of one machine must offer for the recipe's largest group of workers."""
+    training = max(config.workers * config.threads for config in (recipe.supernet, recipe.retrain))
+    searching = round(recipe.search.workers * max(recipe.search.worker_cpus, 0))
+    return max(training, searching, recipe.latency.threads)
+
+
+class ExecutionScope:
+    """Closes what an execution opened."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+
+    def __enter__(self) -> Execution:
+        return self.execution
+
+    def __exit__(self, *_: object) -> None:
+        self.execution.close()
+
+
+def close_message(place: str, records: Sequence[StageRecord]) -> None:
+    """Print what a run found: the table, and where the page is."""
+    if not records or records[-1].stage != "report":
+        return
+    output = Console()
+    for table in summary_tables(read_report(Folder.at(place).child("report"))):
+        output.print(table)
+        output.print()
+    say(f"report: {records[-1].summary['page']}")
+
+
+def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = silent) -> TrainResult:
+    """Train one architecture of a recipe's space from scratch into `out`, in this process."""
+    space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
+    space.require(architecture)
+    corpus = Corpus.load(Folder.at(place).child("corpus"))
+    seed = stream_seed(recipe.seed, "retrain")
+    return train_sub(architecture, space, corpus, recipe.model, recipe.retrain, Folder.at(out), seed, progress)
+
+
+def predict_one(recipe: Recipe, place: str, file: Path) -> dict[str, float]:
+    """Predict an architecture's milliseconds on each device of a run."""
+    space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
+    space.require(architecture)
+    context = Context(Run(Folder.at(place), recipe), LocalExecution())
+    if context.run.record("predictor") is None:
+        raise RunError(f"{place} has no fitted predictors yet: do `hat-ray predict fit {place}` first")
+    return {slug: float(p.predict([architecture])[0]) for slug, p in predictors_of(context).items()}
+
+
+def translate_lines(
+    recipe: Recipe, place: str, model_id: str | None, lines: Sequence[str], progress: Progress = silent
+) -> list[str]:
+    """Translate lines with a retrained model of a run: the one named, or the first winner."""
+    context = Context(Run(Folder.at(place), recipe), LocalExecution())
+    if context.run.record("retrain") is None:
+        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
+    ids = list(dict.fromkeys(entry.architecture.id for entry in chosen_of(context)))
+    if model_id is not None and model_id not in ids:
+        raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
+    model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
+    vocabulary = Corpus.load(context.folder("corpus")).vocabulary
+    return translate(model, vocabulary, lines, recipe.evaluate, progress)

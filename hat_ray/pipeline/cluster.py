@@ -1,0 +1,103 @@
+"""The heavy work of a pipeline on a Ray cluster: Ray Train, timing actors, Ray Tune, tasks.
+
+Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
+starts nothing. What is started here is bound to loopback and sends no usage statistics.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+
+import ray
+
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.score import Evaluation, evaluate
+from hat_ray.latency.cluster import measure_fleet
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.measure import TimingJob
+from hat_ray.model.checkpoint import load_sub
+from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.progress import Progress, silent
+from hat_ray.search.cluster import run_search_on_cluster
+from hat_ray.search.session import Score, SearchResult
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage import Folder
+from hat_ray.train.cluster import train_many, train_on_cluster
+from hat_ray.train.job import TrainJob
+from hat_ray.train.result import TrainResult
+from hat_ray.train.train import MODEL
+
+log = logging.getLogger(__name__)
+
+
+class RayExecution:
+    """Work on the cluster at `address`, on the one that `RAY_ADDRESS` names, or on one of our own on this machine."""
+
+    def __init__(self, address: str | None = None, cpus_needed: int = 1) -> None:
+        self.address, self.cpus_needed = address, cpus_needed
+        self._ours = False
+
+    def close(self) -> None:
+        """Leave the cluster; end it when it was started here."""
+        if self._ours:
+            ray.shutdown()
+            self._ours = False
+
+    def _connect(self) -> None:
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        else:
+            # one machine may offer more CPUs than it has: training, timing and search never run at the same time
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, self.cpus_needed),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        self._ours = True
+
+    def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
+        self._connect()
+        return train_on_cluster(job, progress)
+
+    def time(
+        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+    ) -> list[DeviceInfo]:
+        self._connect()
+        report = measure_fleet(job, architectures, progress)
+        for failure in report.failures:
+            log.warning("%s", failure)
+        return [device.device for device in report.devices]
+
+    def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
+        self._connect()
+        return run_search_on_cluster(
+            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress
+        )
+
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+        self._connect()
+        return train_many(jobs, progress)
+
+    def evaluate(
+        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = silent
+    ) -> list[Evaluation]:
+        self._connect()
+        tasks = [_evaluate.remote(folder, corpus, config) for folder in models]
+        waiting = list(tasks)
+        while waiting:
+            progress(len(tasks) - len(waiting), len(tasks), {})
+            _, waiting = ray.wait(waiting, num_returns=1)
+        progress(len(tasks), len(tasks), {})
+        return list(ray.get(tasks))
+
+
+@ray.remote(num_cpus=1)
+def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
+    return evaluate(load_sub(folder, MODEL).eval(), Corpus.load(corpus), config)

@@ -1,0 +1,79 @@
+"""What stages read from one another."""
+
+from hat_ray.corpus.batches import collate, make_unshuffled_batches
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.latency.measure import TimingJob
+from hat_ray.latency.row import LatencyRow
+from hat_ray.latency.table import read_table
+from hat_ray.model.checkpoint import load_super
+from hat_ray.pipeline.chosen import Chosen
+from hat_ray.pipeline.stage import Context
+from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.store import load_predictor
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.score import CandidateScorer
+from hat_ray.search.session import SearchResult, summarise
+from hat_ray.storage import Folder
+from hat_ray.train.train import SUPERNET
+
+
+def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
+    """Return how this run times architectures, and the table that it writes to: a shared one, or its own."""
+    recipe = context.recipe
+    corpus = Corpus.load(context.folder("corpus"))
+    return TimingJob(
+        recipe.space.build(),
+        recipe.model,
+        len(corpus.vocabulary),
+        recipe.latency,
+        Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
+        again=again,
+        session_id=session_id,
+    )
+
+
+def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
+    """Return the table's rows of this job's space and workload on a device."""
+    workload = job.protocol.workload
+    return [row for row in read_table(job.table_root, job.space.id, slug) if row.workload == workload]
+
+
+def devices_of(context: Context) -> list[str]:
+    """Return the devices of the latency stage, by slug."""
+    record = context.run.record("latency")
+    return list(record.summary["devices"]) if record else []
+
+
+def predictors_of(context: Context) -> dict[str, Predictor]:
+    """Return each device's fitted predictor."""
+    folder, space = context.folder("predictor"), context.recipe.space.build()
+    return {slug: load_predictor(folder, slug, slug, space.id) for slug in devices_of(context)}
+
+
+def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
+    return {slug: predictor.predict for slug, predictor in predictors.items()}
+
+
+def chosen_of(context: Context) -> list[Chosen]:
+    """Return the models that the retrain stage trained."""
+    return [Chosen.from_dict(entry) for entry in context.folder("retrain").read_json("chosen.json")]
+
+
+def limits_of(context: Context) -> list[Limit]:
+    """Return the limits that the search stage resolved."""
+    record = context.run.record("search")
+    return [Limit(**limit) for limit in record.summary["limits"]] if record else []
+
+
+def search_result_of(context: Context) -> SearchResult:
+    """Return what the search found, from its candidates table."""
+    return summarise(CandidateTable(context.folder("search")).read(), limits_of(context))
+
+
+def scorer_of(context: Context) -> CandidateScorer:
+    """Return what scores architectures of this run: the SuperTransformer and the validation set."""
+    recipe, table = context.recipe, Corpus.load(context.folder("corpus")).valid
+    batches = [collate(table, rows) for rows in make_unshuffled_batches(table, recipe.supernet.valid_max_tokens)]
+    model = load_super(context.folder("supernet"), SUPERNET)
+    return CandidateScorer(model, batches, recipe.supernet.label_smoothing)

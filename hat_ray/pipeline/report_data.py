@@ -1,0 +1,256 @@
+"""Gather what the stages left into the figures of a report."""
+
+import math
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.pipeline.chosen import Chosen
+from hat_ray.pipeline.inputs import chosen_of, limits_of, predictors_of, rows_of, search_result_of, timing_job
+from hat_ray.pipeline.stage import Context
+from hat_ray.predictor.model import Predictor
+from hat_ray.recipe import to_yaml
+from hat_ray.report.data import (
+    Candidate,
+    ChosenModel,
+    CorpusFacts,
+    Device,
+    Latency,
+    LossCurve,
+    PredictionPair,
+    PredictorFacts,
+    Provenance,
+    ReportData,
+    SearchTrack,
+    SpaceFacts,
+    StageTime,
+    TimedArchitecture,
+    Translation,
+)
+from hat_ray.run import versions
+from hat_ray.search.frontier import pareto_front
+from hat_ray.search.limits import Limit
+from hat_ray.search.session import SearchResult
+from hat_ray.space.cost import cost
+from hat_ray.space.search_space import SearchSpace
+
+NATS = math.log(2)
+"""Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
+
+
+def gather(context: Context) -> ReportData:
+    """Read every finished stage of a run."""
+    recipe, space = context.recipe, context.recipe.space.build()
+    summaries = {name: _summary(context, name) for name in ("latency", "retrain", "evaluate")}
+    slugs = list(summaries["latency"]["devices"])
+    predictors = predictors_of(context)
+    result = search_result_of(context)
+    scores = [entry["score"] for entry in summaries["evaluate"]["models"].values()]
+    workload = recipe.latency
+    return ReportData(
+        name=recipe.name,
+        corpus=_corpus(context, summaries["evaluate"]),
+        space=SpaceFacts(space.name, space.id, str(space.size())),
+        devices=tuple(_device(slug, entry) for slug, entry in summaries["latency"]["devices"].items()),
+        chosen=_chosen(context, predictors, summaries),
+        provenance=_provenance(context),
+        candidates=_candidates(result, slugs),
+        supernet=_supernet_curves(context),
+        retraining=_retraining_curves(context),
+        timed=_timed(context, space, slugs),
+        predictors=tuple(_predictor(slug, predictor, context) for slug, predictor in predictors.items()),
+        searches=_tracks(result, limits_of(context)),
+        bleu_signature=scores[0]["bleu_signature"] if scores else None,
+        chrf_signature=scores[0]["chrf_signature"] if scores else None,
+        protocol={
+            "batch": str(workload.batch),
+            "beam": str(workload.beam),
+            "source tokens": str(workload.source_length),
+            "target tokens": str(workload.target_length),
+            "threads": str(workload.threads),
+            "runtime": "eager, fp32",
+        },
+    )
+
+
+def _summary(context: Context, stage: str) -> dict[str, Any]:
+    record = context.run.record(stage)
+    return record.summary if record else {}
+
+
+def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
+    summary = Corpus.load(context.folder("corpus")).summary
+    floors = evaluated.get("floors") or {}
+    return CorpusFacts(
+        source_language=summary.source_language,
+        target_language=summary.target_language,
+        train_pairs=summary.train.pairs,
+        valid_pairs=summary.valid.pairs,
+        test_pairs=summary.test.pairs,
+        vocabulary_size=summary.vocabulary_size,
+        copy_bleu=floors.get("copy_bleu"),
+        nearest_bleu=floors.get("nearest_bleu"),
+    )
+
+
+def _device(slug: str, entry: dict[str, Any]) -> Device:
+    info = entry["device"]
+    hardware = info["accelerator"] or info["model"]
+    named = f"{info['name']}: " if info["name"] else ""
+    title = f"{named}{hardware}, {info['threads']} thread{'s' if info['threads'] != 1 else ''}"
+    memory = info["memory_bytes"]
+    facts = {
+        "timed architectures": str(entry["rows"]),
+        "machine": info["machine"],
+        "cores": str(info["logical_cores"]),
+        "memory": f"{memory / 2**30:.1f} GiB" if memory else "",
+        "instruction sets": ", ".join(info["isa"]),
+        "driver": info["driver"],
+        "runtime": f"{info['runtime']}, {info['dtype']}",
+        "system": info["os"],
+    }
+    return Device(slug, f"{title}, {info['runtime']} {info['dtype']}", {k: v for k, v in facts.items() if v})
+
+
+def _chosen(
+    context: Context, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
+) -> tuple[ChosenModel, ...]:
+    return tuple(_model(context, entry, predictors, summaries) for entry in chosen_of(context))
+
+
+def _model(
+    context: Context, entry: Chosen, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
+) -> ChosenModel:
+    architecture, counted = entry.architecture, cost(entry.architecture, context.recipe.latency.target_length)
+    trained = summaries["retrain"]["models"][architecture.id]
+    evaluated = summaries["evaluate"]["models"][architecture.id]
+    latency = {}
+    for slug, predictor in predictors.items():
+        measured = evaluated["measured"].get(slug, {})
+        latency[slug] = Latency(
+            predicted_ms=float(predictor.predict([architecture])[0]),
+            measured_ms=measured.get("latency_ms"),
+            p10_ms=measured.get("p10_ms"),
+            p90_ms=measured.get("p90_ms"),
+        )
+    return ChosenModel(
+        kind=entry.kind,
+        architecture=architecture,
+        params=counted.params,
+        flops=counted.flops,
+        latency=latency,
+        device=entry.device,
+        limit_ms=entry.limit_ms,
+        inherited_loss=trained["inherited_loss_bits"] * NATS,
+        scratch_loss=trained["scratch_loss_bits"] * NATS,
+        bleu=evaluated["score"]["bleu"],
+        chrf=evaluated["score"]["chrf"],
+        samples=_samples(context, architecture.id),
+    )
+
+
+def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
+    lines = context.folder("evaluate").read_json(f"{model_id}.json")
+    count = context.recipe.report.translations
+    columns = (lines[name][:count] for name in ("sources", "references", "hypotheses"))
+    return tuple(Translation(*texts) for texts in zip(*columns, strict=True))
+
+
+def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]:
+    losses = [candidate.loss * NATS for candidate in result.candidates]
+    frontier = {
+        slug: set(pareto_front(losses, [candidate.latency_ms[slug] for candidate in result.candidates]))
+        for slug in slugs
+    }
+    return tuple(
+        Candidate(
+            architecture=candidate.architecture,
+            loss=loss,
+            predicted_ms=dict(candidate.latency_ms),
+            frontier_on=tuple(slug for slug in slugs if index in frontier[slug]),
+        )
+        for index, (candidate, loss) in enumerate(zip(result.candidates, losses, strict=True))
+    )
+
+
+def _tracks(result: SearchResult, limits: list[Limit]) -> tuple[SearchTrack, ...]:
+    """Best loss so far under each limit, at each evaluation where it fell, and at the end."""
+    tracks = []
+    for limit in limits:
+        best, points = math.inf, []
+        for count, candidate in enumerate(result.candidates, 1):
+            better = candidate.latency_ms[limit.device] <= limit.ms and candidate.loss < best
+            if better:
+                best = candidate.loss
+            if better or count == len(result.candidates):
+                points.append((count, best * NATS if math.isfinite(best) else None))
+        tracks.append(SearchTrack(limit.device, limit.ms, tuple(points)))
+    return tuple(tracks)
+
+
+def _supernet_curves(context: Context) -> tuple[LossCurve, ...]:
+    summary = _summary(context, "supernet")
+    return tuple(_curve(name, summary["history"], name) for name in summary.get("valid_loss_bits", {}))
+
+
+def _retraining_curves(context: Context) -> tuple[LossCurve, ...]:
+    curves = []
+    for model_id in _summary(context, "retrain")["models"]:
+        history = context.folder("retrain").child(model_id).read_json("train.json")["result"]["history"]
+        curves.append(_curve("model", history, model_id))
+    return tuple(curves)
+
+
+def _curve(key: str, history: list[dict[str, Any]], title: str) -> LossCurve:
+    return LossCurve(title, tuple((point["update"], point["valid_loss_bits"][key] * NATS) for point in history))
+
+
+def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:
+    job = timing_job(context, context.folder("latency"))
+    found = []
+    for slug in slugs:
+        for row in rows_of(job, slug):
+            if row.architecture is not None:
+                counted = cost(row.architecture, context.recipe.latency.target_length)
+                found.append(TimedArchitecture(row.architecture, slug, counted.params, counted.flops, row.corrected_ms))
+    return tuple(found)
+
+
+def _predictor(slug: str, predictor: Predictor, context: Context) -> PredictorFacts:
+    held_out, quality = predictor.held_out, predictor.quality
+    pairs = tuple(
+        PredictionPair(f"row {index}", float(predicted), float(measured))
+        for index, (measured, predicted) in enumerate(zip(held_out.measured_ms, held_out.predicted_ms, strict=True))
+    )
+    return PredictorFacts(slug, quality.rows, quality.mape, quality.within_10, quality.kendall_tau, pairs)
+
+
+def _provenance(context: Context) -> Provenance:
+    records = [(stage, context.run.record(stage)) for stage in ("corpus", "supernet", "latency", "predictor")]
+    records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate")]
+    return Provenance(
+        recipe_yaml=to_yaml(context.recipe),
+        seed=context.recipe.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        versions=versions(),
+        stages=tuple(StageTime(stage, record.seconds) for stage, record in records if record),
+    )
+
+
+def _commit() -> str | None:
+    """Return the commit of the source tree that this code runs from, or None outside of one."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
