@@ -1,7 +1,7 @@
 """Draw derivations. Probabilities stand here together; they were tuned to the aims that tests/corpus/toy measures."""
 
 from hat_ray.corpus.toy.dice import Dice, Urn
-from hat_ray.corpus.toy.lexicon import SORT, Adjective, Frame, Gender, Kind, Lexicon, Verb
+from hat_ray.corpus.toy.lexicon import OBJECTS, SORT, Adjective, Frame, Gender, Kind, Lexicon, Noun, Verb
 from hat_ray.corpus.toy.tree import (
     Clause,
     Determiner,
@@ -24,9 +24,10 @@ MAX_DEPTH = 3
 _FRAMES: Urn[Frame] = Urn([("object", 52), ("alone", 14), ("motion", 10), ("recipient", 12), ("clause", 8)])
 _INNER_FRAMES: Urn[Frame] = Urn([("object", 60), ("alone", 25), ("motion", 15)])
 _SUBJECTS: Urn[Kind] = Urn([("person", 75), ("animal", 20), ("thing", 5)])
-_OBJECTS: Urn[Kind] = Urn([("thing", 40), ("person", 20), ("animal", 15), ("tool", 8), ("idea", 12), ("place", 5)])
+_FAVOURITE_OBJECT = 0.7
+_FAVOURITE_QUALITY = 0.6
 _DETERMINERS: Urn[Determiner] = Urn(
-    [("the", 50), ("a", 25), ("this", 6), ("my", 6), ("his", 5), ("no", 2), ("many", 4), ("two", 3), ("bare", 4)]
+    [("the", 60), ("a", 22), ("this", 6), ("my", 6), ("his", 5), ("no", 2), ("many", 4), ("two", 3), ("bare", 4)]
 )
 _PERSONS: Urn[tuple[Person, Gender]] = Urn(
     [(("1s", "m"), 25), (("1p", "m"), 15), (("3s", "m"), 25), (("3s", "f"), 20), (("3p", "m"), 15)]
@@ -70,8 +71,8 @@ class Deriver:
         subject = gap if gap is not None and not gap_is_object else self._subject(verb, depth, antecedent)
         thing = gap if gap_is_object else self._object(verb, depth, antecedent)
         extra = 0.4 if short or depth else 1.0
-        manner = self._quality(0) if chance(0.12 * extra) else None
-        time = self._words.times.draw(self._dice) if chance(0.33 * extra) else None
+        manner = self._manner() if chance(0.12 * extra) else None
+        time = self._words.times.draw(self._dice) if chance(0.45 * extra) else None
         return Clause(
             subject,
             verb,
@@ -107,32 +108,37 @@ class Deriver:
         if self._dice.chance(0.08):
             person, gender = _PERSONS.draw(self._dice)
             return Pronoun(person, gender, living=True, sort=0)
-        kind = "thing" if verb.frame == "recipient" else _OBJECTS.draw(self._dice)
+        if self._dice.chance(_FAVOURITE_OBJECT):
+            return self._phrase(self._dice.pick(verb.objects), verb, depth, companion=0.06)
+        kind = "thing" if verb.frame == "recipient" else OBJECTS.draw(self._dice)
         return self._phrase(kind, verb, depth, pair=0.04, companion=0.06)
 
     def _tool(self, verb: Verb, depth: int, extra: float) -> NounPhrase | None:
         return self._phrase("tool", verb, depth + 2) if self._dice.chance(0.10 * extra) else None
 
     def _place(self, verb: Verb, depth: int, extra: float) -> Place | None:
-        if verb.frame == "clause" or not (verb.frame == "motion" or self._dice.chance(0.22 * extra)):
+        if verb.frame == "clause" or not (verb.frame == "motion" or self._dice.chance(0.3 * extra)):
             return None
         return Place(_PREPOSITIONS.draw(self._dice), self._phrase("place", verb, depth + 1))
 
-    def _phrase(self, kind: Kind, verb: Verb, depth: int, *, pair: float = 0.0, companion: float = 0.0) -> NounPhrase:
+    def _phrase(
+        self, what: Kind | Noun, verb: Verb, depth: int, *, pair: float = 0.0, companion: float = 0.0
+    ) -> NounPhrase:
         """Draw a noun phrase; the deeper it stands, the plainer it is."""
         dice = self._dice
         if dice.chance(pair):
-            return Pair(self._phrase(kind, verb, depth + 2), self._phrase(kind, verb, depth + 2))
-        noun = self._words.nouns[kind].draw(dice)
+            return Pair(self._phrase(what, verb, depth + 2), self._phrase(what, verb, depth + 2))
+        noun = what if isinstance(what, Noun) else self._words.nouns[what].draw(dice)
+        kind = noun.kind
         sense = noun.senses.at(verb.field)
         determiner = _DETERMINERS.draw(dice)
-        plural = determiner in _ALWAYS_PLURAL or (determiner not in _NEVER_PLURAL and dice.chance(0.25))
-        modifier = self._words.nouns[dice.pick(("thing", "animal", "place"))].draw(dice) if dice.chance(0.04) else None
+        plural = determiner in _ALWAYS_PLURAL or (determiner not in _NEVER_PLURAL and dice.chance(0.2))
+        modifier = self._words.nouns[dice.pick(("thing", "animal", "place"))].draw(dice) if dice.chance(0.015) else None
         gap = Gap("3p" if plural else "3s", sense.gender, SORT[kind], human=kind == "person")
         deeper = depth < MAX_DEPTH
         return Nominal(
             determiner,
-            tuple(self._quality(SORT[kind]) for _ in range(dice.chance(0.28) + dice.chance(0.03))),
+            self._qualities(noun),
             (modifier, modifier.senses.at(verb.field)) if modifier else None,
             noun,
             sense,
@@ -147,9 +153,17 @@ class Deriver:
     def _companion(self, verb: Verb, depth: int) -> NounPhrase:
         return self._phrase(self._dice.pick(("animal", "thing")), verb, depth + 2)
 
-    def _quality(self, sort: int) -> Quality:
-        adjective: Adjective = self._words.adjectives.draw(self._dice)
-        return Quality(adjective.source, adjective.senses.at(sort))
+    def _qualities(self, noun: Noun) -> tuple[Quality, ...]:
+        adjectives = [self._adjective(noun) for _ in range(self._dice.chance(0.32) + self._dice.chance(0.03))]
+        return tuple(Quality(adjective.source, adjective.senses.at(SORT[noun.kind])) for adjective in adjectives)
+
+    def _adjective(self, noun: Noun) -> Adjective:
+        favourite = self._dice.chance(_FAVOURITE_QUALITY)
+        return self._dice.pick(noun.qualities) if favourite else self._words.adjectives.draw(self._dice)
+
+    def _manner(self) -> Quality:
+        adjective = self._words.adjectives.draw(self._dice)
+        return Quality(adjective.source, adjective.senses.at(0))
 
     def _tense(self) -> Tense:
         return "past" if self._dice.chance(0.4) else "present"

@@ -4,13 +4,14 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from math import isqrt
 from typing import Generic, TypeVar
 
 from hat_ray.seeds import stream_seed
 
 T = TypeVar("T")
 
-_WEIGHT_SCALE = 10**9
+_WEIGHT_SCALE = 10**16
 
 
 class Dice:
@@ -47,8 +48,11 @@ class Urn(Generic[T]):
 
     @classmethod
     def zipf(cls, items: Sequence[T], offset: int) -> "Urn[T]":
-        """Weigh the item of rank r (from 0) by 1 / (r + offset)."""
-        return cls([(item, _WEIGHT_SCALE // (rank + offset)) for rank, item in enumerate(items)])
+        """Weigh the item of rank r (from 0) by (r + offset) ** -1.5, in integers; steep, as suits a small corpus."""
+        places = range(offset, offset + len(items))
+        return cls(
+            [(item, _WEIGHT_SCALE // (place * isqrt(place * 10**8))) for item, place in zip(items, places, strict=True)]
+        )
 
     def draw(self, dice: Dice) -> T:
         return self.items[bisect_right(self._ends, dice.below(self._ends[-1]))]

@@ -1,4 +1,4 @@
-"""The lexicon: some 1,450 source stems with gender, inflection class, senses and synonyms.
+"""The lexicon: some 1,080 source stems with gender, inflection class, senses and synonyms.
 
 Everything here is drawn from one fixed seed: the language is always the same, only its sentences follow the user's
 seed. A word has one to three senses; what chooses among them differs by part of speech:
@@ -27,15 +27,20 @@ FIELDS = 3
 """Number of fields that verbs belong to; they choose among the senses of nouns."""
 
 LANGUAGE_SEED = 20200708  # the day HAT was presented at ACL
-AMBIGUOUS = 0.13
-SYNONYMS = 0.10
-IRREGULAR_VERBS = 40
+AMBIGUOUS = 0.16
+SYNONYMS, SYNONYMS_OF_FREQUENT = 0.06, 0.30
+FREQUENT = 30
+IRREGULAR_VERBS = 40  # shared out over the frames, rounded down
+FAVOURITE_OBJECTS = 3
+FAVOURITE_QUALITIES = 2
+OBJECTS: Urn[Kind] = Urn([("thing", 40), ("person", 20), ("animal", 15), ("tool", 8), ("idea", 12), ("place", 5)])
+"""What transitive verbs act on."""
 
-NOUNS: dict[Kind, int] = {"person": 190, "animal": 90, "thing": 190, "tool": 70, "place": 90, "idea": 60}
-VERBS: dict[Frame, int] = {"alone": 70, "motion": 20, "object": 170, "recipient": 25, "clause": 12}
-NUM_ADJECTIVES = 220
-NUM_TIMES = 40
-NUM_NAMES = 60
+NOUNS: dict[Kind, int] = {"person": 150, "animal": 75, "thing": 160, "tool": 55, "place": 70, "idea": 50}
+VERBS: dict[Frame, int] = {"alone": 60, "motion": 16, "object": 145, "recipient": 20, "clause": 10}
+NUM_ADJECTIVES = 180
+NUM_TIMES = 36
+NUM_NAMES = 50
 _FUNCTION_WORDS = (
     "the a an and of in on by to with who that not did does do has have can must will when but if many two"
 )
@@ -83,6 +88,8 @@ class Noun:
     source: str
     kind: Kind
     senses: Senses[TargetNoun]
+    qualities: tuple["Adjective", ...]
+    """The adjectives that it is mostly said with."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ class Verb:
     frame: Frame
     field: int
     senses: Senses[TargetVerb]
+    objects: tuple[Noun, ...]
+    """The objects that it mostly takes; none for verbs without."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +149,23 @@ class _Builder:
         self._target = Mint(TARGET_SOUND, Dice(LANGUAGE_SEED, "target stems"), ())
 
     def build(self) -> Lexicon:
+        self._adjectives = Urn.zipf([self._adjective(rank) for rank in range(NUM_ADJECTIVES)], 2)
+        self._nouns = {kind: Urn.zipf([self._noun(kind, r) for r in range(n)], 2) for kind, n in NOUNS.items()}
         return Lexicon(
-            nouns={kind: Urn.zipf([self._noun(kind, r) for r in range(n)], 4) for kind, n in NOUNS.items()},
+            nouns=self._nouns,
             verbs={frame: Urn.zipf([self._verb(frame, r) for r in range(n)], 3) for frame, n in VERBS.items()},
-            adjectives=Urn.zipf([self._adjective(rank) for rank in range(NUM_ADJECTIVES)], 4),
-            times=Urn.zipf([self._time(rank) for rank in range(NUM_TIMES)], 3),
-            names=Urn.zipf([self._name() for _ in range(NUM_NAMES)], 4),
+            adjectives=self._adjectives,
+            times=Urn.zipf([self._time(rank) for rank in range(NUM_TIMES)], 2),
+            names=Urn.zipf([self._name() for _ in range(NUM_NAMES)], 2),
         )
 
     def _noun(self, kind: Kind, rank: int) -> Noun:
         long = self._is_long(rank)
-        senses = tuple(self._target_noun(kind, long) for _ in range(self._num_senses()))
-        return Noun(self._source.coin(long=long), kind, Senses(senses))
+        senses = tuple(self._target_noun(kind, rank) for _ in range(self._num_senses()))
+        qualities = tuple(self._adjectives.draw(self._dice) for _ in range(FAVOURITE_QUALITIES))
+        return Noun(self._source.coin(long=long), kind, Senses(senses), qualities)
 
-    def _target_noun(self, kind: Kind, long: bool) -> TargetNoun:
+    def _target_noun(self, kind: Kind, rank: int) -> TargetNoun:
         genders: Sequence[Gender] = ("m", "m", "f") if kind in {"person", "animal"} else ("m", "f", "n")
         gender = self._dice.pick(genders)
         plurals: dict[Gender, Sequence[Plural]] = {
@@ -161,23 +173,29 @@ class _Builder:
             "f": ("en", "en", "en", "en", "s"),
             "n": ("er", "er", "e", "s", ""),
         }
-        return TargetNoun(self._stems(long), gender, self._dice.pick(plurals[gender]))
+        return TargetNoun(self._stems(rank, long=self._is_long(rank)), gender, self._dice.pick(plurals[gender]))
 
     def _verb(self, frame: Frame, rank: int) -> Verb:
         irregular = rank < IRREGULAR_VERBS * VERBS[frame] // sum(VERBS.values())
         stem = self._source.coin(long=rank >= VERBS[frame] // 2)
         past = _change_vowel(stem, "o") if irregular else _add_ed(stem)
         count = self._num_senses() if frame == "object" else 1
-        senses = tuple(self._target_verb(irregular) for _ in range(count))
-        return Verb(stem, past, frame, self._dice.below(FIELDS), Senses(senses))
+        senses = tuple(self._target_verb(irregular, rank) for _ in range(count))
+        return Verb(stem, past, frame, self._dice.below(FIELDS), Senses(senses), self._objects(frame))
 
-    def _target_verb(self, irregular: bool) -> TargetVerb:
+    def _objects(self, frame: Frame) -> tuple[Noun, ...]:
+        if frame not in ("object", "recipient"):
+            return ()
+        kinds = [OBJECTS.draw(self._dice) if frame == "object" else "thing" for _ in range(FAVOURITE_OBJECTS)]
+        return tuple(self._nouns[kind].draw(self._dice) for kind in kinds)
+
+    def _target_verb(self, irregular: bool, rank: int) -> TargetVerb:
         prefix = self._dice.pick(_PREFIXES) if self._dice.chance(0.25) else ""
-        return TargetVerb(self._stems(long=False), prefix, self._dice.pick(("a", "o", "u")) if irregular else "")
+        return TargetVerb(self._stems(rank, long=False), prefix, self._dice.pick(("a", "o", "u")) if irregular else "")
 
     def _adjective(self, rank: int) -> Adjective:
         long = self._is_long(rank)
-        senses = tuple(TargetWord(self._stems(long)) for _ in range(self._num_senses()))
+        senses = tuple(TargetWord(self._stems(rank, long=long)) for _ in range(self._num_senses()))
         return Adjective(self._source.coin(long=long), Senses(senses))
 
     def _time(self, rank: int) -> Fixed:
@@ -189,15 +207,15 @@ class _Builder:
         gender = self._dice.pick(("m", "f"))
         return Fixed(stem.capitalize(), _respell(stem).capitalize(), "m" if gender == "m" else "f")
 
-    def _stems(self, long: bool) -> tuple[str, ...]:
-        count = 2 if self._dice.chance(SYNONYMS) else 1
+    def _stems(self, rank: int, *, long: bool) -> tuple[str, ...]:
+        count = 1 + self._dice.chance(SYNONYMS_OF_FREQUENT if rank < FREQUENT else SYNONYMS)
         return tuple(self._target.coin(long=long) for _ in range(count))
 
     def _num_senses(self) -> int:
         return 1 if not self._dice.chance(AMBIGUOUS) else 2 + self._dice.chance(0.3)
 
     def _is_long(self, rank: int) -> bool:
-        return self._dice.chance(0.2 if rank < 30 else 0.7)
+        return self._dice.chance(0.2 if rank < FREQUENT else 0.7)
 
 
 def _change_vowel(stem: str, vowel: str) -> str:

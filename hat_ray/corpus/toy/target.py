@@ -16,8 +16,8 @@ from hat_ray.corpus.toy.tree import Clause, Gap, Nominal, NounPhrase, Pair, Plac
 Order = Literal["second", "first", "last"]
 """Where the finite verb stands."""
 
-SECOND_SYNONYM = 0.25
-FRONTING = 0.12
+SECOND_SYNONYM = 0.4
+FRONTING = 0.25
 
 _PREPOSITIONS = {"in": "in", "on": "auf", "behind": "hinter", "under": "unter", "near": "neben"}
 _LINKS = {"and": ("und",), "but": ("aber",), "because": ("weil", "da"), "if": ("falls",), "although": ("obwohl",)}
