@@ -129,7 +129,7 @@ class Training:
             self._take_weights(checkpoint.tensors)
             self._adam.restore(checkpoint.tensors)
             self._state = TrainState.from_values(checkpoint.values)
-            self._sums.copy_(torch.tensor(self._state.sums))
+            self._sums.copy_(torch.tensor(self._state.sums, dtype=torch.float64))
             log.info("resuming %s after update %d", self._store.folder, self._state.update)
         self._require_agreement()
         limit = self._config.max_seconds
@@ -171,7 +171,7 @@ class Training:
             self._stopped = bool(stats[2] > 0)
 
     def _backward(self, batch: Batch, number: int) -> LossSums:
-        torch.manual_seed(stream_seed(self._seed, "dropout", self._state.update, number))
+        _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", self._state.update, number))
         logits = self._trainee.logits(batch, self._state.update)
         sums = label_smoothed_loss(logits, batch.target_out, self._config.label_smoothing, PAD)
         sums.loss_sum.backward()  # type: ignore[no-untyped-call]
@@ -222,7 +222,12 @@ class Training:
             weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
             tensors = {**weights, **self._adam.tensors()}
             self._store.save(Checkpoint(state.update, tensors, asdict(state)))
-        self._workers.saved(self._store.place(state.update), state.update)
+        figures: dict[str, float] = {"update": state.update}
+        if state.history:
+            point = state.history[-1]
+            figures |= {"train_loss_bits": point.train_loss_bits, "lr": point.lr}
+            figures |= {f"valid_loss_bits_{name}": loss for name, loss in point.valid_loss_bits.items()}
+        self._workers.saved(self._store.place(state.update), figures)
 
     def _finish(self) -> TrainResult:
         state = self._state
@@ -238,6 +243,14 @@ class Training:
             valid_loss_bits={name: sums.loss_bits for name, sums in final.items()},
             valid_nll_bits={name: sums.nll_bits for name, sums in final.items()},
         )
+
+
+def _seed_dropout(device: torch.device, seed: int) -> None:
+    """Seed one device's generator; `torch.manual_seed` also queues a call, with a stack trace, for absent GPUs."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 class _Meter:

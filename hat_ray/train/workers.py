@@ -8,7 +8,7 @@ Decisions
   in an update, so the same gradients exist everywhere and the buffers match.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -35,8 +35,8 @@ class Workers(Protocol):
     def all_reduce(self, values: Tensor) -> None:
         """Replace `values` by the sum over all workers; everyone waits for everyone."""
 
-    def saved(self, place: Folder, update: int) -> None:
-        """Hear, on every worker, that a checkpoint was written after `update`."""
+    def saved(self, place: Folder, figures: Mapping[str, float]) -> None:
+        """Hear, on every worker, that a checkpoint was written; `figures` has the update and the latest losses."""
 
 
 class OneWorker:
@@ -51,7 +51,7 @@ class OneWorker:
     def all_reduce(self, values: Tensor) -> None:
         """Leave the values as they are."""
 
-    def saved(self, place: Folder, update: int) -> None:
+    def saved(self, place: Folder, figures: Mapping[str, float]) -> None:
         """Tell nobody."""
 
 

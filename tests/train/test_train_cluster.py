@@ -1,0 +1,134 @@
+"""Ray's own cluster on this machine: two workers over gloo, a worker killed, several trainings side by side."""
+
+import os
+import signal
+import time
+from dataclasses import asdict, replace
+
+import psutil
+import pytest
+import ray
+import torch
+
+from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.model.checkpoint import load_super
+from hat_ray.model.config import ModelConfig
+from hat_ray.storage import Folder
+from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
+from hat_ray.train.cluster import TrainJob, train_many, train_on_cluster
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.train import train_super
+
+MODEL = ModelConfig(dropout=0.1)
+CONFIG = TrainConfig(
+    updates=12,
+    max_tokens=300,
+    accumulate=2,
+    workers=2,
+    lr=1e-3,
+    warmup_updates=5,
+    validate_every=4,
+    checkpoint_every=5,
+    max_failures=1,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report waits for the next check
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def job(tiny_space, corpus_folder, tmp_path):
+    return TrainJob(None, tiny_space, corpus_folder, MODEL, CONFIG, Folder.at(tmp_path / "cluster"), seed=1)
+
+
+def curve(result) -> list[dict]:
+    return [asdict(replace(point, seconds=0.0)) for point in result.history]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_space, corpus_folder, tmp_path_factory):
+    """A training by two workers that nothing disturbed: the job, its result, what its progress told."""
+    folder = Folder.at(tmp_path_factory.mktemp("unbroken"))
+    job = TrainJob(None, tiny_space, corpus_folder, MODEL, CONFIG, folder, seed=1)
+    shown = []
+    result = train_on_cluster(job, lambda *progress: shown.append(progress))
+    return job, result, shown
+
+
+def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path):
+    """Dropout and all: it is seeded for each batch of an update, not for each worker."""
+    job, two, shown = unbroken
+    alone = Folder.at(tmp_path)
+    one = train_super(job.space, corpus, MODEL, CONFIG.model_copy(update={"workers": 1}), alone, job.seed)
+    for ours, theirs in zip(two.history, one.history, strict=True):
+        assert ours.train_loss_bits == pytest.approx(theirs.train_loss_bits, abs=1e-5)
+        assert ours.valid_loss_bits == pytest.approx(theirs.valid_loss_bits, abs=1e-5)
+    weights = load_super(job.folder, "supernet").weights()
+    for name, weight in load_super(alone, "supernet").weights().items():
+        torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert shown[-1][:2] == (12, 12)
+    assert sorted(job.folder.list()) == ["checkpoints", "supernet.json", "supernet.safetensors", "train.json"]
+
+
+def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
+    deaths = []
+
+    def kill_once(done, total, figures):
+        if not deaths and job.folder.child("checkpoints").exists():
+            deaths.append(_a_training_worker())
+            os.kill(deaths[0], signal.SIGKILL)
+
+    whole, expected, _ = unbroken
+    result = train_on_cluster(job, kill_once)
+    assert deaths
+    assert curve(result) == curve(expected)
+    weights = load_super(job.folder, "supernet").weights()
+    for name, weight in load_super(whole.folder, "supernet").weights().items():
+        assert torch.equal(weights[name], weight), name
+
+
+def test_several_architectures_train_side_by_side(job, tmp_path):
+    config = CONFIG.model_copy(update={"workers": 1, "accumulate": 1})
+    jobs = [
+        replace(job, architecture=architecture, config=config, folder=Folder.at(tmp_path / str(index)))
+        for index, architecture in enumerate([job.space.largest(), job.space.smallest()])
+    ]
+    shown = []
+    results = train_many(jobs, lambda *progress: shown.append(progress))
+    assert [result.updates for result in results] == [12, 12]
+    assert shown[-1][:2] == (24, 24)
+    alone = replace(jobs[1], folder=Folder.at(tmp_path / "alone")).run(lambda *_: None)
+    assert curve(alone) == curve(results[1])
+    assert train_many(jobs) == results
+
+
+def test_a_users_mistake_in_a_worker_reaches_the_driver_as_it_is(job):
+    checkpoints = CheckpointStore(job.folder.child("checkpoints"), "another", keep_last=1)
+    checkpoints.save(Checkpoint(3, {}, {}))
+    alone = replace(job, config=CONFIG.model_copy(update={"workers": 1}))
+    for train in (lambda: train_on_cluster(job), lambda: train_many([alone])):
+        with pytest.raises(CheckpointError, match="holds checkpoints of another training") as caught:
+            train()
+        assert "\n" not in str(caught.value)
+
+
+def test_more_workers_than_the_cluster_holds_are_refused_at_once(job):
+    config = CONFIG.model_copy(update={"workers": 3, "accumulate": 3})
+    began = time.perf_counter()
+    with pytest.raises(HatRayError, match=r"needs 3 CPUs \(3 workers\), the cluster has 2"):
+        train_on_cluster(replace(job, config=config))
+    assert time.perf_counter() - began < 5
+
+
+def _a_training_worker() -> int:
+    """Return the process number of one Ray Train worker of this cluster: they descend from this process."""
+    for process in psutil.Process().children(recursive=True):
+        if "RayTrainWorker" in " ".join(process.cmdline()):
+            return process.pid
+    raise AssertionError("no Ray Train worker runs")
