@@ -1,0 +1,91 @@
+"""HAT's published latency tables: CSV files of ten averages, and mean and deviation (ms) of encoder and decoder.
+
+They do not keep each layer's shape, the number of runs, or the device: whoever imports a file says what it was.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.row import IMPORTED_AVERAGES, Circumstances, LatencyRow, Origin
+from hat_ray.latency.stats import Spread
+from hat_ray.latency.translation import Workload
+from hat_ray.space.features import HAT_FEATURES
+
+_TIMES = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder", "latency_std_decoder")
+_HEADER = (*HAT_FEATURES, *_TIMES)
+_WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decoder_layer_num"}
+
+
+def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workload: Workload) -> list[LatencyRow]:
+    """Read a CSV file of HAT's as rows "imported, averages only"; raises LatencyError naming file and line."""
+    path = Path(path)
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LatencyError(f"{path} cannot be read as a latency table of HAT's: {error}") from error
+    if not lines or tuple(lines[0]) != _HEADER:
+        raise LatencyError(f"{path} is not a latency table of HAT's: its first line must be {','.join(_HEADER)}")
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    circumstances = Circumstances(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
+    return [
+        _row(
+            _numbers(path, i, cells), space_id, device, workload, circumstances, Origin(IMPORTED_AVERAGES, path.name, i)
+        )
+        for i, cells in enumerate(lines[1:])
+    ]
+
+
+def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
+    """Write rows as HAT's CSV, imported ones in their file's order; a file that was imported comes out unchanged."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_HEADER)
+    for row in sorted(rows, key=lambda row: (row.origin.source, row.origin.source_row or 0)):
+        times = (row.encoder.mean_ms, row.decoder.mean_ms, row.encoder.std_ms, row.decoder.std_ms)
+        pairs = zip(HAT_FEATURES, row.hat_features, strict=True)
+        writer.writerow([*(int(value) if name in _WHOLE else float(value) for name, value in pairs), *times])
+    return out.getvalue()
+
+
+def _numbers(path: Path, number: int, cells: Sequence[str]) -> list[float]:
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError as error:
+        raise LatencyError(f"{path} line {number + 2}: {error}") from error
+    if len(values) != len(_HEADER):
+        raise LatencyError(f"{path} line {number + 2}: {len(_HEADER)} numbers are needed, got {len(values)}")
+    return values
+
+
+def _row(
+    values: Sequence[float],
+    space_id: str,
+    device: DeviceInfo,
+    workload: Workload,
+    circumstances: Circumstances,
+    origin: Origin,
+) -> LatencyRow:
+    encoder_ms, decoder_ms, encoder_std_ms, decoder_std_ms = values[len(HAT_FEATURES) :]
+    return LatencyRow(
+        space_id=space_id,
+        architecture=None,
+        hat_features=tuple(values[: len(HAT_FEATURES)]),
+        workload=workload,
+        device=device,
+        encoder=Spread(None, None, None, encoder_ms, encoder_std_ms),
+        decoder=Spread(None, None, None, decoder_ms, decoder_std_ms),
+        total=None,
+        encoder_samples_ms=(),
+        decoder_samples_ms=(),
+        repetitions=None,
+        warmups=None,
+        relative_error=None,
+        canary=None,
+        circumstances=circumstances,
+        origin=origin,
+    )

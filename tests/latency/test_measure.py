@@ -1,0 +1,109 @@
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hat_ray.errors import LatencyError, SpaceError
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.device import detect
+from hat_ray.latency.measure import TimingJob, choose_architectures, measure, measure_one
+from hat_ray.latency.table import part_names, read_table
+from hat_ray.model.config import ModelConfig
+from hat_ray.space.presets import PRESETS
+from hat_ray.storage import Folder
+
+SPACE = PRESETS["toy"]
+CONFIG = LatencyConfig(
+    source_length=4, target_length=3, warmup=1, min_repetitions=5, max_repetitions=5, accelerator="cpu", flush_s=0
+)
+
+
+def job(root: Path, config: LatencyConfig = CONFIG, **settings: object) -> TimingJob:
+    return replace(TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(root)), **settings)  # type: ignore[arg-type]
+
+
+def test_rows_tell_what_was_timed_and_under_which_circumstances(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 3, seed=0)
+    steps: list[tuple[int, int]] = []
+    tally = measure(
+        job(tmp_path, session_id="s"), architectures, progress=lambda done, total, _: steps.append((done, total))
+    )
+    rows = read_table(tmp_path)
+    assert {row.architecture for row in rows} == set(architectures)
+    assert (tally.timed, tally.skipped, steps) == (3, 0, [(1, 3), (2, 3), (3, 3)])
+    for row in rows:
+        assert row.space_id == SPACE.id
+        assert row.device == detect(accelerator="cpu")
+        assert (row.workload.beam, row.workload.target_length, row.workload.vocab_size) == (5, 3, 64)
+        assert len(row.encoder_samples_ms) == len(row.decoder_samples_ms) == row.repetitions == 5
+        assert row.canary is not None
+        assert min(row.canary.before_ms, row.canary.after_ms, row.canary.drift_correction, row.latency_ms) > 0
+        assert dict(row.circumstances.library_versions)["torch"] == torch.__version__
+        assert row.circumstances.session_id == "s"
+
+
+def test_what_the_table_has_is_not_timed_again_but_another_workload_is(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 4, seed=0)
+    measure(job(tmp_path), architectures[:2])
+    tally = measure(job(tmp_path), architectures)
+    assert (tally.timed, tally.skipped) == (2, 2)
+    longer = CONFIG.model_copy(update={"target_length": 4})
+    assert measure(job(tmp_path, longer), architectures).timed == 4
+    assert len(read_table(tmp_path, every_measurement=True)) == 8
+
+
+def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 2, seed=0)
+    measure(job(tmp_path), architectures)
+    winners = job(tmp_path, again=True, session_id="winners")
+    assert measure(winners, architectures).timed == 2
+    assert measure(winners, architectures).timed == 0
+    assert len(read_table(tmp_path, session_id="winners", every_measurement=True)) == 2
+    row = measure_one(winners, architectures[0])
+    assert row in read_table(tmp_path, every_measurement=True)
+
+
+def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 8, seed=0)
+    torch.set_num_threads(1)  # a forked child must not inherit a pool of threads that it does not have
+    child = multiprocessing.get_context("fork").Process(target=measure, args=(job(tmp_path), architectures))
+    child.start()
+    deadline = time.monotonic() + 60
+    while len(part_names(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(10)
+    before = read_table(tmp_path, every_measurement=True)
+    tally = measure(job(tmp_path), architectures)
+    assert 2 <= len(before) == tally.skipped < 8
+    after = read_table(tmp_path, every_measurement=True)
+    assert sorted(row.architecture.id for row in after if row.architecture) == sorted(a.id for a in architectures)
+    assert all(row in after for row in before)
+
+
+def test_rows_timed_before_an_error_are_written(tmp_path: Path) -> None:
+    inside, outside = SPACE.smallest(), PRESETS["space0"].smallest()
+    slow_flush = CONFIG.model_copy(update={"flush_s": 1000.0})
+    with pytest.raises(SpaceError, match="outside space toy"):
+        measure(job(tmp_path, slow_flush), [inside, outside])
+    assert [row.architecture for row in read_table(tmp_path)] == [inside]
+
+
+def test_a_device_of_other_threads_than_the_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LatencyError, match=r"latency\.threads 1, got 2"):
+        measure(job(tmp_path), [SPACE.smallest()], detect(threads=2, accelerator="cpu"))
+
+
+def test_chosen_architectures_are_distinct_repeatable_and_span_the_space() -> None:
+    chosen = choose_architectures(SPACE, 50, seed=3)
+    assert chosen == choose_architectures(SPACE, 50, seed=3)
+    assert len(set(chosen)) == 50
+    assert chosen[:2] == [SPACE.smallest(), SPACE.largest()]
+    tiny = replace(SPACE, **{name: (max(values),) for name, values in SPACE.dimensions().items()})
+    assert choose_architectures(tiny, 50, seed=3) == [tiny.largest()]

@@ -1,0 +1,133 @@
+import gc
+import itertools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.process import timing_state
+from hat_ray.latency.protocol import Protocol, repeat, time_architecture
+from hat_ray.latency.stats import relative_error_of_median, spread
+from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.presets import PRESETS
+
+SPACE = PRESETS["toy"]
+QUICK = Protocol(
+    Workload(source_length=5, target_length=4, vocab_size=50), warmup=1, min_repetitions=5, max_repetitions=8
+)
+
+
+def stream(values_ms: list[float]) -> Callable[[], Sample]:
+    """A translation that takes given times without spending them: a tenth for the encoder."""
+    endless = itertools.cycle(values_ms)
+    return lambda: Sample(*np.array([0.1, 0.9]) * next(endless))
+
+
+def a_model(architecture: str = "smallest") -> SubTransformer:
+    return SubTransformer(getattr(SPACE, architecture)(), 50, ModelConfig())
+
+
+@pytest.mark.parametrize("draw", ["normal", "lognormal"])
+@pytest.mark.parametrize("size", [11, 40, 150])
+def test_the_error_of_a_median_is_what_repeated_experiments_show(draw: str, size: int) -> None:
+    rng = np.random.default_rng(0)
+    samples = 100 + 10 * getattr(rng, draw)(size=(2000, size))
+    truth = np.median(samples, axis=1).std() / np.median(samples)
+    estimates = [relative_error_of_median(row) for row in samples]
+    assert np.mean(estimates) == pytest.approx(truth, rel=0.25)
+
+
+def test_a_quiet_device_is_timed_briefly_and_a_noisy_one_until_its_median_is_sure() -> None:
+    protocol = replace(QUICK, relative_error=0.01, max_repetitions=5000, budget_s=60)
+    noise = (100 * np.random.default_rng(1).lognormal(0, 0.15, 5000)).tolist()
+    quiet, noisy = repeat(stream([100.0, 100.1]), protocol), repeat(stream(noise), protocol)
+    assert quiet.repetitions == protocol.min_repetitions
+    assert 100 < noisy.repetitions < 5000
+    assert noisy.relative_error <= 0.01
+    assert noisy.total.typical_ms == pytest.approx(100, rel=0.03)
+    assert noisy.encoder.typical_ms == pytest.approx(10, rel=0.03)
+
+
+def test_repetitions_and_seconds_are_bounded() -> None:
+    noise = [10.0, 1000.0]
+    assert repeat(stream(noise), replace(QUICK, relative_error=1e-9)).repetitions == QUICK.max_repetitions
+
+    def slow() -> Sample:
+        time.sleep(0.02)
+        return Sample(1.0, np.random.default_rng().uniform(1, 99))
+
+    hard = replace(QUICK, relative_error=1e-9, max_repetitions=10**6, budget_s=0.3)
+    assert repeat(slow, hard).seconds < 3
+    never_enough = replace(hard, min_repetitions=10**6, budget_s=0.05)
+    assert repeat(slow, never_enough).repetitions >= 3
+
+
+def test_warming_up_goes_on_while_it_gets_faster() -> None:
+    cold = [Sample(0.0, ms) for ms in (90, 90, 60, 60, 50, 50, *[50] * 50)]
+    timing = repeat(iter(cold).__next__, replace(QUICK, warmup=2))
+    assert timing.warmups == 8
+    assert set(timing.total_samples_ms) == {50}
+
+
+def test_a_real_timing_adds_up_to_the_time_that_passed() -> None:
+    model = a_model()
+    translate = translation(model.eval(), QUICK.workload)
+    with timing_state(1), torch.inference_mode():
+        translate()
+        started = time.perf_counter()
+        samples = [translate() for _ in range(20)]
+        passed_ms = (time.perf_counter() - started) * 1e3
+    assert sum(map(sum, samples)) == pytest.approx(passed_ms, rel=0.2)
+
+
+def test_more_steps_and_a_larger_model_take_longer() -> None:
+    short, long = QUICK, replace(QUICK, workload=replace(QUICK.workload, target_length=40))
+    small = time_architecture(a_model(), short)
+    assert time_architecture(a_model(), long).decoder.typical_ms > 3 * small.decoder.typical_ms
+    assert time_architecture(a_model("largest"), short).total.typical_ms > small.total.typical_ms
+
+
+def test_timing_leaves_model_and_process_as_they_were() -> None:
+    model, threads = a_model().train(), torch.get_num_threads()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    time_architecture(model, replace(QUICK, threads=2, max_repetitions=5))
+    assert (model.training, torch.get_num_threads(), gc.isenabled()) == (True, threads, True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="only root may raise a priority")
+def test_a_process_that_was_made_nice_times_at_normal_priority_and_is_nice_again_after() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # a process of its own: niceness is not undone for the test's
+        try:
+            os.nice(15 - os.nice(0))
+            with timing_state(1) as niceness:
+                during = os.getpriority(os.PRIO_PROCESS, 0)
+            os.write(writer, f"{niceness} {during} {os.getpriority(os.PRIO_PROCESS, 0)}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 100) == b"0 0 15"
+
+
+def test_what_cannot_be_timed_is_refused_in_one_line() -> None:
+    with pytest.raises(LatencyError, match="max_positions 1024, got 2000"):
+        translation(a_model(), replace(QUICK.workload, source_length=2000))
+    with pytest.raises(LatencyError, match="vocabulary of at least 40 at beam 20, got 30"):
+        translation(a_model(), replace(QUICK.workload, beam=20, vocab_size=30))
+
+
+def test_a_spread_is_numpys() -> None:
+    values = [3.0, 1.0, 2.0, 10.0]
+    told = spread(values)
+    assert (told.p50_ms, told.mean_ms) == (2.5, 4.0)
+    assert told.p90_ms == pytest.approx(np.quantile(values, 0.9))
