@@ -32,6 +32,14 @@ class Scale:
             depth=max(max(a.encoder.depth, a.decoder.depth) for a in architectures),
         )
 
+    def embed(self, dim: int) -> float:
+        """The width of an attention bar."""
+        return max(BAR_MAX * dim / self.embed_dim, 4.0)
+
+    def ffn(self, dim: int) -> float:
+        """The width of a feed-forward bar."""
+        return max(BAR_MAX * dim / self.ffn_dim, 4.0)
+
     @property
     def height(self) -> float:
         """The tallest stack: decoder layers have one bar more."""
@@ -57,10 +65,12 @@ def draw(architecture: Architecture, scale: Scale) -> Markup:
         parts += _attention(right, cross, decoder.embed_dim, cross_heads, scale, "cross")
         parts += _ffn(right, cross - INNER - FFN, ffn, scale)
     middles = [base - i * step_left - (step_left - BETWEEN) / 2 for i in range(encoder.depth)]
+    edges = [left + max(scale.embed(encoder.embed_dim), scale.ffn(ffn)) / 2 + 2 for ffn in encoder.ffn_dims]
+    cross_edge = right - scale.embed(decoder.embed_dim) / 2 - 2
     curves = [
-        _curve(left + BAR_MAX / 2, middles[encoder.depth - 1 - back], right - BAR_MAX / 2, base - i * step_right)
+        _curve(edges[layer], middles[layer], cross_edge, base - i * step_right)
         for i, reach in enumerate(decoder.cross_layers)
-        for back in range(min(reach, encoder.depth))
+        for layer in range(max(0, encoder.depth - reach), encoder.depth)
     ]
     width = 2 * BAR_MAX + GAP
     captions = [
@@ -75,7 +85,7 @@ def draw(architecture: Architecture, scale: Scale) -> Markup:
 
 def _attention(x: float, y: float, embed_dim: int, heads: int, scale: Scale, kind: str) -> list[Markup]:
     """One bar as wide as the embedding, cut into its heads."""
-    width = max(BAR_MAX * embed_dim / scale.embed_dim, 4.0)
+    width = scale.embed(embed_dim)
     piece = (width - (heads - 1) * 1.5) / heads
     start = x - width / 2
     bars = [
@@ -94,7 +104,7 @@ def _attention(x: float, y: float, embed_dim: int, heads: int, scale: Scale, kin
 
 
 def _ffn(x: float, y: float, ffn_dim: int, scale: Scale) -> list[Markup]:
-    width = max(BAR_MAX * ffn_dim / scale.ffn_dim, 4.0)
+    width = scale.ffn(ffn_dim)
     bar = element("rect", x=_n(x - width / 2), y=_n(y), width=_n(width), height=_n(FFN), rx=3, class_="ffn")
     return [bar, _label(x, y + FFN / 2, str(ffn_dim))]
 

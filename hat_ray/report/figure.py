@@ -2,7 +2,7 @@
 
 Decisions
 - Plain dictionaries, not `plotly.graph_objects`: no template of 7 KB a figure; a test validates them against plotly.
-- Text is escaped here, once, for every string of a figure: plotly reads some HTML tags in labels. A line break is "\\n".
+- Text is escaped here, once, for every string of a figure: plotly reads some tags in labels. A line break is "\\n".
 - A colour is the name of a custom property of the page's style sheet, such as "@winner": the page's script puts the
   light or dark value there. It looks at keys that end in "color" only, so text that begins with "@" stays text.
 - Kinds of points differ in shape as well as in colour.
@@ -76,7 +76,7 @@ def _inert(cell: Cell) -> Cell:
 def axis(title: str, **more: object) -> Trace:
     """An axis with its title (and unit)."""
     return {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": "@grid",
         "linecolor": "@line",
         "zeroline": False,
@@ -96,6 +96,8 @@ def layout(x: Trace, y: Trace, **more: object) -> Trace:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 56, "r": 20, "t": 16, "b": 48},
+        "showlegend": True,
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "@muted", "activecolor": "@accent"},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         "hoverlabel": {
             "bgcolor": "@surface",

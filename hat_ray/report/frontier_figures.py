@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hat_ray.report.data import Candidate, ChosenModel, Device, Kind, ReportData
 from hat_ray.report.figure import LEGEND, MARKERS, Cell, Figure, Trace, axis, layout, points
-from hat_ray.report.numbers import UNKNOWN, count, fixed, milliseconds
+from hat_ray.report.numbers import UNKNOWN, count, fixed, limit, milliseconds
 from hat_ray.report.words import latency_ms, role
 from hat_ray.space.architecture import Architecture
 
@@ -25,12 +25,12 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
     best = sorted((c for c in candidates if device.slug in c.frontier_on), key=lambda c: c.predicted_ms[device.slug])
     others = [c for c in candidates if device.slug not in c.frontier_on]
     traces = [
-        _candidates("Candidates", others, device.slug, {"symbol": "circle", "size": 6, "color": "@candidate"}),
+        _candidates("Candidates", others, device.slug, {"symbol": "circle", "size": 5, "color": "@candidate"}),
         _candidates(
             "Frontier",
             best,
             device.slug,
-            {"symbol": "circle", "size": 8, "color": "@frontier"},
+            {"symbol": "circle", "size": 6, "color": "@frontier"},
             mode="lines+markers",
             line={"color": "@frontier", "width": 2, "shape": "hv"},
         ),
@@ -85,8 +85,8 @@ def _candidates(name: str, chosen: Sequence[Candidate], slug: str, marker: Trace
 def _models(
     models: Sequence[ChosenModel], slug: str, heights: Sequence[float | None], spread: bool = False
 ) -> list[Trace]:
-    """One trace a kind, so that the legend explains the shapes."""
-    kinds: list[Kind] = ["largest", "smallest", "random", "winner"]
+    """One trace a kind, so that the legend explains the shapes; the small marks lie on the large ones."""
+    kinds: list[Kind] = ["winner", "largest", "smallest", "random"]
     traces = []
     for kind in kinds:
         pairs = [(m, y) for m, y in zip(models, heights, strict=True) if m.kind == kind]
@@ -123,10 +123,12 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
 
 def _limit_lines(limits: Sequence[float]) -> Trace:
     shapes, notes = [], []
-    for limit in limits:
-        shapes.append(_shape(x0=limit, x1=limit, y0=0, y1=1, yref="paper"))
-        label = {"text": f"≤ {milliseconds(limit)}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
-        notes.append({**label, "x": limit, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4})
+    for limit_ms in limits:
+        shapes.append(_shape(x0=limit_ms, x1=limit_ms, y0=0, y1=1, yref="paper"))
+        label = {"text": f"≤ {limit(limit_ms)}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
+        notes.append(
+            {**label, "x": limit_ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+        )
     return {"shapes": shapes, "annotations": notes}
 
 

@@ -6,7 +6,7 @@ from statistics import median
 from hat_ray.report.data import Device, LossCurve, PredictorFacts, ReportData, TimedArchitecture
 from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, line, points
 from hat_ray.report.frontier_figures import describe
-from hat_ray.report.numbers import count, fixed, milliseconds, significant
+from hat_ray.report.numbers import count, fixed, limit, milliseconds, significant
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
@@ -94,10 +94,10 @@ def search_progress(data: ReportData, device: Device, id: str) -> Figure | None:
         return None
     traces = []
     for i, track in enumerate(tracks):
-        hover = [f"≤ {milliseconds(track.limit_ms)}\nafter {n:,}: loss {fixed(loss, 3)}" for n, loss in track.points]
+        hover = [f"≤ {limit(track.limit_ms)}\nafter {n:,}: loss {fixed(loss, 3)}" for n, loss in track.points]
         style: Trace = {**_series(i), "shape": "hv", "width": 2}
         x, y = [n for n, _ in track.points], [loss for _, loss in track.points]
-        traces.append(line(f"≤ {milliseconds(track.limit_ms)}", x, y, hover, style))
+        traces.append(line(f"≤ {limit(track.limit_ms)}", x, y, hover, style))
     return Figure(
         id=id,
         title="How the search went",

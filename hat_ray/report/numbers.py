@@ -30,6 +30,11 @@ def milliseconds(value: float | None) -> str:
     return UNKNOWN if value is None else f"{significant(value)} ms"
 
 
+def limit(value: float | None) -> str:
+    """Return a latency limit as the user gave it: 40 ms, 12.5 ms."""
+    return UNKNOWN if value is None else f"{value:,.6g} ms"
+
+
 def count(value: float) -> str:
     """Return a large count in thousands, millions or billions: 812, 8.12 k, 1.23 M, 4.5 G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from hat_ray.report.data import ChosenModel, Device, ReportData
+from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
 from hat_ray.report.drawing import Scale, draw
-from hat_ray.report.figure import Figure
+from hat_ray.report.figure import LEGEND, Figure
 from hat_ray.report.html import Child, Markup, element, join
-from hat_ray.report.numbers import UNKNOWN, count, duration, fixed, milliseconds, signed, significant
+from hat_ray.report.numbers import UNKNOWN, count, duration, fixed, limit, milliseconds, signed, significant
 from hat_ray.report.parts import facts, figure, section, table
 from hat_ray.report.words import compare, findings, headline_winner, keeps_limit, latency_ms, role
 
@@ -25,17 +25,28 @@ def _device_card(data: ReportData, device: Device) -> Markup:
     if winner is None:
         return element("article", on, element("p", "No model was chosen for this device."), class_="card")
     sentences = element("p", " ".join(findings(data, winner, device.slug)), class_="finding")
-    return element("article", on, _tiles(data, winner, device.slug), sentences, class_="card")
+    return element("article", on, _tiles(data, winner, device.slug), sentences, _others(data, winner), class_="card")
+
+
+def _others(data: ReportData, headline: ChosenModel) -> Markup | None:
+    """The winners of a device's other limits, a line each."""
+    slug = headline.device or ""
+    items = []
+    for winner in data.winners(slug):
+        if winner is not headline:
+            words = [f"{milliseconds(latency_ms(winner, slug))}", f"{fixed(winner.bleu, 1)} BLEU"]
+            items.append(element("li", element("strong", role(winner)), ": ", " · ".join(words)))
+    return element("ul", items, class_="others") if items else None
 
 
 def _tiles(data: ReportData, winner: ChosenModel, slug: str) -> Markup:
     """The few figures that matter, large."""
     largest = data.first("largest")
     compared = compare(winner, largest, slug) if largest and largest.architecture != winner.architecture else None
-    limit = f"limit {milliseconds(winner.limit_ms)}" if winner.limit_ms is not None else "a sentence"
-    tiles = [_tile(significant(latency_ms(winner, slug)), "ms", limit)]
+    below = f"limit {limit(winner.limit_ms)}" if winner.limit_ms is not None else "a sentence"
+    tiles = [_tile(significant(latency_ms(winner, slug)), "ms", below)]
     if compared and compared.speedup is not None:
-        tiles.append(_tile(f"{fixed(compared.speedup, 1)}×", "", "speed of the largest = 1×"))
+        tiles.append(_tile(f"{fixed(compared.speedup, 1)}×", "", "as fast as the largest"))
     if winner.bleu is not None:
         against = (
             f"{signed(compared.bleu, 1)} against the largest" if compared and compared.bleu is not None else "test set"
@@ -60,37 +71,28 @@ def results(data: ReportData) -> Markup:
 
 
 def _results_table(data: ReportData, device: Device) -> Markup:
-    columns = (
-        "Model",
-        "Parameters",
-        "FLOPs",
-        "Predicted",
-        "Measured",
-        "Speed",
-        "Loss inherited",
-        "From scratch",
-        "BLEU",
-    )
     with_chrf = any(model.chrf is not None for model in data.chosen)
+    scores = ("BLEU", "chrF") if with_chrf else ("BLEU",)
+    others = ("Measured", "Predicted", "Speed", "Parameters", "FLOPs", "Inherited", "From scratch")
     rows = [_result_row(data, model, device.slug, with_chrf) for model in data.models_on(device.slug)]
-    return table((*columns, "chrF") if with_chrf else columns, rows, caption=f"The models on {device.title}")
+    return table(("Model", *scores, *others), rows, caption=f"The models on {device.title}")
 
 
 def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool) -> list[Child]:
     largest, latency = data.first("largest"), model.latency.get(slug)
     speedup = compare(model, largest, slug).speedup if largest else None
-    row: list[Child] = [
+    return [
         _model_name(model),
+        element("strong", fixed(model.bleu, 1)),
+        *([fixed(model.chrf, 1)] if with_chrf else []),
+        _measured(model, slug),
+        milliseconds(latency.predicted_ms if latency else None),
+        f"{fixed(speedup, 2)}×" if speedup is not None else UNKNOWN,
         count(model.params),
         count(model.flops),
-        milliseconds(latency.predicted_ms if latency else None),
-        _measured(model, slug),
-        f"{fixed(speedup, 2)}×" if speedup is not None else UNKNOWN,
         fixed(model.inherited_loss, 3),
         fixed(model.scratch_loss, 3),
-        element("strong", fixed(model.bleu, 1)),
     ]
-    return [*row, fixed(model.chrf, 1)] if with_chrf else row
 
 
 def _model_name(model: ChosenModel) -> Markup:
@@ -119,6 +121,7 @@ def _scores_note(data: ReportData) -> Markup | None:
         if score is not None
     ]
     notes: dict[str, Child] = {
+        "Losses": "validation, nats a token: with inherited weights, and after training from scratch",
         "Measured": "median; below it p10 – p90; ✓ limit: at most 10 % over it",
         "Floors": "BLEU without a model: " + ", ".join(floors) if floors else None,
         "BLEU": element("code", data.bleu_signature) if data.bleu_signature else None,
@@ -149,7 +152,7 @@ def titled(data: ReportData, device: int | None, one: Figure) -> Markup:
 def networks(data: ReportData) -> Markup | None:
     """The models drawn side by side, each architecture once."""
     models: dict[str, list[ChosenModel]] = {}
-    for model in data.chosen:
+    for model in sorted(data.chosen, key=lambda model: list(KIND_MARKS).index(model.kind)):
         models.setdefault(model.architecture.id, []).append(model)
     if not models:
         return None
@@ -175,15 +178,26 @@ def _key(kind: str, text: str) -> Markup:
 
 def _network(data: ReportData, same: Sequence[ChosenModel], scale: Scale) -> Markup:
     model = same[0]
-    titles = {device.slug: device.title for device in data.devices}
-    lines = dict.fromkeys(
-        f"{role(m)}{f' on {titles.get(m.device, m.device)}' if m.device and len(titles) > 1 else ''}" for m in same
-    )
-    heading = element("h3", [element("span", line) for line in lines])
+    kinds = dict.fromkeys(m.kind for m in same)
+    heading = [_net_heading(data, kind, [m for m in same if m.kind == kind]) for kind in kinds]
     below = element("p", element("code", model.architecture.id), f" · {count(model.params)} parameters")
     drawing = draw(model.architecture, scale)
     text = element("details", element("summary", "As text"), element("p", element("code", str(model.architecture))))
-    return element("article", heading, drawing, below, text, id=f"net-{model.architecture.id}", class_="net")
+    return element(
+        "article", element("div", heading), drawing, below, text, id=f"net-{model.architecture.id}", class_="net"
+    )
+
+
+def _net_heading(data: ReportData, kind: Kind, same: Sequence[ChosenModel]) -> Markup:
+    """What a drawn architecture is, and below, smaller, for which devices and limits."""
+    titles = {device.slug: device.title for device in data.devices}
+    places = [
+        " · ".join([f"≤ {limit(m.limit_ms)}"] * (m.limit_ms is not None) + [titles.get(m.device, m.device)])
+        for m in same
+        if m.device is not None
+    ]
+    mark = element("span", KIND_MARKS[kind], class_=f"mark {kind}", aria_hidden="true")
+    return element("h3", mark, LEGEND[kind], [element("small", place) for place in places])
 
 
 def translations(data: ReportData) -> Markup | None:

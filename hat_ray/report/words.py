@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from hat_ray.report.data import ChosenModel, ReportData
-from hat_ray.report.numbers import fixed, milliseconds, significant
+from hat_ray.report.numbers import fixed, limit, milliseconds, significant
 
 LIMIT_TOLERANCE = 1.10  # a measured median within 10 % of the limit keeps it
+FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
 def role(model: ChosenModel) -> str:
     """Return what a model is, in a few words."""
     if model.kind == "winner":
-        return f"Chosen for ≤ {milliseconds(model.limit_ms)}" if model.limit_ms is not None else "Chosen"
+        return f"Chosen for ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "Chosen"
     if model.kind == "random" and model.limit_ms is not None:
-        return f"Random, no faster than the choice for {milliseconds(model.limit_ms)}"
+        return f"Random, no faster than the choice for {limit(model.limit_ms)}"
     return {"largest": "Largest of the space", "smallest": "Smallest of the space", "random": "Random"}[model.kind]
 
 
@@ -103,25 +104,30 @@ def _limit(winner: ChosenModel, device: str) -> str:
     kept, measured = keeps_limit(winner, device), latency_ms(winner, device)
     if kept is None or winner.limit_ms is None or measured is None:
         return ""
-    limit = milliseconds(winner.limit_ms)
     if measured <= winner.limit_ms:
-        return f"It keeps its limit of {limit}."
+        return f"It keeps its limit of {limit(winner.limit_ms)}."
+    misses = f"It misses its limit of {limit(winner.limit_ms)}"
     over = significant((measured / winner.limit_ms - 1) * 100, 2)
     if kept:
-        return f"It misses its limit of {limit} by {over} %, within the tolerance of 10 %."
-    return f"It misses its limit of {limit} by {over} %: the prediction was too hopeful."
+        return f"{misses} by {over} %, within the tolerance of 10 %."
+    return f"{misses} by {over} %: the prediction was too hopeful."
 
 
 def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:
     drawn = partner(data, winner)
     if drawn is None:
         return ""
-    gain = compare(winner, drawn, device).bleu
+    compared = compare(winner, drawn, device)
+    gain, slower = compared.bleu, compared.speedup or 1.0
     if gain is None:
         return ""
-    who = f"A randomly drawn architecture of no lower latency ({milliseconds(latency_ms(drawn, device))})"
+    needs = milliseconds(latency_ms(drawn, device))
+    who = f"A randomly drawn architecture of no lower predicted latency (it needs {needs})"
     if gain > 0.05:
         return f"{who} scores {fixed(gain, 1)} BLEU less."
+    if slower > FAIR:
+        more = f"{fixed(-gain, 1)} BLEU more" if gain < -0.05 else "the same"
+        return f"{who} scores {more}, at {fixed(slower, 1)}× the latency."
     if gain < -0.05:
         return f"{who} scores {fixed(-gain, 1)} BLEU more: here the search did not beat chance."
     return f"{who} scores the same: here the search did not beat chance."

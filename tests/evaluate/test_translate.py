@@ -1,0 +1,91 @@
+import logging
+
+import pytest
+import torch
+
+from hat_ray.corpus.vocabulary import EOS, PAD, Vocabulary
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.translate import left_pad, plan_batches, translate
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+
+torch.set_num_threads(1)
+LINES = [
+    "the red dog sees a cat",
+    "",
+    "a cat",
+    "the old red dog and the small cat see a bird near the tall tree",
+    "   ",
+    "a bird sees the dog",
+    "dog",
+    "the tree and the bird and the cat",
+]
+CONFIG = EvaluateConfig(beam=3, max_length_factor=0, max_length_extra=12, batch_tokens=30)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary.learn([line for line in LINES if line.strip()] * 3, 48, byte_fallback=False)
+
+
+@pytest.fixture(scope="module")
+def model(vocabulary: Vocabulary) -> SubTransformer:
+    shape = Architecture(EncoderShape(16, (32, 32), (2, 2)), DecoderShape(16, (32,), (2,), (2,), (2,)), qkv_dim=16)
+    return SubTransformer(shape, len(vocabulary), ModelConfig(), seed=3)
+
+
+def test_batches_give_each_line_what_it_gets_alone_in_the_order_given(
+    model: SubTransformer, vocabulary: Vocabulary
+) -> None:
+    together = translate(model, vocabulary, LINES, CONFIG)
+    alone = [translate(model, vocabulary, [line], CONFIG)[0] for line in LINES]
+    assert together == alone
+    assert len(set(together)) > 3  # else the order would not be tested
+
+
+def test_empty_lines_stay_empty(model: SubTransformer, vocabulary: Vocabulary) -> None:
+    translations = translate(model, vocabulary, LINES, CONFIG)
+    assert [line for line, source in zip(translations, LINES, strict=True) if not source.strip()] == ["", ""]
+    assert translate(model, vocabulary, ["", " "], CONFIG) == ["", ""]
+    assert translate(model, vocabulary, [], CONFIG) == []
+
+
+def test_overlong_lines_are_cut_with_one_warning_that_counts_them(
+    model: SubTransformer, vocabulary: Vocabulary, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = CONFIG.model_copy(update={"max_source_length": 8})
+    long = [" ".join(["dog"] * n) for n in (40, 3, 50)]
+    with caplog.at_level(logging.WARNING):
+        translations = translate(model, vocabulary, long, config)
+    assert translations[0] == translations[2]  # both are the same eight tokens now
+    (record,) = caplog.records
+    assert "2 of 3 lines are longer than 8 tokens" in record.getMessage()
+
+
+def test_the_model_keeps_its_mode_and_dropout_is_off(vocabulary: Vocabulary, model: SubTransformer) -> None:
+    model.train()
+    first = translate(model, vocabulary, LINES, CONFIG)
+    assert model.training
+    model.eval()
+    assert translate(model, vocabulary, LINES, CONFIG) == first
+    assert not model.training
+
+
+def test_progress_counts_lines_up_to_all(model: SubTransformer, vocabulary: Vocabulary) -> None:
+    seen: list[tuple[int, int]] = []
+    translate(model, vocabulary, LINES, CONFIG, lambda done, total, figures: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (len(LINES), len(LINES))
+
+
+def test_batches_hold_every_row_once_longest_first_within_the_budget() -> None:
+    lengths = dict(enumerate([5, 9, 2, 9, 30, 1, 4, 4]))
+    batches = list(plan_batches(lengths, 18))
+    assert sorted(row for batch in batches for row in batch) == list(lengths)
+    assert all(len(batch) == 1 or len(batch) * lengths[batch[0]] <= 18 for batch in batches)
+    assert [lengths[row] for batch in batches for row in batch] == sorted(lengths.values(), reverse=True)
+
+
+def test_sources_are_padded_on_the_left() -> None:
+    assert left_pad([[7, EOS], [8, 9, EOS]]).tolist() == [[PAD, 7, EOS], [8, 9, EOS]]

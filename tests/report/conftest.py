@@ -1,0 +1,194 @@
+"""A made-up run that looks like a real one: two devices, three limits, every kind of model."""
+
+# ruff: noqa: E501
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hat_ray.report.data import (
+    Candidate,
+    ChosenModel,
+    CorpusFacts,
+    Device,
+    Kind,
+    Latency,
+    LossCurve,
+    PredictionPair,
+    PredictorFacts,
+    Provenance,
+    ReportData,
+    SearchTrack,
+    SpaceFacts,
+    StageTime,
+    TimedArchitecture,
+    Translation,
+)
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import cost
+from hat_ray.space.presets import preset
+from hat_ray.space.search_space import SearchSpace
+
+XEON, BOARD = "xeon-1t-eager-fp32", "raspberry-pi-4-1t-eager-fp32"
+LIMITS = {XEON: (40.0, 70.0), BOARD: (300.0,)}
+
+
+def made_up_ms(architecture: Architecture, device: str) -> float:
+    """Made-up physics: a constant, the encoder once, and every decoder layer once a token."""
+    d, e = architecture.decoder, architecture.encoder
+    layers = sum(0.9 + 0.25 * d.embed_dim / 512 + ffn / 3072 for ffn in d.ffn_dims)
+    ms = 6 + 10 * layers + 0.004 * e.embed_dim + 0.0006 * sum(e.ffn_dims)
+    return ms if device == XEON else 18 + 7.4 * ms + 0.02 * sum(d.ffn_dims)
+
+
+def made_up_loss(architecture: Architecture) -> float:
+    """Made-up loss: falls with depth and, more slowly, with width."""
+    d, e = architecture.decoder, architecture.encoder
+    size = sum(d.ffn_dims) / 3072 + 0.5 * sum(e.ffn_dims) / 3072 + 0.002 * (d.embed_dim + e.embed_dim)
+    return 3.9 + 0.9 * math.exp(-0.45 * d.depth) + 0.6 * math.exp(-0.22 * size)
+
+
+def frontier_of(points: list[tuple[float, float]]) -> set[int]:
+    best, found = math.inf, set()
+    for index in sorted(range(len(points)), key=lambda i: points[i]):
+        if points[index][1] < best:
+            best = points[index][1]
+            found.add(index)
+    return found
+
+
+def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **more: object) -> ChosenModel:
+    costs, loss = cost(architecture), made_up_loss(architecture)
+    latency = {}
+    for device in (XEON, BOARD):
+        predicted = made_up_ms(architecture, device)
+        measured = predicted * rng.uniform(0.97, 1.03)
+        latency[device] = Latency(predicted, measured, measured * 0.985, measured * 1.06)
+    model = ChosenModel(
+        kind=kind,
+        architecture=architecture,
+        params=costs.params,
+        flops=costs.flops,
+        latency=latency,
+        inherited_loss=loss,
+        scratch_loss=loss - 0.08,
+        bleu=max(0.0, 61.0 - 7.5 * (loss - 0.2)),
+        chrf=max(0.0, 80.0 - 6 * loss),
+        samples=(
+            Translation("A man in an orange hat starring at something.", "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.", "Ein Mann mit einem orangefarbenen Hut starrt etwas an."),
+            Translation("Two dogs run across the snow.", "Zwei Hunde laufen über den Schnee.", "Zwei Hunde laufen über den Schnee."),
+            Translation("People are fixing the roof of a house.", "Leute reparieren das Dach eines Hauses.", "Menschen reparieren ein Dach."),
+        ),
+    )  # fmt: skip
+    return replace(model, **more)  # type: ignore[arg-type]
+
+
+def chosen_models(space: SearchSpace, candidates: list[Architecture], rng: random.Random) -> list[ChosenModel]:
+    models = [made_up_model("largest", space.largest(), rng), made_up_model("smallest", space.smallest(), rng)]
+    for device, limits in LIMITS.items():
+        for limit in limits:
+            winner = min((a for a in candidates if made_up_ms(a, device) <= limit), key=made_up_loss)
+            slower = [a for a in candidates if made_up_ms(a, device) >= made_up_ms(winner, device) and a != winner]
+            rival = min(slower, key=lambda a: made_up_ms(a, device))
+            models.append(made_up_model("winner", winner, rng, device=device, limit_ms=limit))
+            models.append(made_up_model("random", rival, rng, device=device, limit_ms=limit))
+    return models
+
+
+def made_up_candidates(architectures: list[Architecture]) -> list[Candidate]:
+    on = {d: frontier_of([(made_up_ms(a, d), made_up_loss(a)) for a in architectures]) for d in (XEON, BOARD)}
+    return [
+        Candidate(
+            architecture=a,
+            loss=made_up_loss(a),
+            predicted_ms={d: made_up_ms(a, d) for d in (XEON, BOARD)},
+            frontier_on=tuple(d for d in (XEON, BOARD) if i in on[d]),
+        )
+        for i, a in enumerate(architectures)
+    ]
+
+
+def predictor_facts(device: str, architectures: list[Architecture], rng: random.Random) -> PredictorFacts:
+    pairs = []
+    for a in architectures[:120]:
+        ms = made_up_ms(a, device)
+        pairs.append(PredictionPair(a.id, ms * rng.gauss(1, 0.012), ms * rng.gauss(1, 0.02)))
+    return PredictorFacts(device, 120, 1.86, 99.2, 0.964, tuple(pairs))
+
+
+def made_up_report(num_candidates: int = 700) -> ReportData:
+    rng, space = random.Random(7), preset("space0")
+    architectures = list(dict.fromkeys(space.sample(rng) for _ in range(num_candidates)))
+    timed = [
+        TimedArchitecture(a, d, cost(a).params, cost(a).flops, made_up_ms(a, d) * rng.gauss(1, 0.02))
+        for d in (XEON, BOARD)
+        for a in architectures[:160]
+    ]
+    searches = [
+        SearchTrack(d, limit, tuple((n, 4.2 + 0.4 * math.exp(-n / 180) + 4 / limit) for n in range(25, 701, 25)))
+        for d, limits in LIMITS.items()
+        for limit in limits
+    ]
+    steps = range(0, 40_001, 4000)
+    supernet = [
+        LossCurve(name, tuple((n, None if n == 0 else floor + 5 * math.exp(-n / 7000)) for n in steps))
+        for name, floor in (("smallest", 4.9), ("largest", 4.1))
+    ]
+    retraining = [
+        LossCurve(name, tuple((n, floor + 5 * math.exp(-n / 6000)) for n in steps))
+        for name, floor in (("chosen ≤ 40 ms", 4.5), ("chosen ≤ 70 ms", 4.25), ("largest", 4.1), ("random", 4.6))
+    ]
+    return ReportData(
+        name="multi30k.en-de",
+        corpus=CorpusFacts("en", "de", 29_000, 1014, 1000, 8000, copy_bleu=0.48, nearest_bleu=9.61),
+        space=SpaceFacts(space.name, space.id, f"{space.size():,}"),
+        devices=(
+            Device(XEON, "Intel Xeon 2.2 GHz, 1 thread, eager fp32", {"Cores": "2", "Memory": "8 GiB", "Timed": "160 architectures"}),
+            Device(BOARD, "Raspberry Pi 4, 1 thread, eager fp32", {"Cores": "4", "Memory": "4 GiB", "Timed": "160 architectures"}),
+        ),
+        chosen=tuple(chosen_models(space, architectures, rng)),
+        provenance=Provenance(
+            recipe_yaml="corpus:\n  source: files\nspace: space0\nsearch:\n  limits_ms: [40, 70]\n",
+            seed=1,
+            created="2026-03-01T09:30:00Z",
+            commit="0123456789ab",
+            versions={"hat-ray": "0.1.0", "torch": "2.13.0", "ray": "2.60.0"},
+            stages=(
+                StageTime("corpus", 8.2),
+                StageTime("supernet", 4210),
+                StageTime("latency", 904),
+                StageTime("predictor", 3.1),
+                StageTime("search", 612),
+                StageTime("retrain", 6120),
+                StageTime("evaluate", 221),
+            ),
+        ),
+        candidates=tuple(made_up_candidates(architectures)),
+        supernet=tuple(supernet),
+        retraining=tuple(retraining),
+        timed=tuple(timed),
+        predictors=(predictor_facts(XEON, architectures, rng), predictor_facts(BOARD, architectures, rng)),
+        searches=tuple(searches),
+        bleu_signature="nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
+        chrf_signature="nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0",
+        protocol={"Batch": "1 sentence", "Beam": "5", "Source length": "30 tokens", "Target length": "30 tokens"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def report() -> ReportData:
+    """A made-up run, with figures of the size that a real one has."""
+    return made_up_report()
+
+
+@pytest.fixture(scope="session")
+def small_report() -> Callable[..., ReportData]:
+    """Make a small made-up run with some fields replaced."""
+
+    def make(**changes: object) -> ReportData:
+        return replace(made_up_report(60), **changes)  # type: ignore[arg-type]
+
+    return make
