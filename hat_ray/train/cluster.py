@@ -14,7 +14,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -26,47 +25,15 @@ from ray.exceptions import RayTaskError
 from ray.train.v2.api import config as ray_config
 from torch import Tensor
 
-from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import HatRayError
-from hat_ray.model.config import ModelConfig
 from hat_ray.progress import Progress, silent
-from hat_ray.space.architecture import Architecture
-from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 from hat_ray.train.config import TrainConfig
+from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
-from hat_ray.train.train import finished, sub_fingerprint, super_fingerprint, train_sub, train_super
-from hat_ray.train.workers import Workers
 
 _SECONDS_BETWEEN_LOOKS = 0.3
 _SECONDS_FOR_AN_ANSWER = 60
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """One training, as it travels to workers; the corpus is named and read there."""
-
-    architecture: Architecture | None
-    """What to train from scratch; None for the SuperTransformer."""
-    space: SearchSpace
-    corpus: Folder
-    model_config: ModelConfig
-    config: TrainConfig
-    folder: Folder
-    seed: int
-
-    def finished(self) -> TrainResult | None:
-        """Return the result if this training is over; raises CheckpointError when another one's stands there."""
-        settings = (self.space, Corpus.load(self.corpus), self.model_config, self.config, self.seed)
-        if self.architecture is None:
-            return finished(self.folder, super_fingerprint(*settings))
-        return finished(self.folder, sub_fingerprint(self.architecture, *settings))
-
-    def run(self, progress: Progress, workers: Workers | None = None) -> TrainResult:
-        """Train here, in this process."""
-        corpus = Corpus.load(self.corpus)
-        settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)
-        return train_super(*settings) if self.architecture is None else train_sub(self.architecture, *settings)
 
 
 def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
