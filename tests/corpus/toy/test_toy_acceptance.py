@@ -1,0 +1,75 @@
+"""The corpus is worth searching over: at equal updates, capacity shows, and more than chance does. Takes minutes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import sacrebleu
+
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.prepare import prepare
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.checkpoint import load_sub
+from hat_ray.model.config import ModelConfig
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.train import train_sub
+
+UPDATES = 400
+SENTENCES = 300
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+
+
+@dataclass(frozen=True)
+class School:
+    """Trains architectures of the toy space alike and scores them on the test split."""
+
+    corpus: Corpus
+    place: Path
+
+    def bleu(self, architecture: Architecture, seed: int) -> float:
+        folder = Folder.at(self.place / f"{architecture.id}-{seed}")
+        model_config = ModelConfig(dropout=0.0, normalize_before=True)
+        config = TrainConfig(updates=UPDATES, max_tokens=2048, lr=3e-3, validate_every=UPDATES)
+        train_sub(architecture, TOY, self.corpus, model_config, config, folder, seed)
+        source, target = self.corpus.test.source_text or (), self.corpus.test.target_text or ()
+        lines = translate(load_sub(folder, "model"), self.corpus.vocabulary, source[:SENTENCES])
+        return sacrebleu.corpus_bleu(lines, [list(target[:SENTENCES])]).score
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory: pytest.TempPathFactory) -> School:
+    place = tmp_path_factory.mktemp("school")
+    folder = Folder.at(place / "corpus")
+    prepare(CorpusConfig(), folder, seed=1)
+    return School(Corpus.load(folder), place)
+
+
+def test_capacity_is_worth_five_bleu_and_seeds_spread_by_less_than_a_third_of_it(school: School) -> None:
+    smallest = [school.bleu(TOY.smallest(), seed) for seed in (1, 2, 3)]
+    gap = school.bleu(TOY.largest(), 1) - smallest[0]
+    print(f"smallest {smallest}, gap to the largest {gap:.1f}")
+    assert gap >= 5
+    assert max(smallest) - min(smallest) < gap / 3
+
+
+def test_depth_and_width_each_help_on_their_own(school: School) -> None:
+    small, large = TOY.smallest(), TOY.largest()
+    widths = {"encoder": large.encoder.embed_dim, "decoder": large.decoder.embed_dim}
+    wide = replace(
+        small,
+        encoder=replace(small.encoder, embed_dim=widths["encoder"]),
+        decoder=replace(small.decoder, embed_dim=widths["decoder"]),
+    )
+    deep = replace(
+        large,
+        encoder=replace(large.encoder, embed_dim=small.encoder.embed_dim),
+        decoder=replace(large.decoder, embed_dim=small.decoder.embed_dim),
+    )
+    scores = {name: school.bleu(value, 1) for name, value in (("small", small), ("wide", wide), ("deep", deep))}
+    print(scores)
+    assert all(scores["small"] < scores[name] for name in ("wide", "deep"))
