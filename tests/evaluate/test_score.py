@@ -4,7 +4,7 @@ import pytest
 import sacrebleu
 import torch
 
-from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.config import CorpusConfig, ToyConfig
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.evaluate.config import EvaluateConfig
@@ -28,7 +28,8 @@ class Prepared:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = Folder.at(tmp_path_factory.mktemp("corpus"))
-    prepare(CorpusConfig(), folder, seed=1)
+    toy = ToyConfig(train_pairs=500, valid_pairs=20, test_pairs=30)
+    prepare(CorpusConfig(toy=toy, vocab_size=400), folder, seed=1)
     corpus = Corpus.load(folder)
     return Prepared(corpus, SubTransformer(preset("toy").smallest(), len(corpus.vocabulary), ModelConfig(), seed=1))
 

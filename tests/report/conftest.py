@@ -181,7 +181,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
 @pytest.fixture(scope="session")
 def report() -> ReportData:
     """A made-up run, with figures of the size that a real one has."""
-    return made_up_report()
+    return made_up_report(300)
 
 
 @pytest.fixture(scope="session")

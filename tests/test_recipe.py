@@ -1,0 +1,91 @@
+"""Recipes: what ships is valid, and what is wrong is told with file, line, key and remedy."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hat_ray.errors import RecipeError
+from hat_ray.recipe import Recipe, json_schema, load_recipe, parse_recipe, shipped_recipes, to_yaml
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_has_a_space(name: str):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe.space.build().size() > 1000
+
+
+def test_toy_and_multi30k_ship():
+    assert {"toy", "multi30k.en-de"} <= set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_resolved_recipe_reads_back_as_itself(name: str):
+    recipe = load_recipe(name)
+    assert parse_recipe(to_yaml(recipe), "again") == recipe
+
+
+def test_overrides_reach_any_field_and_are_read_as_yaml():
+    recipe = load_recipe("toy", ["search.limits_ms=[40, 80]", "seed=7", "corpus.toy.train_pairs=500"])
+    assert recipe.search.limits_ms == (40.0, 80.0)
+    assert recipe.seed == 7
+    assert recipe.corpus.toy.train_pairs == 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nserch:\n  evaluations: 5\n", "my.yaml, line 2: unknown key serch; did you mean search?"),
+        (
+            "name: x\nsearch:\n  evaluatons: 5\n",
+            "my.yaml, line 3: unknown key search.evaluatons; did you mean evaluations?",
+        ),
+        (
+            "name: x\nsearch:\n  evaluations: many\n",
+            "my.yaml, line 3: search.evaluations: input should be a valid integer",
+        ),
+        ("name: x\nsearch:\n  evaluations: 0\n", "greater than or equal to 1, got 0"),
+        ("name: x\nsearch: 5\n", "my.yaml, line 2: search:"),
+        ("seed: 1\n", "my.yaml: name is missing"),
+        ("name: ../x\n", "my.yaml, line 1: name:"),
+        ("- 1\n", "my.yaml must hold keys and values, got list"),
+        ("name: [\n", "my.yaml is not YAML"),
+        ("name: x\nseed: 1\ncorpus:\n  toy:\n    train_pairs: -3\n", "line 5: corpus.toy.train_pairs"),
+        (
+            "name: x\nlatency:\n  devices:\n    - nam: a\n",
+            "line 4: unknown key latency.devices.0.nam; did you mean name?",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line_with_place_and_key(text: str, message: str):
+    with pytest.raises(RecipeError) as refusal:
+        parse_recipe(text, "my.yaml")
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_wrong_override_names_itself():
+    with pytest.raises(RecipeError, match=r"--set search.evaluatons=5: unknown key .* did you mean evaluations"):
+        load_recipe("toy", ["search.evaluatons=5"])
+    with pytest.raises(RecipeError, match=r"must read key.path=value"):
+        load_recipe("toy", ["search.evaluations"])
+
+
+def test_an_unknown_recipe_names_the_nearest(tmp_path: Path):
+    with pytest.raises(RecipeError, match="did you mean toy"):
+        load_recipe("tоy".replace("о", "oo"))
+    binary = tmp_path / "x.yaml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load_recipe(str(binary))
+
+
+def test_the_schema_describes_every_field():
+    schema = json.loads(json_schema())
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    for definition in [schema, *schema["$defs"].values()]:
+        if definition.get("type") == "object":
+            for name, field in definition["properties"].items():
+                assert field.get("description"), f"{definition.get('title')}.{name} has no description"

@@ -1,0 +1,110 @@
+"""The tree's two rules: imports go one way, and Ray stands at the rim."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hat_ray
+
+ROOT = Path(hat_ray.__file__).parent
+ORDER = (
+    *("errors", "config", "seeds", "storage", "progress", "space", "corpus", "model", "train", "runtime", "latency"),
+    *("predictor", "search", "evaluate", "report", "recipe", "run", "console", "pipeline", "cli"),
+)
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return (module, whether it is imported inside a function) for every import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module or "", id(node) in inside))
+            if node.module == "hat_ray":
+                found += [(f"hat_ray.{alias.name}", id(node) in inside) for alias in node.names]
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(ROOT)) for p in SOURCES])
+def test_imports_go_one_way(path: Path):
+    own = path.relative_to(ROOT).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    assert own in ORDER, f"{own} has no place in the order of rooms"
+    for module, _ in imports(path):
+        if module.startswith("hat_ray.") and room(module) in ORDER:
+            assert ORDER.index(room(module)) <= ORDER.index(own), f"{own} imports {module}, which stands after it"
+
+
+def test_ray_stands_only_in_files_named_cluster():
+    with_ray = {
+        path.relative_to(ROOT)
+        for path in SOURCES
+        if any(module == "ray" or module.startswith("ray.") for module, _ in imports(path))
+    }
+    assert with_ray
+    assert {path.name for path in with_ray} == {"cluster.py"}
+
+
+def test_only_the_rim_is_imported_inside_functions():
+    """The command line starts fast, and works without Ray, because heavy stages are imported when they are called."""
+    allowed = {"cli.py", "all.py"}
+    for path in SOURCES:
+        if path.name not in allowed:
+            late = [module for module, inside in imports(path) if inside]
+            assert not late, f"{path} imports {late} inside a function"
+
+
+def test_every_module_imports():
+    for module in pkgutil.walk_packages(hat_ray.__path__, "hat_ray."):
+        importlib.import_module(module.name)
+
+
+def test_the_core_works_where_ray_is_not_installed(tmp_path: Path):
+    code = """
+import builtins, importlib, pkgutil, sys
+real = builtins.__import__
+def without_ray(name, *args, **kwargs):
+    if name == "ray" or name.startswith("ray."):
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
+    return real(name, *args, **kwargs)
+builtins.__import__ = without_ray
+import hat_ray
+for module in pkgutil.walk_packages(hat_ray.__path__, "hat_ray."):
+    if not module.name.endswith(".cluster"):
+        importlib.import_module(module.name)
+assert "ray" not in sys.modules
+from hat_ray.cli import main
+sys.argv = ["hat-ray", "corpus", "toy", "--run", sys.argv[1]]
+main()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "r")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Ray is not installed here" in result.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_no_file_grows_without_a_reason():
+    long = [str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > 400]
+    assert not long
