@@ -1,6 +1,6 @@
 """Settings of evaluation: how a test set is translated and scored."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "c
 
 class EvaluateConfig(StageConfig):
     """How the test set is translated (beam search) and scored (sacreBLEU)."""
+
+    operational: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
 
     beam: int = Field(default=5, ge=1)
     """Hypotheses kept for each sentence; 1 is greedy."""

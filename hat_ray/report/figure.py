@@ -10,6 +10,7 @@ Decisions
 
 import csv
 import io
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ def escaped(value: object) -> object:
         return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [escaped(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # a gap: JSON knows no NaN
     return value
 
 

@@ -1,0 +1,100 @@
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import plotly.graph_objects as go
+import pytest
+from rich.console import Console
+
+from hat_ray.report import frontier_figures, method_figures
+from hat_ray.report.data import Device, ReportData
+from hat_ray.report.drawing import Scale, draw
+from hat_ray.report.figure import Figure, escaped
+from hat_ray.report.table import summary_tables
+from hat_ray.space.presets import PRESETS
+
+Make = Callable[..., ReportData]
+NASTY = "<b>x</b>&amp;%{x}\n[red]@ink"
+
+
+def all_figures(data: ReportData) -> list[Figure]:
+    device = data.devices[0]
+    made = [
+        frontier_figures.frontier(data, device, "a"),
+        frontier_figures.delivered(data, device, "b"),
+        method_figures.predicted_against_measured(data.predictors[0], "c"),
+        method_figures.flops_against_latency(data, device, "d"),
+        method_figures.search_progress(data, device, "e"),
+        method_figures.training(data.supernet, "t", "c", "f"),
+    ]
+    return [figure for figure in made if figure]
+
+
+def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
+    figures = all_figures(report)
+    assert len(figures) == 6
+    for figure in figures:
+        drawn = uncoloured(figure.plotly())
+        assert isinstance(drawn, dict)
+        go.Figure(**drawn)  # raises on an unknown or ill-typed property
+
+
+def uncoloured(value: object) -> object:
+    """Put a colour where the page's script puts the style sheet's."""
+    if isinstance(value, dict):
+        return {key: uncoloured(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [uncoloured(item) for item in value]
+    return "#123456" if isinstance(value, str) and value.startswith("@") else value
+
+
+def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> None:
+    device = report.devices[0]
+    figure = frontier_figures.frontier(report, device, "x")
+    assert figure is not None
+    drawn = [len(trace["x"]) for trace in figure.traces[:2]]  # type: ignore[arg-type]
+    on_frontier = sum(device.slug in c.frontier_on for c in report.candidates)
+    assert drawn == [len(report.candidates) - on_frontier, on_frontier]
+
+
+def test_a_run_without_figures_has_none(small_report: Make) -> None:
+    empty = small_report(candidates=(), chosen=(), timed=(), searches=(), supernet=())
+    empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=()),))
+    assert all_figures(empty) == []
+
+
+def test_text_in_figures_is_escaped_and_line_breaks_are_plotlys() -> None:
+    assert escaped({"hovertext": [NASTY], "n": 1}) == {
+        "hovertext": ["&lt;b&gt;x&lt;/b&gt;&amp;amp;%{x}<br>[red]@ink"],
+        "n": 1,
+    }
+
+
+def test_figure_data_as_csv_keeps_values_and_disarms_formulas() -> None:
+    figure = Figure("x", "t", "c", [], {}, ("=name", "value"), [("=1+1", -1.5), ('a,"b"\n', None), ("plain", 3)])
+    rows = list(csv.reader(io.StringIO(figure.csv())))
+    assert rows == [["'=name", "value"], ["'=1+1", "-1.5"], ['a,"b"\n', ""], ["plain", "3"]]
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_drawing_holds_every_layer_head_and_reach(name: str) -> None:
+    largest = PRESETS[name].largest()
+    text = draw(largest, Scale.of([largest])).text
+    encoder, decoder = largest.encoder, largest.decoder
+    assert text.count('class="ffn"') == encoder.depth + decoder.depth
+    assert text.count('class="self"') == sum(encoder.heads) + sum(decoder.self_heads)
+    assert text.count('class="cross"') == sum(decoder.cross_heads)
+    assert text.count('class="reach"') == sum(decoder.cross_layers)
+
+
+def test_the_terminal_table_shows_names_as_they_are(small_report: Make) -> None:
+    data = small_report()
+    data = replace(data, devices=(Device(data.devices[0].slug, "[bold]Pi[/bold] <4>"),))
+    console = Console(width=140, record=True, file=io.StringIO())
+    for table in summary_tables(data):
+        console.print(table)
+    text = console.export_text()
+    assert "[bold]Pi[/bold] <4>" in text
+    for model in data.models_on(data.devices[0].slug):
+        assert model.architecture.id in text

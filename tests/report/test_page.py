@@ -1,0 +1,174 @@
+"""The page in a real browser: what readers see, without a network and with hostile names."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from hat_ray.report.data import ReportData, Translation
+from hat_ray.report.page import page
+from hat_ray.report.write import write_report
+from hat_ray.storage import Folder
+
+Make = Callable[..., ReportData]
+NASTY = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>\"'&amp;\u2028"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started.set_page_load_timeout(60)
+    yield started
+    started.quit()
+
+
+def show(browser: webdriver.Chrome, path: Path, *, width: int = 1400, scheme: str = "light") -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for log in ("browser", "performance"):
+        browser.get_log(log)  # forget what came before
+    browser.get(path.as_uri())
+    count = "document.querySelectorAll('{}').length"
+    figures = f"return {count.format('.plot')} == {count.format('.plot .xaxislayer-above')}"
+    for _ in range(200):
+        if browser.execute_script(figures):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"figures were not drawn: {browser.get_log('browser')}")
+
+
+@pytest.fixture(scope="module")
+def written(report: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(report, Folder.at(folder))
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, width: int, scheme: str) -> None:
+    show(browser, written, width=width, scheme=scheme)
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 12
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 12
+    empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
+    assert browser.execute_script(empty) == 0
+
+
+def test_figures_take_the_readers_colours_also_when_they_change(browser: webdriver.Chrome, written: Path) -> None:
+    colour = "return getComputedStyle(document.querySelector('#frontier-0 .ytick text')).fill"
+    show(browser, written, scheme="light")
+    light = browser.execute_script(colour)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    time.sleep(1)
+    assert light == "rgb(92, 102, 112)"
+    assert browser.execute_script(colour) == "rgb(160, 169, 178)"
+
+
+def test_hover_tells_the_architecture(browser: webdriver.Chrome, written: Path, report: ReportData) -> None:
+    show(browser, written)
+    text = browser.execute_async_script(
+        "const done = arguments[0], plot = document.getElementById('frontier-0');"
+        "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);"
+        "setTimeout(() => done(plot.querySelector('.hoverlayer').textContent), 500);"
+    )
+    slug = report.devices[0].slug
+    first = next(c for c in report.candidates if slug not in c.frontier_on)
+    assert first.architecture.id in text
+    assert f"loss {first.loss:.3f}" in text
+    assert f"enc {first.architecture.encoder.embed_dim}x{first.architecture.encoder.depth}" in text
+
+
+def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
+    browser: webdriver.Chrome, written: Path
+) -> None:
+    show(browser, written)
+    dead = "return [...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length"
+    assert browser.execute_script(dead) == 0
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('a[download]')].map(a => atob(a.href.split(',')[1]))"
+    )
+    assert len(links) == 12
+    assert all(len(link.splitlines()) > 2 for link in links)
+
+
+def hostile(small_report: Make) -> ReportData:
+    data = small_report(name=NASTY)
+    chosen = tuple(replace(m, samples=(Translation(NASTY, NASTY, NASTY),)) for m in data.chosen)
+    devices = tuple(replace(d, title=NASTY, facts={NASTY: NASTY}) for d in data.devices)
+    curves = tuple(replace(curve, name=NASTY) for curve in data.supernet)
+    source = replace(data.provenance, recipe_yaml=NASTY, commit=NASTY, versions={NASTY: NASTY})
+    corpus = replace(data.corpus, source_language=NASTY, target_language=NASTY)
+    return replace(
+        data, chosen=chosen, devices=devices, supernet=curves, retraining=curves, provenance=source, corpus=corpus,
+        space=replace(data.space, name=NASTY), bleu_signature=NASTY, protocol={NASTY: NASTY},
+    )  # fmt: skip
+
+
+def test_hostile_names_and_sentences_stay_text(browser: webdriver.Chrome, small_report: Make, tmp_path: Path) -> None:
+    write_report(hostile(small_report), Folder.at(tmp_path))
+    show(browser, tmp_path / "report.html")
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.hacked") is None
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('script').length") == 3
+    assert browser.execute_script("return document.querySelector('h1').textContent") == NASTY
+    assert browser.execute_script("return document.querySelector('.hypothesis').textContent") == NASTY
+    assert browser.execute_script("return document.querySelector('.card strong').textContent") == NASTY
+    assert browser.title.startswith(NASTY[:40])
+    legend = browser.execute_script("return document.querySelector('#supernet .legendtext').textContent")
+    assert "<img src=x onerror=window.hacked=1></script>" in legend
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_injected_script_would_not_run(browser: webdriver.Chrome, report: ReportData, tmp_path: Path) -> None:
+    """The second wall: were something to slip through, the page's policy stops it."""
+    evil = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'></body>"
+    (tmp_path / "evil.html").write_text(page(report).replace("</body>", evil), encoding="utf-8")
+    show(browser, tmp_path / "evil.html")
+    time.sleep(0.5)
+    assert browser.execute_script("return window.hacked") is None
+    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+def test_a_run_with_nothing_found_still_has_a_page(
+    browser: webdriver.Chrome, small_report: Make, tmp_path: Path
+) -> None:
+    bare = small_report(
+        chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None
+    )
+    write_report(bare, Folder.at(tmp_path))
+    show(browser, tmp_path / "report.html", width=400)
+    assert browser.get_log("browser") == []
+    assert "No model was chosen" in browser.execute_script("return document.body.textContent")

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hat_ray.report.data import ChosenModel, Latency, ReportData
+from hat_ray.report.numbers import count, duration, limit, significant
+from hat_ray.report.words import findings, headline_winner, keeps_limit
+
+Make = Callable[..., ReportData]
+
+
+@pytest.fixture
+def device(small_report: Make) -> str:
+    return small_report().devices[0].slug
+
+
+def built(model: ChosenModel, device: str, ms: float, bleu: float) -> ChosenModel:
+    return replace(model, latency={device: Latency(ms, ms)}, bleu=bleu)
+
+
+def said(data: ReportData, device: str, winner: tuple[float, float], largest: tuple[float, float], drawn: float) -> str:
+    """The findings on a winner for 20 ms: (ms, BLEU) of winner and largest, BLEU of a random rival as fast."""
+    first = next(m for m in data.chosen if m.kind == "winner" and m.device == device)
+    first = replace(built(first, device, *winner), limit_ms=20.0)
+    rival = replace(first, kind="random", bleu=drawn)
+    top = data.first("largest")
+    assert top is not None
+    return " ".join(findings(replace(data, chosen=(built(top, device, *largest), first, rival)), first, device))
+
+
+def test_a_good_find_is_told_with_its_figures(small_report: Make, device: str) -> None:
+    text = said(small_report(), device, (11.9, 32.1), (25.3, 32.5), 31.0)
+    assert "needs 11.9 ms a sentence instead of 25.3 ms (2.1× faster than the largest architecture)" in text
+    assert "loses 0.4 BLEU (32.1 against 32.5)" in text
+    assert "keeps its limit of 20 ms" in text
+    assert "scores 1.1 BLEU less" in text
+
+
+def test_a_bad_find_is_told_as_honestly(small_report: Make, device: str) -> None:
+    text = said(small_report(), device, (30.0, 8.0), (25.0, 12.0), 9.0)
+    assert "1.2× slower" in text
+    assert "misses its limit of 20 ms by 50 %: the prediction was too hopeful" in text
+    assert "1.0 BLEU more: here the search did not beat chance" in text
+    assert "does not pass the floor of 9.6" in text
+
+
+def test_a_limit_is_kept_within_ten_per_cent(small_report: Make, device: str) -> None:
+    assert "misses its limit of 20 ms by 5.0 %, within the tolerance" in said(
+        small_report(), device, (21.0, 30.0), (40.0, 30.0), 29.0
+    )
+    winner = next(m for m in small_report().chosen if m.kind == "winner")
+    assert keeps_limit(replace(winner, limit_ms=10.0, latency={device: Latency(9.0, 11.0)}), device) is True
+    assert keeps_limit(replace(winner, limit_ms=10.0, latency={device: Latency(9.0, 11.1)}), device) is False
+    assert keeps_limit(replace(winner, limit_ms=10.0, latency={device: Latency(9.0, None)}), device) is None
+
+
+def test_nothing_is_said_that_was_not_measured(small_report: Make, device: str) -> None:
+    bare = replace(small_report().chosen[-1], kind="winner", device=device, latency={}, bleu=None, limit_ms=None)
+    data = small_report(chosen=(bare,))
+    assert findings(data, bare, device) == ["The chosen model needs – a sentence."]
+    assert headline_winner(small_report(chosen=()), device) is None
+
+
+def test_the_headline_is_the_best_bleu_that_keeps_its_limit(small_report: Make, device: str) -> None:
+    winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
+    good = replace(built(winner, device, 10, 30.0), limit_ms=10.0)
+    late = replace(built(winner, device, 40, 35.0), limit_ms=30.0)
+    assert headline_winner(small_report(chosen=(late, good)), device) == good
+    assert headline_winner(small_report(chosen=(late,)), device) == late
+
+
+def test_numbers_read_well() -> None:
+    values = (0.0, 0.1234, 1.234, 12.34, 123.4, 1234.5, None, float("nan"))
+    assert [significant(v) for v in values] == ["0", "0.123", "1.23", "12.3", "123", "1,234", "–", "–"]
+    assert [count(v) for v in (812, 8_120, 1_234_567, 4.5e9)] == ["812", "8.12 k", "1.23 M", "4.50 G"]
+    assert [duration(s) for s in (8.2, 200, 7500)] == ["8.2 s", "3 min 20 s", "2 h 05 min"]
+    assert [limit(v) for v in (40.0, 12.5, 1500.0, None)] == ["40 ms", "12.5 ms", "1,500 ms", "–"]
