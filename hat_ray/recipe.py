@@ -122,6 +122,11 @@ def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Lines:
             here = (*path, str(key.value))
             found[here] = f"line {key.start_mark.line + 1}"
             found.update(_lines(value, here))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = (*path, str(index))
+            found[here] = f"line {value.start_mark.line + 1}"
+            found.update(_lines(value, here))
     return found
 
 
@@ -172,6 +177,8 @@ def _fields_at(path: tuple[str, ...]) -> list[str]:
     """Return the field names of the section at a path."""
     model: Any = Recipe
     for part in path:
+        if part.isdigit():  # an entry of a list of sections: the field's own type names their class
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             return []

@@ -1,6 +1,6 @@
 """Settings of the latency stage: what one timing does, how long it may take, and which devices do it."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,6 +26,8 @@ class DeviceSelector(StageConfig):
 
 class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
+
+    operational: ClassVar[frozenset[str]] = frozenset({"flush_s", "chunk", "retries", "start_timeout_s"})
 
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""

@@ -43,8 +43,8 @@ def run_recipe(
     Ray is started, or the cluster at `address` joined, only when a stage has work for it; with `local` never.
     """
     check(recipe)
-    run = Run.open(place, recipe)
     with _execution(address, local, recipe) as execution:
+        run = Run.open(place, recipe)
         return run_stages(Context(run, execution, progress), STAGES, only)
 
 

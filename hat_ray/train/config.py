@@ -1,6 +1,6 @@
 """Settings of training, for the SuperTransformer and for one architecture from scratch alike."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,10 @@ from hat_ray.config import StageConfig
 
 class TrainConfig(StageConfig):
     """How a model is trained. An update is one step of the optimiser."""
+
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "threads", "use_gpu", "max_failures", "checkpoint_every", "valid_max_tokens"}
+    )
 
     updates: int = Field(default=1_000, ge=1)
     """Updates to train. The cosine schedule ends here."""
