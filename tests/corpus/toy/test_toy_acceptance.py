@@ -38,7 +38,7 @@ class School:
         train_sub(architecture, TOY, self.corpus, model_config, config, folder, seed)
         source, target = self.corpus.test.source_text or (), self.corpus.test.target_text or ()
         lines = translate(load_sub(folder, "model"), self.corpus.vocabulary, source[:SENTENCES])
-        return sacrebleu.corpus_bleu(lines, [list(target[:SENTENCES])]).score
+        return float(sacrebleu.corpus_bleu(lines, [list(target[:SENTENCES])]).score)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def words(line: str) -> list[str]:
 
 
 def bleu(lines: ParallelText, other: list[str]) -> float:
-    return sacrebleu.corpus_bleu(other, [list(lines.target)]).score
+    return float(sacrebleu.corpus_bleu(other, [list(lines.target)]).score)
 
 
 def test_the_first_thousand_pairs_never_change(texts: Texts) -> None:
