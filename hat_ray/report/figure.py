@@ -23,10 +23,10 @@ Trace: TypeAlias = dict[str, object]
 Cell: TypeAlias = str | int | float | None
 
 MARKERS: dict[Kind, Trace] = {
-    "winner": {"symbol": "star", "size": 16, "color": "@winner"},
+    "winner": {"symbol": "star", "size": 19, "color": "@winner"},
     "largest": {"symbol": "square", "size": 11, "color": "@largest"},
     "smallest": {"symbol": "triangle-down", "size": 12, "color": "@smallest"},
-    "random": {"symbol": "x", "size": 10, "color": "@random"},
+    "random": {"symbol": "x", "size": 8, "color": "@random"},
 }
 LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "smallest": "Smallest", "random": "Random"}
 
