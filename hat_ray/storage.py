@@ -99,8 +99,9 @@ class Folder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all, creating folders as needed."""
         target = self.path(name)
-        aside = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
-        self.file_system.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        parent, _, base = target.rpartition("/")
+        aside = f"{parent}/.{base}.{uuid.uuid4().hex[:8]}.tmp"  # readers of data sets pass over names with a dot
+        self.file_system.create_dir(parent, recursive=True)
         try:
             with self.file_system.open_output_stream(aside, compression=None) as stream:
                 stream.write(content)

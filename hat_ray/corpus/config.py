@@ -1,5 +1,6 @@
 """Settings of the corpus stage."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -21,8 +22,10 @@ class ToyConfig(StageConfig):
 
 
 class FilesConfig(StageConfig):
-    """Parallel text, plain or gzip, one sentence a line. Relative paths start at the current directory."""
+    """Parallel text, plain or gzip, one sentence a line."""
 
+    folder: str = ""
+    """Where relative paths start; empty: at the current directory. `--data FOLDER` sets it."""
     train_source: str
     """Training sentences in the source language."""
     train_target: str
@@ -35,6 +38,10 @@ class FilesConfig(StageConfig):
     """Test sentences in the source language."""
     test_target: str
     """Their reference translations, line by line."""
+
+    def paths(self) -> dict[str, str]:
+        """Return each file's whole path by its field's name, `train_source` and so on."""
+        return {name: str(Path(self.folder) / path) for name, path in self if name != "folder"}
 
 
 class CorpusConfig(StageConfig):

@@ -72,9 +72,15 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
         return None
 
 
+def input_fingerprint(config: CorpusConfig, seed: int) -> str:
+    """Hash the settings and every input byte, as the summary's fingerprint does."""
+    contents = _read_files(config.files) if config.source == "files" and config.files is not None else {}
+    return _fingerprint(config, seed, contents)
+
+
 def _read_files(files: FilesConfig) -> dict[str, bytes]:
     """Return the content of each field's file, `train_source` and so on."""
-    return {field: read_content(path) for field, path in files}
+    return {field: read_content(path) for field, path in files.paths().items()}
 
 
 def _fingerprint(config: CorpusConfig, seed: int, contents: Mapping[str, bytes]) -> str:
@@ -88,7 +94,7 @@ def _fingerprint(config: CorpusConfig, seed: int, contents: Mapping[str, bytes])
 
 
 def _split_files(contents: Mapping[str, bytes], config: CorpusConfig) -> dict[str, ParallelText]:
-    names: dict[str, str] = dict(config.files or {})
+    names = config.files.paths() if config.files else {}
     lines = {field: split_lines(content, names[field], nfc=config.nfc) for field, content in contents.items()}
     return {split: _pair(split, lines, names) for split in SPLITS}
 

@@ -28,6 +28,9 @@ from hat_ray.train.train import MODEL, train_sub
 
 log = logging.getLogger(__name__)
 
+LOG_WIDTH = 140
+"""Columns of the table where there is no terminal that has its own."""
+
 
 def run_recipe(
     recipe: Recipe,
@@ -90,6 +93,8 @@ def close_message(place: str, records: Sequence[StageRecord]) -> None:
     if not records or records[-1].stage != "report":
         return
     output = Console()
+    if not output.is_terminal:
+        output = Console(width=LOG_WIDTH)
     for table in summary_tables(read_report(Folder.at(place).child("report"))):
         output.print(table)
         output.print()

@@ -53,6 +53,8 @@ class Stage:
     sections: tuple[str, ...]
     needs: tuple[str, ...]
     work: Callable[[Context, Folder], dict[str, Any]]
+    outside: Callable[[Recipe], str] | None = None
+    """Hashes what the stage reads from outside the run folder, so that a changed file is noticed."""
 
     def section(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
@@ -60,6 +62,8 @@ class Stage:
         for name in self.sections:
             config = getattr(recipe, name)
             parts[name] = config.decisive() if isinstance(config, StageConfig) else config
+        if self.outside is not None:
+            parts["outside"] = self.outside(recipe)
         return parts
 
 

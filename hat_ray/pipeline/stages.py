@@ -8,7 +8,7 @@ from typing import Any
 
 from hat_ray.config import canonical
 from hat_ray.corpus.dataset import Corpus
-from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.prepare import input_fingerprint, prepare
 from hat_ray.errors import LatencyError
 from hat_ray.evaluate.score import Evaluation, corpus_floors
 from hat_ray.latency.measure import choose_architectures, new_session_id
@@ -167,7 +167,7 @@ def report(context: Context, folder: Folder) -> dict[str, Any]:
 
 
 STAGES = (
-    Stage("corpus", ("corpus",), (), prepare_corpus),
+    Stage("corpus", ("corpus",), (), prepare_corpus, outside=lambda r: input_fingerprint(r.corpus, r.seed)),
     Stage("supernet", ("space", "model", "supernet"), ("corpus",), train_supernet),
     Stage("latency", ("space", "model", "latency"), ("corpus",), measure_latency),
     Stage("predictor", ("predictor",), ("latency",), fit_predictors),
