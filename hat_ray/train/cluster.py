@@ -10,6 +10,7 @@ Decisions
 - A user's mistake is told to the driver and not retried; lost workers are, up to `max_failures` times.
 """
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from torch import Tensor
 from hat_ray.errors import HatRayError
 from hat_ray.progress import Progress, silent
 from hat_ray.storage import Folder
+from hat_ray.train.board import Board, Latest
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
@@ -79,7 +81,7 @@ def train_many(jobs: Sequence[TrainJob], progress: Progress = silent) -> list[Tr
         _require_room(1, job.config)
     total = sum(job.config.updates for job in jobs)
 
-    def show(latest: Mapping[int, tuple[int, int, Mapping[str, float]]]) -> None:
+    def show(latest: Mapping[int, Latest]) -> None:
         figures = {"tokens_per_s": sum(told[2].get("tokens_per_s", 0.0) for told in latest.values())}
         progress(sum(told[0] for told in latest.values()), total, figures)
 
@@ -119,6 +121,7 @@ class _RayWorkers:
 
 def _work(settings: dict[str, Any]) -> None:
     """Be one worker of Ray Train."""
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it tells of every report
     workers, board = _RayWorkers(), settings["board"]
     try:
         settings["job"].run(_teller(board, 0) if workers.rank == 0 else silent, workers)
@@ -135,31 +138,13 @@ def _teller(board: Any, index: int) -> Progress:
     return lambda done, total, figures: board.tell.remote(index, (done, total, dict(figures)))
 
 
-@ray.remote(num_cpus=0)
-class _Board:
-    """Where workers pin up how far they are and what went wrong, and the driver looks."""
-
-    def __init__(self) -> None:
-        self._latest: dict[int, tuple[int, int, dict[str, float]]] = {}
-        self._mistake: HatRayError | None = None
-
-    def tell(self, index: int, latest: tuple[int, int, dict[str, float]]) -> None:
-        self._latest[index] = latest
-
-    def latest(self) -> dict[int, tuple[int, int, dict[str, float]]]:
-        return self._latest
-
-    def fail(self, mistake: HatRayError) -> None:
-        self._mistake = mistake
-
-    def mistake(self) -> HatRayError | None:
-        return self._mistake
+_BoardActor: Any = ray.remote(num_cpus=0)(Board)
 
 
 @contextmanager
-def _watched(show: Callable[[Mapping[int, Any]], None]) -> Iterator[Any]:
+def _watched(show: Callable[[Mapping[int, Latest]], None]) -> Iterator[Any]:
     """Start a board and show what it holds, in a thread, until the work is over."""
-    board = _Board.remote()  # type: ignore[attr-defined]
+    board = _BoardActor.remote()
     over = threading.Event()
 
     def look() -> None:

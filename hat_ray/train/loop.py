@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import PAD
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.progress import Progress
 from hat_ray.seeds import stream_seed
 from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
@@ -143,9 +143,10 @@ class Training:
 
     def _require_agreement(self) -> None:
         """Raise CheckpointError when the workers do not start from one update: then they do not share the folder."""
-        total = torch.tensor([float(self._state.update)], device=self._workers.device)
-        self._workers.all_reduce(total)
-        if total.item() != self._state.update * self._workers.world_size:
+        update, count = float(self._state.update), self._workers.world_size
+        moments = torch.tensor([update, update**2], dtype=torch.float64, device=self._workers.device)
+        self._workers.all_reduce(moments)
+        if moments.tolist() != [count * update, count * update**2]:  # a mean and a square that only equals have
             raise CheckpointError(
                 f"all workers must see the same checkpoints, but worker {self._workers.rank} found update "
                 f"{self._state.update} in {self._store.folder} and others another: use storage that all nodes share"
@@ -190,10 +191,22 @@ class Training:
 
     def _after_update(self) -> None:
         update = self._state.update
-        if self._finished or update % self._config.validate_every == 0:
+        validate = self._finished or update % self._config.validate_every == 0
+        save = self._finished or update % self._config.checkpoint_every == 0
+        if validate or save:
+            self._require_finite()
+        if validate:
             self._add_point()
-        if self._finished or update % self._config.checkpoint_every == 0:
+        if save:
             self._save()
+
+    def _require_finite(self) -> None:
+        loss = float(self._sums[0])
+        if not math.isfinite(loss):
+            raise HatRayError(
+                f"the training loss must stay finite, it is {loss} by update {self._state.update}: "
+                "lower train.lr, or set train.clip_norm"
+            )
 
     def _add_point(self) -> None:
         valid = self._validate()
