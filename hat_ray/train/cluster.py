@@ -62,9 +62,9 @@ def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
         )
         trainer.fit()
         mistake = ray.get(board.mistake.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+    storage.delete()
     if mistake is not None:
         raise mistake
-    storage.delete()
     result = job.finished()
     assert result is not None, "all workers returned, and rank 0 wrote no result"
     return result
