@@ -1,0 +1,83 @@
+"""Settings of the search."""
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from hat_ray.config import StageConfig
+from hat_ray.errors import SearchError
+
+
+class SearchConfig(StageConfig):
+    """What is searched for, how much is tried, and on how many workers."""
+
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "worker_cpus", "worker_gpus", "candidates_per_trial", "retries"}
+    )
+
+    limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
+    """Latency limits in milliseconds, for every device (`[40, 80]`) or by device (`{pi4: [900], xeon: [40, 80]}`)."""
+
+    limits_fraction: tuple[float, ...] = (0.35, 0.6)
+    """Limits for every device where `limits_ms` is empty, as fractions of its range: 0 is the fastest architecture of
+    the space, 1 the largest. A recipe with these fits any machine."""
+
+    evaluations: int = Field(default=1000, ge=1)
+    """Architectures scored in all; every one serves all devices and limits."""
+
+    population: int = Field(default=50, ge=2)
+    """Architectures drawn at random before evolution begins (HAT: 125)."""
+
+    parents: int = Field(default=15, ge=2)
+    """For each limit, the best architectures that may have children (HAT: 25)."""
+
+    mutations: int = Field(default=50, ge=0)
+    """Share of children by mutation, and their number in a generation (HAT: 50)."""
+
+    crossovers: int = Field(default=50, ge=0)
+    """Share of children by cross-over, and their number in a generation (HAT: 50)."""
+
+    mutation_probability: float = Field(default=0.07, gt=0, le=1)
+    """Chance that a mutation draws a choice anew (HAT: 0.3)."""
+
+    generation_barrier: bool = False
+    """HAT: wait until a whole generation is scored before the next one is bred. Off, each child comes from the best
+    known when it is asked for, and no worker waits."""
+
+    workers: int = Field(default=2, ge=1)
+    """Actors that score at the same time."""
+
+    worker_cpus: float = Field(default=1.0, ge=0)
+    """CPUs that each actor reserves; it computes with that many threads."""
+
+    worker_gpus: float = Field(default=0.0, ge=0)
+    """GPUs, or the part of one, that each actor reserves."""
+
+    candidates_per_trial: int = Field(default=4, ge=1)
+    """Architectures that one trial scores. More make Ray Tune's own time per architecture smaller."""
+
+    retries: int = Field(default=3, ge=0)
+    """How often an architecture is asked for again after the worker that scored it was lost."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mutations + self.crossovers < 1:
+            raise ValueError("search.mutations + search.crossovers must be at least 1, got 0")
+        by_device = self.limits_ms.values() if isinstance(self.limits_ms, dict) else [self.limits_ms]
+        for value in (value for limits in by_device for value in limits):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"search.limits_ms must be milliseconds above zero, got {value}")
+        for value in self.limits_fraction:
+            if not 0 <= value <= 1:
+                raise ValueError(f"search.limits_fraction must lie between 0 and 1, got {value}")
+        if not self.limits_ms and not self.limits_fraction:
+            raise ValueError("search needs a limit: set search.limits_ms or search.limits_fraction")
+        return self
+
+    def limits_of(self, device: str) -> tuple[float, ...]:
+        """Return the limits in milliseconds that are set for a device; empty where only fractions are."""
+        if not isinstance(self.limits_ms, dict):
+            return self.limits_ms
+        if device not in self.limits_ms:
+            raise SearchError(f"search.limits_ms names no limit for {device}; it has {', '.join(self.limits_ms)}")
+        return self.limits_ms[device]

@@ -1,0 +1,40 @@
+"""The search in one plain process: ask, score, tell, until nothing is left to ask.
+
+A killed search is run again with the same arguments: it asks the same architectures, takes what stands in the table
+from there, and goes on as if it had never stopped.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from hat_ray.progress import Progress, silent
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.session import Score, SearchResult, Session
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage import Folder
+
+
+def run_search(
+    space: SearchSpace,
+    latency_ms: Mapping[str, LatencyFunction],
+    limits: Sequence[Limit],
+    score: Score,
+    config: SearchConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+) -> SearchResult:
+    """Search for every limit at once; `latency_ms` predicts on each device. Resumes what `folder` holds."""
+    session = Session(space, latency_ms, limits, config, folder, seed, progress)
+    evolution = session.evolution
+    try:
+        while asked := evolution.ask(1):
+            for architecture in asked:
+                known = session.known.get(architecture)
+                start = time.perf_counter()
+                loss = score(architecture) if known is None else known.loss
+                session.record(architecture, loss, time.perf_counter() - start)
+    finally:
+        session.write()
+    return session.close()

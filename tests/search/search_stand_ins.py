@@ -1,0 +1,42 @@
+"""Cheap stand-ins for what a search is given: a small space, a law of latency, a law of loss."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import count_macs
+from hat_ray.space.features import FloatArray
+from hat_ray.space.search_space import SearchSpace
+
+EIGHT = SearchSpace(
+    name="eight",
+    encoder_embed_dims=(32, 16),
+    encoder_depths=(1,),
+    encoder_ffn_dims=(64, 32),
+    encoder_heads=(2,),
+    decoder_embed_dims=(32, 16),
+    decoder_depths=(1,),
+    decoder_ffn_dims=(64,),
+    decoder_self_heads=(2,),
+    decoder_cross_heads=(2,),
+    decoder_cross_layers=(1,),
+    qkv_dim=32,
+)
+
+
+def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
+    """A device that is bound by arithmetic."""
+    return np.array([count_macs(architecture, 30) / 1e5 for architecture in architectures])
+
+
+def depth_ms(architectures: Sequence[Architecture]) -> FloatArray:
+    """A device that is bound by the number of decoder layers."""
+    return np.array([10.0 * a.decoder.depth + a.encoder.depth + a.decoder.embed_dim / 64 for a in architectures])
+
+
+def bigger_is_better(architecture: Architecture) -> float:
+    """A loss that falls with size, with a little that only this architecture has."""
+    luck = int(hashlib.sha256(architecture.id.encode()).hexdigest()[:6], 16) / 16**6
+    return 6 - 0.4 * float(np.log(count_macs(architecture, 30) / 1e5)) + 0.05 * luck

@@ -1,0 +1,113 @@
+"""The search on a real Ray cluster of this machine: whole, with a worker lost, and with its driver killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import search_driver
+import torch
+from search_driver import CONFIG, DEVICES, LoggingScore, a_batch
+
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.cluster import run_search_on_cluster
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import resolve_limits
+from hat_ray.search.score import CandidateScorer
+from hat_ray.search.session import Score, SearchResult
+from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
+
+ray.cloudpickle.register_pickle_by_value(search_driver)  # Ray's workers cannot import the tests
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def search(folder: Path, score: Score, config: SearchConfig = CONFIG) -> SearchResult:
+    limits = resolve_limits(TOY, DEVICES, config)
+    return run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0)
+
+
+def scored(log: Path) -> list[str]:
+    return log.read_text().split() if log.exists() else []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_search_on_ray_scores_each_architecture_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "scored"
+    result = search(tmp_path / "search", LoggingScore(log))
+    assert len(result.candidates) == CONFIG.evaluations
+    assert sorted(scored(log)) == sorted(c.architecture.id for c in result.candidates)
+    assert len(result.winners) == 2 * len(DEVICES)
+    for winner in result.winners:
+        within = [c for c in result.candidates if c.latency_ms[winner.limit.device] <= winner.limit.ms]
+        assert winner.candidate.loss == min(c.loss for c in within)
+    assert sorted(path.name for path in (tmp_path / "search").iterdir()) == ["candidates.parquet", "search.json"]
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
+    log = tmp_path / "scored"
+    result = search(tmp_path / "search", LoggingScore(log, dies_once_after=10))
+    assert (tmp_path / "scored.died").exists()
+    assert len(result.candidates) == CONFIG.evaluations
+    again = len(scored(log)) - len(set(scored(log)))
+    assert again < CONFIG.candidates_per_trial  # only what the lost trial had finished before it was lost
+
+
+@pytest.mark.usefixtures("cluster")
+def test_scoring_that_fails_ends_the_search_with_its_own_message(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="scoring failed: ZeroDivisionError"):
+        search(tmp_path, LoggingScore(tmp_path / "scored", divides_by_zero=True))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    batch = a_batch(vocabulary=40)
+    scorer = CandidateScorer(SuperTransformer(TOY, 40, ModelConfig(), seed=1), [batch], label_smoothing=0.1)
+    result = search(tmp_path, scorer, CONFIG.model_copy(update={"evaluations": 12}))
+    assert len(result.candidates) == 12
+    for candidate in result.candidates:
+        assert candidate.loss == pytest.approx(scorer(candidate.architecture), rel=1e-6)
+
+
+def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
+    """Nothing that stands in the table is scored again; what was under way is."""
+    log, folder = tmp_path / "scored", tmp_path / "search"
+    command = [sys.executable, str(HERE / "search_driver.py"), str(folder), str(log)]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
+        deadline = time.monotonic() + 90
+        while len(CandidateTable(Folder.at(folder)).read()) < 10:
+            assert driver.poll() is None, "the driver ended before it could be killed"
+            assert time.monotonic() < deadline, "the driver scored nothing in 90 s"
+            time.sleep(0.2)
+        driver.send_signal(signal.SIGKILL)
+    table = {candidate.architecture.id for candidate in CandidateTable(Folder.at(folder)).read()}
+    time.sleep(1)  # the killed cluster's last scores reach the log
+    before = scored(log)
+    assert (folder / "tune").is_dir()
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    after = scored(log)[len(before) :]
+    candidates = CandidateTable(Folder.at(folder)).read()
+    assert len({c.architecture for c in candidates}) == len(candidates) == CONFIG.evaluations
+    assert len(after) == len(set(after))
+    assert not set(after) & table
+    assert len(after) == CONFIG.evaluations - len(table)
+    assert not (folder / "tune").exists()
