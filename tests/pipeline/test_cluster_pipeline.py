@@ -1,0 +1,137 @@
+"""A whole recipe on a real Ray cluster of three raylets: two of them are unlike devices."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from hat_ray.latency.table import read_table
+from hat_ray.pipeline.all import run_recipe
+from hat_ray.recipe import load_recipe
+from hat_ray.report.write import read_report
+from hat_ray.storage import Folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = str(Path(__file__).parent / "tiny.yaml")
+DEVICES = "latency.devices=[{name: board, labels: {hw: board}}, {name: server, resource: server}]"
+
+
+@pytest.fixture
+def three_raylets() -> Iterator[str]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1, labels={"hw": "board"})
+        cluster.add_node(num_cpus=1, resources={"server": 1})
+        cluster.wait_for_nodes(timeout=60)
+        yield cluster.address
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, tmp_path: Path):
+    recipe = load_recipe(TINY, [DEVICES, "search.workers=3"])
+    records = run_recipe(recipe, str(tmp_path / "r"), address=three_raylets)
+    summaries = {record.stage: record.summary for record in records}
+    devices = summaries["latency"]["devices"]
+    assert sorted(entry["device"]["name"] for entry in devices.values()) == ["board", "server"]
+    for slug in devices:
+        rows = read_table(Folder.at(tmp_path / "r" / "latency" / "table"), device=slug, every_measurement=True)
+        sampled = [row for row in rows if row.circumstances.session_id == rows[0].circumstances.session_id]
+        assert len({row.architecture for row in sampled}) == recipe.latency.samples
+        assert len(sampled) == recipe.latency.samples  # each architecture once
+    assert summaries["search"]["scored"] == recipe.search.evaluations
+    data = read_report(Folder.at(tmp_path / "r" / "report"))
+    assert len(data.devices) == 2
+    for model in data.chosen:
+        assert set(model.latency) == set(devices)
+        assert all(latency.measured_ms for latency in model.latency.values())
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[str]:
+    """Start a Ray head with its dashboard on loopback, as a process of its own; yields the job server's address."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    ray_command = str(Path(sys.executable).parent / "ray")
+    port, dashboard = 16379, 18265
+    process = subprocess.Popen(
+        [
+            *(
+                ray_command,
+                "start",
+                "--head",
+                "--block",
+                "--num-cpus=3",
+                f"--port={port}",
+                "--node-ip-address=127.0.0.1",
+            ),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
+            *("--disable-usage-stats", f"--temp-dir={tmp_path / 'ray'}"),
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                with urllib.request.urlopen(f"{address}/api/version", timeout=5) as answer:
+                    if answer.status == 200:
+                        break
+            except OSError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=30)
+
+
+def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", address, "--working-dir", "."]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.run(
+        [*command, "--", sys.executable, "jobs/run_pipeline.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def test_a_submitted_job_does_the_whole_recipe_and_a_failing_stage_fails_it(head: str, tmp_path: Path):
+    place = tmp_path / "runs" / "tiny"
+    recipe = "tests/pipeline/tiny.yaml"
+    done = submit(head, "--recipe", recipe, "--run", str(place))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (place / "report" / "report.html").is_file()
+    assert json.loads((place / "report" / "stage.json").read_text())["stage"] == "report"
+
+    failing = submit(head, "--recipe", recipe, "--run", str(place), "--set", "search.limits_ms=[0.001]")
+    assert failing.returncode != 0
+    told = [line for line in (failing.stdout + failing.stderr).splitlines() if "hat-ray: error:" in line]
+    assert len(told) == 1
+    assert "the fastest is predicted to take" in told[0]
+
+    relative = submit(head, "--recipe", recipe, "--run", "runs/x")
+    assert relative.returncode != 0
+    assert "absolute path or a URI" in relative.stdout + relative.stderr

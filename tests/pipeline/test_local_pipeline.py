@@ -1,0 +1,121 @@
+"""A whole recipe in one process, without Ray: what it makes, and that it is not made twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hat_ray.model.checkpoint import load_sub
+from hat_ray.pipeline.all import predict_one, run_recipe, translate_lines
+from hat_ray.pipeline.stages import STAGES
+from hat_ray.recipe import Recipe, load_recipe
+from hat_ray.report.write import read_report
+from hat_ray.space.cost import cost
+from hat_ray.space.hat_yaml import write_architecture
+from hat_ray.storage import Folder
+
+TINY = str(Path(__file__).parent / "tiny.yaml")
+CLI = [sys.executable, "-m", "hat_ray.cli"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    place = tmp_path_factory.mktemp("runs") / "tiny"
+    recipe = load_recipe(TINY)
+    records = run_recipe(recipe, str(place), local=True)
+    assert [record.stage for record in records] == [stage.name for stage in STAGES]
+    return recipe, place
+
+
+def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path]):
+    recipe, place = made
+    data = read_report(Folder.at(place / "report"))
+    kinds = [model.kind for model in data.chosen]
+    assert kinds.count("winner") == len(recipe.search.limits_fraction)
+    assert kinds.count("random") == len(recipe.search.limits_fraction)
+    assert kinds.count("largest") == 1
+    device = data.devices[0].slug
+    for model in data.chosen:
+        assert model.params == cost(model.architecture).params
+        latency = model.latency[device]
+        for value in (latency.predicted_ms, latency.measured_ms, model.inherited_loss, model.scratch_loss, model.bleu):
+            assert value is not None
+        if model.kind == "winner":
+            assert latency.predicted_ms <= model.limit_ms
+    for winner, rival in zip(kinds, kinds[1:], strict=False):
+        if rival == "random":
+            assert winner == "winner"
+    assert len(data.candidates) == recipe.search.evaluations
+    assert len({candidate.architecture for candidate in data.candidates}) == recipe.search.evaluations
+    page = (place / "report" / "report.html").read_text()
+    assert "tiny" in page
+
+
+def test_a_random_rival_is_predicted_to_be_no_faster_than_its_winner(made: tuple[Recipe, Path]):
+    data = read_report(Folder.at(made[1] / "report"))
+    for rival in (model for model in data.chosen if model.kind == "random"):
+        winner = next(m for m in data.chosen if m.kind == "winner" and m.limit_ms == rival.limit_ms)
+        assert rival.latency[rival.device].predicted_ms >= winner.latency[rival.device].predicted_ms
+
+
+def test_a_second_run_skips_everything(made: tuple[Recipe, Path]):
+    recipe, place = made
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+    run_recipe(recipe, str(place), local=True)
+    assert before == {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+
+
+def test_a_changed_setting_redoes_only_what_depends_on_it(made: tuple[Recipe, Path]):
+    _, place = made
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+    run_recipe(load_recipe(TINY, ["report.translations=2"]), str(place), local=True)
+    after = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+    assert {path.parent.name for path in after if after[path] != before[path]} == {"report"}
+
+
+def test_models_translate_and_predictors_answer_after_the_run(made: tuple[Recipe, Path], tmp_path: Path):
+    recipe, place = made
+    lines = ["the dog sees a cat .", "", "a man sleeps ."]
+    translated = translate_lines(recipe, str(place), None, lines)
+    assert len(translated) == 3
+    assert translated[1] == ""
+    winner = read_report(Folder.at(place / "report")).chosen[0]
+    file = tmp_path / "winner.yml"
+    file.write_text(write_architecture(winner.architecture))
+    predicted = predict_one(recipe, str(place), file)
+    assert predicted == {slug: latency.predicted_ms for slug, latency in winner.latency.items()}
+    model = load_sub(Folder.at(place / "retrain" / winner.architecture.id), "model")
+    assert model.architecture == winner.architecture
+
+
+def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
+    command = [*CLI, "run", TINY, "--local", "--run", str(tmp_path / "r"), "--json"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "r" / "latency" / "table").exists():
+            assert first.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait(timeout=30)
+    supernet = (tmp_path / "r" / "supernet" / "stage.json").stat().st_mtime_ns
+    second = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert second.returncode == 0, second.stderr
+    assert set(json.loads(second.stdout)["stages"]) == {stage.name for stage in STAGES}
+    assert (tmp_path / "r" / "supernet" / "stage.json").stat().st_mtime_ns == supernet
+
+
+def test_an_unreachable_limit_is_answered_with_what_can_be_reached(made: tuple[Recipe, Path]):
+    _, place = made
+    command = [*CLI, "search", TINY, "--local", "--run", str(place), "--set", "search.limits_ms=[0.001]"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "the fastest is predicted to take" in result.stderr
+    assert "Traceback" not in result.stderr
