@@ -67,6 +67,8 @@ def run_search_on_cluster(
             errors = _tuner(searcher, score, config, folder).fit().errors
     finally:
         session.write()
+    if not session.evolution.finished:
+        folder.delete(EXPERIMENT)  # Tune holds it for finished; the next run starts from the table
     if searcher.failure:
         raise RuntimeError(f"scoring failed: {searcher.failure}" + (f"\n{errors[-1]}" if errors else ""))
     if not session.evolution.finished:
@@ -140,6 +142,7 @@ class EvolutionSearcher(Searcher):
         if result and "losses" in result and not error:
             for architecture, loss, seconds in zip(batch, result["losses"], result["seconds_each"], strict=True):
                 self._session.record(architecture, loss, seconds)
+            self._session.write()  # so that a killed driver costs no more than what was under way
         elif result and "error" in result:
             self.failure = result["error"]
         else:

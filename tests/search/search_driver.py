@@ -57,7 +57,7 @@ def a_batch(vocabulary: int) -> Batch:
 def main(folder: str, log: str) -> None:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     limits = resolve_limits(TOY, DEVICES, CONFIG)
-    score = LoggingScore(Path(log), seconds=0.3)
+    score = LoggingScore(Path(log), seconds=0.15)
     run_search_on_cluster(TOY, DEVICES, limits, score, CONFIG, Folder.at(folder), 0)
 
 

@@ -72,7 +72,9 @@ def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_scoring_that_fails_ends_the_search_with_its_own_message(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="scoring failed: ZeroDivisionError"):
-        search(tmp_path, LoggingScore(tmp_path / "scored", divides_by_zero=True))
+        search(tmp_path / "search", LoggingScore(tmp_path / "scored", divides_by_zero=True))
+    mended = search(tmp_path / "search", LoggingScore(tmp_path / "scored"))
+    assert len(mended.candidates) == CONFIG.evaluations
 
 
 @pytest.mark.usefixtures("cluster")
@@ -110,4 +112,6 @@ def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
     assert len(after) == len(set(after))
     assert not set(after) & table
     assert len(after) == CONFIG.evaluations - len(table)
+    under_way = (CONFIG.workers + 1) * CONFIG.candidates_per_trial  # one more: a result that was on its way
+    assert len(set(after) & set(before)) <= under_way
     assert not (folder / "tune").exists()
