@@ -37,7 +37,7 @@ def configure_logging(verbose: bool) -> None:
 
 def say(message: str) -> None:
     """Print one line for people."""
-    screen.print(message, markup=False, highlight=False)
+    screen.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

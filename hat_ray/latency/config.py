@@ -68,8 +68,15 @@ class LatencyConfig(StageConfig):
     budget_s: float = Field(default=10.0, gt=0)
     """Seconds after which one architecture's timing stops even when its error is still above `relative_error`."""
 
-    canary_repetitions: int = Field(default=5, ge=5)
-    """Timed translations of the canary between two architectures."""
+    patience_s: float = Field(default=10.0, ge=0)
+    """Seconds beyond the budget that a timing waits for calm moments on a disturbed device."""
+
+    canary_tolerance: float = Field(default=0.1, gt=0)
+    """A repetition counts when the canaries beside it took at most this much longer than on the quiet device, as a
+    share; 0.1 is ten per cent."""
+
+    calibration_s: float = Field(default=3.0, ge=0)
+    """Seconds for which a session watches the canary before it times anything."""
 
     flush_s: float = Field(default=15.0, ge=0)
     """Finished rows are written to the table at least this often: what a kill can lose, in seconds."""

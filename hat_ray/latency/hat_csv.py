@@ -84,6 +84,7 @@ def _row(
         decoder_samples_ms=(),
         repetitions=None,
         warmups=None,
+        disturbed=None,
         relative_error=None,
         canary=None,
         circumstances=circumstances,

@@ -1,9 +1,10 @@
 """Time architectures on the machine that this process runs on, into the latency table. No Ray here.
 
-The life of a session: the device is known, the canary (the space's smallest architecture) is built and timed; then each
-architecture is built, timed, and followed by the canary; rows are written in small parts as they come. What the table
-already holds for the same device and workload is skipped, so a session that was killed goes on where its last part
-ended.
+The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
+while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
+as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again.
+What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
+its last part ended.
 """
 
 import logging
@@ -13,19 +14,20 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
 import torch
 
 import hat_ray
 from hat_ray.errors import LatencyError
+from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import DeviceInfo, detect
-from hat_ray.latency.protocol import Protocol, Timing, time_architecture
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.protocol import Protocol, Timing, ready, time_architecture
+from hat_ray.latency.row import Circumstances, LatencyRow
 from hat_ray.latency.table import scan_table, write_rows
+from hat_ray.latency.translation import translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
@@ -110,14 +112,15 @@ class TimingSession:
 
     job: TimingJob
     device: DeviceInfo
-    _canaries_ms: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.device.threads != self.job.config.threads:
-            raise LatencyError(
-                f"the device must use latency.threads {self.job.config.threads}, got {self.device.threads}"
-            )
+        config = self.job.config
+        if self.device.threads != config.threads:
+            raise LatencyError(f"the device must use latency.threads {config.threads}, got {self.device.threads}")
         self._canary_model = self._build(self.job.space.smallest())
+        self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
+        self._levels_ms: dict[Architecture, float] = {}
+        self._calibrated = False
         self._known = known_architectures(self.job, self.device)
 
     def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> Tally:
@@ -134,35 +137,33 @@ class TimingSession:
                     self._write(pending)
                     flushed = time.monotonic()
                 progress(done, len(architectures), {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
+            pending += [self.time(architecture) for architecture in todo if self._was_misjudged(architecture)]
         finally:
             self._write(pending)
         return Tally(len(todo), skipped, time.monotonic() - started)
 
     def time(self, architecture: Architecture) -> LatencyRow:
-        """Time one architecture between two canaries; write nothing."""
+        """Time one architecture with canaries between its repetitions; write nothing."""
         self.job.space.require(architecture)
-        if not self._canaries_ms:
-            self._time_canary()
-        circumstances = _circumstances(self.job.session_id)
-        timing = time_architecture(self._build(architecture), self.job.protocol)
-        before_ms, after_ms = self._canaries_ms[-1], self._time_canary()
-        factor = float(np.median(self._canaries_ms)) / ((before_ms + after_ms) / 2)
-        return self._row(architecture, timing, Canary(before_ms, after_ms, factor), circumstances)
+        with ready(self._canary_model, self.device.threads):
+            if not self._calibrated:
+                self._watch.calibrate(self.job.config.calibration_s)
+                self._calibrated = True
+            circumstances = _circumstances(self.job.session_id)
+            timing = time_architecture(self._build(architecture), self.job.protocol, self._watch)
+        self._levels_ms[architecture] = self._watch.level_ms
+        return self._row(architecture, timing, circumstances)
 
-    def _time_canary(self) -> float:
-        repetitions = self.job.config.canary_repetitions
-        protocol = replace(self.job.protocol, min_repetitions=repetitions, max_repetitions=repetitions)
-        self._canaries_ms.append(time_architecture(self._canary_model, protocol).total.typical_ms)
-        return self._canaries_ms[-1]
+    def _was_misjudged(self, architecture: Architecture) -> bool:
+        """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
+        return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
 
     def _build(self, architecture: Architecture) -> SubTransformer:
         """Build a SubTransformer with random weights: their values do not matter for speed."""
         model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
         return model.to(self.device.torch_device)
 
-    def _row(
-        self, architecture: Architecture, timing: Timing, canary: Canary, circumstances: Circumstances
-    ) -> LatencyRow:
+    def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
         return LatencyRow(
             space_id=self.job.space.id,
             architecture=architecture,
@@ -176,8 +177,9 @@ class TimingSession:
             decoder_samples_ms=timing.decoder_samples_ms,
             repetitions=timing.repetitions,
             warmups=timing.warmups,
+            disturbed=timing.disturbed,
             relative_error=timing.relative_error,
-            canary=canary,
+            canary=timing.canary,
             circumstances=replace(circumstances, niceness=timing.niceness),
         )
 

@@ -3,6 +3,8 @@
 Decisions
 - The extracted SubTransformer in inference mode, because that is what a user runs. Differs from HAT, which times
   slices of the supernet in training mode.
+- With a canary (`canary.py`) repetitions come in small groups between two canaries, and only those of calm groups
+  count. When no calm moments come, all count, divided by how much slower the canaries beside them were.
 - Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
   wastes time on quiet devices and is too small on noisy ones.
 - Threads, niceness and garbage collection are the timing's own: Ray starts workers at niceness +15 and sets thread
@@ -10,15 +12,18 @@ Decisions
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from hat_ray.latency.canary import CanaryWatch, Group
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.process import timing_state
+from hat_ray.latency.row import Canary
 from hat_ray.latency.stats import Spread, relative_error_of_median, spread
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.subtransformer import SubTransformer
@@ -38,6 +43,8 @@ class Protocol:
     min_repetitions: int = 10
     max_repetitions: int = 300
     budget_s: float = 10.0
+    patience_s: float = 30.0
+    """How long to wait for calm moments beyond the budget."""
 
     @classmethod
     def of(cls, config: LatencyConfig, vocab_size: int) -> "Protocol":
@@ -50,6 +57,7 @@ class Protocol:
             config.min_repetitions,
             config.max_repetitions,
             config.budget_s,
+            config.patience_s,
         )
 
 
@@ -63,6 +71,9 @@ class Timing:
     niceness: int | None
     seconds: float
     """What the whole timing took, warm-up included."""
+    disturbed: int = 0
+    """Repetitions set aside because a canary beside them was slow."""
+    canary: Canary | None = None
 
     @property
     def repetitions(self) -> int:
@@ -90,30 +101,76 @@ class Timing:
         return relative_error_of_median(self.total_samples_ms)
 
 
-def time_architecture(model: SubTransformer, protocol: Protocol) -> Timing:
-    """Time a SubTransformer on the torch device that holds its weights."""
-    translate = translation(model, protocol.workload)
+def time_architecture(model: SubTransformer, protocol: Protocol, watch: CanaryWatch | None = None) -> Timing:
+    """Time a SubTransformer on the torch device that holds its weights, with a canary between where one is given."""
+    with ready(model, protocol.threads) as niceness:
+        return repeat(translation(model, protocol.workload), protocol, niceness, watch)
+
+
+@contextmanager
+def ready(model: SubTransformer, threads: int) -> Iterator[int | None]:
+    """Bring a model and this process into the state of timing; yield the niceness that holds."""
     was_training = model.training
     model.eval()
     try:
-        with timing_state(protocol.threads) as niceness, torch.inference_mode():
-            return repeat(translate, protocol, niceness)
+        with timing_state(threads) as niceness, torch.inference_mode():
+            yield niceness
     finally:
         model.train(was_training)
 
 
-def repeat(translate: Callable[[], Sample], protocol: Protocol, niceness: int | None = None) -> Timing:
+def repeat(
+    translate: Callable[[], Sample],
+    protocol: Protocol,
+    niceness: int | None = None,
+    watch: CanaryWatch | None = None,
+) -> Timing:
     """Warm up, then repeat until the protocol says stop."""
     started = time.perf_counter()
     warmups = _warm_up(translate, protocol)
+    if watch is None:
+        samples, disturbed, canary = _repeat_plainly(translate, protocol), 0, None
+    else:
+        samples, disturbed, canary = _repeat_between_canaries(translate, protocol, watch)
+    # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
+    encoder = np.array([sample.encoder_ms for sample in samples], dtype=np.float32).tolist()
+    decoder = np.array([sample.decoder_ms for sample in samples], dtype=np.float32).tolist()
+    seconds = time.perf_counter() - started
+    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, seconds, disturbed, canary)
+
+
+def _repeat_plainly(translate: Callable[[], Sample], protocol: Protocol) -> list[Sample]:
     samples: list[Sample] = []
     timed_from = time.perf_counter()
     while not _enough(samples, protocol, time.perf_counter() - timed_from):
         samples.append(translate())
-    # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
-    encoder = np.array([sample.encoder_ms for sample in samples], dtype=np.float32).tolist()
-    decoder = np.array([sample.decoder_ms for sample in samples], dtype=np.float32).tolist()
-    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, time.perf_counter() - started)
+    return samples
+
+
+def _repeat_between_canaries(
+    translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch
+) -> tuple[list[Sample], int, Canary]:
+    """Repeat in groups between canaries; return the samples that count, how many do not, and the canary's part."""
+    groups: list[Group] = []
+    started, before = time.perf_counter(), watch.time()
+    while True:
+        calm = [g for g in groups if watch.is_calm(max(g.before_ms, g.after_ms))]
+        samples = [sample for group in calm for sample in group.samples]
+        seconds = time.perf_counter() - started
+        if _enough(samples, protocol, seconds) or (groups and seconds > protocol.budget_s + protocol.patience_s):
+            break
+        samples, spent_ms = [], 0.0
+        while not samples or spent_ms < 2 * before:  # the canary takes a third of the time at most
+            samples.append(translate())
+            spent_ms += sum(samples[-1])
+        after = watch.time()
+        groups.append(Group(before, after, tuple(samples)))
+        before = after
+    counted = calm if len(samples) >= min(3, protocol.min_repetitions) else groups
+    beside = [ms for group in counted for ms in (group.before_ms, group.after_ms)]
+    canary = Canary(counted[0].before_ms, counted[-1].after_ms, watch.level_ms / float(np.median(beside)))
+    kept = [sample for group in counted for sample in group.samples]
+    return kept, sum(len(group.samples) for group in groups) - len(kept), canary
 
 
 def _enough(samples: list[Sample], protocol: Protocol, seconds: float) -> bool:

@@ -22,7 +22,8 @@ class Canary:
     before_ms: float
     after_ms: float
     drift_correction: float
-    """Multiply a latency by it: the session's median canary so far / the mean of before and after."""
+    """Multiply a latency by it: the canary on the quiet device / the median canary beside the repetitions that count.
+    """
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class LatencyRow:
     decoder_samples_ms: tuple[float, ...]
     repetitions: int | None
     warmups: int | None
+    disturbed: int | None
+    """Repetitions set aside because a canary beside them was slow."""
     relative_error: float | None
     """The relative standard error of the total's median; None where only averages are known."""
     canary: Canary | None

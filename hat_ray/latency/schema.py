@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         pa.field("decoder_samples_ms", _SAMPLES),
         pa.field("repetitions", _INT),
         pa.field("warmups", _INT),
+        pa.field("disturbed", _INT),
         pa.field("relative_error", _REAL),
         pa.field("canary_before_ms", _REAL),
         pa.field("canary_after_ms", _REAL),
@@ -142,6 +143,7 @@ def _to_record(row: LatencyRow) -> dict[str, Any]:
         "decoder_samples_ms": list(row.decoder_samples_ms),
         "repetitions": row.repetitions,
         "warmups": row.warmups,
+        "disturbed": row.disturbed,
         "relative_error": row.relative_error,
         "canary_before_ms": canary.before_ms if canary else None,
         "canary_after_ms": canary.after_ms if canary else None,
@@ -177,6 +179,7 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         decoder_samples_ms=tuple(record.get("decoder_samples_ms") or ()),
         repetitions=record.get("repetitions"),
         warmups=record.get("warmups"),
+        disturbed=record.get("disturbed"),
         relative_error=record.get("relative_error"),
         canary=_canary(record),
         circumstances=Circumstances(

@@ -77,18 +77,25 @@ def scan_table(
 
 
 def best_of_each(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
-    """Keep the best measurement of each thing: the smallest relative error, then the latest."""
+    """Keep the best measurement of each thing: a session's latest, and of sessions the smallest relative error."""
     best: dict[tuple[object, ...], LatencyRow] = {}
     for row in rows:
         known = best.get(row.key)
-        if known is None or _worth(row) > _worth(known):
+        if known is None or _is_better(row, known):
             best[row.key] = row
     return list(best.values())
 
 
-def _worth(row: LatencyRow) -> tuple[float, str]:
-    error = math.inf if row.relative_error is None else row.relative_error
-    return -error, row.circumstances.utc_time
+def _is_better(row: LatencyRow, known: LatencyRow) -> bool:
+    """Within a session the later row is the better one: it was timed again for a reason."""
+    here, there = row.circumstances, known.circumstances
+    if here.session_id == there.session_id:
+        return here.utc_time >= there.utc_time
+    return (-_error(row), here.utc_time) > (-_error(known), there.utc_time)
+
+
+def _error(row: LatencyRow) -> float:
+    return math.inf if row.relative_error is None else row.relative_error
 
 
 def part_names(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:

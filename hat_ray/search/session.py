@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hat_ray.config import canonical
 from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.candidates import Candidate, CandidateTable
@@ -25,7 +24,6 @@ from hat_ray.storage import Folder
 Score = Callable[[Architecture], float]
 """The validation loss of one architecture, such as `CandidateScorer`."""
 
-_CHANGES_NOTHING = {"workers", "worker_cpus", "worker_gpus", "candidates_per_trial", "retries"}
 _FLUSH_S = 2.0
 
 
@@ -110,11 +108,13 @@ class Session:
         )
 
     def _figures(self) -> dict[str, float]:
-        figures = {}
+        figures: dict[str, float] = {}
+        several = len({limit.device for limit in self.evolution.limits}) > 1
         for limit in self.evolution.limits:
             best = self.evolution.best(limit)
             if best is not None:
-                figures[f"loss under {limit}"] = self.evolution.losses[best]
+                place = f"{limit.device[:24]} " if several else ""
+                figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
         return figures
 
     def _require_same_search(self) -> None:
@@ -159,7 +159,7 @@ def _identity(
     seed: int,
 ) -> dict[str, str]:
     """Return what makes two searches the same, in words and as one hash; the predictors by what they answer."""
-    settings = {key: value for key, value in canonical(config).items() if key not in _CHANGES_NOTHING}
+    settings = config.decisive()
     probes = {d: [f"{ms:.6g}" for ms in f([space.smallest(), space.largest()])] for d, f in latency_ms.items()}
     asked = [[limit.device, limit.ms] for limit in limits]
     text = json.dumps([space.id, settings, probes, asked, seed], sort_keys=True)

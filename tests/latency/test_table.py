@@ -43,6 +43,7 @@ def a_row(seed: int, *, error: float = 0.01, utc_time: str = "2026-01-31T12:00:0
         warmups=3,
         relative_error=error,
         canary=Canary(10.0, 12.0, 0.95),
+        disturbed=2,
         circumstances=Circumstances("host", "session", utc_time, (("python", "3"), ("torch", "2")), 0, 0.5),
     )
 
@@ -75,8 +76,16 @@ def test_a_filter_opens_no_file_of_other_spaces_and_devices(tmp_path: Path) -> N
     assert read_table(tmp_path / "nowhere") == []
 
 
+def test_within_a_session_what_was_timed_again_is_read(tmp_path: Path) -> None:
+    first, second = a_row(1, error=0.005), a_row(1, error=0.02, utc_time="2026-02-01T00:00:00Z")
+    write_rows(tmp_path, [second])
+    write_rows(tmp_path, [first])
+    assert read_table(tmp_path) == [second]
+
+
 def test_the_better_of_two_measurements_of_one_thing_is_read(tmp_path: Path) -> None:
     good, poor = a_row(1, error=0.005), a_row(1, error=0.2, utc_time="2026-02-01T00:00:00Z")
+    poor = replace(poor, circumstances=replace(poor.circumstances, session_id="another"))
     longer = replace(good, workload=replace(good.workload, target_length=60))
     write_rows(tmp_path, [poor, good])
     write_rows(tmp_path, [poor, longer])
