@@ -6,19 +6,17 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.checkpoint import load_sub
-from hat_ray.model.config import ModelConfig
+from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder
-from hat_ray.train.config import TrainConfig
 from hat_ray.train.train import train_sub
 
-UPDATES = 400
+RECIPE = load_recipe("toy")
 SENTENCES = 300
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -33,9 +31,7 @@ class School:
 
     def bleu(self, architecture: Architecture, seed: int) -> float:
         folder = Folder.at(self.place / f"{architecture.id}-{seed}")
-        model_config = ModelConfig(dropout=0.0, normalize_before=True)
-        config = TrainConfig(updates=UPDATES, max_tokens=2048, lr=3e-3, validate_every=UPDATES)
-        train_sub(architecture, TOY, self.corpus, model_config, config, folder, seed)
+        train_sub(architecture, TOY, self.corpus, RECIPE.model, RECIPE.retrain, folder, seed)
         source, target = self.corpus.test.source_text or (), self.corpus.test.target_text or ()
         lines = translate(load_sub(folder, "model"), self.corpus.vocabulary, source[:SENTENCES])
         return float(sacrebleu.corpus_bleu(lines, [list(target[:SENTENCES])]).score)
@@ -45,7 +41,7 @@ class School:
 def school(tmp_path_factory: pytest.TempPathFactory) -> School:
     place = tmp_path_factory.mktemp("school")
     folder = Folder.at(place / "corpus")
-    prepare(CorpusConfig(), folder, seed=1)
+    prepare(RECIPE.corpus, folder, seed=1)
     return School(Corpus.load(folder), place)
 
 
@@ -65,10 +61,17 @@ def test_depth_and_width_each_help_on_their_own(school: School) -> None:
         encoder=replace(small.encoder, embed_dim=widths["encoder"]),
         decoder=replace(small.decoder, embed_dim=widths["decoder"]),
     )
+    layers = large.encoder.depth
     deep = replace(
-        large,
-        encoder=replace(large.encoder, embed_dim=small.encoder.embed_dim),
-        decoder=replace(large.decoder, embed_dim=small.decoder.embed_dim),
+        small,
+        encoder=replace(small.encoder, ffn_dims=small.encoder.ffn_dims * layers, heads=small.encoder.heads * layers),
+        decoder=replace(
+            small.decoder,
+            ffn_dims=small.decoder.ffn_dims * layers,
+            self_heads=small.decoder.self_heads * layers,
+            cross_heads=small.decoder.cross_heads * layers,
+            cross_layers=small.decoder.cross_layers * layers,
+        ),
     )
     scores = {name: school.bleu(value, 1) for name, value in (("small", small), ("wide", wide), ("deep", deep))}
     print(scores)
