@@ -16,9 +16,10 @@ import typer
 
 from hat_ray import __version__, console
 from hat_ray.errors import HatRayError, LatencyError, RunError
-from hat_ray.recipe import Recipe, json_schema, load_recipe, shipped_recipes, to_yaml
+from hat_ray.recipe import Recipe, json_schema, load_recipe, parse_recipe, shipped_recipes, to_yaml
 from hat_ray.space.cost import cost as architecture_cost
 from hat_ray.space.hat_yaml import load_architecture
+from hat_ray.storage import Folder
 
 app = typer.Typer(
     name="hat-ray",
@@ -75,10 +76,9 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
     changes = list(overrides or [])
     if data is not None:
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
-    folder = Path(recipe)
-    if (folder / "run.json").is_file():
-        loaded = load_recipe(str(folder / "recipe.yaml"), changes)
-        return loaded, run or str(folder)
+    if ("://" in recipe or Path(recipe).is_dir()) and (folder := Folder.at(recipe)).exists("run.json"):
+        loaded = parse_recipe(folder.read_text("recipe.yaml"), f"{recipe}/recipe.yaml", changes)
+        return loaded, run or recipe
     loaded = load_recipe(recipe, changes)
     return loaded, run or str(Path("runs") / loaded.name)
 

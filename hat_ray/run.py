@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hat_ray import __version__
-from hat_ray.errors import RunError
+from hat_ray.errors import HatRayError, RunError
 from hat_ray.recipe import Recipe, to_yaml
 from hat_ray.storage import Folder
 
@@ -67,9 +67,21 @@ class Run:
                 )
         elif folder.exists() and folder.list():
             raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
-        folder.write_json("run.json", {"recipe": recipe.name, "format": 1})
-        folder.write_text("recipe.yaml", to_yaml(recipe))
+        else:
+            folder.write_json("run.json", {"recipe": recipe.name, "format": 1})
         return cls(folder, recipe)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep this recipe in the folder; put the one before back when a user's mistake in it comes to light."""
+        before = self.folder.read_text("recipe.yaml") if self.folder.exists("recipe.yaml") else None
+        self.folder.write_text("recipe.yaml", to_yaml(self.recipe))
+        try:
+            yield
+        except HatRayError:
+            if before is not None:
+                self.folder.write_text("recipe.yaml", before)
+            raise
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -102,22 +114,29 @@ class Run:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def is_finished(self, stage: str, mark: str) -> bool:
-        record = self.record(stage)
-        return record is not None and record.mark == mark
-
     def begin(self, stage: str, mark: str) -> Folder:
-        """Prepare a stage's folder: kept as it is when the same work was begun before, emptied otherwise."""
+        """Prepare a stage's folder: kept as it is when the same work was begun before, emptied otherwise.
+
+        A finished result of other settings is set aside until the new one is finished (on local disks; an object
+        store cannot rename folders, there it goes at once).
+        """
         folder = self.stage_folder(stage)
         begun = folder.read_json("begun.json").get("mark") if folder.exists("begun.json") else None
-        if begun != mark or folder.exists("stage.json"):
-            if folder.exists() and folder.list():
-                log.info("stage %s: settings or inputs changed, starting afresh", stage)
-            folder.delete()
-            folder.write_json("begun.json", {"mark": mark})
-        else:
+        if begun == mark and not folder.exists("stage.json"):
             log.info("stage %s: resuming what was begun before", stage)
+            return folder
+        if folder.exists() and folder.list():
+            log.info("stage %s: settings or inputs changed, starting afresh", stage)
+        if folder.exists("stage.json") and folder.is_local:
+            self.folder.rename(stage, _aside(stage))
+        folder.delete()
+        folder.write_json("begun.json", {"mark": mark})
         return folder
+
+    def abandon(self, stage: str) -> None:
+        """Put back the finished result that `begin` set aside, after a user's mistake in the new settings."""
+        if self.folder.exists(_aside(stage)):
+            self.folder.rename(_aside(stage), stage)
 
     def finish(
         self, stage: str, mark: str, section: Mapping[str, Any], needs: Sequence[str], started: float, summary: Any
@@ -136,7 +155,12 @@ class Run:
             summary=summary,
         )
         self.stage_folder(stage).write_json("stage.json", asdict(record))
+        self.folder.delete(_aside(stage))
         return record
+
+
+def _aside(stage: str) -> str:
+    return f"{stage}.before"
 
 
 def versions() -> dict[str, str]:

@@ -133,6 +133,11 @@ class Folder:
         pq.write_table(table, sink, compression="zstd")
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Rename a file or sub-folder inside this folder; what stood under the new name is replaced."""
+        self.delete(new_name)
+        self.file_system.move(self.path(name), self.path(new_name))
+
     def delete(self, name: str = ".") -> None:
         """Delete a file, a sub-folder, or (by default) this whole folder; nothing happens when it does not exist."""
         target = self.root if name == "." else self.path(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hat_ray.errors import RunError
+from hat_ray.errors import RunError, SearchError
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.stage import Context, Stage, run_stages
 from hat_ray.recipe import load_recipe
@@ -119,3 +119,22 @@ with Run.open(sys.argv[1], load_recipe("toy")).lock():
         other.kill()
         other.wait(timeout=30)
     run_stages(context(tmp_path / "r"), [])  # a killed process leaves no lock behind
+
+
+def test_a_users_mistake_in_new_settings_loses_nothing_that_was_finished(tmp_path: Path):
+    calls: list[str] = []
+    run_stages(context(tmp_path / "r"), stages(calls))
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.json")}
+    kept = (tmp_path / "r" / "recipe.yaml").read_text()
+
+    def mistaken(_context: Context, folder: Folder) -> dict[str, Any]:
+        folder.write_text("half", "x")
+        raise SearchError("no architecture keeps it")
+
+    wrong = [stages(calls)[0], Stage("b", ("search",), ("a",), mistaken), stages(calls)[2]]
+    with pytest.raises(SearchError):
+        run_stages(context(tmp_path / "r", "search.evaluations=9"), wrong)
+    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.json")} == before
+    assert (tmp_path / "r" / "recipe.yaml").read_text() == kept
+    run_stages(context(tmp_path / "r"), stages(calls))
+    assert calls == ["a", "b", "c"]

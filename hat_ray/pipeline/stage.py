@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hat_ray.config import StageConfig
-from hat_ray.errors import RunError
+from hat_ray.errors import HatRayError, RunError
 from hat_ray.pipeline.execution import Execution
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
@@ -73,7 +73,7 @@ def run_stages(context: Context, stages: Sequence[Stage], only: str | None = Non
     Raises RunError when a stage that `only` names reads from one that is not finished.
     """
     records = []
-    with context.run.lock():
+    with context.run.lock(), context.run.keeping():
         for stage in stages:
             if only is None or stage.name == only:
                 records.append(_run_stage(context, stage))
@@ -93,7 +93,11 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
         return record
     folder = run.begin(stage.name, mark)
     started = time.monotonic()
-    summary = stage.work(context, folder)
+    try:
+        summary = stage.work(context, folder)
+    except HatRayError:
+        run.abandon(stage.name)
+        raise
     record = run.finish(stage.name, mark, section, stage.needs, started, summary)
     log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
     return record

@@ -16,7 +16,8 @@ class SearchConfig(StageConfig):
     )
 
     limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
-    """Latency limits in milliseconds, for every device (`[40, 80]`) or by device (`{pi4: [900], xeon: [40, 80]}`)."""
+    """Latency limits in milliseconds, for every device (`[40, 80]`) or by device's name or id (`{pi4: [900],
+    xeon: [40, 80]}`)."""
 
     limits_fraction: tuple[float, ...] = (0.35, 0.6)
     """Limits for every device where `limits_ms` is empty, as fractions of its range: 0 is the fastest architecture of
@@ -78,6 +79,12 @@ class SearchConfig(StageConfig):
         """Return the limits in milliseconds that are set for a device; empty where only fractions are."""
         if not isinstance(self.limits_ms, dict):
             return self.limits_ms
-        if device not in self.limits_ms:
-            raise SearchError(f"search.limits_ms names no limit for {device}; it has {', '.join(self.limits_ms)}")
-        return self.limits_ms[device]
+        for key in sorted(self.limits_ms, key=len, reverse=True):
+            if names_device(key, device):
+                return self.limits_ms[key]
+        raise SearchError(f"search.limits_ms names no limit for {device}; it has {', '.join(self.limits_ms)}")
+
+
+def names_device(key: str, device: str) -> bool:
+    """Tell whether a key means a device: its whole id, or the name that the recipe gave it, the id's first part."""
+    return device == key or device.startswith(f"{key}-")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hat_ray.errors import SearchError
-from hat_ray.search.config import SearchConfig
+from hat_ray.search.config import SearchConfig, names_device
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 
@@ -56,7 +56,7 @@ def resolve_limits(
 ) -> tuple[Limit, ...]:
     """Return every device's limits in milliseconds; raise SearchError where one cannot be kept."""
     if isinstance(config.limits_ms, dict):
-        unknown = sorted(set(config.limits_ms) - set(latency_ms))
+        unknown = [key for key in config.limits_ms if not any(names_device(key, device) for device in latency_ms)]
         if unknown:
             raise SearchError(f"search.limits_ms names the device {unknown[0]}; known are {', '.join(latency_ms)}")
     found: list[Limit] = []

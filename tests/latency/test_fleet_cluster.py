@@ -23,7 +23,10 @@ from hat_ray.space.presets import PRESETS
 from hat_ray.storage import Folder
 
 SPACE = PRESETS["toy"]
-QUICK = {"source_length": 4, "target_length": 3, "warmup": 1, "min_repetitions": 5, "max_repetitions": 5}
+QUICK = {
+    **{"source_length": 4, "target_length": 3, "warmup": 1, "min_repetitions": 5, "max_repetitions": 5},
+    **{"canary_tolerance": 50.0, "calibration_s": 0.1},  # this test counts rows: nothing is timed again
+}
 A = DeviceSelector(name="device-a", labels={"hw": "a"})
 B = DeviceSelector(name="device-b", resource="board-b")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hat_ray.errors import LatencyError
+from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.protocol import Protocol, repeat, time_architecture
 from hat_ray.latency.stats import relative_error_of_median, spread
@@ -131,3 +132,47 @@ def test_a_spread_is_numpys() -> None:
     told = spread(values)
     assert (told.p50_ms, told.mean_ms) == (2.5, 4.0)
     assert told.p90_ms == pytest.approx(np.quantile(values, 0.9))
+
+
+class WanderingDevice:
+    """A clock that a translation moves: the device is slow, by a factor, in every other stretch of time."""
+
+    def __init__(self, slow: float, stretch_ms: float) -> None:
+        self.now_ms, self.slow, self.stretch_ms, self.always_slow = 0.0, slow, stretch_ms, False
+
+    def takes(self, quiet_ms: float) -> Callable[[], Sample]:
+        def translate() -> Sample:
+            factor = self.slow if self.always_slow or int(self.now_ms / self.stretch_ms) % 2 else 1.0
+            self.now_ms += quiet_ms * factor
+            return Sample(0.0, quiet_ms * factor)
+
+        return translate
+
+
+def test_what_is_timed_on_a_disturbed_device_is_what_the_quiet_device_takes() -> None:
+    device = WanderingDevice(slow=1.8, stretch_ms=700)
+    protocol = replace(QUICK, min_repetitions=10, max_repetitions=20, budget_s=60)
+    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    while device.now_ms < 3000:
+        watch.time()
+    for quiet_ms in (8.0, 20.0, 33.0) * 10:
+        timing = repeat(device.takes(quiet_ms), protocol, watch=watch)
+        assert timing.canary is not None
+        corrected = timing.total.typical_ms * timing.canary.drift_correction
+        assert corrected == pytest.approx(quiet_ms, rel=0.02)
+        plain = repeat(device.takes(quiet_ms), protocol)
+        assert plain.canary is None
+    assert watch.level_ms == pytest.approx(8.0)
+
+
+def test_a_device_that_never_calms_down_is_corrected_by_its_canaries() -> None:
+    device = WanderingDevice(slow=2.0, stretch_ms=1e9)
+    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    for _ in range(2000):
+        watch.time()
+    device.always_slow = True
+    impatient = replace(QUICK, min_repetitions=5, budget_s=0.0, patience_s=0.001)
+    timing = repeat(device.takes(20.0), impatient, watch=watch)
+    assert timing.canary is not None
+    assert timing.total.typical_ms == pytest.approx(40.0)
+    assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(20.0)

@@ -46,10 +46,8 @@ def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, 
     devices = summaries["latency"]["devices"]
     assert sorted(entry["device"]["name"] for entry in devices.values()) == ["board", "server"]
     for slug in devices:
-        rows = read_table(Folder.at(tmp_path / "r" / "latency" / "table"), device=slug, every_measurement=True)
-        sampled = [row for row in rows if row.circumstances.session_id == rows[0].circumstances.session_id]
-        assert len({row.architecture for row in sampled}) == recipe.latency.samples
-        assert len(sampled) == recipe.latency.samples  # each architecture once
+        rows = read_table(Folder.at(tmp_path / "r" / "latency" / "table"), device=slug)
+        assert len(rows) == len({row.architecture for row in rows}) >= recipe.latency.samples
     assert summaries["search"]["scored"] == recipe.search.evaluations
     data = read_report(Folder.at(tmp_path / "r" / "report"))
     assert len(data.devices) == 2
