@@ -16,7 +16,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow --timeout 1800
 
 bench: $(VENV)/.installed
-	$(BIN)/pytest -m benchmark -s --timeout 3600 tests/benchmarks
+	$(BIN)/pytest -m benchmark -s --timeout 3600 tests/benchmarks/bench_*.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check hat_ray jobs tests

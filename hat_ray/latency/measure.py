@@ -137,7 +137,9 @@ class TimingSession:
                     self._write(pending)
                     flushed = time.monotonic()
                 progress(done, len(architectures), {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
-            pending += [self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)]
+            pending += [
+                self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
+            ]
         finally:
             self._write(pending)
         return Tally(len(todo), skipped, time.monotonic() - started)

@@ -220,9 +220,10 @@ def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[Time
 
 def _predictor(slug: str, predictor: Predictor, context: Context) -> PredictorFacts:
     held_out, quality = predictor.held_out, predictor.quality
+    ids = context.folder("predictor").read_json(f"{slug}.rows.json")
     pairs = tuple(
-        PredictionPair(f"row {index}", float(predicted), float(measured))
-        for index, (measured, predicted) in enumerate(zip(held_out.measured_ms, held_out.predicted_ms, strict=True))
+        PredictionPair(model_id, float(predicted), float(measured))
+        for model_id, measured, predicted in zip(ids, held_out.measured_ms, held_out.predicted_ms, strict=True)
     )
     return PredictorFacts(slug, quality.rows, quality.mape, quality.within_10, quality.kendall_tau, pairs)
 

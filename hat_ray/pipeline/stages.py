@@ -71,17 +71,17 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
     recipe, job = context.recipe, timing_job(context, context.folder("latency"))
     summary = {}
     for slug in devices_of(context):
-        rows = rows_of(job, slug)
-        architectures = [row.architecture for row in rows if row.architecture is not None]
+        timed = {row.architecture: row.corrected_ms for row in rows_of(job, slug) if row.architecture is not None}
         predictor = Predictor.fit(
-            architectures,
-            [row.corrected_ms for row in rows if row.architecture is not None],
+            list(timed),
+            list(timed.values()),
             recipe.predictor,
             slug,
             job.space.id,
             stream_seed(recipe.seed, "predictor", slug),
         )
         save_predictor(predictor, folder)
+        folder.write_json(f"{slug}.rows.json", [architecture.id for architecture in timed])
         summary[slug] = asdict(predictor.quality)
     return {"quality": summary}
 
