@@ -1,6 +1,7 @@
 """A recipe, whole or in parts, as functions: what the command line and the job scripts call."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def check(recipe: Recipe) -> None:
 def _execution(address: str | None, local: bool, recipe: Recipe) -> "ExecutionScope":
     if local:
         return ExecutionScope(LocalExecution())
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        # Ray then takes 127.0.0.1 as this machine's address and listens nowhere else; it reads this when it is imported
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         from hat_ray.pipeline.cluster import RayExecution
     except ModuleNotFoundError as error:

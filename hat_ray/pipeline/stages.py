@@ -34,6 +34,7 @@ from hat_ray.report.write import PAGE, write_report
 from hat_ray.search.limits import resolve_limits
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import count_params
 from hat_ray.storage import Folder
 from hat_ray.train.job import TrainJob
 
@@ -123,7 +124,8 @@ def retrain(context: Context, folder: Folder) -> dict[str, Any]:
         seed=recipe.seed,
     )
     folder.write_json("chosen.json", [entry.to_dict() for entry in chosen])
-    architectures = distinct(chosen)
+    # the longest first: then no worker trains alone at the end
+    architectures = sorted(distinct(chosen), key=count_params, reverse=True)
     jobs = [train_job(context, "retrain", choice, folder.child(choice.id)) for choice in architectures]
     with context.progress("training from scratch") as progress:
         results = context.execution.train_subs(jobs, progress)
