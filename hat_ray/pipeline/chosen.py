@@ -1,6 +1,7 @@
 """Which models are trained from scratch: the winners of the search, and what they are compared with."""
 
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from hat_ray.space.search_space import SearchSpace
 
 log = logging.getLogger(__name__)
 
-DRAWS = 20_000
+DRAWS = 3_000
+WIDER = (1.1, 1.25, 1.5, math.inf)
+"""How many times slower than its winner a random rival may be, the first bound that enough rivals keep."""
 Kind = Literal["winner", "largest", "random"]
 
 
@@ -64,22 +67,20 @@ def choose(
 def slower_rivals(
     space: SearchSpace, winner: Architecture, latency_ms: LatencyFunction, count: int, rng: random.Random
 ) -> list[Architecture]:
-    """Draw architectures uniformly among those predicted to be no faster than the winner.
+    """Draw architectures uniformly among those predicted to be no faster than the winner, and hardly slower.
 
-    Fewer come back, with a warning, when nothing slower is found.
+    Much slower ones are larger and would win by size alone: the rivals take at most 10 % longer, or where too few such
+    are found 25 %, 50 %, or anything. Fewer come back, with a warning, when nothing slower is found.
     """
     needed = float(latency_ms([winner])[0])
-    rivals: list[Architecture] = []
-    for _ in range(DRAWS // 100):
-        if len(rivals) >= count:
-            break
-        draws = [space.sample(rng) for _ in range(100)]
-        times = latency_ms(draws)
-        slower = [draw for draw, ms in zip(draws, times, strict=True) if ms >= needed and draw != winner]
-        rivals.extend(draw for draw in dict.fromkeys(slower) if draw not in rivals)
-    if len(rivals) < count:
-        log.warning("only %d of %d random architectures as slow as %s were found", len(rivals), count, winner.id)
-    return rivals[:count]
+    draws = list(dict.fromkeys(draw for _ in range(DRAWS) if (draw := space.sample(rng)) != winner))
+    times = latency_ms(draws) if draws and count else []
+    for bound in WIDER:
+        rivals = [draw for draw, ms in zip(draws, times, strict=False) if needed <= ms <= bound * needed][:count]
+        if len(rivals) == count:
+            return rivals
+    log.warning("only %d of %d random architectures as slow as %s were found", len(rivals), count, winner.id)
+    return rivals
 
 
 def distinct(chosen: Sequence[Chosen]) -> list[Architecture]:

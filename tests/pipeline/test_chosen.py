@@ -1,0 +1,40 @@
+"""Which models are trained from scratch, and that the comparison with random ones is fair."""
+
+import random
+
+import numpy as np
+
+from hat_ray.pipeline.chosen import choose, distinct, slower_rivals
+from hat_ray.search.limits import Limit
+from hat_ray.space.cost import count_params
+from hat_ray.space.presets import TOY
+
+
+def params_as_ms(architectures):
+    return np.array([count_params(architecture) / 1e4 for architecture in architectures], dtype=np.float64)
+
+
+def test_rivals_are_no_faster_than_the_winner_and_hardly_slower():
+    rng = random.Random(0)
+    for _ in range(5):
+        winner = TOY.sample(rng)
+        rivals = slower_rivals(TOY, winner, params_as_ms, 3, random.Random(1))
+        ratios = params_as_ms(rivals) / params_as_ms([winner])
+        assert len(set(rivals)) == 3
+        assert winner not in rivals
+        assert all(1 <= ratio <= 1.1 for ratio in ratios)
+
+
+def test_nothing_slower_than_the_largest_is_found_and_that_is_no_error(caplog):
+    assert slower_rivals(TOY, TOY.largest(), params_as_ms, 1, random.Random(1)) == []
+    assert "only 0 of 1 random architectures" in caplog.text
+
+
+def test_two_limits_with_one_winner_train_it_once():
+    winner = TOY.sample(random.Random(2))
+    winners = {Limit("d", 10.0): winner, Limit("d", 20.0): winner}
+    chosen = choose(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    assert [entry.kind for entry in chosen] == ["winner", "random", "winner", "random", "largest"]
+    assert len(distinct(chosen)) == len({entry.architecture for entry in chosen}) == 4
+    again = choose(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    assert chosen == again
