@@ -74,9 +74,9 @@ def slower_rivals(
     """
     needed = float(latency_ms([winner])[0])
     draws = list(dict.fromkeys(draw for _ in range(DRAWS) if (draw := space.sample(rng)) != winner))
-    times = latency_ms(draws) if draws and count else []
+    times = latency_ms(draws)
     for bound in WIDER:
-        rivals = [draw for draw, ms in zip(draws, times, strict=False) if needed <= ms <= bound * needed][:count]
+        rivals = [draw for draw, ms in zip(draws, times, strict=True) if needed <= ms <= bound * needed][:count]
         if len(rivals) == count:
             return rivals
     log.warning("only %d of %d random architectures as slow as %s were found", len(rivals), count, winner.id)
