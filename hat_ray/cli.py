@@ -109,22 +109,8 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-@app.command(epilog="Example:  hat-ray run toy --set search.evaluations=200 --run runs/mine")
-def run(
-    recipe: RecipeArg,
-    run: RunOpt = None,
-    set_: SetOpt = None,
-    data: DataOpt = None,
-    address: AddressOpt = None,
-    local: LocalOpt = False,
-    as_json: JsonOpt = False,
-) -> None:
-    """Do a whole recipe, from text to report. What is finished is skipped, what was killed goes on."""
-    _run(recipe, run, set_, data, address, local, as_json)
-
-
-def _stage_command(owner: typer.Typer, name: str, stage: str, text: str, example: str) -> None:
-    """Add the command of one stage: the same options for each."""
+def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:
+    """Add the command of one stage, or of all: the same options for each."""
 
     def command(
         recipe: RecipeArg,
@@ -140,6 +126,13 @@ def _stage_command(owner: typer.Typer, name: str, stage: str, text: str, example
     owner.command(name, help=text, epilog=f"Example:  {example}")(command)
 
 
+_stage_command(
+    app,
+    "run",
+    None,
+    "Do a whole recipe, from text to report. What is finished is skipped, what was killed goes on.",
+    "hat-ray run toy --set search.evaluations=200 --run runs/mine",
+)
 _stage_command(
     app,
     "corpus",
