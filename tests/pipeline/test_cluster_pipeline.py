@@ -2,9 +2,13 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +61,12 @@ def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, 
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[str]:
+def head() -> Iterator[str]:
     """Start a Ray head with its dashboard on loopback, as a process of its own; yields the job server's address."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     ray_command = str(Path(sys.executable).parent / "ray")
-    port, dashboard = 16379, 18265
+    port, dashboard = free_port(), free_port()
+    sockets = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: a socket's path has at most 107 bytes
     process = subprocess.Popen(
         [
             *(
@@ -74,7 +79,7 @@ def head(tmp_path: Path) -> Iterator[str]:
                 "--node-ip-address=127.0.0.1",
             ),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
-            *("--disable-usage-stats", f"--temp-dir={tmp_path / 'ray'}"),
+            *("--disable-usage-stats", f"--temp-dir={sockets}"),
         ],
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -87,9 +92,11 @@ def head(tmp_path: Path) -> Iterator[str]:
             assert process.poll() is None
             assert time.monotonic() < deadline
             try:
-                with urllib.request.urlopen(f"{address}/api/version", timeout=5) as answer:
-                    if answer.status == 200:
-                        break
+                urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
+                break
+            except urllib.error.HTTPError as answer:
+                assert answer.code in (401, 403)  # it is up, and wants the token that Ray made
+                break
             except OSError:
                 time.sleep(0.5)
         yield address
@@ -100,6 +107,13 @@ def head(tmp_path: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=30)
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
