@@ -95,8 +95,9 @@ def head() -> Iterator[str]:
                 urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
                 break
             except urllib.error.HTTPError as answer:
-                assert answer.code in (401, 403)  # it is up, and wants the token that Ray made
-                break
+                if answer.code in (401, 403):  # it is up, and wants the token that Ray made
+                    break
+                raise
             except OSError:
                 time.sleep(0.5)
         yield address
