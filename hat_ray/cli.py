@@ -94,9 +94,9 @@ def _run(
     only: str | None = None,
 ) -> None:
     """Do one stage, or all, and print what was made."""
+    loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
     from hat_ray.pipeline.all import close_message, run_recipe
 
-    loaded, place = resolve(recipe, run, overrides, data)
     records = run_recipe(loaded, place, address=address, local=local, only=only, progress=console.progress_bar)
     if as_json:
         print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
