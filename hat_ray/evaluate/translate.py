@@ -6,10 +6,8 @@ Legend: B sentences of a batch, S source tokens.
 import logging
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
-
-from hat_ray.corpus.vocabulary import PAD, Vocabulary
+from hat_ray.corpus.batches import pad_sources
+from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
 from hat_ray.model.subtransformer import SubTransformer
@@ -75,7 +73,7 @@ def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[in
 
 def _decode(sources: list[list[int]], model: SubTransformer, config: EvaluateConfig) -> list[tuple[int, ...]]:
     device = next(model.parameters()).device
-    source = left_pad(sources).to(device)  # (B, S)
+    source = pad_sources(sources).to(device)  # (B, S)
     hypotheses = beam_search(
         model,
         source,
@@ -84,11 +82,3 @@ def _decode(sources: list[list[int]], model: SubTransformer, config: EvaluateCon
         max_length=int(config.max_length_factor * source.shape[1] + config.max_length_extra),
     )
     return [best[0].tokens for best in hypotheses]
-
-
-def left_pad(sources: list[list[int]]) -> Tensor:
-    """Return (B, S) with each row's tokens at its right end, as HAT feeds the encoder."""
-    padded = torch.full((len(sources), max(map(len, sources))), PAD, dtype=torch.int64)
-    for row, tokens in enumerate(sources):
-        padded[row, padded.shape[1] - len(tokens) :] = torch.tensor(tokens, dtype=torch.int64)
-    return padded

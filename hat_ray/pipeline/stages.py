@@ -3,6 +3,7 @@
 corpus -> supernet -> latency -> predictor -> search -> retrain -> evaluate -> report
 """
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -37,6 +38,8 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
 from hat_ray.storage import Folder
 from hat_ray.train.job import TrainJob
+
+log = logging.getLogger(__name__)
 
 
 def prepare_corpus(context: Context, folder: Folder) -> dict[str, Any]:
@@ -82,6 +85,7 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
             stream_seed(recipe.seed, "predictor", slug),
         )
         save_predictor(predictor, folder)
+        log.info("predictor of %s: %s", slug, predictor.quality)
         folder.write_json(f"{slug}.rows.json", [architecture.id for architecture in timed])
         summary[slug] = asdict(predictor.quality)
     return {"quality": summary}

@@ -3,9 +3,9 @@ import logging
 import pytest
 import torch
 
-from hat_ray.corpus.vocabulary import EOS, PAD, Vocabulary
+from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.translate import left_pad, plan_batches, translate
+from hat_ray.evaluate.translate import plan_batches, translate
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -85,7 +85,3 @@ def test_batches_hold_every_row_once_longest_first_within_the_budget() -> None:
     assert sorted(row for batch in batches for row in batch) == list(lengths)
     assert all(len(batch) == 1 or len(batch) * lengths[batch[0]] <= 18 for batch in batches)
     assert [lengths[row] for batch in batches for row in batch] == sorted(lengths.values(), reverse=True)
-
-
-def test_sources_are_padded_on_the_left() -> None:
-    assert left_pad([[7, EOS], [8, 9, EOS]]).tolist() == [[PAD, 7, EOS], [8, 9, EOS]]
