@@ -77,6 +77,8 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
     if data is not None:
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
     if ("://" in recipe or Path(recipe).is_dir()) and (folder := Folder.at(recipe)).exists("run.json"):
+        if not folder.exists("recipe.yaml"):
+            raise RunError(f"run folder {recipe} lacks its recipe.yaml: name the recipe, and the folder with --run")
         loaded = parse_recipe(folder.read_text("recipe.yaml"), f"{recipe}/recipe.yaml", changes)
         return loaded, run or recipe
     loaded = load_recipe(recipe, changes)

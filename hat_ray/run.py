@@ -58,8 +58,15 @@ class Run:
     def open(cls, place: Folder | str | Path, recipe: Recipe) -> "Run":
         """Open or create a run folder; raises RunError when it belongs to a recipe of another name."""
         folder = Folder.at(place)
+        try:
+            return cls._open(folder, recipe)
+        except OSError as error:
+            raise RunError(f"cannot use the run folder {folder}: {error}; name another one with --run") from error
+
+    @classmethod
+    def _open(cls, folder: Folder, recipe: Recipe) -> "Run":
         if folder.exists("run.json"):
-            owner = folder.read_json("run.json").get("recipe")
+            owner = _owner(folder)
             if owner != recipe.name:
                 raise RunError(
                     f"run folder {folder} belongs to recipe {owner!r}, this one is {recipe.name!r}: "
@@ -157,6 +164,14 @@ class Run:
         self.stage_folder(stage).write_json("stage.json", asdict(record))
         self.folder.delete(_aside(stage))
         return record
+
+
+def _owner(folder: Folder) -> str:
+    """Return the name of the recipe that a run folder belongs to."""
+    try:
+        return str(folder.read_json("run.json")["recipe"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}/run.json is damaged: mend it, or name another folder with --run") from error
 
 
 def _aside(stage: str) -> str:

@@ -6,11 +6,13 @@ starts nothing. What is started here is bound to loopback and sends no usage sta
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 
 import ray
 
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
 from hat_ray.latency.cluster import measure_fleet
@@ -29,6 +31,8 @@ from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
 
 log = logging.getLogger(__name__)
+
+_LISTENER_TIMEOUT_S = 10.0
 
 
 class RayExecution:
@@ -51,7 +55,11 @@ class RayExecution:
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         address = self.address or os.environ.get("RAY_ADDRESS")
         if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            _require_listener(address)
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            except ConnectionError as error:
+                raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
         else:
             # one machine may offer more CPUs than it has: training, timing and search never run at the same time
             ray.init(
@@ -96,6 +104,19 @@ class RayExecution:
             _, waiting = ray.wait(waiting, num_returns=1)
         progress(len(tasks), len(tasks), {})
         return list(ray.get(tasks))
+
+
+def _require_listener(address: str) -> None:
+    """Raise HatRayError at once when nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return  # `auto`, or a form whose answer is Ray's to give
+    try:
+        socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
+    except OSError as error:
+        raise HatRayError(
+            f"no Ray cluster answers at {address} ({error}): start one, or leave --address out"
+        ) from error
 
 
 @ray.remote(num_cpus=1)

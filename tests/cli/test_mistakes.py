@@ -131,6 +131,24 @@ def test_a_run_folder_from_another_recipe(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
+def test_a_run_folder_that_is_damaged_or_cannot_be_made(tmp_path: Path):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("broken")
+    refused(hat_ray("run", "toy", "--local", "--run", "damaged", cwd=tmp_path), "run.json is damaged")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "run.json").write_text('{"recipe": "toy"}')
+    refused(hat_ray("report", "bare", "--local", cwd=tmp_path), "bare lacks its recipe.yaml")
+    (tmp_path / "file").write_text("x")
+    refused(hat_ray("run", "toy", "--local", "--run", "file/run", cwd=tmp_path), "cannot use the run folder")
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path):
+    settings = ["--set", "corpus.toy.train_pairs=300", "--set", "corpus.vocab_size=300"]
+    assert hat_ray("corpus", "toy", "--run", "run", *settings, cwd=tmp_path).returncode == 0
+    result = hat_ray("train", "super", "toy", "--run", "run", "--address", "127.0.0.1:1", *settings, cwd=tmp_path)
+    refused(result, "no Ray cluster answers at 127.0.0.1:1")
+
+
 def test_an_architecture_outside_the_space(tmp_path: Path):
     (tmp_path / "big.yml").write_text(write_architecture(SPACE0.largest()))
     result = hat_ray("train", "sub", "big.yml", "toy", "--out", "model", cwd=tmp_path)

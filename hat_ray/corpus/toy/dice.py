@@ -30,13 +30,6 @@ class Dice:
     def pick(self, items: Sequence[T]) -> T:
         return items[self.below(len(items))]
 
-    def shuffled(self, items: Sequence[T]) -> list[T]:
-        """Return the items in a drawn order (Fisher and Yates)."""
-        left = list(items)
-        for last in range(len(left) - 1, 0, -1):
-            other = self.below(last + 1)
-            left[last], left[other] = left[other], left[last]
-        return left
 
 
 class Urn(Generic[T]):
