@@ -31,7 +31,6 @@ class Dice:
         return items[self.below(len(items))]
 
 
-
 class Urn(Generic[T]):
     """Items drawn with fixed weights."""
 
