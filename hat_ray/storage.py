@@ -9,6 +9,8 @@ Decisions
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -98,13 +100,19 @@ class Folder:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all, creating folders as needed."""
+        with self.writing(name) as stream:
+            stream.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[pa.NativeFile]:
+        """Open a file to be written piece by piece; it appears when the block ends well, and not at all otherwise."""
         target = self.path(name)
         parent, _, base = target.rpartition("/")
         aside = f"{parent}/.{base}.{uuid.uuid4().hex[:8]}.tmp"  # readers of data sets pass over names with a dot
         self.file_system.create_dir(parent, recursive=True)
         try:
             with self.file_system.open_output_stream(aside, compression=None) as stream:
-                stream.write(content)
+                yield stream
             self.file_system.move(aside, target)
         except BaseException:
             if self.file_system.get_file_info(aside).type != pafs.FileType.NotFound:
