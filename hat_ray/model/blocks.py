@@ -14,17 +14,19 @@ from hat_ray.model.layers import (
     merge_heads,
     split_heads,
 )
+from hat_ray.model.slicing import cut_for
 
 
 class ElasticBlock(ElasticFeedForward):
     """What encoder and decoder layers share: self-attention, feed-forward network, residuals and norms."""
 
     def __init__(self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
-        super().__init__(dim, ffn_dim)
+        cut = cut_for(config.sharing)
+        super().__init__(dim, ffn_dim, cut)
         self.config = config
-        self.self_attn = ElasticAttention(dim, dim, qkv_dim)
-        self.self_attn_layer_norm = ElasticLayerNorm(dim)
-        self.final_layer_norm = ElasticLayerNorm(dim)
+        self.self_attn = ElasticAttention(dim, dim, qkv_dim, cut)
+        self.self_attn_layer_norm = ElasticLayerNorm(dim, cut)
+        self.final_layer_norm = ElasticLayerNorm(dim, cut)
 
     def before(self, norm: ElasticLayerNorm, x: Tensor) -> Tensor:
         """Pre-norm: normalise what goes into a sub-layer."""
@@ -65,8 +67,9 @@ class DecoderLayer(ElasticBlock):
 
     def __init__(self, dim: int, memory_dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
         super().__init__(dim, ffn_dim, qkv_dim, config)
-        self.encoder_attn = ElasticAttention(dim, memory_dim, qkv_dim)
-        self.encoder_attn_layer_norm = ElasticLayerNorm(dim)
+        cut = cut_for(config.sharing)
+        self.encoder_attn = ElasticAttention(dim, memory_dim, qkv_dim, cut)
+        self.encoder_attn_layer_norm = ElasticLayerNorm(dim, cut)
 
     def forward(
         self,

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from hat_ray.config import StageConfig
+from hat_ray.model.slicing import Sharing
 
 
 class ModelConfig(StageConfig):
@@ -13,6 +14,9 @@ class ModelConfig(StageConfig):
     share_embeddings: Literal["all", "decoder", "none"] = "all"
     """`all`: one matrix for source, target and output (HAT's WMT models); `decoder`: target and output share one;
     `none`: three matrices (HAT's IWSLT models)."""
+    sharing: Sharing = "front"
+    """Which channels of a shared weight smaller architectures use: the first ones (`front`, HAT), those in the
+    `middle`, or the first ones after all channels were sorted once by the norm of their weights (`importance`)."""
     normalize_before: bool = False
     """Pre-norm layers instead of post-norm; HAT's published models are post-norm."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -3,50 +3,44 @@
 B batch, T query length, S memory length, D width, H heads, K head width, Q = H*K query-key-value width.
 
 Decisions
-- A slice is the front of each dimension (HAT, section 3.1). Its size comes from the input and from arguments of
-  `forward`; no layer remembers a sampled size.
+- The size of a slice comes from the input and from arguments of `forward`; no layer remembers a sampled size. Which
+  slice it is, is fixed for a model (`slicing.py`).
 - Weights carry fairseq's names, so that a HAT checkpoint's tensors load one to one.
-- A slice of the full size is the weight itself: a SubTransformer made of these layers pays nothing for elasticity.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def front(weight: Tensor, *sizes: int) -> Tensor:
-    """Return the front slice of the given sizes, a view; the weight itself when nothing is cut."""
-    if weight.shape == sizes:
-        return weight
-    for dim, size in enumerate(sizes):
-        weight = weight.narrow(dim, 0, size)
-    return weight
+from hat_ray.model.slicing import Cut, front
 
 
 class ElasticLinear(nn.Module):
-    """A linear layer whose first rows and columns serve smaller sizes."""
+    """A linear layer of which a slice of rows and columns serves smaller sizes."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, cut: Cut = front) -> None:
         super().__init__()
+        self.cut = cut
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features))
 
     def forward(self, x: Tensor, out_features: int) -> Tensor:
         """(..., in) -> (..., out_features); `in` may be less than the layer was built for."""
-        return F.linear(x, front(self.weight, out_features, x.shape[-1]), front(self.bias, out_features))
+        return F.linear(x, self.cut(self.weight, out_features, x.shape[-1]), self.cut(self.bias, out_features))
 
 
 class ElasticLayerNorm(nn.Module):
     """Layer normalisation over the width that the input has."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, cut: Cut = front) -> None:
         super().__init__()
+        self.cut = cut
         self.weight = nn.Parameter(torch.empty(dim))
         self.bias = nn.Parameter(torch.empty(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         dim = x.shape[-1]
-        return F.layer_norm(x, (dim,), front(self.weight, dim), front(self.bias, dim), 1e-5)
+        return F.layer_norm(x, (dim,), self.cut(self.weight, dim), self.cut(self.bias, dim), 1e-5)
 
 
 class ElasticAttention(nn.Module):
@@ -56,9 +50,9 @@ class ElasticAttention(nn.Module):
     the projections are sliced. Where queries and memory have one width, the three projections are one matrix.
     """
 
-    def __init__(self, query_dim: int, memory_dim: int, qkv_dim: int) -> None:
+    def __init__(self, query_dim: int, memory_dim: int, qkv_dim: int, cut: Cut = front) -> None:
         super().__init__()
-        self.qkv_dim = qkv_dim
+        self.qkv_dim, self.cut = qkv_dim, cut
         self.fused = query_dim == memory_dim
         if self.fused:
             self.in_proj_weight = nn.Parameter(torch.empty(3 * qkv_dim, query_dim))
@@ -67,28 +61,28 @@ class ElasticAttention(nn.Module):
             self.k_proj_weight = nn.Parameter(torch.empty(qkv_dim, memory_dim))
             self.v_proj_weight = nn.Parameter(torch.empty(qkv_dim, memory_dim))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * qkv_dim))
-        self.out_proj = ElasticLinear(qkv_dim, query_dim)
+        self.out_proj = ElasticLinear(qkv_dim, query_dim, cut)
 
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., D) -> three of (..., Q), for self-attention."""
-        projected = F.linear(x, front(self.in_proj_weight, 3 * self.qkv_dim, x.shape[-1]), self.in_proj_bias)
+        projected = F.linear(x, self.cut(self.in_proj_weight, 3 * self.qkv_dim, x.shape[-1]), self.in_proj_bias)
         q, k, v = projected.chunk(3, dim=-1)
         return q, k, v
 
     def query(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., Q)."""
         weight = self.in_proj_weight.narrow(0, 0, self.qkv_dim) if self.fused else self.q_proj_weight
-        return F.linear(x, front(weight, self.qkv_dim, x.shape[-1]), self.in_proj_bias[: self.qkv_dim])
+        return F.linear(x, self.cut(weight, self.qkv_dim, x.shape[-1]), self.in_proj_bias[: self.qkv_dim])
 
     def key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) -> two of (..., Q)."""
         qkv, dim = self.qkv_dim, memory.shape[-1]
         if self.fused:
-            weight = front(self.in_proj_weight.narrow(0, qkv, 2 * qkv), 2 * qkv, dim)
+            weight = self.cut(self.in_proj_weight.narrow(0, qkv, 2 * qkv), 2 * qkv, dim)
             k, v = F.linear(memory, weight, self.in_proj_bias[qkv:]).chunk(2, dim=-1)
             return k, v
-        k = F.linear(memory, front(self.k_proj_weight, qkv, dim), self.in_proj_bias[qkv : 2 * qkv])
-        v = F.linear(memory, front(self.v_proj_weight, qkv, dim), self.in_proj_bias[2 * qkv :])
+        k = F.linear(memory, self.cut(self.k_proj_weight, qkv, dim), self.in_proj_bias[qkv : 2 * qkv])
+        v = F.linear(memory, self.cut(self.v_proj_weight, qkv, dim), self.in_proj_bias[2 * qkv :])
         return k, v
 
 
@@ -106,10 +100,10 @@ def merge_heads(x: Tensor) -> Tensor:
 class ElasticFeedForward(nn.Module):
     """Two linear layers with a rectifier between. It adds its weights to its owner's names, as fairseq has them."""
 
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    def __init__(self, dim: int, hidden_dim: int, cut: Cut = front) -> None:
         super().__init__()
-        self.fc1 = ElasticLinear(dim, hidden_dim)
-        self.fc2 = ElasticLinear(hidden_dim, dim)
+        self.fc1 = ElasticLinear(dim, hidden_dim, cut)
+        self.fc2 = ElasticLinear(hidden_dim, dim, cut)
 
     def transform(self, x: Tensor, hidden_dim: int, dropout: float, training: bool) -> Tensor:
         """(..., D) -> (..., D) through `hidden_dim` units."""

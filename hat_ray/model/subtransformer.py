@@ -5,7 +5,7 @@ from torch import Tensor
 from hat_ray.model import decoding
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.decoding import DecoderState
-from hat_ray.model.transformer import ElasticTransformer
+from hat_ray.model.transformer import ElasticTransformer, Output
 from hat_ray.space.architecture import Architecture
 
 
@@ -37,6 +37,10 @@ class SubTransformer(ElasticTransformer):
 
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
         """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""
+        return self.output(source, target_in).logits()
+
+    def output(self, source: Tensor, target_in: Tensor) -> Output:
+        """(B, S), (B, T) -> what a loss is computed from, teacher-forced."""
         return self.run(source, target_in, self.architecture)
 
     def start(self, source: Tensor, beam: int) -> DecoderState:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import front
+from hat_ray.model.slicing import Cut, cut_for
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.model.transformer import ElasticTransformer, Memory, require_fit
+from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 
@@ -28,6 +28,10 @@ class SuperTransformer(ElasticTransformer):
 
     def forward(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Tensor:
         """(B, S), (B, T) -> logits (B, T, V), teacher-forced, with the weights that `architecture` inherits."""
+        return self.output(source, target_in, architecture).logits()
+
+    def output(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Output:
+        """(B, S), (B, T) -> what a loss is computed from, teacher-forced."""
         return self.run(source, target_in, architecture)
 
     def encode(self, source: Tensor, architecture: Architecture) -> Memory:
@@ -48,24 +52,26 @@ class SuperTransformer(ElasticTransformer):
             super_dims=self.super_dims,
             target_vocab_size=self.target_vocab_size,
         )
-        inherited = dict(self.named_parameters())
+        inherited, cut = dict(self.named_parameters()), cut_for(self.config.sharing)
         with torch.no_grad():
             for name, parameter in sub.named_parameters():
-                parameter.copy_(front(_inherited(inherited, name, architecture.qkv_dim), *parameter.shape))
+                parameter.copy_(_inherited(inherited, name, tuple(parameter.shape), architecture.qkv_dim, cut))
         return sub.to(next(self.parameters()).device).train(self.training)
 
 
-def _inherited(weights: dict[str, torch.nn.Parameter], name: str, qkv_dim: int) -> Tensor:
-    """Find the weight that a SubTransformer's parameter comes from.
+def _inherited(
+    weights: dict[str, torch.nn.Parameter], name: str, shape: tuple[int, ...], qkv_dim: int, cut: Cut
+) -> Tensor:
+    """Cut the weight that a SubTransformer's parameter comes from to its shape.
 
     Where widths differ, a SubTransformer has separate query, key and value projections that are one in the super; and
     the other way round.
     """
     if name in weights:
-        return weights[name]
+        return cut(weights[name], *shape)
     owner, kind = name.rsplit(".", 1)
     if kind == "in_proj_weight":
-        dim = min(weights[f"{owner}.{part}_proj_weight"].shape[1] for part in "qkv")
-        return torch.cat([weights[f"{owner}.{part}_proj_weight"][:, :dim] for part in "qkv"])
+        parts = (weights[f"{owner}.{part}_proj_weight"] for part in "qkv")
+        return torch.cat([cut(part, qkv_dim, shape[1]) for part in parts])
     part = "qkv".index(kind[0])
-    return weights[f"{owner}.in_proj_weight"][part * qkv_dim : (part + 1) * qkv_dim]
+    return cut(weights[f"{owner}.in_proj_weight"][part * qkv_dim : (part + 1) * qkv_dim], *shape)

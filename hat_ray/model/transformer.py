@@ -18,7 +18,8 @@ from hat_ray.errors import HatRayError
 from hat_ray.model.blocks import DecoderLayer, EncoderLayer
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
-from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, front
+from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear
+from hat_ray.model.slicing import cut_for
 from hat_ray.space.architecture import Architecture, EncoderShape
 
 
@@ -37,6 +38,21 @@ class Memory:
         return memory, None if self.mask is None else self.mask.repeat(1, 1, 1, layers)
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a decoder leaves: hidden states (B, T, D) and the weight (V, D) that makes logits of them.
+
+    A loss takes both, so that the logits of all positions never stand in memory at once.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+
+    def logits(self) -> Tensor:
+        """(B, T, V)."""
+        return F.linear(self.hidden, self.weight)
+
+
 class Encoder(nn.Module):
     """Embedding, positions and layers of the source side."""
 
@@ -46,9 +62,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.config, self.super_dim = config, super_dim
         self.embed_tokens = tokens
-        self.embed_positions = Positions(super_dim, config.max_positions)
+        self.embed_positions = Positions(super_dim, config.max_positions, shape.embed_dim, config.sharing)
         self.layers = nn.ModuleList(EncoderLayer(shape.embed_dim, ffn, qkv_dim, config) for ffn in shape.ffn_dims)
-        self.layer_norm = ElasticLayerNorm(shape.embed_dim) if config.normalize_before else None
+        self.layer_norm = (
+            ElasticLayerNorm(shape.embed_dim, cut_for(config.sharing)) if config.normalize_before else None
+        )
 
     def forward(self, source: Tensor, architecture: Architecture) -> Memory:
         """(B, S) -> the outputs of the active layers."""
@@ -76,11 +94,13 @@ class Decoder(nn.Module):
         shape, memory_dim = architecture.decoder, architecture.encoder.embed_dim
         self.config, self.super_dim = config, super_dim
         self.embed_tokens = tokens
-        self.embed_positions = Positions(super_dim, config.max_positions)
+        self.embed_positions = Positions(super_dim, config.max_positions, shape.embed_dim, config.sharing)
         self.layers = nn.ModuleList(
             DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config) for ffn in shape.ffn_dims
         )
-        self.layer_norm = ElasticLayerNorm(shape.embed_dim) if config.normalize_before else None
+        self.layer_norm = (
+            ElasticLayerNorm(shape.embed_dim, cut_for(config.sharing)) if config.normalize_before else None
+        )
         if config.share_embeddings == "none":
             self.embed_out = nn.Parameter(torch.empty(tokens.weight.shape[0], shape.embed_dim))
 
@@ -103,9 +123,13 @@ class Decoder(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """(..., D) -> logits (..., V)."""
+        return F.linear(x, self.output_weight(x.shape[-1]))
+
+    def output_weight(self, dim: int) -> Tensor:
+        """Return the weight (V, dim) of the output projection, a view."""
         if self.config.share_embeddings == "none":
-            return F.linear(x, front(self.embed_out, self.embed_out.shape[0], x.shape[-1]))
-        return self.embed_tokens.logits(x)
+            return cut_for(self.config.sharing)(self.embed_out, self.embed_out.shape[0], dim)
+        return self.embed_tokens.columns(dim)
 
 
 class ElasticTransformer(nn.Module):
@@ -137,18 +161,19 @@ class ElasticTransformer(nn.Module):
 
     def _embeddings(self) -> tuple[TokenEmbedding, TokenEmbedding]:
         encoder_dim, decoder_dim = self.holds.encoder.embed_dim, self.holds.decoder.embed_dim
+        cut = cut_for(self.config.sharing)
         if self.config.share_embeddings == "all":
             if self.source_vocab_size != self.target_vocab_size:
                 raise HatRayError(
                     "model.share_embeddings=all needs one joint vocabulary, got "
                     f"{self.source_vocab_size} source and {self.target_vocab_size} target entries"
                 )
-            # one matrix as wide as the wider side; the narrower side reads its first columns, as in the super
-            shared = TokenEmbedding(self.source_vocab_size, max(encoder_dim, decoder_dim))
+            # one matrix as wide as the wider side; the narrower side reads a slice of its columns, as in the super
+            shared = TokenEmbedding(self.source_vocab_size, max(encoder_dim, decoder_dim), cut)
             return shared, shared
         return (
-            TokenEmbedding(self.source_vocab_size, encoder_dim),
-            TokenEmbedding(self.target_vocab_size, decoder_dim),
+            TokenEmbedding(self.source_vocab_size, encoder_dim, cut),
+            TokenEmbedding(self.target_vocab_size, decoder_dim, cut),
         )
 
     def initialise(self, seed: int) -> None:
@@ -170,10 +195,11 @@ class ElasticTransformer(nn.Module):
         if self.config.share_embeddings == "none":
             nn.init.normal_(self.decoder.embed_out, std=self.decoder.embed_out.shape[1] ** -0.5, generator=generator)
 
-    def run(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Tensor:
-        """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""
+    def run(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Output:
+        """(B, S), (B, T) -> hidden states and the output projection's weight, teacher-forced."""
         memory = self.encoder(source, architecture)
-        return self.decoder.project(self.decoder(target_in, memory, architecture))
+        hidden = self.decoder(target_in, memory, architecture)
+        return Output(hidden, self.decoder.output_weight(hidden.shape[-1]))
 
     def weights(self) -> dict[str, Tensor]:
         """Return each distinct parameter once, by its first name, detached."""

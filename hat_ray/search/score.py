@@ -12,7 +12,7 @@ from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture
-from hat_ray.train.objective import LossSums, label_smoothed_loss
+from hat_ray.train.objective import LossSums, smoothed_loss
 
 
 class CandidateScorer:
@@ -42,8 +42,8 @@ class CandidateScorer:
         """Return loss and negative log-likelihood, summed over the batches' target tokens."""
         with torch.inference_mode():
             parts = [
-                label_smoothed_loss(
-                    self._model(batch.source, batch.target_in, architecture),
+                smoothed_loss(
+                    self._model.output(batch.source, batch.target_in, architecture),
                     batch.target_out,
                     self._label_smoothing,
                     PAD,

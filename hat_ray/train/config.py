@@ -40,8 +40,26 @@ class TrainConfig(StageConfig):
     """Share of the target's probability that is spread over the whole vocabulary."""
     clip_norm: float = Field(default=0.0, ge=0)
     """Largest norm of the gradient of one update; 0 leaves gradients as they are (HAT)."""
+    policy: Literal["uniform", "sandwich", "stratified"] = "uniform"
+    """Which architectures an update of the SuperTransformer trains. `uniform`: one, each choice equally likely (HAT);
+    `sandwich`: the largest, the smallest and random ones, gradients summed; `stratified`: one, each decoder depth in
+    turn."""
+    sandwich_random: int = Field(default=2, ge=0)
+    """Random architectures an update of the sandwich trains, beside the largest and the smallest."""
+    distillation: float = Field(default=0.0, ge=0, le=1)
+    """Share of the loss that all but the largest architecture of a sandwich take from the largest's predictions instead
+    of the reference; 0 for none."""
+    sort_update: int | None = Field(default=None, ge=1)
+    """With model.sharing=importance: the update at which channels are sorted; only the largest architecture is trained
+    before it. Null: after a fifth of the updates."""
     hat_sampling: bool = False
     """Sample each update's architecture from HAT's own stream, `random.seed(update)`, whatever the recipe's seed."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Precision of matrix products; weights, sums and the softmax stay in fp32. `bf16` and `fp16` pay on GPUs and on
+    CPUs with instructions for them; `fp16` scales the loss against underflow."""
+    compile: bool = False
+    """Compile an architecture that is trained from scratch with torch.compile. Not for the SuperTransformer: each
+    update has other shapes, and each shape would be compiled again."""
     validate_every: int = Field(default=500, ge=1)
     """Updates between validations; the last update is always validated."""
     valid_max_tokens: int = Field(default=4_096, ge=1)
@@ -72,6 +90,12 @@ class TrainConfig(StageConfig):
             )
         if self.schedule == "cosine" and self.min_lr > self.lr:
             raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} above {self.lr}")
+        if self.distillation > 0 and self.policy != "sandwich":
+            raise ValueError(
+                f"distillation needs policy sandwich, which trains the teacher in each update, got policy {self.policy}"
+            )
+        if self.hat_sampling and self.policy != "uniform":
+            raise ValueError(f"hat_sampling is HAT's uniform policy, got policy {self.policy}: leave one of them out")
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas must lie in [0, 1), got {list(self.adam_betas)}")
         return self

@@ -12,10 +12,12 @@ Decisions
 - Running sums stay on the device; a number is fetched only when somebody reads it.
 """
 
+import functools
 import logging
 import math
+import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -25,13 +27,15 @@ from torch import Tensor, nn
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.model.transformer import Output
 from hat_ray.progress import Progress
 from hat_ray.seeds import stream_seed
 from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Position
-from hat_ray.train.objective import LossSums, label_smoothed_loss
+from hat_ray.train.objective import LossSums, smoothed_loss
 from hat_ray.train.optimizer import Adam
+from hat_ray.train.precision import Precision
 from hat_ray.train.result import TrainPoint, TrainResult
 from hat_ray.train.schedule import learning_rate
 from hat_ray.train.validation import Forward, Validation
@@ -41,16 +45,21 @@ log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 
+Rearrangement = Callable[[str, Tensor], Tensor]
+"""(name, parameter or something of its shape) to the same with its channels in another order."""
+
 
 @dataclass(frozen=True)
 class Trainee:
     """What is trained: a model, what an update runs through it, and what validation runs."""
 
     model: nn.Module
-    logits: Callable[[Batch, int], Tensor]
-    """(batch, update) to logits (B, T, V)."""
+    passes: Callable[[int], Sequence[Forward]]
+    """The forward passes of an update, counted from 0; the first one's output teaches the others, if anything does."""
     checks: Mapping[str, Forward]
     """Validations by name."""
+    rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
+    """What is to be done to all weights before an update, and to what the optimiser keeps of them; mostly nothing."""
 
 
 class Batches(Protocol):
@@ -70,13 +79,22 @@ class TrainState:
     sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Training loss and target tokens since the last point of the history, and target tokens in all."""
     seconds: float = 0.0
+    loss_scale: tuple[float, int] = (1.0, 0)
+    """Of fp16: the factor of the loss, and the updates since it changed."""
     history: list[TrainPoint] = field(default_factory=list)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "TrainState":
         """Read what `dataclasses.asdict` wrote, after a way through JSON."""
         history = [TrainPoint(**point) for point in values["history"]]
-        return cls(values["update"], Position(**values["position"]), tuple(values["sums"]), values["seconds"], history)
+        return cls(
+            values["update"],
+            Position(**values["position"]),
+            tuple(values["sums"]),
+            values["seconds"],
+            tuple(values["loss_scale"]),
+            history,
+        )
 
 
 class Training:
@@ -95,6 +113,7 @@ class Training:
         self._trainee, self._batches, self._validation = trainee, batches, validation
         self._config, self._store, self._workers, self._seed = config, store, workers, seed
         self._model = trainee.model.to(workers.device)
+        self._precision = Precision(config.precision, workers.device.type)
         self._adam = Adam(self._model, config)
         self._state = TrainState()
         self._sums = torch.zeros(3, dtype=torch.float64, device=workers.device)  # TrainState.sums, on the device
@@ -130,6 +149,7 @@ class Training:
             self._adam.restore(checkpoint.tensors)
             self._state = TrainState.from_values(checkpoint.values)
             self._sums.copy_(torch.tensor(self._state.sums, dtype=torch.float64))
+            self._precision.restore(self._state.loss_scale)
             log.info("resuming %s after update %d", self._store.folder, self._state.update)
         self._require_agreement()
         limit = self._config.max_seconds
@@ -155,31 +175,53 @@ class Training:
     def _update(self) -> None:
         """Make one update: gradients of all batches of all workers, their mean over tokens, Adam."""
         state = self._state
+        self._rearrange()
         self._adam.forget_gradients()
         batches, state.position = self._batches.update(state.position)
         stats = torch.zeros(3, device=self._workers.device)  # loss, tokens, workers that want to stop
         for number, batch in batches:
             sums = self._backward(batch.to(self._workers.device), number)
-            stats[:2] += torch.stack([sums.loss_sum.detach(), sums.tokens])
+            stats[:2] += torch.stack([sums.loss_sum, sums.tokens])
         stats[2] = self._over_time()
         gradients = self._adam.gradients()
         sum_over_workers([*gradients, stats], self._workers)
-        torch._foreach_div_(gradients, stats[1].clamp(min=1))
+        torch._foreach_div_(gradients, stats[1].clamp(min=1) * self._precision.scale)
         self._step(gradients)
         self._sums += stats[[0, 1, 1]]
         state.update += 1
         if self._config.max_seconds is not None:
             self._stopped = bool(stats[2] > 0)
 
+    def _rearrange(self) -> None:
+        change = self._trainee.rearrange(self._state.update)
+        if change is not None:
+            self._take_weights({MODEL + name: change(name, p) for name, p in self._model.named_parameters()})
+            self._adam.rearrange(change)
+
     def _backward(self, batch: Batch, number: int) -> LossSums:
-        _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", self._state.update, number))
-        logits = self._trainee.logits(batch, self._state.update)
-        sums = label_smoothed_loss(logits, batch.target_out, self._config.label_smoothing, PAD)
-        sums.loss_sum.backward()  # type: ignore[no-untyped-call]
-        return sums
+        """Add the gradients of all passes over a batch; returns the mean of their sums."""
+        config, update = self._config, self._state.update
+        found: list[LossSums] = []
+        teacher: Output | None = None
+        for index, forward in enumerate(self._trainee.passes(update)):
+            _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", update, number, index))
+            with self._precision.autocast():
+                output = forward(batch)
+                sums = smoothed_loss(
+                    output, batch.target_out, config.label_smoothing, PAD, teacher, config.distillation
+                )
+            self._precision.scaled(sums.loss_sum).backward()  # type: ignore[no-untyped-call]
+            if index == 0 and config.distillation > 0:
+                teacher = Output(output.hidden.detach(), output.weight.detach())
+            found.append(LossSums(sums.loss_sum.detach(), sums.nll_sum, sums.tokens))
+        total = functools.reduce(operator.add, found)
+        return LossSums(total.loss_sum / len(found), total.nll_sum / len(found), found[0].tokens)
 
     def _step(self, gradients: list[Tensor]) -> None:
-        self._grad_norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        if not self._precision.accept(norm):
+            return  # fp16 ran over: the update is left out, and the next one is scaled less
+        self._grad_norm = norm
         if self._config.clip_norm > 0:
             scale = (self._config.clip_norm / (self._grad_norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, scale)
@@ -231,6 +273,7 @@ class Training:
         state = self._state
         state.seconds = time.perf_counter() - self._began
         state.sums = tuple(self._sums.tolist())
+        state.loss_scale = self._precision.state
         if self._workers.rank == 0:
             weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
             tensors = {**weights, **self._adam.tensors()}

@@ -10,7 +10,7 @@ Decisions
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Adam:
     """Adam with decoupled weight decay, one group a layer and one for the rest."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        self._named = list(model.named_parameters())
+        self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._eps, self._beta2 = config.adam_eps, config.adam_betas[1]
         self._adam = torch.optim.AdamW(
             _groups(self._named), betas=config.adam_betas, weight_decay=config.weight_decay, fused=True
@@ -48,6 +48,13 @@ class Adam:
                 group["lr"] = lr
                 group["eps"] = self._eps / math.sqrt(1 - self._beta2 ** self._steps[index])
         self._adam.step()
+
+    def rearrange(self, change: Callable[[str, Tensor], Tensor]) -> None:
+        """Give the moments of each parameter the order of channels that the parameter was given."""
+        for name, parameter in self._named:
+            state = self._adam.state.get(parameter)
+            if state:
+                state |= {key: change(name, state[key]) for key in _KEYS if key != "step"}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name: `exp_avg/<parameter>` and so on; none for what no update has used."""

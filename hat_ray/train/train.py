@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from hat_ray.config import canonical
+from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoint import save_model
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.importance import order_by_importance
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.model.transformer import Output
 from hat_ray.progress import Progress, silent
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
@@ -26,10 +29,10 @@ from hat_ray.storage import Folder
 from hat_ray.train.checkpoints import CheckpointStore, fingerprint
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Feed
-from hat_ray.train.loop import Trainee, Training
+from hat_ray.train.loop import Rearrangement, Trainee, Training
+from hat_ray.train.policy import Policy, policy_for
 from hat_ray.train.result import TrainResult
-from hat_ray.train.sampling import HatUniform, Sampling, Uniform
-from hat_ray.train.validation import Validation
+from hat_ray.train.validation import Forward, Validation
 from hat_ray.train.workers import OneWorker, Workers
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,8 @@ def train_super(
     if done is not None:
         return done
     model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
-    trainee = super_trainee(model, HatUniform(space) if config.hat_sampling else Uniform(space, seed))
+    sort_update = _sort_update(model_config, config)
+    trainee = super_trainee(model, policy_for(space, config, seed, sort_update), sort_update)
     result = _train(trainee, corpus, config, folder, seed, progress, workers, mark)
     _close(folder, SUPERNET, model, result, mark, workers)
     return result
@@ -85,30 +89,39 @@ def train_sub(
         super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
         seed=stream_seed(seed, "init"),
     )
-    result = _train(sub_trainee(model), corpus, config, folder, seed, progress, workers, mark)
+    result = _train(sub_trainee(model, config.compile), corpus, config, folder, seed, progress, workers, mark)
     _close(folder, MODEL, model, result, mark, workers)
     return result
 
 
-def super_trainee(model: SuperTransformer, sampling: Sampling) -> Trainee:
-    """Train what `sampling` says; validate the largest and the smallest architecture."""
-    largest, smallest = model.space.largest(), model.space.smallest()
+def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> Trainee:
+    """Train what the policy says; validate the largest and the smallest architecture."""
+
+    def forward(architecture: Architecture) -> Forward:
+        return lambda batch: model.output(batch.source, batch.target_in, architecture)
+
+    def rearrange(update: int) -> Rearrangement | None:
+        return order_by_importance(model).apply if update == sort_update else None
+
     return Trainee(
         model,
-        lambda batch, update: model(batch.source, batch.target_in, sampling(update)),
-        {
-            "largest": lambda batch: model(batch.source, batch.target_in, largest),
-            "smallest": lambda batch: model(batch.source, batch.target_in, smallest),
-        },
+        lambda update: [forward(architecture) for architecture in policy(update)],
+        {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
+        rearrange,
     )
 
 
-def sub_trainee(model: SubTransformer) -> Trainee:
+def sub_trainee(model: SubTransformer, compiled: bool = False) -> Trainee:
     """Train and validate the model itself."""
+    output = torch.compile(model.output, dynamic=True) if compiled else model.output
+
+    def forward(batch: Batch) -> Output:
+        return output(batch.source, batch.target_in)
+
     return Trainee(
         model,
-        lambda batch, _update: model(batch.source, batch.target_in),
-        {"model": lambda batch: model(batch.source, batch.target_in)},
+        lambda _update: [forward],
+        {"model": lambda batch: model.output(batch.source, batch.target_in)},
     )
 
 
@@ -186,6 +199,13 @@ def _close(
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
     folder.write_json(RESULT, {"fingerprint": mark, "result": result.to_dict()})
     log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
+
+
+def _sort_update(model_config: ModelConfig, config: TrainConfig) -> int | None:
+    """Return the update at which channels are sorted, or None."""
+    if model_config.sharing != "importance":
+        return None
+    return config.sort_update or max(1, config.updates // 5)
 
 
 def _device(config: TrainConfig) -> torch.device:

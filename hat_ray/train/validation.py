@@ -3,16 +3,17 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hat_ray.corpus.batches import Batch, collate, make_unshuffled_batches
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import PAD
-from hat_ray.train.objective import LossSums, label_smoothed_loss
+from hat_ray.model.transformer import Output
+from hat_ray.train.objective import LossSums, smoothed_loss
 from hat_ray.train.workers import OneWorker, Workers, sum_over_workers
 
-Forward = Callable[[Batch], Tensor]
-"""A batch to logits (B, T, V)."""
+Forward = Callable[[Batch], Output]
+"""A batch to what its loss is computed from."""
 
 
 class Validation:
@@ -32,7 +33,7 @@ class Validation:
         model.eval()
         totals = torch.zeros(3, dtype=torch.float64, device=self._workers.device)
         for batch in self._batches:
-            sums = label_smoothed_loss(forward(batch), batch.target_out, self._smoothing, PAD)
+            sums = smoothed_loss(forward(batch), batch.target_out, self._smoothing, PAD)
             totals += torch.stack([sums.loss_sum, sums.nll_sum, sums.tokens]).double()
         model.train(training)
         sum_over_workers([totals], self._workers)

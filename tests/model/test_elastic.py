@@ -37,6 +37,9 @@ CONFIGS = {
     "decoder": ModelConfig(share_embeddings="decoder"),
     "none": ModelConfig(share_embeddings="none"),
     "pre-norm": ModelConfig(normalize_before=True),
+    "middle": ModelConfig(sharing="middle"),
+    "middle, apart": ModelConfig(sharing="middle", share_embeddings="none", normalize_before=True),
+    "importance": ModelConfig(sharing="importance"),
 }
 
 
@@ -55,7 +58,8 @@ def fresh(config: ModelConfig, seed: int = 3) -> SuperTransformer:
     with torch.no_grad():  # biases and norms start out trivial: make every weight matter
         generator = torch.Generator().manual_seed(seed)
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model
 
 

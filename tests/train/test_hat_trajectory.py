@@ -12,7 +12,7 @@ from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Position
 from hat_ray.train.loop import Trainee, Training
-from hat_ray.train.sampling import HatUniform
+from hat_ray.train.policy import HatUniform
 from hat_ray.train.validation import Validation
 from hat_ray.train.workers import OneWorker
 
@@ -38,8 +38,12 @@ def test_eight_updates_equal_hats_own(reference, tmp_path):
     arguments = {**facts["args"], "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
     state = torch.load(reference.folder / f"{reference.variant}_model_state_dict.pt", weights_only=True)
     model = model_from_state(state, arguments, "oracle").model
-    sampling = HatUniform(model.space)
-    trainee = Trainee(model, lambda batch, update: model(batch.source, batch.target_in, sampling(update)), {})
+    policy = HatUniform(model.space)
+
+    def passes(update):
+        return [lambda batch: model.output(batch.source, batch.target_in, *policy(update))]
+
+    trainee = Trainee(model, passes, {})
     config = TrainConfig(
         updates=len(steps), validate_every=1, schedule="inverse_sqrt", lr=0.004, warmup_updates=200, hat_sampling=True
     )
@@ -50,7 +54,7 @@ def test_eight_updates_equal_hats_own(reference, tmp_path):
 
     depth = facts["args"]["encoder_layers"]
     for step, point in zip(steps, result.history, strict=True):
-        assert sampling(step["update"]) == architecture_from_config(step["config"], 32, depth)
+        assert policy(step["update"]) == (architecture_from_config(step["config"], 32, depth),)
         assert point.lr == pytest.approx(step["lr_used"], rel=1e-9)
         assert point.train_loss_bits == pytest.approx(step["loss"], abs=1e-5)
         assert point.grad_norm == pytest.approx(step["gnorm"], abs=1e-5)

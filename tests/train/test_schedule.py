@@ -1,12 +1,9 @@
 import math
-import random
 
 import pytest
 from pydantic import ValidationError
 
-from hat_ray.space.presets import SPACE0
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.sampling import HatUniform, Uniform
 from hat_ray.train.schedule import learning_rate
 
 
@@ -39,14 +36,3 @@ def test_no_warm_up_starts_at_lr():
 def test_a_worker_without_a_batch_is_refused():
     with pytest.raises(ValidationError, match="accumulate must be at least workers, got 2 for 3"):
         TrainConfig(workers=3, accumulate=2)
-
-
-def test_hat_sampling_is_hats_stream_and_the_own_one_follows_the_seed():
-    assert HatUniform(SPACE0)(41) == SPACE0.sample(random.Random(41))
-    assert Uniform(SPACE0, 1)(41) == Uniform(SPACE0, 1)(41) != Uniform(SPACE0, 2)(41)
-
-
-def test_uniform_sampling_draws_each_choice_equally_often():
-    depths = [Uniform(SPACE0, 5)(update).decoder.depth for update in range(3000)]
-    for depth in SPACE0.decoder_depths:
-        assert depths.count(depth) == pytest.approx(500, abs=5 * math.sqrt(500))

@@ -22,7 +22,7 @@ from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Feed, Position
 from hat_ray.train.loop import Training
-from hat_ray.train.sampling import Uniform
+from hat_ray.train.policy import Uniform
 from hat_ray.train.train import super_trainee, train_sub, train_super
 from hat_ray.train.validation import Validation
 from hat_ray.train.workers import OneWorker
@@ -79,7 +79,7 @@ def test_one_architecture_trains_from_scratch_in_the_same_loop(tiny_space, corpu
     assert losses == sorted(losses, reverse=True)
     model = load_sub(folder, "model")
     assert model.architecture == architecture
-    check = Validation(corpus.valid, 4096).sums(model, lambda batch: model(batch.source, batch.target_in))
+    check = Validation(corpus.valid, 4096).sums(model, lambda batch: model.output(batch.source, batch.target_in))
     assert check.loss_bits == pytest.approx(result.valid_loss_bits["model"], rel=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_skipped_layers_keep_no_gradient_and_adam_leaves_them_alone(tiny_space, 
     model = SuperTransformer(tiny_space, len(corpus.vocabulary), MODEL, seed=4)
     before = {name: weight.clone() for name, weight in model.weights().items()}
     store = _store(tmp_path)
-    trainee = super_trainee(model, lambda _update: tiny_space.smallest())
+    trainee = super_trainee(model, lambda _update: (tiny_space.smallest(),))
     feed = Feed(corpus.train, 400, 1, 1, OneWorker())
     config = CONFIG.model_copy(update={"updates": 2, "weight_decay": 0.1, "warmup_init_lr": 1e-3})
     Training(trainee, feed, Validation(corpus.valid, 500), config, store, OneWorker(), seed=1).run(lambda *_: None)
