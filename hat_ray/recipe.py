@@ -15,6 +15,7 @@ from hat_ray.config import StageConfig, nearest_name
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.errors import RecipeError
 from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.health.config import HealthConfig, PoliciesConfig
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
@@ -51,6 +52,10 @@ class Recipe(StageConfig):
     """Training of the chosen architectures and the baselines from scratch."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Translation and scoring of the test set."""
+    health: HealthConfig = HealthConfig()
+    """How well inherited weights rank architectures; done by its own command only."""
+    policies: PoliciesConfig = PoliciesConfig()
+    """Comparison of training policies; done by its own command only."""
     report: ReportConfig = ReportConfig()
     """The page."""
 

@@ -7,7 +7,9 @@ starts nothing. What is started here is bound to loopback and sends no usage sta
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import ray
 
@@ -33,6 +35,8 @@ from hat_ray.train.train import MODEL
 log = logging.getLogger(__name__)
 
 _LISTENER_TIMEOUT_S = 10.0
+
+T = TypeVar("T")
 
 
 class RayExecution:
@@ -96,8 +100,11 @@ class RayExecution:
     def evaluate(
         self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = silent
     ) -> list[Evaluation]:
+        return self.do([partial(_evaluate, folder, corpus, config) for folder in models], progress)
+
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
         self._connect()
-        tasks = [_evaluate.remote(folder, corpus, config) for folder in models]
+        tasks = [_do.remote(piece) for piece in pieces]
         waiting = list(tasks)
         while waiting:
             progress(len(tasks) - len(waiting), len(tasks), {})
@@ -119,6 +126,10 @@ def _require_listener(address: str) -> None:
         ) from error
 
 
-@ray.remote(num_cpus=1)
 def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
     return evaluate(load_sub(folder, MODEL).eval(), Corpus.load(corpus), config)
+
+
+@ray.remote(num_cpus=1)
+def _do(piece: Callable[[], Any]) -> Any:
+    return piece()

@@ -4,9 +4,9 @@ A stage says *what* is to be done; an `Execution` decides where. Both give the s
 devices and several workers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.evaluate.config import EvaluateConfig
@@ -25,6 +25,8 @@ from hat_ray.storage import Folder
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,15 @@ class Execution(Protocol):
         """Evolve architectures under all limits at once."""
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
-        """Train architectures from scratch, each into its folder."""
+        """Train architectures from scratch, or SuperTransformers, each by one worker into its own folder."""
 
     def evaluate(
         self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress
     ) -> list[Evaluation]:
         """Translate and score the test set with each model."""
+
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress) -> list[T]:
+        """Do independent pieces of work, each on one CPU; return their results in order."""
 
     def close(self) -> None:
         """End what was started for this work."""
@@ -85,11 +90,19 @@ class LocalExecution:
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+        results: list[TrainResult] = []
+        total = sum(job.config.updates for job in jobs)
+        for job in jobs:
+            before = sum(result.updates for result in results)
+            results.append(job.run(lambda done, _, figures, before=before: progress(before + done, total, figures)))
+        return results
+
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
         results = []
-        for index, job in enumerate(jobs):
-            progress(index, len(jobs), {})
-            results.append(job.run(silent))
-        progress(len(jobs), len(jobs), {})
+        for index, piece in enumerate(pieces):
+            progress(index, len(pieces), {})
+            results.append(piece())
+        progress(len(pieces), len(pieces), {})
         return results
 
     def evaluate(

@@ -55,6 +55,8 @@ class Stage:
     work: Callable[[Context, Folder], dict[str, Any]]
     outside: Callable[[Recipe], str] | None = None
     """Hashes what the stage reads from outside the run folder, so that a changed file is noticed."""
+    may_need: tuple[str, ...] = ()
+    """Stages that it reads from where they are finished, and does without where they are not."""
 
     def section(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
@@ -86,7 +88,8 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
         if run.record(need) is None:
             raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
     section = stage.section(run.recipe)
-    mark = run.mark(stage.name, section, stage.needs)
+    inputs = (*stage.needs, *stage.may_need)
+    mark = run.mark(stage.name, section, inputs)
     record = run.record(stage.name)
     if record is not None and record.mark == mark:
         log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
@@ -98,6 +101,6 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
     except HatRayError:
         run.abandon(stage.name)
         raise
-    record = run.finish(stage.name, mark, section, stage.needs, started, summary)
+    record = run.finish(stage.name, mark, section, inputs, started, summary)
     log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
     return record

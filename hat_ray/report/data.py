@@ -5,23 +5,12 @@ measured is None and shows as a dash: a report of an unfinished or failed run is
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import PlainSerializer, PlainValidator
-
-from hat_ray.space.architecture import Architecture
+from hat_ray.health.result import HealthResult, PolicyStudy
+from hat_ray.space.json_field import ArchitectureField
 
 SCHEMA_VERSION = 1
-
-
-def _read_architecture(value: Any) -> Architecture:
-    return value if isinstance(value, Architecture) else Architecture.from_dict(value)
-
-
-ArchitectureField = Annotated[
-    Architecture, PlainSerializer(lambda architecture: architecture.to_dict()), PlainValidator(_read_architecture)
-]
-"""An architecture that JSON holds in its canonical form."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +199,10 @@ class ReportData:
     chrf_signature: str | None = None
     protocol: dict[str, str] = field(default_factory=dict)
     """How latency was measured: batch, beam, lengths, threads, runtime, ..."""
+    health: HealthResult | None = None
+    """How well inherited weights rank architectures; its losses are in bits, as the study writes them."""
+    policies: PolicyStudy | None = None
+    """Training policies compared; in bits as well."""
     schema_version: int = SCHEMA_VERSION
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:

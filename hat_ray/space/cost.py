@@ -58,11 +58,23 @@ def count_macs(architecture: Architecture, length: int) -> int:
     HAT's profiler counts element-wise products too: the embeddings' scaling, the mask product that makes positions,
     the queries' scaling, the layer norms, and three products of sizes that each traced attention computes.
     """
-    e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
-    total = length * (e.embed_dim + d.embed_dim) + 2 * length  # scaled embeddings, positions of both sides
+    return encoder_macs(architecture, length) + decoder_macs(architecture, length)
+
+
+def encoder_macs(architecture: Architecture, length: int) -> int:
+    """The encoder's share of `count_macs`, source embeddings included."""
+    e, qkv = architecture.encoder, architecture.qkv_dim
+    total = length * e.embed_dim + length  # scaled embeddings, positions
     for ffn in e.ffn_dims:
         total += _attention_macs(e.embed_dim, e.embed_dim, qkv, length, length)
         total += 2 * length * e.embed_dim * ffn + 2 * length * e.embed_dim
+    return total
+
+
+def decoder_macs(architecture: Architecture, length: int) -> int:
+    """The decoder's share of `count_macs`, target embeddings included."""
+    e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
+    total = length * d.embed_dim + length
     for ffn, reach in zip(d.ffn_dims, d.cross_layers, strict=True):
         total += _attention_macs(d.embed_dim, d.embed_dim, qkv, length, length)
         total += _attention_macs(d.embed_dim, e.embed_dim, qkv, length, reach * length)

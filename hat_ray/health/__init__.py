@@ -1,0 +1,1 @@
+"""How well inherited weights rank architectures, and which training policy makes them rank better."""
