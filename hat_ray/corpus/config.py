@@ -1,11 +1,13 @@
 """Settings of the corpus stage."""
 
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hat_ray.config import StageConfig
+
+Form = Literal["lines", "tags", "segments"]
 
 
 class ToyConfig(StageConfig):
@@ -21,31 +23,106 @@ class ToyConfig(StageConfig):
     """Draws the sentences. It is not the recipe's seed, so that repeating an experiment keeps its data."""
 
 
+class TextPart(StageConfig):
+    """One text file, plain or gzip, and where its sentences stand."""
+
+    path: str
+    """The file, from `files.folder` on."""
+    form: Form | None = None
+    """`lines`: one sentence a line; `tags`: lines between IWSLT's talk tags; `segments`: the <seg> elements of SGML or
+    XML test sets. Null: by name, `train.tags.*` are tags, `*.sgm` and `*.xml` are segments, all others lines."""
+    column: int = Field(default=0, ge=0)
+    """Which tab-separated column of a line is the sentence, counted from 1; 0 takes the whole line."""
+
+    @property
+    def resolved_form(self) -> Form:
+        """The form, after null is resolved by the file's name."""
+        name = PurePosixPath(self.path).name.removesuffix(".gz")
+        if self.form is not None:
+            return self.form
+        if name.startswith("train.tags."):
+            return "tags"
+        return "segments" if name.endswith((".sgm", ".xml")) else "lines"
+
+
+Texts = str | TextPart | tuple[str | TextPart, ...]
+"""One file, or several that follow one another; both sides of a split name equally many."""
+
+
 class FilesConfig(StageConfig):
     """Parallel text, plain or gzip, one sentence a line."""
 
     folder: str = ""
-    """Where relative paths start; empty: at the current directory. `--data FOLDER` sets it."""
-    train_source: str
-    """Training sentences in the source language."""
-    train_target: str
+    """Where relative paths start; empty: in the folder of what `downloads` fetched, or else the current directory.
+    `--data FOLDER` sets it: your own files under these names, and nothing is downloaded."""
+    train_source: Texts
+    """Training sentences in the source language: a file, or a list of files."""
+    train_target: Texts
     """Their translations, line by line."""
-    valid_source: str
+    valid_source: Texts = ()
     """Validation sentences in the source language."""
-    valid_target: str
+    valid_target: Texts = ()
     """Their translations, line by line."""
-    test_source: str
+    test_source: Texts
     """Test sentences in the source language."""
-    test_target: str
+    test_target: Texts
     """Their reference translations, line by line."""
+    valid_every: int = Field(default=0, ge=0)
+    """Every so many-th training pair is for validation instead, where no validation files are named (HAT: 23 for
+    IWSLT, 1333 for WMT'14 En-Fr); 0: none."""
 
-    def paths(self) -> dict[str, str]:
-        """Return each file's whole path by its field's name, `train_source` and so on."""
-        return {name: str(Path(self.folder) / path) for name, path in self if name != "folder"}
+    @model_validator(mode="after")
+    def _sides_fit(self) -> "FilesConfig":
+        for split in ("train", "valid", "test"):
+            source, target = (len(self.parts(f"{split}_{side}")) for side in ("source", "target"))
+            if source != target:
+                raise ValueError(
+                    f"{split}_source and {split}_target must name equally many files, got {source} and {target}"
+                )
+            if not source and split != "valid":
+                raise ValueError(f"{split}_source names no file: name one at least")
+        if bool(self.parts("valid_source")) == bool(self.valid_every):
+            raise ValueError("validation needs either valid_source and valid_target, or valid_every: set one of them")
+        return self
+
+    def parts(self, field: str) -> tuple[TextPart, ...]:
+        """Return the files of a field, such as `train_source`, with their whole paths."""
+        value: Texts = getattr(self, field)
+        entries = value if isinstance(value, tuple) else (value,)
+        parts = [entry if isinstance(entry, TextPart) else TextPart(path=entry) for entry in entries]
+        return tuple(part.model_copy(update={"path": str(Path(self.folder) / part.path)}) for part in parts)
+
+
+class Download(StageConfig):
+    """One file from the web."""
+
+    url: str
+    """Where it is: http:// or https://."""
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """What its content must hash to; empty: not known, then the hash at the first download is kept beside the file
+    and holds from then on."""
+    members: tuple[str, ...] = ()
+    """Which files of a .tgz, .tar or .zip are unpacked, under their own names; empty: the file is used as it is."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_web(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"a download's url must begin with http:// or https://, got {url!r}")
+        return url
+
+    @property
+    def name(self) -> str:
+        """Name of the downloaded file."""
+        return PurePosixPath(self.url.partition("?")[0]).name
 
 
 class CorpusConfig(StageConfig):
     """Which text, and how it becomes tokens."""
+
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"downloads", "downloads_folder", "download_timeout_s", "download_tries"}
+    )
 
     source: Literal["toy", "files"] = "toy"
     """Where the text comes from: the built-in language pair, or text files."""
@@ -57,11 +134,24 @@ class CorpusConfig(StageConfig):
     """The built-in language pair; used when `source` is `toy`."""
     files: FilesConfig | None = None
     """The text files; needed when `source` is `files`."""
+    downloads: tuple[Download, ...] = ()
+    """Files from the web that `files` are in; fetched unless `files.folder` says where the text is."""
+    downloads_folder: str = ""
+    """Where downloads are kept; empty: `$HAT_RAY_CACHE/downloads`, or else `~/.cache/hat-ray/downloads`."""
+    download_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds without a byte after which a transfer is given up and tried again."""
+    download_tries: int = Field(default=5, ge=1)
+    """Tries in a row without a new byte before a download fails; between them it waits 1, 2, 4, ... seconds."""
     vocab_size: int = Field(default=1_500, ge=8)
     """Entries of the joint sub-word vocabulary, the four special ones included."""
     max_length: int = Field(default=80, ge=2)
     """Longest training sentence on either side, in tokens with the end mark; longer pairs are dropped. Validation and
     test keep every line, so that scores compare with others'."""
+    max_ratio: float = Field(default=0.0, ge=0)
+    """Training pairs are dropped whose longer side has more than this many times the tokens of the shorter, end marks
+    not counted; 0 keeps all (HAT: 1.5)."""
+    deduplicate: bool = False
+    """Drop training pairs that occurred before, both sides equal."""
     nfc: bool = False
     """Bring every line into Unicode normal form C first. Off: the text is used as it is."""
     byte_fallback: bool | None = None
@@ -76,6 +166,8 @@ class CorpusConfig(StageConfig):
             raise ValueError(
                 "source is 'files' but no files are named: set files.train_source and the other five paths"
             )
+        if 0 < self.max_ratio < 1:
+            raise ValueError(f"max_ratio must be 0 (off) or at least 1, got {self.max_ratio}")
         return self
 
     @property

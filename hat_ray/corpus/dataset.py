@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from hat_ray.corpus.cache import local_shard
 from hat_ray.corpus.prepare import MODEL_FILE, read_summary
+from hat_ray.corpus.shards import map_shards
 from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabulary
@@ -13,7 +15,7 @@ from hat_ray.storage import Folder
 
 @dataclass(frozen=True)
 class Corpus:
-    """The vocabulary and the token tables of a prepared folder. Tables are read on first use and not pickled."""
+    """The vocabulary and the token tables of a prepared folder. Tables are opened on first use and not pickled."""
 
     folder: Folder
     summary: CorpusSummary
@@ -31,11 +33,13 @@ class Corpus:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.from_bytes(self.folder.read_bytes(MODEL_FILE))
+        return Vocabulary.from_bytes(self._data.read_bytes(MODEL_FILE))
 
     @cached_property
     def train(self) -> TokenTable:
-        return self._table("train")
+        """Training pairs, mapped from the shards' files; those of a remote folder are copied to this machine once."""
+        shards = self.summary.shards
+        return map_shards([local_shard(self._data, shard) for shard in shards], shards)
 
     @cached_property
     def valid(self) -> TokenTable:
@@ -47,5 +51,9 @@ class Corpus:
         """Test pairs, with their lines: `source_text` and the references in `target_text`."""
         return self._table("test")
 
+    @property
+    def _data(self) -> Folder:
+        return self.folder.child(self.summary.data)
+
     def _table(self, split: str) -> TokenTable:
-        return TokenTable.from_arrow(self.folder.read_table(f"{split}.parquet"))
+        return TokenTable.from_arrow(self._data.read_table(f"{split}.parquet"))

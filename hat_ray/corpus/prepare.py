@@ -1,64 +1,74 @@
-"""Prepare a corpus: text becomes a vocabulary, three token tables and a summary in one folder.
+"""Prepare a corpus: text becomes a vocabulary, token tables and a summary in one folder, in memory that does not grow.
 
-Files: `sentencepiece.model`, `train.parquet`, `valid.parquet`, `test.parquet`, `summary.json` (last). A folder whose
-summary carries the same fingerprint is left as it is; otherwise its summary goes first, so that a half-made folder is
-never taken for a whole one. Nothing is written before all input is found good.
+The text is read four times and never held: to hash it, to survey it (checks, counts, what is left out), to learn the
+vocabulary from a sample, and to encode it. Only validation and test are held; they are small.
+
+Files: `summary.json`, and one sub-folder that it names: `sentencepiece.model`, `train-00000.arrow` and so on,
+`valid.parquet`, `test.parquet`. The summary is written last and at once, so that a half-made corpus is never taken for
+a whole one and an earlier corpus holds until the new one is whole. A folder whose summary carries the same fingerprint
+is left as it is. A killed preparation goes on after its last whole shard; a user's mistake leaves nothing.
 """
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator
 
-import numpy as np
-
-from hat_ray.config import canonical
-from hat_ray.corpus.config import CorpusConfig, FilesConfig
-from hat_ray.corpus.summary import CorpusSummary, SplitSummary
-from hat_ray.corpus.text import ParallelText, pair_lines, read_content, split_lines
-from hat_ray.corpus.tokens import Sentences, TokenTable
-from hat_ray.corpus.toy.generate import GENERATOR_VERSION, generate
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.download import text_files
+from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
+from hat_ray.corpus.fingerprint import input_fingerprint
+from hat_ray.corpus.shards import (
+    CHUNKS_PER_SHARD,
+    ShardRecord,
+    finished_shards,
+    length_counts,
+    total_lengths,
+    write_shards,
+)
+from hat_ray.corpus.source import PairedFiles, PairedLines, PairSource
+from hat_ray.corpus.summary import CorpusSummary, LengthSummary, SplitSummary
+from hat_ray.corpus.survey import Survey, survey, vocabulary_lines
+from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.tokens import TokenTable
+from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
-from hat_ray.errors import CorpusError
+from hat_ray.errors import CorpusError, HatRayError
 from hat_ray.progress import Progress, silent
-from hat_ray.seeds import stream_seed
 from hat_ray.storage import Folder
 
 MODEL_FILE = "sentencepiece.model"
 SUMMARY_FILE = "summary.json"
-SPLITS = ("train", "valid", "test")
 
-_LINES_PER_CHUNK = 20_000
-_FORMAT_VERSION = 1
+_DATA = "tokens-"
+_DROPPED = ("dropped_long", "dropped_ratio")
 
 log = logging.getLogger(__name__)
 
 
-def prepare(config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+def prepare(
+    config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent, encode: Encode = encode_here
+) -> CorpusSummary:
     """Prepare the corpus in `folder` and return its summary; a folder that holds it already is only read.
 
-    `seed` draws the lines that the vocabulary is learned from where there are more than `vocab_sample_lines`.
+    `seed` draws the lines that the vocabulary is learned from where there are more than `vocab_sample_lines`. `encode`
+    says where the text is encoded; every execution gives the same bytes. Downloads must be there (`download.py`).
     """
-    contents = _read_files(config.files) if config.source == "files" and config.files else {}
-    fingerprint = _fingerprint(config, seed, contents)
+    fingerprint = input_fingerprint(config, seed)
     if (stored := read_summary(folder)) is not None and stored.fingerprint == fingerprint:
         log.info("corpus in %s is up to date", folder)
         return stored
-    texts = _split_files(contents, config) if contents else generate(config.toy)
-    train, dropped_empty = _drop_empty(texts["train"])
-    vocabulary = _learn(train, config, seed)
-    tables, dropped_long = _tabulate({**texts, "train": train}, vocabulary, config.max_length, progress)
-    summary = CorpusSummary(
-        source_language=config.source_language,
-        target_language=config.target_language,
-        vocabulary_size=len(vocabulary),
-        train=SplitSummary.of(tables["train"], dropped_empty=dropped_empty, dropped_long=dropped_long),
-        valid=SplitSummary.of(tables["valid"]),
-        test=SplitSummary.of(tables["test"]),
-        test_sources_in_train=len(set(train.source).intersection(texts["test"].source)),
-        fingerprint=fingerprint,
-    )
-    _write(folder, vocabulary, tables, summary)
+    data = folder.child(f"{_DATA}{fingerprint[:16]}")
+    try:
+        summary = _prepare(config, data, seed, fingerprint, progress, encode)
+    except HatRayError:
+        data.delete()
+        if not folder.list():
+            folder.delete()
+        raise
+    folder.write_json(SUMMARY_FILE, summary.model_dump(mode="json"))
+    for name in folder.list():
+        if name.startswith(_DATA) and name != data.name:
+            folder.delete(name)
     return summary
 
 
@@ -72,87 +82,119 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
         return None
 
 
-def input_fingerprint(config: CorpusConfig, seed: int) -> str:
-    """Hash the settings and every input byte, as the summary's fingerprint does."""
-    contents = _read_files(config.files) if config.source == "files" and config.files is not None else {}
-    return _fingerprint(config, seed, contents)
+def _prepare(
+    config: CorpusConfig, data: Folder, seed: int, fingerprint: str, progress: Progress, encode: Encode
+) -> CorpusSummary:
+    source, held = _read_splits(config)
+    valid_every = config.files.valid_every if config.source == "files" and config.files else 0
+    found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
+    log.info("%d training pairs, %d to encode", found.text.num_rows, found.kept)
+    texts = {"valid": found.held_out, **held}
+    vocabulary = _vocabulary(found, config, data, seed)
+    counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
+    tables = {split: _held_table(text, vocabulary) for split, text in texts.items()}
+    job = EncodingJob(found.text, vocabulary, LengthRules(config.max_length, config.max_ratio))
+    records = _encode_training(job, data, encode, counter)
+    for split, table in tables.items():
+        data.write_table(f"{split}.parquet", table.to_arrow())
+        counter.tell(len(table))
+    return CorpusSummary(
+        source_language=config.source_language,
+        target_language=config.target_language,
+        vocabulary_size=len(vocabulary),
+        train=_summarise_training(records, found, config),
+        valid=_summarise(tables["valid"]),
+        test=_summarise(tables["test"]),
+        test_sources_in_train=found.test_sources_seen,
+        fingerprint=fingerprint,
+        data=data.name,
+        shards=tuple(record.shard for record in records),
+    )
 
 
-def _read_files(files: FilesConfig) -> dict[str, bytes]:
-    """Return the content of each field's file, `train_source` and so on."""
-    return {field: read_content(path) for field, path in files.paths().items()}
+def _read_splits(config: CorpusConfig) -> tuple[PairSource, dict[str, ParallelText]]:
+    """Return the training text, to be streamed, and the splits that have text of their own, in memory."""
+    if config.source == "toy":
+        texts = generate(config.toy)
+        return PairedLines(texts.pop("train")), texts
+    files = text_files(config)
+    splits = {
+        split: PairedFiles(files.parts(f"{split}_source"), files.parts(f"{split}_target"), config.nfc)
+        for split in ("train", "valid", "test")
+    }
+    held = {split: _whole(splits[split]) for split in ("valid", "test") if splits[split].num_parts}
+    return splits["train"], held
 
 
-def _fingerprint(config: CorpusConfig, seed: int, contents: Mapping[str, bytes]) -> str:
-    settings = canonical(config)
-    unused = "toy" if config.source == "files" else "files"
-    settings.pop(unused)
-    if config.source == "files":
-        settings["files"] = {field: hashlib.sha256(content).hexdigest() for field, content in contents.items()}
-    versions = [_FORMAT_VERSION, GENERATOR_VERSION]
-    return hashlib.sha256(json.dumps([settings, seed, versions], sort_keys=True).encode()).hexdigest()
+def _whole(files: PairedFiles) -> ParallelText:
+    chunks = [chunk for part in range(files.num_parts) for chunk in files.chunks(part)]
+    return ParallelText(
+        [line for chunk in chunks for line in chunk.source], [line for chunk in chunks for line in chunk.target]
+    )
 
 
-def _split_files(contents: Mapping[str, bytes], config: CorpusConfig) -> dict[str, ParallelText]:
-    names = config.files.paths() if config.files else {}
-    lines = {field: split_lines(content, names[field], nfc=config.nfc) for field, content in contents.items()}
-    return {split: _pair(split, lines, names) for split in SPLITS}
+def _vocabulary(found: Survey, config: CorpusConfig, data: Folder, seed: int) -> Vocabulary:
+    """Learn the vocabulary and write it, or read what a killed preparation of the same text learned."""
+    if data.exists(MODEL_FILE):
+        return Vocabulary.from_bytes(data.read_bytes(MODEL_FILE))
+    started = time.monotonic()
+    lines = vocabulary_lines(found, config.vocab_sample_lines, seed)
+    vocabulary = Vocabulary.learn(lines, config.vocab_size, byte_fallback=config.spells_bytes)
+    data.write_bytes(MODEL_FILE, vocabulary.to_bytes())
+    log.info("learned a vocabulary of %d in %.0f s", len(vocabulary), time.monotonic() - started)
+    return vocabulary
 
 
-def _pair(split: str, lines: Mapping[str, list[str]], names: Mapping[str, str]) -> ParallelText:
-    source, target = f"{split}_source", f"{split}_target"
-    return pair_lines(lines[source], lines[target], names[source], names[target])
+class _Counter:
+    """Tells how many pairs are encoded."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.done, self.total, self._progress = 0, total, progress
+
+    def tell(self, pairs: int) -> None:
+        self.done += pairs
+        self._progress(self.done, self.total, {})
 
 
-def _drop_empty(text: ParallelText) -> tuple[ParallelText, int]:
-    """Drop the pairs that lack a side; return what is left and how many went."""
-    kept = [pair for pair in zip(text.source, text.target, strict=True) if pair[0] and pair[1]]
-    if not kept:
-        raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
-    return ParallelText([pair[0] for pair in kept], [pair[1] for pair in kept]), len(text) - len(kept)
+def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _Counter) -> list[ShardRecord]:
+    """Encode and write what is not written yet; return the records of all shards."""
+    records = finished_shards(data)
+    if records:
+        log.info("going on after %d whole shards", len(records))
+        counter.tell(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
+
+    def counted() -> Iterator[EncodedChunk]:
+        for chunk in encode(job, len(records) * CHUNKS_PER_SHARD):
+            counter.tell(len(chunk.source) + chunk.dropped_long + chunk.dropped_ratio)
+            yield chunk
+
+    return [*records, *write_shards(data, counted())]
 
 
-def _learn(text: ParallelText, config: CorpusConfig, seed: int) -> Vocabulary:
-    lines: Sequence[str] = [*text.source, *text.target]
-    if len(lines) > config.vocab_sample_lines:
-        stream = np.random.default_rng(stream_seed(seed, "vocabulary"))
-        chosen = np.sort(stream.choice(len(lines), config.vocab_sample_lines, replace=False))
-        lines = [lines[index] for index in chosen]
-    return Vocabulary.learn(lines, config.vocab_size, byte_fallback=config.spells_bytes)
+def _summarise_training(records: list[ShardRecord], found: Survey, config: CorpusConfig) -> SplitSummary:
+    dropped_long, dropped_ratio = (sum(getattr(record, name) for record in records) for name in _DROPPED)
+    if not (pairs := sum(record.shard.pairs for record in records)):
+        if not dropped_ratio:
+            raise CorpusError(f"every training pair is longer than {config.max_length} tokens: raise corpus.max_length")
+        raise CorpusError(
+            f"every training pair breaks max_length {config.max_length} or max_ratio {config.max_ratio:g}: raise them"
+        )
+    return SplitSummary(
+        pairs=pairs,
+        dropped_empty=found.dropped_empty,
+        dropped_duplicate=found.dropped_duplicate,
+        dropped_long=dropped_long,
+        dropped_ratio=dropped_ratio,
+        source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
+        target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),
+    )
 
 
-def _tabulate(
-    texts: Mapping[str, ParallelText], vocabulary: Vocabulary, max_length: int, progress: Progress
-) -> tuple[dict[str, TokenTable], int]:
-    """Encode all splits; drop long training pairs and say how many."""
-    total = sum(len(text) for text in texts.values())
-    done, tables = 0, {}
-    for split in SPLITS:
-        text = texts[split]
-        parts: dict[str, list[Sentences]] = {"source": [], "target": []}
-        for first in range(0, len(text), _LINES_PER_CHUNK):
-            chunk = slice(first, first + _LINES_PER_CHUNK)
-            parts["source"].append(Sentences.of(vocabulary.encode_lines(text.source[chunk])))
-            parts["target"].append(Sentences.of(vocabulary.encode_lines(text.target[chunk])))
-            done += len(text.source[chunk])
-            progress(done, total, {})
-        tables[split] = TokenTable(Sentences.joined(parts["source"]), Sentences.joined(parts["target"]))
-        if split != "train":
-            tables[split] = _with_text(tables[split], text)
-    kept = np.flatnonzero(tables["train"].longest_sides <= max_length)
-    dropped = len(tables["train"]) - len(kept)
-    if not len(kept):
-        raise CorpusError(f"every training pair is longer than {max_length} tokens: raise corpus.max_length")
-    return {**tables, "train": tables["train"].select(kept) if dropped else tables["train"]}, dropped
-
-
-def _with_text(table: TokenTable, text: ParallelText) -> TokenTable:
+def _held_table(text: ParallelText, vocabulary: Vocabulary) -> TokenTable:
+    table = encode_text(text, vocabulary)
     return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
 
 
-def _write(folder: Folder, vocabulary: Vocabulary, tables: Mapping[str, TokenTable], summary: CorpusSummary) -> None:
-    folder.delete(SUMMARY_FILE)
-    folder.write_bytes(MODEL_FILE, vocabulary.to_bytes())
-    for split, table in tables.items():
-        folder.write_table(f"{split}.parquet", table.to_arrow())
-    folder.write_json(SUMMARY_FILE, summary.model_dump(mode="json"))
+def _summarise(table: TokenTable) -> SplitSummary:
+    source, target = (LengthSummary.of(length_counts(side.lengths)) for side in (table.source, table.target))
+    return SplitSummary(pairs=len(table), source=source, target=target)

@@ -1,10 +1,11 @@
 """What a prepared corpus holds, in figures."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from itertools import accumulate
+
 from pydantic import BaseModel, ConfigDict
 
-from hat_ray.corpus.tokens import Sentences, TokenTable
+from hat_ray.corpus.shards import Shard
 
 
 class LengthSummary(BaseModel):
@@ -18,36 +19,34 @@ class LengthSummary(BaseModel):
     longest: int
 
     @classmethod
-    def of(cls, sentences: Sentences) -> "LengthSummary":
-        if not len(sentences):
+    def of(cls, counts: Mapping[int, int]) -> "LengthSummary":
+        """Sum up lengths and how many sentences have each."""
+        if not counts:
             return cls(tokens=0, median=0, p90=0, longest=0)
-        lengths: NDArray[np.int64] = sentences.lengths
-        median, p90 = np.percentile(lengths, [50, 90], method="higher")
-        return cls(tokens=int(lengths.sum()), median=int(median), p90=int(p90), longest=int(lengths.max()))
+        return cls(
+            tokens=sum(length * count for length, count in counts.items()),
+            median=_percentile(counts, 50),
+            p90=_percentile(counts, 90),
+            longest=max(counts),
+        )
 
 
 class SplitSummary(BaseModel):
-    """One split: pairs kept and dropped, and the lengths of those kept."""
+    """One split: pairs kept and dropped, and the lengths of those kept. Only training drops."""
 
     model_config = ConfigDict(frozen=True)
 
     pairs: int
     dropped_empty: int = 0
-    """Pairs with nothing on either side; only training drops."""
+    """Pairs that lack a side."""
+    dropped_duplicate: int = 0
+    """Pairs that occurred before; counted where `deduplicate` is on."""
     dropped_long: int = 0
-    """Pairs longer than `max_length` on either side; only training drops."""
+    """Pairs longer than `max_length` on either side."""
+    dropped_ratio: int = 0
+    """Pairs whose sides are too unlike in length for `max_ratio`."""
     source: LengthSummary
     target: LengthSummary
-
-    @classmethod
-    def of(cls, table: TokenTable, *, dropped_empty: int = 0, dropped_long: int = 0) -> "SplitSummary":
-        return cls(
-            pairs=len(table),
-            dropped_empty=dropped_empty,
-            dropped_long=dropped_long,
-            source=LengthSummary.of(table.source),
-            target=LengthSummary.of(table.target),
-        )
 
 
 class CorpusSummary(BaseModel):
@@ -65,3 +64,15 @@ class CorpusSummary(BaseModel):
     """Test lines whose source sentence also occurs in training: above zero, scores are optimistic."""
     fingerprint: str
     """Hash of the settings and of every input byte: a folder whose fingerprint differs is prepared anew."""
+    data: str
+    """The sub-folder that holds the files."""
+    shards: tuple[Shard, ...]
+    """The files of the training table, in order."""
+
+
+def _percentile(counts: Mapping[int, int], percent: int) -> int:
+    """Return the sorted values' element at that rank, the higher one between two (numpy's `higher`)."""
+    rank = -(-(sum(counts.values()) - 1) * percent // 100)
+    lengths = sorted(counts)
+    ends = accumulate(counts[length] for length in lengths)
+    return next(length for length, end in zip(lengths, ends, strict=True) if rank < end)

@@ -1,4 +1,4 @@
-"""Text files, plain or gzip, as lists of lines.
+"""Text files, plain or gzip, line by line; nothing is held whole.
 
 Decisions
 - A file is known as gzip by its first bytes, whatever its name.
@@ -9,14 +9,20 @@ Decisions
 import gzip
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 
+from hat_ray.corpus.config import TextPart
+from hat_ray.corpus.markup import sentences_of
 from hat_ray.errors import CorpusError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"
+_BLOCK_BYTES = 1 << 20
+_LONGEST_LINE_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,51 @@ class ParallelText:
         return len(self.source)
 
 
-def read_content(path: str) -> bytes:
-    """Return a text file's bytes, unpacked when it is gzip."""
+def read_pairs(source: TextPart, target: TextPart, pairs: int, *, nfc: bool = False) -> Iterator[ParallelText]:
+    """Yield two parallel files in chunks of `pairs` lines; raises CorpusError when one has more lines."""
+    sources, targets = read_lines(source, nfc=nfc), read_lines(target, nfc=nfc)
+    counts = [0, 0]
+    while True:
+        chunk = ParallelText(list(islice(sources, pairs)), list(islice(targets, pairs)))
+        counts[0] += len(chunk.source)
+        counts[1] += len(chunk.target)
+        if len(chunk.source) != len(chunk.target):
+            counts = [counts[0] + sum(1 for _ in sources), counts[1] + sum(1 for _ in targets)]
+            raise CorpusError(
+                f"parallel files must have equally many lines, but {source.path} has {counts[0]} and {target.path} "
+                f"has {counts[1]}: align them line by line"
+            )
+        if not len(chunk):
+            return
+        yield chunk
+
+
+def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
+    """Yield the sentences of a UTF-8 text file, stripped at both ends."""
+    number, blank, found = 0, True, 0
+    for group in _whole_lines(part.path):
+        text = _decode(group, number, part.path)
+        blank = blank and not text.strip()
+        lines = (unicodedata.normalize("NFC", text) if nfc else text).removesuffix("\n").split("\n")
+        number += len(lines)
+        sentences = sentences_of(lines, part)
+        found += len(sentences)
+        yield from sentences
+    if blank:
+        raise CorpusError(f"text file {part.path} is empty: give a file with one sentence a line")
+    if not found:
+        raise CorpusError(f"text file {part.path} holds no {part.resolved_form}: set the `form` that it has")
+
+
+def read_blocks(path: str) -> Iterator[bytes]:
+    """Yield a file's bytes in blocks, unpacked when it is gzip."""
     place = Path(path).expanduser()
     try:
-        content = place.read_bytes()
-        return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
+        with open(place, "rb") as file:
+            packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            with gzip.open(file) if packed else _same(file) as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    yield block
     except FileNotFoundError as error:
         raise CorpusError(f"text file {path} does not exist: check its path (looked at {place.absolute()})") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -44,35 +89,35 @@ def read_content(path: str) -> bytes:
         raise CorpusError(f"text file {path} cannot be read ({error.strerror}): name a readable file") from error
 
 
-def split_lines(content: bytes, name: str, *, nfc: bool = False) -> list[str]:
-    """Return the lines of UTF-8 text, stripped at both ends; `name` is the file that errors tell of."""
+def _same(file: BufferedReader) -> BufferedReader:
+    return file
+
+
+def _whole_lines(path: str) -> Iterator[bytes]:
+    """Yield a file's bytes cut after line feeds; only the last piece may lack one."""
+    rest = b""
+    for block in read_blocks(path):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+        if len(rest) > _LONGEST_LINE_BYTES:
+            raise CorpusError(
+                f"text file {path} holds a line of more than {_LONGEST_LINE_BYTES} bytes: give one sentence a line"
+            )
+    if rest:
+        yield rest
+
+
+def _decode(content: bytes, lines_before: int, path: str) -> str:
     try:
-        text = content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = lines_before + content.count(b"\n", 0, error.start) + 1
         raise CorpusError(
-            f"text must be UTF-8, but {name} line {line} holds the byte 0x{content[error.start]:02x}: "
+            f"text must be UTF-8, but {path} line {line} holds the byte 0x{content[error.start]:02x}: "
             "convert the file, for instance with iconv"
         ) from error
-    if not text.strip():
-        raise CorpusError(f"text file {name} is empty: give a file with one sentence a line")
-    if nfc:
-        text = unicodedata.normalize("NFC", text)
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]
-
-
-def pair_lines(source: list[str], target: list[str], source_name: str, target_name: str) -> ParallelText:
-    """Join two sides line by line; refuse sides of different length."""
-    if len(source) != len(target):
-        raise CorpusError(
-            f"parallel files must have equally many lines, but {source_name} has {len(source)} and {target_name} has "
-            f"{len(target)}: align them line by line"
-        )
-    return ParallelText(source, target)
-
-
-def read_parallel(source_path: str, target_path: str, *, nfc: bool = False) -> ParallelText:
-    """Read two parallel text files."""
-    source = split_lines(read_content(source_path), source_path, nfc=nfc)
-    target = split_lines(read_content(target_path), target_path, nfc=nfc)
-    return pair_lines(source, target, source_path, target_path)
+    return text if lines_before else text.removeprefix(_BYTE_ORDER_MARK)

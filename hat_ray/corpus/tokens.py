@@ -1,12 +1,16 @@
-"""Token tables: parallel sentences as token ids, flat in memory and Parquet on disk.
+"""Token tables: parallel sentences as token ids, flat in memory, Arrow on disk.
 
 Columns: `source` and `target` are list<int32>, each row ends in EOS; validation and test also hold the raw lines as
 `source_text` and `target_text`.
+
+Decision: a training table lies over memory-mapped shards (`ShardedSentences`). A worker then owns nothing that grows
+with the corpus but the plan of an epoch (4 bytes a pair), and the workers of one node share the system's page cache.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,30 +20,57 @@ from hat_ray.errors import CorpusError
 
 _ROWS_PER_CHUNK = 1_000_000  # keeps the int32 offsets of Arrow lists far from their limit
 
+Integers = NDArray[np.signedinteger[Any]]
+
+
+class SentenceStore(Protocol):
+    """Sentences of unlike length, by number."""
+
+    def __len__(self) -> int:
+        """Return the number of sentences."""
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        """Return one sentence's tokens."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of every sentence, EOS included; a new array at each call."""
+
+    def lengths_of(self, indices: Integers) -> NDArray[np.int32]:
+        """Return the tokens of the chosen sentences, EOS included."""
+
+    def gather(self, indices: Integers) -> NDArray[np.int32]:
+        """Return the tokens of the chosen sentences, one after another."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Sentences of unlike length in one flat array: sentence `i` is `values[offsets[i]:offsets[i + 1]]`."""
+    """Sentences in one flat array: sentence `i` is `values[offsets[i]:offsets[i + 1]]`."""
 
     values: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    offsets: Integers
 
     @classmethod
     def of(cls, sentences: Iterable[Sequence[int]]) -> "Sentences":
-        arrays = [np.asarray(sentence, dtype=np.int32) for sentence in sentences]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
-        return cls(np.concatenate(arrays) if arrays else np.empty(0, np.int32), offsets)
+        kept = list(sentences)
+        lengths = np.fromiter(map(len, kept), dtype=np.int64, count=len(kept))
+        values = np.fromiter(chain.from_iterable(kept), dtype=np.int32, count=int(lengths.sum()))
+        return cls.of_lengths(values, lengths)
+
+    @classmethod
+    def of_lengths(cls, values: NDArray[np.int32], lengths: Integers) -> "Sentences":
+        """Cut a flat array into sentences of the given lengths."""
+        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return cls(values, offsets)
 
     @classmethod
     def joined(cls, parts: Sequence["Sentences"]) -> "Sentences":
         """Put the parts one after another."""
         if not parts:
             return cls.of([])
-        lengths = np.concatenate([part.lengths for part in parts])
-        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return cls(np.concatenate([part.values for part in parts]), offsets)
+        values = np.concatenate([part.values[part.offsets[0] : part.offsets[-1]] for part in parts])
+        return cls.of_lengths(values, np.concatenate([part.lengths for part in parts]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -47,49 +78,60 @@ class Sentences:
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sentence, EOS included."""
-        lengths: NDArray[np.int64] = np.diff(self.offsets)
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        return np.diff(self.offsets).astype(np.int32)
+
+    def lengths_of(self, indices: Integers) -> NDArray[np.int32]:
+        lengths: NDArray[np.int32] = (self.offsets[indices + 1] - self.offsets[indices]).astype(np.int32)
         return lengths
 
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the tokens of the chosen sentences, one after another."""
-        lengths = self.lengths[indices]
+    def gather(self, indices: Integers) -> NDArray[np.int32]:
+        lengths = self.lengths_of(indices)
         starts_within = np.cumsum(lengths) - lengths
         positions = np.arange(int(lengths.sum())) + np.repeat(self.offsets[indices] - starts_within, lengths)
         tokens: NDArray[np.int32] = self.values[positions]
         return tokens
 
-    def select(self, indices: NDArray[np.int64]) -> "Sentences":
-        """Return the chosen sentences in the order given."""
-        offsets = np.zeros(len(indices) + 1, dtype=np.int64)
-        np.cumsum(self.lengths[indices], out=offsets[1:])
-        return Sentences(self.gather(indices), offsets)
 
-    def to_arrow(self) -> pa.ChunkedArray:
-        chunks = []
-        for first in range(0, len(self), _ROWS_PER_CHUNK):
-            offsets = self.offsets[first : first + _ROWS_PER_CHUNK + 1]
-            values = self.values[offsets[0] : offsets[-1]]
-            chunks.append(pa.ListArray.from_arrays(pa.array((offsets - offsets[0]).astype(np.int32)), pa.array(values)))
-        return pa.chunked_array(chunks, type=pa.list_(pa.int32()))
+class ShardedSentences:
+    """Sentences in several flat arrays, which may lie in memory-mapped files; holds nothing else that grows."""
 
-    @classmethod
-    def from_arrow(cls, column: pa.ChunkedArray) -> "Sentences":
-        parts = []
-        for chunk in column.chunks:
-            offsets = chunk.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-            parts.append(cls(chunk.flatten().to_numpy(zero_copy_only=False), offsets - offsets[0]))
-        return cls.joined(parts)
+    def __init__(self, shards: Sequence[Sentences]) -> None:
+        self._shards = list(shards)
+        self._firsts = np.cumsum([0, *(len(shard) for shard in shards)])  # number of each shard's first sentence
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sentence {index} of {len(self)}")
+        shard = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        return self._shards[shard][index - int(self._firsts[shard])]
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, np.int32), *(shard.lengths for shard in self._shards)])
+
+    def lengths_of(self, indices: Integers) -> NDArray[np.int32]:
+        return np.fromiter(map(len, self._pick(indices)), dtype=np.int32, count=len(indices))
+
+    def gather(self, indices: Integers) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, np.int32), *self._pick(indices)])
+
+    def _pick(self, indices: Integers) -> list[NDArray[np.int32]]:
+        shards = np.searchsorted(self._firsts, indices, side="right") - 1
+        rows = indices - self._firsts[shards]
+        return [self._shards[shard][row] for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
     """Pairs of sentences as tokens; validation and test also keep the lines that they came from."""
 
-    source: Sentences
-    target: Sentences
+    source: SentenceStore
+    target: SentenceStore
     source_text: tuple[str, ...] | None = None
     target_text: tuple[str, ...] | None = None
 
@@ -107,17 +149,17 @@ class TokenTable:
         return self.source[index], self.target[index]
 
     @property
-    def longest_sides(self) -> NDArray[np.int64]:
-        """Tokens of each pair's longer side."""
+    def longest_sides(self) -> NDArray[np.int32]:
+        """Tokens of each pair's longer side; a new array at each call."""
         return np.maximum(self.source.lengths, self.target.lengths)
 
-    def select(self, indices: NDArray[np.int64]) -> "TokenTable":
-        """Return the chosen pairs in the order given."""
+    def select(self, indices: Integers) -> "TokenTable":
+        """Return the chosen pairs in the order given, in memory."""
         texts = [None if text is None else tuple(text[i] for i in indices) for text in self._texts()]
-        return TokenTable(self.source.select(indices), self.target.select(indices), *texts)
+        return TokenTable(_select(self.source, indices), _select(self.target, indices), *texts)
 
     def to_arrow(self) -> pa.Table:
-        columns = {"source": self.source.to_arrow(), "target": self.target.to_arrow()}
+        columns = {"source": _to_arrow(self.source), "target": _to_arrow(self.target)}
         for name, text in zip(("source_text", "target_text"), self._texts(), strict=True):
             if text is not None:
                 columns[name] = pa.array(text, type=pa.string())
@@ -125,13 +167,38 @@ class TokenTable:
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> "TokenTable":
+        """Read a table into memory."""
         if not {"source", "target"} <= set(table.column_names):
             raise CorpusError(
                 f"a token table needs the columns source and target, got {table.column_names}: prepare again"
             )
         names = [name for name in ("source_text", "target_text") if name in table.column_names]
         texts = {name: tuple(table.column(name).to_pylist()) for name in names}
-        return cls(Sentences.from_arrow(table["source"]), Sentences.from_arrow(table["target"]), **texts)
+        source, target = (Sentences.joined(arrow_sentences(table.column(name))) for name in ("source", "target"))
+        return cls(source, target, **texts)
 
     def _texts(self) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
         return self.source_text, self.target_text
+
+
+def arrow_sentences(column: pa.ChunkedArray) -> list[Sentences]:
+    """Return a list<int32> column's chunks as sentences over the column's own memory."""
+    return [
+        Sentences(chunk.values.to_numpy(zero_copy_only=True), chunk.offsets.to_numpy(zero_copy_only=True))
+        for chunk in column.chunks
+    ]
+
+
+def _select(sentences: SentenceStore, indices: Integers) -> Sentences:
+    return Sentences.of_lengths(sentences.gather(indices), sentences.lengths_of(indices))
+
+
+def _to_arrow(sentences: SentenceStore) -> pa.ChunkedArray:
+    chunks = []
+    for first in range(0, len(sentences), _ROWS_PER_CHUNK):
+        rows = np.arange(first, min(first + _ROWS_PER_CHUNK, len(sentences)))
+        part = _select(sentences, rows)
+        if part.offsets[-1] > np.iinfo(np.int32).max:
+            raise CorpusError("a shard holds more than two thousand million tokens: lower corpus.max_length")
+        chunks.append(pa.ListArray.from_arrays(pa.array(part.offsets.astype(np.int32)), pa.array(part.values)))
+    return pa.chunked_array(chunks, type=pa.list_(pa.int32()))

@@ -6,14 +6,12 @@ Decisions
 - An update that reaches the end of an epoch goes on with the next one: every pair is seen once an epoch.
 - A position is two numbers; the batches of an epoch follow from seed and epoch. So a resumed run finds its place
   without walking through the epochs before.
+- A worker keeps the plan of one epoch, 4 bytes a pair; sentences are read where they lie, in memory-mapped shards.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hat_ray.corpus.batches import Batch, collate, make_batches
+from hat_ray.corpus.batches import Batch, Batches, collate, make_batches
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.errors import CorpusError
 from hat_ray.train.workers import Workers
@@ -35,7 +33,7 @@ class Feed:
             raise CorpusError("training needs at least one sentence pair, got none")
         self._table, self._max_tokens, self._accumulate, self._seed = table, max_tokens, accumulate, seed
         self._workers = workers
-        self._epoch: tuple[int, list[NDArray[np.int64]]] | None = None
+        self._epoch: tuple[int, Batches] | None = None
 
     def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
         """Return this worker's batches of the update at `position`, each with its number within the update, and the
@@ -49,7 +47,7 @@ class Feed:
             position = Position(position.epoch + 1, 0) if last else Position(position.epoch, position.batch + 1)
         return chosen, position
 
-    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+    def _batches(self, epoch: int) -> Batches:
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, make_batches(self._table, self._max_tokens, self._seed, epoch)
         return self._epoch[1]

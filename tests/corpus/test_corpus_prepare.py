@@ -13,7 +13,7 @@ from hat_ray.corpus.vocabulary import EOS
 from hat_ray.errors import CorpusError
 from hat_ray.storage import Folder
 
-FILES = ["sentencepiece.model", "summary.json", "test.parquet", "train.parquet", "valid.parquet"]
+FILES = ["sentencepiece.model", "test.parquet", "train-00000.arrow", "train-00000.json", "valid.parquet"]
 TOY = CorpusConfig(toy=ToyConfig(train_pairs=300, valid_pairs=40, test_pairs=40), vocab_size=300)
 SOURCES = ["a red dog runs .", "", "a cat sleeps .", "the dog sees the cat and the cat sees the dog again and again ."]
 TARGETS = ["ein roter Hund rennt .", "nichts", "eine Katze schläft .", "der Hund sieht die Katze und so weiter ."]
@@ -31,13 +31,15 @@ def files_config(place: Path, changes: Mapping[str, bytes] | None = None, **sett
 
 
 def content_of(folder: Folder) -> dict[str, bytes]:
-    return {name: folder.read_bytes(name) for name in folder.list()}
+    root = Path(folder.root)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_text_files_become_a_whole_folder_and_come_back(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path / "out")
     summary = prepare(files_config(tmp_path, max_length=15), folder, seed=1)
-    assert folder.list() == FILES
+    assert folder.list() == ["summary.json", summary.data]
+    assert folder.child(summary.data).list() == FILES
     assert (summary.train.pairs, summary.train.dropped_empty, summary.train.dropped_long) == (2, 1, 1)
     assert (summary.test.pairs, summary.test.dropped_empty, summary.test_sources_in_train) == (4, 0, 3)
     corpus = Corpus.load(folder)
@@ -56,9 +58,9 @@ def test_preparing_twice_gives_equal_bytes_and_the_second_time_only_reads(tmp_pa
     summary = prepare(TOY, one, seed=1)
     prepare(TOY, two, seed=1)
     assert content_of(one) == content_of(two)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")}
     assert prepare(TOY, one, seed=1) == summary
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")} == before
 
 
 def test_changed_settings_or_text_are_noticed(tmp_path: Path) -> None:
@@ -76,8 +78,9 @@ def test_a_folder_cut_short_is_made_anew(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path / "out")
     prepare(TOY, folder, seed=1)
     whole = content_of(folder)
+    data = Corpus.load(folder).summary.data
     folder.delete("summary.json")
-    folder.write_bytes("train.parquet", b"half")
+    folder.write_bytes(f"{data}/train-00000.arrow", b"half")
     with pytest.raises(CorpusError, match="no whole corpus"):
         Corpus.load(folder)
     prepare(TOY, folder, seed=1)
@@ -89,7 +92,7 @@ def test_vocabulary_lines_are_sampled_by_the_seed_alone(tmp_path: Path) -> None:
     models = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         prepare(config, Folder.at(tmp_path / name), seed=seed)
-        models.append((tmp_path / name / "sentencepiece.model").read_bytes())
+        models.append(next((tmp_path / name).rglob("sentencepiece.model")).read_bytes())
     assert models[0] == models[1] != models[2]
 
 

@@ -1,55 +1,88 @@
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hat_ray.corpus.text import ParallelText, read_content, read_parallel, split_lines
+from hat_ray.corpus import text
+from hat_ray.corpus.config import TextPart
+from hat_ray.corpus.text import ParallelText, read_blocks, read_lines, read_pairs
 from hat_ray.errors import CorpusError
+
+
+def lines_of(path: Path, content: bytes, **settings: object) -> list[str]:
+    path.write_bytes(content)
+    return list(read_lines(TextPart(path=str(path)), **settings))  # type: ignore[arg-type]
 
 
 def test_plain_and_gzip_files_read_alike_whatever_their_names(tmp_path: Path) -> None:
     content = b"one\nzwei\n"
     (tmp_path / "plain.gz").write_bytes(content)
     (tmp_path / "packed.txt").write_bytes(gzip.compress(content) + gzip.compress(b"three\n"))
-    assert read_content(str(tmp_path / "plain.gz")) == content
-    assert read_content(str(tmp_path / "packed.txt")) == content + b"three\n"
+    assert b"".join(read_blocks(str(tmp_path / "plain.gz"))) == content
+    assert b"".join(read_blocks(str(tmp_path / "packed.txt"))) == content + b"three\n"
 
 
-def test_only_line_feeds_end_lines() -> None:
+def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     content = "\ufeffa\u2028b\r\n c\x0bd \n\ne".encode()
-    assert split_lines(content, "x") == ["a\u2028b", "c\x0bd", "", "e"]
+    assert lines_of(tmp_path / "x", content) == ["a\u2028b", "c\x0bd", "", "e"]
 
 
-def test_normal_form_is_changed_only_on_request() -> None:
+@settings(deadline=None)
+@given(st.text(alphabet="aü\n\r \u2028😀", max_size=60).filter(lambda t: t.strip()), st.integers(1, 9))
+def test_lines_do_not_depend_on_the_size_of_blocks(
+    tmp_path_factory: pytest.TempPathFactory, content: str, block: int
+) -> None:
+    path = tmp_path_factory.mktemp("x") / "x"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_BLOCK_BYTES", block)
+        assert lines_of(path, content.encode()) == [line.strip() for line in content.removesuffix("\n").split("\n")]
+
+
+def test_normal_form_is_changed_only_on_request(tmp_path: Path) -> None:
     decomposed = "u\u0308ber"
-    assert split_lines(decomposed.encode(), "x") == [decomposed]
-    assert split_lines(decomposed.encode(), "x", nfc=True) == ["über"]
+    assert lines_of(tmp_path / "x", decomposed.encode()) == [decomposed]
+    assert lines_of(tmp_path / "x", decomposed.encode(), nfc=True) == ["über"]
 
 
-def test_parallel_files_of_different_length_are_refused_with_both_counts_and_names(tmp_path: Path) -> None:
-    (tmp_path / "a.en").write_text("1\n2\n3\n")
+def pairs(place: Path, size: int = 100) -> list[ParallelText]:
+    return list(read_pairs(TextPart(path=str(place / "a.en")), TextPart(path=str(place / "a.de")), size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_parallel_files_of_different_length_are_refused_with_both_counts_and_names(tmp_path: Path, size: int) -> None:
+    (tmp_path / "a.en").write_text("1\n2\n3\n4\n5\n")
     (tmp_path / "a.de").write_text("1\n2\n")
-    with pytest.raises(CorpusError, match=r"a\.en has 3 and .*a\.de has 2"):
-        read_parallel(str(tmp_path / "a.en"), str(tmp_path / "a.de"))
+    with pytest.raises(CorpusError, match=r"a\.en has 5 and .*a\.de has 2"):
+        pairs(tmp_path, size)
 
 
-def test_parallel_files_are_read_side_by_side(tmp_path: Path) -> None:
-    (tmp_path / "a.en").write_text("dog\ncat")
-    (tmp_path / "a.de").write_text("Hund\nKatze\n")
-    text = read_parallel(str(tmp_path / "a.en"), str(tmp_path / "a.de"))
-    assert text == ParallelText(["dog", "cat"], ["Hund", "Katze"])
+def test_parallel_files_are_read_side_by_side_in_chunks(tmp_path: Path) -> None:
+    (tmp_path / "a.en").write_text("dog\ncat\nbird")
+    (tmp_path / "a.de").write_text("Hund\nKatze\nVogel\n")
+    assert pairs(tmp_path, 2) == [ParallelText(["dog", "cat"], ["Hund", "Katze"]), ParallelText(["bird"], ["Vogel"])]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
-def test_an_empty_file_is_refused_by_name(content: bytes) -> None:
+def test_an_empty_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CorpusError, match=r"train\.en is empty"):
-        split_lines(content, "train.en")
+        lines_of(tmp_path / "train.en", content)
 
 
-def test_bytes_that_are_not_utf8_are_told_with_file_and_line() -> None:
-    with pytest.raises(CorpusError, match=r"train\.de line 3 holds the byte 0xfc") as caught:
-        split_lines("ok\nschön\n".encode() + "über\n".encode("latin-1"), "train.de")
+@pytest.mark.parametrize("before", [2, 200_000])
+def test_bytes_that_are_not_utf8_are_told_with_file_and_line(tmp_path: Path, before: int) -> None:
+    content = "schön ist es\n".encode() * before + "über\n".encode("latin-1")
+    with pytest.raises(CorpusError, match=rf"train\.de line {before + 1} holds the byte 0xfc") as caught:
+        lines_of(tmp_path / "train.de", content)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_line_feeds_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_LONGEST_LINE_BYTES", 1 << 21)
+    with pytest.raises(CorpusError, match="holds a line of more than"):
+        lines_of(tmp_path / "x", b"x" * (1 << 24))
 
 
 def test_a_missing_file_a_folder_and_damaged_gzip_are_each_told_in_one_line(tmp_path: Path) -> None:
@@ -57,5 +90,15 @@ def test_a_missing_file_a_folder_and_damaged_gzip_are_each_told_in_one_line(tmp_
     cases = {"none.txt": "does not exist", ".": "cannot be read", "cut.gz": "damaged gzip"}
     for name, complaint in cases.items():
         with pytest.raises(CorpusError, match=complaint) as caught:
-            read_content(str(tmp_path / name))
+            list(read_blocks(str(tmp_path / name)))
         assert "\n" not in str(caught.value)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b"a sentence of some length\n" * 1_000_000))
+    tracemalloc.start()
+    assert sum(1 for _ in read_lines(TextPart(path=str(path)))) == 1_000_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6

@@ -1,0 +1,80 @@
+"""Text chunks to token tables: one pure function, and the execution in this process (on Ray: `cluster.py`)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hat_ray.corpus.source import Chunk, TrainingText
+from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.tokens import Sentences, TokenTable
+from hat_ray.corpus.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class LengthRules:
+    """Which pairs are too long, or too unlike in length, to train on."""
+
+    max_length: int
+    """Tokens of the longer side, EOS included."""
+    max_ratio: float
+    """Tokens of the longer side over those of the shorter, without EOS; 0: any."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedChunk:
+    """A chunk's pairs that keep the rules, and how many do not."""
+
+    number: int
+    source: Sentences
+    target: Sentences
+    dropped_long: int
+    dropped_ratio: int
+
+
+@dataclass(frozen=True)
+class EncodingJob:
+    """All that encoding needs; pickles."""
+
+    text: TrainingText
+    vocabulary: Vocabulary
+    rules: LengthRules
+
+
+Encode = Callable[[EncodingJob, int], Iterator[EncodedChunk]]
+"""Encode a job's chunks from a number on, in order."""
+
+
+def encode_here(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
+    """Encode in this process, one chunk after another."""
+    for chunk in job.text.all_chunks(first_chunk):
+        yield encode_chunk(chunk, job.vocabulary, job.rules)
+
+
+def encode_chunk(chunk: Chunk, vocabulary: Vocabulary, rules: LengthRules) -> EncodedChunk:
+    """Encode a chunk's pairs and drop those that break the length rules."""
+    table = encode_text(chunk.text, vocabulary)
+    fits = table.longest_sides <= rules.max_length
+    kept = fits & _within_ratio(table, rules.max_ratio)
+    chosen = table if kept.all() else table.select(np.flatnonzero(kept))
+    assert isinstance(chosen.source, Sentences)
+    assert isinstance(chosen.target, Sentences)
+    dropped_long = len(table) - int(fits.sum())
+    return EncodedChunk(
+        chunk.number, chosen.source, chosen.target, dropped_long, len(table) - len(chosen) - dropped_long
+    )
+
+
+def encode_text(text: ParallelText, vocabulary: Vocabulary) -> TokenTable:
+    """Encode every pair, each sentence ending in EOS."""
+    source, target = (Sentences.of(vocabulary.encode_lines(lines)) for lines in (text.source, text.target))
+    return TokenTable(source, target)
+
+
+def _within_ratio(table: TokenTable, max_ratio: float) -> NDArray[np.bool_]:
+    if not max_ratio:
+        return np.ones(len(table), dtype=np.bool_)
+    source, target = table.source.lengths - 1, table.target.lengths - 1
+    within: NDArray[np.bool_] = np.maximum(source, target) <= max_ratio * np.minimum(source, target)
+    return within

@@ -1,0 +1,157 @@
+"""Shards: the training table as Arrow IPC files of at most `SHARD_PAIRS` pairs, written once, then memory-mapped.
+
+Decisions
+- A shard holds the pairs of `CHUNKS_PER_SHARD` consecutive chunks of the text. So its content follows from the text
+  alone, whoever encodes the chunks, and a killed preparation goes on after its last whole shard.
+- One record batch a file, uncompressed: columns are flat arrays that are used where they lie.
+- A shard's record (`train-00000.json`) is written after the shard, and says that it is whole.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hat_ray.corpus.encode import EncodedChunk
+from hat_ray.corpus.source import CHUNK_PAIRS
+from hat_ray.corpus.tokens import Sentences, ShardedSentences, TokenTable, arrow_sentences
+from hat_ray.errors import CorpusError
+from hat_ray.storage import Folder
+
+CHUNKS_PER_SHARD = 20
+SHARD_PAIRS = CHUNKS_PER_SHARD * CHUNK_PAIRS
+
+
+class Shard(BaseModel):
+    """One file of a training table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pairs: int
+    bytes: int
+    sha256: str
+
+
+class ShardRecord(BaseModel):
+    """A shard and what was counted while it was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shard: Shard
+    dropped_long: int
+    dropped_ratio: int
+    source_lengths: dict[int, int]
+    """How many source sentences have so many tokens, EOS included."""
+    target_lengths: dict[int, int]
+
+
+def write_shards(folder: Folder, chunks: Iterable[EncodedChunk]) -> Iterator[ShardRecord]:
+    """Write chunks, which come in order, as shards; yield each one's record when it is whole."""
+    for number, group in groupby(chunks, key=lambda chunk: chunk.number // CHUNKS_PER_SHARD):
+        yield _write_shard(folder, number, list(group))
+
+
+def finished_shards(folder: Folder) -> list[ShardRecord]:
+    """Return the records of the shards, from the first on, that an earlier preparation left whole."""
+    records: list[ShardRecord] = []
+    while folder.exists(_record_name(len(records))):
+        try:
+            record = ShardRecord.model_validate_json(folder.read_bytes(_record_name(len(records))))
+        except ValidationError:
+            break
+        if folder.file_system.get_file_info(folder.path(record.shard.name)).size != record.shard.bytes:
+            break
+        records.append(record)
+    return records
+
+
+def map_shards(paths: Iterable[Path], shards: Iterable[Shard]) -> TokenTable:
+    """Return a table over local shard files, which are mapped and not read."""
+    tables = [_map(path, shard) for path, shard in zip(paths, shards, strict=True)]
+
+    def side(name: str) -> ShardedSentences:
+        return ShardedSentences([part for table in tables for part in arrow_sentences(table.column(name))])
+
+    return TokenTable(side("source"), side("target"))
+
+
+def length_counts(lengths: NDArray[np.int32]) -> dict[int, int]:
+    """Return how many sentences have each length."""
+    values, counts = np.unique(lengths, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def total_lengths(histograms: Iterable[dict[int, int]]) -> Counter[int]:
+    """Add up length counts."""
+    total: Counter[int] = Counter()
+    for histogram in histograms:
+        total.update(histogram)
+    return total
+
+
+def _write_shard(folder: Folder, number: int, chunks: list[EncodedChunk]) -> ShardRecord:
+    table = TokenTable(
+        Sentences.joined([chunk.source for chunk in chunks]), Sentences.joined([chunk.target for chunk in chunks])
+    )
+    name, arrow = f"train-{number:05d}.arrow", table.to_arrow().combine_chunks()
+    with folder.writing(name) as stream:
+        sink = _Counted(stream)
+        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), arrow.schema) as writer:
+            writer.write_table(arrow)
+    record = ShardRecord(
+        shard=Shard(name=name, pairs=len(table), bytes=sink.bytes, sha256=sink.hash.hexdigest()),
+        dropped_long=sum(chunk.dropped_long for chunk in chunks),
+        dropped_ratio=sum(chunk.dropped_ratio for chunk in chunks),
+        source_lengths=length_counts(table.source.lengths),
+        target_lengths=length_counts(table.target.lengths),
+    )
+    folder.write_text(_record_name(number), record.model_dump_json())
+    return record
+
+
+def _record_name(number: int) -> str:
+    return f"train-{number:05d}.json"
+
+
+def _map(path: Path, shard: Shard) -> pa.Table:
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            raise CorpusError(f"{path} must have {shard.bytes} bytes, it has {size}: prepare the corpus again")
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CorpusError(f"{path} is no whole token table ({error}): prepare the corpus again") from error
+    if table.num_rows != shard.pairs:
+        raise CorpusError(f"{path} must hold {shard.pairs} pairs, it holds {table.num_rows}: prepare the corpus again")
+    return table
+
+
+class _Counted:
+    """A stream that counts and hashes what goes through it."""
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream, self.bytes, self.hash = stream, 0, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self._stream.write(content)
+        self.hash.update(content)
+        self.bytes += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        """The stream belongs to someone else."""

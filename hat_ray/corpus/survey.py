@@ -1,0 +1,125 @@
+"""The first pass over the training text: is it sound, how long is it, what of it is left out, and a sample of it.
+
+Everything that a user can have wrong in the text is found here, before anything is written.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hat_ray.corpus.duplicates import DuplicateFinder
+from hat_ray.corpus.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
+from hat_ray.corpus.text import ParallelText
+from hat_ray.errors import CorpusError
+from hat_ray.seeds import stream_seed
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass found."""
+
+    text: TrainingText
+    kept: int
+    """Pairs to train on, before those of unfit length are dropped."""
+    dropped_empty: int
+    dropped_duplicate: int
+    held_out: ParallelText
+    """Every n-th pair, for validation; empty where validation has its own files."""
+    test_sources_seen: int
+    """Test sentences whose source also occurs among the kept pairs."""
+
+
+def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, deduplicate: bool = False) -> Survey:
+    """Read all pairs once; raises CorpusError for text that cannot be used."""
+    starts = [Start(0, 0)]
+    flags: list[NDArray[np.bool_]] = []
+    held_out: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    dropped_empty = dropped_duplicate = 0
+    with ExitStack() as stack:
+        finder = stack.enter_context(DuplicateFinder()) if deduplicate else None
+        for part in range(source.num_parts):
+            end = starts[-1]
+            for chunk in number_chunks(source, part, end):
+                empty, held = _empty_rows(chunk.text), _held_out_rows(chunk, valid_every)
+                held_out += _pairs_of(chunk.text, held & ~empty)
+                out = empty | held
+                dropped_empty += int(empty.sum())
+                flags.append(out)
+                seen.update(source for source, _ in _pairs_of(chunk.text, ~out) if source in test_sources)
+                if finder is not None:
+                    finder.add(chunk, np.flatnonzero(~out))
+                end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))
+            starts.append(end)
+        left_out = np.concatenate([np.empty(0, dtype=np.bool_), *flags])
+        for rows in finder.repeated_rows() if finder is not None else ():
+            left_out[rows] = True
+            dropped_duplicate += len(rows)
+    kept = len(left_out) - int(left_out.sum())
+    if not kept:
+        raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
+    text = TrainingText(source, tuple(starts), np.packbits(left_out))
+    held_text = ParallelText([pair[0] for pair in held_out], [pair[1] for pair in held_out])
+    return Survey(text, kept, dropped_empty, dropped_duplicate, held_text, len(seen))
+
+
+def vocabulary_lines(found: Survey, most: int, seed: int) -> Iterator[str]:
+    """Yield the lines that the vocabulary is learned from: source lines in order, then target lines in order.
+
+    Where there are more than `most`, `seed` draws that many of them, each equally likely. One pass: the target lines
+    wait in a temporary file.
+    """
+    total = 2 * found.kept
+    chosen = None if total <= most else sample_positions(total, most, seed)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as aside:
+        row = 0
+        for chunk in found.text.all_chunks():
+            source = _chosen_lines(chunk.text.source, row, chosen)
+            aside.writelines(f"{line}\n" for line in _chosen_lines(chunk.text.target, found.kept + row, chosen))
+            yield from source
+            row += len(chunk.text)
+        aside.seek(0)
+        for line in aside:
+            yield line.removesuffix("\n")
+
+
+def sample_positions(total: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Draw `size` of the numbers below `total` without repetition, each set equally likely; sorted.
+
+    Block by block, so that memory grows with `size` and not with `total`.
+    """
+    stream = np.random.default_rng(stream_seed(seed, "vocabulary"))
+    pieces, left = [np.empty(0, dtype=np.int64)], size
+    for first in range(0, total, CHUNK_PAIRS):
+        block = min(CHUNK_PAIRS, total - first)
+        number = int(stream.hypergeometric(block, total - first - block, left)) if left else 0
+        pieces.append(first + np.sort(stream.choice(block, number, replace=False)))
+        left -= number
+    return np.concatenate(pieces)
+
+
+def _chosen_lines(lines: Sequence[str], first: int, chosen: NDArray[np.int64] | None) -> Sequence[str]:
+    """Return those of consecutive lines, the first of which is number `first`, that were chosen."""
+    if chosen is None:
+        return lines
+    begin, end = np.searchsorted(chosen, [first, first + len(lines)])
+    return [lines[position - first] for position in chosen[begin:end].tolist()]
+
+
+def _pairs_of(text: ParallelText, flags: NDArray[np.bool_]) -> list[tuple[str, str]]:
+    return [(text.source[row], text.target[row]) for row in np.flatnonzero(flags).tolist()]
+
+
+def _empty_rows(text: ParallelText) -> NDArray[np.bool_]:
+    flags = (not (source and target) for source, target in zip(text.source, text.target, strict=True))
+    return np.fromiter(flags, dtype=np.bool_, count=len(text))
+
+
+def _held_out_rows(chunk: Chunk, valid_every: int) -> NDArray[np.bool_]:
+    """HAT counts lines from 1: with 23, the 23rd, 46th, ... pair is held out."""
+    numbers = np.arange(chunk.first_row + 1, chunk.first_row + 1 + len(chunk.text))
+    return numbers % valid_every == 0 if valid_every else np.zeros(len(chunk.text), dtype=np.bool_)
