@@ -3,8 +3,14 @@
 A checkpoint is a folder `update-00000500` with `state.safetensors` (weights and Adam's moments) and `state.json`.
 
 Decisions
-- `state.json` is written last and holds the SHA-256 of the tensors: a checkpoint without it, or with another sum, is
-  half-written or damaged. It is named in a warning, and the one before is used.
+- `state.json` is written last and holds the SHA-256 of the tensors and its own: a checkpoint without it, or with
+  another sum, is half-written or damaged. It is named in a warning, and the one before is used.
+- A thread writes, from a copy that is taken at once, and training goes on. So a crash costs at most the updates since
+  the last checkpoint that was begun before the newest one was whole.
+- A periodic checkpoint that cannot be written (disk full) is named in a warning and left out: the whole ones stay, and
+  training goes on. Only the last one must succeed.
+- Beside the newest, the one with the lowest validation loss is kept: best among the checkpoints, as fairseq's
+  `checkpoint_best.pt`, without writing anything more.
 - A checkpoint belongs to one training: its fingerprint covers everything that decides the weights.
 - Number of workers, threads and device are not part of it: a run may be resumed elsewhere.
 """
@@ -13,7 +19,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -23,6 +30,8 @@ from torch import Tensor
 
 from hat_ray.errors import CheckpointError
 from hat_ray.storage import Folder
+from hat_ray.train.claim import Claim
+from hat_ray.train.tensor_file import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +47,8 @@ class Checkpoint:
     update: int
     tensors: dict[str, Tensor]
     values: dict[str, Any]
+    score: float | None = None
+    """Validation loss at this update, the lower the better; None when it was not validated."""
 
 
 def fingerprint(parts: Mapping[str, object]) -> str:
@@ -46,26 +57,63 @@ def fingerprint(parts: Mapping[str, object]) -> str:
 
 
 class CheckpointStore:
-    """The checkpoints of one training in one folder."""
+    """The checkpoints of one training in one folder; only the worker that has a claim may save."""
 
-    def __init__(self, folder: Folder, fingerprint: str, keep_last: int) -> None:
-        self.folder, self._fingerprint, self._keep_last = folder, fingerprint, keep_last
+    def __init__(
+        self, folder: Folder, fingerprint: str, keep_last: int, keep_best: bool = False, claim: Claim | None = None
+    ) -> None:
+        self.folder, self._fingerprint, self._keep_last, self._keep_best = folder, fingerprint, keep_last, keep_best
+        self._claim = claim
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
-    def save(self, checkpoint: Checkpoint) -> Folder:
-        """Write a checkpoint, then delete those past `keep_last`."""
-        content = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()})
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Begin to write a checkpoint; waits for the one before. Raises TakenOverError."""
+        self.wait()
+        self._require_claim()
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in checkpoint.tensors.items()}
+        self._writing = self._thread.submit(self._write, replace(checkpoint, tensors=tensors))
+
+    def wait(self, must_succeed: bool = False) -> None:
+        """Return when nothing is being written; a failure is a warning, or an error if it `must_succeed`."""
+        writing, self._writing = self._writing, None
+        try:
+            if writing is not None:
+                writing.result()
+        except OSError as error:
+            text = f"a checkpoint could not be written to {self.folder}: {_first_line(error)}"
+            if must_succeed:
+                raise CheckpointError(f"{text}: make room or mend the storage, and run it again") from error
+            log.warning("%s; the ones before stay, and training goes on", text)
+
+    def _write(self, checkpoint: Checkpoint) -> None:
         place = self.place(checkpoint.update)
-        place.delete(STATE)
-        place.write_bytes(TENSORS, content)
-        head = {
+        place.delete()  # what a killed process left
+        with place.writing(TENSORS) as stream:
+            checksum = write_tensors(stream, checkpoint.tensors)
+        self._require_claim()
+        state = {
             "update": checkpoint.update,
             "fingerprint": self._fingerprint,
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "score": checkpoint.score,
+            "tensors_sha256": checksum,
+            "values": checkpoint.values,
         }
-        place.write_json(STATE, {**head, "values": checkpoint.values})
-        for name in self._names()[: -self._keep_last]:
-            self.folder.delete(name)
-        return place
+        place.write_json(STATE, {**state, "sha256": _checksum(state)})
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete all but the newest written ones and the best one."""
+        written = [name for name in self._names() if self.folder.child(name).exists(STATE)]
+        kept = {*written[-self._keep_last :], *(self._ranked(written)[:1] if self._keep_best else [])}
+        self._require_claim()
+        for name in self._names():
+            if name not in kept and name < written[-1]:
+                self.folder.delete(name)
+
+    def _require_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.check()
 
     def place(self, update: int) -> Folder:
         """Return the folder of the checkpoint that is made after an update."""
@@ -77,6 +125,15 @@ class CheckpointStore:
         Raises CheckpointError when the checkpoints are another training's.
         """
         return next(self._whole(), None)
+
+    def at(self, update: int) -> Checkpoint | None:
+        """Return the checkpoint of an update, or None when it is not there or damaged."""
+        return self._read(self.place(update).name)
+
+    def best(self) -> Checkpoint | None:
+        """Return the whole checkpoint with the lowest score, the earlier of equals; None when none has a score."""
+        whole = (self._read(name) for name in self._ranked(self._names()))
+        return next((checkpoint for checkpoint in whole if checkpoint is not None), None)
 
     def average(self, count: int, prefix: str) -> dict[str, Tensor]:
         """Return the mean of the tensors under `prefix` over the newest `count` whole checkpoints."""
@@ -97,18 +154,30 @@ class CheckpointStore:
     def _names(self) -> list[str]:
         return [name for name in self.folder.list() if name.startswith("update-")]
 
+    def _ranked(self, names: list[str]) -> list[str]:
+        """Return those that have a score, the best one first."""
+        scores = {}
+        for name in names:
+            try:
+                scores[name] = self.folder.child(name).read_json(STATE)["score"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # half-written or damaged: whoever reads it says so
+        scored = {name: score for name, score in scores.items() if isinstance(score, int | float)}
+        return sorted(scored, key=lambda name: (scored[name], name))
+
     def _read(self, name: str) -> Checkpoint | None:
         place = self.folder.child(name)
         try:
             state = place.read_json(STATE)
+            if state.pop("sha256") != _checksum(state):
+                raise ValueError("its state does not have the checksum that it was written with")
             content = place.read_bytes(TENSORS)
-            if hashlib.sha256(content).hexdigest() != state["sha256"]:
+            if hashlib.sha256(content).hexdigest() != state["tensors_sha256"]:
                 raise ValueError("its tensors do not have the checksum that they were written with")
             self._require_ours(state["fingerprint"])
-            return Checkpoint(state["update"], safetensors.torch.load(content), state["values"])
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            log.warning("checkpoint %s is damaged or half-written and is skipped: %s", place, reason)
+            return Checkpoint(state["update"], safetensors.torch.load(content), state["values"], state["score"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+            log.warning("checkpoint %s is damaged or half-written and is skipped: %s", place, _first_line(error))
             return None
 
     def _require_ours(self, found: str) -> None:
@@ -117,3 +186,11 @@ class CheckpointStore:
                 f"{self.folder} holds checkpoints of another training (fingerprint {found}, this one is "
                 f"{self._fingerprint}): choose another folder or delete it"
             )
+
+
+def _checksum(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -11,7 +11,10 @@ class TrainConfig(StageConfig):
     """How a model is trained. An update is one step of the optimiser."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "threads", "use_gpu", "max_failures", "checkpoint_every", "valid_max_tokens"}
+        {
+            *("workers", "min_workers", "threads", "use_gpu", "max_failures", "max_wait_s"),
+            *("checkpoint_every", "keep_best", "valid_max_tokens", "tensorboard", "mlflow", "log_every"),
+        }
     )
 
     updates: int = Field(default=1_000, ge=1)
@@ -68,16 +71,37 @@ class TrainConfig(StageConfig):
     """Updates between checkpoints, the most that a crash can cost; the last update is always kept."""
     keep_last: int = Field(default=2, ge=1)
     """Checkpoints kept. Two at least are wise: a damaged one is skipped and the one before is used."""
+    keep_best: bool = True
+    """Keep the checkpoint with the lowest validation loss as well, among those that were validated (fairseq's
+    checkpoint_best)."""
+    best_check: Literal["largest", "smallest", "model"] | None = None
+    """Whose validation loss decides which checkpoint is best: the largest or the smallest architecture's of a
+    SuperTransformer, or the `model` from scratch. Null: `largest`, or `model`."""
     average_last: int = Field(default=1, ge=1)
     """Checkpoints whose mean is the final model; 1 takes the last as it is."""
+    final: Literal["average", "best"] = "average"
+    """The final model: `average` of the last checkpoints, or the `best` checkpoint."""
+    log_every: int = Field(default=100, ge=1)
+    """Updates between the figures that TensorBoard and MLflow get; validations are always told."""
+    tensorboard: bool = True
+    """Write TensorBoard event files, beside the checkpoints."""
+    mlflow: str | None = None
+    """Name of an MLflow experiment that gets the figures too, on the server that MLFLOW_TRACKING_URI names; needs the
+    package mlflow. Null: none."""
     workers: int = Field(default=1, ge=1)
     """Ray Train workers that share each update."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Fewest workers to train with when nodes are missing; the others join at a checkpoint, once there is room. Null:
+    never fewer than `workers`. The number of workers changes only the rounding."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of a worker."""
     use_gpu: bool = False
     """Give each worker a GPU."""
     max_failures: int = Field(default=3, ge=0)
-    """Times that lost workers are replaced before training gives up."""
+    """Times in a row that lost workers are replaced, without a new checkpoint in between, before training gives up."""
+    max_wait_s: float = Field(default=1_800.0, ge=0)
+    """Seconds to wait, without a new checkpoint in between, for nodes that were lost, that an autoscaler may still add,
+    or that others keep busy, before training gives up."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Stop after this many seconds of training, validated and saved as if it were the last update; none by default."""
 
@@ -87,6 +111,14 @@ class TrainConfig(StageConfig):
             raise ValueError(
                 f"accumulate must be at least workers, got {self.accumulate} for {self.workers}: "
                 "every worker needs a batch in each update"
+            )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers must not exceed workers, got {self.min_workers} above {self.workers}")
+        if self.final == "best" and not self.keep_best:
+            raise ValueError("final=best needs keep_best, which is switched off: switch it on, or take final=average")
+        if self.final == "best" and self.average_last > 1:
+            raise ValueError(
+                f"final=best averages nothing, got average_last {self.average_last}: leave one of them out"
             )
         if self.schedule == "cosine" and self.min_lr > self.lr:
             raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} above {self.lr}")
@@ -102,9 +134,9 @@ class TrainConfig(StageConfig):
 
     def what_is_learnt(self) -> dict[str, object]:
         """Return the settings that decide the weights; the others may change between a run and its resumption."""
-        how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last"}
-        where = {"workers", "threads", "use_gpu", "max_failures", "max_seconds"}
-        return self.model_dump(mode="json", exclude=how | where)
+        how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}
+        after = {"best_check", "final"}
+        return self.model_dump(mode="json", exclude=how | after | self.operational)
 
 
 class RetrainConfig(TrainConfig):

@@ -39,6 +39,7 @@ from hat_ray.train.precision import Precision
 from hat_ray.train.result import TrainPoint, TrainResult
 from hat_ray.train.schedule import learning_rate
 from hat_ray.train.validation import Forward, Validation
+from hat_ray.train.watch import Nobody, Watcher
 from hat_ray.train.workers import Workers, sum_over_workers
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class Trainee:
     """The forward passes of an update, counted from 0; the first one's output teaches the others, if anything does."""
     checks: Mapping[str, Forward]
     """Validations by name."""
+    parts: Callable[[int, str, Tensor], Sequence[Tensor]] = lambda _update, _name, gradient: [gradient]
+    """(update, parameter's name, its gradient) to the views of the gradient that the update can have filled: what
+    workers exchange. The rest is zero everywhere."""
     rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
     """What is to be done to all weights before an update, and to what the optimiser keeps of them; mostly nothing."""
 
@@ -109,7 +113,10 @@ class Training:
         store: CheckpointStore,
         workers: Workers,
         seed: int,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher or Nobody()
+        self._best_check = _best_check(config, trainee.checks)
         self._trainee, self._batches, self._validation = trainee, batches, validation
         self._config, self._store, self._workers, self._seed = config, store, workers, seed
         self._model = trainee.model.to(workers.device)
@@ -131,6 +138,7 @@ class Training:
                 self._update()
                 self._after_update()
                 meter.show(self._state.update, self._sums, self._lr, last=self._finished)
+                self._log(meter)
             return self._finish()
 
     @property
@@ -142,8 +150,23 @@ class Training:
         """The learning rate of the last update."""
         return learning_rate(self._config, max(0, self._state.update - 1))
 
+    def _log(self, meter: "_Meter") -> None:
+        if self._finished or self._state.update % self._config.log_every == 0:
+            figures = meter.figures(self._sums, self._lr) | {"grad_norm": float(self._grad_norm)}
+            self._tell({f"train/{name}": value for name, value in figures.items()})
+
+    def _tell(self, figures: Mapping[str, float]) -> None:
+        self._watcher.tell(self._state.update, figures)
+
+    def _newest(self) -> Checkpoint | None:
+        """Return the checkpoint that rank 0 found to be the newest whole one, and not what others may see later."""
+        found = self._store.latest() if self._workers.rank == 0 else None
+        number = torch.tensor([found.update if found else 0], dtype=torch.float64, device=self._workers.device)
+        self._workers.all_reduce(number)
+        return found if self._workers.rank == 0 or number == 0 else self._store.at(int(number))
+
     def _resume(self) -> None:
-        checkpoint = self._store.latest()
+        checkpoint = self._newest()
         if checkpoint is not None:
             self._take_weights(checkpoint.tensors)
             self._adam.restore(checkpoint.tensors)
@@ -184,13 +207,20 @@ class Training:
             stats[:2] += torch.stack([sums.loss_sum, sums.tokens])
         stats[2] = self._over_time()
         gradients = self._adam.gradients()
-        sum_over_workers([*gradients, stats], self._workers)
+        sum_over_workers([*self._exchanged(), stats], self._workers)
         torch._foreach_div_(gradients, stats[1].clamp(min=1) * self._precision.scale)
         self._step(gradients)
         self._sums += stats[[0, 1, 1]]
         state.update += 1
         if self._config.max_seconds is not None:
             self._stopped = bool(stats[2] > 0)
+
+    def _exchanged(self) -> list[Tensor]:
+        """What the workers have to tell each other of their gradients; nothing for a worker alone."""
+        if self._workers.world_size == 1:
+            return []
+        update, parts = self._state.update, self._trainee.parts
+        return [part for name, gradient in self._adam.named_gradients() for part in parts(update, name, gradient)]
 
     def _rearrange(self) -> None:
         change = self._trainee.rearrange(self._state.update)
@@ -265,6 +295,8 @@ class Training:
         )
         self._state.history.append(point)
         self._sums[:2] = 0
+        valid_figures = {f"valid/loss_bits/{name}": loss for name, loss in point.valid_loss_bits.items()}
+        self._tell({"train/loss_bits": point.train_loss_bits, **valid_figures})
 
     def _validate(self) -> dict[str, LossSums]:
         return {name: self._validation.sums(self._model, check) for name, check in self._trainee.checks.items()}
@@ -277,19 +309,26 @@ class Training:
         if self._workers.rank == 0:
             weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
             tensors = {**weights, **self._adam.tensors()}
-            self._store.save(Checkpoint(state.update, tensors, asdict(state)))
-        figures: dict[str, float] = {"update": state.update}
-        if state.history:
-            point = state.history[-1]
-            figures |= {"train_loss_bits": point.train_loss_bits, "lr": point.lr}
-            figures |= {f"valid_loss_bits_{name}": loss for name, loss in point.valid_loss_bits.items()}
-        self._workers.saved(self._store.place(state.update), figures)
+            self._store.save(Checkpoint(state.update, tensors, asdict(state), self._score()))
+            self._tell({"checkpoint/update": state.update})
+        self._workers.saved()
+
+    def _score(self) -> float | None:
+        """Return the loss that decides which checkpoint is best, when this update was validated."""
+        history = self._state.history
+        validated = bool(history) and history[-1].update == self._state.update
+        return history[-1].valid_loss_bits[self._best_check] if validated else None
 
     def _finish(self) -> TrainResult:
         state = self._state
+        self._store.wait(must_succeed=True)
         self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
         if self._config.average_last > 1:
             self._take_weights(self._store.average(self._config.average_last, MODEL))
+        best = self._store.best() if self._config.final == "best" else None
+        if best is not None:
+            log.info("the final model is that of update %d, the best of %s", best.update, self._store.folder)
+            self._take_weights(best.tensors)
         final = self._validate()
         return TrainResult(
             history=tuple(state.history),
@@ -321,9 +360,23 @@ class _Meter:
         now = time.perf_counter()
         if not last and now - self._shown < _SECONDS_BETWEEN_REPORTS:
             return
-        loss, since, tokens = sums.tolist()
-        figures = {"tokens_per_s": (tokens - self._tokens) / (now - self._time), "lr": lr}
-        if since:
-            figures["loss"] = loss / since / math.log(2)
         self._shown = now
-        self._progress(update, self._total, figures)
+        self._progress(update, self._total, self.figures(sums, lr))
+
+    def figures(self, sums: Tensor, lr: float) -> dict[str, float]:
+        """Return speed since the beginning or resumption, learning rate, and loss since the validation before."""
+        loss, since, tokens = sums.tolist()
+        figures = {"tokens_per_s": (tokens - self._tokens) / (time.perf_counter() - self._time), "lr": lr}
+        return figures | ({"loss_bits": loss / since / math.log(2)} if since else {})
+
+
+def _best_check(config: TrainConfig, checks: Mapping[str, Forward]) -> str:
+    """Return the validation that decides which checkpoint is best."""
+    if config.best_check is None:
+        return next(iter(checks))
+    if config.best_check not in checks:
+        raise HatRayError(
+            f"train.best_check must be a validation of this training, one of {', '.join(checks)}, "
+            f"got {config.best_check}"
+        )
+    return config.best_check

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hat_ray.config import canonical
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoint import save_model
+from hat_ray.model.channels import used_parts
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.importance import order_by_importance
+from hat_ray.model.slicing import cut_for
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.model.transformer import Output
@@ -27,12 +30,14 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 from hat_ray.train.checkpoints import CheckpointStore, fingerprint
+from hat_ray.train.claim import Claim
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Feed
 from hat_ray.train.loop import Rearrangement, Trainee, Training
 from hat_ray.train.policy import Policy, policy_for
 from hat_ray.train.result import TrainResult
 from hat_ray.train.validation import Forward, Validation
+from hat_ray.train.watch import Everybody, Nobody, Watcher, writers
 from hat_ray.train.workers import OneWorker, Workers
 
 log = logging.getLogger(__name__)
@@ -51,7 +56,7 @@ def train_super(
     workers: Workers | None = None,
 ) -> TrainResult:
     """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`."""
-    workers = workers or OneWorker(_device(config))
+    workers = workers or OneWorker(device_for(config))
     mark = super_fingerprint(space, corpus, model_config, config, seed)
     done = finished(folder, mark)
     if done is not None:
@@ -76,7 +81,7 @@ def train_sub(
     workers: Workers | None = None,
 ) -> TrainResult:
     """Train one architecture of a space from scratch; save it as `model`."""
-    workers = workers or OneWorker(_device(config))
+    workers = workers or OneWorker(device_for(config))
     mark = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
     done = finished(folder, mark)
     if done is not None:
@@ -100,6 +105,12 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
     def forward(architecture: Architecture) -> Forward:
         return lambda batch: model.output(batch.source, batch.target_in, architecture)
 
+    cut, shared = cut_for(model.config.sharing), model.config.share_embeddings == "all"
+
+    def parts(update: int, name: str, gradient: Tensor) -> list[Tensor]:
+        used = policy(update)
+        return used_parts(name, gradient, used[0], cut, shared) if len(used) == 1 else [gradient]
+
     def rearrange(update: int) -> Rearrangement | None:
         return order_by_importance(model).apply if update == sort_update else None
 
@@ -107,6 +118,7 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
         model,
         lambda update: [forward(architecture) for architecture in policy(update)],
         {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
+        parts,
         rearrange,
     )
 
@@ -180,9 +192,12 @@ def _train(
     feed = Feed(corpus.train, config.max_tokens, config.accumulate, seed, workers)
     validation = Validation(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
     keep = max(config.keep_last, config.average_last)
-    store = CheckpointStore(folder.child("checkpoints"), mark, keep)
-    with _threads(config.threads):
-        return Training(trainee, feed, validation, config, store, workers, seed).run(progress)
+    with _threads(config.threads), _claimed(folder, workers) as claim, _watched(folder, config, workers) as watcher:
+        store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, claim)
+        try:
+            return Training(trainee, feed, validation, config, store, workers, seed, watcher).run(progress)
+        finally:
+            store.wait()
 
 
 def _close(
@@ -208,10 +223,36 @@ def _sort_update(model_config: ModelConfig, config: TrainConfig) -> int | None:
     return config.sort_update or max(1, config.updates // 5)
 
 
-def _device(config: TrainConfig) -> torch.device:
+def device_for(config: TrainConfig) -> torch.device:
     if config.use_gpu and not torch.cuda.is_available():
         raise HatRayError("train.use_gpu is set, but PyTorch sees no CUDA device here: unset it, or install a driver")
     return torch.device("cuda" if config.use_gpu else "cpu")
+
+
+@contextmanager
+def _claimed(folder: Folder, workers: Workers) -> Iterator[Claim | None]:
+    """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have claimed it already."""
+    if workers.rank != 0 or workers.token is not None:
+        yield Claim(folder, workers.token) if workers.rank == 0 and workers.token else None
+        return
+    claim = Claim.stake(folder)
+    try:
+        yield claim
+    finally:
+        claim.release()
+
+
+@contextmanager
+def _watched(folder: Folder, config: TrainConfig, workers: Workers) -> Iterator[Watcher]:
+    """Let everybody look on who is asked for; rank 0 tells them."""
+    if workers.rank != 0:
+        yield Nobody()
+        return
+    watcher = Everybody([workers.watcher, *writers(folder, config.tensorboard, config.mlflow)])
+    try:
+        yield watcher
+    finally:
+        watcher.close()
 
 
 @contextmanager

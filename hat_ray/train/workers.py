@@ -8,13 +8,13 @@ Decisions
   in an update, so the same gradients exist everywhere and the buffers match.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hat_ray.storage import Folder
+from hat_ray.train.watch import Nobody, Watcher
 
 
 class Workers(Protocol):
@@ -32,11 +32,19 @@ class Workers(Protocol):
     def device(self) -> torch.device:
         """Where this worker's model lives."""
 
+    @property
+    def token(self) -> str | None:
+        """What the driver of these workers has claimed the training's folder with; None when there is no driver."""
+
+    @property
+    def watcher(self) -> Watcher:
+        """Who looks on from outside this process."""
+
     def all_reduce(self, values: Tensor) -> None:
         """Replace `values` by the sum over all workers; everyone waits for everyone."""
 
-    def saved(self, place: Folder, figures: Mapping[str, float]) -> None:
-        """Hear, on every worker, that a checkpoint was written; `figures` has the update and the latest losses."""
+    def saved(self) -> None:
+        """Hear, on every worker, that a checkpoint is on its way; whatever this raises ends the training here."""
 
 
 class OneWorker:
@@ -44,15 +52,17 @@ class OneWorker:
 
     rank = 0
     world_size = 1
+    token = None
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", watcher: Watcher | None = None) -> None:
         self.device = torch.device(device)
+        self.watcher = watcher or Nobody()
 
     def all_reduce(self, values: Tensor) -> None:
         """Leave the values as they are."""
 
-    def saved(self, place: Folder, figures: Mapping[str, float]) -> None:
-        """Tell nobody."""
+    def saved(self) -> None:
+        """Go on."""
 
 
 def sum_over_workers(tensors: Sequence[Tensor], workers: Workers) -> None:

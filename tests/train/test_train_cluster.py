@@ -76,7 +76,9 @@ def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path)
     for name, weight in load_super(alone, "supernet").weights().items():
         torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert shown[-1][:2] == (12, 12)
-    assert sorted(job.folder.list()) == ["checkpoints", "supernet.json", "supernet.safetensors", "train.json"]
+    assert sorted(job.folder.list()) == [
+        *("checkpoints", "supernet.json", "supernet.safetensors", "tensorboard", "train.json")
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
@@ -115,6 +117,7 @@ def test_several_architectures_train_side_by_side(job, tmp_path):
 def test_a_users_mistake_in_a_worker_reaches_the_driver_as_it_is(job):
     checkpoints = CheckpointStore(job.folder.child("checkpoints"), "another", keep_last=1)
     checkpoints.save(Checkpoint(3, {}, {}))
+    checkpoints.wait()
     alone = replace(job, config=CONFIG.model_copy(update={"workers": 1}))
     for train in (lambda: train_on_cluster(job), lambda: train_many([alone])):
         with pytest.raises(CheckpointError, match="holds checkpoints of another training") as caught:

@@ -1,0 +1,69 @@
+"""When training on a cluster begins, waits, tries again and gives up: plain rules, without Ray."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hat_ray.errors import HatRayError
+from hat_ray.train.config import TrainConfig
+
+_SECONDS_BETWEEN_REMINDERS = 60.0
+
+
+def needs(config: TrainConfig) -> dict[str, float]:
+    """Return the resources of one worker."""
+    return {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
+
+
+def workers_that_fit(nodes: Iterable[Mapping[str, float]], need: Mapping[str, float]) -> int:
+    """Return how many workers find room on the nodes, given by their resources; a worker stays within one node."""
+    return sum(min(int(node.get(kind, 0.0) // amount) for kind, amount in need.items()) for node in nodes)
+
+
+def fewest_workers(config: TrainConfig) -> int:
+    return config.min_workers or config.workers
+
+
+def too_small(config: TrainConfig, workers: int, nodes: Sequence[Mapping[str, float]]) -> str:
+    """Say what is missing, in one line."""
+    need = needs(config)
+    amounts = " and ".join(f"{workers * amount:g} {kind}s" for kind, amount in need.items())
+    has = " and ".join(f"{sum(node.get(kind, 0.0) for node in nodes):g}" for kind in need)
+    return (
+        f"training needs {amounts} ({workers} workers), the cluster has {has}, room for {workers_that_fit(nodes, need)}"
+    )
+
+
+@dataclass
+class Patience:
+    """How much more is borne without a new checkpoint: failures, and seconds of waiting."""
+
+    config: TrainConfig
+    failures: int = 0
+    waited_s: float = 0.0
+    _newest: str | None = None
+    _reminded: float = field(default=float("-inf"))
+
+    def progressed(self, newest: str | None) -> None:
+        """Take note of the newest checkpoint; one that was not there before makes everything forgotten."""
+        if newest != self._newest:
+            self._newest, self.failures, self.waited_s = newest, 0, 0.0
+
+    def fail(self) -> bool:
+        """Count a failure; returns whether another try is allowed."""
+        self.failures += 1
+        return self.failures <= self.config.max_failures
+
+    def wait(self, seconds: float, why: str) -> str | None:
+        """Count seconds of waiting; returns what to tell people now and then. Raises HatRayError past the limit."""
+        self.waited_s += seconds
+        if self.waited_s > self.config.max_wait_s:
+            raise HatRayError(
+                f"{why}; it waited {self.waited_s:.0f} s: add nodes, lower train.workers or train.threads, set "
+                "train.min_workers, or raise train.max_wait_s, and run it again: it resumes"
+            )
+        now = time.monotonic()
+        if now - self._reminded < _SECONDS_BETWEEN_REMINDERS:
+            return None
+        self._reminded = now
+        return f"{why}: it waits, {self.config.max_wait_s - self.waited_s:.0f} s more at most"
