@@ -107,9 +107,18 @@ class Download(StageConfig):
     @field_validator("url")
     @classmethod
     def _is_web(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"a download's url must begin with http:// or https://, got {url!r}")
+        if not url.startswith(("http://", "https://")) or url.partition("?")[0].endswith("/"):
+            raise ValueError(f"a download's url must begin with http:// or https:// and name a file, got {url!r}")
         return url
+
+    @field_validator("members")
+    @classmethod
+    def _stay_inside(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        for member in members:
+            path = PurePosixPath(member)
+            if path.is_absolute() or ".." in path.parts or str(path) != member:
+                raise ValueError(f"a member is a plain path inside its archive, got {member!r}")
+        return members
 
     @property
     def name(self) -> str:

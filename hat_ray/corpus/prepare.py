@@ -163,12 +163,23 @@ def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _C
         log.info("going on after %d whole shards", len(records))
         counter.tell(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
 
-    def counted() -> Iterator[EncodedChunk]:
-        for chunk in encode(job, len(records) * CHUNKS_PER_SHARD):
+    first = len(records) * CHUNKS_PER_SHARD
+    return [*records, *write_shards(data, _checked(encode(job, first), first, job.text.num_chunks, counter))]
+
+
+def _checked(chunks: Iterator[EncodedChunk], first: int, end: int, counter: _Counter) -> Iterator[EncodedChunk]:
+    """Pass chunks on, and tell of them; raises CorpusError unless each of `first` to `end` comes, in order."""
+    for chunk in chunks:
+        if chunk.number == first:
+            first += 1
             counter.tell(len(chunk.source) + chunk.dropped_long + chunk.dropped_ratio)
             yield chunk
-
-    return [*records, *write_shards(data, counted())]
+            continue
+        break
+    else:
+        if first == end:
+            return
+    raise CorpusError(f"the text changed while it was prepared (chunk {first} of {end} is not there): prepare it again")
 
 
 def _summarise_training(records: list[ShardRecord], found: Survey, config: CorpusConfig) -> SplitSummary:

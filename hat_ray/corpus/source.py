@@ -36,13 +36,14 @@ class PairedFiles:
     source: tuple[TextPart, ...]
     target: tuple[TextPart, ...]
     nfc: bool = False
+    chunk_pairs: int = CHUNK_PAIRS
 
     @property
     def num_parts(self) -> int:
         return len(self.source)
 
     def chunks(self, part: int) -> Iterator[ParallelText]:
-        return read_pairs(self.source[part], self.target[part], CHUNK_PAIRS, nfc=self.nfc)
+        return read_pairs(self.source[part], self.target[part], self.chunk_pairs, nfc=self.nfc)
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class PairedLines:
     """Pairs in memory."""
 
     text: ParallelText
+    chunk_pairs: int = CHUNK_PAIRS
     num_parts = 1
 
     def chunks(self, part: int) -> Iterator[ParallelText]:
-        for first in range(0, len(self.text), CHUNK_PAIRS):
-            rows = slice(first, first + CHUNK_PAIRS)
+        for first in range(0, len(self.text), self.chunk_pairs):
+            rows = slice(first, first + self.chunk_pairs)
             yield ParallelText(self.text.source[rows], self.text.target[rows])
 
 

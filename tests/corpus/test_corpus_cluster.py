@@ -1,0 +1,88 @@
+"""Ray Data against one process: the same bytes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from hat_ray.corpus.cluster import encode_on_cluster
+from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart, ToyConfig
+from hat_ray.corpus.encode import EncodingJob, LengthRules, encode_here
+from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.source import PairedFiles
+from hat_ray.corpus.survey import survey
+from hat_ray.corpus.toy.generate import generate
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.storage import Folder
+
+CHUNK = 150
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_raylets() -> Iterator[None]:
+    """The driver's own node has no CPU, as a head node in the cloud: encoding must go elsewhere, reading must not."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=2)
+        cluster.wait_for_nodes(timeout=60)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
+    """Two pairs of files, of 14 chunks in all, some of them short, one of them without a pair that is kept."""
+    place = tmp_path_factory.mktemp("text")
+    text = generate(ToyConfig(train_pairs=1_700, valid_pairs=1, test_pairs=1))["train"]
+    parts = []
+    for number, rows in enumerate((slice(0, 920), slice(920, 1_700))):
+        source, target = list(text.source[rows]), list(text.target[rows])
+        if number:
+            source[:CHUNK] = [""] * CHUNK
+            target[CHUNK + 3] = ""
+        for side, lines in (("source", source), ("target", target)):
+            (place / f"{side}{number}").write_text("\n".join(lines))
+        parts.append(TextPart(path=str(place / f"source{number}")))
+    targets = tuple(TextPart(path=part.path.replace("source", "target")) for part in parts)
+    return PairedFiles(tuple(parts), targets, chunk_pairs=CHUNK)
+
+
+@pytest.mark.parametrize("first_chunk", [0, 3])
+def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
+    text = survey(files, set(), deduplicate=True).text
+    lines = [line for chunk in text.all_chunks() for line in (*chunk.text.source, *chunk.text.target)]
+    job = EncodingJob(text, Vocabulary.learn(lines, 400, byte_fallback=False), LengthRules(20, 1.3))
+    here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk))
+    assert [chunk.number for chunk in there] == [chunk.number for chunk in here] == list(range(first_chunk, 13))
+    for one, other in zip(here, there, strict=True):
+        assert (one.dropped_long, one.dropped_ratio) == (other.dropped_long, other.dropped_ratio)
+        for side, same in ((one.source, other.source), (one.target, other.target)):
+            assert np.array_equal(side.values, same.values)
+            assert np.array_equal(side.offsets, same.offsets)
+    assert sum(chunk.dropped_long for chunk in here) > 0
+    assert sum(chunk.dropped_ratio for chunk in here) > 0
+
+
+def test_a_corpus_prepared_on_the_cluster_has_the_bytes_of_one_prepared_here(tmp_path: Path) -> None:
+    text = generate(ToyConfig(train_pairs=2_000, valid_pairs=20, test_pairs=20))
+    paths = {}
+    for split, pairs in text.items():
+        for side, lines in (("source", pairs.source), ("target", pairs.target)):
+            copies = 11 if split == "train" else 1  # 22,000 lines: three chunks
+            (tmp_path / f"{split}.{side}").write_text("\n".join(list(lines) * copies))
+            paths[f"{split}_{side}"] = str(tmp_path / f"{split}.{side}")
+    config = CorpusConfig(source="files", files=FilesConfig(**paths), vocab_size=700, max_length=25, max_ratio=2)
+    one, other = Folder.at(tmp_path / "one"), Folder.at(tmp_path / "other")
+    summary = prepare(config, one, seed=1)
+    assert prepare(config, other, seed=1, encode=encode_on_cluster) == summary
+    assert summary.train.pairs > 10_000
+    names = [path.relative_to(one.root) for path in Path(one.root).rglob("*") if path.is_file()]
+    assert len(names) == 6
+    for name in names:
+        assert (Path(one.root) / name).read_bytes() == (Path(other.root) / name).read_bytes()
