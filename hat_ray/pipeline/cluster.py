@@ -7,13 +7,19 @@ starts nothing. What is started here is bound to loopback and sends no usage sta
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import ray
 
+from hat_ray.corpus.cluster import encode_on_cluster
+from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
+from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.shards import SHARD_PAIRS
+from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
@@ -73,6 +79,16 @@ class RayExecution:
                 logging_level=logging.WARNING,
             )
         self._ours = True
+
+    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+        return prepare(config, folder, seed, progress, self._encode)
+
+    def _encode(self, job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
+        """Encode on the cluster what is more than a shard; less is done before a cluster has started."""
+        if job.text.num_rows <= SHARD_PAIRS:
+            return encode_here(job, first_chunk)
+        self._connect()
+        return encode_on_cluster(job, first_chunk)
 
     def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
         self._connect()

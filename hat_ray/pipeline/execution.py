@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo, detect
@@ -44,6 +47,9 @@ class SearchPlan:
 class Execution(Protocol):
     """The heavy work of each stage. Long work tells `progress`."""
 
+    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress) -> CorpusSummary:
+        """Turn text into sub-words and token tables."""
+
     def train_super(self, job: TrainJob, progress: Progress) -> TrainResult:
         """Train the SuperTransformer."""
 
@@ -73,6 +79,9 @@ class LocalExecution:
 
     def close(self) -> None:
         """Nothing was started."""
+
+    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+        return prepare(config, folder, seed, progress)
 
     def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
         return job.run(progress)

@@ -55,6 +55,8 @@ class Stage:
     work: Callable[[Context, Folder], dict[str, Any]]
     outside: Callable[[Recipe], str] | None = None
     """Hashes what the stage reads from outside the run folder, so that a changed file is noticed."""
+    before: Callable[[Context], None] | None = None
+    """Fetches what `outside` hashes; called each time, and quick where nothing is missing."""
     may_need: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
 
@@ -87,6 +89,8 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
     for need in stage.needs:
         if run.record(need) is None:
             raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
+    if stage.before is not None:
+        stage.before(context)
     section = stage.section(run.recipe)
     inputs = (*stage.needs, *stage.may_need)
     mark = run.mark(stage.name, section, inputs)

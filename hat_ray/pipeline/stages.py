@@ -9,7 +9,8 @@ from typing import Any
 
 from hat_ray.config import canonical
 from hat_ray.corpus.dataset import Corpus
-from hat_ray.corpus.prepare import input_fingerprint, prepare
+from hat_ray.corpus.download import fetch
+from hat_ray.corpus.fingerprint import input_fingerprint
 from hat_ray.errors import LatencyError
 from hat_ray.evaluate.score import Evaluation, corpus_floors
 from hat_ray.latency.measure import choose_architectures, new_session_id
@@ -42,10 +43,16 @@ from hat_ray.train.job import TrainJob
 log = logging.getLogger(__name__)
 
 
+def fetch_texts(context: Context) -> None:
+    """Download what the recipe's text is in."""
+    with context.progress("downloading") as progress:
+        fetch(context.recipe.corpus, progress)
+
+
 def prepare_corpus(context: Context, folder: Folder) -> dict[str, Any]:
     """Text to sub-words and token tables."""
     with context.progress("preparing the corpus") as progress:
-        summary = prepare(context.recipe.corpus, folder, context.recipe.seed, progress)
+        summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress)
     return canonical(summary)
 
 
@@ -173,7 +180,14 @@ def report(context: Context, folder: Folder) -> dict[str, Any]:
 
 
 STAGES = (
-    Stage("corpus", ("corpus",), (), prepare_corpus, outside=lambda r: input_fingerprint(r.corpus, r.seed)),
+    Stage(
+        "corpus",
+        ("corpus",),
+        (),
+        prepare_corpus,
+        outside=lambda recipe: input_fingerprint(recipe.corpus, recipe.seed),
+        before=fetch_texts,
+    ),
     Stage("supernet", ("space", "model", "supernet"), ("corpus",), train_supernet),
     Stage("latency", ("space", "model", "latency"), ("corpus",), measure_latency),
     Stage("predictor", ("predictor",), ("latency",), fit_predictors),
