@@ -46,7 +46,9 @@ class Transfer:
                 if error.code == 416:
                     self.discard()
                 elif error.code not in _PASSING:
-                    raise self._failure(f"the server answers {error.code} {error.reason}") from error
+                    raise self._failure(
+                        f"the server answers {error.code} {error.reason}", "check its address"
+                    ) from error
                 reason = f"the server answers {error.code} {error.reason}"
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
@@ -108,9 +110,9 @@ class Transfer:
         version = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
         self._mark.write_text(json.dumps({"url": self.url, "version": version}))
 
-    def _failure(self, reason: str) -> CorpusError:
+    def _failure(self, reason: str, remedy: str = "try again later") -> CorpusError:
         return CorpusError(
-            f"cannot download {self.url}: {reason}; try again later, or give the files yourself with --data FOLDER"
+            f"cannot download {self.url}: {reason}; {remedy}, or give the files yourself with --data FOLDER"
         )
 
 
