@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from hat_ray import __version__, console
-from hat_ray.errors import HatRayError, LatencyError, RunError
+from hat_ray.errors import LatencyError, RunError, user_error
 from hat_ray.recipe import Recipe, json_schema, load_recipe, parse_recipe, shipped_recipes, to_yaml
 from hat_ray.space.cost import cost as architecture_cost
 from hat_ray.space.hat_yaml import load_architecture
@@ -55,6 +55,9 @@ AddressOpt = Annotated[
 ]
 LocalOpt = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+STUDIES = ("health", "policies")
+"""Stages that their own commands do, and whose whole result `--json` prints."""
 
 
 def _version(show: bool) -> None:
@@ -97,10 +100,12 @@ def _run(
 ) -> None:
     """Do one stage, or all, and print what was made."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
-    from hat_ray.pipeline.all import close_message, run_recipe
+    from hat_ray.pipeline.all import close_message, run_recipe, study_result
 
     records = run_recipe(loaded, place, address=address, local=local, only=only, progress=console.progress_bar)
-    if as_json:
+    if as_json and only in STUDIES:
+        print_json({"run": place, only: study_result(place, only)})
+    elif as_json:
         print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
     else:
         close_message(place, records)
@@ -146,6 +151,20 @@ _stage_command(
     train_app, "super", "supernet", "Train the recipe's SuperTransformer with Ray Train.", "hat-ray train super toy"
 )
 _stage_command(
+    train_app,
+    "health",
+    "health",
+    "Train architectures from scratch and report how well inherited weights rank them.",
+    """
+
+hat-ray train health runs/toy
+
+hat-ray train health runs/toy --set health.architectures=24 --set health.seeds=3 --set health.bleu_sentences=200
+
+What is trained once is kept in runs/toy/trained and never trained again: a killed command goes on, and a larger number
+trains only what is missing.""",
+)
+_stage_command(
     latency_app,
     "measure",
     "latency",
@@ -171,6 +190,42 @@ _stage_command(
     "hat-ray evaluate toy --set evaluate.beam=4",
 )
 _stage_command(app, "report", "report", "Write the page that shows what was found.", "hat-ray report runs/toy")
+
+
+@train_app.command(
+    "policies",
+    epilog="""Examples:
+
+hat-ray train policies multi30k.en-de --data ~/multi30k --seeds 3
+
+hat-ray train policies toy --policies front/uniform,middle/uniform --set supernet.updates=500
+
+A policy reads sharing/policy: sharing is front, middle or importance; policy is uniform, sandwich or stratified. Add
++distill to a sandwich for in-place distillation. All get the training compute of supernet.updates uniform updates; the
+first is what the others are compared with.""",
+)
+def train_policies(
+    recipe: RecipeArg,
+    policies: Annotated[
+        str | None, typer.Option("--policies", help="Policies, separated by commas. Default: the recipe's.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="SuperTransformers a policy. Default: the recipe's.")
+    ] = None,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
+    address: AddressOpt = None,
+    local: LocalOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Compare training policies of the SuperTransformer at equal compute, and how well each ranks architectures."""
+    changes = list(set_ or [])
+    if policies is not None:
+        changes.append(f"policies.compare={json.dumps([name.strip() for name in policies.split(',')])}")
+    if seeds is not None:
+        changes.append(f"policies.seeds={seeds}")
+    _run(recipe, run, changes, data, address, local, as_json, only="policies")
 
 
 @train_app.command("sub", epilog="Example:  hat-ray train sub winner.yml toy --out models/winner")
@@ -301,24 +356,6 @@ def recipe_check(recipe: RecipeArg, set_: SetOpt = None) -> None:
 def recipe_schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     typer.echo(json_schema())
-
-
-def user_error(error: BaseException) -> HatRayError | None:
-    """Return the user's mistake that an exception is, or that a Ray worker reports through it."""
-    seen: list[BaseException] = []
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or any(current is other for other in seen):
-            continue
-        seen.append(current)
-        # Ray raises the worker's exception as a class of both kinds whose text is the whole remote traceback
-        if isinstance(current, HatRayError) and not hasattr(current, "cause"):
-            return current
-        queue += [getattr(current, "cause", None), current.__cause__]
-        failures = getattr(current, "worker_failures", None)
-        queue += list(failures.values()) if isinstance(failures, dict) else []
-    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -39,3 +39,21 @@ class PredictorError(HatRayError):
 
 class SearchError(HatRayError):
     """A search that cannot be done as asked, such as an unreachable limit."""
+
+
+def user_error(error: BaseException) -> HatRayError | None:
+    """Return the user's mistake that an exception is, or that a Ray worker reports through it."""
+    seen: list[BaseException] = []
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or any(current is other for other in seen):
+            continue
+        seen.append(current)
+        # Ray raises the worker's exception as a class of both kinds whose text is the whole remote traceback
+        if isinstance(current, HatRayError) and not hasattr(current, "cause"):
+            return current
+        queue += [getattr(current, "cause", None), current.__cause__]
+        failures = getattr(current, "worker_failures", None)
+        queue += list(failures.values()) if isinstance(failures, dict) else []
+    return None

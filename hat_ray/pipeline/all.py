@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,10 +15,11 @@ from hat_ray.evaluate.translate import translate
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.inputs import chosen_of, predictors_of
-from hat_ray.pipeline.stage import Context, ProgressFactory, no_progress, run_stages
-from hat_ray.pipeline.stages import STAGES
+from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress, run_stages
+from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
+from hat_ray.report.rank_tables import study_tables
 from hat_ray.report.table import summary_tables
 from hat_ray.report.write import read_report
 from hat_ray.run import Run, StageRecord
@@ -49,7 +51,14 @@ def run_recipe(
     check(recipe)
     with _execution(address, local, recipe) as execution:
         run = Run.open(place, recipe)
-        return run_stages(Context(run, execution, progress), STAGES, only)
+        return run_stages(Context(run, execution, progress), stages_for(only))
+
+
+def stages_for(only: str | None) -> list[Stage]:
+    """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
+    known = {stage.name: stage for stage in (*STAGES, *STUDIES)}
+    along = {"health": ("health", "report"), "policies": ("corpus", "policies", "report")}
+    return list(STAGES) if only is None else [known[name] for name in along.get(only, (only,))]
 
 
 def check(recipe: Recipe) -> None:
@@ -93,16 +102,25 @@ class ExecutionScope:
 
 
 def close_message(place: str, records: Sequence[StageRecord]) -> None:
-    """Print what a run found: the table, and where the page is."""
+    """Print what a run or a study found: the tables, and where the page is."""
     if not records or records[-1].stage != "report":
         return
     output = Console()
     if not output.is_terminal:
         output = Console(width=LOG_WIDTH)
-    for table in summary_tables(read_report(Folder.at(place).child("report"))):
+    data = read_report(Folder.at(place).child("report"))
+    studies = {"health": data.health, "policies": data.policies}
+    shown = [study for record in records if (study := studies.get(record.stage))]
+    for table in study_tables(shown) if shown else summary_tables(data):
         output.print(table)
         output.print()
     say(f"report: {records[-1].summary['page']}")
+
+
+def study_result(place: str, study: str) -> dict[str, Any]:
+    """Return the whole result of a finished study, as it stands in the run folder."""
+    value: dict[str, Any] = Folder.at(place).child(study).read_json(f"{study}.json")
+    return value
 
 
 def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = silent) -> TrainResult:

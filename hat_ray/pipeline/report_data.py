@@ -1,12 +1,15 @@
 """Gather what the stages left into the figures of a report."""
 
+import logging
 import math
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.health.result import health_from_json, study_from_json
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.inputs import chosen_of, limits_of, predictors_of, rows_of, search_result_of, timing_job
 from hat_ray.pipeline.stage import Context
@@ -36,24 +39,29 @@ from hat_ray.search.session import SearchResult
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 NATS = math.log(2)
 """Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
 
 
 def gather(context: Context) -> ReportData:
-    """Read every finished stage of a run."""
+    """Read every finished stage of a run; what is not there yet is left out."""
     recipe, space = context.recipe, context.recipe.space.build()
     summaries = {name: _summary(context, name) for name in ("latency", "retrain", "evaluate")}
-    slugs = list(summaries["latency"]["devices"])
-    predictors = predictors_of(context)
-    result = search_result_of(context)
-    scores = [entry["score"] for entry in summaries["evaluate"]["models"].values()]
+    devices = summaries["latency"].get("devices", {})
+    slugs = list(devices)
+    predictors = predictors_of(context) if _summary(context, "predictor") else {}
+    result = search_result_of(context) if _summary(context, "search") else SearchResult((), (), {})
+    scores = [entry["score"] for entry in summaries["evaluate"].get("models", {}).values()]
     workload = recipe.latency
     return ReportData(
         name=recipe.name,
         corpus=_corpus(context, summaries["evaluate"]),
         space=SpaceFacts(space.name, space.id, str(space.size())),
-        devices=tuple(_device(slug, entry) for slug, entry in summaries["latency"]["devices"].items()),
+        devices=tuple(_device(slug, entry) for slug, entry in devices.items()),
         chosen=_chosen(context, predictors, summaries),
         provenance=_provenance(context),
         candidates=_candidates(result, slugs),
@@ -72,12 +80,27 @@ def gather(context: Context) -> ReportData:
             "threads": str(workload.threads),
             "runtime": "eager, fp32",
         },
+        health=_fresh(context, "health", health_from_json),
+        policies=_fresh(context, "policies", study_from_json),
     )
 
 
 def _summary(context: Context, stage: str) -> dict[str, Any]:
     record = context.run.record(stage)
     return record.summary if record else {}
+
+
+def _fresh(context: Context, study: str, read: Callable[[Any], T]) -> T | None:
+    """Return a study's result when the run has one, of the corpus and the SuperTransformer that it has now."""
+    record = context.run.record(study)
+    if record is None:
+        return None
+    for name in ("corpus", "supernet"):
+        now = context.run.record(name)
+        if name in record.inputs and (now is None or record.inputs[name] != now.id):
+            log.warning("%s is of another %s and is not shown: do `hat-ray train %s` again", study, name, study)
+            return None
+    return read(context.folder(study).read_json(f"{study}.json"))
 
 
 def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
@@ -117,7 +140,8 @@ def _device(slug: str, entry: dict[str, Any]) -> Device:
 def _chosen(
     context: Context, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
 ) -> tuple[ChosenModel, ...]:
-    return tuple(_model(context, entry, predictors, summaries) for entry in chosen_of(context))
+    chosen = chosen_of(context) if summaries["retrain"] else []
+    return tuple(_model(context, entry, predictors, summaries) for entry in chosen)
 
 
 def _model(
@@ -125,10 +149,10 @@ def _model(
 ) -> ChosenModel:
     architecture, counted = entry.architecture, cost(entry.architecture, context.recipe.latency.target_length)
     trained = summaries["retrain"]["models"][architecture.id]
-    evaluated = summaries["evaluate"]["models"][architecture.id]
+    evaluated = summaries["evaluate"].get("models", {}).get(architecture.id)
     latency = {}
     for slug, predictor in predictors.items():
-        measured = evaluated["measured"].get(slug, {})
+        measured = evaluated["measured"].get(slug, {}) if evaluated else {}
         latency[slug] = Latency(
             predicted_ms=float(predictor.predict([architecture])[0]),
             measured_ms=measured.get("latency_ms"),
@@ -145,9 +169,9 @@ def _model(
         limit_ms=entry.limit_ms,
         inherited_loss=trained["inherited_loss_bits"] * NATS,
         scratch_loss=trained["scratch_loss_bits"] * NATS,
-        bleu=evaluated["score"]["bleu"],
-        chrf=evaluated["score"]["chrf"],
-        samples=_samples(context, architecture.id),
+        bleu=evaluated["score"]["bleu"] if evaluated else None,
+        chrf=evaluated["score"]["chrf"] if evaluated else None,
+        samples=_samples(context, architecture.id) if evaluated else (),
     )
 
 
@@ -197,7 +221,7 @@ def _supernet_curves(context: Context) -> tuple[LossCurve, ...]:
 
 def _retraining_curves(context: Context) -> tuple[LossCurve, ...]:
     curves = []
-    for model_id in _summary(context, "retrain")["models"]:
+    for model_id in _summary(context, "retrain").get("models", {}):
         history = context.folder("retrain").child(model_id).read_json("train.json")["result"]["history"]
         curves.append(_curve("model", history, model_id))
     return tuple(curves)
@@ -209,7 +233,7 @@ def _curve(key: str, history: list[dict[str, Any]], title: str) -> LossCurve:
 
 def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:
     job = timing_job(context, context.folder("latency"))
-    found = []
+    found: list[TimedArchitecture] = []
     for slug in slugs:
         for row in rows_of(job, slug):
             if row.architecture is not None:
@@ -230,7 +254,7 @@ def _predictor(slug: str, predictor: Predictor, context: Context) -> PredictorFa
 
 def _provenance(context: Context) -> Provenance:
     records = [(stage, context.run.record(stage)) for stage in ("corpus", "supernet", "latency", "predictor")]
-    records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate")]
+    records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate", "health", "policies")]
     return Provenance(
         recipe_yaml=to_yaml(context.recipe),
         seed=context.recipe.seed,

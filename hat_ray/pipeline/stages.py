@@ -1,6 +1,7 @@
 """The stages, in order: what each reads, does and leaves behind.
 
 corpus -> supernet -> latency -> predictor -> search -> retrain -> evaluate -> report
+Beside them, by their own commands: health, policies.
 """
 
 import logging
@@ -18,6 +19,7 @@ from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
 from hat_ray.pipeline.chosen import choose, distinct
 from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.health import check_health
 from hat_ray.pipeline.inputs import (
     chosen_of,
     devices_of,
@@ -28,6 +30,7 @@ from hat_ray.pipeline.inputs import (
     search_result_of,
     timing_job,
 )
+from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.model import Predictor
@@ -197,10 +200,28 @@ STAGES = (
     Stage(
         "report",
         ("report",),
-        ("corpus", "supernet", "latency", "predictor", "search", "retrain", "evaluate"),
+        ("corpus",),
         report,
+        may_need=("supernet", "latency", "predictor", "search", "retrain", "evaluate", "health", "policies"),
     ),
 )
+STUDIES = (
+    Stage(
+        "health",
+        ("space", "model", "retrain", "evaluate", "health"),
+        ("corpus", "supernet"),
+        check_health,
+        may_need=("predictor",),
+    ),
+    Stage(
+        "policies",
+        ("space", "model", "supernet", "retrain", "health", "policies"),
+        ("corpus",),
+        compare_policies,
+        may_need=("predictor",),
+    ),
+)
+"""Stages that only their own commands do; the report shows them where they are finished."""
 
 
 def inherited_losses(context: Context, architectures: list[Architecture]) -> dict[Architecture, float]:

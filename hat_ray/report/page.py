@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from hat_ray.report import frontier_figures, method_figures, sections
+from hat_ray.report import frontier_figures, method_figures, rank_sections, sections
 from hat_ray.report.data import ReportData
 from hat_ray.report.figure import Figure
 from hat_ray.report.html import Markup, document, element, json_script, script, script_hash, style
@@ -17,6 +17,8 @@ NAVIGATION = (
     ("networks", "Architectures"),
     ("method", "Latency"),
     ("search", "Search"),
+    ("health", "Ranking"),
+    ("policies", "Policies"),
     ("translations", "Translations"),
     ("provenance", "Provenance"),
 )
@@ -25,7 +27,9 @@ NAVIGATION = (
 def page(data: ReportData) -> str:
     """Return the page's HTML."""
     found, method, search = _found(data), _method(data), _search(data)
-    drawn = [figure for group in (*found, *method, *search) for figure in group] + _training(data)
+    health, policies = rank_sections.health_figures(data), rank_sections.policy_figures(data)
+    drawn = [figure for group in (*found, *method, *search) for figure in group] + _training(data) + health + policies
+    shown = [one for one in _sections(data, found, method, search, health, policies) if one]
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy()),
@@ -36,8 +40,8 @@ def page(data: ReportData) -> str:
     ]
     body = [
         element("a", "Skip to the results", href="#summary", class_="skip"),
-        _header(data),
-        element("main", _sections(data, found, method, search)),
+        _header(data, shown),
+        element("main", shown),
         element("footer", element("p", "Made by hat-ray: hardware-aware Transformers, found on Ray.")),
         json_script("figures", {figure.id: figure.plotly() for figure in drawn}),
         script(_plotly()),
@@ -47,7 +51,12 @@ def page(data: ReportData) -> str:
 
 
 def _sections(
-    data: ReportData, found: list[list[Figure]], method: list[list[Figure]], search: list[list[Figure]]
+    data: ReportData,
+    found: list[list[Figure]],
+    method: list[list[Figure]],
+    search: list[list[Figure]],
+    health: list[Figure],
+    policies: list[Figure],
 ) -> list[Markup | None]:
     many = len(data.devices) > 1
     return [
@@ -65,6 +74,8 @@ def _sections(
             method,
         ),
         _search_section(data, search),
+        rank_sections.health(data, health),
+        rank_sections.policies(data, policies),
         sections.translations(data),
         sections.provenance(data),
     ]
@@ -116,11 +127,12 @@ def _search_section(data: ReportData, search: list[list[Figure]]) -> Markup | No
     return section("search", "How it was found", lead, element("div", shown, class_="figures")) if shown else None
 
 
-def _header(data: ReportData) -> Markup:
+def _header(data: ReportData, shown: list[Markup]) -> Markup:
     corpus = data.corpus
     line = f"{corpus.source_language} → {corpus.target_language} · {len(data.candidates):,} architectures scored"
     devices = f"{len(data.devices)} device{'s' if len(data.devices) != 1 else ''}"
-    links = [element("a", text, href=f"#{id}") for id, text in NAVIGATION]
+    there = {id for id, _ in NAVIGATION if any(f'<section id="{id}"' in one.text for one in shown)}
+    links = [element("a", text, href=f"#{id}") for id, text in NAVIGATION if id in there]
     return element(
         "header",
         element("p", "hat-ray report", class_="eyebrow"),

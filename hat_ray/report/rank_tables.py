@@ -1,6 +1,7 @@
 """The tables of the two studies of a SuperTransformer as plain rows: page, terminal and Markdown show the same.
 
-Losses are shown in nats a token, as everywhere in the report; the studies' own files hold bits.
+Losses are shown in nats a token, as everywhere in the report; the studies' own files hold bits. A cell may have a
+second line, for its spread or interval.
 """
 
 import math
@@ -21,7 +22,14 @@ Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Rows:
     """One row for each way to rank architectures; `unit` is that of regret: nats where it is left out."""
     scale, decimals = (1.0, 1) if unit else (NATS, 3)
-    columns = ("ranked by", "tau", "tau within bins", "less decoder layers", "Spearman", f"regret, {unit or 'nats'}")
+    columns = (
+        "ranked by",
+        "tau",
+        "tau\nwithin bins",
+        "less that of\ndecoder layers",
+        "Spearman",
+        f"regret,\n{unit or 'nats'}",
+    )
     rows: list[tuple[str, ...]] = []
     for rank in ranks:
         regret = scale * sum(rank.regrets) / len(rank.regrets) if rank.regrets else None
@@ -32,7 +40,7 @@ def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Rows:
                 estimate(rank.overall),
                 estimate(rank.within),
                 gain,
-                fixed(rank.rho, 2),
+                tau(rank.rho),
                 fixed(regret, decimals),
             )
         )
@@ -42,8 +50,8 @@ def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Rows:
 def study_table(study: PolicyStudy) -> Rows:
     """One row a policy (mean ± standard deviation over its SuperTransformers), then what needs none."""
     columns = (
-        *("policy", "seeds", "updates", "tokens", "time", "loss smallest", "loss mean", "loss largest"),
-        *("tau", "tau within bins", "less decoder layers", "less the first"),
+        *("policy", "updates", "tokens", "time", "loss\nsmallest", "loss\nmean", "loss\nlargest"),
+        *("tau", "tau\nwithin bins", "less that of\ndecoder layers", "less that of\nthe first"),
     )
     rows: list[tuple[str, ...]] = []
     for ranks in study.policies:
@@ -51,20 +59,19 @@ def study_table(study: PolicyStudy) -> Rows:
         rows.append(
             (
                 ranks.policy,
-                str(len(nets)),
                 f"{nets[0].updates:,}",
                 count(_mean([net.tokens for net in nets])),
                 duration(_mean([net.seconds for net in nets])),
                 *(losses(nets, which) for which in ("smallest", "mean", "largest")),
                 spread([net.overall for net in nets], 2),
-                f"{spread([net.within for net in nets], 2)} {brackets(ranks.within)}",
+                f"{spread([net.within for net in nets], 2, ' ')}\n{brackets(ranks.within)}".rstrip(),
                 difference(ranks.gain_over_layers),
                 difference(ranks.gain) if ranks.gain is not None else UNKNOWN,
             )
         )
     for rank in study.baselines:
         gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
-        rows.append((rank.name, *[""] * 7, fixed(rank.overall.value, 2), estimate(rank.within), gain, ""))
+        rows.append((rank.name, *[""] * 6, tau(rank.overall.value), estimate(rank.within), gain, ""))
     return columns, rows
 
 
@@ -74,13 +81,18 @@ def losses(nets: Sequence[ScoredSupernet], which: str) -> str:
 
 
 def estimate(value: Estimate) -> str:
-    """Return a figure with its interval: 0.52 [0.10, 0.81]."""
-    return f"{fixed(value.value, 2)} {brackets(value)}".rstrip()
+    """Return a figure and, below it, its interval: 0.52 and [0.10, 0.81]."""
+    return f"{tau(value.value)}\n{brackets(value)}".rstrip()
 
 
 def difference(value: Estimate) -> str:
-    """Return a difference with its sign and interval."""
-    return f"{signed(value.value, 2) if value.value is not None else UNKNOWN} {brackets(value)}".rstrip()
+    """Return a difference with its sign and, below it, its interval."""
+    return f"{signed(value.value, 2) if value.value is not None else UNKNOWN}\n{brackets(value)}".rstrip()
+
+
+def tau(value: float | None) -> str:
+    """Return a tau with a true minus."""
+    return fixed(value, 2).replace("-", "−")
 
 
 def brackets(value: Estimate) -> str:
@@ -89,10 +101,10 @@ def brackets(value: Estimate) -> str:
     return f"[{fixed(value.low, 2)}, {fixed(value.high, 2)}]".replace("-", "−")
 
 
-def spread(values: list[float | None], decimals: int) -> str:
-    """Return the mean ± standard deviation over seeds: 0.52 ± 0.04."""
+def spread(values: list[float | None], decimals: int, between: str = "\n") -> str:
+    """Return the mean and, below it, the standard deviation over seeds: 0.52 and ± 0.04."""
     mean, deviation = mean_spread(values)
-    return fixed(mean, decimals) + (f" ± {fixed(deviation, decimals)}" if deviation is not None else "")
+    return fixed(mean, decimals) + (f"{between}± {fixed(deviation, decimals)}" if deviation is not None else "")
 
 
 def bin_letter(number: int) -> str:
@@ -112,14 +124,14 @@ def bin_ranges(result: HealthResult | PolicyStudy) -> str:
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown, numbers on the right."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |\n" for line in lines)
 
 
 def terminal(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table for the terminal."""
     table = Table(title=Text(title, style="bold"), title_justify="left", show_edge=False, pad_edge=False, box=None)
     for index, name in enumerate(columns):
-        table.add_column(Text(name), justify="right" if index else "left", vertical="bottom")
+        table.add_column(Text(name), justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])  # `Text`, because rich reads [brackets] in plain strings
     return table
@@ -129,15 +141,14 @@ def study_tables(studies: Sequence[HealthResult | PolicyStudy]) -> list[Table]:
     """Return the tables of finished studies for the terminal."""
     tables = []
     for study in studies:
-        bins = f"latency bins of {study.latency.name}: {bin_ranges(study)}"
+        bins = f"{len(study.tried)} architectures in bins by {study.latency.name}\n{bin_ranges(study)}"
         if isinstance(study, PolicyStudy):
-            tables.append(terminal(f"Policies at equal compute; {bins}", *study_table(study)))
+            seeds = f"mean ± standard deviation over {len(study.of(study.policies[0].policy))} SuperTransformers"
+            tables.append(terminal(f"Policies at equal compute, {seeds}\n{bins}", *study_table(study)))
             continue
-        tables.append(
-            terminal(f"Validation loss of {len(study.tried)} architectures; {bins}", *ranks_table(study.loss_ranks))
-        )
+        tables.append(terminal(f"Validation loss from scratch: what ranks it\n{bins}", *ranks_table(study.loss_ranks)))
         if study.bleu_ranks:
-            title = f"BLEU of the same on {study.bleu_sentences} validation sentences"
+            title = f"BLEU from scratch on {study.bleu_sentences} validation sentences: what ranks it"
             tables.append(terminal(title, *ranks_table(study.bleu_ranks, "BLEU")))
     return tables
 

@@ -60,8 +60,10 @@ def _tile(value: str, unit: str, below: str) -> Markup:
     return element("li", number, element("span", below, class_="below"))
 
 
-def results(data: ReportData) -> Markup:
+def results(data: ReportData) -> Markup | None:
     """The table of the models that were built, one a device."""
+    if not data.chosen:
+        return None
     lead = (
         "Every model below was trained from scratch with the same number of updates, then measured on the device and "
         "scored on the test set. Inherited loss is what the search saw; loss from scratch is what training gave."

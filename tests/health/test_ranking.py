@@ -38,7 +38,7 @@ def test_tau_and_rho_equal_scipys_also_with_ties(values):
     x, y, _ = values
     with np.errstate(all="ignore"):
         assert same(kendall_tau_b(x, y), stats.kendalltau(x, y).statistic)
-        if len(x) > 2:
+        if len(set(x)) > 1 and len(set(y)) > 1:
             assert same(spearman_rho(x, y), stats.spearmanr(x, y).statistic)
 
 

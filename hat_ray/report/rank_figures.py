@@ -1,0 +1,175 @@
+"""The figures of the two studies of a SuperTransformer: what ranks architectures, and how well."""
+
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from hat_ray.health.ranking import Estimate
+from hat_ray.health.result import HealthResult, PolicyStudy, Ranked, Tried
+from hat_ray.report.figure import Figure, Trace, axis, layout, points
+from hat_ray.report.frontier_figures import describe
+from hat_ray.report.method_figures import NUM_SERIES, NUM_SHADES, SYMBOLS
+from hat_ray.report.numbers import fixed
+from hat_ray.report.rank_tables import NATS, bin_letter, bin_ranges, brackets
+
+ROW_PX = 44
+"""Height of one row of a figure that has a row for each thing."""
+
+
+def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
+    """Inherited loss against loss from scratch; shape and shade by decoder layers, a letter for the latency bin."""
+    inherited = [bits * NATS for bits in result.inherited_loss_bits]
+    pairs = list(zip(result.tried, inherited, strict=True))
+    traces = []
+    for i, depth in enumerate(sorted({one.architecture.decoder.depth for one in result.tried})):
+        group = [(one, loss) for one, loss in pairs if one.architecture.decoder.depth == depth]
+        shade = f"@shade-{min(i, NUM_SHADES - 1) + 1}"
+        marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 10, "color": shade}
+        traces.append(
+            points(
+                f"{depth} decoder layer{'s' if depth > 1 else ''}",
+                [_scratch(one) for one, _ in group],
+                [loss for _, loss in group],
+                [_hover(one, loss) for one, loss in group],
+                marker,
+                mode="markers+text",
+                text=[bin_letter(one.bin) for one, _ in group],
+                textposition="middle right",
+                error_x=_errors([_spread(one) for one, _ in group]),
+            )
+        )
+    seeds = len(result.tried[0].scratch_loss_bits)
+    return Figure(
+        id=id,
+        title="Inherited loss against loss from scratch",
+        caption=(
+            f"{len(pairs)} architectures, each trained from scratch {seeds} time{'s' if seeds > 1 else ''} (bars: "
+            f"standard deviation). Letters are latency bins by {result.latency.name}: {bin_ranges(result)}. "
+            "Inherited weights rank well where points rise from left to right, also among those of one letter."
+        ),
+        traces=traces,
+        layout=layout(
+            axis("Validation loss from scratch, nats a token"), axis("Validation loss with inherited weights")
+        ),
+        columns=(
+            *("architecture", "id", "decoder layers", "latency bin", f"latency, {result.latency.unit}", "parameters"),
+            *("FLOPs", "loss inherited", "loss from scratch", "its standard deviation"),
+        ),
+        rows=[
+            (
+                *(str(one.architecture), one.architecture.id, one.architecture.decoder.depth, bin_letter(one.bin)),
+                *(one.latency, one.params, one.flops, loss, _scratch(one), _spread(one)),
+            )
+            for one, loss in pairs
+        ],
+    )
+
+
+def ranks(ranked: Sequence[Ranked], what: str, id: str) -> Figure:
+    """Kendall's tau of each way to rank, overall and within bins, with intervals."""
+    names = [one.name for one in ranked]
+    kinds = (("within latency bins", [one.within for one in ranked]), ("overall", [one.overall for one in ranked]))
+    return Figure(
+        id=id,
+        title=f"What ranks {what} from scratch",
+        caption=(
+            "Kendall's tau with intervals of 95 % over the choice of architectures. What counts is the order within a "
+            "latency bin: a search compares architectures of equal latency. The last row is the ceiling, where there "
+            "are several seeds: how one training from scratch ranks like the others."
+        ),
+        traces=[_taus(name, names, values, i) for i, (name, values) in enumerate(kinds)],
+        layout=_rows_layout(names, "Kendall's tau"),
+        columns=("ranked by", "pairs", "tau", "low", "high"),
+        rows=[
+            (name, kind, one.value, one.low, one.high)
+            for kind, values in kinds
+            for name, one in zip(names, values, strict=True)
+        ],
+    )
+
+
+def policy_ranks(study: PolicyStudy, id: str) -> Figure:
+    """Kendall's tau within latency bins: each policy's mean with its interval and each SuperTransformer, baselines."""
+    rows: list[tuple[str, Estimate]] = [(one.policy, one.within) for one in study.policies]
+    rows += [(one.name, one.within) for one in study.baselines]
+    names = [name for name, _ in rows]
+    nets = [net for net in study.supernets if net.within is not None]
+    hover = [f"{net.policy}, seed {net.seed}\ntau within bins {fixed(net.within, 2)}" for net in nets]
+    dots: Trace = {"symbol": "circle-open", "size": 8, "color": "@series-2"}
+    return Figure(
+        id=id,
+        title="Which policy ranks best",
+        caption=(
+            "Kendall's tau within latency bins against training from scratch. Bars are intervals of 95 % over the "
+            "choice of architectures around the mean of all seeds; circles are single SuperTransformers."
+        ),
+        traces=[
+            _taus("mean of the seeds", names, [one for _, one in rows], 0),
+            points("one SuperTransformer", [net.within for net in nets], [net.policy for net in nets], hover, dots),
+        ],
+        layout=_rows_layout(names, "Kendall's tau within latency bins"),
+        columns=("ranked by", "seed", "tau within bins", "low", "high"),
+        rows=[(name, "mean", one.value, one.low, one.high) for name, one in rows]
+        + [(net.policy, net.seed, net.within, None, None) for net in nets],
+    )
+
+
+def policy_losses(study: PolicyStudy, id: str) -> Figure:
+    """Inherited loss of the smallest, the tried and the largest architectures under each policy."""
+    kinds = ("smallest", "mean", "largest")
+    names = [one.policy for one in study.policies]
+    traces, rows = [], []
+    for i, kind in enumerate(kinds):
+        values = [[getattr(net, f"{kind}_loss_bits") * NATS for net in study.of(name)] for name in names]
+        means, spreads = [fmean(one) for one in values], [pstdev(one) for one in values]
+        hover = [f"{n}\n{kind}: {fixed(m, 3)} ± {fixed(s, 3)}" for n, m, s in zip(names, means, spreads, strict=True)]
+        marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
+        title = "mean of those tried" if kind == "mean" else kind
+        traces.append(points(title, means, names, hover, marker, error_x=_errors(spreads)))
+        rows += [(n, kind, m, s) for n, m, s in zip(names, means, spreads, strict=True)]
+    return Figure(
+        id=id,
+        title="Which policy inherits the least loss",
+        caption="Validation loss with inherited weights, mean and standard deviation over SuperTransformers.",
+        traces=traces,
+        layout=_rows_layout(names, "Validation loss, nats a token"),
+        columns=("policy", "architectures", "loss", "standard deviation"),
+        rows=rows,
+    )
+
+
+def _taus(name: str, names: Sequence[str], values: Sequence[Estimate], i: int) -> Trace:
+    """One mark a row, with its interval."""
+    marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
+    hover = [f"{n}\n{name}: {fixed(v.value, 2)} {brackets(v)}" for n, v in zip(names, values, strict=True)]
+    known = [(v.value, v.low, v.high) for v in values]
+    up = [high - value if value is not None and high is not None else 0.0 for value, _, high in known]
+    down = [value - low if value is not None and low is not None else 0.0 for value, low, _ in known]
+    return points(name, [v.value for v in values], names, hover, marker, error_x=_errors(up, down))
+
+
+def _errors(up: Sequence[float], down: Sequence[float] | None = None) -> Trace:
+    ends: Trace = {"type": "data", "array": list(up), "color": "@muted", "thickness": 1.2, "width": 3}
+    return ends if down is None else {**ends, "symmetric": False, "arrayminus": list(down)}
+
+
+def _rows_layout(names: Sequence[str], title: str) -> Trace:
+    """A layout with one row for each name, the first on top."""
+    rows = axis("", categoryorder="array", categoryarray=list(reversed(names)), type="category")
+    return layout(axis(title), rows, height=150 + ROW_PX * len(names))
+
+
+def _series(i: int) -> str:
+    return f"@series-{i % NUM_SERIES + 1}"
+
+
+def _scratch(one: Tried) -> float:
+    return one.scratch_mean_bits * NATS
+
+
+def _spread(one: Tried) -> float:
+    return pstdev(one.scratch_loss_bits) * NATS
+
+
+def _hover(one: Tried, inherited: float) -> str:
+    losses = f"loss inherited {fixed(inherited, 3)} · from scratch {fixed(_scratch(one), 3)}"
+    return f"{losses}\nlatency bin {bin_letter(one.bin)}\n{describe(one.architecture)}"

@@ -1,0 +1,41 @@
+"""Users' mistakes in the two studies of a SuperTransformer: one clear line, exit code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from hat_ray.cli import main
+
+SMALL = ("--set", "corpus.toy.train_pairs=300", "--set", "corpus.vocab_size=300")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["policies", "toy", "--policies", "front"], "must read sharing/policy, such as front/uniform"),
+        (["policies", "toy", "--policies", "front/unifrom"], "unknown policy 'unifrom'; did you mean uniform?"),
+        (["policies", "toy", "--policies", "middle/uniform,middle/uniform"], "each policy may stand once"),
+        (["policies", "toy", "--policies", "front/uniform+distill"], "+distill needs the sandwich policy"),
+        (["health", "toy", "--set", "health.bins=7"], "architectures must be at least twice bins"),
+        (["health", "toy", "--set", "health.architecture=7"], "did you mean architectures?"),
+        (["health", "toy", "--local"], "stage health reads from corpus"),
+        (["policies", "toy", "--local", *SMALL, "--set", "health.device=pi"], "needs the run's predictors"),
+    ],
+)
+def test_one_line_and_exit_code_2(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["train", *arguments])
+    assert left.value.code == 2
+    told = capsys.readouterr()
+    lines = [line for line in told.err.splitlines() if line.startswith("hat-ray: error: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in told.err
+    assert told.out == ""
