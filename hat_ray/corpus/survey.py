@@ -62,6 +62,10 @@ def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, 
     kept = len(left_out) - int(left_out.sum())
     if not kept:
         raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
+    if valid_every and not held_out:
+        raise CorpusError(
+            f"corpus.files.valid_every {valid_every} takes no pair out of {len(left_out)} for validation: lower it"
+        )
     text = TrainingText(source, tuple(starts), np.packbits(left_out))
     held_text = ParallelText([pair[0] for pair in held_out], [pair[1] for pair in held_out])
     return Survey(text, kept, dropped_empty, dropped_duplicate, held_text, len(seen))

@@ -153,6 +153,12 @@ def test_nobody_there_is_told_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_gone_is_not_asked_for_again(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"the server answers 404 Not Found; check its address, or give the files"):
+        transfer(site, tmp_path)[0].run()
+    assert len(site.requests) == 1
+
+
 def archive_of(members: dict[str, str], kind: str = "tgz") -> bytes:
     sink = io.BytesIO()
     if kind == "zip":

@@ -45,11 +45,15 @@ def test_what_is_left_is_what_plain_code_leaves(
         with pytest.raises(CorpusError, match="every training pair lacks a side"):
             survey(source, set(), valid_every=valid_every, deduplicate=deduplicate)
         return
+    held = [pair for number, pair in enumerate(pairs, 1) if valid_every and number % valid_every == 0 and all(pair)]
+    if valid_every and not held:
+        with pytest.raises(CorpusError, match="takes no pair out of"):
+            survey(source, set(), valid_every=valid_every, deduplicate=deduplicate)
+        return
     found = survey(source, {"dog", "elk"}, valid_every=valid_every, deduplicate=deduplicate)
     kept = [pair for c in found.text.all_chunks() for pair in zip(c.text.source, c.text.target, strict=True)]
     assert kept == expected
     assert found.kept == len(expected)
-    held = [pair for number, pair in enumerate(pairs, 1) if valid_every and number % valid_every == 0 and all(pair)]
     assert list(zip(found.held_out.source, found.held_out.target, strict=True)) == held
     assert found.dropped_empty == sum(not all(pair) for pair in pairs)
     assert found.dropped_duplicate == len(left(pairs, valid_every, False)) - len(expected)
