@@ -7,8 +7,12 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from hat_ray.health.rate import Truth, random_regrets, rank_all, rank_policies
+from hat_ray.health.result import HealthResult, PolicyStudy, ScoredSupernet, Tried
+from hat_ray.health.stratify import PROXY, LatencySource, stratify
 from hat_ray.report.data import (
     Candidate,
     ChosenModel,
@@ -119,6 +123,47 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
     return PredictorFacts(device, 120, 1.86, 99.2, 0.964, tuple(pairs))
 
 
+def made_up_tried(space: SearchSpace, rng: random.Random) -> list[Tried]:
+    """Eighteen architectures, each trained from scratch twice."""
+    picked = stratify(space, lambda many: np.array([made_up_ms(a, XEON) for a in many]), 18, 3, seed=2)
+    tried = []
+    for one in picked:
+        counted, loss = cost(one.architecture), made_up_loss(one.architecture) / math.log(2)
+        losses = (loss + rng.gauss(0, 0.01), loss + rng.gauss(0, 0.01))
+        bleu = (40 - 2 * losses[0], 40 - 2 * losses[1])
+        tried.append(Tried(one.architecture, one.latency, one.bin, counted.params, counted.flops, losses, bleu))
+    return tried
+
+
+def made_up_health(space: SearchSpace, rng: random.Random) -> HealthResult:
+    tried = made_up_tried(space, rng)
+    inherited = tuple(one.scratch_mean_bits + 0.4 + rng.gauss(0, 0.05) for one in tried)
+    truth, bleu = Truth.of(tried, 200, 1), Truth.of(tried, 200, 1, bleu=True)
+    return HealthResult(
+        latency=LatencySource(XEON, "ms", proxy=False),
+        tried=tuple(tried),
+        inherited_loss_bits=inherited,
+        inherited_bleu=tuple(40 - 2 * loss for loss in inherited),
+        loss_ranks=rank_all(truth, tried, {"inherited loss": inherited}),
+        bleu_ranks=rank_all(bleu, tried, {"inherited BLEU": inherited, "inherited loss": inherited}),
+        random_regrets=random_regrets(truth),
+        bleu_sentences=200,
+    )
+
+
+def made_up_study(space: SearchSpace, rng: random.Random) -> PolicyStudy:
+    tried = made_up_tried(space, rng)
+    truth, nets = Truth.of(tried, 200, 1), []
+    for policy, noise in (("front/uniform", 0.1), ("front/sandwich+distill", 0.03)):
+        for seed in range(3):
+            losses = tuple(one.scratch_mean_bits + 0.4 + rng.gauss(0, noise) for one in tried)
+            taus = truth.tau(losses, within=False), truth.tau(losses, within=True)
+            nets.append(ScoredSupernet(policy, seed, 6000, 9_000_000, 710.5, 4e15, 5.1, 6.2, losses, *taus))
+    losses_of = {net.policy: [one.inherited_loss_bits for one in nets if one.policy == net.policy] for net in nets}
+    ranks = rank_policies(truth, tried, losses_of)
+    return PolicyStudy(PROXY, tuple(tried), tuple(nets), ranks, rank_all(truth, tried, {}))
+
+
 def made_up_report(num_candidates: int = 700) -> ReportData:
     rng, space = random.Random(7), preset("space0")
     architectures = list(dict.fromkeys(space.sample(rng) for _ in range(num_candidates)))
@@ -174,6 +219,8 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         searches=tuple(searches),
         bleu_signature="nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
         chrf_signature="nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0",
+        health=made_up_health(space, rng),
+        policies=made_up_study(space, rng),
         protocol={"Batch": "1 sentence", "Beam": "5", "Source length": "30 tokens", "Target length": "30 tokens"},
     )  # fmt: skip
 

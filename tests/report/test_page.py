@@ -78,8 +78,8 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
     asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 12
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 12
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 17
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 17
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
@@ -119,7 +119,7 @@ def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
     links = browser.execute_script(
         "return [...document.querySelectorAll('a[download]')].map(a => atob(a.href.split(',')[1]))"
     )
-    assert len(links) == 12
+    assert len(links) == 17
     assert all(len(link.splitlines()) > 2 for link in links)
 
 
@@ -133,6 +133,12 @@ def hostile(small_report: Make) -> ReportData:
     return replace(
         data, chosen=chosen, devices=devices, supernet=curves, retraining=curves, provenance=source, corpus=corpus,
         space=replace(data.space, name=NASTY), bleu_signature=NASTY, protocol={NASTY: NASTY},
+        health=replace(data.health, latency=replace(data.health.latency, name=NASTY, unit=NASTY)),
+        policies=replace(
+            data.policies,
+            supernets=tuple(replace(net, policy=NASTY) for net in data.policies.supernets),
+            policies=tuple(replace(one, policy=NASTY) for one in data.policies.policies[:1]),
+        ),
     )  # fmt: skip
 
 
@@ -166,8 +172,9 @@ def test_a_run_with_nothing_found_still_has_a_page(
     browser: webdriver.Chrome, small_report: Make, tmp_path: Path
 ) -> None:
     bare = small_report(
-        chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None
-    )
+        chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None,
+        health=None, policies=None,
+    )  # fmt: skip
     write_report(bare, Folder.at(tmp_path))
     show(browser, tmp_path / "report.html", width=400)
     assert browser.get_log("browser") == []
