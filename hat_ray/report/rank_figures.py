@@ -11,8 +11,8 @@ from hat_ray.report.method_figures import NUM_SERIES, NUM_SHADES, SYMBOLS
 from hat_ray.report.numbers import fixed
 from hat_ray.report.rank_tables import NATS, bin_letter, bin_ranges, brackets
 
-ROW_PX = 44
-"""Height of one row of a figure that has a row for each thing."""
+BETWEEN = 0.26
+"""Between two marks of one row, in rows."""
 
 
 def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
@@ -76,7 +76,7 @@ def ranks(ranked: Sequence[Ranked], what: str, id: str) -> Figure:
             "latency bin: a search compares architectures of equal latency. The last row is the ceiling, where there "
             "are several seeds: how one training from scratch ranks like the others."
         ),
-        traces=[_taus(name, names, values, i) for i, (name, values) in enumerate(kinds)],
+        traces=[_taus(name, names, values, i, (i - 0.5) * BETWEEN) for i, (name, values) in enumerate(kinds)],
         layout=_rows_layout(names, "Kendall's tau"),
         columns=("ranked by", "pairs", "tau", "low", "high"),
         rows=[
@@ -92,7 +92,8 @@ def policy_ranks(study: PolicyStudy, id: str) -> Figure:
     rows: list[tuple[str, Estimate]] = [(one.policy, one.within) for one in study.policies]
     rows += [(one.name, one.within) for one in study.baselines]
     names = [name for name, _ in rows]
-    nets = [net for net in study.supernets if net.within is not None]
+    places = {name: place + BETWEEN for place, name in enumerate(names)}
+    nets = [net for net in study.supernets if net.within is not None and net.policy in places]
     hover = [f"{net.policy}, seed {net.seed}\ntau within bins {fixed(net.within, 2)}" for net in nets]
     dots: Trace = {"symbol": "circle-open", "size": 8, "color": "@series-2"}
     return Figure(
@@ -104,7 +105,9 @@ def policy_ranks(study: PolicyStudy, id: str) -> Figure:
         ),
         traces=[
             _taus("mean of the seeds", names, [one for _, one in rows], 0),
-            points("one SuperTransformer", [net.within for net in nets], [net.policy for net in nets], hover, dots),
+            points(
+                "one SuperTransformer", [net.within for net in nets], [places[net.policy] for net in nets], hover, dots
+            ),
         ],
         layout=_rows_layout(names, "Kendall's tau within latency bins"),
         columns=("ranked by", "seed", "tau within bins", "low", "high"),
@@ -124,7 +127,7 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
         hover = [f"{n}\n{kind}: {fixed(m, 3)} ± {fixed(s, 3)}" for n, m, s in zip(names, means, spreads, strict=True)]
         marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
         title = "mean of those tried" if kind == "mean" else kind
-        traces.append(points(title, means, names, hover, marker, error_x=_errors(spreads)))
+        traces.append(points(title, means, list(range(len(names))), hover, marker, error_x=_errors(spreads)))
         rows += [(n, kind, m, s) for n, m, s in zip(names, means, spreads, strict=True)]
     return Figure(
         id=id,
@@ -137,14 +140,16 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
     )
 
 
-def _taus(name: str, names: Sequence[str], values: Sequence[Estimate], i: int) -> Trace:
-    """One mark a row, with its interval."""
+def _taus(name: str, names: Sequence[str], values: Sequence[Estimate], i: int, shift: float = 0) -> Trace:
+    """One mark a row, with its interval; `shift` moves it down, in rows."""
     marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
     hover = [f"{n}\n{name}: {fixed(v.value, 2)} {brackets(v)}" for n, v in zip(names, values, strict=True)]
     known = [(v.value, v.low, v.high) for v in values]
     up = [high - value if value is not None and high is not None else 0.0 for value, _, high in known]
     down = [value - low if value is not None and low is not None else 0.0 for value, low, _ in known]
-    return points(name, [v.value for v in values], names, hover, marker, error_x=_errors(up, down))
+    heights = [place + shift for place in range(len(names))]
+    bars = {**_errors(up, down), "color": _series(i)}
+    return points(name, [v.value for v in values], heights, hover, marker, error_x=bars)
 
 
 def _errors(up: Sequence[float], down: Sequence[float] | None = None) -> Trace:
@@ -154,8 +159,9 @@ def _errors(up: Sequence[float], down: Sequence[float] | None = None) -> Trace:
 
 def _rows_layout(names: Sequence[str], title: str) -> Trace:
     """A layout with one row for each name, the first on top."""
-    rows = axis("", categoryorder="array", categoryarray=list(reversed(names)), type="category")
-    return layout(axis(title), rows, height=150 + ROW_PX * len(names))
+    ticks = list(range(len(names)))
+    rows = axis("", tickmode="array", tickvals=ticks, ticktext=list(names), range=[len(names) - 0.5, -0.5])
+    return layout(axis(title), rows)
 
 
 def _series(i: int) -> str:
