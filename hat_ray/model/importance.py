@@ -10,16 +10,14 @@ Decisions
 - Differs from HAT, which never sorts. Once-for-all networks sort channels of convolutions (Cai et al., ICLR 2020).
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from hat_ray.errors import HatRayError
+from hat_ray.model.channels import channel_axes
 from hat_ray.model.supertransformer import SuperTransformer
-
-_LAYER = re.compile(r"((?:encoder|decoder)\.layers\.\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class ChannelOrder:
 
     def apply(self, name: str, tensor: Tensor) -> Tensor:
         """Return a parameter, or anything of its shape such as Adam's moments, with its channels in the new order."""
-        for part, axis, group in _axes(name, tensor):
+        for part, axis, group in channel_axes(name, tensor):
             if group in self.groups:
                 moved = tensor.clone()
                 moved[part] = tensor[part].index_select(axis, self.groups[group].to(tensor.device))
@@ -50,41 +48,10 @@ def order_by_importance(model: SuperTransformer) -> ChannelOrder:
         )
     totals: dict[str, Tensor] = {}
     for name, weight in model.weights().items():
-        for part, axis, group in _axes(name, weight):
+        for part, axis, group in channel_axes(name, weight):
             if weight.dim() == 2:
                 norms = weight[part].double().square().sum(1 - axis)
                 totals[group] = totals.get(group, 0) + norms / norms.mean().clamp(min=1e-30)
     if model.config.share_embeddings == "all":
         totals["encoder"] = totals["decoder"] = totals["encoder"] + totals["decoder"]
     return ChannelOrder({group: total.argsort(descending=True, stable=True) for group, total in totals.items()})
-
-
-def _axes(name: str, tensor: Tensor) -> Iterator[tuple[slice, int, str]]:
-    """Yield which rows of a parameter, which of its axes, and which group of channels that axis counts."""
-    every, side = slice(None), name.split(".", maxsplit=1)[0]
-    layer = _LAYER.fullmatch(name)
-    if layer is None:  # embeddings, output projection, positions, last norm: the width is the last axis
-        yield every, tensor.dim() - 1, side
-        return
-    owner, rest = layer.groups()
-    match rest:
-        case "fc1.weight":
-            yield every, 0, owner
-            yield every, 1, side
-        case "fc1.bias":
-            yield every, 0, owner
-        case "fc2.weight":
-            yield every, 0, side
-            yield every, 1, owner
-        case "encoder_attn.in_proj_weight":  # queries read the decoder, keys and values the encoder
-            third = tensor.shape[0] // 3
-            yield slice(0, third), 1, side
-            yield slice(third, None), 1, "encoder"
-        case "encoder_attn.k_proj_weight" | "encoder_attn.v_proj_weight":
-            yield every, 1, "encoder"
-        case _ if rest.endswith("in_proj_bias"):
-            return
-        case _ if rest.endswith(("in_proj_weight", "q_proj_weight")):
-            yield every, 1, side
-        case _:  # output projections, norms, the bias of fc2
-            yield every, 0, side

@@ -36,9 +36,13 @@ class Adam:
         """Take all gradients away, so that what the next update does not use has none."""
         self._adam.zero_grad(set_to_none=True)
 
+    def named_gradients(self) -> list[tuple[str, Tensor]]:
+        """Return the gradients that exist by parameter, in the order of the parameters."""
+        return [(name, parameter.grad) for name, parameter in self._named if parameter.grad is not None]
+
     def gradients(self) -> list[Tensor]:
         """Return the gradients that exist, in the order of the parameters."""
-        return [parameter.grad for _, parameter in self._named if parameter.grad is not None]
+        return [gradient for _, gradient in self.named_gradients()]
 
     def step(self, lr: float) -> None:
         """Move every parameter that has a gradient."""

@@ -1,5 +1,6 @@
 """Elastic layers and models against rigid twins, and extraction against the SuperTransformer."""
 
+import dataclasses
 import random
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from torch import nn
 
 from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.model.channels import used_parts
 from hat_ray.model.checkpoint import load_sub, load_super, save_model
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import ElasticAttention, ElasticLinear
+from hat_ray.model.slicing import cut_for
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -212,3 +215,33 @@ def test_initial_weights_depend_on_the_seed_alone():
     other = SuperTransformer(SPACE, VOCAB, ModelConfig(), seed=6).weights()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["encoder.layers.0.fc1.weight"], other["encoder.layers.0.fc1.weight"])
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("widths", [((24, 16), (24, 16)), ((32, 16), (24, 16))], ids=["one width", "two widths"])
+def test_the_parts_that_an_architecture_uses_hold_its_whole_gradient(config: ModelConfig, widths):
+    """What workers exchange after an update: all that can differ from zero, and less than everything."""
+    encoder_dims, decoder_dims = widths
+    space = dataclasses.replace(SPACE, encoder_embed_dims=encoder_dims, decoder_embed_dims=decoder_dims)
+    model, rng = SuperTransformer(space, VOCAB, config), random.Random(3)
+    source, target = random_batch()
+    for _ in range(12):
+        architecture = space.sample(rng)
+        model.zero_grad()
+        model(source, target, architecture).square().sum().backward()
+        told = whole = 0
+        for name, parameter in model.named_parameters():
+            if parameter.grad is None:
+                continue
+            grad = parameter.grad.clone()
+            shared = config.share_embeddings == "all"
+            parts = used_parts(name, grad, architecture, cut_for(config.sharing), shared)
+            told, whole = told + sum(part.numel() for part in parts), whole + grad.numel()
+            for part in parts:
+                part.zero_()
+            assert not grad.any(), f"{name} of {architecture}"
+        assert told <= whole
+        narrow = architecture.encoder.embed_dim < max(encoder_dims) and architecture.decoder.embed_dim < max(
+            decoder_dims
+        )
+        assert told < whole or not narrow
