@@ -8,6 +8,7 @@ Decisions
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import uuid
@@ -20,6 +21,8 @@ from hat_ray.errors import CorpusError
 from hat_ray.storage import Folder
 
 _BLOCK_BYTES = 1 << 22
+
+log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
@@ -56,6 +59,7 @@ def locked(place: Path) -> Iterator[None]:
 
 def _copy(folder: Folder, shard: Shard, place: Path) -> None:
     """Copy a shard and check it; it appears whole or not at all."""
+    log.info("copying %s/%s (%.0f MB) to this machine", folder, shard.name, shard.bytes / 1e6)
     aside, digest = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"), hashlib.sha256()
     try:
         source_path = folder.path(shard.name)

@@ -88,7 +88,7 @@ def _prepare(
     source, held = _read_splits(config)
     valid_every = config.files.valid_every if config.source == "files" and config.files else 0
     found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
-    log.info("%d training pairs, %d to encode", found.text.num_rows, found.kept)
+    log.debug("%d training pairs, %d to encode", found.text.num_rows, found.kept)
     texts = {"valid": found.held_out, **held}
     vocabulary = _vocabulary(found, config, data, seed)
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
@@ -141,7 +141,7 @@ def _vocabulary(found: Survey, config: CorpusConfig, data: Folder, seed: int) ->
     lines = vocabulary_lines(found, config.vocab_sample_lines, seed)
     vocabulary = Vocabulary.learn(lines, config.vocab_size, byte_fallback=config.spells_bytes)
     data.write_bytes(MODEL_FILE, vocabulary.to_bytes())
-    log.info("learned a vocabulary of %d in %.0f s", len(vocabulary), time.monotonic() - started)
+    log.debug("learned a vocabulary of %d in %.0f s", len(vocabulary), time.monotonic() - started)
     return vocabulary
 
 
