@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.health.policies import PolicySpec
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.importance import require_sortable
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost, decoder_macs
 from hat_ray.space.search_space import SearchSpace
@@ -83,7 +84,13 @@ def plan_policies(
     sentence: Sentence,
     seed: int,
 ) -> list[PlannedPolicy]:
-    """Give each policy as many updates as cost what `config.updates` uniform ones cost."""
+    """Give each policy as many updates as cost what `config.updates` uniform ones cost.
+
+    Raises HatRayError for sharing that the space cannot have, before anything is trained.
+    """
+    largest = space.largest()
+    if any(spec.sharing == "importance" for spec in specs):
+        require_sortable(model, (largest.encoder.embed_dim, largest.decoder.embed_dim))
     budget = config.updates * _flops(space, changed(config, policy="uniform"), sentence, seed)
     return [_plan(spec, budget, space, model, config, sentence, seed) for spec in specs]
 

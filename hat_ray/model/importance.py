@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.channels import channel_axes
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 
 
@@ -36,16 +37,18 @@ class ChannelOrder:
         return tensor
 
 
-def order_by_importance(model: SuperTransformer) -> ChannelOrder:
-    """Return the order that puts the channels with the largest weights first.
-
-    Raises HatRayError when encoder and decoder share an embedding but not its width: no one order serves both.
-    """
-    if model.config.share_embeddings == "all" and len(set(model.super_dims)) > 1:
+def require_sortable(config: ModelConfig, super_dims: tuple[int, int]) -> None:
+    """Raise HatRayError when encoder and decoder share an embedding but not its width: no one order serves both."""
+    if config.share_embeddings == "all" and len(set(super_dims)) > 1:
         raise HatRayError(
             f"model.sharing=importance with one embedding for both sides needs one largest width, got "
-            f"{model.super_dims[0]} and {model.super_dims[1]}: set model.share_embeddings=decoder or change the space"
+            f"{super_dims[0]} and {super_dims[1]}: set model.share_embeddings=decoder or change the space"
         )
+
+
+def order_by_importance(model: SuperTransformer) -> ChannelOrder:
+    """Return the order that puts the channels with the largest weights first; see `require_sortable`."""
+    require_sortable(model.config, model.super_dims)
     totals: dict[str, Tensor] = {}
     for name, weight in model.weights().items():
         for part, axis, group in channel_axes(name, weight):

@@ -1,7 +1,10 @@
 """Equal compute: what a policy's updates cost, counted from its own draws, and settings that scale along."""
 
+from dataclasses import replace
+
 import pytest
 
+from hat_ray.errors import HatRayError
 from hat_ray.health.compute import PASSES, Sentence, mean_flops, plan_policies, scaled, sorted_share
 from hat_ray.health.policies import parse_policy
 from hat_ray.model.config import ModelConfig
@@ -67,6 +70,12 @@ def test_policies_reach_the_settings_that_they_name():
     assert made["middle/uniform"].model.sharing == "middle"
     assert made["importance/uniform"].model.sharing == "importance"
     assert not any(plan.config.hat_sampling or plan.config.max_seconds for plan in made.values())
+
+
+def test_channels_that_no_one_order_serves_are_told_before_anything_is_trained():
+    narrow = replace(TOY, decoder_embed_dims=(min(TOY.decoder_embed_dims),))
+    with pytest.raises(HatRayError, match="needs one largest width"):
+        plan_policies([parse_policy("importance/uniform")], narrow, ModelConfig(), CONFIG, SENTENCE, 1)
 
 
 def test_everything_that_counts_updates_is_scaled_along():
