@@ -1,0 +1,131 @@
+"""Sequence-level distillation: a corpus' training sources with a trained model's translations in place of references.
+
+The result is two text files, `train.source` and `train.target`, line by line, which a recipe names as its
+`corpus.files.train_source` and `train_target`; a model that learns from them learns what the teacher says.
+
+Decisions
+- Sources are what the corpus kept, read back from its tokens: the files fit each other whatever preparation dropped.
+- Work is done in chunks, each written whole under `parts/`. A killed run goes on with the chunks that are missing;
+  chunks may as well be made on several machines (`translate_chunk`), and `join_chunks` puts them together in order.
+- `distil.json` says of which corpus, model and beam search the parts are; parts of another are thrown away.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import CorpusError
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.progress import Progress, silent
+from hat_ray.storage import Folder
+
+CHUNK_PAIRS = 2_000
+"""Sentences translated at once: what a kill can cost."""
+SOURCE, TARGET, RECORD = "train.source", "train.target", "distil.json"
+
+_PARTS = "parts"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What was made; the paths are for a recipe."""
+
+    source: str
+    target: str
+    lines: int
+    empty: int
+    """Translations without a word; preparation will drop these pairs."""
+
+
+def distil(
+    model: SubTransformer,
+    corpus: Corpus,
+    folder: Folder,
+    config: EvaluateConfig | None = None,
+    progress: Progress = silent,
+    *,
+    chunk_pairs: int = CHUNK_PAIRS,
+) -> Distilled:
+    """Translate a corpus' training sources into `folder`; goes on after a kill, and only reads what is finished."""
+    config = config or EvaluateConfig()
+    mark = _mark(model, corpus, config, chunk_pairs)
+    if (done := _finished(folder, mark)) is not None:
+        return done
+    chunks = range(-(-len(corpus.train) // chunk_pairs))
+    for number in chunks:
+        progress(number * chunk_pairs, len(corpus.train), {})
+        if not folder.exists(_part(number, TARGET)):
+            translate_chunk(model, corpus, folder, number, config, chunk_pairs)
+    progress(len(corpus.train), len(corpus.train), {})
+    return join_chunks(folder, len(chunks), len(corpus.train), mark)
+
+
+def translate_chunk(
+    model: SubTransformer, corpus: Corpus, folder: Folder, number: int, config: EvaluateConfig, chunk_pairs: int
+) -> None:
+    """Translate one chunk of the training sources; its target file comes last and says that it is whole."""
+    rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, len(corpus.train)))
+    sources = [_one_line(corpus.vocabulary.decode(corpus.train.source[row].tolist())) for row in rows]
+    translations = [_one_line(line) for line in translate(model, corpus.vocabulary, sources, config)]
+    folder.write_text(_part(number, SOURCE), _text(sources))
+    folder.write_text(_part(number, TARGET), _text(translations))
+
+
+def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled:
+    """Put all chunks together in order, note that the work is finished, and delete them."""
+    counts = dict.fromkeys((SOURCE, TARGET), 0)
+    empty = 0
+    for side in counts:
+        with folder.writing(side) as stream:
+            for number in range(chunks):
+                content = folder.read_bytes(_part(number, side))
+                counts[side] += content.count(b"\n")
+                empty += sum(not line for line in content.split(b"\n")[:-1]) if side == TARGET else 0
+                stream.write(content)
+    if set(counts.values()) != {lines}:
+        raise CorpusError(f"{folder} must hold {lines} lines a side, it holds {counts}: delete it and translate again")
+    result = Distilled(folder.path(SOURCE), folder.path(TARGET), lines, empty)
+    folder.write_json(RECORD, {"mark": mark, "finished": asdict(result)})
+    folder.delete(_PARTS)
+    log.info("translated %d training sentences into %s (%d came out empty)", lines, result.target, empty)
+    return result
+
+
+def _finished(folder: Folder, mark: str) -> Distilled | None:
+    """Return a finished result of the same work; make the folder ready for it otherwise."""
+    record = folder.read_json(RECORD) if folder.exists(RECORD) else {}
+    if record.get("mark") == mark:
+        return Distilled(**record["finished"]) if "finished" in record else None
+    for name in (_PARTS, SOURCE, TARGET):
+        folder.delete(name)
+    folder.write_json(RECORD, {"mark": mark})
+    return None
+
+
+def _mark(model: SubTransformer, corpus: Corpus, config: EvaluateConfig, chunk_pairs: int) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    settings = {"corpus": corpus.summary.fingerprint, "search": config.decisive(), "chunk_pairs": chunk_pairs}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _part(number: int, side: str) -> str:
+    return f"{_PARTS}/{number:06d}.{side}"
+
+
+def _one_line(text: str) -> str:
+    """A model that spells bytes can spell a line feed."""
+    return " ".join(text.replace("\r", "\n").split("\n")).strip()
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,107 @@
+"""The teacher's translations of a whole corpus, by chunks, resumed and put together in order."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.toy.generate import generate
+from hat_ray.evaluate import distil as distil_module
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.distil import distil
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.storage import Folder
+
+torch.set_num_threads(1)
+CONFIG = EvaluateConfig(beam=2, max_length_factor=0, max_length_extra=6)
+TOY = ToyConfig(train_pairs=60, valid_pairs=5, test_pairs=5)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = Folder.at(tmp_path_factory.mktemp("corpus"))
+    prepare(CorpusConfig(toy=TOY, vocab_size=200, max_length=45), folder, seed=1)
+    return Corpus.load(folder)
+
+
+def model_of(corpus: Corpus, seed: int = 3) -> SubTransformer:
+    shape = Architecture(EncoderShape(16, (32,), (2,)), DecoderShape(16, (32,), (2,), (2,), (1,)), qkv_dim=16)
+    return SubTransformer(shape, len(corpus.vocabulary), ModelConfig(), seed=seed)
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus: Corpus) -> SubTransformer:
+    return model_of(corpus)
+
+
+def test_every_kept_source_gets_its_translation_in_order(
+    corpus: Corpus, teacher: SubTransformer, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    made = distil(
+        teacher, corpus, Folder.at(tmp_path), CONFIG, lambda done, total, _: told.append((done, total)), chunk_pairs=16
+    )
+    sources = Path(made.source).read_text().splitlines()
+    kept = [s for s in generate(TOY)["train"].source if len(corpus.vocabulary.encode(s)) <= 45]
+    assert 10 < corpus.summary.train.pairs == len(sources) == made.lines < 60
+    assert [line for line in kept if line in sources] == sources
+    assert Path(made.target).read_text().split("\n")[:-1] == translate(teacher, corpus.vocabulary, sources, CONFIG)
+    assert told == sorted(told)
+    assert told[-1] == (made.lines, made.lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["distil.json", "train.source", "train.target"]
+
+
+def test_a_killed_distillation_goes_on_with_what_is_missing_and_ends_alike(
+    corpus: Corpus, teacher: SubTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = distil(teacher, corpus, Folder.at(tmp_path / "whole"), CONFIG, chunk_pairs=10)
+    real, calls = distil_module.translate_chunk, []
+
+    def until_the_third(*arguments: object) -> None:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(arguments[3])
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(distil_module, "translate_chunk", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10)
+    assert not (tmp_path / "killed" / "train.target").exists()
+    (tmp_path / "killed" / "parts" / "000001.train.target").unlink()  # a chunk cut short has no target file
+    monkeypatch.setattr(distil_module, "translate_chunk", lambda *a: (calls.append(a[3]), real(*a)))
+    made = distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10)
+    assert calls[:3] == [0, 1, 1]
+    assert 0 not in calls[2:]
+    assert Path(made.target).read_text() == Path(whole.target).read_text()
+    calls.clear()
+    assert distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10) == made
+    assert not calls
+
+
+def test_another_teacher_or_another_search_starts_anew(corpus: Corpus, teacher: SubTransformer, tmp_path: Path) -> None:
+    first = Path(distil(teacher, corpus, Folder.at(tmp_path), CONFIG).target).read_text()
+    other = Path(distil(model_of(corpus, seed=4), corpus, Folder.at(tmp_path), CONFIG).target).read_text()
+    assert other != first
+    greedy = CONFIG.model_copy(update={"beam": 1, "max_length_extra": 3})
+    assert Path(distil(teacher, corpus, Folder.at(tmp_path), greedy).target).read_text() not in (first, other)
+
+
+def test_a_recipe_can_train_on_what_was_made(corpus: Corpus, teacher: SubTransformer, tmp_path: Path) -> None:
+    made = distil(teacher, corpus, Folder.at(tmp_path / "made"), CONFIG)
+    for side in ("source", "target"):
+        (tmp_path / f"held.{side}").write_text("\n".join(getattr(generate(TOY)["test"], side)))
+    held = {
+        f"{split}_{side}": str(tmp_path / f"held.{side}")
+        for split in ("valid", "test")
+        for side in ("source", "target")
+    }
+    files = FilesConfig(train_source=made.source, train_target=made.target, **held)
+    config = CorpusConfig(source="files", files=files, vocab_size=120, byte_fallback=False)
+    summary = prepare(config, Folder.at(tmp_path / "student"), seed=1)
+    assert summary.train.pairs == made.lines - made.empty
