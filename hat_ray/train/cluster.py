@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 0.3
 _SECONDS_BETWEEN_LOOKS_FOR_ROOM = 5.0
 _SECONDS_FOR_AN_ANSWER = 60
-_SECONDS_TO_BEGIN = 20.0
+_SECONDS_TO_BEGIN = 45.0
 _SECONDS_TO_START = 60.0
 """Ray Train's own limit for a group of workers to start."""
 _LONGEST_REASON = 200

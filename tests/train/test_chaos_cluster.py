@@ -1,0 +1,266 @@
+"""Ten kills on a real cluster of several raylets: worker, raylet and driver, at random updates. Nothing may change.
+
+The updates are drawn from HAT_RAY_CHAOS_SEED (printed, with a table of what each kill cost; run with -s to see it).
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hat_ray.model.config import ModelConfig
+from hat_ray.storage import Folder
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.job import TrainJob
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes under /proc"),
+]
+
+CONFIG = TrainConfig(
+    updates=120,
+    max_tokens=1200,
+    accumulate=4,
+    workers=2,
+    lr=1e-3,
+    warmup_updates=20,
+    validate_every=40,
+    checkpoint_every=10,
+    max_failures=2,
+)
+DRIVER = """
+import logging, os, pickle, sys
+import ray
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from hat_ray.train.cluster import train_on_cluster
+ray.init(address=os.environ["HEAD"], log_to_driver=False, logging_level="ERROR")
+job = pickle.load(open(sys.argv[1], "rb"))
+train_on_cluster(job, lambda done, total, figures: print("update", done, flush=True))
+"""
+ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "c" * 64,
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Kill:
+    kind: str
+    update: int
+    """The last one that the driver had heard of."""
+    lost: int
+    """Updates since the newest checkpoint."""
+    seconds: float
+    """Until the next progress."""
+
+
+class Raylets:
+    """A head without CPUs and a few nodes of one CPU each, all on this machine."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="chaos-", dir="/tmp")  # short, because sockets stand in it
+        self._processes: list[subprocess.Popen[bytes]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.environment = {**os.environ, **ENVIRONMENT, "HEAD": f"127.0.0.1:{self._port}"}
+
+    def start(self, nodes: int) -> None:
+        self._start("--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false")
+        self._wait_for_nodes(1)
+        for _ in range(nodes):
+            self.add()
+        self._wait_for_nodes(nodes + 1)
+
+    def kill_one_with_a_worker(self) -> None:
+        """SIGKILL a raylet that holds a training worker, and start another node in its place."""
+        victim = next(node for node in self._processes[1:] if training_workers(node.pid))
+        os.kill(
+            next(p for p in descendants(victim.pid) if command(p).split("\0")[0].endswith("/raylet")), signal.SIGKILL
+        )
+        self.add()
+
+    def kill_a_worker(self) -> None:
+        os.kill(training_workers(os.getpid())[0], signal.SIGKILL)
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            for child in [*descendants(process.pid), process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            process.wait(20)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self) -> None:
+        """Start one more node of one CPU."""
+        self._start(f"--address={self.environment['HEAD']}", "--num-cpus=1")
+
+    def _start(self, *arguments: str) -> None:
+        ray = str(Path(sys.executable).parent / "ray")
+        place = f"--temp-dir={self._folder}/{len(self._processes)}"
+        common = ["start", "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", place]
+        with open(f"{self._folder}/start.log", "ab") as out:
+            process = subprocess.Popen(
+                [ray, *common, "--min-worker-port=0", "--max-worker-port=0", *arguments],
+                env=self.environment,
+                stdout=out,
+                stderr=out,
+            )
+        self._processes.append(process)
+
+    def _wait_for_nodes(self, count: int) -> None:
+        code = f"""
+import os, time, ray
+for _ in range(60):
+    try:
+        ray.init(address=os.environ["HEAD"], logging_level="ERROR", log_to_driver=False)
+        break
+    except (ConnectionError, RuntimeError):
+        time.sleep(0.5)
+while len([node for node in ray.nodes() if node["Alive"]]) < {count}:
+    time.sleep(0.3)
+"""
+        subprocess.run([sys.executable, "-c", code], env=self.environment, check=True, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def raylets() -> Iterator[Raylets]:
+    cluster = Raylets()
+    try:
+        cluster.start(nodes=3)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(scope="module")
+def chance() -> random.Random:
+    seed = int(os.environ.get("HAT_RAY_CHAOS_SEED", "1"))
+    print(f"\nHAT_RAY_CHAOS_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def unkilled(raylets, tiny_space, corpus_folder, tmp_path_factory) -> TrainJob:
+    folder = Folder.at(tmp_path_factory.mktemp("unkilled"))
+    job = TrainJob(None, tiny_space, corpus_folder, ModelConfig(dropout=0.1), CONFIG, folder, seed=1)
+    assert train_and_kill(raylets, job, "none", []) == []
+    return job
+
+
+@pytest.mark.parametrize(("kind", "times"), [("worker", 4), ("raylet", 3), ("driver", 3)])
+def test_a_killed_training_ends_and_equals_the_unkilled_one(kind, times, raylets, unkilled, chance, tmp_path):
+    job = replace(unkilled, folder=Folder.at(tmp_path))
+    updates = sorted(chance.sample(range(5, CONFIG.updates - 20), times))
+    kills = train_and_kill(raylets, job, kind, updates)
+    for kill in kills:
+        print(f"{kill.kind:8} at update {kill.update:4}, lost {kill.lost:3}, goes on after {kill.seconds:5.1f} s")
+    assert len(kills) == times
+    assert result_of(job) == result_of(unkilled)
+    for file in ("supernet.safetensors", "supernet.json"):
+        assert job.folder.read_bytes(file) == unkilled.folder.read_bytes(file)
+    assert not job.folder.exists("owner.json")
+    assert not job.folder.exists("ray")
+
+
+def train_and_kill(raylets: Raylets, job: TrainJob, kind: str, updates: list[int]) -> list[Kill]:
+    """Run drivers until one ends well; kill something as soon as progress reaches the next of the updates."""
+    waiting, kills, driver = list(updates), [], start_driver(raylets, job)
+    killed: tuple[int, int, float] | None = None
+    noticed = False
+    for _ in range(len(updates) + 1):
+        for line in driver.stdout:
+            noticed |= line.startswith("training lost its workers")
+            if not line.startswith("update "):
+                continue
+            update = int(line.split()[1])
+            if killed is not None and noticed:
+                kills.append(Kill(kind, killed[0], killed[1], time.monotonic() - killed[2]))
+                killed = None
+            if killed is None and waiting and update >= waiting[0]:
+                waiting.pop(0)
+                strike(raylets, kind, driver)
+                killed, noticed = (update, update - newest_checkpoint(job), time.monotonic()), False
+        code = driver.wait(120)
+        if code == 0:
+            return kills
+        assert code == -signal.SIGKILL, f"the driver ended with {code}: {driver.stderr.read()[-3000:]}"
+        driver, noticed = start_driver(raylets, job), True
+    raise AssertionError("too many drivers")
+
+
+def strike(raylets: Raylets, kind: str, driver: subprocess.Popen[str]) -> None:
+    match kind:
+        case "worker":
+            raylets.kill_a_worker()
+        case "raylet":
+            raylets.kill_one_with_a_worker()
+        case "driver":
+            driver.kill()
+
+
+def start_driver(raylets: Raylets, job: TrainJob) -> subprocess.Popen[str]:
+    description = Path(tempfile.mkstemp(suffix=".pickle")[1])
+    description.write_bytes(pickle.dumps(job))
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(description)],
+        env=raylets.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def newest_checkpoint(job: TrainJob) -> int:
+    folder = job.folder.child("checkpoints")
+    whole = [name for name in folder.list() if folder.child(name).exists("state.json")]
+    return max((int(name.removeprefix("update-")) for name in whole), default=0)
+
+
+def result_of(job: TrainJob) -> dict:
+    """The result, loss curve and all, without the clock."""
+    result = job.finished()
+    assert result is not None
+    history = tuple(replace(point, seconds=0.0) for point in result.history)
+    return json.loads(json.dumps(asdict(replace(result, seconds=0.0, history=history))))
+
+
+def command(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text()
+    return ""
+
+
+def descendants(process: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # a process may end while we look
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found, level = [], {process}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level}
+        found += sorted(level)
+    return found
+
+
+def training_workers(process: int) -> list[int]:
+    """Return the Ray Train workers that descend from a process."""
+    return [child for child in descendants(process) if "RayTrainWorker" in command(child)]
