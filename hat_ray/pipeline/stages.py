@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 def fetch_texts(context: Context) -> None:
     """Download what the recipe's text is in."""
+    if not context.recipe.corpus.downloads:
+        return
     with context.progress("downloading") as progress:
         fetch(context.recipe.corpus, progress)
 
