@@ -73,6 +73,7 @@ class RayExecution:
         else:
             # one machine may offer more CPUs than it has: training, timing and search never run at the same time
             ray.init(
+                address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
                 num_cpus=max(os.cpu_count() or 1, self.cpus_needed),
                 include_dashboard=False,
                 log_to_driver=False,
