@@ -201,8 +201,7 @@ hat-ray train policies multi30k.en-de --data ~/multi30k --seeds 3
 hat-ray train policies toy --policies front/uniform,middle/uniform --set supernet.updates=500
 
 A policy reads sharing/policy: sharing is front, middle or importance; policy is uniform, sandwich or stratified. Add
-+distill to a sandwich for in-place distillation. All get the training compute of supernet.updates uniform updates; the
-first is what the others are compared with.""",
++distill to a sandwich for in-place distillation. All get the compute of supernet.updates uniform updates.""",
 )
 def train_policies(
     recipe: RecipeArg,
@@ -292,7 +291,7 @@ def predict_score(
 def translate(
     run: Annotated[str, typer.Argument(help="A run folder with retrained models.")],
     model: Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")] = None,
-    beam: Annotated[int | None, typer.Option("--beam", help="Hypotheses kept. Default: the recipe's.")] = None,
+    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's.")] = None,
 ) -> None:
     """Translate lines from stdin to stdout, in order."""
     from hat_ray.pipeline.all import translate_lines
@@ -305,6 +304,26 @@ def translate(
     with console.progress_bar("translating") as progress:
         for line in translate_lines(loaded, place, model, lines, progress):
             typer.echo(line)
+
+
+@app.command("distil", epilog="Example:  hat-ray distil runs/toy --out distilled --beam 4")
+def distil(
+    run: Annotated[str, typer.Argument(help="A run folder with retrained models.")],
+    out: Annotated[str, typer.Option("--out", help="Folder for train.source and train.target.")],
+    model: Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")] = None,
+    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's.")] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Translate the training sources, for a corpus that teaches what this model says. Goes on after a kill."""
+    from hat_ray.pipeline.all import distil_corpus
+
+    loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
+    with console.progress_bar("translating the training set") as progress:
+        made = distil_corpus(loaded, place, model, out, progress)
+    if as_json:
+        print_json(asdict(made))
+    else:
+        console.say(f"{made.lines} sentences: corpus.files.train_source={made.source} train_target={made.target}")
 
 
 @app.command(epilog="Example:  hat-ray cost HAT_wmt14ende_xeon@204.2ms_bleu@27.6.yml --length 30 --json")

@@ -11,8 +11,10 @@ from rich.console import Console
 from hat_ray.console import say
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.evaluate.distil import Distilled, distil
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.checkpoint import load_sub
+from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.inputs import chosen_of, predictors_of
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress, run_stages
@@ -146,6 +148,18 @@ def translate_lines(
     recipe: Recipe, place: str, model_id: str | None, lines: Sequence[str], progress: Progress = silent
 ) -> list[str]:
     """Translate lines with a retrained model of a run: the one named, or the first winner."""
+    model, corpus = retrained_model(recipe, place, model_id)
+    return translate(model, corpus.vocabulary, lines, recipe.evaluate, progress)
+
+
+def distil_corpus(recipe: Recipe, place: str, model_id: str | None, out: str, progress: Progress = silent) -> Distilled:
+    """Translate a run's training sources into `out`, for training on what a retrained model says."""
+    model, corpus = retrained_model(recipe, place, model_id)
+    return distil(model, corpus, Folder.at(out), recipe.evaluate, progress)
+
+
+def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
+    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
     context = Context(Run(Folder.at(place), recipe), LocalExecution())
     if context.run.record("retrain") is None:
         raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
@@ -153,5 +167,4 @@ def translate_lines(
     if model_id is not None and model_id not in ids:
         raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
     model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
-    vocabulary = Corpus.load(context.folder("corpus")).vocabulary
-    return translate(model, vocabulary, lines, recipe.evaluate, progress)
+    return model, Corpus.load(context.folder("corpus"))

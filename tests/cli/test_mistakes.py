@@ -202,7 +202,7 @@ def test_a_pickle_is_never_executed_as_a_checkpoint(tmp_path: Path):
         *(["run"], ["corpus"], ["train"], ["train", "super"], ["train", "sub"], ["latency"], ["latency", "measure"]),
         *(["latency", "show"], ["predict"], ["predict", "fit"], ["predict", "score"], ["search"], ["retrain"]),
         *(["evaluate"], ["report"], ["translate"], ["cost"], ["recipe"], ["recipe", "list"], ["recipe", "show"]),
-        *(["recipe", "check"], ["recipe", "schema"], ["train", "health"], ["train", "policies"]),
+        *(["recipe", "check"], ["recipe", "schema"], ["train", "health"], ["train", "policies"], ["distil"]),
     ],
     ids=" ".join,
 )

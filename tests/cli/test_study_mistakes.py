@@ -1,4 +1,4 @@
-"""Users' mistakes in the two studies of a SuperTransformer: one clear line, exit code 2."""
+"""Users' mistakes in the studies of a SuperTransformer and in distillation: one clear line, exit code 2."""
 
 from pathlib import Path
 
@@ -39,3 +39,14 @@ def test_one_line_and_exit_code_2(
     assert words in lines[0]
     assert "Traceback" not in told.err
     assert told.out == ""
+
+
+def test_distillation_needs_a_run_with_retrained_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["distil", "toy", "--out", "distilled"])
+    assert left.value.code == 2
+    assert "runs/toy has no retrained models yet" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

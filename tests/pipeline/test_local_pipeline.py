@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from hat_ray.cli import app
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.pipeline.all import predict_one, run_recipe, translate_lines
 from hat_ray.pipeline.stages import STAGES
@@ -90,6 +92,21 @@ def test_models_translate_and_predictors_answer_after_the_run(made: tuple[Recipe
     assert predicted == {slug: latency.predicted_ms for slug, latency in winner.latency.items()}
     model = load_sub(Folder.at(place / "retrain" / winner.architecture.id), "model")
     assert model.architecture == winner.architecture
+
+
+def test_what_a_model_says_of_the_training_set_becomes_a_corpus(made: tuple[Recipe, Path], tmp_path: Path):
+    recipe, place = made
+    winner = read_report(Folder.at(place / "report")).chosen[0].architecture.id
+    out = tmp_path / "distilled"
+    result = CliRunner().invoke(
+        app, ["distil", str(place), "--model", winner, "--out", str(out), "--beam", "1", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    sources, targets = (Path(summary[side]).read_text().splitlines() for side in ("source", "target"))
+    assert len(sources) == len(targets) == summary["lines"] == recipe.corpus.toy.train_pairs
+    greedy = load_recipe(TINY, ["evaluate.beam=1"])
+    assert translate_lines(greedy, str(place), winner, sources) == targets
 
 
 def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
