@@ -136,7 +136,8 @@ class TrainConfig(StageConfig):
         """Return the settings that decide the weights; the others may change between a run and its resumption."""
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}
         after = {"best_check", "final"}
-        return self.model_dump(mode="json", exclude=how | after | self.operational)
+        decisive = set(TrainConfig.model_fields) - how - after - self.operational  # not what a subclass adds
+        return self.model_dump(mode="json", include=decisive)
 
 
 class RetrainConfig(TrainConfig):
