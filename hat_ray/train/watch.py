@@ -89,18 +89,21 @@ class TensorBoard:
             self.flush()
 
     def flush(self) -> None:
-        """Make what was told visible."""
+        """Make visible what was told, but for the latest, which another thread may still hold."""
         self._flushed = time.monotonic()
         self._writer.flush()
+        self._copy()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._copy()
+        if self._local is not None:
+            self._local.cleanup()
+
+    def _copy(self) -> None:
         if self._local is not None:
             for file in Path(self._local.name).iterdir():
                 self._folder.write_bytes(file.name, file.read_bytes())
-
-    def close(self) -> None:
-        self.flush()
-        self._writer.close()
-        if self._local is not None:
-            self._local.cleanup()
 
 
 class MlFlow:
