@@ -31,6 +31,8 @@ from hat_ray.corpus.vocabulary import Vocabulary
 
 _BLOCK_BYTES = 1 << 20
 """Ray Data closes a block at about this size: one chunk's text, so that chunks are encoded side by side."""
+_READERS = 2
+"""Pairs of files read at the same time: order is kept, so more would only wait with what they read."""
 _PAIR_BYTES = 300
 """A guess at one pair's text, for Ray Data's planning alone."""
 
@@ -48,6 +50,7 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
         encoded = ray.data.read_datasource(
             source,
             override_num_blocks=source.num_tasks,
+            concurrency=_READERS,
             ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
         ).map_batches(
             _encode,

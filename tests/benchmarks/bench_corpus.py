@@ -5,6 +5,7 @@
 Makes a corpus by repeating the toy language's sentences with noise, prepares it with `hat-ray corpus` and trains a few
 updates with `hat-ray train super`, each as a process of its own, and watches the memory of that process and of all its
 descendants: private memory (RssAnon: what a process owns) and mapped files (RssFile: shared with the page cache).
+Ray's workers run at niceness 15: on a machine that is not alone set RAY_worker_niceness=0.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def noisy(line: str, round_: int, stream: random.Random) -> str:
     return " ".join(words)
 
 
-def watched(command: list[str], seconds_between: float = 0.1) -> tuple[float, Memory]:
+def watched(command: list[str], seconds_between: float = 0.5) -> tuple[float, Memory]:
     """Run a command; return its seconds and its processes' peaks of memory."""
     memory, started = Memory(), time.monotonic()
     with tempfile.TemporaryFile() as errors:

@@ -1,5 +1,9 @@
 """Ray Data against one process: the same bytes."""
 
+import contextlib
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +90,51 @@ def test_a_corpus_prepared_on_the_cluster_has_the_bytes_of_one_prepared_here(tmp
     assert len(names) == 6
     for name in names:
         assert (Path(one.root) / name).read_bytes() == (Path(other.root) / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_encoding_worker_loses_nothing(tmp_path: Path) -> None:
+    text = generate(ToyConfig(train_pairs=1_000, valid_pairs=1, test_pairs=1))["train"]
+    for side, lines in (("source", text.source), ("target", text.target)):
+        (tmp_path / side).write_text("\n".join(list(lines) * 90))
+    parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
+    found = survey(PairedFiles(*parts, chunk_pairs=4_000), set()).text
+    vocabulary = Vocabulary.learn([*text.source, *text.target], 400, byte_fallback=False)
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_two() -> None:
+        while len(killed) < 2 and not over.wait(0.02):
+            for pid in set(encoders()) - set(killed):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                over.wait(2)
+                break
+
+    killer = threading.Thread(target=kill_two)
+    killer.start()
+    try:
+        numbers = [chunk.number for chunk in encode_on_cluster(EncodingJob(found, vocabulary, LengthRules(30, 0)), 0)]
+    finally:
+        over.set()
+        killer.join(timeout=60)
+    assert killed
+    assert numbers == list(range(23))
+
+
+def encoders() -> list[int]:
+    """Processes of this test's cluster that encode: they are the raylets' children, and the raylets are ours."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::MapBatches") and ours(int(path.parent.name)):
+                found.append(int(path.parent.name))
+    return found
+
+
+def ours(pid: int) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
