@@ -50,7 +50,7 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
         encoded = ray.data.read_datasource(
             source,
             override_num_blocks=source.num_tasks,
-            concurrency=_READERS,
+            concurrency=min(_READERS, source.num_tasks),
             ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
         ).map_batches(
             _encode,

@@ -28,15 +28,17 @@ CHUNK = 150
 @pytest.fixture(scope="module", autouse=True)
 def two_raylets() -> Iterator[None]:
     """The driver's own node has no CPU, as a head node in the cloud: encoding must go elsewhere, reading must not."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=2)
-        cluster.wait_for_nodes(timeout=60)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        yield
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else other work on this machine starves the workers
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        try:
+            cluster.add_node(num_cpus=2)
+            cluster.wait_for_nodes(timeout=60)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
     return PairedFiles(tuple(parts), targets, chunk_pairs=CHUNK)
 
 
-@pytest.mark.parametrize("first_chunk", [0, 3])
+@pytest.mark.parametrize("first_chunk", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
     text = survey(files, set(), deduplicate=True).text
     lines = [line for chunk in text.all_chunks() for line in (*chunk.text.source, *chunk.text.target)]
@@ -73,6 +75,7 @@ def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: P
     assert sum(chunk.dropped_ratio for chunk in here) > 0
 
 
+@pytest.mark.slow
 def test_a_corpus_prepared_on_the_cluster_has_the_bytes_of_one_prepared_here(tmp_path: Path) -> None:
     text = generate(ToyConfig(train_pairs=2_000, valid_pairs=20, test_pairs=20))
     paths = {}
