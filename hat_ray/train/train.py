@@ -7,6 +7,7 @@ A training that is finished is not repeated: its result is read back.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from hat_ray.config import canonical
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
-from hat_ray.model.checkpoint import save_model
 from hat_ray.model.channels import used_parts
+from hat_ray.model.checkpoint import save_model
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.importance import order_by_importance
 from hat_ray.model.slicing import cut_for
@@ -101,6 +102,7 @@ def train_sub(
 
 def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> Trainee:
     """Train what the policy says; validate the largest and the smallest architecture."""
+    chosen = lru_cache(maxsize=1)(policy)  # asked for again by each batch and each gradient of an update
 
     def forward(architecture: Architecture) -> Forward:
         return lambda batch: model.output(batch.source, batch.target_in, architecture)
@@ -108,7 +110,7 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
     cut, shared = cut_for(model.config.sharing), model.config.share_embeddings == "all"
 
     def parts(update: int, name: str, gradient: Tensor) -> list[Tensor]:
-        used = policy(update)
+        used = chosen(update)
         return used_parts(name, gradient, used[0], cut, shared) if len(used) == 1 else [gradient]
 
     def rearrange(update: int) -> Rearrangement | None:
@@ -116,7 +118,7 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
 
     return Trainee(
         model,
-        lambda update: [forward(architecture) for architecture in policy(update)],
+        lambda update: [forward(architecture) for architecture in chosen(update)],
         {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
         parts,
         rearrange,
