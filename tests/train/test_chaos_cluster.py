@@ -55,6 +55,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else a busy machine leaves nothing to the workers
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "c" * 64,
     "OMP_NUM_THREADS": "1",

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
+import urllib.request
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import ray
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoint import load_super
@@ -20,6 +23,7 @@ from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
 from hat_ray.train.cluster import TrainJob, train_many, train_on_cluster
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.train import train_super
+from hat_ray.train.watch import run_name
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -40,8 +44,20 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report waits for the next check
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less to start
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield
+        patch.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the workers
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _metrics_export_port=port,
+            _system_config={"metrics_report_interval_ms": 500},
+        )
+        yield port
         ray.shutdown()
 
 
@@ -79,6 +95,38 @@ def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path)
     assert sorted(job.folder.list()) == [
         *("checkpoints", "supernet.json", "supernet.safetensors", "tensorboard", "train.json")
     ]
+
+
+def test_the_nodes_prometheus_endpoint_shows_the_training(cluster, unbroken):
+    job, result, _ = unbroken
+    run, last = run_name(job.folder), result.history[-1]
+    expected = {
+        ("hat_ray_train_updates", ""): 12,
+        ("hat_ray_train_learning_rate", ""): last.lr,
+        ("hat_ray_train_gradient_norm", ""): last.grad_norm,
+        ("hat_ray_train_valid_loss_bits", "largest"): last.valid_loss_bits["largest"],
+        ("hat_ray_train_valid_loss_bits", "smallest"): last.valid_loss_bits["smallest"],
+    }
+    deadline, found = time.monotonic() + 60, {}
+    while not (expected.keys() <= found.keys() and found["hat_ray_train_updates", ""] == 12):
+        assert time.monotonic() < deadline, f"the endpoint shows {found}"
+        time.sleep(0.5)
+        found = scrape(cluster, run)
+    assert {key: found[key] for key in expected} == {key: pytest.approx(v, rel=1e-6) for key, v in expected.items()}
+    assert found["hat_ray_train_tokens_per_second", ""] > 0
+    assert 0 <= found["hat_ray_train_checkpoint_age_seconds", ""] < 60
+
+
+def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
+    """Return (metric, model) -> value of one training, from a node's metrics endpoint."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {
+        (sample.name.removeprefix("ray_"), sample.labels.get("model", "")): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.labels.get("run") == run
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
