@@ -11,6 +11,7 @@ from hat_ray.corpus.text import read_blocks
 from hat_ray.corpus.toy.generate import GENERATOR_VERSION
 
 _FORMAT_VERSION = 2
+"""Rises with every change of what is written, sizes of chunks and shards included."""
 _SIDES = ("train_source", "train_target", "valid_source", "valid_target", "test_source", "test_target")
 
 

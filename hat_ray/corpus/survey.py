@@ -5,8 +5,8 @@ Everything that a user can have wrong in the text is found here, before anything
 
 import tempfile
 from collections.abc import Iterator, Sequence, Set
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,40 +35,58 @@ class Survey:
 
 def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, deduplicate: bool = False) -> Survey:
     """Read all pairs once; raises CorpusError for text that cannot be used."""
-    starts = [Start(0, 0)]
-    flags: list[NDArray[np.bool_]] = []
-    held_out: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    dropped_empty = dropped_duplicate = 0
-    with ExitStack() as stack:
-        finder = stack.enter_context(DuplicateFinder()) if deduplicate else None
+    starts, tally = [Start(0, 0)], _Tally(test_sources, valid_every)
+    with DuplicateFinder() if deduplicate else nullcontext() as finder:
         for part in range(source.num_parts):
             end = starts[-1]
             for chunk in number_chunks(source, part, end):
-                empty, held = _empty_rows(chunk.text), _held_out_rows(chunk, valid_every)
-                held_out += _pairs_of(chunk.text, held & ~empty)
-                out = empty | held
-                dropped_empty += int(empty.sum())
-                flags.append(out)
-                seen.update(source for source, _ in _pairs_of(chunk.text, ~out) if source in test_sources)
+                kept = tally.take(chunk)
                 if finder is not None:
-                    finder.add(chunk, np.flatnonzero(~out))
+                    finder.add(chunk, kept)
                 end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))
             starts.append(end)
-        left_out = np.concatenate([np.empty(0, dtype=np.bool_), *flags])
-        for rows in finder.repeated_rows() if finder is not None else ():
-            left_out[rows] = True
-            dropped_duplicate += len(rows)
-    kept = len(left_out) - int(left_out.sum())
-    if not kept:
+        left_out = np.concatenate([np.empty(0, dtype=np.bool_), *tally.left_out])
+        repeated = list(finder.repeated_rows()) if finder is not None else []
+    for rows in repeated:
+        left_out[rows] = True
+    kept_rows = len(left_out) - int(left_out.sum())
+    if not kept_rows:
         raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
-    if valid_every and not held_out:
+    if valid_every and not tally.held_out:
         raise CorpusError(
             f"corpus.files.valid_every {valid_every} takes no pair out of {len(left_out)} for validation: lower it"
         )
-    text = TrainingText(source, tuple(starts), np.packbits(left_out))
-    held_text = ParallelText([pair[0] for pair in held_out], [pair[1] for pair in held_out])
-    return Survey(text, kept, dropped_empty, dropped_duplicate, held_text, len(seen))
+    return Survey(
+        text=TrainingText(source, tuple(starts), np.packbits(left_out)),
+        kept=kept_rows,
+        dropped_empty=tally.empty,
+        dropped_duplicate=sum(map(len, repeated)),
+        held_out=ParallelText([pair[0] for pair in tally.held_out], [pair[1] for pair in tally.held_out]),
+        test_sources_seen=len(tally.seen),
+    )
+
+
+@dataclass
+class _Tally:
+    """What a survey counts and keeps of the chunks that it takes."""
+
+    test_sources: Set[str]
+    valid_every: int
+    left_out: list[NDArray[np.bool_]] = field(default_factory=list)
+    held_out: list[tuple[str, str]] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    empty: int = 0
+
+    def take(self, chunk: Chunk) -> NDArray[np.int64]:
+        """Count a chunk; return its rows that are for training, counted within it."""
+        empty, held = _empty_rows(chunk.text), _held_out_rows(chunk, self.valid_every)
+        self.held_out += _pairs_of(chunk.text, held & ~empty)
+        self.empty += int(empty.sum())
+        self.left_out.append(empty | held)
+        kept = np.flatnonzero(~(empty | held))
+        sources = chunk.text.source if len(kept) == len(empty) else [chunk.text.source[row] for row in kept.tolist()]
+        self.seen |= self.test_sources & set(sources)
+        return kept
 
 
 def vocabulary_lines(found: Survey, most: int, seed: int) -> Iterator[str]:
