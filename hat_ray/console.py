@@ -68,12 +68,24 @@ class _Lines:
 
     def __init__(self, label: str) -> None:
         self.label, self.last = label, time.monotonic()
+        self.first: tuple[int, float] | None = None
 
     def __call__(self, done: int, total: int, figures: Mapping[str, float], /) -> None:
         now = time.monotonic()
+        if self.first is None or done < self.first[0]:  # lost work is done again
+            self.first = done, now
         if now - self.last >= QUIET_SECONDS:
             self.last = now
-            say(f"{self.label} {done}/{total} {_figures(figures)}".rstrip())
+            left = time_left(done - self.first[0], total - done, now - self.first[1])
+            say(" ".join(filter(None, [self.label, f"{done}/{total}", _figures(figures), left])))
+
+
+def time_left(made: int, missing: int, seconds: float) -> str:
+    """Return how long `missing` steps will take when `made` ones took so many seconds; empty when nobody knows."""
+    if made <= 0 or missing <= 0:
+        return ""
+    minutes, rest = divmod(round(missing * seconds / made), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02} left"
 
 
 def _figures(figures: Mapping[str, float]) -> str:
