@@ -21,6 +21,7 @@ import ray
 import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.exceptions import RayError, UserCodeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_chunk
@@ -28,6 +29,7 @@ from hat_ray.corpus.source import CHUNK_PAIRS, Chunk, TrainingText
 from hat_ray.corpus.text import ParallelText
 from hat_ray.corpus.tokens import Sentences
 from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.errors import HatRayError
 
 _BLOCK_BYTES = 1 << 20
 """Ray Data closes a block at about this size: one chunk's text, so that chunks are encoded side by side."""
@@ -60,9 +62,24 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
             num_cpus=1,
             scheduling_strategy="SPREAD",  # unlike the reading tasks': so Ray Data does not make one task of both
         )
-        for block in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in range(block.num_rows):
-                yield _from_row(block.slice(row, 1))
+        try:
+            for block in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for row in range(block.num_rows):
+                    yield _from_row(block.slice(row, 1))
+        except (RayError, UserCodeException) as error:
+            raise _mistake(error) or error from None
+
+
+def _mistake(error: BaseException) -> HatRayError | None:
+    """Return the user's mistake that a task's failure came from, as text that changed and can no longer be read."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        if isinstance(seen, HatRayError) and not isinstance(seen, RayError):
+            return type(seen)(str(seen).splitlines()[0])  # Ray adds lines of its own
+        if seen is None:
+            return None
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 class _Chunks(Datasource):

@@ -20,6 +20,7 @@ from hat_ray.corpus.source import PairedFiles
 from hat_ray.corpus.survey import survey
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.errors import CorpusError
 from hat_ray.storage import Folder
 
 CHUNK = 150
@@ -93,6 +94,19 @@ def test_a_corpus_prepared_on_the_cluster_has_the_bytes_of_one_prepared_here(tmp
     assert len(names) == 6
     for name in names:
         assert (Path(one.root) / name).read_bytes() == (Path(other.root) / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_text_that_is_spoilt_while_it_is_encoded_is_told_as_in_one_process(tmp_path: Path) -> None:
+    for side in ("source", "target"):
+        (tmp_path / side).write_text("a dog sees a cat\n" * 300)
+    parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
+    text = survey(PairedFiles(*parts, chunk_pairs=50), set()).text
+    job = EncodingJob(text, Vocabulary.learn(["a dog sees a cat"] * 9, 20, byte_fallback=False), LengthRules(30, 0))
+    (tmp_path / "source").write_bytes(b"a dog\n" * 120 + b"\xff\n" + b"a dog\n" * 179)
+    with pytest.raises(CorpusError, match=r"source line 121 holds the byte 0xff") as caught:
+        list(encode_on_cluster(job, 0))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
