@@ -44,6 +44,7 @@ from hat_ray.progress import Progress, silent
 from hat_ray.train.board import Board, Notes
 from hat_ray.train.checkpoints import STATE
 from hat_ray.train.claim import Claim
+from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 from hat_ray.train.live import METRICS, samples
 from hat_ray.train.result import TrainResult
@@ -164,9 +165,7 @@ def _bear(failure: Exception, patience: Patience) -> None:
     cause = getattr(failure, "controller_failure", None)
     match type(cause).__name__:
         case "WorkerGroupStartupTimeoutError":
-            need = " and ".join(f"{amount:g} {kind}" for kind, amount in needs(patience.config).items())
-            why = f"training finds no room for its workers, of {need} each: the cluster is busy or still growing"
-            _warn(patience.wait(_SECONDS_TO_START, why))
+            _warn(patience.wait(_SECONDS_TO_START, _why_no_room(patience.config)))
         case "InsufficientClusterResourcesError":
             raise HatRayError(" ".join(str(cause).split())) from failure
         case _:
@@ -178,6 +177,14 @@ def _bear(failure: Exception, patience: Patience) -> None:
                 "training lost its workers (%s): it goes on from its newest checkpoint, try %d of %d without a new one",
                 *(reason, patience.failures, patience.config.max_failures),
             )
+
+
+def _why_no_room(config: TrainConfig) -> str:
+    nodes, fewest = _nodes(), fewest_workers(config)
+    if workers_that_fit(nodes, needs(config)) < fewest:
+        return too_small(config, fewest, nodes)  # a node was lost, and is only now known to be
+    need = " and ".join(f"{amount:g} {kind}" for kind, amount in needs(config).items())
+    return f"training finds no room for its workers, of {need} each: the cluster is busy or still growing"
 
 
 def _reason(failure: Exception) -> str:

@@ -46,10 +46,15 @@ DRIVER = """
 import logging, os, pickle, sys
 import ray
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
+from hat_ray.errors import HatRayError
 from hat_ray.train.cluster import train_on_cluster
 ray.init(address=os.environ["HEAD"], log_to_driver=False, logging_level="ERROR")
 job = pickle.load(open(sys.argv[1], "rb"))
-train_on_cluster(job, lambda done, total, figures: print("update", done, flush=True))
+try:
+    train_on_cluster(job, lambda done, total, figures: print("update", done, flush=True))
+except HatRayError as error:
+    print("mistake", error, flush=True)
+    sys.exit(2)
 """
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -86,18 +91,17 @@ class Raylets:
 
     def start(self, nodes: int) -> None:
         self._start("--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false")
-        self._wait_for_nodes(1)
+        self.wait_for_nodes(1)
         for _ in range(nodes):
             self.add()
-        self._wait_for_nodes(nodes + 1)
+        self.wait_for_nodes(nodes + 1)
 
     def kill_one_with_a_worker(self) -> None:
-        """SIGKILL a raylet that holds a training worker, and start another node in its place."""
+        """SIGKILL a raylet that holds a training worker."""
         victim = next(node for node in self._processes[1:] if training_workers(node.pid))
         os.kill(
             next(p for p in descendants(victim.pid) if command(p).split("\0")[0].endswith("/raylet")), signal.SIGKILL
         )
-        self.add()
 
     def kill_a_worker(self) -> None:
         os.kill(training_workers(os.getpid())[0], signal.SIGKILL)
@@ -127,7 +131,7 @@ class Raylets:
             )
         self._processes.append(process)
 
-    def _wait_for_nodes(self, count: int) -> None:
+    def wait_for_nodes(self, count: int) -> None:
         code = f"""
 import os, time, ray
 for _ in range(60):
@@ -182,6 +186,75 @@ def test_a_killed_training_ends_and_equals_the_unkilled_one(kind, times, raylets
     assert not job.folder.exists("ray")
 
 
+def test_a_group_grows_when_a_node_joins_and_shrinks_when_one_is_lost(raylets, unkilled, tmp_path):
+    """Lost nodes do not stop it, and nothing is lost when it grows; only the rounding differs."""
+    small = Raylets()
+    config = CONFIG.model_copy(update={"min_workers": 1})
+    job = replace(unkilled, config=config, folder=Folder.at(tmp_path))
+    try:
+        small.start(nodes=1)
+        driver, sizes, added = start_driver(small, job), [], False
+        for line in driver.stdout:
+            update = int(line.split()[1]) if line.startswith("update ") else 0
+            size = len(training_workers(os.getpid()))
+            if update and (not sizes or sizes[-1] != size) and size:
+                sizes.append(size)
+            if update >= 10 and not added:
+                small.add()
+                added = True
+            if update and sizes == [1, 2] and size == 2:
+                small.kill_one_with_a_worker()
+                sizes.append(0)
+        assert driver.wait(60) == 0, driver.stderr.read()[-3000:]
+    finally:
+        small.close()
+    assert sizes[:4] == [1, 2, 0, 1]
+    for ours, theirs in zip(result_of(job)["history"], result_of(unkilled)["history"], strict=True):
+        assert ours["update"] == theirs["update"]
+        assert ours["train_loss_bits"] == pytest.approx(theirs["train_loss_bits"], abs=1e-3)
+
+
+def test_a_lost_node_that_nobody_replaces_is_waited_for_and_then_told(raylets, unkilled, tmp_path):
+    small = Raylets()
+    job = replace(unkilled, config=CONFIG.model_copy(update={"max_wait_s": 8.0}), folder=Folder.at(tmp_path))
+    try:
+        small.start(nodes=2)
+        driver, killed, said = start_driver(small, job), False, []
+        for line in driver.stdout:
+            said += [line] if line.startswith(("training", "mistake")) else []
+            if line.startswith("update ") and int(line.split()[1]) >= 20 and not killed:
+                small.kill_one_with_a_worker()
+                killed = True
+        assert driver.wait(60) == 2
+        assert said[-1].startswith(
+            "mistake training needs 2 CPUs (2 workers), the cluster has 1, room for 1; it waited"
+        )
+        assert "run it again: it resumes" in said[-1]
+        small.add()
+        small.wait_for_nodes(3)
+        assert train_and_kill(small, job, "none", []) == []
+    finally:
+        small.close()
+    assert result_of(job) == result_of(unkilled)
+    assert job.folder.read_bytes("supernet.safetensors") == unkilled.folder.read_bytes("supernet.safetensors")
+
+
+def test_of_two_drivers_in_one_folder_the_newer_one_goes_on(raylets, unkilled, tmp_path):
+    job = replace(unkilled, folder=Folder.at(tmp_path))
+    older = start_driver(raylets, job)
+    newer, said = None, []
+    for line in older.stdout:
+        said.append(line)
+        if newer is None and line.startswith("update ") and int(line.split()[1]) >= 10:
+            newer = start_driver(raylets, job)
+    assert older.wait(60) == 2
+    assert "one training at a time may work in" in said[-1]
+    newer.communicate(timeout=200)
+    assert newer.returncode == 0
+    assert result_of(job) == result_of(unkilled)
+    assert job.folder.read_bytes("supernet.safetensors") == unkilled.folder.read_bytes("supernet.safetensors")
+
+
 def train_and_kill(raylets: Raylets, job: TrainJob, kind: str, updates: list[int]) -> list[Kill]:
     """Run drivers until one ends well; kill something as soon as progress reaches the next of the updates."""
     waiting, kills, driver = list(updates), [], start_driver(raylets, job)
@@ -214,6 +287,7 @@ def strike(raylets: Raylets, kind: str, driver: subprocess.Popen[str]) -> None:
             raylets.kill_a_worker()
         case "raylet":
             raylets.kill_one_with_a_worker()
+            raylets.add()
         case "driver":
             driver.kill()
 
