@@ -316,8 +316,9 @@ class Training:
     def _score(self) -> float | None:
         """Return the loss that decides which checkpoint is best, when this update was validated."""
         history = self._state.history
-        validated = bool(history) and history[-1].update == self._state.update
-        return history[-1].valid_loss_bits[self._best_check] if validated else None
+        if self._best_check is None or not history or history[-1].update != self._state.update:
+            return None
+        return history[-1].valid_loss_bits[self._best_check]
 
     def _finish(self) -> TrainResult:
         state = self._state
@@ -370,10 +371,10 @@ class _Meter:
         return figures | ({"loss_bits": loss / since / math.log(2)} if since else {})
 
 
-def _best_check(config: TrainConfig, checks: Mapping[str, Forward]) -> str:
-    """Return the validation that decides which checkpoint is best."""
+def _best_check(config: TrainConfig, checks: Mapping[str, Forward]) -> str | None:
+    """Return the validation that decides which checkpoint is best; None where nothing is validated."""
     if config.best_check is None:
-        return next(iter(checks))
+        return next(iter(checks), None)
     if config.best_check not in checks:
         raise HatRayError(
             f"train.best_check must be a validation of this training, one of {', '.join(checks)}, "

@@ -16,6 +16,7 @@ import logging
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -80,7 +81,12 @@ class TensorBoard:
         self._folder, self._flushed = folder, time.monotonic()
         self._local = None if folder.is_local else TemporaryDirectory(prefix="tensorboard-")
         place = folder.uri if self._local is None else self._local.name
-        self._writer = SummaryWriter(place, purge_step=first_update, flush_secs=int(_SECONDS_BETWEEN_FLUSHES))
+        self._writer = SummaryWriter(
+            place,
+            purge_step=first_update,
+            flush_secs=int(_SECONDS_BETWEEN_FLUSHES),
+            filename_suffix=f".{uuid.uuid4().hex[:8]}",  # its own names count seconds: two in one would be one file
+        )
 
     def tell(self, update: int, figures: Figures, /) -> None:
         for name, value in figures.items():
