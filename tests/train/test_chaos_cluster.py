@@ -73,7 +73,7 @@ class Kill:
     update: int
     """The last one that the driver had heard of."""
     lost: int
-    """Updates since the newest checkpoint."""
+    """Updates from the newest checkpoint to there; more may have been made that nobody had heard of."""
     seconds: float
     """Until the next progress."""
 
@@ -272,7 +272,7 @@ def train_and_kill(raylets: Raylets, job: TrainJob, kind: str, updates: list[int
             if killed is None and waiting and update >= waiting[0]:
                 waiting.pop(0)
                 strike(raylets, kind, driver)
-                killed, noticed = (update, update - newest_checkpoint(job), time.monotonic()), False
+                killed, noticed = (update, max(0, update - newest_checkpoint(job)), time.monotonic()), False
         code = driver.wait(120)
         if code == 0:
             return kills
