@@ -11,6 +11,7 @@ Ray's workers run at niceness 15: on a machine that is not alone set RAY_worker_
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,10 @@ corpus:
 space: {{preset: toy}}
 supernet: {{updates: {updates}, max_tokens: 2048, accumulate: 2, workers: {workers}, warmup_updates: 2}}
 """
+
+
+KINDS = ("driver", "Read_Chunks", "MapBatches", "RayTrainWorker")
+"""Processes that are told of: the command's own, and those of Ray that hold text or tokens."""
 
 
 @dataclass
@@ -125,8 +130,8 @@ def note(pid: int, driver: int, memory: Memory) -> None:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     except (OSError, ValueError):
         return
-    kind = "driver" if pid == driver else name.split("(")[0] if name.startswith("ray::") else ""
-    if kind and "RssAnon" in status:
+    kind = "driver" if pid == driver else re.split(r"[.(]", name.removeprefix("ray::"))[0]
+    if kind in KINDS and "RssAnon" in status:
         for peaks, key in ((memory.private, "RssAnon"), (memory.mapped, "RssFile")):
             peaks[kind] = max(peaks[kind], int(status[key].split()[0]) / 1024)
 
