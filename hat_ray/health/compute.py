@@ -31,8 +31,6 @@ PASSES = 3
 DRAWS = 2_000
 SCALED = {"warmup_updates": 0, "validate_every": 1, "checkpoint_every": 1, "sort_update": 1}
 """Settings that count updates, and the least that each may be."""
-SORTED_SHARE = 0.2
-"""Share of the updates before channels are sorted, where `train.sort_update` does not say it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def _plan(
 
 def sorted_share(config: TrainConfig) -> float:
     """Return the share of the updates before channels are sorted, in which only the largest is trained."""
-    return min(1.0, config.sort_update / config.updates) if config.sort_update else SORTED_SHARE
+    return min(1.0, config.sorted_at / config.updates)
 
 
 def scaled(config: TrainConfig, updates: int) -> TrainConfig:

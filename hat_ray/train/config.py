@@ -132,6 +132,11 @@ class TrainConfig(StageConfig):
             raise ValueError(f"adam_betas must lie in [0, 1), got {list(self.adam_betas)}")
         return self
 
+    @property
+    def sorted_at(self) -> int:
+        """The update at which channels are sorted, where they are; the null of `sort_update` resolved."""
+        return self.sort_update or max(1, self.updates // 5)
+
     def what_is_learnt(self) -> dict[str, object]:
         """Return the settings that decide the weights; the others may change between a run and its resumption."""
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}

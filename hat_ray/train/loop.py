@@ -277,7 +277,7 @@ class Training:
         if not math.isfinite(loss):
             raise HatRayError(
                 f"the training loss must stay finite, it is {loss} by update {self._state.update}: "
-                "lower train.lr, or set train.clip_norm"
+                "lower lr, or set clip_norm, in the recipe's section of this training"
             )
 
     def _add_point(self) -> None:

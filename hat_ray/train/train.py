@@ -63,7 +63,7 @@ def train_super(
     if done is not None:
         return done
     model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
-    sort_update = _sort_update(model_config, config)
+    sort_update = config.sorted_at if model_config.sharing == "importance" else None
     trainee = super_trainee(model, policy_for(space, config, seed, sort_update), sort_update)
     result = _train(trainee, corpus, config, folder, seed, progress, workers, mark)
     _close(folder, SUPERNET, model, result, mark, workers)
@@ -216,13 +216,6 @@ def _close(
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
     folder.write_json(RESULT, {"fingerprint": mark, "result": result.to_dict()})
     log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
-
-
-def _sort_update(model_config: ModelConfig, config: TrainConfig) -> int | None:
-    """Return the update at which channels are sorted, or None."""
-    if model_config.sharing != "importance":
-        return None
-    return config.sort_update or max(1, config.updates // 5)
 
 
 def device_for(config: TrainConfig) -> torch.device:
