@@ -60,3 +60,5 @@ class Group:
     before_ms: float
     after_ms: float
     samples: tuple[Sample, ...]
+    joules: float | None = None
+    """What the repetitions took, the canaries left out; None where the system does not tell."""

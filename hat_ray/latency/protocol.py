@@ -24,10 +24,12 @@ from hat_ray.latency.canary import CanaryWatch, Group
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.row import Canary
+from hat_ray.latency.sensors.energy import EnergyMeter, NoMeter, joules_since
 from hat_ray.latency.stats import Spread, relative_error_of_median, spread
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.subtransformer import SubTransformer
 
+_NO_METER = NoMeter()
 _MAX_WARMUP_WINDOWS = 5
 _WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
 
@@ -74,6 +76,8 @@ class Timing:
     disturbed: int = 0
     """Repetitions set aside because a canary beside them was slow."""
     canary: Canary | None = None
+    energy_j: float | None = None
+    """Joules of one translation: the mean over the repetitions that count; None where the system does not tell."""
 
     @property
     def repetitions(self) -> int:
@@ -101,10 +105,15 @@ class Timing:
         return relative_error_of_median(self.total_samples_ms)
 
 
-def time_architecture(model: SubTransformer, protocol: Protocol, watch: CanaryWatch | None = None) -> Timing:
+def time_architecture(
+    model: SubTransformer,
+    protocol: Protocol,
+    watch: CanaryWatch | None = None,
+    meter: EnergyMeter = _NO_METER,
+) -> Timing:
     """Time a SubTransformer on the torch device that holds its weights, with a canary between where one is given."""
     with ready(model, protocol.threads) as niceness:
-        return repeat(translation(model, protocol.workload), protocol, niceness, watch)
+        return repeat(translation(model, protocol.workload), protocol, niceness, watch, meter)
 
 
 @contextmanager
@@ -124,19 +133,23 @@ def repeat(
     protocol: Protocol,
     niceness: int | None = None,
     watch: CanaryWatch | None = None,
+    meter: EnergyMeter = _NO_METER,
 ) -> Timing:
     """Warm up, then repeat until the protocol says stop."""
     started = time.perf_counter()
     warmups = _warm_up(translate, protocol)
     if watch is None:
+        joules = meter.read()
         samples, disturbed, canary = _repeat_plainly(translate, protocol), 0, None
+        spent_j = joules_since(meter, joules)
     else:
-        samples, disturbed, canary = _repeat_between_canaries(translate, protocol, watch)
+        samples, disturbed, canary, spent_j = _repeat_between_canaries(translate, protocol, watch, meter)
     # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
     encoder = np.array([sample.encoder_ms for sample in samples], dtype=np.float32).tolist()
     decoder = np.array([sample.decoder_ms for sample in samples], dtype=np.float32).tolist()
     seconds = time.perf_counter() - started
-    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, seconds, disturbed, canary)
+    energy_j = None if spent_j is None else spent_j / len(samples)
+    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, seconds, disturbed, canary, energy_j)
 
 
 def _repeat_plainly(translate: Callable[[], Sample], protocol: Protocol) -> list[Sample]:
@@ -148,9 +161,9 @@ def _repeat_plainly(translate: Callable[[], Sample], protocol: Protocol) -> list
 
 
 def _repeat_between_canaries(
-    translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch
-) -> tuple[list[Sample], int, Canary]:
-    """Repeat in groups between canaries; return the samples that count, how many do not, and the canary's part."""
+    translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch, meter: EnergyMeter
+) -> tuple[list[Sample], int, Canary, float | None]:
+    """Repeat in groups between canaries; return the samples that count, how many do not, the canary's part, joules."""
     groups: list[Group] = []
     started, before = time.perf_counter(), watch.time()
     while True:
@@ -159,18 +172,21 @@ def _repeat_between_canaries(
         seconds = time.perf_counter() - started
         if _enough(samples, protocol, seconds) or (groups and seconds > protocol.budget_s + protocol.patience_s):
             break
-        samples, spent_ms = [], 0.0
+        samples, spent_ms, joules = [], 0.0, meter.read()
         while not samples or spent_ms < 2 * before:  # the canary takes a third of the time at most
             samples.append(translate())
             spent_ms += sum(samples[-1])
+        spent_j = joules_since(meter, joules)
         after = watch.time()
-        groups.append(Group(before, after, tuple(samples)))
+        groups.append(Group(before, after, tuple(samples), spent_j))
         before = after
     counted = calm if len(samples) >= min(3, protocol.min_repetitions) else groups
     beside = [ms for group in counted for ms in (group.before_ms, group.after_ms)]
     canary = Canary(counted[0].before_ms, counted[-1].after_ms, watch.level_ms / float(np.median(beside)))
     kept = [sample for group in counted for sample in group.samples]
-    return kept, sum(len(group.samples) for group in groups) - len(kept), canary
+    told = [group.joules for group in counted if group.joules is not None]
+    spent_j = sum(told) if len(told) == len(counted) else None
+    return kept, sum(len(group.samples) for group in groups) - len(kept), canary, spent_j
 
 
 def _enough(samples: list[Sample], protocol: Protocol, seconds: float) -> bool:
