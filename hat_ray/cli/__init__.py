@@ -1,0 +1,38 @@
+"""`hat-ray`: one command a stage, and `run` for all of them.
+
+Exit codes: 0 success; 2 a user's mistake, told in one line; 1 a fault, with its traceback. With `--json` a command
+prints exactly one JSON object on stdout; progress and logs go to stderr.
+
+Each file here holds one group of commands; importing it adds them to the command line, and `--help` lists commands in
+the order of these imports.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hat_ray import console
+
+from hat_ray.cli import stages, train, latency, predict, models, recipes  # isort: skip  (the order of --help)
+from hat_ray.cli.app import app
+from hat_ray.errors import user_error
+
+__all__ = ["app", "latency", "main", "models", "predict", "recipes", "stages", "train"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    call: Callable[..., Any] = app
+    try:
+        call(args=list(arguments) if arguments is not None else None, prog_name="hat-ray")
+    except KeyboardInterrupt:
+        console.say("hat-ray: stopped; the same command goes on from here")
+        sys.exit(130)
+    except Exception as error:
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        console.say(f"hat-ray: error: {' '.join(str(mistake).split())}")
+        sys.exit(2)

@@ -1,0 +1,39 @@
+"""`hat-ray recipe list|show|check|schema`."""
+
+import typer
+
+from hat_ray.cli.app import recipe_app
+from hat_ray.cli.options import JsonOpt, RecipeArg, SetOpt
+from hat_ray.cli.run import print_json, resolve
+from hat_ray.recipe import json_schema, load_recipe, shipped_recipes, to_yaml
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """List the shipped recipes."""
+    for name in shipped_recipes():
+        typer.echo(f"{name:18} {load_recipe(name).description}")
+
+
+@recipe_app.command("show", epilog="Example:  hat-ray recipe show toy > mine.yaml")
+def recipe_show(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False) -> None:
+    """Print a recipe with every setting resolved: a start for one of your own."""
+    loaded, _ = resolve(recipe, None, set_)
+    if as_json:
+        print_json(loaded.model_dump(mode="json"))
+    else:
+        typer.echo(to_yaml(loaded), nl=False)
+
+
+@recipe_app.command("check")
+def recipe_check(recipe: RecipeArg, set_: SetOpt = None) -> None:
+    """Check a recipe, its space included, without doing anything."""
+    loaded, _ = resolve(recipe, None, set_)
+    space = loaded.space.build()
+    typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {space.size():.3g} architectures")
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    typer.echo(json_schema())

@@ -1,0 +1,57 @@
+"""What commands do with a recipe: find it and its run folder, run its stages, print."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hat_ray import console
+from hat_ray.errors import RunError
+from hat_ray.recipe import Recipe, load_recipe, parse_recipe
+from hat_ray.storage import Folder
+
+STUDIES = ("health", "policies")
+"""Stages that their own commands do, and whose whole result `--json` prints."""
+
+
+def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str | None = None) -> tuple[Recipe, str]:
+    """Return the recipe and the place of its run folder; a run folder given as recipe brings both."""
+    changes = list(overrides or [])
+    if data is not None:
+        changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
+    if ("://" in recipe or Path(recipe).is_dir()) and (folder := Folder.at(recipe)).exists("run.json"):
+        if not folder.exists("recipe.yaml"):
+            raise RunError(f"run folder {recipe} lacks its recipe.yaml: name the recipe, and the folder with --run")
+        loaded = parse_recipe(folder.read_text("recipe.yaml"), f"{recipe}/recipe.yaml", changes)
+        return loaded, run or recipe
+    loaded = load_recipe(recipe, changes)
+    return loaded, run or str(Path("runs") / loaded.name)
+
+
+def run_stages(
+    recipe: str,
+    run: str | None,
+    overrides: list[str] | None,
+    data: str | None,
+    address: str | None,
+    local: bool,
+    as_json: bool,
+    only: str | None = None,
+) -> None:
+    """Do one stage, or all, and print what was made."""
+    loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
+    from hat_ray.pipeline.all import close_message, run_recipe, study_result
+
+    records = run_recipe(loaded, place, address=address, local=local, only=only, progress=console.progress_bar)
+    if as_json and only in STUDIES:
+        print_json({"run": place, only: study_result(place, only)})
+    elif as_json:
+        print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
+    else:
+        close_message(place, records)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,83 @@
+"""`run` and the commands of single stages: all have the same options."""
+
+import typer
+
+from hat_ray.cli.app import app, latency_app, predict_app, train_app
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt
+from hat_ray.cli.run import run_stages
+
+
+def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:
+    """Add the command of one stage, or of all: the same options for each."""
+
+    def command(
+        recipe: RecipeArg,
+        run: RunOpt = None,
+        set_: SetOpt = None,
+        data: DataOpt = None,
+        address: AddressOpt = None,
+        local: LocalOpt = False,
+        as_json: JsonOpt = False,
+    ) -> None:
+        run_stages(recipe, run, set_, data, address, local, as_json, only=stage)
+
+    owner.command(name, help=text, epilog=f"Example:  {example}")(command)
+
+
+_stage_command(
+    app,
+    "run",
+    None,
+    "Do a whole recipe, from text to report. What is finished is skipped, what was killed goes on.",
+    "hat-ray run toy --set search.evaluations=200 --run runs/mine",
+)
+_stage_command(
+    app,
+    "corpus",
+    "corpus",
+    "Prepare the text: sub-words and token tables.",
+    "hat-ray corpus multi30k.en-de --data ~/multi30k",
+)
+_stage_command(
+    train_app, "super", "supernet", "Train the recipe's SuperTransformer with Ray Train.", "hat-ray train super toy"
+)
+_stage_command(
+    train_app,
+    "health",
+    "health",
+    "Train architectures from scratch and report how well inherited weights rank them.",
+    """
+
+hat-ray train health runs/toy
+
+hat-ray train health runs/toy --set health.architectures=24 --set health.seeds=3 --set health.bleu_sentences=200
+
+What is trained once is kept in runs/toy/trained and never trained again: a killed command goes on, and a larger number
+trains only what is missing.""",
+)
+_stage_command(
+    latency_app,
+    "measure",
+    "latency",
+    "Time sampled architectures on every device into the latency table.",
+    "hat-ray latency measure toy --set latency.samples=100",
+)
+_stage_command(
+    predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
+)
+_stage_command(
+    app,
+    "search",
+    "search",
+    "Evolve architectures under latency limits with Ray Tune.",
+    "hat-ray search toy --set search.limits_ms=[20,30]",
+)
+_stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
+_stage_command(
+    app,
+    "evaluate",
+    "evaluate",
+    "Measure the retrained models on their devices and score them with sacreBLEU.",
+    "hat-ray evaluate toy --set evaluate.beam=4",
+)
+_stage_command(app, "report", "report", "Write the page that shows what was found.", "hat-ray report runs/toy")
