@@ -17,6 +17,7 @@ from hat_ray.errors import RecipeError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.health.config import HealthConfig, PoliciesConfig
 from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
@@ -44,6 +45,8 @@ class Recipe(StageConfig):
     """Training of the SuperTransformer."""
     latency: LatencyConfig = LatencyConfig()
     """Timing of architectures on each device."""
+    sweep: SweepConfig = SweepConfig()
+    """Latency against each single dimension; done by its own command only."""
     predictor: PredictorConfig = PredictorConfig()
     """The latency predictor of each device."""
     search: SearchConfig = SearchConfig()

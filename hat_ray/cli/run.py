@@ -11,7 +11,7 @@ from hat_ray.errors import RunError
 from hat_ray.recipe import Recipe, load_recipe, parse_recipe
 from hat_ray.storage import Folder
 
-STUDIES = ("health", "policies")
+STUDIES = ("sweep", "health", "policies")
 """Stages that their own commands do, and whose whole result `--json` prints."""
 
 

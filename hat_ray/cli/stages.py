@@ -63,6 +63,20 @@ _stage_command(
     "hat-ray latency measure toy --set latency.samples=100",
 )
 _stage_command(
+    latency_app,
+    "sweep",
+    "sweep",
+    "Time latency against each single dimension of the search space, the others fixed, and report which ones matter.",
+    """
+
+hat-ray latency sweep toy
+
+hat-ray latency sweep runs/toy --set sweep.base=largest --address auto
+
+Rows go to the recipe's latency table like all others: what it holds already is not timed again, a killed sweep goes on.
+Where `hat-ray latency measure` is finished, the report also tells how far FLOPs say what latency is.""",
+)
+_stage_command(
     predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
 )
 _stage_command(

@@ -59,7 +59,7 @@ def run_recipe(
 def stages_for(only: str | None) -> list[Stage]:
     """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
     known = {stage.name: stage for stage in (*STAGES, *STUDIES)}
-    along = {"health": ("health", "report"), "policies": ("corpus", "policies", "report")}
+    along = {study: ("corpus", study, "report") for study in ("sweep", "policies")} | {"health": ("health", "report")}
     return list(STAGES) if only is None else [known[name] for name in along.get(only, (only,))]
 
 

@@ -3,13 +3,14 @@
 import logging
 import math
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.health.result import health_from_json, study_from_json
+from hat_ray.latency.influence import sweep_from_json
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.inputs import chosen_of, limits_of, predictors_of, rows_of, search_result_of, timing_job
 from hat_ray.pipeline.stage import Context
@@ -80,6 +81,7 @@ def gather(context: Context) -> ReportData:
             "threads": str(workload.threads),
             "runtime": "eager, fp32",
         },
+        sweep=_fresh(context, "sweep", sweep_from_json),
         health=_fresh(context, "health", health_from_json),
         policies=_fresh(context, "policies", study_from_json),
     )
@@ -98,7 +100,8 @@ def _fresh(context: Context, study: str, read: Callable[[Any], T]) -> T | None:
     for name in ("corpus", "supernet"):
         now = context.run.record(name)
         if name in record.inputs and (now is None or record.inputs[name] != now.id):
-            log.warning("%s is of another %s and is not shown: do `hat-ray train %s` again", study, name, study)
+            command = "latency sweep" if study == "sweep" else f"train {study}"
+            log.warning("%s is of another %s and is not shown: do `hat-ray %s` again", study, name, command)
             return None
     return read(context.folder(study).read_json(f"{study}.json"))
 
@@ -120,9 +123,6 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
 
 def _device(slug: str, entry: dict[str, Any]) -> Device:
     info = entry["device"]
-    hardware = info["accelerator"] or info["model"]
-    named = f"{info['name']}: " if info["name"] else ""
-    title = f"{named}{hardware}, {info['threads']} thread{'s' if info['threads'] != 1 else ''}"
     memory = info["memory_bytes"]
     facts = {
         "timed architectures": str(entry["rows"]),
@@ -134,7 +134,15 @@ def _device(slug: str, entry: dict[str, Any]) -> Device:
         "runtime": f"{info['runtime']}, {info['dtype']}",
         "system": info["os"],
     }
-    return Device(slug, f"{title}, {info['runtime']} {info['dtype']}", {k: v for k, v in facts.items() if v})
+    return Device(slug, device_title(info), {k: v for k, v in facts.items() if v})
+
+
+def device_title(info: Mapping[str, Any]) -> str:
+    """Return a device's name for readers, from its `DeviceInfo` as plain values."""
+    hardware = info["accelerator"] or info["model"]
+    named = f"{info['name']}: " if info["name"] else ""
+    threads = f"{info['threads']} thread{'s' if info['threads'] != 1 else ''}"
+    return f"{named}{hardware}, {threads}, {info['runtime']} {info['dtype']}"
 
 
 def _chosen(
@@ -254,7 +262,8 @@ def _predictor(slug: str, predictor: Predictor, context: Context) -> PredictorFa
 
 def _provenance(context: Context) -> Provenance:
     records = [(stage, context.run.record(stage)) for stage in ("corpus", "supernet", "latency", "predictor")]
-    records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate", "health", "policies")]
+    records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate")]
+    records += [(stage, context.run.record(stage)) for stage in ("sweep", "health", "policies")]
     return Provenance(
         recipe_yaml=to_yaml(context.recipe),
         seed=context.recipe.seed,

@@ -1,7 +1,7 @@
 """The stages, in order: what each reads, does and leaves behind.
 
 corpus -> supernet -> latency -> predictor -> search -> retrain -> evaluate -> report
-Beside them, by their own commands: health, policies.
+Beside them, by their own commands: sweep, health, policies.
 """
 
 import logging
@@ -33,6 +33,7 @@ from hat_ray.pipeline.inputs import (
 from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.sweep import sweep_latency
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import save_predictor
 from hat_ray.report.write import PAGE, write_report
@@ -204,10 +205,11 @@ STAGES = (
         ("report",),
         ("corpus",),
         report,
-        may_need=("supernet", "latency", "predictor", "search", "retrain", "evaluate", "health", "policies"),
+        may_need=("supernet", "latency", "predictor", "search", "retrain", "evaluate", "sweep", "health", "policies"),
     ),
 )
 STUDIES = (
+    Stage("sweep", ("space", "model", "latency", "sweep"), ("corpus",), sweep_latency),
     Stage(
         "health",
         ("space", "model", "retrain", "evaluate", "health"),

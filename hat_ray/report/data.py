@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hat_ray.health.result import HealthResult, PolicyStudy
+from hat_ray.latency.influence import SweepResult
 from hat_ray.space.json_field import ArchitectureField
 
 SCHEMA_VERSION = 1
@@ -199,6 +200,8 @@ class ReportData:
     chrf_signature: str | None = None
     protocol: dict[str, str] = field(default_factory=dict)
     """How latency was measured: batch, beam, lengths, threads, runtime, ..."""
+    sweep: SweepResult | None = None
+    """Latency against each single dimension of the space, on each device."""
     health: HealthResult | None = None
     """How well inherited weights rank architectures; its losses are in bits, as the study writes them."""
     policies: PolicyStudy | None = None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -102,25 +102,26 @@ class SearchSpace:
         )
 
     def largest(self) -> Architecture:
-        return self._uniform(max)
+        return self.uniform({name: max(choices) for name, choices in self.dimensions().items()})
 
     def smallest(self) -> Architecture:
-        return self._uniform(min)
+        return self.uniform({name: min(choices) for name, choices in self.dimensions().items()})
 
-    def _uniform(self, pick: Callable[[Iterable[int]], int]) -> Architecture:
-        layers, depth = pick(self.encoder_depths), pick(self.decoder_depths)
+    def uniform(self, choice: Mapping[str, int]) -> Architecture:
+        """Return the architecture whose layers are all alike; `choice` names one value for each dimension."""
+        layers, depth = choice["encoder_depths"], choice["decoder_depths"]
         return Architecture(
             EncoderShape(
-                pick(self.encoder_embed_dims),
-                (pick(self.encoder_ffn_dims),) * layers,
-                (pick(self.encoder_heads),) * layers,
+                choice["encoder_embed_dims"],
+                (choice["encoder_ffn_dims"],) * layers,
+                (choice["encoder_heads"],) * layers,
             ),
             DecoderShape(
-                pick(self.decoder_embed_dims),
-                (pick(self.decoder_ffn_dims),) * depth,
-                (pick(self.decoder_self_heads),) * depth,
-                (pick(self.decoder_cross_heads),) * depth,
-                (pick(self.decoder_cross_layers),) * depth,
+                choice["decoder_embed_dims"],
+                (choice["decoder_ffn_dims"],) * depth,
+                (choice["decoder_self_heads"],) * depth,
+                (choice["decoder_cross_heads"],) * depth,
+                (choice["decoder_cross_layers"],) * depth,
             ),
             self.qkv_dim,
         )

@@ -1,0 +1,159 @@
+"""What a sweep found: milliseconds at each choice of each dimension on each device, and how much each one matters."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hat_ray.latency.row import LatencyRow
+from hat_ray.latency.sweep import Base, DimensionSweep, SweepPlan
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import cost
+from hat_ray.space.json_field import ArchitectureField
+
+_SURE = 1.96
+"""Standard errors on either side of an interval of 95 %."""
+
+
+@dataclass(frozen=True)
+class TimedPoint:
+    """One timed choice. Milliseconds are drift-corrected: one translation's median, its p10 and p90, its two parts."""
+
+    choice: int
+    architecture: ArchitectureField
+    flops: int
+    """Of one sentence of the timed target length, in HAT's convention."""
+    ms: float
+    p10_ms: float | None
+    p90_ms: float | None
+    encoder_ms: float
+    decoder_ms: float
+    relative_error: float | None
+    """The relative standard error of `ms`."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What going from a dimension's smallest choice to its largest does to latency."""
+
+    ratio: float
+    """Latency at the largest choice / latency at the smallest."""
+    low: float
+    high: float
+    """The interval of 95 % that the errors of the two medians leave for `ratio`."""
+    flops_ratio: float
+    encoder_ms: float
+    decoder_ms: float
+    """What the encoder and the decoder take more, in milliseconds; they need not add up: medians do not."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether the two latencies differ by more than their errors."""
+        return not self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True)
+class TimedSweep:
+    """One dimension on one device, its points ascending by choice."""
+
+    device: str
+    """The device's slug."""
+    dimension: str
+    influence: Influence
+    points: tuple[TimedPoint, ...]
+
+
+@dataclass(frozen=True)
+class SweptDevice:
+    """A device and its name for readers."""
+
+    slug: str
+    title: str
+    base_ms: float
+    """The base's latency there."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A whole sweep: what `sweep.json` holds."""
+
+    space: str
+    """The search space's name."""
+    base: ArchitectureField
+    base_choice: Base
+    devices: tuple[SweptDevice, ...]
+    sweeps: tuple[TimedSweep, ...]
+
+    def on(self, slug: str) -> list[TimedSweep]:
+        """Return a device's sweeps, the most influential dimension first."""
+        return sorted((one for one in self.sweeps if one.device == slug), key=lambda one: -strength(one.influence))
+
+    def by_influence(self) -> list[str]:
+        """Return the dimensions, first the one that matters most on the average device."""
+        total: dict[str, float] = {}
+        for one in self.sweeps:
+            total[one.dimension] = total.get(one.dimension, 0.0) + strength(one.influence)
+        return sorted(total, key=lambda dimension: -total[dimension])
+
+
+def strength(influence: Influence) -> float:
+    """Return how far a ratio is from 1 in either direction: 0 for no influence."""
+    return abs(math.log(influence.ratio))
+
+
+def rate_device(
+    plan: SweepPlan, rows: Mapping[Architecture, LatencyRow], slug: str, length: int
+) -> tuple[TimedSweep, ...]:
+    """Rate every dimension on one device; `rows` must hold all that the plan times, `length` counts FLOPs."""
+    return tuple(_timed(sweep, rows, slug, length) for sweep in plan.dimensions)
+
+
+def _timed(sweep: DimensionSweep, rows: Mapping[Architecture, LatencyRow], slug: str, length: int) -> TimedSweep:
+    points = tuple(_point(one.choice, rows[one.architecture], one.architecture, length) for one in sweep.points)
+    return TimedSweep(slug, sweep.dimension, influence_of(points), points)
+
+
+def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
+    correction, total = row.corrected_ms / row.latency_ms, row.total
+    return TimedPoint(
+        choice=choice,
+        architecture=architecture,
+        flops=cost(architecture, length).flops,
+        ms=row.corrected_ms,
+        p10_ms=total.p10_ms * correction if total and total.p10_ms is not None else None,
+        p90_ms=total.p90_ms * correction if total and total.p90_ms is not None else None,
+        encoder_ms=row.encoder.typical_ms * correction,
+        decoder_ms=row.decoder.typical_ms * correction,
+        relative_error=row.relative_error,
+    )
+
+
+def influence_of(points: Sequence[TimedPoint]) -> Influence:
+    """Compare a dimension's last point with its first."""
+    first, last = points[0], points[-1]
+    ratio = last.ms / first.ms
+    spread = math.exp(_SURE * math.hypot(first.relative_error or 0.0, last.relative_error or 0.0))
+    return Influence(
+        ratio=ratio,
+        low=ratio / spread,
+        high=ratio * spread,
+        flops_ratio=last.flops / first.flops,
+        encoder_ms=last.encoder_ms - first.encoder_ms,
+        decoder_ms=last.decoder_ms - first.decoder_ms,
+    )
+
+
+_RESULT: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)
+
+
+def sweep_to_json(result: SweepResult) -> dict[str, Any]:
+    """Return plain JSON values."""
+    values: dict[str, Any] = _RESULT.dump_python(result, mode="json")
+    return values
+
+
+def sweep_from_json(value: Any) -> SweepResult:
+    """Read what `sweep_to_json` wrote."""
+    return _RESULT.validate_python(value)
