@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -131,16 +132,11 @@ def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
 def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
-    deaths = []
-
-    def kill_once(done, total, figures):
-        if not deaths and job.folder.child("checkpoints").exists():
-            deaths.append(_a_training_worker())
-            os.kill(deaths[0], signal.SIGKILL)
-
     whole, expected, _ = unbroken
-    result = train_on_cluster(job, kill_once)
-    assert deaths
+    with ThreadPoolExecutor() as pool:
+        death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder)
+        result = train_on_cluster(job)
+        assert death.result(timeout=60)
     assert curve(result) == curve(expected)
     weights = load_super(job.folder, "supernet").weights()
     for name, weight in load_super(whole.folder, "supernet").weights().items():
@@ -181,8 +177,25 @@ def test_more_workers_than_the_cluster_holds_are_refused_at_once(job):
     assert time.perf_counter() - began < 5
 
 
-def _a_training_worker() -> int:
-    """Return the process number of one Ray Train worker of this cluster: they descend from this process."""
+def _kill_a_worker_at_its_first_checkpoint(folder: Folder) -> int:
+    """End one worker of this training as early as resuming means anything, and return its process number.
+
+    The worker is looked for before its first update: what is left of so short a training would be over before that.
+    """
+    deadline, worker = time.monotonic() + 120, None
+    while worker is None:
+        assert time.monotonic() < deadline, "no worker started"
+        time.sleep(0.02)
+        worker = next(iter(_training_workers()), None)
+    while not folder.child("checkpoints").exists():
+        assert time.monotonic() < deadline, "no checkpoint was begun"
+        time.sleep(0.001)
+    os.kill(worker, signal.SIGKILL)
+    return worker
+
+
+def _training_workers() -> list[int]:
+    """Return the process numbers of this cluster's Ray Train workers: they descend from this process."""
     names, parents = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # a process may end while we look
@@ -192,4 +205,4 @@ def _a_training_worker() -> int:
     def is_ours(process: int) -> bool:
         return process == os.getpid() or (process in parents and is_ours(parents[process]))
 
-    return next(process for process, name in names.items() if "RayTrainWorker" in name and is_ours(process))
+    return [process for process, name in names.items() if "RayTrainWorker" in name and is_ours(process)]
