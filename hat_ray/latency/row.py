@@ -22,8 +22,10 @@ class Canary:
     before_ms: float
     after_ms: float
     drift_correction: float
-    """Multiply a latency by it: the canary on the quiet device / the median canary beside the repetitions that count.
-    """
+    """Multiply a latency by it: what dividing each repetition by how slow the canaries around it were does to the
+    median."""
+    quiet_ms: float | None = None
+    """The canary on the quiet device, as far as the session had seen it by then: what the correction brings to."""
 
 
 @dataclass(frozen=True)

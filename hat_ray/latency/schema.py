@@ -60,6 +60,7 @@ SCHEMA = pa.schema(
         pa.field("canary_before_ms", _REAL),
         pa.field("canary_after_ms", _REAL),
         pa.field("drift_correction", _REAL),
+        pa.field("canary_quiet_ms", _REAL),
         # the device
         _required("device_slug", _TEXT),
         _required("device_name", _TEXT),
@@ -148,6 +149,7 @@ def _to_record(row: LatencyRow) -> dict[str, Any]:
         "canary_before_ms": canary.before_ms if canary else None,
         "canary_after_ms": canary.after_ms if canary else None,
         "drift_correction": canary.drift_correction if canary else None,
+        "canary_quiet_ms": canary.quiet_ms if canary else None,
         "device_slug": row.device.slug,
         **{f"device_{field.name}": getattr(row.device, field.name) for field in fields(DeviceInfo)},
         "host": circumstances.host,
@@ -201,4 +203,6 @@ def _spread(record: Mapping[str, Any], part: str) -> Spread:
 
 def _canary(record: Mapping[str, Any]) -> Canary | None:
     before, after, factor = (record.get(name) for name in ("canary_before_ms", "canary_after_ms", "drift_correction"))
-    return None if before is None or after is None or factor is None else Canary(before, after, factor)
+    if before is None or after is None or factor is None:
+        return None
+    return Canary(before, after, factor, record.get("canary_quiet_ms"))
