@@ -4,15 +4,19 @@ A device that shares its hardware changes its speed by up to a factor of two wit
 canaries that were both as fast as they are on the quiet device is kept; the rest is set aside and timed again.
 
 Decisions
-- The quiet level is a low quantile of all canaries of a session: disturbances only ever slow a device down, and they
-  come and go, while one that is slow throughout (a throttled board) is its own quiet level.
+- The quiet level is a low quantile of all canaries of a session, each taken with its neighbours (a running median):
+  disturbances only ever slow a device down, and they come and go, while one that is slow throughout (a throttled
+  board) is its own quiet level. The running median keeps the scatter of single canaries out of the level.
 - The canary runs in the same process between small groups of repetitions, not between architectures: the states of a
   shared machine last about as long as one architecture's timing.
+- What is kept is divided by how slow the canaries around it were (`local_levels`): a device that wanders within the
+  tolerance is followed, too.
 """
 
+import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +26,7 @@ from hat_ray.latency.translation import Sample
 _LEVEL_QUANTILE = 0.1
 _REMEMBERED = 5000
 _CALIBRATION_REPETITIONS = 5
+_WINDOW = 7  # canaries of one running median
 
 
 @dataclass
@@ -31,22 +36,28 @@ class CanaryWatch:
     translate: Callable[[], Sample]
     tolerance: float
     """A canary is calm when it takes at most this much longer than the quiet level, as a share."""
-    _samples_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    clock: Callable[[], float] = time.perf_counter
+    """Seconds; for devices whose time is simulated."""
+    _samples_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _medians_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     @property
     def level_ms(self) -> float:
         """The canary on the quiet device, as far as this session has seen it."""
-        return float(np.quantile(self._samples_ms, _LEVEL_QUANTILE))
+        return float(np.quantile(self._medians_ms or self._samples_ms, _LEVEL_QUANTILE))
 
     def calibrate(self, seconds: float) -> None:
         """Watch the canary for a while, so that a quiet moment is likely among its timings."""
-        until = time.perf_counter() + seconds
-        while len(self._samples_ms) < _CALIBRATION_REPETITIONS or time.perf_counter() < until:
+        until, timed = self.clock() + seconds, 0
+        while timed < _CALIBRATION_REPETITIONS or self.clock() < until:
             self.time()
+            timed += 1
 
     def time(self) -> float:
         """Time the canary once; return its milliseconds."""
         self._samples_ms.append(sum(self.translate()))
+        if len(self._samples_ms) == _WINDOW:
+            self._medians_ms.append(statistics.median(self._samples_ms))
         return self._samples_ms[-1]
 
     def is_calm(self, canary_ms: float) -> bool:
@@ -62,3 +73,12 @@ class Group:
     samples: tuple[Sample, ...]
     joules: float | None = None
     """What the repetitions took, the canaries left out; None where the system does not tell."""
+
+
+def local_levels(groups: Sequence[Group]) -> list[float]:
+    """Return, for each group, how long the canary took about then: the median of those of it and its neighbours.
+
+    Up to four canaries: the group's own two and one more on either side, so that one odd canary decides nothing.
+    """
+    marks = [groups[0].before_ms, *(group.after_ms for group in groups)] if groups else []
+    return [statistics.median(marks[max(i - 1, 0) : i + 3]) for i in range(len(groups))]

@@ -4,7 +4,8 @@ Decisions
 - The extracted SubTransformer in inference mode, because that is what a user runs. Differs from HAT, which times
   slices of the supernet in training mode.
 - With a canary (`canary.py`) repetitions come in small groups between two canaries, and only those of calm groups
-  count. When no calm moments come, all count, divided by how much slower the canaries beside them were.
+  count; when no calm moments come, all do. Each is divided by how much slower than on the quiet device the canaries
+  around it were, and the row's drift correction is what that does to the median.
 - Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
   wastes time on quiet devices and is too small on noisy ones.
 - Threads, niceness and garbage collection are the timing's own: Ray starts workers at niceness +15 and sets thread
@@ -12,7 +13,7 @@ Decisions
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from hat_ray.latency.canary import CanaryWatch, Group
+from hat_ray.latency.canary import CanaryWatch, Group, local_levels
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.row import Canary
@@ -78,6 +79,8 @@ class Timing:
     canary: Canary | None = None
     energy_j: float | None = None
     """Joules of one translation: the mean over the repetitions that count; None where the system does not tell."""
+    relative_error: float = 0.0
+    """The relative standard error of the total's median, the device's wandering taken out."""
 
     @property
     def repetitions(self) -> int:
@@ -98,11 +101,6 @@ class Timing:
     @cached_property
     def total(self) -> Spread:
         return spread(self.total_samples_ms)
-
-    @cached_property
-    def relative_error(self) -> float:
-        """The relative standard error of the total's median."""
-        return relative_error_of_median(self.total_samples_ms)
 
 
 def time_architecture(
@@ -134,45 +132,71 @@ def repeat(
     niceness: int | None = None,
     watch: CanaryWatch | None = None,
     meter: EnergyMeter = _NO_METER,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Warm up, then repeat until the protocol says stop."""
-    started = time.perf_counter()
-    warmups = _warm_up(translate, protocol)
+    """Warm up, then repeat until the protocol says stop; `clock` tells seconds, `meter` joules."""
+    started = clock()
+    warmups = _warm_up(translate, protocol, clock)
     if watch is None:
-        joules = meter.read()
-        samples, disturbed, canary = _repeat_plainly(translate, protocol), 0, None
-        spent_j = joules_since(meter, joules)
+        taken = _repeat_plainly(translate, protocol, meter, clock)
     else:
-        samples, disturbed, canary, spent_j = _repeat_between_canaries(translate, protocol, watch, meter)
+        taken = _repeat_between_canaries(translate, protocol, watch, meter, clock)
     # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
-    encoder = np.array([sample.encoder_ms for sample in samples], dtype=np.float32).tolist()
-    decoder = np.array([sample.decoder_ms for sample in samples], dtype=np.float32).tolist()
-    seconds = time.perf_counter() - started
-    energy_j = None if spent_j is None else spent_j / len(samples)
-    return Timing(tuple(encoder), tuple(decoder), warmups, niceness, seconds, disturbed, canary, energy_j)
+    encoder, decoder = (np.array(side, dtype=np.float32).tolist() for side in zip(*taken.samples, strict=True))
+    return Timing(
+        tuple(encoder),
+        tuple(decoder),
+        warmups,
+        niceness,
+        clock() - started,
+        taken.disturbed,
+        taken.canary,
+        None if taken.joules is None else taken.joules / len(taken.samples),
+        relative_error_of_median(taken.levelled_ms),
+    )
 
 
-def _repeat_plainly(translate: Callable[[], Sample], protocol: Protocol) -> list[Sample]:
+@dataclass(frozen=True)
+class _Taken:
+    """The repetitions that count."""
+
+    samples: list[Sample]
+    levelled_ms: list[float]
+    """Their totals with the device's wandering taken out, on any common scale."""
+    joules: float | None = None
+    disturbed: int = 0
+    canary: Canary | None = None
+
+
+def _repeat_plainly(
+    translate: Callable[[], Sample], protocol: Protocol, meter: EnergyMeter, clock: Callable[[], float]
+) -> _Taken:
     samples: list[Sample] = []
-    timed_from = time.perf_counter()
-    while not _enough(samples, protocol, time.perf_counter() - timed_from):
+    joules, timed_from = meter.read(), clock()
+    while not _enough([sum(sample) for sample in samples], protocol, clock() - timed_from):
         samples.append(translate())
-    return samples
+    return _Taken(samples, [sum(sample) for sample in samples], joules_since(meter, joules))
 
 
 def _repeat_between_canaries(
-    translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch, meter: EnergyMeter
-) -> tuple[list[Sample], int, Canary, float | None]:
-    """Repeat in groups between canaries; return the samples that count, how many do not, the canary's part, joules."""
+    translate: Callable[[], Sample],
+    protocol: Protocol,
+    watch: CanaryWatch,
+    meter: EnergyMeter,
+    clock: Callable[[], float],
+) -> _Taken:
+    """Repeat in groups between canaries until those of calm groups suffice; all count when too few of them are."""
     groups: list[Group] = []
-    started, before = time.perf_counter(), watch.time()
+    started, before = clock(), watch.time()
     while True:
-        calm = [g for g in groups if watch.is_calm(max(g.before_ms, g.after_ms))]
-        samples = [sample for group in calm for sample in group.samples]
-        seconds = time.perf_counter() - started
-        if _enough(samples, protocol, seconds) or (groups and seconds > protocol.budget_s + protocol.patience_s):
+        calm = _levelled(groups, watch, calm_only=True)
+        seconds = clock() - started
+        if _enough(calm.levelled_ms, protocol, seconds) or (
+            groups and seconds > protocol.budget_s + protocol.patience_s
+        ):
             break
-        samples, spent_ms, joules = [], 0.0, meter.read()
+        samples: list[Sample] = []
+        spent_ms, joules = 0.0, meter.read()
         while not samples or spent_ms < 2 * before:  # the canary takes a third of the time at most
             samples.append(translate())
             spent_ms += sum(samples[-1])
@@ -180,29 +204,42 @@ def _repeat_between_canaries(
         after = watch.time()
         groups.append(Group(before, after, tuple(samples), spent_j))
         before = after
-    counted = calm if len(samples) >= min(3, protocol.min_repetitions) else groups
-    beside = [ms for group in counted for ms in (group.before_ms, group.after_ms)]
-    canary = Canary(counted[0].before_ms, counted[-1].after_ms, watch.level_ms / float(np.median(beside)))
-    kept = [sample for group in counted for sample in group.samples]
-    told = [group.joules for group in counted if group.joules is not None]
-    spent_j = sum(told) if len(told) == len(counted) else None
-    return kept, sum(len(group.samples) for group in groups) - len(kept), canary, spent_j
+    return calm if len(calm.samples) >= min(3, protocol.min_repetitions) else _levelled(groups, watch, calm_only=False)
 
 
-def _enough(samples: list[Sample], protocol: Protocol, seconds: float) -> bool:
-    if len(samples) < protocol.min_repetitions:
-        return len(samples) >= 3 and seconds > 3 * protocol.budget_s  # a slow device: three samples, whatever they say
-    if len(samples) >= protocol.max_repetitions or seconds > protocol.budget_s:
+def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -> _Taken:
+    """Return the repetitions of calm groups, or of all, with what the canaries around them say."""
+    levels = local_levels(groups)
+    kept = [
+        (group, level)
+        for group, level in zip(groups, levels, strict=True)
+        if not calm_only or watch.is_calm(max(group.before_ms, group.after_ms))
+    ]
+    samples = [sample for group, _ in kept for sample in group.samples]
+    levelled = [sum(sample) * watch.level_ms / level for group, level in kept for sample in group.samples]
+    if not samples:
+        return _Taken([], [])
+    correction = float(np.median(levelled) / np.median([sum(sample) for sample in samples]))
+    canary = Canary(kept[0][0].before_ms, kept[-1][0].after_ms, correction, watch.level_ms)
+    told = [group.joules for group, _ in kept if group.joules is not None]
+    joules = sum(told) if len(told) == len(kept) else None
+    return _Taken(samples, levelled, joules, sum(len(group.samples) for group in groups) - len(samples), canary)
+
+
+def _enough(totals_ms: Sequence[float], protocol: Protocol, seconds: float) -> bool:
+    if len(totals_ms) < protocol.min_repetitions:
+        return len(totals_ms) >= 3 and seconds > 3 * protocol.budget_s  # a slow device: three, whatever they say
+    if len(totals_ms) >= protocol.max_repetitions or seconds > protocol.budget_s:
         return True
-    return relative_error_of_median([sum(sample) for sample in samples]) <= protocol.relative_error
+    return relative_error_of_median(totals_ms) <= protocol.relative_error
 
 
-def _warm_up(translate: Callable[[], Sample], protocol: Protocol) -> int:
+def _warm_up(translate: Callable[[], Sample], protocol: Protocol, clock: Callable[[], float]) -> int:
     """Repeat in windows until one is no longer faster than the window before; return the repetitions made."""
-    started, previous = time.perf_counter(), float("inf")
+    started, previous = clock(), float("inf")
     for window in range(_MAX_WARMUP_WINDOWS):
         median = float(np.median([sum(translate()) for _ in range(protocol.warmup)]))
-        if median > previous * (1 - _WARM_BELOW) or time.perf_counter() - started > protocol.budget_s / 3:
+        if median > previous * (1 - _WARM_BELOW) or clock() - started > protocol.budget_s / 3:
             return (window + 1) * protocol.warmup
         previous = median
     return _MAX_WARMUP_WINDOWS * protocol.warmup
