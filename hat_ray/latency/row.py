@@ -4,9 +4,11 @@ A row compares with another only where device and workload are equal. `space_id`
 for; the same architecture drawn for two spaces has the same id in both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.sensors.conditions import Conditions
+from hat_ray.latency.sensors.energy import Energy
 from hat_ray.latency.stats import Spread
 from hat_ray.latency.translation import Workload
 from hat_ray.space.architecture import Architecture
@@ -41,6 +43,8 @@ class Circumstances:
     niceness: int | None = None
     load_average: float | None = None
     """The host's one-minute load average before the timing, the timing's own included."""
+    conditions: Conditions = field(default_factory=Conditions)
+    """The machine's state around the timing."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class LatencyRow:
     canary: Canary | None
     circumstances: Circumstances
     origin: Origin = Origin()
+    energy: Energy | None = None
+    """What one translation took; None where the system does not tell."""
 
     @property
     def latency_ms(self) -> float:

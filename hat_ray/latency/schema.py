@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.row import Canary, Circumstances, LatencyRow, Origin
+from hat_ray.latency.sensors.conditions import Conditions
+from hat_ray.latency.sensors.energy import Energy
 from hat_ray.latency.stats import Spread
 from hat_ray.latency.translation import Workload
 from hat_ray.space.architecture import Architecture
@@ -44,7 +46,8 @@ SCHEMA = pa.schema(
         pa.field("architecture_json", _TEXT),
         *(_required(f"hat_{name}", _REAL) for name in HAT_FEATURES),
         # the workload
-        *(_required(field.name, _INT) for field in fields(Workload)),
+        *(_required(field.name, _INT) for field in fields(Workload) if field.name != "length_mix"),
+        pa.field("length_mix", _TEXT),
         # milliseconds
         _required("latency_ms", _REAL),
         _required("latency_corrected_ms", _REAL),
@@ -85,6 +88,18 @@ SCHEMA = pa.schema(
         pa.field("library_versions", pa.map_(_TEXT, _TEXT)),
         pa.field("niceness", _INT),
         pa.field("load_average", _REAL),
+        # the machine's state around the timing
+        pa.field("cpu_mhz", _REAL),
+        pa.field("governor", _TEXT),
+        pa.field("temperature_c", _REAL),
+        pa.field("throttled", pa.list_(_TEXT)),
+        pa.field("other_load_cpus", _REAL),
+        pa.field("steal_cpus", _REAL),
+        pa.field("peak_resident_bytes", _LONG),
+        pa.field("peak_device_bytes", _LONG),
+        # one translation
+        pa.field("energy_j", _REAL),
+        pa.field("energy_source", _TEXT),
     ],
     metadata={"hat_ray.table": "latency", "hat_ray.schema_version": str(SCHEMA_VERSION)},
 )
@@ -158,6 +173,9 @@ def _to_record(row: LatencyRow) -> dict[str, Any]:
         "library_versions": list(circumstances.library_versions),
         "niceness": circumstances.niceness,
         "load_average": circumstances.load_average,
+        **{field.name: getattr(circumstances.conditions, field.name) for field in fields(Conditions)},
+        "energy_j": row.energy.joules if row.energy else None,
+        "energy_source": row.energy.source if row.energy else None,
     }
     for part, value in (("encoder", row.encoder), ("decoder", row.decoder), ("total", row.total)):
         record |= {f"{part}_{field.name}": getattr(value, field.name) for field in fields(Spread)} if value else {}
@@ -172,7 +190,7 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         space_id=record["space_id"],
         architecture=Architecture.from_json(text) if text else None,
         hat_features=tuple(record[f"hat_{name}"] for name in HAT_FEATURES),
-        workload=Workload(**{field.name: record[field.name] for field in fields(Workload)}),
+        workload=Workload(**{field.name: record.get(field.name) for field in fields(Workload)}),
         device=DeviceInfo(**device),
         encoder=_spread(record, "encoder"),
         decoder=_spread(record, "decoder"),
@@ -191,14 +209,27 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
             library_versions=tuple((name, version) for name, version in record.get("library_versions") or ()),
             niceness=record.get("niceness"),
             load_average=record.get("load_average"),
+            conditions=_conditions(record),
         ),
         origin=Origin(record["provenance"], record.get("source") or "", record.get("source_row")),
+        energy=_energy(record),
     )
 
 
 def _spread(record: Mapping[str, Any], part: str) -> Spread:
     p10, p50, p90 = (record.get(f"{part}_{name}_ms") for name in ("p10", "p50", "p90"))
     return Spread(p10, p50, p90, record[f"{part}_mean_ms"], record[f"{part}_std_ms"])
+
+
+def _conditions(record: Mapping[str, Any]) -> Conditions:
+    told = {field.name: record.get(field.name) for field in fields(Conditions)}
+    reasons = told["throttled"]
+    return Conditions(**told | {"throttled": None if reasons is None else tuple(reasons)})
+
+
+def _energy(record: Mapping[str, Any]) -> Energy | None:
+    joules = record.get("energy_j")
+    return None if joules is None else Energy(joules, record.get("energy_source") or "")
 
 
 def _canary(record: Mapping[str, Any]) -> Canary | None:

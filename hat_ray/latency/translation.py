@@ -6,13 +6,15 @@ Decisions
   does: log-normaliser, the 2 * beam best continuations by its own function, the choice of those without eos, and the
   re-ordering of the cache. Tokens are given, so that no architecture ends early. Not included: the bookkeeping of
   finished hypotheses, and text to tokens and back.
+- With a mix of lengths one repetition is one translation of each pair, and its time their mean: the mean translation of
+  the corpus that the mix stands for.
 - HAT counts the cross-attention keys and values to the decoder's first step; here they count to the encoder's side,
   where they are computed. Totals are comparable.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +36,23 @@ class Workload:
     source_length: int = 30
     target_length: int = 30
     vocab_size: int = 8000
+    length_mix: str | None = None
+    """Several pairs of source and target length, such as "12x14,20x23"; source_length and target_length then hold
+    their rounded means. None: the one pair."""
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The (source, target) lengths that one repetition translates, each once."""
+        if self.length_mix is None:
+            return ((self.source_length, self.target_length),)
+        sides = [pair.partition("x") for pair in self.length_mix.split(",")]
+        return tuple((int(source), int(target)) for source, _, target in sides)
+
+    def with_mix(self, pairs: Sequence[tuple[int, int]]) -> "Workload":
+        """Return this workload over several pairs of lengths; their order does not matter."""
+        means = [round(sum(side) / len(pairs)) for side in zip(*pairs, strict=True)]
+        text = ",".join(f"{source}x{target}" for source, target in sorted(pairs))
+        return replace(self, source_length=means[0], target_length=means[1], length_mix=text)
 
 
 class Sample(NamedTuple):
@@ -44,8 +63,24 @@ class Sample(NamedTuple):
 
 
 def translation(model: SubTransformer, workload: Workload) -> Callable[[], Sample]:
-    """Return the function that does one translation and tells its times. Its tokens are the same every time."""
+    """Return the function that does one repetition and tells its times. Its tokens are the same every time."""
     _check(model, workload)
+    parts = [
+        _one_pair(model, replace(workload, source_length=source, target_length=target))
+        for source, target in workload.pairs
+    ]
+    if len(parts) == 1:
+        return parts[0]
+
+    def translate() -> Sample:
+        encoder_ms, decoder_ms = zip(*(part() for part in parts), strict=True)
+        return Sample(sum(encoder_ms) / len(parts), sum(decoder_ms) / len(parts))
+
+    return translate
+
+
+def _one_pair(model: SubTransformer, workload: Workload) -> Callable[[], Sample]:
+    """Return the function that does one translation of `source_length` to `target_length`."""
     device = next(model.parameters()).device
     rows, beam = workload.batch * workload.beam, workload.beam
     draw = torch.Generator().manual_seed(0)
@@ -78,12 +113,10 @@ def _beam_choice(logits: Tensor, scores: Tensor, first_rows: Tensor) -> tuple[Te
 
 
 def _check(model: SubTransformer, workload: Workload) -> None:
-    longest = max(workload.source_length, workload.target_length)
-    if longest > model.config.max_positions:
-        raise LatencyError(
-            f"latency.source_length and target_length must be at most model.max_positions "
-            f"{model.config.max_positions}, got {longest}"
-        )
+    longest, most = max(map(max, workload.pairs)), model.config.max_positions
+    if longest > most:
+        what = "the lengths of latency.length_mix" if workload.length_mix else "latency.source_length and target_length"
+        raise LatencyError(f"{what} must be at most model.max_positions {most}, got {longest}")
     if workload.vocab_size < max(_FIRST_WORD + 1, 2 * workload.beam):
         raise LatencyError(
             f"timing needs a vocabulary of at least {max(_FIRST_WORD + 1, 2 * workload.beam)} at beam {workload.beam}, "

@@ -124,7 +124,7 @@ def test_damaged_foreign_and_misplaced_files_are_named_and_skipped_whole(
 def test_a_part_of_an_older_or_newer_minor_schema_is_read(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     name = write_rows(tmp_path, [a_row(1)])[0]
-    table = folder.read_table(name).drop_columns(["load_average"]).append_column("energy_j", pa.array([1.0]))
+    table = folder.read_table(name).drop_columns(["load_average"]).append_column("moon_phase", pa.array([1.0]))
     folder.write_table(name, table)
     row = read_table(tmp_path)[0]
     assert row.circumstances.load_average is None
