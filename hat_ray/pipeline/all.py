@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from hat_ray.console import say
 from hat_ray.corpus.dataset import Corpus
@@ -21,7 +23,10 @@ from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress,
 from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
+from hat_ray.report.data import ReportData
+from hat_ray.report.flops_words import flops_lines, flops_to_json
 from hat_ray.report.rank_tables import study_tables
+from hat_ray.report.sweep_words import sweep_tables
 from hat_ray.report.table import summary_tables
 from hat_ray.report.write import read_report
 from hat_ray.run import Run, StageRecord
@@ -111,18 +116,26 @@ def close_message(place: str, records: Sequence[StageRecord]) -> None:
     if not output.is_terminal:
         output = Console(width=LOG_WIDTH)
     data = read_report(Folder.at(place).child("report"))
-    studies = {"health": data.health, "policies": data.policies}
-    shown = [study for record in records if (study := studies.get(record.stage))]
-    for table in study_tables(shown) if shown else summary_tables(data):
+    for table in _tables(data, {record.stage for record in records}):
         output.print(table)
         output.print()
     say(f"report: {records[-1].summary['page']}")
 
 
+def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
+    """Return what stands above the closing line: a sweep's tables, those of other studies, or those of the run."""
+    if "sweep" in stages and data.sweep is not None:
+        return [*sweep_tables(data.sweep), *flops_lines(data)]
+    studies = {"health": data.health, "policies": data.policies}
+    shown = [study for name, study in studies.items() if name in stages and study is not None]
+    return [*study_tables(shown)] if shown else [*summary_tables(data)]
+
+
 def study_result(place: str, study: str) -> dict[str, Any]:
-    """Return the whole result of a finished study, as it stands in the run folder."""
+    """Return the whole result of a finished study; with a sweep, what FLOPs say about the latency stage's rows."""
     value: dict[str, Any] = Folder.at(place).child(study).read_json(f"{study}.json")
-    return value
+    more = {"flops": flops_to_json(read_report(Folder.at(place).child("report")))} if study == "sweep" else {}
+    return value | more
 
 
 def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = silent) -> TrainResult:

@@ -42,10 +42,16 @@ class Figure:
     layout: Mapping[str, object]
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]] = field(repr=False)
+    narrow: Mapping[str, object] | None = None
+    """The layout on narrow screens, where it is another one. A layout with a `height` sets the frame's."""
 
     def plotly(self) -> dict[str, object]:
         """Return data and layout as plain JSON values, with all text escaped for plotly."""
         return {"data": escaped(list(self.traces)), "layout": escaped(dict(self.layout))}
+
+    def drawn(self) -> dict[str, object]:
+        """Return what the page's script draws from: `plotly`, and the layout on narrow screens."""
+        return self.plotly() if self.narrow is None else {**self.plotly(), "narrow": escaped(dict(self.narrow))}
 
     def csv_link(self) -> str:
         """Return the figure's data as a `data:` link."""

@@ -1,10 +1,10 @@
 """The figures that say how it was found: prediction, search, training, and why FLOPs are not latency."""
 
 from collections.abc import Sequence
-from statistics import median
 
 from hat_ray.report.data import Device, LossCurve, PredictorFacts, ReportData, TimedArchitecture
 from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, line, points
+from hat_ray.report.flops_words import evidence_of, flops_sentence
 from hat_ray.report.frontier_figures import describe
 from hat_ray.report.numbers import count, fixed, limit, milliseconds, significant
 
@@ -69,22 +69,24 @@ def flops_against_latency(data: ReportData, device: Device, id: str) -> Figure |
     return Figure(
         id=id,
         title="FLOPs are not latency",
-        caption=_flops_caption(rows),
-        traces=traces,
+        caption=flops_sentence(rows),
+        traces=[*traces, *_twins(rows)],
         layout=layout(axis("FLOPs a sentence", tickformat=".2~s"), axis("Measured latency, ms", rangemode="tozero")),
         columns=("architecture", "id", "FLOPs", "parameters", "measured ms"),
         rows=[(str(r.architecture), r.architecture.id, r.flops, r.params, r.measured_ms) for r in rows],
     )
 
 
-def _flops_caption(rows: Sequence[TimedArchitecture]) -> str:
-    middle = median(row.flops for row in rows)
-    alike = [row.measured_ms for row in rows if abs(row.flops / middle - 1) <= 0.05]
-    text = f"{len(rows):,} architectures timed on this device."
-    if len(alike) < 2:
-        return text
-    spread = max(alike) / min(alike)
-    return f"{text} Around the median of {count(middle)}FLOPs (± 5 %) latencies differ by up to {fixed(spread, 1)}×."
+def _twins(rows: Sequence[TimedArchitecture]) -> list[Trace]:
+    """Ring the two architectures whose FLOPs are alike and whose latencies differ most."""
+    found = evidence_of(rows)
+    if found is None or found.twins is None:
+        return []
+    pair = [rows[found.twins.fast], rows[found.twins.slow]]
+    ring: Trace = {"symbol": "circle-open", "size": 15, "color": "@winner", "line": {"width": 2}}
+    x, y, more = [row.flops for row in pair], [row.measured_ms for row in pair], {"hoverinfo": "skip"}
+    style: Trace = {"color": "@winner", "width": 1, "dash": "dot"}
+    return [points("equal FLOPs", x, y, [], ring, mode="lines+markers", line=style, **more)]
 
 
 def search_progress(data: ReportData, device: Device, id: str) -> Figure | None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from hat_ray.report import frontier_figures, method_figures, rank_sections, sections
+from hat_ray.report import frontier_figures, method_figures, rank_sections, sections, sweep_figures, sweep_sections
 from hat_ray.report.data import ReportData
 from hat_ray.report.figure import Figure
 from hat_ray.report.html import Markup, document, element, json_script, script, script_hash, style
@@ -16,6 +16,7 @@ NAVIGATION = (
     ("frontier", "Frontier"),
     ("networks", "Architectures"),
     ("method", "Latency"),
+    ("sweep", "Dimensions"),
     ("search", "Search"),
     ("health", "Ranking"),
     ("policies", "Policies"),
@@ -28,8 +29,9 @@ def page(data: ReportData) -> str:
     """Return the page's HTML."""
     found, method, search = _found(data), _method(data), _search(data)
     health, policies = rank_sections.health_figures(data), rank_sections.policy_figures(data)
-    drawn = [figure for group in (*found, *method, *search) for figure in group] + _training(data) + health + policies
-    shown = [one for one in _sections(data, found, method, search, health, policies) if one]
+    sweep, rank = sweep_figures.sweep_figures(data.sweep), health + policies
+    drawn = [figure for group in (*found, *method, sweep, *search) for figure in group] + _training(data) + rank
+    shown = [one for one in _sections(data, found, method, sweep, search, health, policies) if one]
     head = [
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_policy()),
@@ -43,7 +45,7 @@ def page(data: ReportData) -> str:
         _header(data, shown),
         element("main", shown),
         element("footer", element("p", "Made by hat-ray: hardware-aware Transformers, found on Ray.")),
-        json_script("figures", {figure.id: figure.plotly() for figure in drawn}),
+        json_script("figures", {figure.id: figure.drawn() for figure in drawn}),
         script(_plotly()),
         script(_asset("page.js")),
     ]
@@ -54,6 +56,7 @@ def _sections(
     data: ReportData,
     found: list[list[Figure]],
     method: list[list[Figure]],
+    sweep: list[Figure],
     search: list[list[Figure]],
     health: list[Figure],
     policies: list[Figure],
@@ -73,6 +76,7 @@ def _sections(
             data,
             method,
         ),
+        sweep_sections.sweep(data, sweep),
         _search_section(data, search),
         rank_sections.health(data, health),
         rank_sections.policies(data, policies),

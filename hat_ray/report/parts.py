@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from hat_ray.report.figure import Cell, Figure
-from hat_ray.report.html import Child, Markup, element
+from hat_ray.report.html import Child, Markup, element, join
 
 MAX_ROWS_SHOWN = 50  # of a figure's data; the link holds all
 
@@ -34,6 +34,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Child]], *, caption: s
         element("tbody", body),
     )
     return element("div", inner, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def lined_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> Markup:
+    """A table of plain text whose cells may have a second line, which is small."""
+    shown = [[_lines(cell) for cell in row] for row in rows]
+    return table([name.replace("\n", " ") for name in columns], shown, caption=caption)
+
+
+def _lines(cell: str) -> Child:
+    first, _, second = cell.partition("\n")
+    return join(first, element("small", second)) if second else first
 
 
 def _scope(index: int) -> dict[str, str]:

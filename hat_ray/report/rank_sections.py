@@ -7,10 +7,10 @@ from hat_ray.health.result import HealthResult, PolicyStudy, Ranked
 from hat_ray.report import rank_figures
 from hat_ray.report.data import ReportData
 from hat_ray.report.figure import Figure
-from hat_ray.report.html import Child, Markup, element, join
+from hat_ray.report.html import Markup, element
 from hat_ray.report.numbers import fixed
-from hat_ray.report.parts import figure, section, table
-from hat_ray.report.rank_tables import Rows, bin_ranges, ranks_table, study_table
+from hat_ray.report.parts import figure, lined_table, section
+from hat_ray.report.rank_tables import bin_ranges, ranks_table, study_table
 
 
 def health_figures(data: ReportData) -> list[Figure]:
@@ -38,9 +38,9 @@ def health(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
     result = data.health
     if result is None:
         return None
-    tables = [_table(ranks_table(result.loss_ranks), "What ranks the loss from scratch")]
+    tables = [lined_table(*ranks_table(result.loss_ranks), caption="What ranks the loss from scratch")]
     if result.bleu_ranks:
-        tables.append(_table(ranks_table(result.bleu_ranks, "BLEU"), "What ranks BLEU from scratch"))
+        tables.append(lined_table(*ranks_table(result.bleu_ranks, "BLEU"), caption="What ranks BLEU from scratch"))
     return section(
         "health",
         "How well inherited weights rank",
@@ -60,7 +60,7 @@ def policies(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
         "Training policies at equal compute",
         policy_sentence(study),
         element("div", [figure(one) for one in drawn], class_="figures"),
-        _table(study_table(study), "Training policies"),
+        lined_table(*study_table(study), caption="Training policies"),
         element("p", f"Latency bins by {study.latency.name}: {bin_ranges(study)}.", class_="quiet"),
     )
 
@@ -105,15 +105,3 @@ def _verdict(own: Ranked) -> str:
     if gain.high < 0:
         return "Inherited weights tell less than the layer count."
     return "Whether inherited weights tell more than the layer count cannot be said from so few architectures."
-
-
-def _table(rows: Rows, caption: str) -> Markup:
-    columns, cells = rows
-    shown: list[list[Child]] = [[_lines(cell) for cell in row] for row in cells]
-    return table([name.replace("\n", " ") for name in columns], shown, caption=caption)
-
-
-def _lines(cell: str) -> Child:
-    """A cell whose second line is small."""
-    first, _, second = cell.partition("\n")
-    return join(first, element("small", second)) if second else first

@@ -13,6 +13,8 @@ import pytest
 from hat_ray.health.rate import Truth, random_regrets, rank_all, rank_policies
 from hat_ray.health.result import HealthResult, PolicyStudy, ScoredSupernet, Tried
 from hat_ray.health.stratify import PROXY, LatencySource, stratify
+from hat_ray.latency.influence import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
+from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.report.data import (
     Candidate,
     ChosenModel,
@@ -164,6 +166,24 @@ def made_up_study(space: SearchSpace, rng: random.Random) -> PolicyStudy:
     return PolicyStudy(PROXY, tuple(tried), tuple(nets), ranks, rank_all(truth, tried, {}))
 
 
+def made_up_sweep(space: SearchSpace) -> SweepResult:
+    """Both devices' sweep, by the made-up physics."""
+    plan = plan_sweep(space)
+
+    def point(one: SweepPoint, device: str) -> TimedPoint:
+        ms, encoder = made_up_ms(one.architecture, device), 0.004 * one.architecture.encoder.embed_dim
+        spread = ms * 0.985, ms * 1.06, encoder, ms - encoder
+        return TimedPoint(one.choice, one.architecture, cost(one.architecture).flops, ms, *spread, 0.008)
+
+    sweeps = []
+    for device in (XEON, BOARD):
+        for one in plan.dimensions:
+            points = tuple(point(each, device) for each in one.points)
+            sweeps.append(TimedSweep(device, one.dimension, influence_of(points), points))
+    devices = [SweptDevice(d, f"{d} <1 thread>", made_up_ms(plan.base, d)) for d in (XEON, BOARD)]
+    return SweepResult(space.name, plan.base, "middle", tuple(devices), tuple(sweeps))
+
+
 def made_up_report(num_candidates: int = 700) -> ReportData:
     rng, space = random.Random(7), preset("space0")
     architectures = list(dict.fromkeys(space.sample(rng) for _ in range(num_candidates)))
@@ -219,6 +239,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         searches=tuple(searches),
         bleu_signature="nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
         chrf_signature="nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0",
+        sweep=made_up_sweep(space),
         health=made_up_health(space, rng),
         policies=made_up_study(space, rng),
         protocol={"Batch": "1 sentence", "Beam": "5", "Source length": "30 tokens", "Target length": "30 tokens"},

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from hat_ray.report import frontier_figures, method_figures, rank_sections
+from hat_ray.report import frontier_figures, method_figures, rank_sections, sweep_figures
 from hat_ray.report.data import Device, ReportData
 from hat_ray.report.drawing import Scale, draw
 from hat_ray.report.figure import Figure, escaped
@@ -27,6 +27,7 @@ def all_figures(data: ReportData) -> list[Figure]:
         method_figures.flops_against_latency(data, device, "d"),
         method_figures.search_progress(data, device, "e"),
         method_figures.training(data.supernet, "t", "c", "f"),
+        *sweep_figures.sweep_figures(data.sweep),
         *rank_sections.health_figures(data),
         *rank_sections.policy_figures(data),
     ]
@@ -35,11 +36,13 @@ def all_figures(data: ReportData) -> list[Figure]:
 
 def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
     figures = all_figures(report)
-    assert len(figures) == 11
+    assert len(figures) == 12
     for figure in figures:
         drawn = uncoloured(figure.plotly())
         assert isinstance(drawn, dict)
         go.Figure(**drawn)  # raises on an unknown or ill-typed property
+        if figure.narrow is not None:
+            go.Figure(layout=uncoloured(figure.drawn()["narrow"]))
 
 
 def uncoloured(value: object) -> object:
@@ -61,7 +64,9 @@ def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> No
 
 
 def test_a_run_without_figures_has_none(small_report: Make) -> None:
-    empty = small_report(candidates=(), chosen=(), timed=(), searches=(), supernet=(), health=None, policies=None)
+    empty = small_report(
+        candidates=(), chosen=(), timed=(), searches=(), supernet=(), sweep=None, health=None, policies=None
+    )
     empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=()),))
     assert all_figures(empty) == []
 

@@ -53,8 +53,7 @@ def show(browser: webdriver.Chrome, path: Path, *, width: int = 1400, scheme: st
     for log in ("browser", "performance"):
         browser.get_log(log)  # forget what came before
     browser.get(path.as_uri())
-    count = "document.querySelectorAll('{}').length"
-    figures = f"return {count.format('.plot')} == {count.format('.plot .xaxislayer-above')}"
+    figures = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.xaxislayer-above'))"
     for _ in range(200):
         if browser.execute_script(figures):
             return
@@ -78,8 +77,8 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
     asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 17
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 17
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 18
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 18
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
@@ -119,7 +118,7 @@ def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
     links = browser.execute_script(
         "return [...document.querySelectorAll('a[download]')].map(a => atob(a.href.split(',')[1]))"
     )
-    assert len(links) == 17
+    assert len(links) == 18
     assert all(len(link.splitlines()) > 2 for link in links)
 
 
@@ -133,6 +132,9 @@ def hostile(small_report: Make) -> ReportData:
     return replace(
         data, chosen=chosen, devices=devices, supernet=curves, retraining=curves, provenance=source, corpus=corpus,
         space=replace(data.space, name=NASTY), bleu_signature=NASTY, protocol={NASTY: NASTY},
+        sweep=replace(
+            data.sweep, space=NASTY, devices=tuple(replace(one, title=NASTY) for one in data.sweep.devices)
+        ),
         health=replace(data.health, latency=replace(data.health.latency, name=NASTY, unit=NASTY)),
         policies=replace(
             data.policies,
@@ -173,7 +175,7 @@ def test_a_run_with_nothing_found_still_has_a_page(
 ) -> None:
     bare = small_report(
         chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None,
-        health=None, policies=None,
+        sweep=None, health=None, policies=None,
     )  # fmt: skip
     write_report(bare, Folder.at(tmp_path))
     show(browser, tmp_path / "report.html", width=400)

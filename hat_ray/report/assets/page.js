@@ -27,7 +27,9 @@
     const styles = getComputedStyle(document.documentElement);
     for (const [id, figure] of Object.entries(figures)) {
       const frame = document.getElementById(id);
-      const { data, layout } = coloured(figure, "", styles);
+      const { data, layout: wide, narrow: small } = coloured(figure, "", styles);
+      const layout = (narrow.matches && small) || wide;
+      if (layout.height) frame.style.setProperty("height", `${layout.height}px`, "important");
       if (narrow.matches) {
         layout.margin = { ...layout.margin, l: 44, r: 8 };
         layout.font.size = 12;
