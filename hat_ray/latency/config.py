@@ -47,11 +47,21 @@ class LatencyConfig(StageConfig):
     target_length: int = Field(default=30, ge=1)
     """Decoder steps of each sentence."""
 
+    length_mix: int = Field(default=0, ge=0, le=1000)
+    """Pairs of source and target length drawn from the corpus's validation set, which one repetition translates once
+    each; its time is their mean. 0: the one pair above."""
+
     threads: int = Field(default=1, ge=1)
     """Torch threads. All cores of a machine that is not alone make timings useless: leave one free."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """Where devices that no selector names run: "auto" takes a GPU where there is one."""
+
+    runtime: Literal["eager"] = "eager"
+    """What executes a model: "eager" is PyTorch as it stands."""
+
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """Numbers that weights and computation are in. "bf16" needs a processor or GPU that computes in it."""
 
     warmup: int = Field(default=3, ge=1)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""

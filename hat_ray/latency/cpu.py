@@ -84,7 +84,7 @@ def _arm_core(fields: dict[str, str]) -> str:
 def _isa(fields: dict[str, str]) -> tuple[str, ...]:
     flags = set((fields.get("flags") or fields.get("features") or "").split())
     if not flags and platform.machine() == "arm64":  # macOS does not list what every Apple core has
-        flags = {"asimd"}
+        flags = {"asimd"} | ({"bf16"} if _sysctl("hw.optional.arm.FEAT_BF16") == "1" else set())
     return tuple(flag for flag in ISA_FLAGS if flag in flags)
 
 

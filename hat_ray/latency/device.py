@@ -14,8 +14,10 @@ from typing import Literal
 import torch
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.cpu import isa_level, read_cpu
+from hat_ray.latency.config import DeviceSelector, LatencyConfig
+from hat_ray.latency.cpu import Cpu, isa_level, read_cpu
 
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
 
 
@@ -65,6 +67,16 @@ def slugify(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "unknown"
 
 
+def device_of(config: LatencyConfig, selector: DeviceSelector | None = None) -> DeviceInfo:
+    """Describe the device that settings mean on this machine; a fleet's selector names it and chooses CPU or GPU."""
+    name, accelerator = "", config.accelerator
+    if selector is not None:
+        name, accelerator = selector.name, "cuda" if selector.num_gpus else "cpu"
+    return detect(
+        threads=config.threads, name=name, accelerator=accelerator, runtime=config.runtime, dtype=config.dtype
+    )
+
+
 def detect(
     *,
     threads: int = 1,
@@ -74,9 +86,14 @@ def detect(
     dtype: str = "fp32",
     quantisation: str = "none",
 ) -> DeviceInfo:
-    """Describe the machine that this process runs on; raises LatencyError when a GPU is asked for and none is seen."""
+    """Describe the machine that this process runs on.
+
+    Raises LatencyError when a GPU is asked for and none is seen, and when the device would only emulate the dtype.
+    """
     cpu = read_cpu()
     gpu, gpu_memory, driver = _gpu(accelerator)
+    if dtype == "bf16":
+        require_bf16(cpu, gpu)
     return DeviceInfo(
         name=name,
         model=cpu.model,
@@ -94,6 +111,17 @@ def detect(
         quantisation=quantisation,
         os=f"{platform.system()} {platform.release()}",
     )
+
+
+def require_bf16(cpu: Cpu, gpu: str) -> None:
+    """Raise LatencyError where bf16 is emulated: its times would say nothing of a device that computes in it."""
+    if gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise LatencyError(f"bf16 needs a GPU of compute capability 8.0, {gpu} has less: set latency.dtype to fp32")
+    if not gpu and not _BF16_FLAGS & set(cpu.isa):
+        raise LatencyError(
+            f"bf16 needs a CPU with avx512_bf16, amx_bf16 or ARM's bf16, {cpu.model} would emulate it "
+            f"(it has {', '.join(cpu.isa) or 'none of the known instruction sets'}): set latency.dtype to fp32"
+        )
 
 
 def _gpu(accelerator: str) -> tuple[str, int | None, str]:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -23,9 +24,11 @@ import hat_ray
 from hat_ray.errors import LatencyError
 from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.device import DeviceInfo, detect
+from hat_ray.latency.device import DeviceInfo, device_of
 from hat_ray.latency.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.row import Circumstances, LatencyRow
+from hat_ray.latency.sensors.conditions import Sensors, advice
+from hat_ray.latency.sensors.energy import Energy
 from hat_ray.latency.table import scan_table, write_rows
 from hat_ray.latency.translation import translation
 from hat_ray.model.config import ModelConfig
@@ -37,6 +40,8 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,21 @@ class TimingJob:
     again: bool = False
     """Time also what other sessions have timed (re-measurement of winners); what this session has timed stays."""
     session_id: str = ""
+    length_pairs: tuple[tuple[int, int], ...] = ()
+    """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
 
     def __post_init__(self) -> None:
+        if self.config.length_mix and not self.length_pairs:
+            raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
         if not self.session_id:
             object.__setattr__(self, "session_id", new_session_id())
 
     @property
     def protocol(self) -> Protocol:
-        return Protocol.of(self.config, self.vocab_size)
+        protocol = Protocol.of(self.config, self.vocab_size)
+        if not self.length_pairs:
+            return protocol
+        return replace(protocol, workload=protocol.workload.with_mix(self.length_pairs))
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,8 @@ class Tally:
     skipped: int
     """Architectures that the table already had."""
     seconds: float
+    advice: tuple[str, ...] = ()
+    """What disturbed the timings and can be mended: one line each, each kind once a session."""
 
 
 def new_session_id() -> str:
@@ -93,39 +107,45 @@ def measure(
     progress: Progress = silent,
 ) -> Tally:
     """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
-    config = job.config
-    device = device or detect(threads=config.threads, accelerator=config.accelerator)
-    return TimingSession(job, device).run(architectures, progress)
+    return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
 
 
 def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:
     """Time one architecture, whether or not the table has it, append its row and return it."""
-    device = device or detect(threads=job.config.threads, accelerator=job.config.accelerator)
-    row = TimingSession(job, device).time(architecture)
+    row = TimingSession(job, device or device_of(job.config)).time(architecture)
     write_rows(job.table_root, [row])
     return row
 
 
 @dataclass
 class TimingSession:
-    """One device at work: keeps the canary's model and history between calls."""
+    """One device at work: keeps the canary's model and history between calls.
+
+    `root` stands for the root of the file system that the sensors are in.
+    """
 
     job: TimingJob
     device: DeviceInfo
+    root: Path = Path("/")
 
     def __post_init__(self) -> None:
         config = self.job.config
-        if self.device.threads != config.threads:
-            raise LatencyError(f"the device must use latency.threads {config.threads}, got {self.device.threads}")
+        for name in ("threads", "runtime", "dtype"):
+            wanted, found = getattr(config, name), getattr(self.device, name)
+            if wanted != found:
+                raise LatencyError(f"the device must use latency.{name} {wanted}, got {found}")
         self._canary_model = self._build(self.job.space.smallest())
         self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
         self._levels_ms: dict[Architecture, float] = {}
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
+        self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
+        self._advice: dict[str, str] = {}
 
     def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> Tally:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
-        started = flushed = time.monotonic()
+        started, advised = time.monotonic(), len(self._advice)
+        flushed = started
         todo = [a for a in dict.fromkeys(architectures) if a.id not in self._known]
         skipped = len(architectures) - len(todo)
         pending: list[LatencyRow] = []
@@ -142,7 +162,7 @@ class TimingSession:
             ]
         finally:
             self._write(pending)
-        return Tally(len(todo), skipped, time.monotonic() - started)
+        return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
 
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
@@ -152,9 +172,20 @@ class TimingSession:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
             circumstances = _circumstances(self.job.session_id)
-            timing = time_architecture(self._build(architecture), self.job.protocol, self._watch)
+            model = self._build(architecture)
+            self._sensors.start()
+            timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
+            conditions = self._sensors.stop()
         self._levels_ms[architecture] = self._watch.level_ms
-        return self._row(architecture, timing, circumstances)
+        self._advise(advice(conditions))
+        return self._row(architecture, timing, replace(circumstances, conditions=conditions))
+
+    def _advise(self, lines: dict[str, str]) -> None:
+        """Tell what can be mended, each kind once."""
+        for kind, line in lines.items():
+            if kind not in self._advice:
+                logger.warning(line)
+            self._advice.setdefault(kind, line)
 
     def _was_misjudged(self, architecture: Architecture) -> bool:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
@@ -163,7 +194,7 @@ class TimingSession:
     def _build(self, architecture: Architecture) -> SubTransformer:
         """Build a SubTransformer with random weights: their values do not matter for speed."""
         model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
-        return model.to(self.device.torch_device)
+        return model.to(self.device.torch_device, _DTYPES[self.device.dtype])
 
     def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
         return LatencyRow(
@@ -183,7 +214,14 @@ class TimingSession:
             relative_error=timing.relative_error,
             canary=timing.canary,
             circumstances=replace(circumstances, niceness=timing.niceness),
+            energy=self._energy(timing),
         )
+
+    def _energy(self, timing: Timing) -> Energy | None:
+        """Return what one translation took: a repetition does one for each pair of lengths."""
+        if timing.energy_j is None:
+            return None
+        return Energy(timing.energy_j / len(self.job.protocol.workload.pairs), self._sensors.meter.source)
 
     def _write(self, pending: list[LatencyRow]) -> None:
         write_rows(self.job.table_root, pending)

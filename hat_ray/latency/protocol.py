@@ -78,7 +78,7 @@ class Timing:
     """Repetitions set aside because a canary beside them was slow."""
     canary: Canary | None = None
     energy_j: float | None = None
-    """Joules of one translation: the mean over the repetitions that count; None where the system does not tell."""
+    """Joules of one repetition: the mean over those that count; None where the system does not tell."""
     relative_error: float = 0.0
     """The relative standard error of the total's median, the device's wandering taken out."""
 

@@ -186,11 +186,12 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
     text = record.get("architecture_json")
     device: dict[str, Any] = {field.name: record.get(f"device_{field.name}") for field in fields(DeviceInfo)}
     device["isa"] = tuple(record["device_isa"])
+    workload: dict[str, Any] = {field.name: record.get(field.name) for field in fields(Workload)}
     return LatencyRow(
         space_id=record["space_id"],
         architecture=Architecture.from_json(text) if text else None,
         hat_features=tuple(record[f"hat_{name}"] for name in HAT_FEATURES),
-        workload=Workload(**{field.name: record.get(field.name) for field in fields(Workload)}),
+        workload=Workload(**workload),
         device=DeviceInfo(**device),
         encoder=_spread(record, "encoder"),
         decoder=_spread(record, "decoder"),

@@ -14,7 +14,7 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
-from hat_ray.latency.device import DeviceInfo, detect
+from hat_ray.latency.device import DeviceInfo, device_of
 from hat_ray.latency.measure import TimingJob, measure
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.progress import Progress, silent
@@ -89,7 +89,7 @@ class LocalExecution:
     def time(
         self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
     ) -> list[DeviceInfo]:
-        device = detect(threads=job.config.threads, accelerator=job.config.accelerator)
+        device = device_of(job.config)
         measure(job, architectures, device, progress)
         return [device]
 

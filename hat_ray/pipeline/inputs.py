@@ -2,6 +2,7 @@
 
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.latency.length_mix import draw_pairs
 from hat_ray.latency.measure import TimingJob
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
@@ -22,6 +23,7 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
     """Return how this run times architectures, and the table that it writes to: a shared one, or its own."""
     recipe = context.recipe
     corpus = Corpus.load(context.folder("corpus"))
+    count = recipe.latency.length_mix
     return TimingJob(
         recipe.space.build(),
         recipe.model,
@@ -30,6 +32,7 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
         Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
         again=again,
         session_id=session_id,
+        length_pairs=draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count) if count else (),
     )
 
 
