@@ -6,6 +6,7 @@ from hat_ray.latency.length_mix import draw_pairs
 from hat_ray.latency.measure import TimingJob
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
+from hat_ray.latency.translation import Workload
 from hat_ray.model.checkpoint import load_super
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.stage import Context
@@ -34,6 +35,11 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
         session_id=session_id,
         length_pairs=draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count) if count else (),
     )
+
+
+def workload_of(context: Context) -> Workload:
+    """Return what this run's timings translate."""
+    return timing_job(context, context.folder("latency")).protocol.workload
 
 
 def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:

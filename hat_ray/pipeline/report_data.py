@@ -11,8 +11,17 @@ from typing import Any, TypeVar
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.health.result import health_from_json, study_from_json
 from hat_ray.latency.influence import sweep_from_json
+from hat_ray.latency.translation import Workload
 from hat_ray.pipeline.chosen import Chosen
-from hat_ray.pipeline.inputs import chosen_of, limits_of, predictors_of, rows_of, search_result_of, timing_job
+from hat_ray.pipeline.inputs import (
+    chosen_of,
+    limits_of,
+    predictors_of,
+    rows_of,
+    search_result_of,
+    timing_job,
+    workload_of,
+)
 from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.model import Predictor
 from hat_ray.recipe import to_yaml
@@ -57,7 +66,7 @@ def gather(context: Context) -> ReportData:
     predictors = predictors_of(context) if _summary(context, "predictor") else {}
     result = search_result_of(context) if _summary(context, "search") else SearchResult((), (), {})
     scores = [entry["score"] for entry in summaries["evaluate"].get("models", {}).values()]
-    workload = recipe.latency
+    workload = workload_of(context)
     return ReportData(
         name=recipe.name,
         corpus=_corpus(context, summaries["evaluate"]),
@@ -76,15 +85,20 @@ def gather(context: Context) -> ReportData:
         protocol={
             "batch": str(workload.batch),
             "beam": str(workload.beam),
-            "source tokens": str(workload.source_length),
-            "target tokens": str(workload.target_length),
-            "threads": str(workload.threads),
-            "runtime": "eager, fp32",
+            **_lengths(workload),
+            "threads": str(recipe.latency.threads),
+            "runtime": f"{recipe.latency.runtime}, {recipe.latency.dtype}",
         },
         sweep=_fresh(context, "sweep", sweep_from_json),
         health=_fresh(context, "health", health_from_json),
         policies=_fresh(context, "policies", study_from_json),
     )
+
+
+def _lengths(workload: Workload) -> dict[str, str]:
+    if workload.length_mix is None:
+        return {"source tokens": str(workload.source_length), "target tokens": str(workload.target_length)}
+    return {"source x target tokens, drawn from the corpus": workload.length_mix.replace(",", ", ")}
 
 
 def _summary(context: Context, stage: str) -> dict[str, Any]:
@@ -155,7 +169,7 @@ def _chosen(
 def _model(
     context: Context, entry: Chosen, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
 ) -> ChosenModel:
-    architecture, counted = entry.architecture, cost(entry.architecture, context.recipe.latency.target_length)
+    architecture, counted = entry.architecture, cost(entry.architecture, workload_of(context).target_length)
     trained = summaries["retrain"]["models"][architecture.id]
     evaluated = summaries["evaluate"].get("models", {}).get(architecture.id)
     latency = {}
@@ -241,11 +255,12 @@ def _curve(key: str, history: list[dict[str, Any]], title: str) -> LossCurve:
 
 def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:
     job = timing_job(context, context.folder("latency"))
+    length = job.protocol.workload.target_length
     found: list[TimedArchitecture] = []
     for slug in slugs:
         for row in rows_of(job, slug):
             if row.architecture is not None:
-                counted = cost(row.architecture, context.recipe.latency.target_length)
+                counted = cost(row.architecture, length)
                 found.append(TimedArchitecture(row.architecture, slug, counted.params, counted.flops, row.corrected_ms))
     return tuple(found)
 

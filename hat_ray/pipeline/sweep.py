@@ -28,7 +28,7 @@ def sweep_latency(context: Context, folder: Folder) -> dict[str, Any]:
     plan = plan_sweep(job.space, recipe.sweep.base)
     with context.progress("timing the sweep") as progress:
         devices = context.execution.time(job, plan.architectures, progress)
-    result = rate(job, plan, devices, recipe.sweep.base, recipe.latency.target_length)
+    result = rate(job, plan, devices, recipe.sweep.base, job.protocol.workload.target_length)
     folder.write_json(RESULT, sweep_to_json(result))
     return {
         "table": job.table_root.uri,
