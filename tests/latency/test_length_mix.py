@@ -36,12 +36,18 @@ def test_a_few_pairs_have_the_corpus_mean_and_its_spread(kind: str, count: int) 
     source, target = corpus(kind)
     pairs = np.array(draw_pairs(source, target, count))
     assert pairs.shape == (count, 2)
-    assert pairs.mean(axis=0) == pytest.approx([source.mean(), target.mean()], rel=0.04)
+    assert pairs.mean(axis=0) == pytest.approx([source.mean(), target.mean()], rel=0.02)
     totals, chosen = np.sort(source + target), np.sort(pairs.sum(axis=1))
     at = np.arange(totals[-1])
     apart = np.searchsorted(totals, at, "right") / len(totals) - np.searchsorted(chosen, at, "right") / count
     assert np.abs(apart).max() <= 1 / count + 0.01  # as near as so few pairs can be (Kolmogorov's distance)
     assert set(map(tuple, pairs.tolist())) <= set(zip(source.tolist(), target.tolist(), strict=True))
+
+
+def test_a_small_corpus_that_parts_do_not_divide_evenly_keeps_its_mean() -> None:
+    source, target = corpus("news", size=45)
+    pairs = np.array(draw_pairs(source, target, 16))
+    assert pairs.mean(axis=0) == pytest.approx([source.mean(), target.mean()], rel=0.03)
 
 
 def test_pairs_do_not_depend_on_the_order_of_the_sentences() -> None:
@@ -88,13 +94,12 @@ def test_a_mix_takes_about_what_its_pairs_take_alone() -> None:
     model = SubTransformer(SPACE.smallest(), 50, ModelConfig())
     pairs = [(4, 6), (10, 40)]
 
-    def quiet_ms(workload: Workload) -> float:
-        with ready(model, 1):
-            translate = translation(model, workload)
-            return min(sum(translate()) for _ in range(25))
-
-    alone = [quiet_ms(replace(BASE, source_length=s, target_length=t)) for s, t in pairs]
-    assert quiet_ms(BASE.with_mix(pairs)) == pytest.approx(np.mean(alone), rel=0.4)
+    alone = [replace(BASE, source_length=source, target_length=target) for source, target in pairs]
+    with ready(model, 1):  # in turns: a busy machine changes its speed within seconds
+        translates = [translation(model, workload) for workload in (BASE.with_mix(pairs), *alone)]
+        turns = [[sum(translate()) for translate in translates] for _ in range(30)]
+    mixed, *each = np.array(turns).min(axis=0)
+    assert mixed == pytest.approx(np.mean(each), rel=0.3)
 
 
 def test_a_pair_longer_than_the_positions_is_refused() -> None:
