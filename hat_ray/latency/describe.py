@@ -1,17 +1,19 @@
 """What a latency table holds, in a few lines."""
 
-from collections import defaultdict
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
 
-from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.table import read_table
+import pandas as pd
+
+from hat_ray.latency.table import scan_table
 from hat_ray.storage import Folder
+
+_COLUMNS = ("space_id", "device_slug", "session_id", "latency_corrected_ms", "relative_error", "drift_correction")
 
 
 @dataclass(frozen=True)
 class TableGroup:
-    """The rows of one space on one device."""
+    """The rows of one space on one device: the best measurement of each thing."""
 
     space_id: str
     device: str
@@ -25,25 +27,23 @@ class TableGroup:
     sessions: int
 
 
-def describe_table(root: Folder | str) -> list[TableGroup]:
+def describe_table(
+    root: Folder | str | Path, space_id: str | None = None, device: str | None = None
+) -> list[TableGroup]:
     """Summarise a latency table by space and device."""
-    groups: dict[tuple[str, str], list[LatencyRow]] = defaultdict(list)
-    for row in read_table(root):
-        groups[row.space_id, row.device.slug].append(row)
-    return [_group(space, device, rows) for (space, device), rows in sorted(groups.items())]
+    frame = scan_table(root, space_id, device, _COLUMNS, best_only=True).to_pandas()
+    return [_group(rows) for _, rows in frame.groupby(["space_id", "device_slug"], sort=True)]
 
 
-def _group(space_id: str, device: str, rows: list[LatencyRow]) -> TableGroup:
-    times = [row.corrected_ms for row in rows]
-    errors = [row.relative_error for row in rows if row.relative_error is not None]
-    drifts = [abs(row.canary.drift_correction - 1) for row in rows if row.canary is not None]
+def _group(rows: pd.DataFrame) -> TableGroup:
+    errors, drifts = rows["relative_error"].dropna(), (rows["drift_correction"].dropna() - 1).abs()
     return TableGroup(
-        space_id=space_id,
-        device=device,
+        space_id=str(rows["space_id"].iloc[0]),
+        device=str(rows["device_slug"].iloc[0]),
         rows=len(rows),
-        fastest_ms=min(times),
-        slowest_ms=max(times),
-        median_relative_error=median(errors) if errors else None,
-        worst_drift=max(drifts) if drifts else None,
-        sessions=len({row.circumstances.session_id for row in rows}),
+        fastest_ms=float(rows["latency_corrected_ms"].min()),
+        slowest_ms=float(rows["latency_corrected_ms"].max()),
+        median_relative_error=float(errors.median()) if len(errors) else None,
+        worst_drift=float(drifts.max()) if len(drifts) else None,
+        sessions=int(rows["session_id"].nunique()),
     )

@@ -1,0 +1,93 @@
+"""The files of a latency table: their names, which of them count, and how one of them is read.
+
+    part-<uuid>.parquet     what one writer appended at once; the uuid starts with the time, so names sort by it
+    parts-<hash>.parquet    a compacted part: the rows of several written parts, in the order of their names
+
+Decisions
+- A compacted part tells in its footer which written parts it holds, and how many rows of each. So no row is ever read
+  twice, however compactions, copies of lakes and kills overlap: each written part is read from one file only.
+- Its name is a hash of theirs: two compactors that do the same work write the same file.
+- A listing is not a snapshot: a part that moves into a compacted one while the folder is listed can be missed in both.
+  Only what a second look confirms is believed.
+"""
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hat_ray.storage import Folder
+
+WRITTEN, COMPACTED = "part-", "parts-"
+LOOKS = 50
+"""Listings of a folder at most, before it is believed that somebody compacts it without end."""
+
+
+def new_part_name() -> str:
+    """Return a name for a part to be written: a version 7 uuid, whose first 48 bits are the time in milliseconds."""
+    bits = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
+    return f"{WRITTEN}{uuid.UUID(int=bits).hex}.parquet"
+
+
+def compacted_name(written: Iterable[str]) -> str:
+    """Return the name of the compacted part that holds these written parts."""
+    return f"{COMPACTED}{hashlib.sha256(' '.join(sorted(written)).encode()).hexdigest()[:32]}.parquet"
+
+
+def is_part(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith((".", "_"))
+
+
+def is_compacted(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(COMPACTED)
+
+
+def partitions(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
+    """List the folders of a lake that hold parts; folders of other spaces and devices are not looked into."""
+    folder = Folder.at(root)
+    return [
+        f"{space}/{device_name}"
+        for space in _values(folder, "space", space_id)
+        for device_name in _values(folder.child(space), "device", device)
+    ]
+
+
+def part_names(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
+    """List the parts below a root, compacted ones and those that they replace included."""
+    folder = Folder.at(root)
+    return [name for place in partitions(folder, space_id, device) for name in list_parts(folder, place)]
+
+
+def list_parts(folder: Folder, partition: str) -> list[str]:
+    """List one partition's parts; no row that stands there throughout is missed, whoever compacts meanwhile."""
+    place = folder.child(partition)
+    names = [name for name in place.list() if is_part(name)]
+    for _ in range(LOOKS):
+        again = [name for name in place.list() if is_part(name)]
+        # what vanished during the first look stands in a compacted part that the second one sees
+        if all(name in names for name in again if is_compacted(name)):
+            break
+        names = again
+    return [f"{partition}/{name}" for name in names]
+
+
+def divide(lineages: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    """Choose the files to read: each with the written parts in it that are read from another file."""
+    held = {name: frozenset(written) for name, written in lineages.items()}
+    chosen: dict[str, frozenset[str]] = {}
+    seen: set[str] = set()
+    for name in sorted(held, key=lambda name: (-len(held[name]), name)):
+        double = held[name] & seen
+        if len(double) < len(held[name]):
+            chosen[name] = double
+            seen |= held[name]
+    return chosen
+
+
+def _values(folder: Folder, key: str, value: str | None) -> list[str]:
+    if value is not None:
+        return [f"{key}={value}"]
+    return [name for name in folder.list() if name.startswith(f"{key}=")]

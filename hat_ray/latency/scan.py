@@ -1,0 +1,153 @@
+"""Many files of a latency table at once, while others write and compact it.
+
+The life of a scan: every partition is listed, the compacted parts' footers tell which written parts they hold, each
+written part is read from one file, and the rows are put in the order of the written parts' names. When a file has gone
+meanwhile, its partition is listed and read again: a scan never returns fewer rows than there were when it began.
+A file that is truncated, foreign, misplaced or newer than this hat-ray is named in a warning and skipped whole.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.part_file import PartGoneError, PartRows, read_lineage, read_part
+from hat_ray.latency.parts import divide, is_compacted, list_parts
+from hat_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS, FIRST_WAIT_S, LONGEST_WAIT_S = 30, 0.01, 2.0
+READERS = 8
+"""Files read at once: Parquet decodes on all cores anyway, more hide the way to a remote store."""
+
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError)
+"""What reading a damaged or foreign file raises."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass
+class _Partition:
+    """One folder of the lake while it is read."""
+
+    name: str
+    bad: set[str] = field(default_factory=set)
+    parts: dict[str, PartRows] = field(default_factory=dict)
+    complete: bool = False
+
+    def skip(self, folder: Folder, part: str, error: Exception) -> None:
+        self.bad.add(part)
+        logger.warning("latency part %s/%s is skipped: %s", folder, part, first_line(error))
+
+
+def scan(
+    folder: Folder,
+    partitions: Sequence[str],
+    schema: pa.Schema,
+    where: Mapping[str, object] | None = None,
+    bad: Iterable[str] = (),
+) -> list[pa.Table]:
+    """Read every partition's rows, in the order of the names of the parts that they were written in.
+
+    `where` keeps the rows whose columns equal values; parts named in `bad` are left out.
+    """
+    pending = [_Partition(name, set(bad)) for name in partitions]
+    found = {partition.name: partition for partition in pending}
+    for attempt in range(ATTEMPTS):
+        _read(folder, pending, schema, where or {})
+        pending = [partition for partition in pending if not partition.complete]
+        if not pending:
+            tables = [in_order(found[name].parts.values()) for name in partitions]
+            return [schema.empty_table() if table is None else table for table in tables]
+        time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt))
+    raise LatencyError(
+        f"parts of {folder}/{pending[0].name} vanished {ATTEMPTS} times while they were read: "
+        "stop what deletes them, or delete links that lead nowhere"
+    )
+
+
+def _read(folder: Folder, partitions: list[_Partition], schema: pa.Schema, where: Mapping[str, object]) -> None:
+    """Read partitions, all their files at once; one that somebody changed meanwhile stays incomplete."""
+    by_name = {partition.name: partition for partition in partitions}
+    plans = in_parallel(lambda partition: _plan(folder, partition), partitions)
+    files = [
+        (partition, part, without)
+        for partition, plan in zip(partitions, plans, strict=True)
+        for part, without in (plan or {}).items()
+    ]
+
+    def read(file: tuple[_Partition, str, frozenset[str]]) -> PartRows | Exception:
+        _, part, without = file
+        try:
+            return read_part(folder, part, schema, where, without)
+        except (PartGoneError, *UNREADABLE) as error:
+            return error
+
+    results: dict[str, dict[str, PartRows | Exception]] = defaultdict(dict)
+    for (partition, part, _), result in zip(files, in_parallel(read, files), strict=True):
+        results[partition.name][part] = result
+    for name, plan in zip(by_name, plans, strict=True):
+        if plan is not None:
+            _take(folder, by_name[name], results[name])
+
+
+def _take(folder: Folder, partition: _Partition, results: Mapping[str, PartRows | Exception]) -> None:
+    """Keep what was read; a compacted part that turns out to be damaged gives way to the parts that it replaced."""
+    errors = {part: result for part, result in results.items() if isinstance(result, Exception)}
+    gone = [part for part, error in errors.items() if isinstance(error, PartGoneError)]
+    for part, error in errors.items():
+        if part not in gone:
+            partition.skip(folder, part, error)
+    partition.parts = {part: rows for part, rows in results.items() if isinstance(rows, PartRows)}
+    partition.complete = not gone and not any(is_compacted(part) for part in errors)
+
+
+def _plan(folder: Folder, partition: _Partition) -> dict[str, frozenset[str]] | None:
+    """Choose which files of a partition are read, and what of each; None when one has gone since it was listed."""
+    held: dict[str, Iterable[str]] = {}
+    for part in list_parts(folder, partition.name):
+        if part in partition.bad:
+            continue
+        try:
+            held[part] = read_lineage(folder, part) if is_compacted(part) else [part.rpartition("/")[2]]
+        except PartGoneError:
+            return None
+        except UNREADABLE as error:
+            partition.skip(folder, part, error)
+    return divide(held)
+
+
+def in_order(parts: Iterable[PartRows]) -> pa.Table | None:
+    """Put rows in the order of the names of the parts that they were written in; None when there are none."""
+    parts = sorted((part for part in parts if len(part.table)), key=lambda part: part.written[0])
+    if not parts:
+        return None
+    table = pa.concat_tables([part.table for part in parts], promote_options="default").combine_chunks()
+    written = [name for part in parts for name in part.written]
+    if all(one < other for one, other in pairwise(written)):
+        return table
+    rank = {name: i for i, name in enumerate(sorted(set(written)))}
+    ranks = [np.array([rank[name] for name in part.written])[part.marks] for part in parts]
+    return table.take(np.argsort(np.concatenate(ranks), kind="stable"))
+
+
+def in_parallel(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+    """Apply a function that waits for files to each item, in threads."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(READERS, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

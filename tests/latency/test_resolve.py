@@ -1,0 +1,86 @@
+"""Columns against rows: which measurement counts."""
+
+import math
+from dataclasses import replace
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.resolve import RESOLVING_COLUMNS, best_indices, best_of_each
+from hat_ray.latency.row import Circumstances, LatencyRow, Origin
+from hat_ray.latency.schema import to_table
+from hat_ray.latency.stats import Spread
+from hat_ray.latency.translation import Workload
+from hat_ray.space.presets import PRESETS
+
+SPACE = PRESETS["toy"]
+DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")
+TIME = Spread(None, None, None, 1.0, 0.1)
+ARCHITECTURES = (None, SPACE.smallest(), SPACE.largest())
+WORKLOADS = (Workload(), Workload(batch=2), Workload(length_mix="12x14,20x23"), Workload(source_length=20))
+
+ROWS = st.lists(
+    st.builds(
+        lambda architecture, workload, session, minute, error, source, line: LatencyRow(
+            SPACE.id,
+            architecture,
+            (1.0,) * 10,
+            workload,
+            DEVICE,
+            TIME,
+            TIME,
+            None,
+            (),
+            (),
+            None,
+            None,
+            None,
+            error,
+            None,
+            Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ()),
+            Origin("measured", source, line),
+        ),
+        st.sampled_from(ARCHITECTURES),
+        st.sampled_from(WORKLOADS),
+        st.sampled_from(["s1", "s2", "s3"]),
+        st.integers(0, 3),
+        st.sampled_from([None, 0.01, 0.02, 0.5]),
+        st.sampled_from(["", "a.csv", "b.csv"]),
+        st.sampled_from([None, 0, 1]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS, st.booleans())
+def test_columns_resolve_duplicates_as_rows_do(rows: list[LatencyRow], in_chunks: bool) -> None:
+    table = to_table(rows).select(RESOLVING_COLUMNS)
+    if in_chunks and len(rows) > 2:
+        table = pa.concat_tables([table.slice(0, 2), table.slice(2)])
+    kept = [rows[i] for i in best_indices(table)]
+    assert [id(row) for row in kept] == [id(row) for row in best_of_each(rows)]
+
+
+def test_what_a_session_timed_again_counts_even_when_another_session_stands_between() -> None:
+    def row(session: str, minute: int, error: float) -> LatencyRow:
+        when = Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ())
+        template = LatencyRow(
+            *(SPACE.id, SPACE.smallest(), (1.0,) * 10, Workload(), DEVICE, TIME, TIME, None, (), ()),
+            *(None, None, None, error, None, when),
+        )
+        return replace(template, relative_error=error)
+
+    first, other, again = row("a", 1, 0.01), row("b", 2, 0.015), row("a", 3, 0.02)
+    for rows in ([first, other, again], [first, again, other], [other, first, again]):
+        assert best_of_each(rows) == [other]
+
+
+def test_an_error_that_is_not_a_number_is_the_worst() -> None:
+    when = [Circumstances("h", session, "2026-01-31T12:00:00Z", ()) for session in ("a", "b")]
+    common = (SPACE.id, SPACE.smallest(), (1.0,) * 10, Workload(), DEVICE, TIME, TIME, None, (), (), None, None, None)
+    rows = [LatencyRow(*common, error, None, when[i]) for i, error in enumerate([math.nan, 0.5])]
+    assert best_of_each(rows) == [rows[1]]
+    assert best_indices(to_table(rows)).tolist() == [1]
