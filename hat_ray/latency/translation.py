@@ -6,6 +6,8 @@ Decisions
   does: log-normaliser, the 2 * beam best continuations by its own function, the choice of those without eos, and the
   re-ordering of the cache. Tokens are given, so that no architecture ends early. Not included: the bookkeeping of
   finished hypotheses, and text to tokens and back.
+- On a GPU the CPU launches ahead and waits once, at the end: between its two events passes what a user waits for, the
+  launches of a small model included. Only the model's question whether its sources have padding waits before that.
 - With a mix of lengths one repetition is one translation of each pair, and its time their mean: the mean translation of
   the corpus that the mix stands for.
 - HAT counts the cross-attention keys and values to the decoder's first step; here they count to the encoder's side,
