@@ -10,28 +10,33 @@ from dataclasses import dataclass
 from hat_ray.latency.influence import SweepResult, SweptDevice, TimedPoint, TimedSweep
 from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, points
 from hat_ray.report.method_figures import DASHES, NUM_SERIES, SYMBOLS
-from hat_ray.report.sweep_words import name_of, point_words, times
+from hat_ray.report.sweep_words import base_words, name_of, point_words, times
 
 WIDE, NARROW = 5, 2
 """Panels side by side, on wide and on narrow screens."""
+GAPS = {WIDE: 0.025, NARROW: 0.07}
+"""Between panels side by side, as a share of the figure's width."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where panels stand; lengths in pixels but for widths, which are shares of the figure's."""
+    """Where panels stand; heights in pixels, widths as shares of the figure's."""
 
     panels: int
     columns: int
     title: float = 26
-    panel: float = 130
-    ticks: float = 34
-    gap: float = 0.025
-    top: float = 40
-    bottom: float = 36
+    panel: float = 140
+    ticks: float = 38
+    top: float = 44
+    bottom: float = 28
 
     @property
     def height(self) -> float:
         return self.top + self.bottom + self._inner
+
+    @property
+    def gap(self) -> float:
+        return GAPS[self.columns]
 
     @property
     def _rows(self) -> int:
@@ -62,11 +67,11 @@ def sweep_figures(result: SweepResult | None) -> list[Figure]:
     return [
         Figure(
             id="sweep-dimensions",
-            title="Latency against each dimension",
+            title="Latency against each dimension, relative to the base",
             caption=(
                 f"Latency {devices} when one dimension changes in all layers and everything else stays as in the base, "
                 "whose latency is 1 (dotted line, larger mark). Bars run from p10 to p90 of single translations. The "
-                "dimension that matters most comes first."
+                f"dimension that matters most comes first. The base: {base_words(result.base)}."
             ),
             traces=[
                 _line(device, i, sweep, dimensions.index(sweep.dimension))
@@ -125,7 +130,7 @@ def _panels(result: SweepResult, dimensions: Sequence[str], columns: int) -> Tra
         axes[f"yaxis{suffix}"] = _latencies(result, up, f"x{suffix}", place, columns)
         axes_of = {"xref": f"x{suffix} domain", "yref": f"y{suffix}"}
         shapes.append({**_reference(), **axes_of})
-        ratio = "" if many else f"  {times(swept[0].influence.ratio)}"
+        ratio = "" if many or columns == NARROW else f"  {times(swept[0].influence.ratio)}"
         titles.append(_title(f"{name_of(dimension)}{ratio}", across[0], up[1]))
     frame = layout({}, {}, showlegend=many, shapes=shapes, annotations=titles, height=grid.height)
     return {**frame, "margin": {"l": 48, "r": 12, "t": grid.top if many else 8, "b": grid.bottom}, **axes}

@@ -20,11 +20,9 @@ def sweep(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
         f"One architecture of space {result.space}, with every dimension at its {result.base_choice} choice, and what "
         "changing a single dimension does to its latency: from the smallest choice to the largest, in all layers."
     )
-    base = element("p", "Base: ", element("code", str(result.base)), class_="quiet")
     figures = element("div", [figure(one) for one in drawn], class_="figures")
-    return section(
-        "sweep", "What each dimension costs", lead, figures, [_device(result, d) for d in result.devices], base
-    )
+    devices = [_device(result, device) for device in result.devices]
+    return section("sweep", "What each dimension costs", lead, figures, devices)
 
 
 def _device(result: SweepResult, device: SweptDevice) -> Markup:

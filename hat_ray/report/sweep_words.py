@@ -7,6 +7,7 @@ from rich.table import Table
 from hat_ray.latency.influence import Influence, SweepResult, SweptDevice, TimedPoint, TimedSweep, strength
 from hat_ray.report.numbers import fixed, milliseconds, signed, significant
 from hat_ray.report.rank_tables import Rows, terminal
+from hat_ray.space.architecture import Architecture
 
 NAMES = {
     "encoder_embed_dims": "encoder width",
@@ -27,6 +28,7 @@ COLUMNS = (
 MATTERS = 0.05
 """A dimension is named when it changes latency by this share at least, and by more than the error."""
 _NAMED = 3  # dimensions in a sentence
+_UNCERTAIN = 0.05  # relative error of a median from which on readers are warned
 _MISLED = 1.1  # FLOPs and latency whose ratios differ by less do not contradict one another
 
 
@@ -59,10 +61,11 @@ def sweep_sentence(result: SweepResult, device: SweptDevice) -> str:
     strong = [one for one in sweeps if _matters(one.influence)][:_NAMED]
     others = [one for one in sweeps if one not in strong]
     if not strong:
-        return f"No dimension changes latency by more than {_most(others)} %: too little to tell from the noise."
+        found = f"No dimension changes latency by more than {_most(others)} %: too little to tell from the noise."
+        return f"{found}{_caution(sweeps)}"
     named = "; ".join(_named(one) for one in strong)
     rest = f". {_rest(others)}" if others else "."
-    return f"{_capital(named)}{rest}{_misled(sweeps)}"
+    return f"{_capital(named)}{rest}{_misled(sweeps)}{_caution(sweeps)}"
 
 
 def _matters(influence: Influence) -> bool:
@@ -87,6 +90,24 @@ def _capital(text: str) -> str:
 def _most(sweeps: list[TimedSweep]) -> str:
     """Return the largest change of latency among dimensions, in per cent."""
     return significant(max(100 * (math.exp(strength(one.influence)) - 1) for one in sweeps), 2)
+
+
+def _caution(sweeps: list[TimedSweep]) -> str:
+    """Warn of a device that was too busy to be timed well."""
+    worst = max((point.relative_error or 0.0 for one in sweeps for point in one.points), default=0.0)
+    if worst <= _UNCERTAIN:
+        return ""
+    return f" Caution: the device was not quiet, medians here have errors of up to {significant(100 * worst, 2)} %."
+
+
+def base_words(base: Architecture) -> str:
+    """Return an architecture whose layers are all alike in few words."""
+    e, d = base.encoder, base.decoder
+    return (
+        f"encoder {e.embed_dim}×{e.depth}, FFN {e.ffn_dims[0]}, {e.heads[0]} heads; decoder {d.embed_dim}×{d.depth}, "
+        f"FFN {d.ffn_dims[0]}, {d.self_heads[0]} self and {d.cross_heads[0]} cross heads, "
+        f"{d.cross_layers[0]} layers attended"
+    )
 
 
 def _misled(sweeps: list[TimedSweep]) -> str:

@@ -108,6 +108,15 @@ def test_the_sentence_says_where_flops_mislead_and_when_nothing_matters(result: 
     assert text.endswith("FLOPs mislead most on encoder FFN width: ×1.50 the FLOPs, ×1.03 the latency.")
 
 
+def test_a_busy_device_is_owned_up_to(result: SweepResult) -> None:
+    device = result.devices[0]
+    assert "Caution" not in sweep_sentence(result, device)
+    first, *others = result.sweeps
+    worse = replace(first, points=(replace(first.points[0], relative_error=0.123), *first.points[1:]))
+    text = sweep_sentence(replace(result, sweeps=(worse, *others)), device)
+    assert text.endswith("Caution: the device was not quiet, medians here have errors of up to 12 %.")
+
+
 @pytest.mark.parametrize(("ratio", "text"), [(0.8, "×0.80"), (1.046, "×1.05"), (2.44, "×2.4"), (12.34, "×12.3")])
 def test_ratios_read_easily(ratio: float, text: str) -> None:
     assert times(ratio) == text
