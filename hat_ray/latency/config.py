@@ -27,7 +27,9 @@ class DeviceSelector(StageConfig):
 class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"flush_s", "chunk", "retries", "start_timeout_s"})
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"flush_s", "chunk", "retries", "start_timeout_s", "return_s", "exclusive"}
+    )
 
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
@@ -95,16 +97,20 @@ class LatencyConfig(StageConfig):
     """The devices; empty: one of each kind of node that the cluster has, or this machine without a cluster."""
 
     exclusive: bool = True
-    """Reserve all CPUs of a node while it times, where the cluster has other nodes; else only `threads` of them."""
+    """Reserve all CPUs of a node while it times, and refuse a node where other work of Ray's holds some of them; false:
+    reserve `threads` of them and time beside the other work."""
 
     chunk: int = Field(default=8, ge=1)
     """Architectures handed to a device at once."""
 
     retries: int = Field(default=2, ge=0)
-    """How often a device that dies is started again before its remaining work is given up and reported."""
+    """How often in a row a device may be lost without timing anything, before its work is given up and reported."""
+
+    return_s: float = Field(default=300.0, ge=0)
+    """Seconds for which a device with work left is waited for when all its nodes are gone."""
 
     start_timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds within which a device's actor must have started."""
+    """Seconds within which a node's CPUs must be free, and a device's actor must then have started."""
 
     @field_validator("devices")
     @classmethod

@@ -1,5 +1,6 @@
 """Which nodes are which devices, and who times what next. Pure bookkeeping: `cluster.py` does it with Ray."""
 
+import math
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.measure import Tally
 from hat_ray.space.architecture import Architecture
 
 
@@ -32,21 +34,64 @@ class Placement:
     selector: DeviceSelector
     node: Node
 
+    @property
+    def key(self) -> str:
+        """What only one actor may have at a time: the node, or its GPU."""
+        return f"{self.node.id}/{self.selector.num_gpus}"
+
 
 @dataclass
 class DeviceWork:
     """One device's work: every architecture once, whichever of its nodes does it."""
 
     device: DeviceInfo
-    pending: deque[list[Architecture]]
+    pending: deque[Architecture]
+    chunk: int
+    retries: int
     hosts: set[str] = field(default_factory=set)
+    doing: int = 0
+    """Architectures that its nodes are timing now."""
     timed: int = 0
     skipped: int = 0
     busy_s: float = 0.0
+    manned_s: float = 0.0
+    """Seconds for which nodes stood ready, summed over them."""
+    failures: int = 0
+    """Losses since something was last timed."""
+    contested: bool = False
+    """Work came back from a lost node, which may have written some of it: whoever takes it looks at the table first."""
+    lost_at: float | None = None
+    """When the last of its nodes left; None while there is one."""
 
     @property
-    def left(self) -> int:
-        return sum(map(len, self.pending))
+    def given_up(self) -> bool:
+        return self.failures > self.retries
+
+    @property
+    def over(self) -> bool:
+        return self.given_up or not (self.pending or self.doing)
+
+    def take(self, members: int) -> list[Architecture]:
+        """Take the next chunk; where nodes share the device, chunks shrink towards the end: they finish together."""
+        size = min(self.chunk, len(self.pending) if members == 1 else math.ceil(len(self.pending) / (2 * members)))
+        taken = [self.pending.popleft() for _ in range(size)]
+        self.doing += size
+        return taken
+
+    def give_back(self, architectures: Sequence[Architecture]) -> None:
+        """Put a lost node's chunk back, to be done next."""
+        self.pending.extendleft(reversed(architectures))
+        self.doing -= len(architectures)
+        self.failures += 1
+        self.contested = True
+
+    def credit(self, size: int, tally: Tally) -> None:
+        """Count a chunk that is done."""
+        self.doing -= size
+        self.timed += tally.timed
+        self.skipped += tally.skipped
+        self.busy_s += tally.seconds
+        self.failures = 0
 
 
 @dataclass(frozen=True)
@@ -59,9 +104,11 @@ class DeviceReport:
     skipped: int
     """Architectures that the table already had."""
     unfinished: int
-    """Architectures given up because the device's nodes died too often."""
+    """Architectures given up because the device's nodes were lost too often, or did not come back."""
     busy_s: float
     """Seconds that its actors worked, summed over its nodes."""
+    utilisation: float
+    """Share of the time for which its actors stood ready that they worked."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +125,11 @@ class FleetReport:
         return sum(device.unfinished for device in self.devices)
 
 
-def chunks(architectures: Sequence[Architecture], size: int) -> deque[list[Architecture]]:
-    return deque(list(architectures[i : i + size]) for i in range(0, len(architectures), size))
+def report_of(work: DeviceWork) -> DeviceReport:
+    utilisation = work.busy_s / work.manned_s if work.manned_s > 0 else 1.0
+    left = len(work.pending) + work.doing
+    hosts = tuple(sorted(work.hosts))
+    return DeviceReport(work.device, hosts, work.timed, work.skipped, left, work.busy_s, min(utilisation, 1.0))
 
 
 def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
@@ -87,21 +137,25 @@ def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
 
     Raises LatencyError when a selector fits no node, or a node fits two selectors.
     """
+    for selector in config.devices:
+        if not any(fits(node, selector) for node in nodes):
+            raise LatencyError(f"no node of the cluster fits latency.devices {_told(selector)}; nodes: {_tell(nodes)}")
+    found: dict[str, Placement] = {}
+    for place in candidates(nodes, config):
+        other = found.setdefault(place.key, place)
+        if other is not place:
+            raise LatencyError(
+                f"a node may be one device only, but {place.node.host} fits {_told(other.selector)} and "
+                f"{_told(place.selector)}"
+            )
+    return list(found.values())
+
+
+def candidates(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
+    """Return every pair of a node and what it may be timed as, whatever is missing at the moment."""
     if not config.devices:
         return [Placement(_automatic(node, config), node) for node in nodes if node.num_cpus >= 1]
-    found: dict[str, Placement] = {}
-    for selector in config.devices:
-        fitting = [node for node in nodes if fits(node, selector)]
-        if not fitting:
-            raise LatencyError(f"no node of the cluster fits latency.devices {_told(selector)}; nodes: {_tell(nodes)}")
-        for node in fitting:
-            other = found.get(f"{node.id}/{selector.num_gpus}")
-            if other is not None:
-                raise LatencyError(
-                    f"a node may be one device only, but {node.host} fits {_told(other.selector)} and {_told(selector)}"
-                )
-            found[f"{node.id}/{selector.num_gpus}"] = Placement(selector, node)
-    return list(found.values())
+    return [Placement(selector, node) for selector in config.devices for node in nodes if fits(node, selector)]
 
 
 def fits(node: Node, selector: DeviceSelector) -> bool:

@@ -164,6 +164,10 @@ class TimingSession:
             self._write(pending)
         return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
 
+    def look_again(self) -> None:
+        """See what the table holds by now: another node of this device may have timed some of what comes."""
+        self._known = known_architectures(self.job, self.device)
+
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
         self.job.space.require(architecture)

@@ -1,14 +1,18 @@
+from collections import deque
+
 import pytest
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.fleet import Node, chunks, label_fits, placements
-from hat_ray.latency.measure import choose_architectures
+from hat_ray.latency.device import detect
+from hat_ray.latency.fleet import DeviceWork, Node, label_fits, placements, report_of
+from hat_ray.latency.measure import Tally, choose_architectures
 from hat_ray.space.presets import PRESETS
 
 PI = Node("1", "pi", {"hw": "pi4"}, {"CPU": 4, "board": 1})
 BOX = Node("2", "box", {"hw": "xeon"}, {"CPU": 8, "GPU": 1})
 HEAD = Node("3", "head", {}, {})
+DEVICE = detect(accelerator="cpu")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,51 @@ def test_a_node_that_would_be_two_devices_is_refused() -> None:
         placements([PI, BOX], LatencyConfig(devices=devices))
 
 
+def work(count: int = 10, chunk: int = 4, retries: int = 1) -> DeviceWork:
+    return DeviceWork(DEVICE, deque(choose_architectures(PRESETS["toy"], count, seed=0)), chunk, retries)
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
-def test_chunks_hold_every_architecture_once_in_order(size: int) -> None:
-    architectures = choose_architectures(PRESETS["toy"], 10, seed=0)
-    assert [a for chunk in chunks(architectures, size) for a in chunk] == architectures
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_every_architecture_is_handed_out_once_in_order_and_the_last_chunks_are_small(size: int, members: int) -> None:
+    this = work(10, size)
+    taken = []
+    while this.pending:
+        taken.append(this.take(members))
+    assert [a for chunk in taken for a in chunk] == choose_architectures(PRESETS["toy"], 10, seed=0)
+    assert max(map(len, taken)) <= size
+    assert len(taken[-1]) == 1 or members == 1
+    assert this.doing == 10
+
+
+def test_a_lost_chunk_comes_back_first_and_in_order() -> None:
+    this = work()
+    lost, kept = this.take(1), this.take(1)
+    this.give_back(lost)
+    assert this.contested
+    assert this.doing == len(kept)
+    assert this.take(1) == lost
+
+
+def test_a_device_is_given_up_when_it_is_lost_too_often_without_timing_anything() -> None:
+    this = work(chunk=2, retries=1)
+    for _ in range(3):  # each time something was timed in between
+        this.give_back(this.take(1))
+        assert not this.over
+        chunk = this.take(1)
+        this.credit(len(chunk), Tally(len(chunk), 0, 1.0))
+    left = len(this.pending)
+    this.give_back(this.take(1))
+    assert not this.given_up
+    this.give_back(this.take(1))
+    assert this.given_up
+    assert report_of(this).unfinished == left > 0
+
+
+def test_utilisation_is_the_share_of_its_time_that_a_device_worked() -> None:
+    this = work()
+    this.manned_s = 8.0
+    while this.pending:
+        this.credit(len(this.take(1)), Tally(1, 0, 1.0))
+    assert report_of(this).utilisation == pytest.approx(this.busy_s / 8)
+    assert this.over

@@ -34,6 +34,8 @@ B = DeviceSelector(name="device-b", resource="board-b")
 @pytest.fixture(scope="module")
 def raylet_a() -> Iterator[int]:
     """Start the cluster; return the process id of the raylet that device a belongs to."""
+    niceness = pytest.MonkeyPatch()
+    niceness.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the actors
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         node_a = started.add_node(num_cpus=1, labels={"hw": "a"}, resources={"board-a": 1})
@@ -43,6 +45,7 @@ def raylet_a() -> Iterator[int]:
     finally:
         ray.shutdown()
         started.shutdown()
+        niceness.undo()
 
 
 def job(root: Path, **settings: object) -> TimingJob:
