@@ -6,6 +6,7 @@ Decisions
 - A part appears whole or not at all, and nobody ever changes one: writers need no lock and cannot hurt each other.
 - `compact` moves the rows of many parts into few; what a reader gets stays the same, to the order of the rows.
 - The same thing timed twice is kept twice in the files; reading resolves it to the better measurement, on columns.
+- Reading brings the rows of a device and workload to one quiet level (`settle`).
 - The file repeats its partition's values under other names (`space_id`, `device_slug`), so that it still tells what it
   is when it is copied elsewhere, and so that the two do not clash in readers that add the partition's columns.
 """
@@ -25,12 +26,14 @@ from hat_ray.latency.resolve import RESOLVING_COLUMNS, best_indices, best_of_eac
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.scan import UNREADABLE, first_line, scan
 from hat_ray.latency.schema import SCHEMA, from_table, to_table
+from hat_ray.latency.settle import LEVEL_COLUMNS, SETTLED_COLUMNS, quiet_levels, settle
 from hat_ray.latency.translation import Workload
 from hat_ray.storage import Folder
 
 __all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_table", "write_rows"]
 
 _COLUMNS = SCHEMA.remove_metadata()
+_LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
 _ROW_ERRORS = (SpaceError, ValueError, TypeError)
 
 logger = logging.getLogger(__name__)
@@ -71,9 +74,19 @@ def read_table(
     where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
     places = partitions(folder, space_id, device)
     try:
-        return _rows(scan(folder, places, _COLUMNS, where), every_measurement)
+        return _rows(_scan_settled(folder, places, _COLUMNS, where), every_measurement)
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
-        return _rows(scan(folder, places, _COLUMNS, where, _without_rows(folder, places)), every_measurement)
+        bad = _without_rows(folder, places)
+        return _rows(_scan_settled(folder, places, _COLUMNS, where, bad), every_measurement)
+
+
+def _scan_settled(
+    folder: Folder, places: list[str], schema: pa.Schema, where: Mapping[str, object], bad: Iterable[str] = ()
+) -> list[pa.Table]:
+    """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
+    tables = scan(folder, places, schema, where, bad)
+    levels = scan(folder, places, _LEVELS, bad=bad) if where else tables
+    return [settle(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
 
 
 def _rows(tables: list[pa.Table], every_measurement: bool) -> list[LatencyRow]:
@@ -114,9 +127,11 @@ def scan_table(
     """
     folder = Folder.at(root)
     names = list(_COLUMNS.names if columns is None else columns)
-    needed = dict.fromkeys([*names, *(RESOLVING_COLUMNS if best_only else ())])
+    settled = any(name in SETTLED_COLUMNS for name in names)
+    needed = dict.fromkeys([*names, *(RESOLVING_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if settled else ())])
     schema = pa.schema([_COLUMNS.field(name) for name in needed])
-    tables = scan(folder, partitions(folder, space_id, device), schema, where)
+    places = partitions(folder, space_id, device)
+    tables = _scan_settled(folder, places, schema, where or {}) if settled else scan(folder, places, schema, where)
     if best_only:
-        tables = [table.select(names).take(best_indices(table)) for table in tables]
-    return pa.concat_tables([schema.empty_table().select(names), *tables])
+        tables = [table.take(best_indices(table)) for table in tables]
+    return pa.concat_tables([schema.empty_table(), *tables]).select(names)
