@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hat_ray.errors import SpaceError
+from hat_ray.errors import RecipeError, SpaceError
 from hat_ray.latency.flops import ALIKE, flops_evidence, most_unlike_twins
 from hat_ray.latency.influence import (
     SweepResult,
@@ -19,6 +19,7 @@ from hat_ray.latency.influence import (
     sweep_to_json,
 )
 from hat_ray.latency.sweep import Base, plan_sweep
+from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import PRESETS, preset
 from hat_ray.space.search_space import SearchSpace
@@ -104,6 +105,11 @@ def test_a_space_without_a_choice_has_nothing_to_sweep():
     one = {name: (choices[0],) for name, choices in preset("toy").dimensions().items()}
     with pytest.raises(SpaceError, match="one choice in every dimension"):
         plan_sweep(replace(preset("toy"), **one))
+
+
+def test_an_unknown_base_is_told_with_the_known_ones():
+    with pytest.raises(RecipeError, match=r"sweep\.base: input should be 'middle', 'largest' or 'smallest', got 'big'"):
+        load_recipe("toy", ["sweep.base=big"])
 
 
 def point(choice: int, ms: float, error: float | None = 0.01, flops: int = 100) -> TimedPoint:
