@@ -105,4 +105,4 @@ def advice(conditions: Conditions) -> dict[str, str]:
 def _torch_gpu() -> Gpu | None:
     """Return the GPU that PyTorch uses, when NVML knows it."""
     uuid = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
-    return find_gpu(f"GPU-{uuid}") if uuid else None
+    return find_gpu(f"GPU-{str(uuid).removeprefix('GPU-')}") if uuid else None
