@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from hat_ray.latency.table import scan_table
+from hat_ray.latency.parts import list_parts, partition_values, partitions
+from hat_ray.latency.resolve import RESOLVING_COLUMNS, best_indices
+from hat_ray.latency.scan import scan
+from hat_ray.latency.schema import SCHEMA
 from hat_ray.storage import Folder
 
-_COLUMNS = ("space_id", "device_slug", "session_id", "latency_corrected_ms", "relative_error", "drift_correction")
+_COLUMNS = dict.fromkeys([*RESOLVING_COLUMNS, "latency_corrected_ms", "drift_correction"])
 
 
 @dataclass(frozen=True)
 class TableGroup:
-    """The rows of one space on one device: the best measurement of each thing."""
+    """The rows of one space on one device: of each thing the best measurement."""
 
     space_id: str
     device: str
@@ -25,25 +30,38 @@ class TableGroup:
     worst_drift: float | None
     """Largest distance of a drift correction from 1; None where no canary was timed."""
     sessions: int
+    measurements: int
+    """Rows, those included that a better measurement of the same thing stands for."""
+    files: int
+    """Many small ones are slow to read: `hat-ray latency compact` joins them."""
+    latest_utc: str
 
 
 def describe_table(
     root: Folder | str | Path, space_id: str | None = None, device: str | None = None
 ) -> list[TableGroup]:
     """Summarise a latency table by space and device."""
-    frame = scan_table(root, space_id, device, _COLUMNS, best_only=True).to_pandas()
-    return [_group(rows) for _, rows in frame.groupby(["space_id", "device_slug"], sort=True)]
+    folder = Folder.at(root)
+    places = partitions(folder, space_id, device)
+    tables = scan(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]))
+    return [_group(folder, place, table) for place, table in zip(places, tables, strict=True) if len(table)]
 
 
-def _group(rows: pd.DataFrame) -> TableGroup:
-    errors, drifts = rows["relative_error"].dropna(), (rows["drift_correction"].dropna() - 1).abs()
+def _group(folder: Folder, place: str, table: pa.Table) -> TableGroup:
+    best = table.take(best_indices(table))
+    times = best.column("latency_corrected_ms").to_numpy()
+    errors, drifts = (best.column(name).drop_null().to_numpy() for name in ("relative_error", "drift_correction"))
+    space, device = partition_values(place)
     return TableGroup(
-        space_id=str(rows["space_id"].iloc[0]),
-        device=str(rows["device_slug"].iloc[0]),
-        rows=len(rows),
-        fastest_ms=float(rows["latency_corrected_ms"].min()),
-        slowest_ms=float(rows["latency_corrected_ms"].max()),
-        median_relative_error=float(errors.median()) if len(errors) else None,
-        worst_drift=float(drifts.max()) if len(drifts) else None,
-        sessions=int(rows["session_id"].nunique()),
+        space_id=space,
+        device=device,
+        rows=len(best),
+        fastest_ms=float(times.min()),
+        slowest_ms=float(times.max()),
+        median_relative_error=float(np.median(errors)) if len(errors) else None,
+        worst_drift=float(np.abs(drifts - 1).max()) if len(drifts) else None,
+        sessions=pc.count_distinct(best.column("session_id")).as_py(),
+        measurements=len(table),
+        files=len(list_parts(folder, place)),
+        latest_utc=pc.max(table.column("utc_time")).as_py(),
     )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hat_ray.latency.parts import compacted_name, is_compacted
+from hat_ray.latency.parts import compacted_name, is_compacted, partition_values
 from hat_ray.latency.schema import why_foreign, why_invalid
 from hat_ray.storage import Folder
 
@@ -153,8 +153,7 @@ def _equals(table: pa.Table, column: str, value: object) -> pa.ChunkedArray:
 
 
 def _expected(name: str) -> dict[str, str]:
-    space, device = (folder.partition("=")[2] for folder in name.split("/")[:2])
-    return {"space_id": space, "device_slug": device}
+    return dict(zip(("space_id", "device_slug"), partition_values(name), strict=True))
 
 
 def _unproved(file: pq.ParquetFile, name: str) -> list[str]:

@@ -55,6 +55,12 @@ def partitions(root: Folder | str | Path, space_id: str | None = None, device: s
     ]
 
 
+def partition_values(place: str) -> tuple[str, str]:
+    """Return the space and the device that a partition, or a part's name, stands for."""
+    space, device = (folder.partition("=")[2] for folder in place.split("/")[:2])
+    return space, device
+
+
 def part_names(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
     """List the parts below a root, compacted ones and those that they replace included."""
     folder = Folder.at(root)
