@@ -14,7 +14,6 @@ Decisions
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,12 +25,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hat_ray.errors import SpaceError
-from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, footer, read_lineage, read_part
+from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, footer, read_part, require_architectures
 from hat_ray.latency.parts import compacted_name, divide, is_compacted, list_parts, partitions
-from hat_ray.latency.scan import UNREADABLE, first_line, in_order, in_parallel
+from hat_ray.latency.scan import UNREADABLE, first_line, in_order, in_parallel, readable_lineages
 from hat_ray.latency.schema import SCHEMA
 from hat_ray.progress import Progress, silent
-from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -40,6 +38,9 @@ _VERSION = b"hat_ray.schema_version"
 
 MOST_ROWS = 2_000_000
 """Parts with more rows are not joined any further: a compaction holds them in memory."""
+
+MOST_FILES = 1_000
+"""Files that become one at once: what is joined is soon written and deleted, also while many write."""
 
 GROWTH = 10
 """A part joins smaller ones whose rows are at least this fraction of its own: one tenth."""
@@ -88,28 +89,17 @@ def compact(
 
 def _compact_partition(folder: Folder, place: str, leftover_age: timedelta) -> Compaction:
     names = list_parts(folder, place)
-    files = _readable(folder, names)
-    read = divide(files)
-    moved = sum(_join(folder, place, group) for group in _groups({name: files[name] for name in read}))
-    _delete_what_others_hold(folder, place)
+    readable = readable_lineages(folder, names)
+    files = _without_held(folder, readable)  # what a compaction that was killed had no time to delete
+    moved = 0
+    for group in _groups({name: files[name] for name in divide(files)}):
+        joined = _join(folder, place, group)
+        if joined is not None:
+            name, lineage = joined
+            moved += sum(lineage.values())
+            files = _without_held(folder, {**files, name: lineage})
     leftovers = _delete_leftovers(folder, place, leftover_age)
-    return Compaction(len(names), len(list_parts(folder, place)), moved, leftovers, len(names) - len(files))
-
-
-def _readable(folder: Folder, names: Sequence[str]) -> dict[str, Lineage]:
-    """Return the parts whose footers can be read, and what they hold."""
-
-    def look(name: str) -> Lineage | None:
-        try:
-            return read_lineage(folder, name)
-        except PartGoneError:
-            return None
-        except UNREADABLE as error:
-            logger.warning("latency part %s/%s is left alone: %s", folder, name, first_line(error))
-            return None
-
-    lineages = zip(names, in_parallel(look, names), strict=True)
-    return {name: lineage for name, lineage in lineages if lineage is not None}
+    return Compaction(len(names), len(list_parts(folder, place)), moved, leftovers, len(names) - len(readable))
 
 
 def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
@@ -118,7 +108,8 @@ def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
     rows = 0
     for name, lineage in sorted(files.items(), key=lambda file: (sum(file[1].values()), file[0])):
         more = sum(lineage.values())
-        if rows + more > MOST_ROWS or more > max(SMALL_ROWS, GROWTH * rows):
+        full = rows + more > MOST_ROWS or len(groups[-1]) >= MOST_FILES
+        if full or more > max(SMALL_ROWS, GROWTH * rows):
             groups.append({})
             rows = 0
         groups[-1][name] = lineage
@@ -126,18 +117,20 @@ def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> int:
-    """Write one part that holds what others hold; return how many rows were written."""
+def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, Lineage] | None:
+    """Write one part that holds what others hold; return its name and what it holds."""
     parts = _load(folder, divide(files))
     lineage = dict(sorted(item for part in parts for item in _lineage(part).items()))
     name = f"{place}/{compacted_name(lineage)}"
-    if len(lineage) < 2 or _readable(folder, [name] if folder.exists(name) else []):
-        return 0
+    if len(lineage) < 2:
+        return None
+    if folder.exists(name) and readable_lineages(folder, [name]):  # another compaction was faster
+        return name, lineage
     try:
         table = in_order(parts)
     except (pa.ArrowException, TypeError) as error:  # two writers gave one unknown column two types
         logger.warning("latency parts of %s/%s do not fit together: %s", folder, place, first_line(error))
-        return 0
+        return None
     table = SCHEMA.empty_table() if table is None else table
     newest = max((part.table.schema.metadata[_VERSION] for part in parts), key=int)
     table = table.replace_schema_metadata({**SCHEMA.metadata, _VERSION: newest})
@@ -145,7 +138,7 @@ def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> int:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(footer(lineage))
     _settle(folder, name)
-    return len(table)
+    return name, lineage
 
 
 def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
@@ -155,8 +148,7 @@ def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
         try:
             part = read_part(folder, name, without=chosen[name])
             if not is_compacted(name):  # what is compacted was looked at before
-                for text in part.table.column("architecture_json").unique().to_pylist():
-                    _ = text and Architecture.from_json(text)
+                require_architectures(part.table)
             return part
         except PartGoneError:
             return None
@@ -173,24 +165,27 @@ def _lineage(part: PartRows) -> Lineage:
     return {name: rows for name, rows in zip(part.written, counts, strict=True) if rows}
 
 
-def _delete_what_others_hold(folder: Folder, place: str) -> None:
-    """Delete each part that one other holds whole, with more; the other is read to its end before."""
-    files = _readable(folder, list_parts(folder, place))
+def _without_held(folder: Folder, files: dict[str, Lineage]) -> dict[str, Lineage]:
+    """Delete each part that one other holds whole, with more, once that one was read to its end; return the others."""
     held = {name: frozenset(lineage) for name, lineage in files.items()}
-    for holder in sorted((name for name in files if is_compacted(name)), key=lambda name: -len(held[name])):
+    for holder in sorted(filter(is_compacted, files), key=lambda name: -len(files[name])):
         inside = [name for name in held if holder in held and held[name] < held[holder]]
-        if not inside:
-            continue
-        try:
-            read_part(folder, holder)
-        except PartGoneError:
-            continue
-        except UNREADABLE as error:
-            logger.warning("latency part %s/%s is left alone: %s", folder, holder, first_line(error))
-            continue
-        in_parallel(lambda name: _delete(folder, name), inside)
-        for name in inside:
-            del held[name]
+        if inside and _is_sound(folder, holder):
+            in_parallel(lambda name: _delete(folder, name), inside)
+            for name in inside:
+                del held[name]
+    return {name: files[name] for name in held}
+
+
+def _is_sound(folder: Folder, name: str) -> bool:
+    try:
+        read_part(folder, name)
+    except PartGoneError:
+        return False
+    except UNREADABLE as error:
+        logger.warning("latency part %s/%s is left alone: %s", folder, name, first_line(error))
+        return False
+    return True
 
 
 def _delete(folder: Folder, name: str) -> None:

@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 
 from hat_ray.latency.parts import list_parts, partition_values, partitions
 from hat_ray.latency.resolve import RESOLVING_COLUMNS, best_indices
-from hat_ray.latency.scan import scan
 from hat_ray.latency.schema import SCHEMA
+from hat_ray.latency.settle import LEVEL_COLUMNS
+from hat_ray.latency.table import scan_settled
 from hat_ray.storage import Folder
 
-_COLUMNS = dict.fromkeys([*RESOLVING_COLUMNS, "latency_corrected_ms", "drift_correction"])
+_COLUMNS = dict.fromkeys([*RESOLVING_COLUMNS, *LEVEL_COLUMNS, "latency_corrected_ms", "drift_correction"])
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def describe_table(
     """Summarise a latency table by space and device."""
     folder = Folder.at(root)
     places = partitions(folder, space_id, device)
-    tables = scan(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]))
+    tables = scan_settled(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]), {})
     return [_group(folder, place, table) for place, table in zip(places, tables, strict=True) if len(table)]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hat_ray.latency.parts import compacted_name, is_compacted, partition_values
 from hat_ray.latency.schema import why_foreign, why_invalid
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 
 _LINEAGE = b"hat_ray.parts"
@@ -77,6 +78,13 @@ def read_part(
     """
     with _opened(folder, name) as file:
         return _read(file, name, schema, where or {}, without)
+
+
+def require_architectures(table: pa.Table) -> None:
+    """Raise SpaceError when a row cannot be made: all else that a row needs, `read_part` has looked at."""
+    for text in table.column("architecture_json").unique().to_pylist():
+        if text is not None:
+            Architecture.from_json(text)
 
 
 def _read(

@@ -47,7 +47,7 @@ def _merit(row: LatencyRow) -> tuple[float, str]:
 
 def best_indices(table: pa.Table) -> NDArray[np.int64]:
     """Return the rows, ascending, that `best_of_each` would keep of one partition's `RESOLVING_COLUMNS`."""
-    things = _codes(_key_columns(table), len(table))
+    things = codes_of(_key_columns(table), len(table))
     again = np.bincount(things)[things] > 1 if len(things) else np.zeros(0, dtype=bool)
     single, several = np.flatnonzero(~again), np.flatnonzero(again)
     if not len(several):
@@ -58,7 +58,7 @@ def best_indices(table: pa.Table) -> NDArray[np.int64]:
 
 def _best_of_several(table: pa.Table, things: NDArray[np.int64]) -> NDArray[np.int64]:
     place = np.arange(len(table))
-    sessions, times = _codes([table.column("session_id")], len(table)), _ranks(table.column("utc_time"))
+    sessions, times = codes_of([table.column("session_id")], len(table)), _ranks(table.column("utc_time"))
     order = np.lexsort((place, times, sessions, things))
     latest = order[_last_of_each(things[order], sessions[order])]
     errors = np.nan_to_num(pc.fill_null(table.column("relative_error"), np.inf).to_numpy(), nan=np.inf, posinf=np.inf)
@@ -82,7 +82,7 @@ def _key_columns(table: pa.Table) -> list[pa.ChunkedArray]:
     return [columns[0], *columns[3:]]
 
 
-def _codes(columns: list[pa.ChunkedArray], rows: int) -> NDArray[np.int64]:
+def codes_of(columns: list[pa.ChunkedArray], rows: int) -> NDArray[np.int64]:
     """Return one small number a row: equal where all columns are equal, nulls included."""
     codes, count = np.zeros(rows, dtype=np.int64), 1
     for column in columns:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.part_file import PartGoneError, PartRows, read_lineage, read_part
+from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, read_lineage, read_part
 from hat_ray.latency.parts import divide, is_compacted, list_parts
 from hat_ray.storage import Folder
 
@@ -125,6 +125,22 @@ def _plan(folder: Folder, partition: _Partition) -> dict[str, frozenset[str]] | 
         except UNREADABLE as error:
             partition.skip(folder, part, error)
     return divide(held)
+
+
+def readable_lineages(folder: Folder, names: Sequence[str]) -> dict[str, Lineage]:
+    """Return the parts whose footers can be read, and what they hold; name the others in warnings."""
+
+    def look(name: str) -> Lineage | None:
+        try:
+            return read_lineage(folder, name)
+        except PartGoneError:
+            return None
+        except UNREADABLE as error:
+            logger.warning("latency part %s/%s is left alone: %s", folder, name, first_line(error))
+            return None
+
+    lineages = zip(names, in_parallel(look, names), strict=True)
+    return {name: lineage for name, lineage in lineages if lineage is not None}
 
 
 def in_order(parts: Iterable[PartRows]) -> pa.Table | None:

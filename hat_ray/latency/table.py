@@ -30,7 +30,7 @@ from hat_ray.latency.settle import LEVEL_COLUMNS, SETTLED_COLUMNS, quiet_levels,
 from hat_ray.latency.translation import Workload
 from hat_ray.storage import Folder
 
-__all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_table", "write_rows"]
+__all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_settled", "scan_table", "write_rows"]
 
 _COLUMNS = SCHEMA.remove_metadata()
 _LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
@@ -74,13 +74,13 @@ def read_table(
     where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
     places = partitions(folder, space_id, device)
     try:
-        return _rows(_scan_settled(folder, places, _COLUMNS, where), every_measurement)
+        return _rows(scan_settled(folder, places, _COLUMNS, where), every_measurement)
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
         bad = _without_rows(folder, places)
-        return _rows(_scan_settled(folder, places, _COLUMNS, where, bad), every_measurement)
+        return _rows(scan_settled(folder, places, _COLUMNS, where, bad), every_measurement)
 
 
-def _scan_settled(
+def scan_settled(
     folder: Folder, places: list[str], schema: pa.Schema, where: Mapping[str, object], bad: Iterable[str] = ()
 ) -> list[pa.Table]:
     """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
@@ -131,7 +131,7 @@ def scan_table(
     needed = dict.fromkeys([*names, *(RESOLVING_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if settled else ())])
     schema = pa.schema([_COLUMNS.field(name) for name in needed])
     places = partitions(folder, space_id, device)
-    tables = _scan_settled(folder, places, schema, where or {}) if settled else scan(folder, places, schema, where)
+    tables = scan_settled(folder, places, schema, where or {}) if settled else scan(folder, places, schema, where)
     if best_only:
         tables = [table.take(best_indices(table)) for table in tables]
     return pa.concat_tables([schema.empty_table(), *tables]).select(names)

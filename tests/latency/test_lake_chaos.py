@@ -43,7 +43,7 @@ def a_row(number: int) -> LatencyRow:
     return LatencyRow(SPACE.id, ARCHITECTURE, (1.0,) * 10, Workload(), DEVICES[number % 2], *times)
 
 
-def write_until_killed(root: str, told: str, first: int) -> None:
+def write_until_killed(root: str, told: str, first: int, pause_s: float) -> None:
     handle = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     rng = random.Random(first)
     while True:
@@ -51,13 +51,13 @@ def write_until_killed(root: str, told: str, first: int) -> None:
         first += len(rows)
         write_rows(root, rows)
         os.write(handle, "".join(f"{row.repetitions}\n" for row in rows).encode())
-        time.sleep(rng.random() * 0.05)
+        time.sleep(rng.random() * pause_s)
 
 
 def compact_until_killed(root: str) -> None:
     while True:
         compact(root)
-        time.sleep(0.05)
+        time.sleep(0.3)
 
 
 def acknowledged(folder: Path) -> set[int]:
@@ -74,6 +74,7 @@ def kill(process: BaseProcess) -> None:
     process.join(10)
 
 
+@pytest.mark.timeout(900)  # many processes on few cores
 @pytest.mark.parametrize(
     ("writers", "seconds", "uri"),
     [
@@ -89,7 +90,8 @@ def test_every_row_that_a_killed_writer_was_told_of_is_there_once(
     rng, root, told = random.Random(writers), f"{uri}{tmp_path / 'lake'}", tmp_path / "told"
     told.mkdir()
     starts = [
-        FORK.Process(target=write_until_killed, args=(root, str(told / str(i)), 10**6 * i)) for i in range(writers)
+        FORK.Process(target=write_until_killed, args=(root, str(told / str(i)), 10**6 * i, writers / 50))
+        for i in range(writers)
     ]
     deaths = sorted((rng.uniform(0.2 * seconds, seconds), i) for i in range(writers))
     compactors = [FORK.Process(target=compact_until_killed, args=(root,)) for _ in range(2)]
