@@ -42,7 +42,7 @@ class Influence:
     """Latency at the largest choice / latency at the smallest."""
     low: float
     high: float
-    """The interval of 95 % that the errors of the two medians leave for `ratio`."""
+    """The interval of 95 % that the errors of the two medians leave for `ratio`; see `rate_device`."""
     flops_ratio: float
     encoder_ms: float
     decoder_ms: float
@@ -106,13 +106,20 @@ def strength(influence: Influence) -> float:
 def rate_device(
     plan: SweepPlan, rows: Mapping[Architecture, LatencyRow], slug: str, length: int
 ) -> tuple[TimedSweep, ...]:
-    """Rate every dimension on one device; `rows` must hold all that the plan times, `length` counts FLOPs."""
-    return tuple(_timed(sweep, rows, slug, length) for sweep in plan.dimensions)
+    """Rate every dimension on one device; `rows` must hold all that the plan times, `length` counts FLOPs.
+
+    No row counts as surer than the least sure one of the device: an error from repetitions within seconds does not see
+    what disturbed the device for longer.
+    """
+    floor = max(rows[architecture].relative_error or 0.0 for architecture in plan.architectures)
+    return tuple(_timed(sweep, rows, slug, length, floor) for sweep in plan.dimensions)
 
 
-def _timed(sweep: DimensionSweep, rows: Mapping[Architecture, LatencyRow], slug: str, length: int) -> TimedSweep:
+def _timed(
+    sweep: DimensionSweep, rows: Mapping[Architecture, LatencyRow], slug: str, length: int, floor: float
+) -> TimedSweep:
     points = tuple(_point(one.choice, rows[one.architecture], one.architecture, length) for one in sweep.points)
-    return TimedSweep(slug, sweep.dimension, influence_of(points), points)
+    return TimedSweep(slug, sweep.dimension, influence_of(points, floor), points)
 
 
 def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
@@ -130,11 +137,12 @@ def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int
     )
 
 
-def influence_of(points: Sequence[TimedPoint]) -> Influence:
-    """Compare a dimension's last point with its first."""
+def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Influence:
+    """Compare a dimension's last point with its first; each median's relative error is `error_floor` at least."""
     first, last = points[0], points[-1]
     ratio = last.ms / first.ms
-    spread = math.exp(_SURE * math.hypot(first.relative_error or 0.0, last.relative_error or 0.0))
+    errors = [max(point.relative_error or 0.0, error_floor) for point in (first, last)]
+    spread = math.exp(_SURE * math.hypot(*errors))
     return Influence(
         ratio=ratio,
         low=ratio / spread,

@@ -126,6 +126,8 @@ def test_influence_compares_the_ends_and_knows_its_error():
     assert found.is_sure
     assert not influence_of([point(1, 10.0), point(2, 10.2)]).is_sure
     assert not influence_of([point(1, 10.0, None), point(2, 10.0, None)]).is_sure
+    assert influence_of([point(1, 10.0), point(2, 12.0)]).is_sure
+    assert not influence_of([point(1, 10.0), point(2, 12.0)], error_floor=0.1).is_sure
 
 
 def swept(device: str, dimension: str, last_ms: float) -> TimedSweep:
