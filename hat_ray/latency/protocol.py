@@ -209,11 +209,12 @@ def _repeat_between_canaries(
 
 def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -> _Taken:
     """Return the repetitions of calm groups, or of all, with what the canaries around them say."""
-    levels = local_levels(groups)
+    limit_ms = watch.limit_ms
+    levels = local_levels(groups, limit_ms)
     kept = [
         (group, level)
         for group, level in zip(groups, levels, strict=True)
-        if not calm_only or watch.is_calm(max(group.before_ms, group.after_ms))
+        if not calm_only or max(group.before_ms, group.after_ms) <= limit_ms
     ]
     samples = [sample for group, _ in kept for sample in group.samples]
     levelled = [sum(sample) * watch.level_ms / level for group, level in kept for sample in group.samples]

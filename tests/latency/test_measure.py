@@ -75,7 +75,8 @@ def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:
     assert measure(winners, architectures).timed == 0
     assert len(read_table(tmp_path, session_id="winners", every_measurement=True)) == 2
     row = measure_one(winners, architectures[0])
-    assert row in read_table(tmp_path, every_measurement=True)
+    rows = read_table(tmp_path, every_measurement=True)
+    assert replace(row, canary=None) in [replace(known, canary=None) for known in rows]  # reading settles the canary
 
 
 def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
@@ -94,7 +95,8 @@ def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert 2 <= len(before) == tally.skipped < 8
     after = read_table(tmp_path, every_measurement=True)
     assert sorted(row.architecture.id for row in after if row.architecture) == sorted(a.id for a in architectures)
-    assert all(row in after for row in before)
+    kept = [replace(row, canary=None) for row in after]  # reading settles the canary
+    assert all(replace(row, canary=None) in kept for row in before)
 
 
 def test_rows_timed_before_an_error_are_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.canary import CanaryWatch
+from hat_ray.latency.canary import CanaryWatch, Group, local_levels
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.protocol import Protocol, repeat, time_architecture
 from hat_ray.latency.stats import relative_error_of_median, spread
@@ -176,3 +176,31 @@ def test_a_device_that_never_calms_down_is_corrected_by_its_canaries() -> None:
     assert timing.canary is not None
     assert timing.total.typical_ms == pytest.approx(40.0)
     assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(20.0)
+
+
+def test_the_level_of_each_group_is_the_median_of_the_canaries_around_it() -> None:
+    rng = np.random.default_rng(3)
+    for size in range(1, 9):
+        marks = rng.uniform(1, 2, size + 1)
+        groups = [Group(marks[i], marks[i + 1], ()) for i in range(size)]
+        brute = [np.median(marks[[j for j in range(i - 1, i + 3) if 0 <= j <= size]]) for i in range(size)]
+        assert local_levels(groups).tolist() == brute
+
+
+def test_canaries_of_another_state_do_not_count_beside_a_calm_group() -> None:
+    calm_between = [Group(9.0, 5.0, ()), Group(5.0, 5.2, ()), Group(5.2, 9.0, ())]
+    assert local_levels(calm_between, limit_ms=5.5).tolist() == [5.2, pytest.approx(5.1), 5.2]
+
+
+def test_the_quiet_level_forgets_what_is_long_ago() -> None:
+    times = iter([Sample(0.0, 5.0)] * 100 + [Sample(0.0, 8.0)] * 6000)
+    watch = CanaryWatch(lambda: next(times), tolerance=0.1)
+    for _ in range(100):
+        watch.time()
+    assert watch.level_ms == 5.0
+    for _ in range(800):
+        watch.time()
+    assert watch.level_ms == 5.0
+    for _ in range(5100):
+        watch.time()
+    assert watch.level_ms == 8.0
