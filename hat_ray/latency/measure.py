@@ -236,12 +236,8 @@ class TimingSession:
 def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
     """Return the ids of the architectures that need no timing on a device: the table has them under this workload."""
     wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
-    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id", *wanted])
-    return {
-        record["architecture_id"]
-        for record in table.to_pylist()
-        if record["architecture_id"] and all(record[name] == value for name, value in wanted.items())
-    }
+    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id"], where=wanted)
+    return set(table.column(0).unique().drop_null().to_pylist())
 
 
 def _circumstances(session_id: str) -> Circumstances:

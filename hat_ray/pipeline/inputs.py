@@ -1,11 +1,13 @@
 """What stages read from one another."""
 
+from dataclasses import asdict
+
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.latency.length_mix import draw_pairs
 from hat_ray.latency.measure import TimingJob
 from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.table import read_table
+from hat_ray.latency.table import read_table, scan_table
 from hat_ray.latency.translation import Workload
 from hat_ray.model.checkpoint import load_super
 from hat_ray.pipeline.chosen import Chosen
@@ -16,6 +18,7 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.score import CandidateScorer
 from hat_ray.search.session import SearchResult, summarise
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 from hat_ray.train.train import SUPERNET
 
@@ -44,8 +47,16 @@ def workload_of(context: Context) -> Workload:
 
 def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
     """Return the table's rows of this job's space and workload on a device."""
-    workload = job.protocol.workload
-    return [row for row in read_table(job.table_root, job.space.id, slug) if row.workload == workload]
+    return read_table(job.table_root, job.space.id, slug, workload=job.protocol.workload)
+
+
+def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
+    """Return what each architecture takes on a device, in drift-corrected milliseconds: two columns of those rows."""
+    columns = ["architecture_json", "latency_corrected_ms"]
+    where = asdict(job.protocol.workload)
+    texts, times = scan_table(job.table_root, job.space.id, slug, columns, where=where, best_only=True).columns
+    pairs = zip(texts.to_pylist(), times.to_pylist(), strict=True)
+    return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
 
 
 def devices_of(context: Context) -> list[str]:

@@ -17,8 +17,8 @@ from hat_ray.pipeline.inputs import (
     chosen_of,
     limits_of,
     predictors_of,
-    rows_of,
     search_result_of,
+    timed_of,
     timing_job,
     workload_of,
 )
@@ -258,10 +258,9 @@ def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[Time
     length = job.protocol.workload.target_length
     found: list[TimedArchitecture] = []
     for slug in slugs:
-        for row in rows_of(job, slug):
-            if row.architecture is not None:
-                counted = cost(row.architecture, length)
-                found.append(TimedArchitecture(row.architecture, slug, counted.params, counted.flops, row.corrected_ms))
+        for architecture, ms in timed_of(job, slug).items():
+            counted = cost(architecture, length)
+            found.append(TimedArchitecture(architecture, slug, counted.params, counted.flops, ms))
     return tuple(found)
 
 

@@ -25,9 +25,9 @@ from hat_ray.pipeline.inputs import (
     devices_of,
     latency_functions,
     predictors_of,
-    rows_of,
     scorer_of,
     search_result_of,
+    timed_of,
     timing_job,
 )
 from hat_ray.pipeline.policies import compare_policies
@@ -78,8 +78,7 @@ def measure_latency(context: Context, folder: Folder) -> dict[str, Any]:
         devices = context.execution.time(job, architectures, progress)
     found = {}
     for device in devices:
-        rows = rows_of(job, device.slug)
-        found[device.slug] = {"rows": len(rows), "device": asdict(device)}
+        found[device.slug] = {"rows": len(timed_of(job, device.slug)), "device": asdict(device)}
     return {"table": job.table_root.uri, "devices": found}
 
 
@@ -88,7 +87,7 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
     recipe, job = context.recipe, timing_job(context, context.folder("latency"))
     summary = {}
     for slug in devices_of(context):
-        timed = {row.architecture: row.corrected_ms for row in rows_of(job, slug) if row.architecture is not None}
+        timed = timed_of(job, slug)
         predictor = Predictor.fit(
             list(timed),
             list(timed.values()),

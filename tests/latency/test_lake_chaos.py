@@ -90,7 +90,7 @@ def test_every_row_that_a_killed_writer_was_told_of_is_there_once(
     rng, root, told = random.Random(writers), f"{uri}{tmp_path / 'lake'}", tmp_path / "told"
     told.mkdir()
     starts = [
-        FORK.Process(target=write_until_killed, args=(root, str(told / str(i)), 10**6 * i, writers / 50))
+        FORK.Process(target=write_until_killed, args=(root, str(told / str(i)), 10**6 * i, writers / 12))
         for i in range(writers)
     ]
     deaths = sorted((rng.uniform(0.2 * seconds, seconds), i) for i in range(writers))

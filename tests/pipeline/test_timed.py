@@ -1,0 +1,39 @@
+"""What stages read of the latency table: two columns of it, or its rows."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.measure import TimingJob, known_architectures
+from hat_ray.latency.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.stats import spread
+from hat_ray.latency.table import write_rows
+from hat_ray.model.config import ModelConfig
+from hat_ray.pipeline.inputs import rows_of, timed_of
+from hat_ray.space.presets import PRESETS
+from hat_ray.storage import Folder
+
+SPACE = PRESETS["toy"]
+DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")
+
+
+def test_columns_tell_the_same_as_rows_and_only_of_the_jobs_workload(tmp_path: Path) -> None:
+    job = TimingJob(SPACE, ModelConfig(), 64, LatencyConfig(), Folder.at(tmp_path), again=True, session_id="b")
+    rows = []
+    for seed in range(12):
+        times = spread([seed + 1.0, seed + 2.0, seed + 3.0])
+        row = LatencyRow(
+            *(SPACE.id, SPACE.sample(random.Random(seed % 5)), (1.0,) * 10, job.protocol.workload, DEVICE),
+            *(times, times, times, (), (), 3, 3, 0, [0.01, 0.02, None][seed % 3], Canary(10.0, 12.0, 0.9)),
+            Circumstances("h", "ab"[seed % 2], f"2026-01-31T12:00:{seed:02}Z", ()),
+        )
+        rows.append(row)
+    rows.append(replace(rows[0], workload=replace(rows[0].workload, length_mix="1x2")))
+    write_rows(tmp_path, rows)
+    assert timed_of(job, DEVICE.slug) == {row.architecture: row.corrected_ms for row in rows_of(job, DEVICE.slug)}
+    assert len(timed_of(job, DEVICE.slug)) == len({row.architecture for row in rows})
+    known = {row.architecture.id for row in rows if row.architecture and row.circumstances.session_id == "b"}
+    assert known_architectures(job, DEVICE) == known
+    assert known_architectures(replace(job, vocab_size=65), DEVICE) == set()
