@@ -1,0 +1,154 @@
+"""Our timing protocol beside HAT's on this machine: under a load that comes and goes, and at rest.
+
+The truth is this machine left alone: start this when nothing else runs on it. HAT's protocol repeats a timing (300
+times in its paper, 20 as shipped), drops the slowest and the fastest tenth, and takes the mean. Both time the same
+translations of the same models.
+
+    pytest -m benchmark -s --timeout 3600 tests/benchmarks/bench_drift.py
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hat_ray.latency.canary import CanaryWatch
+from hat_ray.latency.measure import choose_architectures
+from hat_ray.latency.protocol import Protocol, ready, repeat
+from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.presets import TOY
+
+pytestmark = pytest.mark.benchmark
+
+ARCHITECTURES = 80
+WORKLOAD = Workload(source_length=20, target_length=20, vocab_size=1000)
+OURS = Protocol(WORKLOAD, budget_s=5.0, patience_s=5.0)
+CAREFUL = Protocol(WORKLOAD, relative_error=0.002, min_repetitions=60, max_repetitions=200, budget_s=4.0)
+BURN = "while True: sum(i * i for i in range(100000))"
+
+
+@pytest.fixture(scope="module")
+def watch() -> Iterator[CanaryWatch]:
+    canary = SubTransformer(TOY.smallest(), WORKLOAD.vocab_size, ModelConfig())
+    watch = CanaryWatch(translation(canary, WORKLOAD), tolerance=0.1)
+    with ready(canary, 1):
+        watch.calibrate(3.0)
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def translations(watch: CanaryWatch) -> list[Callable[[], Sample]]:
+    chosen = choose_architectures(TOY, ARCHITECTURES, seed=1)
+    return [translation(SubTransformer(a, WORKLOAD.vocab_size, ModelConfig()).eval(), WORKLOAD) for a in chosen]
+
+
+@pytest.fixture(scope="module")
+def truth_ms(watch: CanaryWatch, translations: list[Callable[[], Sample]]) -> NDArray[np.float64]:
+    """Time everything twice on the machine at rest, and say how far the two agree."""
+    passes = np.array([[_ours(one, CAREFUL, watch) for one in translations] for _ in range(2)])
+    print(f"\nthe truth repeats to within {np.abs(np.log(passes[0] / passes[1])).mean():.2%} on average")
+    truth: NDArray[np.float64] = passes.mean(axis=0)
+    return truth
+
+
+def test_under_a_load_that_comes_and_goes(
+    watch: CanaryWatch, translations: list[Callable[[], Sample]], truth_ms: NDArray[np.float64]
+) -> None:
+    ours, hats, seconds = [], [], []
+    with load(seed=1):
+        for one in translations:
+            began = time.perf_counter()
+            ours.append(_ours(one, OURS, watch))
+            seconds.append(time.perf_counter() - began)
+            hats.append(_hats_for(one, seconds[-1]))
+    print(f"\nunder load, {np.mean(seconds):.1f} s an architecture each, {ARCHITECTURES} architectures")
+    for name, told in (("between canaries", ours), ("HAT's, equal time", hats)):
+        residuals = np.log(np.array(told) / truth_ms)
+        print(f"  {name:18} error {np.abs(residuals).mean():6.2%}  lag-1 autocorrelation {_lag_1(residuals):5.2f}")
+
+
+def test_architectures_an_hour(
+    watch: CanaryWatch, translations: list[Callable[[], Sample]], truth_ms: NDArray[np.float64]
+) -> None:
+    protocols: dict[str, Callable[[Callable[[], Sample]], float]] = {
+        "between canaries, 1 %": lambda one: _ours(one, OURS, watch),
+        "HAT's, 300": lambda one: _hats(one, 300),
+        "HAT's, 20": lambda one: _hats(one, 20),
+    }
+    told: dict[str, list[float]] = {name: [] for name in protocols}
+    seconds = dict.fromkeys(protocols, 0.0)
+    for one in translations:
+        for name, protocol in protocols.items():
+            began = time.perf_counter()
+            told[name].append(protocol(one))
+            seconds[name] += time.perf_counter() - began
+    print("\nat rest")
+    for name, values in told.items():
+        error = np.abs(np.log(np.array(values) / truth_ms)).mean()
+        ratio = seconds[name] / seconds["between canaries, 1 %"]
+        rate = 3600 * ARCHITECTURES / seconds[name]
+        print(f"  {name:22} {rate:7.0f} architectures an hour, error {error:5.2%}; ours times {ratio:.2f} as many")
+
+
+def _ours(translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch) -> float:
+    timing = repeat(translate, protocol, watch=watch)
+    assert timing.canary is not None
+    assert timing.canary.quiet_ms is not None
+    # settled, as a reader of the table does it
+    return timing.total.typical_ms * timing.canary.drift_correction * watch.level_ms / timing.canary.quiet_ms
+
+
+def _hats(translate: Callable[[], Sample], repetitions: int) -> float:
+    return _trimmed_mean([sum(translate()) for _ in range(repetitions)])
+
+
+def _hats_for(translate: Callable[[], Sample], seconds: float) -> float:
+    until, samples = time.perf_counter() + seconds, [sum(translate()) for _ in range(5)]
+    while time.perf_counter() < until:
+        samples.append(sum(translate()))
+    return _trimmed_mean(samples)
+
+
+def _trimmed_mean(samples_ms: list[float]) -> float:
+    tenth = max(1, len(samples_ms) // 10)
+    return float(np.mean(sorted(samples_ms)[tenth:-tenth]))
+
+
+def _lag_1(residuals: NDArray[np.float64]) -> float:
+    centred = residuals - residuals.mean()
+    return float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())
+
+
+@contextmanager
+def load(seed: int) -> Iterator[None]:
+    """Let none, one or two processes compute beside us, a new number every 12 seconds on average."""
+    rng, over = random.Random(seed), threading.Event()
+    burners = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(2)]
+
+    def change() -> None:
+        while not over.is_set():
+            busy = rng.randrange(3)
+            for i, burner in enumerate(burners):
+                burner.send_signal(signal.SIGCONT if i < busy else signal.SIGSTOP)
+            over.wait(rng.expovariate(1 / 12))
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        changer.join()
+        for burner in burners:
+            burner.kill()
+            burner.wait()
