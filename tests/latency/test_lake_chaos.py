@@ -33,6 +33,8 @@ DEVICES = [
 ]
 TIME = Spread(1.0, 2.0, 3.0, 2.0, 0.5)
 ARCHITECTURE = SPACE.smallest()
+BATCHES = 15
+"""What a writer appends at most: on a busy machine it is killed late."""
 FORK = multiprocessing.get_context("fork")
 
 
@@ -46,12 +48,13 @@ def a_row(number: int) -> LatencyRow:
 def write_until_killed(root: str, told: str, first: int, pause_s: float) -> None:
     handle = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     rng = random.Random(first)
-    while True:
+    for _ in range(BATCHES):
         rows = [a_row(first + i) for i in range(rng.randrange(1, 4))]
         first += len(rows)
         write_rows(root, rows)
         os.write(handle, "".join(f"{row.repetitions}\n" for row in rows).encode())
         time.sleep(rng.random() * pause_s)
+    signal.pause()
 
 
 def compact_until_killed(root: str) -> None:
