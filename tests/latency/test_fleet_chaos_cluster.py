@@ -74,16 +74,13 @@ def test_unlike_nodes_one_slowed_and_one_killed_and_brought_back(cluster: Cluste
     nodes = {name: cluster.add_node(**board) for name, board in BOARDS.items()} | {"d": cluster.add_node(**D)}
     architectures = choose_architectures(SPACE, 30, seed=1)
 
-    def kill_and_bring_back() -> None:
+    with ThreadPoolExecutor() as pool, slowed(raylet(nodes["c"])):
+        fleet = pool.submit(measure_fleet, job(tmp_path, devices=DEVICES), architectures)
         wait_until(lambda: rows_of(tmp_path, "device-b") >= 12)
         cluster.remove_node(nodes["b"], allow_graceful=False)
         time.sleep(5)
         cluster.add_node(**BOARDS["b"])
-
-    with ThreadPoolExecutor() as pool, slowed(raylet(nodes["c"])):
-        chaos = pool.submit(kill_and_bring_back)
-        report = measure_fleet(job(tmp_path, devices=DEVICES), architectures)
-        chaos.result(timeout=60)
+        report = fleet.result(timeout=240)
     assert timed(tmp_path) == {(device["name"], a.id): 1 for device in DEVICES for a in architectures}
     assert report.unfinished == 0
     assert any("device-b was lost while timing" in failure for failure in report.failures)
@@ -100,15 +97,12 @@ def test_a_node_that_joins_gets_work_of_its_device(cluster: Cluster, tmp_path: P
     cluster.add_node(**BOARDS["c"])
     architectures = choose_architectures(SPACE, 60, seed=2)
 
-    def join() -> None:
-        wait_until(lambda: rows_of(tmp_path, "device-c") >= 4)
-        node = cluster.add_node(num_cpus=1, labels={"hw": "e"})
-        wait_until(lambda: bool(timing_processes(raylet(node))))
-
     with ThreadPoolExecutor() as pool:
-        joined = pool.submit(join)
-        report = measure_fleet(job(tmp_path, devices=DEVICES[2:3]), architectures)
-        joined.result(timeout=60)
+        fleet = pool.submit(measure_fleet, job(tmp_path, devices=DEVICES[2:3]), architectures)
+        wait_until(lambda: rows_of(tmp_path, "device-c") >= 4)
+        joined = cluster.add_node(num_cpus=1, labels={"hw": "e"})
+        wait_until(lambda: bool(timing_processes(raylet(joined))))
+        report = fleet.result(timeout=240)
     assert timed(tmp_path) == {("device-c", a.id): 1 for a in architectures}
     [device] = report.devices
     tell(report)
@@ -119,15 +113,12 @@ def test_a_spare_node_of_the_same_kind_takes_over(cluster: Cluster, tmp_path: Pa
     nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
     architectures = choose_architectures(SPACE, 30, seed=3)
 
-    def kill() -> None:
+    with ThreadPoolExecutor() as pool:
+        fleet = pool.submit(measure_fleet, job(tmp_path), architectures)
         wait_until(lambda: rows_of(tmp_path, "") >= 6)
         busy = [node for node in nodes if timing_processes(raylet(node))]
         cluster.remove_node(busy[0], allow_graceful=False)
-
-    with ThreadPoolExecutor() as pool:
-        killed = pool.submit(kill)
-        report = measure_fleet(job(tmp_path), architectures)
-        killed.result(timeout=60)
+        report = fleet.result(timeout=240)
     assert timed(tmp_path) == {("", a.id): 1 for a in architectures}
     assert len(report.devices) == 1
     assert report.unfinished == 0
@@ -137,14 +128,11 @@ def test_a_device_that_does_not_come_back_is_told_and_the_others_finish(cluster:
     nodes = {name: cluster.add_node(**BOARDS[name]) for name in ("a", "b")}
     architectures = choose_architectures(SPACE, 30, seed=4)
 
-    def kill() -> None:
+    with ThreadPoolExecutor() as pool:
+        fleet = pool.submit(measure_fleet, job(tmp_path, devices=DEVICES[:2], return_s=3.0), architectures)
         wait_until(lambda: rows_of(tmp_path, "device-b") >= 4)
         cluster.remove_node(nodes["b"], allow_graceful=False)
-
-    with ThreadPoolExecutor() as pool:
-        killed = pool.submit(kill)
-        report = measure_fleet(job(tmp_path, devices=DEVICES[:2], return_s=3.0), architectures)
-        killed.result(timeout=60)
+        report = fleet.result(timeout=240)
     left = {device.device.name: device.unfinished for device in report.devices}
     assert left["device-a"] == 0
     assert 0 < left["device-b"] <= 26
