@@ -81,6 +81,7 @@ def head() -> Iterator[str]:
             ),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
             *("--disable-usage-stats", f"--temp-dir={sockets}"),
+            f"--dashboard-agent-listen-port={free_port()}",  # the default belongs to one cluster of a machine
         ],
         env=environment,
         stdout=subprocess.DEVNULL,
