@@ -83,6 +83,7 @@ def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: P
     assert sum(timed(tmp_path).values()) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_actor_is_started_again_and_no_row_is_lost_or_doubled(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 8, seed=2)
     this = job(tmp_path, devices=[A.model_dump()], chunk=4, flush_s=0, target_length=60)

@@ -60,6 +60,7 @@ def test_a_search_on_ray_scores_each_architecture_once(tmp_path: Path, capfd: py
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
     log = tmp_path / "scored"
     result = search(tmp_path / "search", LoggingScore(log, dies_once_after=10))
@@ -88,6 +89,7 @@ def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
         assert candidate.loss == pytest.approx(scorer(candidate.architecture), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
     """Nothing that stands in the table is scored again; what was under way is."""
     log, folder = tmp_path / "scored", tmp_path / "search"

@@ -158,6 +158,7 @@ def test_several_architectures_train_side_by_side(job, tmp_path):
     assert train_many(jobs) == results
 
 
+@pytest.mark.slow
 def test_a_users_mistake_in_a_worker_reaches_the_driver_as_it_is(job):
     checkpoints = CheckpointStore(job.folder.child("checkpoints"), "another", keep_last=1)
     checkpoints.save(Checkpoint(3, {}, {}))
