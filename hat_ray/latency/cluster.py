@@ -348,7 +348,11 @@ class _Fleet:
 
     def _report(self, seconds: float) -> FleetReport:
         if self._architectures and not any(work.timed + work.skipped for work in self._devices.values()):
-            raise self._cause or LatencyError(f"no device could time anything: {'; '.join(self._failures)}")
+            silent_s = self._job.config.start_timeout_s
+            why = (
+                "; ".join(self._failures) or f"no node said within {silent_s:g} s which device it is; is its GPU free?"
+            )
+            raise self._cause or LatencyError(f"no device could time anything: {why}")
         return FleetReport(tuple(map(report_of, self._devices.values())), tuple(self._failures), seconds)
 
 
