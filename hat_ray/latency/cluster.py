@@ -76,10 +76,6 @@ class _Member:
     work: DeviceWork | None = None
     chunk: list[Architecture] = field(default_factory=list)
 
-    @property
-    def title(self) -> str:
-        return self.placement.selector.name or self.placement.node.host
-
 
 def measure_fleet(job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent) -> FleetReport:
     """Time every architecture once on each device of the cluster that this process is connected to.
@@ -109,13 +105,13 @@ class _Kinds:
     def __init__(self, config: LatencyConfig) -> None:
         self._config = config
         self._known: dict[str, str] = {}
-        self._asked: dict[str, tuple[Any, float]] = {}
+        self._asked: dict[str, tuple[Placement, Any, float]] = {}
 
     @property
     def refs(self) -> list[Any]:
         """Return the questions that an answer is still awaited for."""
         since = time.monotonic() - self._config.start_timeout_s
-        return [ref for ref, asked_at in self._asked.values() if asked_at > since]
+        return [ref for _, ref, asked_at in self._asked.values() if asked_at > since]
 
     def of(self, place: Placement) -> str | None:
         """Return a place's device, by slug, or None: it is not known yet."""
@@ -123,23 +119,25 @@ class _Kinds:
 
     def ask(self, place: Placement) -> None:
         if place.key not in self._known and place.key not in self._asked:
-            self._asked[place.key] = _probe(place, self._config), time.monotonic()
+            self._asked[place.key] = place, _probe(place, self._config), time.monotonic()
 
     def learn(self, place: Placement, slug: str) -> None:
         self._known[place.key] = slug
 
-    def hear(self) -> None:
-        """Take the answers that have come."""
-        for key, (ref, _) in list(self._asked.items()):
+    def hear(self) -> list[tuple[Placement, Exception]]:
+        """Take the answers that have come; return the places where asking raised, and what."""
+        broken: list[tuple[Placement, Exception]] = []
+        for key, (place, ref, _) in list(self._asked.items()):
             if not ray.wait([ref], timeout=0)[0]:
                 continue
             del self._asked[key]
             try:
                 self._known[key] = ray.get(ref)
             except RayTaskError as error:
-                raise _cause_of(error) from None
+                broken.append((place, _cause_of(error)))
             except RayError:  # its node left; asked again when it is back
                 continue
+        return broken
 
     def forget_all_but(self, places: Sequence[Placement]) -> None:
         """Give up the questions to places that are no longer there."""
@@ -172,7 +170,8 @@ class _Fleet:
                     self._check_reservation(member)
                 elif member.ref is not None and time.monotonic() > member.deadline:
                     self._lose(member, "it overran its time")
-            self._kinds.hear()
+            for place, cause in self._kinds.hear():
+                self._leave_out(place, cause)
             self._hand_out()
             if ready or time.monotonic() > self._next_look:
                 self._look()
@@ -260,7 +259,7 @@ class _Fleet:
             else:
                 member.work.credit(len(member.chunk), result)
                 for line in result.advice:
-                    logger.warning("device %s: %s", member.title, line)
+                    logger.warning("device %s: %s", member.placement.title, line)
                 member.chunk = []
 
     def _enlist(self, member: _Member, device: DeviceInfo) -> None:
@@ -285,29 +284,38 @@ class _Fleet:
             member.warned = True
             logger.warning("node %s: waiting for its %d CPUs to be free of other work", host, member.num_cpus)
         if waited > config.start_timeout_s and not any(other.chunk for other in self._members):
-            self._give_up_start(
-                member,
+            self._refuse(
+                member.placement,
                 f"node {host} is not free: other work of Ray's holds some of its {member.num_cpus} CPUs for more than "
                 f"{config.start_timeout_s:g} s; wait for its end, or set latency.exclusive to false to time beside it",
             )
+            self._release(member)
 
     def _break(self, member: _Member, cause: Exception) -> None:
         """Leave a device out for which timing raises; the others go on."""
-        self._cause = self._cause or cause
         if member.work is None:
-            self._give_up_start(member, f"device {member.title}: {cause}")
+            self._leave_out(member.placement, cause)
+            self._release(member)
         else:
+            self._cause = self._cause or cause
             member.work.failures = member.work.retries
             self._lose(member, str(cause))
 
-    def _give_up_start(self, member: _Member, why: str) -> None:
+    def _leave_out(self, place: Placement, cause: Exception) -> None:
+        """Start nothing more at a place where getting ready raises."""
+        self._cause = self._cause or cause
+        self._refuse(place, f"device {place.title}: {cause}")
+
+    def _refuse(self, place: Placement, why: str) -> None:
+        logger.warning(why)
         self._failures.append(why)
-        self._failed_starts[member.placement.key] = self._job.config.retries + 1
-        self._release(member)
+        self._failed_starts[place.key] = self._job.config.retries + 1
 
     def _lose(self, member: _Member, why: str) -> None:
         """Give a member's chunk back; `_look` starts another one, here or where its device appears again."""
-        self._failures.append(f"device {member.title} was lost while {'timing' if member.work else 'starting'}: {why}")
+        self._failures.append(
+            f"device {member.placement.title} was lost while {'timing' if member.work else 'starting'}: {why}"
+        )
         logger.warning(self._failures[-1])
         if member.work is None:
             self._failed_starts[member.placement.key] += 1

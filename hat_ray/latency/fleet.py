@@ -39,6 +39,11 @@ class Placement:
         """What only one actor may have at a time: the node, or its GPU."""
         return f"{self.node.id}/{self.selector.num_gpus}"
 
+    @property
+    def title(self) -> str:
+        """What a user calls it."""
+        return self.selector.name or self.node.host
+
 
 @dataclass
 class DeviceWork:
