@@ -35,7 +35,11 @@ class LatencyConfig(StageConfig):
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
 
     samples: int = Field(default=200, ge=3)
-    """Architectures timed on each device."""
+    """Architectures timed on each device; with `target_error` at most."""
+
+    target_error: float | None = Field(default=None, gt=0, lt=1)
+    """Choose architectures that tell most, and stop as soon as the predictor errs by less than this on those that it
+    has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
 
     batch: int = Field(default=1, ge=1)
     """Sentences translated at once."""

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import RunError
 from hat_ray.latency.length_mix import draw_pairs
 from hat_ray.latency.measure import TimingJob
 from hat_ray.latency.row import LatencyRow
@@ -24,20 +25,29 @@ from hat_ray.train.train import SUPERNET
 
 
 def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
-    """Return how this run times architectures, and the table that it writes to: a shared one, or its own."""
+    """Return how this run times architectures, and the table that it writes to: a shared one, or its own.
+
+    The corpus tells the size of the vocabulary, and the lengths of a mix; before it is prepared, the recipe does.
+    """
     recipe = context.recipe
-    corpus = Corpus.load(context.folder("corpus"))
+    corpus = Corpus.load(context.folder("corpus")) if context.run.record("corpus") else None
     count = recipe.latency.length_mix
+    if count and corpus is None:
+        raise RunError("latency.length_mix draws lengths from the corpus: do `hat-ray corpus` first, or set it to 0")
     return TimingJob(
         recipe.space.build(),
         recipe.model,
-        len(corpus.vocabulary),
+        len(corpus.vocabulary) if corpus else recipe.corpus.vocab_size,
         recipe.latency,
         Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
         again=again,
         session_id=session_id,
-        length_pairs=draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count) if count else (),
+        length_pairs=_pairs(corpus, count) if corpus and count else (),
     )
+
+
+def _pairs(corpus: Corpus, count: int) -> tuple[tuple[int, int], ...]:
+    return draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count)
 
 
 def workload_of(context: Context) -> Workload:

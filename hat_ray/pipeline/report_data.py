@@ -78,7 +78,7 @@ def gather(context: Context) -> ReportData:
         supernet=_supernet_curves(context),
         retraining=_retraining_curves(context),
         timed=_timed(context, space, slugs),
-        predictors=tuple(_predictor(slug, predictor, context) for slug, predictor in predictors.items()),
+        predictors=tuple(_predictor(slug, predictor) for slug, predictor in predictors.items()),
         searches=_tracks(result, limits_of(context)),
         bleu_signature=scores[0]["bleu_signature"] if scores else None,
         chrf_signature=scores[0]["chrf_signature"] if scores else None,
@@ -264,12 +264,13 @@ def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[Time
     return tuple(found)
 
 
-def _predictor(slug: str, predictor: Predictor, context: Context) -> PredictorFacts:
+def _predictor(slug: str, predictor: Predictor) -> PredictorFacts:
     held_out, quality = predictor.held_out, predictor.quality
-    ids = context.folder("predictor").read_json(f"{slug}.rows.json")
     pairs = tuple(
         PredictionPair(model_id, float(predicted), float(measured))
-        for model_id, measured, predicted in zip(ids, held_out.measured_ms, held_out.predicted_ms, strict=True)
+        for model_id, measured, predicted in zip(
+            held_out.names, held_out.measured_ms, held_out.predicted_ms, strict=True
+        )
     )
     return PredictorFacts(slug, quality.rows, quality.mape, quality.within_10, quality.kendall_tau, pairs)
 

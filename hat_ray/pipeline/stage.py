@@ -53,21 +53,21 @@ class Stage:
     sections: tuple[str, ...]
     needs: tuple[str, ...]
     work: Callable[[Context, Folder], dict[str, Any]]
-    outside: Callable[[Recipe], str] | None = None
-    """Hashes what the stage reads from outside the run folder, so that a changed file is noticed."""
+    outside: Callable[[Context], str] | None = None
+    """Hashes what decides the result and stands neither in the recipe's sections nor in a needed stage."""
     before: Callable[[Context], None] | None = None
     """Fetches what `outside` hashes; called each time, and quick where nothing is missing."""
     may_need: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
 
-    def section(self, recipe: Recipe) -> dict[str, Any]:
+    def section(self, context: Context) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
         parts: dict[str, Any] = {}
         for name in self.sections:
-            config = getattr(recipe, name)
+            config = getattr(context.recipe, name)
             parts[name] = config.decisive() if isinstance(config, StageConfig) else config
         if self.outside is not None:
-            parts["outside"] = self.outside(recipe)
+            parts["outside"] = self.outside(context)
         return parts
 
 
@@ -91,7 +91,7 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
             raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
     if stage.before is not None:
         stage.before(context)
-    section = stage.section(run.recipe)
+    section = stage.section(context)
     inputs = (*stage.needs, *stage.may_need)
     mark = run.mark(stage.name, section, inputs)
     record = run.record(stage.name)

@@ -19,6 +19,7 @@ from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
 from hat_ray.pipeline.chosen import choose, distinct
 from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.fitting import donors_in, fit_device
 from hat_ray.pipeline.health import check_health
 from hat_ray.pipeline.inputs import (
     chosen_of,
@@ -29,12 +30,13 @@ from hat_ray.pipeline.inputs import (
     search_result_of,
     timed_of,
     timing_job,
+    workload_of,
 )
+from hat_ray.pipeline.onboard import Onboarded, onboard
 from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.sweep import sweep_latency
-from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import save_predictor
 from hat_ray.report.write import PAGE, write_report
 from hat_ray.search.limits import resolve_limits
@@ -71,14 +73,20 @@ def train_supernet(context: Context, folder: Folder) -> dict[str, Any]:
 
 
 def measure_latency(context: Context, folder: Folder) -> dict[str, Any]:
-    """Time sampled architectures on every device, into the latency table."""
+    """Time architectures on every device, into the latency table: as many as asked for, or until they are enough."""
     recipe, job = context.recipe, timing_job(context, folder)
-    architectures = choose_architectures(job.space, recipe.latency.samples, stream_seed(recipe.seed, "latency"))
-    with context.progress("timing architectures") as progress:
-        devices = context.execution.time(job, architectures, progress)
+    onboarded: dict[str, Onboarded] = {}
+    if recipe.latency.target_error is not None:
+        devices, onboarded = onboard(context, job, recipe.latency.target_error)
+    else:
+        architectures = choose_architectures(job.space, recipe.latency.samples, stream_seed(recipe.seed, "latency"))
+        with context.progress("timing architectures") as progress:
+            devices = context.execution.time(job, architectures, progress)
     found = {}
     for device in devices:
         found[device.slug] = {"rows": len(timed_of(job, device.slug)), "device": asdict(device)}
+        if device.slug in onboarded:
+            found[device.slug]["onboarded"] = asdict(onboarded[device.slug])
     return {"table": job.table_root.uri, "devices": found}
 
 
@@ -86,19 +94,13 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
     """Fit one predictor a device to the table's drift-corrected medians."""
     recipe, job = context.recipe, timing_job(context, context.folder("latency"))
     summary = {}
+    donors = donors_in(job, recipe.predictor, recipe.seed) if recipe.predictor.use_other_devices else []
     for slug in devices_of(context):
-        timed = timed_of(job, slug)
-        predictor = Predictor.fit(
-            list(timed),
-            list(timed.values()),
-            recipe.predictor,
-            slug,
-            job.space.id,
-            stream_seed(recipe.seed, "predictor", slug),
-        )
+        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, donors)
         save_predictor(predictor, folder)
         log.info("predictor of %s: %s", slug, predictor.quality)
-        folder.write_json(f"{slug}.rows.json", [architecture.id for architecture in timed])
+        for reason in filter(None, predictor.unseen([job.space.smallest(), job.space.largest()])):
+            log.warning("predictor of %s: the space reaches beyond the rows: %s", slug, reason)
         summary[slug] = asdict(predictor.quality)
     return {"quality": summary}
 
@@ -190,11 +192,18 @@ STAGES = (
         ("corpus",),
         (),
         prepare_corpus,
-        outside=lambda recipe: input_fingerprint(recipe.corpus, recipe.seed),
+        outside=lambda context: input_fingerprint(context.recipe.corpus, context.recipe.seed),
         before=fetch_texts,
     ),
     Stage("supernet", ("space", "model", "supernet"), ("corpus",), train_supernet),
-    Stage("latency", ("space", "model", "latency"), ("corpus",), measure_latency),
+    # needs no corpus, so that a board can time without one: what is translated decides, and is part of the mark
+    Stage(
+        "latency",
+        ("space", "model", "latency"),
+        (),
+        measure_latency,
+        outside=lambda context: repr(workload_of(context)),
+    ),
     Stage("predictor", ("predictor",), ("latency",), fit_predictors),
     Stage("search", ("search",), ("corpus", "supernet", "latency", "predictor"), search),
     Stage("retrain", ("retrain",), ("corpus", "supernet", "predictor", "search"), retrain),

@@ -17,6 +17,12 @@ class PredictorConfig(StageConfig):
     min_rows_for_trees: int = Field(default=60, ge=10)
     """Fewest different architectures for the trees to be tried; below it the physical prior stands alone."""
 
+    set_slow_aside: bool = True
+    """Learn nothing from rows that were timed in a slow stretch of the device: found by their order and residuals."""
+
+    use_other_devices: bool = True
+    """Let the table's other devices help where they predict well: a new device then needs fewer rows."""
+
     rounds: int = Field(default=150, ge=1)
     """Number of boosted trees."""
 

@@ -1,38 +1,54 @@
 """The predictor: prior milliseconds times the exponential of what boosted trees make of the residual.
 
 Decisions
+- Rows of a slow stretch (`bursts`) are set aside: nothing is learned from them. They stay in the interval, because the
+  table shows that such times happen.
 - The trees' share is 0, 1/4, 1/2, 3/4 or 1, the one with the least held-out error; it stays 0 unless the trees help by
   `min_gain`. HAT's averages hide what trees could learn, so there the prior alone is best; it also answers outside
   the rows it has seen, where trees are constant.
-- Predictions on held-out folds are kept: they are the quality, the report's figure, and the interval.
+- Predictions on held-out folds are kept: they are the quality, the report's figure, and the interval (conformal, with
+  cross-validation's residuals: Vovk 2015; Barber et al. 2021).
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xgboost as xgb
+from scipy import stats
 
 from hat_ray.errors import PredictorError
+from hat_ray.predictor.bursts import BoolArray, slow_rows
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.features import FEATURE_SET, architecture_matrix, matrix_from_hat
-from hat_ray.predictor.prior import Prior, fit_prior
-from hat_ray.predictor.quality import Quality, fold_of_rows, quality
+from hat_ray.predictor.prior import HELD_BACK, Prior, fit_prior
+from hat_ray.predictor.quality import IntArray, Quality, fold_of_rows, quality
+from hat_ray.predictor.rows import TimedRows
+from hat_ray.predictor.trees import correction, fit_trees
 from hat_ray.space.architecture import Architecture
-from hat_ray.space.features import FloatArray
+from hat_ray.space.features import COST_FEATURES, FloatArray, cost_features, layer_features
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_LEAST_GAIN_PCT = 0.01  # below the error of any timing
+_LEAST_GAIN = 1e-4  # relative error, below that of any timing
+_LEAST_SPREAD = 0.005  # relative error below which no row weighs more than another
+_SLOW_PASSES = 4  # each fits without the slow rows that the one before found
+_PARSIMONY = 0.3  # over the square root of the rows: by how much more, as a share, leaning on donors may err
+_BEYOND = 0.1  # share of a cost term's range that a prediction may lie outside of it
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Each row's measured milliseconds and what a predictor fitted without it says, both (N,), in the rows' order."""
+    """Each row's measured milliseconds and what a predictor fitted without it says: all (N,), in order of timing."""
 
     measured_ms: FloatArray
     predicted_ms: FloatArray
+    slow: BoolArray
+    """Rows of slow stretches, which nothing was learned from."""
+    names: tuple[str, ...]
+
+    @property
+    def quality(self) -> Quality:
+        """How good the predictions are of rows that were not timed in a slow stretch."""
+        return quality(self.measured_ms[~self.slow], self.predicted_ms[~self.slow])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,44 +60,75 @@ class Predictor:
     prior: Prior
     trees: xgb.Booster | None
     trees_share: float
-    quality: Quality
+    sees_layers: bool
+    """Whether the trees see single layers' shapes; False where the rows keep averages only."""
+    seen: FloatArray
+    """The least and the largest value of each cost term among the rows, (2, 15)."""
     held_out: HeldOut
     rows_fingerprint: str
-    feature_set: str = FEATURE_SET
+    donors: tuple[str, ...] = ()
+    """Devices whose priors were part of the fit."""
+
+    @property
+    def quality(self) -> Quality:
+        """The held-out error."""
+        return self.held_out.quality
 
     @classmethod
     def fit(
         cls,
-        architectures: Sequence[Architecture],
-        latencies_ms: Sequence[float] | FloatArray,
+        rows: TimedRows,
         config: PredictorConfig,
         device: str,
         space_id: str,
         seed: int,
+        donors: Sequence["Predictor"] = (),
     ) -> "Predictor":
-        """Fit to timed architectures; one architecture may stand in several rows."""
-        return _fit(architecture_matrix(architectures), latencies_ms, config, device, space_id, seed)
+        """Fit to timed rows; with `donors`, predictors of other devices, fewer rows are enough.
 
-    @classmethod
-    def fit_matrix(
-        cls,
-        averages: FloatArray,
-        latencies_ms: Sequence[float] | FloatArray,
-        config: PredictorConfig,
-        device: str,
-        space_id: str,
-        seed: int,
-    ) -> "Predictor":
-        """Fit to rows that keep no more than HAT's ten averages: (N, 10)."""
-        return _fit(matrix_from_hat(averages), latencies_ms, config, device, space_id, seed)
+        Raises PredictorError for rows that cannot be fitted, or fewer different architectures than `config.min_rows`.
+        """
+        return _fit(rows, config, device, space_id, seed, donors)
 
     def predict(self, architectures: Sequence[Architecture], quantile: float | None = None) -> FloatArray:
         """Return milliseconds, (N,); with `quantile`, what the latency stays below with that probability."""
-        return self._predict(architecture_matrix(architectures)) * self._margin(quantile)
+        costs = cost_features(architectures)
+        layers = layer_features(architectures) if self.sees_layers and self._uses_trees else None
+        return self._predict(costs, layers) * self._factor(quantile)
 
-    def predict_matrix(self, averages: FloatArray, quantile: float | None = None) -> FloatArray:
-        """Return milliseconds, (N,), from HAT's ten averages: (N, 10)."""
-        return self._predict(matrix_from_hat(averages)) * self._margin(quantile)
+    def predict_rows(self, rows: TimedRows, quantile: float | None = None) -> FloatArray:
+        """Return milliseconds, (N,), of what other rows timed; raises PredictorError for rows that tell too little."""
+        if self.sees_layers and self._uses_trees and rows.layers is None:
+            raise PredictorError(
+                f"the predictor of {self.device} was fitted to whole architectures: averages are not enough for it"
+            )
+        return self._predict(rows.costs, rows.layers if self.sees_layers else None) * self._factor(quantile)
+
+    def interval(self, architectures: Sequence[Architecture], coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:
+        """Return the milliseconds, (N,) and (N,), between which the latency lies with probability `coverage`."""
+        if not 0 < coverage < 1:
+            raise PredictorError(f"an interval's coverage must lie between 0 and 1, got {coverage}")
+        predicted = self.predict(architectures)
+        low, high = ((1 + sign * coverage) / 2 for sign in (-1, 1))
+        return predicted * self._factor(low), predicted * self._factor(high)
+
+    def unseen(self, architectures: Sequence[Architecture]) -> list[str | None]:
+        """Return, of each architecture, how it lies outside the rows, or None: it does not."""
+        costs = cost_features(architectures)
+        low, high = self.seen
+        margin = _BEYOND * (high - low)
+        below, above = costs < low - margin, costs > high + margin
+        found: list[str | None] = []
+        for i, outside in enumerate(below | above):
+            if not outside.any():
+                found.append(None)
+                continue
+            term = int(np.argmax(outside))
+            found.append(
+                f"{COST_FEATURES[term]} {costs[i, term]:g} lies outside the timed rows' "
+                f"{low[term]:g} to {high[term]:g}: the prediction is an extrapolation"
+            )
+        return found
 
     def require(self, device: str | None = None, space_id: str | None = None) -> None:
         """Raise PredictorError unless this predictor is for that device and that space."""
@@ -92,68 +139,79 @@ class Predictor:
                     f"fit one for it with `hat-ray predict fit`"
                 )
 
-    def _predict(self, matrix: FloatArray) -> FloatArray:
-        predicted = self.prior.predict(matrix)
-        if self.trees is not None and self.trees_share > 0 and len(matrix):
-            predicted = predicted * np.exp(self.trees_share * _residual(self.trees, matrix))
+    @property
+    def _uses_trees(self) -> bool:
+        return self.trees is not None and self.trees_share > 0
+
+    def _predict(self, costs: FloatArray, layers: FloatArray | None) -> FloatArray:
+        predicted = self.prior.predict(costs)
+        if self.trees is not None and self.trees_share > 0 and len(costs):
+            matrix = costs if layers is None else np.column_stack([costs, layers])
+            predicted = predicted * np.exp(self.trees_share * correction(self.trees, matrix))
         return predicted
 
-    def _margin(self, quantile: float | None) -> float:
-        """Return the factor that covers `quantile` of the held-out rows, with split conformal's rank."""
+    def _factor(self, quantile: float | None) -> float:
+        """Return the factor below which a measurement's ratio to its prediction stays with probability `quantile`."""
         if quantile is None:
             return 1.0
         if not 0 < quantile < 1:
             raise PredictorError(f"a quantile must lie between 0 and 1, got {quantile}")
-        ratios = np.sort(self.held_out.measured_ms / self.held_out.predicted_ms)
-        rank = min(int(np.ceil((len(ratios) + 1) * quantile)), len(ratios))
-        return float(ratios[rank - 1])
+        return conformal_factor(self.held_out.measured_ms / self.held_out.predicted_ms, quantile)
+
+
+def conformal_factor(ratios: FloatArray, quantile: float) -> float:
+    """Return what a new ratio stays below with probability `quantile`, given exchangeable ones, (N,).
+
+    The rank is split conformal's; where the rows are too few for it to exist, a Student t of the log ratios takes over.
+    """
+    count = len(ratios)
+    upper = quantile >= 0.5
+    rank = int(np.ceil((count + 1) * quantile)) if upper else int(np.floor((count + 1) * quantile))
+    if 1 <= rank <= count:
+        return float(np.sort(ratios)[rank - 1])
+    logs = np.log(ratios)
+    reach = stats.t.ppf(quantile, count - 1) * np.std(logs, ddof=1) * np.sqrt(1 + 1 / count)
+    edge = np.max(logs) if upper else np.min(logs)
+    return float(np.exp(max(edge, logs.mean() + reach) if upper else min(edge, logs.mean() + reach)))
 
 
 def _fit(
-    matrix: FloatArray,
-    latencies_ms: Sequence[float] | FloatArray,
-    config: PredictorConfig,
-    device: str,
-    space_id: str,
-    seed: int,
+    rows: TimedRows, config: PredictorConfig, device: str, space_id: str, seed: int, donors: Sequence[Predictor]
 ) -> Predictor:
-    measured = np.asarray(latencies_ms, dtype=np.float64)
-    distinct = _check_rows(matrix, measured, config, device)
-    with_trees = distinct >= config.min_rows_for_trees
-    fold = fold_of_rows(matrix, min(config.folds, distinct), seed)
-    prior_ms, residual = np.empty_like(measured), np.zeros_like(measured)
+    distinct = _check(rows, config, device)
+    slow = _slow(rows, config.set_slow_aside)
+    learned = rows[~slow]
+    with_trees = len(np.unique(learned.costs, axis=0)) >= config.min_rows_for_trees
+    fold = fold_of_rows(rows.costs, min(config.folds, distinct), seed)
+    priors = tuple(donor.prior for donor in donors)
+    held_back = _choose_held_back(rows, slow, fold, priors)
+    prior_ms, residual = np.empty(len(rows)), np.zeros(len(rows))
     for k in range(int(fold.max()) + 1):
-        rest, part = fold != k, fold == k
-        prior = fit_prior(matrix[rest], measured[rest])
-        prior_ms[part] = prior.predict(matrix[part])
+        part, rest = rows[fold == k], rows[(fold != k) & ~slow]
+        prior = _fit_prior(rest, priors, held_back)
+        prior_ms[fold == k] = prior.predict(part.costs)
         if with_trees:
-            trees = _fit_trees(matrix[rest], measured[rest], prior, config, seed)
-            residual[part] = _residual(trees, matrix[part])
-    share = _best_share(measured, prior_ms, residual, config.min_gain)
-    predicted = prior_ms * np.exp(share * residual)
-    prior = fit_prior(matrix, measured)
+            residual[fold == k] = correction(_fit_trees(rest, prior, config, seed), part.matrix)
+    share = _best_share(rows.total_ms[~slow], prior_ms[~slow], residual[~slow], config.min_gain)
+    prior = _fit_prior(learned, priors, held_back)
     return Predictor(
         device=device,
         space_id=space_id,
         prior=prior,
-        trees=_fit_trees(matrix, measured, prior, config, seed) if with_trees else None,
+        trees=_fit_trees(learned, prior, config, seed) if with_trees and share > 0 else None,
         trees_share=share,
-        quality=quality(measured, predicted),
-        held_out=HeldOut(measured, predicted),
-        rows_fingerprint=_fingerprint(matrix, measured),
+        sees_layers=rows.layers is not None,
+        seen=np.stack([rows.costs.min(axis=0), rows.costs.max(axis=0)]),
+        held_out=HeldOut(rows.total_ms, prior_ms * np.exp(share * residual), slow, rows.names),
+        rows_fingerprint=rows.fingerprint,
+        donors=tuple(donor.device for donor in donors),
     )
 
 
-def _check_rows(matrix: FloatArray, measured: FloatArray, config: PredictorConfig, device: str) -> int:
+def _check(rows: TimedRows, config: PredictorConfig, device: str) -> int:
     """Return the number of different architectures among the rows; raise PredictorError when none can be fitted."""
-    if len(matrix) != len(measured):
-        raise PredictorError(f"each architecture needs one latency, got {len(matrix)} and {len(measured)}")
-    bad = np.flatnonzero(~(np.isfinite(measured) & (measured > 0)))
-    if len(bad):
-        raise PredictorError(
-            f"latencies must be milliseconds above zero, got {measured[bad[0]]} in row {bad[0]} of {device}"
-        )
-    distinct = len(np.unique(matrix, axis=0)) if len(matrix) else 0
+    rows.check(device)
+    distinct = len(np.unique(rows.costs, axis=0)) if len(rows) else 0
     if distinct < config.min_rows:
         raise PredictorError(
             f"a predictor needs at least {config.min_rows} different architectures (predictor.min_rows), "
@@ -162,37 +220,55 @@ def _check_rows(matrix: FloatArray, measured: FloatArray, config: PredictorConfi
     return distinct
 
 
-def _fit_trees(
-    matrix: FloatArray, measured: FloatArray, prior: Prior, config: PredictorConfig, seed: int
-) -> xgb.Booster:
-    settings: dict[str, Any] = {
-        "objective": "reg:absoluteerror",  # as for the prior: bursts pull less
-        "base_score": 0.0,  # no residual unless the rows show one
-        "max_depth": config.depth,
-        "learning_rate": config.learning_rate,
-        "min_child_weight": 8,
-        "reg_lambda": 5.0,
-        "subsample": 0.8,
-        "colsample_bytree": 0.8,
-        "seed": seed % 2**31,
-        "nthread": 1,  # the same result everywhere; the data are small
-        "verbosity": 0,
-    }
-    rows = xgb.QuantileDMatrix(matrix, np.log(measured / prior.predict(matrix)), nthread=1)
-    return xgb.train(settings, rows, num_boost_round=config.rounds)
+def _slow(rows: TimedRows, set_aside: bool) -> BoolArray:
+    """Find the rows of slow stretches, (N,)."""
+    slow = np.zeros(len(rows), dtype=bool)
+    for _ in range(_SLOW_PASSES if set_aside else 0):
+        found = slow_rows(np.log(rows.total_ms / fit_prior(rows[~slow]).predict(rows.costs)))
+        if (found == slow).all():
+            break
+        slow = found
+    return slow
 
 
-def _residual(trees: xgb.Booster, matrix: FloatArray) -> FloatArray:
-    return np.asarray(trees.inplace_predict(matrix), dtype=np.float64)
+def _fit_prior(rows: TimedRows, donors: Sequence[Prior], held_back: float) -> Prior:
+    """Fit a prior to rows that weigh by how well they were timed."""
+    if not rows.errors.any():
+        return fit_prior(rows, None, donors, held_back)
+    return fit_prior(rows, _weights(rows, fit_prior(rows, None, donors, held_back)), donors, held_back)
+
+
+def _weights(rows: TimedRows, prior: Prior) -> FloatArray:
+    """Return the rows' weights, (N,), from the error of their timing and that of a first fit."""
+    misfit = float(np.median(np.abs(np.log(rows.total_ms / prior.predict(rows.costs)))))
+    spread = max(1.4826 * misfit, _LEAST_SPREAD)
+    return np.asarray(spread**2 / (spread**2 + rows.errors**2), dtype=np.float64)
+
+
+def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: Sequence[Prior]) -> float:
+    """Return how far a device's own cost terms are held back beside donors: as far as its rows allow."""
+    if not donors:
+        return 0.0
+    errors = []
+    for held_back in HELD_BACK:
+        predicted = np.empty(len(rows))
+        for k in range(int(fold.max()) + 1):
+            predicted[fold == k] = fit_prior(rows[(fold != k) & ~slow], None, donors, held_back).predict(
+                rows.costs[fold == k]
+            )
+        errors.append(quality(rows.total_ms[~slow], predicted[~slow]).mape)
+    enough = min(errors) * (1 + _PARSIMONY / np.sqrt(len(rows)))
+    return max(one for one, error in zip(HELD_BACK, errors, strict=True) if error <= enough)
+
+
+def _fit_trees(rows: TimedRows, prior: Prior, config: PredictorConfig, seed: int) -> xgb.Booster:
+    log_ratios = np.log(rows.total_ms / prior.predict(rows.costs))
+    return fit_trees(rows.matrix, log_ratios, _weights(rows, prior), config, seed)
 
 
 def _best_share(measured: FloatArray, prior_ms: FloatArray, residual: FloatArray, min_gain: float) -> float:
     """Choose the trees' share with the least held-out error, or 0 where they gain less than `min_gain`."""
-    errors = {share: quality(measured, prior_ms * np.exp(share * residual)).mape for share in _SHARES}
+    errors = {share: float(np.abs(prior_ms * np.exp(share * residual) / measured - 1).mean()) for share in _SHARES}
     best = min(errors, key=lambda share: errors[share])
     gain = errors[0.0] - errors[best]
-    return best if gain > max(min_gain * errors[0.0], _LEAST_GAIN_PCT) else 0.0
-
-
-def _fingerprint(matrix: FloatArray, measured: FloatArray) -> str:
-    return hashlib.sha256(matrix.tobytes() + measured.tobytes()).hexdigest()[:16]
+    return best if gain > max(min_gain * errors[0.0], _LEAST_GAIN) else 0.0

@@ -8,6 +8,8 @@ from scipy.stats import kendalltau
 
 from hat_ray.space.features import FloatArray
 
+IntArray = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -20,6 +22,8 @@ class Quality:
     kendall_tau: float
     """Agreement of the two orders, -1 to 1; 0 where one side is constant."""
     rows: int
+    mape_error: float = 0.0
+    """Standard error of `mape`."""
 
     def __str__(self) -> str:
         return (
@@ -37,10 +41,11 @@ def quality(measured_ms: FloatArray, predicted_ms: FloatArray) -> Quality:
         within_10=float(100 * (relative <= 0.1).mean()),
         kendall_tau=tau if np.isfinite(tau) else 0.0,
         rows=len(measured_ms),
+        mape_error=float(100 * relative.std(ddof=1) / np.sqrt(len(relative))) if len(relative) > 1 else 0.0,
     )
 
 
-def fold_of_rows(matrix: FloatArray, folds: int, seed: int) -> npt.NDArray[np.int64]:
+def fold_of_rows(matrix: FloatArray, folds: int, seed: int) -> IntArray:
     """Give each row its fold, (N,); equal rows share one, so that no architecture is held out from itself."""
     _, group = np.unique(matrix, axis=0, return_inverse=True)
     group = np.asarray(group).reshape(-1)

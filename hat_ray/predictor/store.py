@@ -1,6 +1,7 @@
 """A predictor on disk: `<name>.json`, and `<name>.ubj` for the trees in XGBoost's own format. No pickle."""
 
 import importlib.metadata
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.features import FEATURE_SET
 from hat_ray.predictor.model import HeldOut, Predictor
-from hat_ray.predictor.prior import Prior
-from hat_ray.predictor.quality import Quality
-from hat_ray.space.features import COST_FEATURES
+from hat_ray.predictor.prior import Costs, Prior
+from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES
 from hat_ray.storage import Folder
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 
-class _Quality(BaseModel):
-    mape: float
-    within_10: float
-    kendall_tau: float
-    rows: int
+class _Costs(BaseModel):
+    base_ms: float
+    ms_per_unit: list[float]
 
 
 class _Stored(BaseModel):
@@ -35,13 +33,18 @@ class _Stored(BaseModel):
     space_id: str
     feature_set: str
     features: list[str]
-    base_ms: float
-    ms_per_unit: list[float]
+    prior: dict[str, _Costs]
     trees_share: float
     has_trees: bool
-    quality: _Quality
+    sees_layers: bool
+    seen_least: list[float]
+    seen_largest: list[float]
+    quality: dict[str, float]
+    held_out_names: list[str]
     held_out_measured_ms: list[float]
     held_out_predicted_ms: list[float]
+    held_out_slow: list[bool]
+    donors: list[str]
     rows_fingerprint: str
     versions: dict[str, str]
 
@@ -55,15 +58,23 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
         schema_version=_SCHEMA,
         device=predictor.device,
         space_id=predictor.space_id,
-        feature_set=predictor.feature_set,
-        features=list(COST_FEATURES),
-        base_ms=predictor.prior.base_ms,
-        ms_per_unit=predictor.prior.ms_per_unit.tolist(),
+        feature_set=FEATURE_SET,
+        features=[*COST_FEATURES, *LAYER_FEATURES],
+        prior={
+            part: _Costs(base_ms=costs.base_ms, ms_per_unit=costs.ms_per_unit.tolist())
+            for part, costs in predictor.prior.parts.items()
+        },
         trees_share=predictor.trees_share,
         has_trees=predictor.trees is not None,
-        quality=_Quality(**vars(predictor.quality)),
+        sees_layers=predictor.sees_layers,
+        seen_least=predictor.seen[0].tolist(),
+        seen_largest=predictor.seen[1].tolist(),
+        quality=asdict(predictor.quality),
+        held_out_names=list(predictor.held_out.names),
         held_out_measured_ms=predictor.held_out.measured_ms.tolist(),
         held_out_predicted_ms=predictor.held_out.predicted_ms.tolist(),
+        held_out_slow=predictor.held_out.slow.tolist(),
+        donors=list(predictor.donors),
         rows_fingerprint=predictor.rows_fingerprint,
         versions={package: importlib.metadata.version(package) for package in ("hat-ray", "xgboost", "numpy", "scipy")},
     )
@@ -73,7 +84,7 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
 def load_predictor(folder: Folder, name: str, device: str | None = None, space_id: str | None = None) -> Predictor:
     """Read a predictor; raises PredictorError unless it is for `device` and `space_id`, where those are given."""
     stored = _read(folder, name)
-    if stored.feature_set != FEATURE_SET or stored.features != list(COST_FEATURES):
+    if stored.feature_set != FEATURE_SET or stored.features != [*COST_FEATURES, *LAYER_FEATURES]:
         raise PredictorError(
             f"{folder}/{name}.json was fitted to the features {stored.feature_set}, this hat-ray computes "
             f"{FEATURE_SET}: fit it again with `hat-ray predict fit`"
@@ -81,12 +92,19 @@ def load_predictor(folder: Folder, name: str, device: str | None = None, space_i
     predictor = Predictor(
         device=stored.device,
         space_id=stored.space_id,
-        prior=Prior(stored.base_ms, np.array(stored.ms_per_unit, dtype=np.float64)),
+        prior=Prior({part: Costs(c.base_ms, np.array(c.ms_per_unit)) for part, c in stored.prior.items()}),
         trees=_read_trees(folder, name) if stored.has_trees else None,
         trees_share=stored.trees_share,
-        quality=Quality(**stored.quality.model_dump()),
-        held_out=HeldOut(np.array(stored.held_out_measured_ms), np.array(stored.held_out_predicted_ms)),
+        sees_layers=stored.sees_layers,
+        seen=np.array([stored.seen_least, stored.seen_largest]),
+        held_out=HeldOut(
+            np.array(stored.held_out_measured_ms),
+            np.array(stored.held_out_predicted_ms),
+            np.array(stored.held_out_slow, dtype=bool),
+            tuple(stored.held_out_names),
+        ),
         rows_fingerprint=stored.rows_fingerprint,
+        donors=tuple(stored.donors),
     )
     predictor.require(device, space_id)
     return predictor

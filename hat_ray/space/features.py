@@ -45,6 +45,18 @@ COST_FEATURES = (
 )
 
 
+LAYER_FEATURES = (
+    "encoder_ffn_largest",
+    "encoder_ffn_square_sum",
+    "decoder_ffn_largest",
+    "decoder_ffn_square_sum",
+    "decoder_self_heads_most",
+    "cross_heads_work",  # sum of heads x layers attended: the attention products that are done one by one
+    "decoder_reach_farthest",
+)
+"""What the shapes of single layers add to the cost terms: HAT's averages cannot tell it."""
+
+
 def hat_features(architectures: Sequence[Architecture]) -> FloatArray:
     """Return HAT's ten features, unscaled: (N, 10) in the order of `HAT_FEATURES`."""
     rows = []
@@ -66,6 +78,18 @@ def cost_features(architectures: Sequence[Architecture]) -> FloatArray:
         work = [d.depth * d.embed_dim, d.embed_dim * sum(d.ffn_dims), e.embed_dim * sum(d.cross_layers)]
         rows.append([*encoder, e.embed_dim * sum(e.ffn_dims), *decoder, *work])
     return np.array(rows, dtype=np.float64).reshape(-1, len(COST_FEATURES))
+
+
+def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
+    """Return what averages cannot tell: (N, 7) in the order of `LAYER_FEATURES`."""
+    rows = []
+    for architecture in architectures:
+        e, d = architecture.encoder, architecture.decoder
+        squares = [sum(width * width for width in widths) for widths in (e.ffn_dims, d.ffn_dims)]
+        cross = sum(heads * reach for heads, reach in zip(d.cross_heads, d.cross_layers, strict=True))
+        ffn = [max(e.ffn_dims), squares[0], max(d.ffn_dims), squares[1]]
+        rows.append([*ffn, max(d.self_heads), cross, max(d.cross_layers)])
+    return np.array(rows, dtype=np.float64).reshape(-1, len(LAYER_FEATURES))
 
 
 def _mean(values: Sequence[int]) -> float:

@@ -10,24 +10,32 @@ import pytest
 
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.features import architecture_matrix, matrix_from_hat
+from hat_ray.predictor.features import costs_from_hat
 from hat_ray.predictor.model import Predictor
-from hat_ray.predictor.quality import fold_of_rows, quality
+from hat_ray.predictor.quality import Quality, fold_of_rows, quality
+from hat_ray.predictor.rows import TimedRows, rows_of, rows_of_averages
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
-from hat_ray.space.features import HAT_FEATURES, FloatArray, hat_features
+from hat_ray.space.features import HAT_FEATURES, FloatArray, cost_features, hat_features
 from hat_ray.space.presets import HAT_LATENCY, SPACE0
 from hat_ray.storage import Folder
 
 CONFIG = PredictorConfig()
 
 
-def hat_table(shared: Path, name: str) -> tuple[FloatArray, FloatArray]:
+def hat_table(shared: Path, name: str) -> TimedRows:
     with (shared / "hat" / "latency_dataset" / f"{name}_all.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     averages = np.array([[float(row[key]) for key in HAT_FEATURES] for row in rows])
-    return averages, np.array([float(r["latency_mean_encoder"]) + float(r["latency_mean_decoder"]) for r in rows])
+    encoder, decoder = (
+        np.array([float(row[f"latency_mean_{part}"]) for row in rows]) for part in ("encoder", "decoder")
+    )
+    return rows_of_averages(averages, encoder + decoder, encoder)
+
+
+def held_out_error(predictor: Predictor, rows: TimedRows) -> Quality:
+    return quality(rows.total_ms, predictor.predict_rows(rows))
 
 
 def sampled(count: int, seed: int = 0) -> list[Architecture]:
@@ -42,14 +50,13 @@ def cache_cliff_ms(architectures: list[Architecture]) -> FloatArray:
 
 
 def test_twenty_rows_of_a_clean_table_are_enough(shared: Path) -> None:
-    averages, measured = hat_table(shared, "wmt14enfr_cpu_raspberrypi")
+    table = hat_table(shared, "wmt14enfr_cpu_raspberrypi")
     errors = []
     for seed in range(5):
         order = random.Random(seed).sample(range(2000), 2000)
-        train, test = order[:20], order[1800:]
-        predictor = Predictor.fit_matrix(averages[train], measured[train], CONFIG, "pi", SPACE0.id, seed)
-        errors.append(quality(measured[test], predictor.predict_matrix(averages[test])).mape)
-    assert np.mean(errors) < 1.2
+        predictor = Predictor.fit(table[order[:20]], CONFIG, "pi", SPACE0.id, seed)
+        errors.append(held_out_error(predictor, table[order[1800:]]).mape)
+    assert np.mean(errors) < 1
     assert max(errors) < 1.5
 
 
@@ -58,24 +65,22 @@ def test_twenty_rows_of_a_clean_table_are_enough(shared: Path) -> None:
     [("iwslt14deen_gpu_titanxp", 6.92), ("wmt14ende_cpu_xeon", 4.88), ("wmt14enfr_gpu_titanxp", 2.20)],
 )
 def test_a_full_table_is_predicted_better_than_by_hats_network(shared: Path, table: str, hat_mlp_mape: float) -> None:
-    averages, measured = hat_table(shared, table)
-    order = list(range(2000))
+    rows, order = hat_table(shared, table), list(range(2000))
     random.Random(0).shuffle(order)
-    train, test = order[:1600], order[1800:]
-    predictor = Predictor.fit_matrix(averages[train], measured[train], CONFIG, table, SPACE0.id, 0)
-    assert quality(measured[test], predictor.predict_matrix(averages[test])).mape < hat_mlp_mape
-    assert predictor.quality.rows == 1600
+    predictor = Predictor.fit(rows[sorted(order[:1600])], CONFIG, table, SPACE0.id, 0)
+    assert held_out_error(predictor, rows[order[1800:]]).mape < hat_mlp_mape
+    assert len(predictor.held_out.measured_ms) == 1600
 
 
 def test_hats_ten_averages_give_the_same_columns_as_the_whole_architecture() -> None:
     architectures = sampled(200)
-    np.testing.assert_allclose(matrix_from_hat(hat_features(architectures)), architecture_matrix(architectures))
+    np.testing.assert_allclose(costs_from_hat(hat_features(architectures)), cost_features(architectures))
 
 
 def test_a_linear_law_is_recovered_and_a_larger_architecture_is_never_faster() -> None:
     architectures = sampled(40)
-    law = lambda some: 3 + architecture_matrix(some) @ np.arange(15) * 1e-3  # noqa: E731
-    predictor = Predictor.fit(architectures, law(architectures), CONFIG, "linear", SPACE0.id, 0)
+    law = lambda some: 3 + cost_features(some) @ np.arange(15) * 1e-3  # noqa: E731
+    predictor = Predictor.fit(rows_of(architectures, law(architectures)), CONFIG, "linear", SPACE0.id, 0)
     others = [HAT_LATENCY.largest(), HAT_LATENCY.smallest(), *sampled(100, seed=1)]
     np.testing.assert_allclose(predictor.predict(others), law(others), rtol=0.01)
     predicted = predictor.predict(others)
@@ -85,13 +90,12 @@ def test_a_linear_law_is_recovered_and_a_larger_architecture_is_never_faster() -
 
 def test_trees_are_used_where_they_help_and_only_there() -> None:
     architectures = sampled(400)
-    cliff = Predictor.fit(architectures, cache_cliff_ms(architectures), CONFIG, "cliff", SPACE0.id, 0)
-    few = Predictor.fit(architectures[:30], cache_cliff_ms(architectures[:30]), CONFIG, "cliff", SPACE0.id, 0)
-    linear_ms = architecture_matrix(architectures).sum(axis=1)
-    linear = Predictor.fit(architectures, linear_ms, CONFIG, "linear", SPACE0.id, 0)
+    cliff = Predictor.fit(rows_of(architectures, cache_cliff_ms(architectures)), CONFIG, "cliff", SPACE0.id, 0)
+    few = Predictor.fit(rows_of(architectures[:30], cache_cliff_ms(architectures[:30])), CONFIG, "cliff", SPACE0.id, 0)
+    linear_ms = cost_features(architectures).sum(axis=1)
+    linear = Predictor.fit(rows_of(architectures, linear_ms), CONFIG, "linear", SPACE0.id, 0)
     without = Predictor.fit(
-        architectures,
-        cache_cliff_ms(architectures),
+        rows_of(architectures, cache_cliff_ms(architectures)),
         PredictorConfig(min_rows_for_trees=10_000),
         "cliff",
         SPACE0.id,
@@ -106,15 +110,15 @@ def test_trees_are_used_where_they_help_and_only_there() -> None:
 def test_the_quantile_covers_its_share_of_new_rows() -> None:
     rng = np.random.default_rng(0)
     train, test = sampled(300, 1), sampled(1000, 2)
-    noisy = lambda some: architecture_matrix(some).sum(axis=1) * rng.lognormal(0, 0.05, len(some))  # noqa: E731
-    predictor = Predictor.fit(train, noisy(train), CONFIG, "noisy", SPACE0.id, 0)
+    noisy = lambda some: cost_features(some).sum(axis=1) * rng.lognormal(0, 0.05, len(some))  # noqa: E731
+    predictor = Predictor.fit(rows_of(train, noisy(train)), CONFIG, "noisy", SPACE0.id, 0)
     covered = float((noisy(test) <= predictor.predict(test, quantile=0.9)).mean())
     assert 0.85 < covered < 0.95
 
 
 def test_ten_thousand_architectures_take_well_under_a_second() -> None:
     train, many = sampled(200), sampled(10_000, 3)
-    predictor = Predictor.fit(train, cache_cliff_ms(train), CONFIG, "cliff", SPACE0.id, 0)
+    predictor = Predictor.fit(rows_of(train, cache_cliff_ms(train)), CONFIG, "cliff", SPACE0.id, 0)
     assert predictor.trees_share > 0
     start = time.perf_counter()
     predicted = predictor.predict(many)
@@ -126,14 +130,14 @@ def test_ten_thousand_architectures_take_well_under_a_second() -> None:
 
 def test_fitting_twice_gives_the_same_predictor() -> None:
     train, some = sampled(100), sampled(50, 4)
-    first, second = (Predictor.fit(train, cache_cliff_ms(train), CONFIG, "d", SPACE0.id, 5) for _ in range(2))
+    first, second = (Predictor.fit(rows_of(train, cache_cliff_ms(train)), CONFIG, "d", SPACE0.id, 5) for _ in range(2))
     assert first.predict(some).tolist() == second.predict(some).tolist()
     assert first.rows_fingerprint == second.rows_fingerprint
 
 
 def test_a_loaded_predictor_predicts_bit_for_bit_the_same(tmp_path: Path) -> None:
     train, some = sampled(200), sampled(300, 5)
-    predictor = Predictor.fit(train, cache_cliff_ms(train), CONFIG, "cliff", SPACE0.id, 0)
+    predictor = Predictor.fit(rows_of(train, cache_cliff_ms(train)), CONFIG, "cliff", SPACE0.id, 0)
     save_predictor(predictor, Folder.at(tmp_path))
     loaded = load_predictor(Folder.at(tmp_path), "cliff", device="cliff", space_id=SPACE0.id)
     assert predictor.trees_share > 0
@@ -149,7 +153,9 @@ def test_a_loaded_predictor_predicts_bit_for_bit_the_same(tmp_path: Path) -> Non
 def test_a_predictor_refuses_another_device_or_space(tmp_path: Path, asked: dict[str, str], named: str) -> None:
     train = sampled(30)
     save_predictor(
-        Predictor.fit(train, cache_cliff_ms(train), CONFIG, "pi", SPACE0.id, 0), Folder.at(tmp_path), "predictor"
+        Predictor.fit(rows_of(train, cache_cliff_ms(train)), CONFIG, "pi", SPACE0.id, 0),
+        Folder.at(tmp_path),
+        "predictor",
     )
     with pytest.raises(PredictorError, match=f"only for the {named}"):
         load_predictor(Folder.at(tmp_path), "predictor", **asked)
@@ -175,11 +181,11 @@ def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
 )
 def test_rows_that_cannot_be_fitted_are_refused(rows: int, latencies: list[float], message: str) -> None:
     with pytest.raises(PredictorError, match=message):
-        Predictor.fit(sampled(rows), latencies, CONFIG, "pi", SPACE0.id, 0)
+        Predictor.fit(rows_of(sampled(rows), latencies), CONFIG, "pi", SPACE0.id, 0)
 
 
 def test_one_architecture_timed_often_is_held_out_as_one() -> None:
-    matrix = architecture_matrix(sampled(20) * 3)
+    matrix = cost_features(sampled(20) * 3)
     fold = fold_of_rows(matrix, 5, seed=0)
     assert fold[:20].tolist() == fold[20:40].tolist() == fold[40:].tolist()
     assert np.bincount(fold).tolist() == [12] * 5
