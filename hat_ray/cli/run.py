@@ -7,8 +7,9 @@ from typing import Any
 import typer
 
 from hat_ray import console
-from hat_ray.errors import RunError
+from hat_ray.errors import HatRayError, RunError
 from hat_ray.recipe import Recipe, load_recipe, parse_recipe
+from hat_ray.run import StageRecord
 from hat_ray.storage import Folder
 
 STUDIES = ("sweep", "health", "policies")
@@ -38,8 +39,8 @@ def run_stages(
     local: bool,
     as_json: bool,
     only: str | None = None,
-) -> None:
-    """Do one stage, or all, and print what was made."""
+) -> list[StageRecord]:
+    """Do one stage, or all, print what was made, and return the stages' records."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
     from hat_ray.pipeline.all import close_message, run_recipe, study_result
 
@@ -50,6 +51,18 @@ def run_stages(
         print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
     else:
         close_message(place, records)
+    return records
+
+
+def share_of(text: str) -> float:
+    """Read a share that is written as `5%` or `0.05`; raises HatRayError for anything else."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise HatRayError(f"a share is written as 5% or 0.05 and lies between 0 and 1, got {text!r}")
+    return value
 
 
 def print_json(value: Any) -> None:

@@ -1,10 +1,12 @@
 """`run` and the commands of single stages: all have the same options."""
 
+from typing import Annotated
+
 import typer
 
 from hat_ray.cli.app import app, latency_app, predict_app, train_app
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt
-from hat_ray.cli.run import run_stages
+from hat_ray.cli.run import run_stages, share_of
 
 
 def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:
@@ -76,6 +78,44 @@ hat-ray latency sweep runs/toy --set sweep.base=largest --address auto
 Rows go to the recipe's latency table like all others: what it holds already is not timed again, a killed sweep goes on.
 Where `hat-ray latency measure` is finished, the report also tells how far FLOPs say what latency is.""",
 )
+
+
+@latency_app.command(
+    "onboard",
+    epilog="""Examples:
+
+hat-ray latency onboard toy --error 5%
+
+hat-ray latency onboard wmt14.en-de --error 3% --set latency.table=s3://team/latency --address auto
+
+The architectures are those that tell most; devices that the table knows already help. `hat-ray run` goes on from here:
+the predictors are fitted, and `hat-ray predict score RUN` tells how good they are.""",
+)
+def latency_onboard(
+    recipe: RecipeArg,
+    error: Annotated[
+        str, typer.Option("--error", help="Stop when the predictor errs by less on unseen architectures: 5% or 0.05.")
+    ] = "5%",
+    most: Annotated[int | None, typer.Option("--most", help="Rows at most. Default: the recipe's samples.")] = None,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
+    address: AddressOpt = None,
+    local: LocalOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Time a new device until its latency can be predicted: as few architectures as that takes."""
+    changes = [*(set_ or []), f"latency.target_error={share_of(error)}"]
+    changes += [] if most is None else [f"latency.samples={most}"]
+    records = run_stages(recipe, run, changes, data, address, local, as_json, only="onboard")
+    if as_json:
+        return
+    for slug, device in records[0].summary["devices"].items():
+        found = device["onboarded"]
+        said = "" if found["met"] else f", which is not below the {error} asked for"
+        typer.echo(f"{slug}: {found['rows']} rows, error {100 * found['error']:.1f} %{said}")
+
+
 _stage_command(
     predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
 )

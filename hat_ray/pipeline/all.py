@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from hat_ray.evaluate.translate import translate
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.execution import Execution, LocalExecution
-from hat_ray.pipeline.inputs import chosen_of, predictors_of
+from hat_ray.pipeline.inputs import assessments_of, chosen_of, predictors_of
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress, run_stages
 from hat_ray.pipeline.stages import STAGES, STUDIES
+from hat_ray.predictor.assess import Assessment
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
 from hat_ray.report.data import ReportData
@@ -40,6 +42,10 @@ log = logging.getLogger(__name__)
 
 LOG_WIDTH = 140
 """Columns of the table where there is no terminal that has its own."""
+
+
+ONBOARD = "onboard"
+"""What `run_recipe` takes as `only` to time and fit: the latency stage, with `latency.target_error`, and the next."""
 
 
 def run_recipe(
@@ -64,7 +70,8 @@ def run_recipe(
 def stages_for(only: str | None) -> list[Stage]:
     """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
     known = {stage.name: stage for stage in (*STAGES, *STUDIES)}
-    along = {study: ("corpus", study, "report") for study in ("sweep", "policies")} | {"health": ("health", "report")}
+    along: dict[str, tuple[str, ...]] = {study: ("corpus", study, "report") for study in ("sweep", "policies")}
+    along |= {"health": ("health", "report"), ONBOARD: ("latency", "predictor")}
     return list(STAGES) if only is None else [known[name] for name in along.get(only, (only,))]
 
 
@@ -147,14 +154,40 @@ def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progre
     return train_sub(architecture, space, corpus, recipe.model, recipe.retrain, Folder.at(out), seed, progress)
 
 
-def predict_one(recipe: Recipe, place: str, file: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class Prediction:
+    """An architecture's latency on a device, as predicted."""
+
+    predicted_ms: float
+    low_ms: float
+    high_ms: float
+    """The latency lies between `low_ms` and `high_ms` with the probability that was asked for."""
+    unseen: str | None
+    """How the architecture lies outside what the predictor was fitted to; None: it does not."""
+
+
+def predict_one(recipe: Recipe, place: str, file: Path, coverage: float = 0.9) -> dict[str, Prediction]:
     """Predict an architecture's milliseconds on each device of a run."""
     space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
     space.require(architecture)
+    found = {}
+    for slug, predictor in predictors_of(_with_predictors(recipe, place)).items():
+        low, high = predictor.interval([architecture], coverage)
+        (predicted,), (unseen,) = predictor.predict([architecture]), predictor.unseen([architecture])
+        found[slug] = Prediction(float(predicted), float(low[0]), float(high[0]), unseen)
+    return found
+
+
+def assess_run(recipe: Recipe, place: str) -> list[Assessment]:
+    """Return how good each device's predictor of a run is."""
+    return list(assessments_of(_with_predictors(recipe, place)).values())
+
+
+def _with_predictors(recipe: Recipe, place: str) -> Context:
     context = Context(Run(Folder.at(place), recipe), LocalExecution())
     if context.run.record("predictor") is None:
         raise RunError(f"{place} has no fitted predictors yet: do `hat-ray predict fit {place}` first")
-    return {slug: float(p.predict([architecture])[0]) for slug, p in predictors_of(context).items()}
+    return context
 
 
 def translate_lines(

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from hat_ray.errors import PredictorError
 from hat_ray.latency.measure import TimingJob
 from hat_ray.latency.parts import partition_values, partitions
+from hat_ray.predictor.assess import Assessment, assess
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.model import Predictor
-from hat_ray.predictor.rows import TimedRows, read_rows
+from hat_ray.predictor.rows import TimedRows, read_rows, workloads_in
 from hat_ray.seeds import stream_seed
 
 log = logging.getLogger(__name__)
@@ -21,20 +22,40 @@ def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
 
 
 def fit_device(job: TimingJob, slug: str, config: PredictorConfig, seed: int, donors: Sequence[Predictor]) -> Predictor:
-    """Fit one device's predictor; `donors` are used unless the settings say not to."""
-    rows, device_seed = rows_of_device(job, slug), stream_seed(seed, "predictor", slug)
-    others = [donor for donor in donors if donor.device != slug] if config.use_other_devices else []
-    return Predictor.fit(rows, config, slug, job.space.id, device_seed, others)
+    """Fit one device's predictor to the table's rows, with the help of other devices'."""
+    return Predictor.fit(
+        rows_of_device(job, slug), config, slug, job.space.id, stream_seed(seed, "predictor", slug), donors
+    )
 
 
 def donors_in(job: TimingJob, config: PredictorConfig, seed: int) -> list[Predictor]:
-    """Fit each device that the table has rows enough of, from its own rows alone."""
-    found = []
-    for place in partitions(job.table_root, job.space.id):
+    """Fit each device that the table has rows enough of, from its own rows alone; none where settings want none."""
+    found: list[Predictor] = []
+    for place in partitions(job.table_root, job.space.id) if config.use_other_devices else []:
         _, slug = partition_values(place)
-        rows = rows_of_device(job, slug)
         try:
-            found.append(Predictor.fit(rows, config, slug, job.space.id, stream_seed(seed, "predictor", slug)))
+            found.append(fit_device(job, slug, config, seed, ()))
         except PredictorError as error:
             log.debug("%s lends nothing to other devices: %s", slug, error)
+    return found
+
+
+def assess_table(root: str, space_id: str | None = None, device: str | None = None) -> list[Assessment]:
+    """Fit and judge a predictor of each space, device and workload of a latency table that has rows enough.
+
+    Raises PredictorError when there is none.
+    """
+    config, found, reasons = PredictorConfig(), [], []
+    for place in partitions(root, space_id, device):
+        space, slug = partition_values(place)
+        for workload in workloads_in(root, space, slug):
+            rows = read_rows(root, space, slug, workload)
+            try:
+                predictor = Predictor.fit(rows, config, slug, space, stream_seed(1, "predictor", slug))
+            except PredictorError as error:
+                reasons.append(str(error))
+            else:
+                found.append(assess(predictor, rows, config))
+    if not found:
+        raise PredictorError("; ".join(reasons) or f"{root} holds no latency rows: time some, or name a run folder")
     return found

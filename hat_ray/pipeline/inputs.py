@@ -1,6 +1,7 @@
 """What stages read from one another."""
 
 from dataclasses import asdict
+from functools import partial
 
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
@@ -13,6 +14,7 @@ from hat_ray.latency.translation import Workload
 from hat_ray.model.checkpoint import load_super
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.stage import Context
+from hat_ray.predictor.assess import Assessment, assessment_from_json
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import load_predictor
 from hat_ray.search.candidates import CandidateTable
@@ -81,8 +83,15 @@ def predictors_of(context: Context) -> dict[str, Predictor]:
     return {slug: load_predictor(folder, slug, slug, space.id) for slug in devices_of(context)}
 
 
-def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
-    return {slug: predictor.predict for slug, predictor in predictors.items()}
+def assessments_of(context: Context) -> dict[str, Assessment]:
+    """Return how good each device's predictor is."""
+    folder = context.folder("predictor")
+    return {slug: assessment_from_json(folder.read_json(f"{slug}.quality.json")) for slug in devices_of(context)}
+
+
+def latency_functions(predictors: dict[str, Predictor], probability: float | None = None) -> dict[str, LatencyFunction]:
+    """Return each device's milliseconds as predicted; with `probability`, what they stay below with it."""
+    return {slug: partial(predictor.predict, quantile=probability) for slug, predictor in predictors.items()}
 
 
 def chosen_of(context: Context) -> list[Chosen]:

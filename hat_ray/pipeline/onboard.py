@@ -38,12 +38,15 @@ def onboard(context: Context, job: TimingJob, error: float) -> tuple[list[Device
     """
     recipe, most = context.recipe, job.config.samples
     seed = stream_seed(recipe.seed, "latency")
-    lenders = donors_in(job, recipe.predictor, recipe.seed) if recipe.predictor.use_other_devices else []
+    lenders = donors_in(job, recipe.predictor, recipe.seed)
     architectures = next_architectures(job.space, [], min(recipe.predictor.min_rows, most), seed, lenders)
     while True:
         with context.progress(f"timing {len(architectures)} architectures") as progress:
             devices = context.execution.time(job, architectures, progress)
-        fitted = [fit_device(job, device.slug, recipe.predictor, recipe.seed, lenders) for device in devices]
+        fitted = [
+            fit_device(job, slug, recipe.predictor, recipe.seed, [one for one in lenders if one.device != slug])
+            for slug in (device.slug for device in devices)
+        ]
         found = {one.device: _judge(one, error) for one in fitted}
         for slug, judged in found.items():
             log.info("%s: error %.1f %% after %d rows", slug, 100 * judged.error, judged.rows)

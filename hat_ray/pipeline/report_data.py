@@ -14,6 +14,7 @@ from hat_ray.latency.influence import sweep_from_json
 from hat_ray.latency.translation import Workload
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.inputs import (
+    assessments_of,
     chosen_of,
     limits_of,
     predictors_of,
@@ -23,6 +24,7 @@ from hat_ray.pipeline.inputs import (
     workload_of,
 )
 from hat_ray.pipeline.stage import Context
+from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.model import Predictor
 from hat_ray.recipe import to_yaml
 from hat_ray.report.data import (
@@ -64,6 +66,7 @@ def gather(context: Context) -> ReportData:
     devices = summaries["latency"].get("devices", {})
     slugs = list(devices)
     predictors = predictors_of(context) if _summary(context, "predictor") else {}
+    assessments = assessments_of(context) if predictors else {}
     result = search_result_of(context) if _summary(context, "search") else SearchResult((), (), {})
     scores = [entry["score"] for entry in summaries["evaluate"].get("models", {}).values()]
     workload = workload_of(context)
@@ -78,7 +81,7 @@ def gather(context: Context) -> ReportData:
         supernet=_supernet_curves(context),
         retraining=_retraining_curves(context),
         timed=_timed(context, space, slugs),
-        predictors=tuple(_predictor(slug, predictor) for slug, predictor in predictors.items()),
+        predictors=tuple(_predictor(slug, predictor, assessments[slug]) for slug, predictor in predictors.items()),
         searches=_tracks(result, limits_of(context)),
         bleu_signature=scores[0]["bleu_signature"] if scores else None,
         chrf_signature=scores[0]["chrf_signature"] if scores else None,
@@ -264,15 +267,11 @@ def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[Time
     return tuple(found)
 
 
-def _predictor(slug: str, predictor: Predictor) -> PredictorFacts:
+def _predictor(slug: str, predictor: Predictor, assessment: Assessment) -> PredictorFacts:
     held_out, quality = predictor.held_out, predictor.quality
-    pairs = tuple(
-        PredictionPair(model_id, float(predicted), float(measured))
-        for model_id, measured, predicted in zip(
-            held_out.names, held_out.measured_ms, held_out.predicted_ms, strict=True
-        )
-    )
-    return PredictorFacts(slug, quality.rows, quality.mape, quality.within_10, quality.kendall_tau, pairs)
+    columns = zip(held_out.names, held_out.predicted_ms, held_out.measured_ms, held_out.slow, strict=True)
+    pairs = tuple(PredictionPair(name, float(p), float(m), bool(slow)) for name, p, m, slow in columns)
+    return PredictorFacts(slug, quality.rows, quality.mape, quality.within_10, quality.kendall_tau, pairs, assessment)
 
 
 def _provenance(context: Context) -> Provenance:

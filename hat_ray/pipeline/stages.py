@@ -19,7 +19,7 @@ from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
 from hat_ray.pipeline.chosen import choose, distinct
 from hat_ray.pipeline.execution import SearchPlan
-from hat_ray.pipeline.fitting import donors_in, fit_device
+from hat_ray.pipeline.fitting import donors_in, fit_device, rows_of_device
 from hat_ray.pipeline.health import check_health
 from hat_ray.pipeline.inputs import (
     chosen_of,
@@ -37,6 +37,7 @@ from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.sweep import sweep_latency
+from hat_ray.predictor.assess import assess
 from hat_ray.predictor.store import save_predictor
 from hat_ray.report.write import PAGE, write_report
 from hat_ray.search.limits import resolve_limits
@@ -94,9 +95,12 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
     """Fit one predictor a device to the table's drift-corrected medians."""
     recipe, job = context.recipe, timing_job(context, context.folder("latency"))
     summary = {}
-    donors = donors_in(job, recipe.predictor, recipe.seed) if recipe.predictor.use_other_devices else []
+    donors = donors_in(job, recipe.predictor, recipe.seed)
     for slug in devices_of(context):
-        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, donors)
+        lent = [donor for donor in donors if donor.device != slug]
+        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, lent)
+        assessment = assess(predictor, rows_of_device(job, slug), recipe.predictor, lent)
+        folder.write_json(f"{slug}.quality.json", assessment.to_json())
         save_predictor(predictor, folder)
         log.info("predictor of %s: %s", slug, predictor.quality)
         for reason in filter(None, predictor.unseen([job.space.smallest(), job.space.largest()])):
@@ -108,7 +112,7 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
 def search(context: Context, folder: Folder) -> dict[str, Any]:
     """Evolve architectures under every device's limits."""
     recipe, space = context.recipe, context.recipe.space.build()
-    functions = latency_functions(predictors_of(context))
+    functions = latency_functions(predictors_of(context), recipe.search.limit_probability)
     limits = resolve_limits(space, functions, recipe.search)
     plan = SearchPlan(space, functions, limits, recipe.search, folder, stream_seed(recipe.seed, "search"))
     with context.progress("searching") as progress:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from hat_ray.errors import PredictorError
 from hat_ray.latency.table import scan_table
+from hat_ray.latency.translation import Workload
 from hat_ray.predictor.features import costs_from_hat
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import HAT_FEATURES, FloatArray, cost_features, layer_features
@@ -117,6 +118,15 @@ def read_rows(root: Folder | str, space_id: str, device: str, where: Mapping[str
     averages = np.column_stack([read[f"hat_{name}"] for name in HAT_FEATURES])
     names = [id or f"{source}:{line}" for id, source, line in _origins(read)]
     return rows_of_averages(averages, total, encoder_ms, names)
+
+
+def workloads_in(root: Folder | str, space_id: str, device: str) -> list[dict[str, object]]:
+    """Return what a device's rows translated, each in the form that `read_rows` takes as `where`; most rows first."""
+    names = [field.name for field in fields(Workload)]
+    table = scan_table(root, space_id, device, names)
+    groups = table.group_by(names).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
+    found: list[dict[str, object]] = groups.select(names).to_pylist()
+    return found
 
 
 def _origins(read: dict[str, Any]) -> list[tuple[str | None, str | None, str]]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from hat_ray.health.result import HealthResult, PolicyStudy
 from hat_ray.latency.influence import SweepResult
+from hat_ray.predictor.assess import Assessment
 from hat_ray.space.json_field import ArchitectureField
 
 SCHEMA_VERSION = 1
@@ -74,6 +75,8 @@ class PredictionPair:
     architecture_id: str
     predicted_ms: float
     measured_ms: float
+    slow: bool = False
+    """Whether it was timed in a slow stretch of the device, and so not learned from."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class PredictorFacts:
     """Share of predictions within 10 % of the measurement, in per cent."""
     kendall_tau: float | None
     pairs: tuple[PredictionPair, ...] = ()
+    assessment: Assessment | None = None
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,17 @@
-"""The figures that say how it was found: prediction, search, training, and why FLOPs are not latency."""
+"""The figures that say how it was found: search, training, and why FLOPs are not latency."""
 
 from collections.abc import Sequence
 
-from hat_ray.report.data import Device, LossCurve, PredictorFacts, ReportData, TimedArchitecture
+from hat_ray.report.data import Device, LossCurve, ReportData, TimedArchitecture
 from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, line, points
 from hat_ray.report.flops_words import evidence_of, flops_sentence
 from hat_ray.report.frontier_figures import describe
-from hat_ray.report.numbers import count, fixed, limit, milliseconds, significant
+from hat_ray.report.numbers import count, fixed, limit, milliseconds
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
 NUM_SERIES = 5
 NUM_SHADES = 6
-
-
-def predicted_against_measured(facts: PredictorFacts, id: str) -> Figure | None:
-    """Held-out predictions against measurements, with the line of equality and the 10 % band."""
-    pairs = facts.pairs
-    if not pairs:
-        return None
-    ends = [
-        min(min(p.predicted_ms, p.measured_ms) for p in pairs),
-        max(max(p.predicted_ms, p.measured_ms) for p in pairs),
-    ]
-    band_y = [ends[0] * 0.9, ends[1] * 0.9, ends[1] * 1.1, ends[0] * 1.1]
-    band: Trace = {
-        **points("within 10 %", [ends[0], ends[1], ends[1], ends[0]], band_y, [], {"color": "@band"}),
-        **{"mode": "lines", "fill": "toself", "fillcolor": "@band", "line": {"width": 0}, "hoverinfo": "skip"},
-    }
-    hover = [
-        f"{p.architecture_id}\nmeasured {milliseconds(p.measured_ms)}\npredicted {milliseconds(p.predicted_ms)}"
-        for p in pairs
-    ]
-    marker: Trace = {"symbol": "circle-open", "size": 7, "color": "@frontier"}
-    dots = points("architecture", [p.measured_ms for p in pairs], [p.predicted_ms for p in pairs], hover, marker)
-    equal = line("equal", ends, ends, ["", ""], {"color": "@muted", "width": 1, "dash": "dash"}, hoverinfo="skip")
-    return Figure(
-        id=id,
-        title="Predicted against measured latency",
-        caption=(
-            f"{len(pairs):,} architectures that the predictor had not seen when it predicted them. "
-            f"Mean error {_percent(facts.mape_pct)}; {_percent(facts.within_10_pct)} within 10 %; "
-            f"Kendall tau {fixed(facts.kendall_tau, 2)}."
-        ),
-        traces=[band, equal, dots],
-        layout=layout(axis("Measured, ms"), axis("Predicted, ms")),
-        columns=("architecture id", "predicted ms", "measured ms"),
-        rows=[(p.architecture_id, p.predicted_ms, p.measured_ms) for p in pairs],
-    )
 
 
 def flops_against_latency(data: ReportData, device: Device, id: str) -> Figure | None:
@@ -136,7 +100,3 @@ def training(curves: Sequence[LossCurve], title: str, caption: str, id: str) -> 
 
 def _series(i: int) -> Trace:
     return {"color": f"@series-{i % NUM_SERIES + 1}", "dash": DASHES[i % len(DASHES)]}
-
-
-def _percent(value: float | None) -> str:
-    return f"{significant(value)} %"

@@ -5,7 +5,15 @@ from importlib.resources import files
 
 from plotly.offline import get_plotlyjs
 
-from hat_ray.report import frontier_figures, method_figures, rank_sections, sections, sweep_figures, sweep_sections
+from hat_ray.report import (
+    frontier_figures,
+    method_figures,
+    predictor_figures,
+    rank_sections,
+    sections,
+    sweep_figures,
+    sweep_sections,
+)
 from hat_ray.report.data import ReportData
 from hat_ray.report.figure import Figure
 from hat_ray.report.html import Markup, document, element, json_script, script, script_hash, style
@@ -97,9 +105,9 @@ def _method(data: ReportData) -> list[list[Figure]]:
     groups = []
     for i, device in enumerate(data.devices):
         facts = next((facts for facts in data.predictors if facts.device == device.slug), None)
-        predicted = method_figures.predicted_against_measured(facts, f"predicted-{i}") if facts else None
+        predicted = predictor_figures.predictor_figures(facts, i) if facts else []
         flops = method_figures.flops_against_latency(data, device, f"flops-{i}")
-        groups.append([one for one in (predicted, flops) if one])
+        groups.append([*predicted, *([flops] if flops else [])])
     return groups
 
 

@@ -7,7 +7,6 @@ the first rows of the same shuffle. The network trains for about 40 s a table an
 all); `-k "not beside"` leaves it out.
 """
 
-import csv
 import itertools
 import random
 import time
@@ -25,8 +24,9 @@ from hat_ray.predictor.design import most_telling, relative_columns
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.quality import quality
 from hat_ray.predictor.rows import TimedRows, rows_of_averages
-from hat_ray.space.features import HAT_FEATURES, FloatArray
+from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0
+from tests.predictor.hat_tables import BURSTS, hat_columns, split
 
 pytestmark = pytest.mark.benchmark
 
@@ -34,16 +34,10 @@ SEEDS = (0, 1, 2)
 CONFIG = PredictorConfig()
 LATENCY_UNIT_MS = {"raspberrypi": 5000.0, "xeon": 300.0, "titanxp": 200.0}  # HAT's lat-norm
 FEATURE_UNIT = np.array([640, 6, 2048, 6, 640, 6, 2048, 6, 6, 2])  # HAT's feature-norm
-BURSTS = {  # first and last row of each, as found by hand
-    "iwslt14deen_gpu_titanxp": ((24, 357), (428, 486)),
-    "wmt14ende_cpu_raspberrypi": ((0, 125),),
-    "wmt14ende_cpu_xeon": (),
-    "wmt14ende_gpu_titanxp": ((0, 14), (1264, 1500)),
-    "wmt14enfr_cpu_raspberrypi": (),
-    "wmt14enfr_cpu_xeon": (),
-    "wmt14enfr_gpu_titanxp": (),
-    "wmt19ende_gpu_titanxp": ((532, 741), (961, 1000)),
-}
+TABLES = (
+    *("iwslt14deen_gpu_titanxp", "wmt14ende_cpu_raspberrypi", "wmt14ende_cpu_xeon", "wmt14ende_gpu_titanxp"),
+    *("wmt14enfr_cpu_raspberrypi", "wmt14enfr_cpu_xeon", "wmt14enfr_gpu_titanxp", "wmt19ende_gpu_titanxp"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,16 +49,10 @@ class Table:
     averages: FloatArray
     in_burst: BoolArray
 
-    def split(self, count: int, seed: int) -> tuple[list[int], list[int]]:
-        """Return the rows to fit to, in the order of timing, and those to test on."""
-        order = list(range(2000))
-        random.Random(seed).shuffle(order)
-        return sorted(order[:count]), order[1800:]
-
 
 @pytest.fixture(scope="module")
 def tables(shared: Path) -> list[Table]:
-    return [_read(shared / "hat" / "latency_dataset" / f"{name}_all.csv", name) for name in BURSTS]
+    return [_read(shared, name) for name in TABLES]
 
 
 def test_full_tables_beside_hats_network(tables: list[Table]) -> None:
@@ -76,7 +64,7 @@ def test_full_tables_beside_hats_network(tables: list[Table]) -> None:
     for table in tables:
         ours, hats, free = [], [], []
         for seed in SEEDS:
-            train, test = table.split(1600, seed)
+            train, test = split(1600, seed)
             calm = [row for row in test if not table.in_burst[row]]
             predictor = Predictor.fit(table.rows[train], CONFIG, table.name, SPACE0.id, seed)
             network = _hats_network(table, train, seed)
@@ -122,7 +110,7 @@ def test_learning_curve_coverage_and_bursts(tables: list[Table]) -> None:
         for count in counts:
             found = []
             for seed in SEEDS:
-                train, test = table.split(count, seed)
+                train, test = split(count, seed)
                 predictor = Predictor.fit(table.rows[train], CONFIG, table.name, SPACE0.id, seed)
                 measured, rows = table.rows.total_ms[test], table.rows[test]
                 found.append(quality(measured, predictor.predict_rows(rows)).mape)
@@ -217,14 +205,9 @@ def _hats_network(table: Table, train: list[int], seed: int):  # type: ignore[no
     return predict
 
 
-def _read(file: Path, name: str) -> Table:
-    with file.open() as lines:
-        rows = list(csv.DictReader(lines))
-    averages = np.array([[float(row[key]) for key in HAT_FEATURES] for row in rows])
-    encoder, decoder = (
-        np.array([float(row[f"latency_mean_{part}"]) for row in rows]) for part in ("encoder", "decoder")
-    )
-    in_burst = np.zeros(len(rows), dtype=bool)
-    for first, last in BURSTS[name]:
+def _read(shared: Path, name: str) -> Table:
+    averages, encoder, decoder = hat_columns(shared, name)
+    in_burst = np.zeros(len(averages), dtype=bool)
+    for first, last in BURSTS.get(name, ()):
         in_burst[first : last + 1] = True
     return Table(name, rows_of_averages(averages, encoder + decoder, encoder), averages, in_burst)

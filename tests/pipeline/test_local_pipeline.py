@@ -89,7 +89,10 @@ def test_models_translate_and_predictors_answer_after_the_run(made: tuple[Recipe
     file = tmp_path / "winner.yml"
     file.write_text(write_architecture(winner.architecture))
     predicted = predict_one(recipe, str(place), file)
-    assert predicted == {slug: latency.predicted_ms for slug, latency in winner.latency.items()}
+    assert {slug: one.predicted_ms for slug, one in predicted.items()} == {
+        slug: latency.predicted_ms for slug, latency in winner.latency.items()
+    }
+    assert all(one.low_ms < one.predicted_ms < one.high_ms and one.unseen is None for one in predicted.values())
     model = load_sub(Folder.at(place / "retrain" / winner.architecture.id), "model")
     assert model.architecture == winner.architecture
 

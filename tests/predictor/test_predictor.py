@@ -1,6 +1,5 @@
 """The predictor on HAT's published tables, on a device whose law is known, and through a file."""
 
-import csv
 import random
 import time
 from pathlib import Path
@@ -13,25 +12,16 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.features import costs_from_hat
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.quality import Quality, fold_of_rows, quality
-from hat_ray.predictor.rows import TimedRows, rows_of, rows_of_averages
+from hat_ray.predictor.rows import TimedRows, rows_of
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
-from hat_ray.space.features import HAT_FEATURES, FloatArray, cost_features, hat_features
+from hat_ray.space.features import FloatArray, cost_features, hat_features
 from hat_ray.space.presets import HAT_LATENCY, SPACE0
 from hat_ray.storage import Folder
+from tests.predictor.hat_tables import hat_table
 
 CONFIG = PredictorConfig()
-
-
-def hat_table(shared: Path, name: str) -> TimedRows:
-    with (shared / "hat" / "latency_dataset" / f"{name}_all.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    averages = np.array([[float(row[key]) for key in HAT_FEATURES] for row in rows])
-    encoder, decoder = (
-        np.array([float(row[f"latency_mean_{part}"]) for row in rows]) for part in ("encoder", "decoder")
-    )
-    return rows_of_averages(averages, encoder + decoder, encoder)
 
 
 def held_out_error(predictor: Predictor, rows: TimedRows) -> Quality:

@@ -15,6 +15,8 @@ from hat_ray.health.result import HealthResult, PolicyStudy, ScoredSupernet, Tri
 from hat_ray.health.stratify import PROXY, LatencySource, stratify
 from hat_ray.latency.influence import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
 from hat_ray.latency.sweep import SweepPoint, plan_sweep
+from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
+from hat_ray.predictor.quality import Quality
 from hat_ray.report.data import (
     Candidate,
     ChosenModel,
@@ -121,8 +123,21 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
     pairs = []
     for a in architectures[:120]:
         ms = made_up_ms(a, device)
-        pairs.append(PredictionPair(a.id, ms * rng.gauss(1, 0.012), ms * rng.gauss(1, 0.02)))
-    return PredictorFacts(device, 120, 1.86, 99.2, 0.964, tuple(pairs))
+        pairs.append(PredictionPair(a.id, ms * rng.gauss(1, 0.012), ms * rng.gauss(1, 0.02), slow=len(pairs) > 110))
+    found = Assessment(
+        device=device,
+        space_id="0123456789ab",
+        quality=Quality(1.86, 99.2, 0.964, 111),
+        slow_rows=9,
+        timing_error_pct=0.7,
+        coverage_pct=91.0,
+        trees_share=0.5,
+        donors=(),
+        by_depth=tuple(DepthError(depth, 18, 2.5 - 0.1 * depth, 0.1) for depth in range(1, 7)),
+        curve=tuple(CurvePoint(rows, 30 / rows + 1.5, 20 / rows + 1.4, 40 / rows + 1.6) for rows in (10, 20, 50, 100)),
+        outliers=(Outlier(architectures[0].id, 10.0, 12.0),),
+    )
+    return PredictorFacts(device, 111, 1.86, 99.2, 0.964, tuple(pairs), found)
 
 
 def made_up_tried(space: SearchSpace, rng: random.Random) -> list[Tried]:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from hat_ray.report import frontier_figures, method_figures, rank_sections, sweep_figures
+from hat_ray.report import frontier_figures, method_figures, predictor_figures, rank_sections, sweep_figures
 from hat_ray.report.data import Device, ReportData
 from hat_ray.report.drawing import Scale, draw
 from hat_ray.report.figure import Figure, escaped
@@ -23,7 +23,8 @@ def all_figures(data: ReportData) -> list[Figure]:
     made = [
         frontier_figures.frontier(data, device, "a"),
         frontier_figures.delivered(data, device, "b"),
-        method_figures.predicted_against_measured(data.predictors[0], "c"),
+        predictor_figures.predicted_against_measured(data.predictors[0], "c"),
+        predictor_figures.learning_curve(data.predictors[0], "curve"),
         method_figures.flops_against_latency(data, device, "d"),
         method_figures.search_progress(data, device, "e"),
         method_figures.training(data.supernet, "t", "c", "f"),
