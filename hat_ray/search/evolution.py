@@ -69,6 +69,9 @@ class Evolution:
         if not limits:
             raise SearchError("a search needs at least one limit, got none: set search.limits_ms")
         self.space, self.limits, self.config = space, tuple(limits), config
+        self.budget = config.evaluations
+        """How many architectures may be known in all. The session raises it by what it tells from earlier runs, and
+        lowers it to what is asked for already when a stop rule holds."""
         self._latency_ms = dict(latency_ms)
         self._rng = random.Random(seed)
         self._fastest = self._require_reachable()
@@ -109,7 +112,7 @@ class Evolution:
     @property
     def finished(self) -> bool:
         """Whether everything asked for is told and nothing new can be asked."""
-        no_more = len(self._proposals) >= self.config.evaluations or len(self._exhausted) == len(self.limits)
+        no_more = len(self._proposals) >= self.budget or len(self._exhausted) == len(self.limits)
         return no_more and len(self._losses) == len(self._proposals)
 
     def proposal(self, architecture: Architecture) -> Proposal:
@@ -133,7 +136,7 @@ class Evolution:
         asked: list[Architecture] = []
         while len(asked) < count and self._again:
             asked.append(self._again.pop(0))
-        while len(asked) < count and len(self._proposals) < self.config.evaluations and not self._must_wait():
+        while len(asked) < count and len(self._proposals) < self.budget and not self._must_wait():
             proposal = self._propose()
             if proposal is None:
                 break
