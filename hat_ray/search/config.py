@@ -12,7 +12,7 @@ class SearchConfig(StageConfig):
     """What is searched for, how much is tried, and on how many workers."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "worker_cpus", "worker_gpus", "candidates_per_trial", "retries"}
+        {"workers", "worker_cpus", "worker_gpus", "trial_seconds", "candidates_per_trial", "retries"}
     )
 
     limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
@@ -58,11 +58,35 @@ class SearchConfig(StageConfig):
     worker_gpus: float = Field(default=0.0, ge=0)
     """GPUs, or the part of one, that each actor reserves."""
 
-    candidates_per_trial: int = Field(default=4, ge=1)
-    """Architectures that one trial scores. More make Ray Tune's own time per architecture smaller."""
+    trial_seconds: float = Field(default=2.0, gt=0)
+    """Work that one trial of Ray Tune is given, in seconds: a lost worker costs at most that much. Many workers make it
+    larger by themselves, because each trial costs the driver 50 to 90 ms."""
+
+    candidates_per_trial: int = Field(default=64, ge=1)
+    """Architectures that one trial scores at most."""
 
     retries: int = Field(default=3, ge=0)
     """How often an architecture is asked for again after the worker that scored it was lost."""
+
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Seconds of search after which no more is asked for, those before a kill included; null: no bound."""
+
+    patience_evaluations: int | None = Field(default=None, ge=1)
+    """Stop when no device's hypervolume grew for so many evaluations; null: go on."""
+
+    patience_growth: float = Field(default=0.002, ge=0, lt=1)
+    """Share by which a hypervolume must grow for `patience_evaluations` to count anew."""
+
+    warm_start: tuple[str, ...] = ()
+    """Run folders, or folders of candidates, whose candidates are known from the start and count as no evaluations: of
+    searches with the same SuperTransformer, validation set and space."""
+
+    measure_rounds: int = Field(default=2, ge=0)
+    """How often the search goes on after the winners were timed on their devices and one broke its limit; 0: winners
+    are not timed."""
+
+    extra_evaluations: int = Field(default=50, ge=0)
+    """Architectures scored in each such round."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
