@@ -1,11 +1,13 @@
 """Settings of the search."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from hat_ray.config import StageConfig
 from hat_ray.errors import SearchError
+
+AlgorithmName = Literal["surrogate", "aging", "random", "hat"]
 
 
 class SearchConfig(StageConfig):
@@ -30,24 +32,21 @@ class SearchConfig(StageConfig):
     evaluations: int = Field(default=1000, ge=1)
     """Architectures scored in all; every one serves all devices and limits."""
 
-    population: int = Field(default=50, ge=2)
-    """Architectures drawn at random before evolution begins (HAT: 125)."""
+    algorithm: AlgorithmName = "surrogate"
+    """How the next architecture is found. `surrogate`: a model of the loss, fitted to everything scored so far, picks
+    from thousands of children. `aging`: steady-state evolution in which the oldest die. `random`: uniform draws. `hat`:
+    HAT's generations, for comparison (with `evaluations: 3750`)."""
 
-    parents: int = Field(default=15, ge=2)
-    """For each limit, the best architectures that may have children (HAT: 25)."""
+    population: int | None = Field(default=None, ge=2)
+    """Architectures drawn at random before anything is learned; `aging` and `hat` keep so many alive. null: 40 for
+    `surrogate`, 50 for `aging`, 125 for `hat`."""
 
-    mutations: int = Field(default=50, ge=0)
-    """Share of children by mutation, and their number in a generation (HAT: 50)."""
+    parents: int | None = Field(default=None, ge=2)
+    """For each limit, the best architectures that have children; `aging`: the size of a tournament. null: 15, 25 for
+    `hat`."""
 
-    crossovers: int = Field(default=50, ge=0)
-    """Share of children by cross-over, and their number in a generation (HAT: 50)."""
-
-    mutation_probability: float = Field(default=0.07, gt=0, le=1)
-    """Chance that a mutation draws a choice anew (HAT: 0.3)."""
-
-    generation_barrier: bool = False
-    """HAT: wait until a whole generation is scored before the next one is bred. Off, each child comes from the best
-    known when it is asked for, and no worker waits."""
+    mutation_probability: float | None = Field(default=None, gt=0, le=1)
+    """Chance that a mutation draws a choice anew. null: 0.07, 0.3 for `hat`."""
 
     workers: int = Field(default=2, ge=1)
     """Actors that score at the same time."""
@@ -90,8 +89,8 @@ class SearchConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.mutations + self.crossovers < 1:
-            raise ValueError("search.mutations + search.crossovers must be at least 1, got 0")
+        if self.algorithm == "hat" and self.elite >= self.initial:
+            raise ValueError(f"search.parents must be below search.population, got {self.elite} and {self.initial}")
         by_device = self.limits_ms.values() if isinstance(self.limits_ms, dict) else [self.limits_ms]
         for value in (value for limits in by_device for value in limits):
             if not 0 < value < float("inf"):
@@ -102,6 +101,30 @@ class SearchConfig(StageConfig):
         if not self.limits_ms and not self.limits_fraction:
             raise ValueError("search needs a limit: set search.limits_ms or search.limits_fraction")
         return self
+
+    @property
+    def initial(self) -> int:
+        """The population, or the algorithm's own."""
+        return self.population or {"surrogate": 40, "aging": 50, "random": 50, "hat": 125}[self.algorithm]
+
+    @property
+    def elite(self) -> int:
+        """The number of parents, or the algorithm's own; never more than the population."""
+        return min(self.parents or (25 if self.algorithm == "hat" else 15), self.initial)
+
+    @property
+    def mutation_chance(self) -> float:
+        return self.mutation_probability or (0.3 if self.algorithm == "hat" else 0.07)
+
+    @property
+    def hat_mutations(self) -> int:
+        """Children by mutation in one of HAT's generations: half of the new ones (HAT: 50)."""
+        return (self.initial - self.elite) // 2
+
+    @property
+    def hat_crossovers(self) -> int:
+        """Children by cross-over in one of HAT's generations: the other half (HAT: 50)."""
+        return self.initial - self.elite - self.hat_mutations
 
     def limits_of(self, device: str) -> tuple[float, ...]:
         """Return the limits in milliseconds that are set for a device; empty where only fractions are."""

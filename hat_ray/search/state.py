@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Order = Annotated[int, Field(ge=0)]
 
-class SavedProposal(BaseModel):
-    """An architecture that was asked for; its place in the list is its order."""
 
+class _Saved(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SavedProposal(_Saved):
+    """An architecture that was asked for; its place in the list is its order."""
 
     architecture: dict[str, Any]
     generation: int
@@ -18,23 +22,57 @@ class SavedProposal(BaseModel):
     parents: tuple[str, ...]
 
 
-Order = Annotated[int, Field(ge=0)]
+class HatState(_Saved):
+    """HAT's generation under way."""
+
+    populations: tuple[tuple[tuple[int, ...], ...], ...]
+    """By limit, the genes of each member."""
+    generation: int
+    next: Order
+    spent: Order
 
 
-class EvolutionState(BaseModel):
+class PlannedChild(_Saved):
+    """An architecture that the surrogate search will propose for the limit at a place."""
+
+    limit: Order
+    architecture: dict[str, Any]
+    parents: tuple[str, ...]
+
+
+class SurrogateState(_Saved):
+    """What the surrogate search has planned, and the scales that it has learned."""
+
+    plan: tuple[PlannedChild, ...]
+    planned_at: Order
+    """Losses that were known when the plan was made."""
+    without: tuple[Order, ...]
+    """Places of the limits that the plan found nothing for."""
+    scales: dict[str, float]
+    scales_at: Order
+    """Losses that the scales were learned from."""
+
+
+class AlgorithmState(_Saved):
+    """What an algorithm holds beside the archive."""
+
+    random_fails: tuple[int, ...] = ()
+    """Places of the limits that random draws hardly ever keep."""
+    exhausted: tuple[int, ...] = ()
+    """Places of the limits that no new architecture was found for."""
+    hat: HatState | None = None
+    surrogate: SurrogateState | None = None
+
+
+class EvolutionState(_Saved):
     """Everything of an `Evolution` that is not an argument of its constructor."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_state: tuple[int, tuple[int, ...], float | None]
     proposals: tuple[SavedProposal, ...]
     losses: tuple[tuple[Order, float | None], ...]
     """Order of a proposal and its loss, in the order of telling; None where scoring gave no number."""
     again: tuple[Order, ...]
-    random_fails: tuple[int, ...]
-    """Places of the limits that random draws hardly ever keep."""
-    exhausted: tuple[int, ...]
-    """Places of the limits that no new architecture was found for."""
+    algorithm: AlgorithmState
 
 
 def pack_loss(loss: float) -> float | None:

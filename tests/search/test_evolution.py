@@ -10,7 +10,7 @@ from bench_search_replay import Problem
 from search_stand_ins import EIGHT, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
-from hat_ray.search.config import SearchConfig
+from hat_ray.search.config import AlgorithmName, SearchConfig
 from hat_ray.search.evolution import Evolution
 from hat_ray.search.limits import LatencyFunction, Limit, fastest, resolve_limits
 from hat_ray.search.state import EvolutionState
@@ -19,9 +19,14 @@ from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0, TOY
 from hat_ray.space.search_space import SearchSpace
 
-SMALL = SearchConfig(population=20, parents=6, mutations=5, crossovers=5, evaluations=80)
+SMALL = SearchConfig(population=20, parents=6, evaluations=80)
+ALGORITHMS: tuple[AlgorithmName, ...] = ("surrogate", "aging", "random", "hat")
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
 DEVICES: dict[str, LatencyFunction] = {"macs": macs_ms, "depth": depth_ms}
+
+
+def by(algorithm: AlgorithmName, **settings: float) -> SearchConfig:
+    return SMALL.model_copy(update={"algorithm": algorithm, **settings})
 
 
 def evolution(config: SearchConfig = SMALL, seed: int = 0, space: SearchSpace = TOY) -> Evolution:
@@ -39,12 +44,14 @@ def run(search: Evolution, at_a_time: int = 1, most: int = 10**6) -> list[Archit
     return asked
 
 
-@pytest.mark.parametrize("barrier", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("at_a_time", [1, 7])
-def test_each_architecture_is_asked_once_and_keeps_a_limit(barrier: bool, at_a_time: int) -> None:
-    search = evolution(SMALL.model_copy(update={"generation_barrier": barrier}))
+def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: AlgorithmName, at_a_time: int) -> None:
+    search = evolution(by(algorithm))
     asked = run(search, at_a_time)
-    assert len(asked) == len(set(asked)) == SMALL.evaluations
+    assert search.spent == SMALL.evaluations
+    assert len(asked) == len(set(asked))
+    assert len(asked) == SMALL.evaluations or algorithm == "hat"
     assert all(TOY.contains(architecture) for architecture in asked)
     for architecture in asked:
         times = search.latencies_ms(architecture)
@@ -57,18 +64,21 @@ def test_each_architecture_is_asked_once_and_keeps_a_limit(barrier: bool, at_a_t
         assert search.losses[best] == min(map(bigger_is_better, within))
 
 
-def test_the_same_seed_asks_the_same_and_another_seed_does_not() -> None:
-    assert run(evolution(seed=3)) == run(evolution(seed=3))
-    assert run(evolution(seed=3)) != run(evolution(seed=4))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_seed_asks_the_same_and_another_seed_does_not(algorithm: AlgorithmName) -> None:
+    assert run(evolution(by(algorithm), seed=3)) == run(evolution(by(algorithm), seed=3))
+    assert run(evolution(by(algorithm), seed=3)) != run(evolution(by(algorithm), seed=4))
 
 
-@pytest.mark.parametrize("stop", [0, 5, 20, 50])
-def test_a_restored_search_continues_as_if_it_had_not_stopped(stop: int) -> None:
-    whole = run(evolution())
-    first = evolution()
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("stop", [0, 5, 33, 50])
+def test_a_restored_search_continues_as_if_it_had_not_stopped(algorithm: AlgorithmName, stop: int) -> None:
+    config = by(algorithm)
+    whole = run(evolution(config))
+    first = evolution(config)
     before = run(first, most=stop)
     text = first.state().model_dump_json()
-    second = evolution(seed=99)
+    second = evolution(config, seed=99)
     second.load_state(EvolutionState.model_validate_json(text))
     assert before + run(second) == whole
     assert second.losses.keys() == set(whole)
@@ -101,19 +111,24 @@ def test_a_lost_architecture_is_asked_again_and_told_once() -> None:
     assert search.best(LIMITS[1]) == lost
 
 
-def test_a_generation_is_waited_for_only_behind_the_barrier() -> None:
-    barrier = evolution(SMALL.model_copy(update={"generation_barrier": True}))
-    first = barrier.ask(1000)
-    assert len(first) == SMALL.population
-    assert barrier.ask(1) == []
+def test_hat_waits_for_a_generation_and_the_others_do_not() -> None:
+    limit = [Limit("macs", 120.0)]
+    hat = Evolution(TOY, {"macs": macs_ms}, limit, by("hat", evaluations=60), 0)
+    first = hat.ask(1000)
+    assert hat.spent == SMALL.population
+    assert hat.ask(1) == []
     for architecture in first:
-        barrier.tell(architecture, bigger_is_better(architecture))
-    assert len(barrier.ask(1000)) == SMALL.mutations + SMALL.crossovers
+        hat.tell(architecture, bigger_is_better(architecture))
+    second = hat.ask(1000)
+    assert hat.spent == 2 * SMALL.population
+    assert 0 < len(second) <= 14  # six parents stand in it again, and are known
+    assert {hat.proposal(architecture).generation for architecture in second} == {1}
     assert len(evolution().ask(30)) == 30
 
 
-def test_a_space_of_eight_is_searched_whole_and_ends() -> None:
-    search = Evolution(EIGHT, {"macs": macs_ms}, [Limit("macs", 1e9)], SMALL, 0)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_space_of_eight_is_searched_whole_and_ends(algorithm: AlgorithmName) -> None:
+    search = Evolution(EIGHT, {"macs": macs_ms}, [Limit("macs", 1e9)], by(algorithm), 0)
     assert EIGHT.size() == 8
     assert len(set(run(search, 3))) == 8
     assert search.finished

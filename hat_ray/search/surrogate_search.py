@@ -1,0 +1,118 @@
+"""hat-ray's own search: a model of the loss picks from thousands of cheap children; several devices and limits at once.
+
+It begins with random architectures, then makes plans (`planning.py`) for the next few turns of the limits, and makes a
+new one when enough losses came. All that was scored serves every limit: the model knows no device.
+
+Decisions
+- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution.
+- A plan is a handful of architectures, so that a saved search continues from the plan that it had.
+"""
+
+import random
+
+import numpy as np
+
+from hat_ray.search.algorithms import ByTurns
+from hat_ray.search.archive import Archive
+from hat_ray.search.breeding import Child
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import Limit
+from hat_ray.search.planning import Planner
+from hat_ray.search.state import AlgorithmState, PlannedChild, SurrogateState
+from hat_ray.search.surrogate import Scales
+from hat_ray.space.architecture import Architecture
+
+_PLAIN = 1 / 8
+"""Share of plain children."""
+_LEAST_TOLD = 8
+"""Losses without which nothing is modelled."""
+_PLAN_LEAST = 4
+_PLAN_SHARE = 0.02
+"""A plan serves until so many losses, or this share of those known, are new."""
+
+
+class SurrogateSearch(ByTurns):
+    """Proposes what was planned with a model of the loss."""
+
+    def __init__(self, archive: Archive, config: SearchConfig, rng: random.Random) -> None:
+        super().__init__(archive, config, rng)
+        self._planner = Planner(archive, config.elite)
+        self._plan: list[tuple[Limit, Child]] = []
+        self._planned_at = 0
+        self._without: set[Limit] = set()
+        """Limits for which the last plan found nothing."""
+
+    def find(self, limit: Limit) -> Child | None:
+        order = len(self.archive.proposals)
+        child = None
+        if order < self.config.initial or len(self.archive.losses) < _LEAST_TOLD:
+            child = self.breeder.at_random(limit)
+        elif self.rng.random() >= _PLAIN:
+            child = self._planned(limit)
+        return child or self._plain(limit)
+
+    def _plain(self, limit: Limit) -> Child | None:
+        parents = self.archive.best(limit, self.config.elite)
+        child = self.breeder.child(limit, lambda: self.rng.choice(parents)) if parents else None
+        return child or self.breeder.at_random(limit) or self.breeder.near(limit, parents)
+
+    def _planned(self, limit: Limit) -> Child | None:
+        length = max(_PLAN_LEAST, int(_PLAN_SHARE * len(self.archive.losses)))
+        if len(self.archive.losses) >= self._planned_at + length:
+            self._forget_plan()
+        child = self._take(limit)
+        if child is None and limit not in self._without:
+            self._make_plan(length)
+            child = self._take(limit)
+        return child
+
+    def _take(self, limit: Limit) -> Child | None:
+        """Take the first that is planned for a limit out of the plan; what was told meanwhile is dropped."""
+        for entry in [entry for entry in self._plan if entry[0] == limit]:
+            self._plan.remove(entry)
+            if entry[1].architecture not in self.archive.proposals:
+                return entry[1]
+        return None
+
+    def _make_plan(self, length: int) -> None:
+        turns = self.turns()
+        turns = [turns[place % len(turns)] for place in range(max(length, len(turns)))]
+        rng = np.random.default_rng(self.rng.getrandbits(64))
+        self._plan = self._planner.plan(turns, rng)
+        self._planned_at = len(self.archive.losses)
+        self._without = set(turns) - {limit for limit, _ in self._plan}
+
+    def _forget_plan(self) -> None:
+        self._plan = []
+        self._without.clear()
+
+    def latency_changed(self) -> None:
+        super().latency_changed()
+        self._forget_plan()
+
+    def save(self) -> AlgorithmState:
+        limits = self.archive.limits
+        plan = tuple(
+            PlannedChild(limit=limits.index(limit), architecture=child.architecture.to_dict(), parents=child.parents)
+            for limit, child in self._plan
+        )
+        state = SurrogateState(
+            plan=plan,
+            planned_at=self._planned_at,
+            without=tuple(limits.index(limit) for limit in limits if limit in self._without),
+            scales=self._planner.scales.of,
+            scales_at=self._planner.scales_at,
+        )
+        return super().save().model_copy(update={"surrogate": state})
+
+    def load(self, state: AlgorithmState) -> None:
+        super().load(state)
+        saved, limits = state.surrogate, self.archive.limits
+        assert saved is not None, "a state of another algorithm"
+        self._plan = [
+            (limits[one.limit], Child(Architecture.from_dict(one.architecture), "surrogate", one.parents))
+            for one in saved.plan
+        ]
+        self._planned_at = saved.planned_at
+        self._without = {limits[place] for place in saved.without}
+        self._planner.scales, self._planner.scales_at = Scales(dict(saved.scales)), saved.scales_at
