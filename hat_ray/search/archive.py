@@ -4,6 +4,7 @@ import math
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,11 @@ class Archive:
         self.losses: dict[Architecture, float] = {}
         """In the order of telling; infinite where scoring gave no number."""
         self._times: dict[Architecture, dict[str, float]] = {}
-        self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
+        self._ranked: dict[Limit | None, list[tuple[float, int, Architecture]]] = self._no_ranks()
+
+    def _no_ranks(self) -> dict[Limit | None, list[tuple[float, int, Architecture]]]:
+        """Return one list for each limit, and one for all that is finite."""
+        return {limit: [] for limit in (None, *self.limits)}
 
     def _find_fastest(self) -> dict[str, Architecture]:
         for limit in self.limits:
@@ -80,8 +85,11 @@ class Archive:
         return self.times(architecture)[limit.device] <= limit.ms
 
     def best(self, limit: Limit, count: int) -> list[Architecture]:
-        """Return the scored architectures with the least loss that keep a limit, best first."""
-        return [entry[2] for entry in self._ranked[limit][:count]]
+        """Return the scored architectures with the least loss that keep a limit, one of the search's or another."""
+        if limit in self._ranked:
+            return [entry[2] for entry in self._ranked[limit][:count]]
+        within = (architecture for _, _, architecture in self._ranked[None] if self.keeps(architecture, limit))
+        return list(islice(within, count))
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the architectures that were told last and keep a limit, latest first."""
@@ -102,7 +110,7 @@ class Archive:
         if not math.isfinite(loss):
             return []
         kept = [limit for limit in self.limits if self.keeps(architecture, limit)]
-        for limit in kept:
+        for limit in (None, *kept):
             insort(self._ranked[limit], (loss, self.proposals[architecture].order, architecture))
         return kept
 
@@ -120,6 +128,6 @@ class Archive:
         self.fastest = self._find_fastest()
         self._times.clear()
         self.remember(list(self.proposals))
-        self._ranked = {limit: [] for limit in self.limits}
+        self._ranked = self._no_ranks()
         for architecture, loss in self.losses.items():
             self._rank(architecture, loss)

@@ -14,7 +14,15 @@ class SearchConfig(StageConfig):
     """What is searched for, how much is tried, and on how many workers."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "worker_cpus", "worker_gpus", "trial_seconds", "candidates_per_trial", "retries"}
+        {
+            "workers",
+            "worker_cpus",
+            "worker_gpus",
+            "trial_seconds",
+            "candidates_per_trial",
+            "encoder_cache_mb",
+            "retries",
+        }
     )
 
     limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
@@ -48,6 +56,10 @@ class SearchConfig(StageConfig):
     mutation_probability: float | None = Field(default=None, gt=0, le=1)
     """Chance that a mutation draws a choice anew. null: 0.07, 0.3 for `hat`."""
 
+    between_limits: float = Field(default=0.2, ge=0, le=1)
+    """`surrogate`: share of the proposals that aim at latencies between the limits, so that the frontier has no gaps
+    from which another limit is read later."""
+
     workers: int = Field(default=2, ge=1)
     """Actors that score at the same time."""
 
@@ -63,6 +75,10 @@ class SearchConfig(StageConfig):
 
     candidates_per_trial: int = Field(default=64, ge=1)
     """Architectures that one trial scores at most."""
+
+    encoder_cache_mb: int = Field(default=256, ge=0)
+    """Megabytes in which each worker keeps what the encoders that it used last make of the validation set: candidates
+    that share an encoder are then scored faster, with the same loss. 0: nothing is kept."""
 
     retries: int = Field(default=3, ge=0)
     """How often an architecture is asked for again after the worker that scored it was lost."""
@@ -84,8 +100,8 @@ class SearchConfig(StageConfig):
     """How often the search goes on after the winners were timed on their devices and one broke its limit; 0: winners
     are not timed."""
 
-    extra_evaluations: int = Field(default=50, ge=0)
-    """Architectures scored in each such round."""
+    extra_evaluations: int | None = Field(default=None, ge=0)
+    """Architectures scored in each such round; null: a twentieth of `evaluations`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,6 +117,11 @@ class SearchConfig(StageConfig):
         if not self.limits_ms and not self.limits_fraction:
             raise ValueError("search needs a limit: set search.limits_ms or search.limits_fraction")
         return self
+
+    @property
+    def evaluations_more(self) -> int:
+        """Architectures scored in each round after the first."""
+        return -(-self.evaluations // 20) if self.extra_evaluations is None else self.extra_evaluations
 
     @property
     def initial(self) -> int:

@@ -62,7 +62,15 @@ class GeneFeatures:
         cells[each, np.where((first > 0) & (second > 0), places, self._cells)] = 1.0
         counts = np.stack([(rows[:, columns] == value).mean(axis=1) for columns, value in self._counts], axis=1)
         by_whole = counts[:, :, None] * cells[:, None, self._whole_cells]
-        return np.concatenate([cells[:, :-1], counts, by_whole.reshape(len(rows), -1), np.ones((len(rows), 1))], axis=1)
+        return np.concatenate(
+            [
+                cells[:, :-1],
+                counts,
+                by_whole.reshape(len(rows), counts.shape[1] * len(self._whole_cells)),
+                np.ones((len(rows), 1)),
+            ],
+            axis=1,
+        )
 
 
 def _pairs(code: GeneCode) -> list[tuple[int, int]]:

@@ -84,10 +84,12 @@ class GeneCode:
         def values(kind: str, depth: int = 1) -> tuple[int, ...]:
             return tuple(self._choices[kind][int(row[place]) - 1] for place in self.columns[kind][:depth])
 
-        encoder_depth, decoder_depth = values("encoder_depths")[0], values("decoder_depths")[0]
+        depths = [values(f"{side}_depths")[0] for side in ("encoder", "decoder")]
+        encoder = [values(kind, depths[0]) for kind in ENCODER_KINDS]
+        decoder = [values(kind, depths[1]) for kind in DECODER_KINDS]
         return Architecture(
-            EncoderShape(values("encoder_embed_dims")[0], *(values(kind, encoder_depth) for kind in ENCODER_KINDS)),
-            DecoderShape(values("decoder_embed_dims")[0], *(values(kind, decoder_depth) for kind in DECODER_KINDS)),
+            EncoderShape(values("encoder_embed_dims")[0], encoder[0], encoder[1]),
+            DecoderShape(values("decoder_embed_dims")[0], *decoder),
             self.space.qkv_dim,
         )
 

@@ -63,8 +63,11 @@ class _Pool:
         return np.take_along_axis(some, order, axis=0)
 
     def with_(self, other: "_Pool") -> "_Pool":
-        parts = zip((self.rows, self.roots, self.scores), (other.rows, other.roots, other.scores), strict=True)
-        return _Pool(*(np.concatenate(part) for part in parts))
+        return _Pool(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.roots, other.roots]),
+            np.concatenate([self.scores, other.scores]),
+        )
 
 
 class Planner:
@@ -78,16 +81,19 @@ class Planner:
         self.scales, self.scales_at = Scales.start(), 0
         """The scales, and how many losses they were learned from."""
 
-    def plan(self, turns: Sequence[Limit], rng: np.random.Generator) -> list[tuple[Limit, Child]]:
-        """Return a new architecture for each turn that keeps its limit; a turn for which none is found is left out."""
-        judge = self._fit(turns, rng)
-        limits = tuple(dict.fromkeys(turns))
-        elite = list(dict.fromkeys(a for limit in limits for a in self._archive.best(limit, self._elite)))
-        elite = elite or [self._archive.fastest[limit.device] for limit in limits]
+    def plan(self, aims: Sequence[Limit], rng: np.random.Generator) -> list[Child | None]:
+        """Return a new architecture for each aim that keeps it, None where none is found."""
+        judge = self._fit(aims, rng)
+        different = tuple(dict.fromkeys(aims))
+        elite = list(dict.fromkeys(a for aim in different for a in self._archive.best(aim, self._elite)))
+        elite = elite or [self._archive.fastest[aim.device] for aim in different]
         pool = self._breed(self._encode(elite), judge, rng)
+        found = self._choose(pool, aims)
         return [
-            (limit, Child(child, "surrogate", tuple(dict.fromkeys(elite[root].id for root in roots))))
-            for limit, child, roots in self._choose(pool, turns)
+            Child(found[turn][0], "surrogate", tuple(dict.fromkeys(elite[root].id for root in found[turn][1])))
+            if turn in found
+            else None
+            for turn in range(len(aims))
         ]
 
     def _encode(self, architectures: Sequence[Architecture]) -> Rows:
@@ -95,26 +101,26 @@ class Planner:
         self._rows.update(zip(new, self._code.encode(new), strict=True))
         return np.stack([self._rows[architecture] for architecture in architectures])
 
-    def _fit(self, turns: Sequence[Limit], rng: np.random.Generator) -> "_Judge":
+    def _fit(self, aims: Sequence[Limit], rng: np.random.Generator) -> "_Judge":
         told = list(self._archive.losses)
         x, groups = self._features(self._encode(told)), self._features.groups
         y = targets(np.array(list(self._archive.losses.values())))
         if len(told) >= _RELEARN * self.scales_at:
             self.scales, self.scales_at = learn_scales(x, groups, y), len(told)
-        weights = Posterior(x, groups, y, self.scales).draws(len(turns), rng, _SPREAD)
+        weights = Posterior(x, groups, y, self.scales).draws(len(aims), rng, _SPREAD)
         times = [self._archive.times(architecture) for architecture in told]
         stand_ins = {
             device: _LatencyStandIn.fit(x, groups, np.array([by_device[device] for by_device in times]))
-            for device in dict.fromkeys(limit.device for limit in turns)
+            for device in dict.fromkeys(aim.device for aim in aims)
         }
-        return _Judge(self._features, weights, stand_ins, turns)
+        return _Judge(self._features, weights, stand_ins, aims)
 
     def _breed(self, elite: Rows, judge: "_Judge", rng: np.random.Generator) -> _Pool:
         """Return new children of the elite (N, G), and of the best children before."""
         seen = {row.tobytes() for row in self._encode(list(self._archive.proposals))}
         elite_roots = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
         parents, roots = elite, elite_roots
-        pool = _Pool(elite[:0], elite_roots[:0], np.zeros((0, len(judge.turns))))
+        pool = _Pool(elite[:0], elite_roots[:0], np.zeros((0, len(judge.aims))))
         for _ in range(_ROUNDS):
             rows, of = self._children(parents, roots, rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
@@ -132,8 +138,8 @@ class Planner:
         of = np.stack([roots[first, 0], np.where(crosses, roots[second, 0], roots[first, 1])], axis=1)
         return self._code.mutated(rows, rng.choice(_MUTATIONS, size=_CHILDREN), rng), of
 
-    def _choose(self, pool: _Pool, turns: Sequence[Limit]) -> list[tuple[Limit, Architecture, list[int]]]:
-        """Return for each turn the best of the pool that keeps its limit by the predictor, no one twice."""
+    def _choose(self, pool: _Pool, aims: Sequence[Limit]) -> dict[int, tuple[Architecture, list[int]]]:
+        """Return by aim's place the best of the pool that keeps it by the predictor, with its roots; no one twice."""
         best = pool.best(_CHECKED * _CHECKS)
         known: dict[int, tuple[Architecture, dict[str, float]]] = {}
         found: dict[int, int] = {}
@@ -141,16 +147,16 @@ class Planner:
             part = best[start : start + _CHECKED]
             likely = {
                 turn: [int(place) for place in part[:, turn] if np.isfinite(pool.scores[place, turn])]
-                for turn in range(len(turns))
+                for turn in range(len(aims))
                 if turn not in found
             }
             asked = sorted({place for places in likely.values() for place in places} - known.keys())
             known.update(zip(asked, self._predict(pool.rows[asked]), strict=True))
             for turn, places in likely.items():
-                limit, taken = turns[turn], set(found.values())
-                within = [place for place in places if place not in taken and known[place][1][limit.device] <= limit.ms]
+                aim, taken = aims[turn], set(found.values())
+                within = [place for place in places if place not in taken and known[place][1][aim.device] <= aim.ms]
                 found.update({turn: within[0]} if within else {})
-        return [(turns[turn], known[found[turn]][0], pool.roots[found[turn]].tolist()) for turn in sorted(found)]
+        return {turn: (known[place][0], pool.roots[place].tolist()) for turn, place in found.items()}
 
     def _predict(self, rows: Rows) -> list[tuple[Architecture, dict[str, float]]]:
         architectures = [self._code.decode(row) for row in rows]
@@ -195,13 +201,13 @@ class _Judge:
     weights: FloatArray
     """(P, K): one draw for each turn."""
     stand_ins: dict[str, _LatencyStandIn]
-    turns: Sequence[Limit]
+    aims: Sequence[Limit]
 
     def scores(self, rows: Rows) -> FloatArray:
         """Return the loss in the units of `targets`, (N, K); infinite where a turn's limit is hardly kept."""
         x = self.features(rows)
         scores = x @ self.weights
         times = {device: stand_in.least_ms(x) for device, stand_in in self.stand_ins.items()}
-        for turn, limit in enumerate(self.turns):
-            scores[times[limit.device] > limit.ms, turn] = np.inf
+        for turn, aim in enumerate(self.aims):
+            scores[times[aim.device] > aim.ms, turn] = np.inf
         return np.asarray(scores)

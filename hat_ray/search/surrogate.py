@@ -5,7 +5,7 @@ Decisions
   milliseconds, and its posterior can be drawn from, which is how the search explores.
 - Each group of features has its own prior scale, found with the noise by marginal likelihood. Where losses are noise,
   all scales shrink and everything is predicted alike: the search then does what it would do without a model.
-- Losses far above the best are drawn together: a few architectures that failed may not rule the fit.
+- Losses far above the best are cut to one value: a few architectures that failed may not rule the fit.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ _LEARNED = ("whole", "count", "count by whole", "layer", "pair", "noise")
 _STEPS = (4.0, 2.0)
 _BELIEF = 1.5
 """Standard deviation of the prior on each scale's logarithm, around `_START`."""
+_CAP = 4.0
+"""Losses are told apart up to so many times the distance from the best to the 90th percentile."""
 _MOST_ROWS = 240
 """Rows that scales are learned from: the best half and a sample of the others."""
 
@@ -50,7 +52,7 @@ class Scales:
         return Scales({**self.of, **scales})
 
     def by_feature(self, groups: npt.NDArray[np.int64]) -> FloatArray:
-        return np.array([self.of[name] for name in GROUPS])[groups]
+        return np.asarray(np.array([self.of[name] for name in GROUPS])[groups])
 
 
 def targets(losses: FloatArray) -> FloatArray:
@@ -60,11 +62,10 @@ def targets(losses: FloatArray) -> FloatArray:
         return np.zeros(len(losses))
     best, high = float(finite.min()), float(np.quantile(finite, 0.9))
     gap = np.where(np.isfinite(losses), losses, finite.max()) - best
-    width = 3 * (high - best)
-    if width > 0:
-        gap = width * np.arcsinh(gap / width)
+    if high > best:
+        gap = np.minimum(gap, _CAP * (high - best))
     spread = float(gap.std())
-    return (gap - gap.mean()) / (spread if spread > 0 else 1.0)
+    return np.asarray((gap - gap.mean()) / (spread if spread > 0 else 1.0))
 
 
 def learn_scales(features: FloatArray, groups: npt.NDArray[np.int64], y: FloatArray) -> Scales:

@@ -77,10 +77,21 @@ class SurrogateSearch(ByTurns):
     def _make_plan(self, length: int) -> None:
         turns = self.turns()
         turns = [turns[place % len(turns)] for place in range(max(length, len(turns)))]
-        rng = np.random.default_rng(self.rng.getrandbits(64))
-        self._plan = self._planner.plan(turns, rng)
+        children = self._planner.plan(
+            [self._aim(limit) for limit in turns], np.random.default_rng(self.rng.getrandbits(64))
+        )
+        self._plan = [(limit, child) for limit, child in zip(turns, children, strict=True) if child]
         self._planned_at = len(self.archive.losses)
         self._without = set(turns) - {limit for limit, _ in self._plan}
+
+    def _aim(self, limit: Limit) -> Limit:
+        """Return the limit, or now and then one between it and what lies below it: the frontier goes on there."""
+        if self.rng.random() >= self.config.between_limits:
+            return limit
+        fastest = self.archive.times(self.archive.fastest[limit.device])[limit.device]
+        of_device = [other.ms for other in self.archive.limits if other.device == limit.device]
+        below = max([fastest, *(ms for ms in of_device if ms < limit.ms)])
+        return Limit(limit.device, self.rng.uniform(min(below, limit.ms), limit.ms))
 
     def _forget_plan(self) -> None:
         self._plan = []

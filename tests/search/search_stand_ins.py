@@ -25,6 +25,21 @@ EIGHT = SearchSpace(
     qkv_dim=32,
 )
 
+ODD = SearchSpace(
+    name="odd",  # small enough for brute force; encoders shallower than a reach, whose choices have a gap
+    encoder_embed_dims=(32, 16),
+    encoder_depths=(1, 2),
+    encoder_ffn_dims=(64, 32),
+    encoder_heads=(2,),
+    decoder_embed_dims=(32, 16),
+    decoder_depths=(2, 1),
+    decoder_ffn_dims=(64, 48, 32),
+    decoder_self_heads=(2,),
+    decoder_cross_heads=(4, 2),
+    decoder_cross_layers=(3, 1),
+    qkv_dim=32,
+)
+
 
 def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
     """A device that is bound by arithmetic."""

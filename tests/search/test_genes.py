@@ -1,0 +1,65 @@
+"""Gene rows against the architectures that they stand for."""
+
+import random
+
+import numpy as np
+import pytest
+from search_stand_ins import EIGHT, ODD
+
+from hat_ray.search.gene_features import GROUPS, GeneFeatures
+from hat_ray.search.genes import GeneCode
+from hat_ray.space.presets import DEEP_SHALLOW, HAT_LATENCY, SMALL, SPACE0, TOY
+from hat_ray.space.search_space import SearchSpace
+
+SPACES = pytest.mark.parametrize(
+    "space", [TOY, SPACE0, HAT_LATENCY, SMALL, DEEP_SHALLOW, EIGHT, ODD], ids=lambda space: space.name
+)
+
+
+@SPACES
+def test_a_row_gives_back_its_architecture(space: SearchSpace) -> None:
+    rng = random.Random(0)
+    some = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(200))]
+    code = GeneCode(space)
+    rows = code.encode(some)
+    assert [code.decode(row) for row in rows] == some
+    assert np.array_equal(code.canonical(rows), rows)
+
+
+@SPACES
+def test_canonical_rows_are_equal_where_architectures_are(space: SearchSpace) -> None:
+    code = GeneCode(space)
+    full = code.random_rows(300, np.random.default_rng(0))
+    architectures = [code.decode(row) for row in full]
+    assert all(space.contains(architecture) for architecture in architectures)
+    assert np.array_equal(code.canonical(full), code.encode(architectures))
+
+
+@SPACES
+def test_children_lie_in_the_space_and_resemble_their_parents(space: SearchSpace) -> None:
+    code, rng = GeneCode(space), np.random.default_rng(1)
+    first, second = (code.canonical(code.random_rows(200, rng)) for _ in range(2))
+    assert np.array_equal(code.mutated(first, np.zeros(200), rng), first)
+    children = code.mutated(code.crossed(first, second, rng), np.zeros(200), rng)
+    assert np.array_equal(code.encode([code.decode(row) for row in children]), children)
+    taken = (children == first) | (children == second) | (first == 0) | (second == 0)
+    reach = code.columns["decoder_cross_layers"]  # may be cut to a shallower encoder
+    assert np.delete(taken, reach, axis=1).all()
+
+
+@pytest.mark.parametrize("space", [EIGHT, ODD], ids=lambda space: space.name)
+def test_all_counts_each_network_of_a_small_space_once(space: SearchSpace) -> None:
+    everything = GeneCode(space).all()
+    assert len(everything) == len(set(everything)) == space.size()
+
+
+@SPACES
+def test_features_tell_any_two_architectures_apart(space: SearchSpace) -> None:
+    code = GeneCode(space)
+    features = GeneFeatures(code)
+    rows = np.unique(code.canonical(code.random_rows(300, np.random.default_rng(2))), axis=0)
+    x = features(rows)
+    assert x.shape == (len(rows), len(features.groups))
+    assert len(np.unique(x, axis=0)) == len(rows)
+    assert (x[:, features.groups == GROUPS.index("constant")] == 1).all()
+    assert (x.min(), x.max()) == (0, 1)
