@@ -14,11 +14,11 @@ from typing import Any
 
 from hat_ray import console
 
-from hat_ray.cli import stages, train, latency, predict, models, recipes  # isort: skip  (the order of --help)
+from hat_ray.cli import stages, train, latency, predict, search, serving, models, recipes  # isort: skip  (the order of --help)
 from hat_ray.cli.app import app
 from hat_ray.errors import user_error
 
-__all__ = ["app", "latency", "main", "models", "predict", "recipes", "stages", "train"]
+__all__ = ["app", "latency", "main", "models", "predict", "recipes", "search", "serving", "stages", "train"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -119,13 +119,6 @@ def latency_onboard(
 _stage_command(
     predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
 )
-_stage_command(
-    app,
-    "search",
-    "search",
-    "Evolve architectures under latency limits with Ray Tune.",
-    "hat-ray search toy --set search.limits_ms=[20,30]",
-)
 _stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
 _stage_command(
     app,

@@ -30,7 +30,8 @@ from hat_ray.model.checkpoint import load_sub
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.progress import Progress, silent
 from hat_ray.search.cluster import run_search_on_cluster
-from hat_ray.search.session import Score, SearchResult
+from hat_ray.search.result import SearchResult
+from hat_ray.search.session import Score
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 from hat_ray.train.cluster import train_many, train_on_cluster
@@ -107,7 +108,7 @@ class RayExecution:
     def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
         self._connect()
         return run_search_on_cluster(
-            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress
+            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:

@@ -20,8 +20,9 @@ from hat_ray.model.checkpoint import load_sub
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.result import SearchResult
 from hat_ray.search.search import run_search
-from hat_ray.search.session import Score, SearchResult
+from hat_ray.search.session import Phase, Score
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
@@ -42,6 +43,7 @@ class SearchPlan:
     config: SearchConfig
     folder: Folder
     seed: int
+    phase: Phase | None = None
 
 
 class Execution(Protocol):
@@ -57,7 +59,7 @@ class Execution(Protocol):
         """Time architectures on every device; return the devices."""
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress) -> SearchResult:
-        """Evolve architectures under all limits at once."""
+        """Evolve architectures under all limits at once: one phase, between measurements of the winners."""
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
         """Train architectures from scratch, or SuperTransformers, each by one worker into its own folder."""
@@ -95,7 +97,7 @@ class LocalExecution:
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
         return run_search(
-            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress
+            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:

@@ -17,10 +17,11 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.assess import Assessment, assessment_from_json
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import load_predictor
+from hat_ray.run import StageRecord
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.result import SearchResult, summarise
 from hat_ray.search.score import CandidateScorer
-from hat_ray.search.session import SearchResult, summarise
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 from hat_ray.train.train import SUPERNET
@@ -77,10 +78,25 @@ def devices_of(context: Context) -> list[str]:
     return list(record.summary["devices"]) if record else []
 
 
+PREDICTORS = "predictors"
+"""Where a finished search keeps the predictors that learned from its winners' timings."""
+
+
 def predictors_of(context: Context) -> dict[str, Predictor]:
-    """Return each device's fitted predictor."""
-    folder, space = context.folder("predictor"), context.recipe.space.build()
-    return {slug: load_predictor(folder, slug, slug, space.id) for slug in devices_of(context)}
+    """Return each device's fitted predictor: where a finished search has fitted it again, that one."""
+    space, found = context.recipe.space.build(), {}
+    record = context.run.record("search")
+    learned = record.summary.get("learned", []) if record and _is_of_now(context, record, "predictor") else []
+    for slug in devices_of(context):
+        folder = context.folder("search").child(PREDICTORS) if slug in learned else context.folder("predictor")
+        found[slug] = load_predictor(folder, slug, slug, space.id)
+    return found
+
+
+def _is_of_now(context: Context, record: StageRecord, stage: str) -> bool:
+    """Tell whether a finished stage read what another one holds now."""
+    now = context.run.record(stage)
+    return now is not None and record.inputs.get(stage) == now.id
 
 
 def assessments_of(context: Context) -> dict[str, Assessment]:
@@ -115,4 +131,5 @@ def scorer_of(context: Context) -> CandidateScorer:
     recipe, table = context.recipe, Corpus.load(context.folder("corpus")).valid
     batches = [collate(table, rows) for rows in make_unshuffled_batches(table, recipe.supernet.valid_max_tokens)]
     model = load_super(context.folder("supernet"), SUPERNET)
-    return CandidateScorer(model, batches, recipe.supernet.label_smoothing)
+    kept = recipe.search.encoder_cache_mb << 20
+    return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept)

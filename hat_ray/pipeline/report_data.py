@@ -47,7 +47,7 @@ from hat_ray.report.data import (
 from hat_ray.run import versions
 from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit
-from hat_ray.search.session import SearchResult
+from hat_ray.search.result import SearchResult
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
 

@@ -18,7 +18,6 @@ from hat_ray.latency.measure import choose_architectures, new_session_id
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table
 from hat_ray.pipeline.chosen import choose, distinct
-from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.fitting import donors_in, fit_device, rows_of_device
 from hat_ray.pipeline.health import check_health
 from hat_ray.pipeline.inputs import (
@@ -35,12 +34,12 @@ from hat_ray.pipeline.inputs import (
 from hat_ray.pipeline.onboard import Onboarded, onboard
 from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
+from hat_ray.pipeline.search import search
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.sweep import sweep_latency
 from hat_ray.predictor.assess import assess
 from hat_ray.predictor.store import save_predictor
 from hat_ray.report.write import PAGE, write_report
-from hat_ray.search.limits import resolve_limits
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -107,30 +106,6 @@ def fit_predictors(context: Context, folder: Folder) -> dict[str, Any]:
             log.warning("predictor of %s: the space reaches beyond the rows: %s", slug, reason)
         summary[slug] = asdict(predictor.quality)
     return {"quality": summary}
-
-
-def search(context: Context, folder: Folder) -> dict[str, Any]:
-    """Evolve architectures under every device's limits."""
-    recipe, space = context.recipe, context.recipe.space.build()
-    functions = latency_functions(predictors_of(context), recipe.search.limit_probability)
-    limits = resolve_limits(space, functions, recipe.search)
-    plan = SearchPlan(space, functions, limits, recipe.search, folder, stream_seed(recipe.seed, "search"))
-    with context.progress("searching") as progress:
-        result = context.execution.search(plan, scorer_of(context), progress)
-    return {
-        "limits": [asdict(limit) for limit in limits],
-        "scored": len(result.candidates),
-        "winners": [
-            {
-                "device": winner.limit.device,
-                "limit_ms": winner.limit.ms,
-                "loss_bits": winner.candidate.loss,
-                "predicted_ms": winner.candidate.latency_ms[winner.limit.device],
-                "id": winner.candidate.architecture.id,
-            }
-            for winner in result.winners
-        ],
-    }
 
 
 def retrain(context: Context, folder: Folder) -> dict[str, Any]:

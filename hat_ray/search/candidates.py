@@ -3,12 +3,17 @@
 Decisions
 - Results are appended in small files as they come, so that a killed search loses none; at the end one file takes their
   place. A table is read whole whichever of the two it is found in.
+- A loss is worth something elsewhere only beside the SuperTransformer and the validation set that it comes from: each
+  row names them by `scored_by`.
+- Older tables are read: what they lack is empty.
 """
 
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,20 +23,33 @@ from hat_ray.storage import Folder
 
 FILE = "candidates.parquet"
 PARTS = "parts"
+EARLIER = -1
+"""The round of candidates that came from earlier runs."""
 
+_BY_DEVICE = pa.map_(pa.string(), pa.float64())
+_BEFORE_VERSION_2 = [
+    pa.field("architecture_id", pa.string()),
+    pa.field("architecture", pa.string(), metadata={"meaning": "canonical JSON"}),
+    pa.field("loss", pa.float64(), metadata={"meaning": "validation loss, bits per token; null: no number"}),
+    pa.field("latency_ms", _BY_DEVICE, metadata={"meaning": "predicted, by device: what limits are held against"}),
+    pa.field("order", pa.int64(), metadata={"meaning": "place in the order of asking"}),
+    pa.field("generation", pa.int64()),
+    pa.field("origin", pa.string()),
+    pa.field("parents", pa.list_(pa.string())),
+    pa.field("seconds", pa.float64(), metadata={"meaning": "time that scoring took"}),
+]
 SCHEMA = pa.schema(
     [
-        pa.field("architecture_id", pa.string()),
-        pa.field("architecture", pa.string(), metadata={"meaning": "canonical JSON"}),
-        pa.field("loss", pa.float64(), metadata={"meaning": "validation loss, bits per token; null: no number"}),
-        pa.field("latency_ms", pa.map_(pa.string(), pa.float64()), metadata={"meaning": "predicted, by device"}),
-        pa.field("order", pa.int64(), metadata={"meaning": "place in the order of asking"}),
-        pa.field("generation", pa.int64()),
-        pa.field("origin", pa.string()),
-        pa.field("parents", pa.list_(pa.string())),
-        pa.field("seconds", pa.float64(), metadata={"meaning": "time that scoring took"}),
+        *_BEFORE_VERSION_2,
+        pa.field("low_ms", _BY_DEVICE, metadata={"meaning": "lower end of the 90 % interval, by device"}),
+        pa.field("high_ms", _BY_DEVICE, metadata={"meaning": "upper end of the 90 % interval, by device"}),
+        pa.field("measured_ms", _BY_DEVICE, metadata={"meaning": "timed within the search, by device"}),
+        pa.field("round", pa.int64(), metadata={"meaning": "measurements of winners before it; -1: an earlier run's"}),
+        pa.field("worker", pa.string(), metadata={"meaning": "host and process that scored it"}),
+        pa.field("utc_time", pa.string(), metadata={"meaning": "when its loss arrived, ISO 8601"}),
+        pa.field("scored_by", pa.string(), metadata={"meaning": "hash of SuperTransformer and validation set"}),
     ],
-    metadata={"schema_version": "1"},
+    metadata={"schema_version": "2"},
 )
 
 
@@ -43,11 +61,24 @@ class Candidate:
     loss: float
     """Label-smoothed, bits per token, with inherited weights; infinite where scoring gave no number."""
     latency_ms: Mapping[str, float]
+    """As predicted; with `search.limit_probability` what it stays below with that probability."""
     order: int = 0
     generation: int = 0
     origin: str = "random"
     parents: tuple[str, ...] = ()
     seconds: float = 0.0
+    low_ms: Mapping[str, float] = field(default_factory=dict)
+    high_ms: Mapping[str, float] = field(default_factory=dict)
+    measured_ms: Mapping[str, float] = field(default_factory=dict)
+    """On the devices that timed it within the search."""
+    round: int = 0
+    worker: str = ""
+    utc_time: str = ""
+    scored_by: str = ""
+
+    def takes_ms(self, device: str) -> float:
+        """Return its milliseconds on a device: as measured, or else as predicted."""
+        return self.measured_ms.get(device, self.latency_ms[device])
 
 
 @dataclass(frozen=True)
@@ -59,7 +90,7 @@ class CandidateTable:
     def append(self, candidates: Sequence[Candidate]) -> None:
         """Add candidates; whole or not at all."""
         if candidates:
-            self.folder.write_table(f"{PARTS}/part-{uuid.uuid4().hex}.parquet", _to_table(candidates))
+            self.folder.write_table(f"{PARTS}/part-{uuid.uuid4().hex}.parquet", to_table(candidates))
 
     def read(self) -> list[Candidate]:
         """Return every candidate once, in the order of asking."""
@@ -73,41 +104,71 @@ class CandidateTable:
 
     def compact(self) -> None:
         """Replace the small files by one."""
-        self.folder.write_table(FILE, _to_table(self.read()))
+        self.replace(self.read())
+
+    def replace(self, candidates: Sequence[Candidate]) -> None:
+        """Let one file with these candidates take the place of all that there is."""
+        self.folder.write_table(FILE, to_table(candidates))
         self.folder.delete(PARTS)
 
 
-def _to_table(candidates: Sequence[Candidate]) -> pa.Table:
-    rows = [
-        {
-            "architecture_id": c.architecture.id,
-            "architecture": c.architecture.to_json(),
-            "loss": c.loss if math.isfinite(c.loss) else None,
-            "latency_ms": list(c.latency_ms.items()),
-            "order": c.order,
-            "generation": c.generation,
-            "origin": c.origin,
-            "parents": list(c.parents),
-            "seconds": c.seconds,
-        }
-        for c in candidates
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+def utc_now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def to_table(candidates: Sequence[Candidate]) -> pa.Table:
+    """Return candidates as rows of `SCHEMA`."""
+    return pa.Table.from_pylist([_row(candidate) for candidate in candidates], schema=SCHEMA)
+
+
+def _row(c: Candidate) -> dict[str, Any]:
+    return {
+        "architecture_id": c.architecture.id,
+        "architecture": c.architecture.to_json(),
+        "loss": c.loss if math.isfinite(c.loss) else None,
+        "latency_ms": list(c.latency_ms.items()),
+        "order": c.order,
+        "generation": c.generation,
+        "origin": c.origin,
+        "parents": list(c.parents),
+        "seconds": c.seconds,
+        "low_ms": list(c.low_ms.items()),
+        "high_ms": list(c.high_ms.items()),
+        "measured_ms": list(c.measured_ms.items()),
+        "round": c.round,
+        "worker": c.worker,
+        "utc_time": c.utc_time,
+        "scored_by": c.scored_by,
+    }
 
 
 def _from_table(table: pa.Table, source: str) -> list[Candidate]:
-    if not table.schema.equals(SCHEMA):
-        raise SearchError(f"{source} is not a candidates table of this hat-ray: remove it and search again")
-    return [
-        Candidate(
-            architecture=Architecture.from_json(row["architecture"]),
-            loss=math.inf if row["loss"] is None else row["loss"],
-            latency_ms=dict(row["latency_ms"]),
-            order=row["order"],
-            generation=row["generation"],
-            origin=row["origin"],
-            parents=tuple(row["parents"]),
-            seconds=row["seconds"],
+    there = {name: table.schema.field(name).type for name in table.column_names}
+    needed = SCHEMA if "round" in there else _BEFORE_VERSION_2
+    wrong = [column.name for column in needed if there.get(column.name) != column.type]
+    if wrong:
+        raise SearchError(
+            f"{source} is not a candidates table: it lacks {wrong[0]} as {SCHEMA.field(wrong[0]).type}; "
+            f"remove it and search again"
         )
-        for row in table.to_pylist()
-    ]
+    return [_candidate(row) for row in table.to_pylist()]
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    return Candidate(
+        architecture=Architecture.from_json(row["architecture"]),
+        loss=math.inf if row["loss"] is None else row["loss"],
+        latency_ms=dict(row["latency_ms"]),
+        order=row["order"],
+        generation=row["generation"],
+        origin=row["origin"],
+        parents=tuple(row["parents"]),
+        seconds=row["seconds"],
+        low_ms=dict(row.get("low_ms") or ()),
+        high_ms=dict(row.get("high_ms") or ()),
+        measured_ms=dict(row.get("measured_ms") or ()),
+        round=row.get("round") or 0,
+        worker=row.get("worker") or "",
+        utc_time=row.get("utc_time") or "",
+        scored_by=row.get("scored_by") or "",
+    )

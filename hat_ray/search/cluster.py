@@ -5,15 +5,19 @@ Who calls whom: Tune asks `EvolutionSearcher.suggest` for a trial, which is a sm
 
 Decisions
 - Actors are reused: a trial then costs its driver 50-90 ms instead of 2.7 s, and the model travels once to each.
-- The candidates table is the truth, and Tune's experiment only says that a search is under way. A killed driver
-  restores it, tells what stands in the table, and asks again for what does not; trials that Tune knows as unfinished
-  are not run again by Tune itself, because Tune's snapshot is up to ten seconds old and some of them are scored.
+- The candidates table is the truth, and `state.json` beside it says what was asked for; Tune's experiment only says
+  that a search is under way. A killed driver restores all three, tells what stands in the table, and asks again for
+  what does not; trials that Tune knows as unfinished are not run again by Tune itself, because Tune's snapshot is up to
+  ten seconds old and some of them are scored.
+- How many architectures a trial gets follows from what they take (`trials.py`).
 - A trial that errs lost its actor or node: its architectures are asked for again, each `retries` times at most. An
   exception of the scoring itself would only come again: it ends the search, with its message.
 """
 
+import functools
 import logging
 import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +29,17 @@ import ray
 import torch
 from ray import tune
 from ray.tune.search import Searcher
+from ray.util.metrics import Gauge
 
 from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.live import METRICS, samples
+from hat_ray.search.result import SearchResult
 from hat_ray.search.score import CandidateScorer
-from hat_ray.search.session import Score, SearchResult, Session
-from hat_ray.search.state import EvolutionState
+from hat_ray.search.session import Phase, Score, Session
+from hat_ray.search.trials import TrialSizes
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
@@ -53,15 +60,26 @@ def run_search_on_cluster(
     folder: Folder,
     seed: int,
     progress: Progress = silent,
+    phase: Phase | None = None,
 ) -> SearchResult:
     """Search as `run_search` does, with `config.workers` actors; Ray must be initialised, `score` must pickle.
 
     Resumes what `folder` holds, also after the driver was killed. With more than one worker the order of results, and
     so the result, differs from run to run.
     """
-    session = Session(space, latency_ms, limits, config, folder, seed, progress)
-    _warn_of_missing_resources(config)
-    searcher = EvolutionSearcher(session)
+    session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
+    session.take_up()
+    if not session.evolution.finished:
+        _warn_of_missing_resources(config)
+        _run_tune(session, score)
+    result = session.close()
+    folder.delete(EXPERIMENT)
+    return result
+
+
+def _run_tune(session: Session, score: Score) -> None:
+    """Score until nothing is left to ask; raises RuntimeError where that cannot be."""
+    searcher, config, folder = EvolutionSearcher(session), session.config, session.folder
     try:
         with _live(searcher), _quiet_tune(config.workers):
             errors = _tuner(searcher, score, config, folder).fit().errors
@@ -72,10 +90,7 @@ def run_search_on_cluster(
     if searcher.failure:
         raise RuntimeError(f"scoring failed: {searcher.failure}" + (f"\n{errors[-1]}" if errors else ""))
     if not session.evolution.finished:
-        raise RuntimeError(f"Ray Tune ended the search after {len(session.evolution.losses)} candidates")
-    result = session.close()
-    folder.delete(EXPERIMENT)
-    return result
+        raise RuntimeError(f"Ray Tune ended the search after {session.done} candidates")
 
 
 class ScoreTrial(tune.Trainable):
@@ -103,7 +118,8 @@ class ScoreTrial(tune.Trainable):
                 logger.exception("scoring failed")
                 return {_RESULT: 0.0, "error": f"{type(error).__name__}: {error}", "done": True}
             seconds.append(time.perf_counter() - start)
-        return {_RESULT: sum(seconds), "losses": losses, "seconds_each": seconds, "done": True}
+        worker = f"{platform.node()}:{os.getpid()}"
+        return {_RESULT: sum(seconds), "losses": losses, "seconds_each": seconds, "worker": worker, "done": True}
 
 
 class EvolutionSearcher(Searcher):
@@ -118,22 +134,32 @@ class EvolutionSearcher(Searcher):
         self._session = session
         self._trials: dict[str, list[Architecture]] = {}
         self._lost: Counter[Architecture] = Counter()
-        self._caught_up = False
+        self._run = "/".join(session.folder.uri.split("/")[-2:])
+        self._sizes = TrialSizes(
+            session.config.workers,
+            session.config.trial_seconds,
+            session.config.candidates_per_trial,
+            session.evaluations,
+        )
+        for candidate in session.known.values():
+            self._sizes.scored(candidate.seconds)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _live_searcher, ()
 
     def suggest(self, trial_id: str) -> Any:
         """Return a trial's config, None when nothing can be asked now, or FINISHED."""
-        self._catch_up()
         evolution = self._session.evolution
         if self.failure or evolution.finished:
             return self.FINISHED
         if len(self._trials) >= self._session.config.workers:
             return None
-        batch = evolution.ask(self._batch_size())
+        began = time.perf_counter()
+        batch = evolution.ask(self._sizes.next(evolution.budget - evolution.spent))
         if not batch:
             return self.FINISHED if evolution.finished else None
+        self._session.save_state()
+        self._sizes.asked(time.perf_counter() - began)
         self._trials[trial_id] = batch
         return {"architectures": [architecture.to_json() for architecture in batch]}
 
@@ -141,38 +167,28 @@ class EvolutionSearcher(Searcher):
         batch = self._trials.pop(trial_id, [])
         if result and "losses" in result and not error:
             for architecture, loss, seconds in zip(batch, result["losses"], result["seconds_each"], strict=True):
-                self._session.record(architecture, loss, seconds)
+                self._session.record(architecture, loss, seconds, result["worker"])
+                self._sizes.scored(seconds)
             self._session.write()  # so that a killed driver costs no more than what was under way
+            self._tell_metrics()
         elif result and "error" in result:
             self.failure = result["error"]
-        else:
+        elif batch:
             self._ask_again(batch)
 
     def save(self, checkpoint_path: str) -> None:
+        """Write down where the search is: in its own folder, from where a restored one has taken it up already."""
         self._session.write()
-        Path(checkpoint_path).write_text(self._session.evolution.state().model_dump_json(), encoding="utf-8")
+        self._session.save_state()
+        Path(checkpoint_path).write_text(f"see {self._session.folder}\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Take up a killed search where Tune saw it last; `_catch_up` adds what the table knows beyond that."""
-        text = Path(checkpoint_path).read_text(encoding="utf-8")
-        self._session.evolution.load_state(EvolutionState.model_validate_json(text))
+        """Nothing is left to do: `Session.take_up` restored this search before Tune was asked to."""
 
-    def _catch_up(self) -> None:
-        """Tell what stands in the table, once; ask again for what was under way when the driver was killed."""
-        if self._caught_up:
-            return
-        self._caught_up = True
-        evolution = self._session.evolution
-        for architecture, candidate in self._session.known.items():
-            if architecture not in evolution.losses:
-                self._session.record(architecture, candidate.loss, candidate.seconds)
-        evolution.retry_pending()
-
-    def _batch_size(self) -> int:
-        """Return how many architectures a trial gets: fewer near the end, so that no worker waits for the last one."""
-        config, asked = self._session.config, len(self._session.evolution.proposals)
-        left = -(-(config.evaluations - asked) // config.workers)
-        return max(1, min(config.candidates_per_trial, left))
+    def _tell_metrics(self) -> None:
+        for sample in samples(self._session):
+            tags = {"run": self._run, "device": sample.device, "limit_ms": sample.limit_ms}
+            _gauge(sample.metric).set(sample.value, tags=tags)
 
     def _ask_again(self, batch: list[Architecture]) -> None:
         logger.warning("a worker was lost while it scored %d architectures; they are asked for again", len(batch))
@@ -181,6 +197,11 @@ class EvolutionSearcher(Searcher):
             if self._lost[architecture] > self._session.config.retries:
                 self.failure = f"the worker was lost {self._lost[architecture]} times while it scored {architecture.id}"
             self._session.evolution.retry(architecture)
+
+
+@functools.cache
+def _gauge(metric: str) -> Gauge:
+    return Gauge(metric, METRICS[metric], tag_keys=("run", "device", "limit_ms"))
 
 
 _live_searchers: list[EvolutionSearcher] = []

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.session import Score, SearchResult, Session
+from hat_ray.search.result import SearchResult
+from hat_ray.search.session import Phase, Score, Session
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 
@@ -24,10 +25,12 @@ def run_search(
     folder: Folder,
     seed: int,
     progress: Progress = silent,
+    phase: Phase | None = None,
 ) -> SearchResult:
     """Search for every limit at once; `latency_ms` predicts on each device. Resumes what `folder` holds."""
-    session = Session(space, latency_ms, limits, config, folder, seed, progress)
+    session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
     evolution = session.evolution
+    session.begin()
     try:
         while asked := evolution.ask(1):
             for architecture in asked:

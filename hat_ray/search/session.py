@@ -6,46 +6,58 @@ stands in it is never scored again, whatever else was lost.
 
 import hashlib
 import json
+import logging
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
-from hat_ray.search.candidates import Candidate, CandidateTable
+from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.evolution import Evolution
-from hat_ray.search.frontier import hypervolume, pareto_front
+from hat_ray.search.latency import IntervalFunction
 from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.result import SearchResult, summarise
+from hat_ray.search.state import EvolutionState
+from hat_ray.search.watch import FrontierWatch, StopRule
+from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
 
 Score = Callable[[Architecture], float]
 """The validation loss of one architecture, such as `CandidateScorer`."""
 
 _FLUSH_S = 2.0
+_STATE_SHARE = 0.02  # of the driver's time that writing the state may take
+_STATE = "state.json"
+_SPENT = "spent.json"
 
 
 @dataclass(frozen=True)
-class Winner:
-    """The best candidate that keeps a limit."""
+class Phase:
+    """A part of a search: what comes before the winners are measured, or between two such measurements.
 
-    limit: Limit
-    candidate: Candidate
+    What the table holds of earlier phases, and of earlier runs, is told before the first ask and counts as no
+    evaluation of this one. So a phase depends on the table and its arguments alone, and a killed one is done again
+    without a trace of the others.
+    """
 
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Every candidate in the order of asking; the winner of each limit; each device's frontier, fastest first."""
-
-    candidates: tuple[Candidate, ...]
-    winners: tuple[Winner, ...]
-    frontiers: Mapping[str, tuple[Candidate, ...]]
+    number: int = 0
+    evaluations: int | None = None
+    """None: `search.evaluations`."""
+    intervals: Mapping[str, IntervalFunction] = field(default_factory=dict)
+    scored_by: str = ""
+    """What names the SuperTransformer and the validation set that losses come from."""
 
 
 class Session:
-    """A search that is under way: an `Evolution`, its candidates table, and who is told of progress."""
+    """A phase that is under way: an `Evolution`, its candidates table, and who is told of progress."""
 
     def __init__(
         self,
@@ -56,45 +68,138 @@ class Session:
         folder: Folder,
         seed: int,
         progress: Progress = silent,
+        phase: Phase | None = None,
     ) -> None:
-        self.evolution = Evolution(space, latency_ms, limits, config, seed)
         self.config, self.folder, self._progress = config, folder, progress
+        self.phase = phase or Phase()
+        self.evolution = Evolution(space, latency_ms, limits, config, _seed(seed, self.phase.number))
         self._table = CandidateTable(folder)
-        self._identity = _identity(space, latency_ms, limits, config, seed)
-        self._require_same_search()
-        self.known = {candidate.architecture: candidate for candidate in self._table.read()}
-        """Candidates that stand in the table, by architecture."""
-        self._unwritten: list[Candidate] = []
+        self._require_same_search(_identity(space, latency_ms, limits, config, seed))
+        rows = self._table.read()
+        self.before = [candidate for candidate in rows if candidate.round < self.phase.number]
+        """Candidates of earlier phases and runs."""
+        self.known = {c.architecture: c for c in rows if c.round == self.phase.number}
+        """Candidates of this phase that stand in the table, by architecture."""
+        evaluations = config.evaluations if self.phase.evaluations is None else self.phase.evaluations
+        self.evolution.budget = len(self.before) + evaluations
+        self._unseen = set(self.known)
+        self._unwritten: list[Architecture] = []
         self._written_at = time.monotonic()
+        self._state_due = 0.0
+        largest = [space.largest()]
+        self.watch = FrontierWatch({d: float(f(largest)[0]) for d, f in latency_ms.items()}, config.initial)
+        self._stop = StopRule(config, folder.read_json(_SPENT)["seconds"] if folder.exists(_SPENT) else 0.0)
+        self.stopped: str | None = None
+        """Why the search ended before its evaluations were used up."""
 
-    def record(self, architecture: Architecture, loss: float, seconds: float) -> None:
+    def begin(self) -> None:
+        """Tell what was scored before this phase; nothing where a restored evolution knows it."""
+        for candidate in self.before:
+            if candidate.architecture not in self.evolution.losses:
+                self.evolution.tell(candidate.architecture, candidate.loss)
+            self.watch.add(candidate.loss, self.evolution.latencies_ms(candidate.architecture))
+        self._stop_if_due()
+
+    def record(self, architecture: Architecture, loss: float, seconds: float, worker: str = "") -> None:
         """Tell the evolution a loss, put the candidate on the list to be written, and say how far the search is."""
         self.evolution.tell(architecture, loss)
+        self._count(architecture)
         if architecture not in self.known:
-            candidate = self._candidate(architecture, seconds)
-            self.known[architecture] = candidate
-            self._unwritten.append(candidate)
+            self.known[architecture] = self._candidate(architecture, seconds, worker or _WORKER)
+            self._unwritten.append(architecture)
         if time.monotonic() - self._written_at > _FLUSH_S:
             self.write()
-        self._progress(len(self.evolution.losses), self.config.evaluations, self._figures())
+        self._progress(self.done, self.evaluations, self.figures())
+
+    def _count(self, architecture: Architecture) -> None:
+        """Watch the frontiers, and stop asking once a rule says so; what a killed search had scored stops nothing."""
+        self.watch.add(self.evolution.losses[architecture], self.evolution.latencies_ms(architecture))
+        self._stop.told(self.watch)
+        self._unseen.discard(architecture)
+        self._stop_if_due()
+
+    def _stop_if_due(self) -> None:
+        if self._unseen or self.stopped:
+            return
+        self.stopped = self._stop.reason()
+        if self.stopped:
+            self.evolution.budget = self.evolution.spent
+            logger.info("the search asks no more: %s", self.stopped)
+
+    @property
+    def done(self) -> int:
+        """Evaluations of this phase that are over."""
+        return len(self.evolution.losses) - len(self.before)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations that this phase will have made."""
+        return self.evolution.budget - len(self.before)
 
     def write(self) -> None:
         """Put what was recorded on disk now."""
-        self._table.append(self._unwritten)
+        if self._unwritten:
+            self._fill_intervals(self._unwritten)
+            self._table.append([self.known[architecture] for architecture in self._unwritten])
+            if self.config.max_seconds is not None:
+                self.folder.write_json(_SPENT, {"seconds": self._stop.spent_s})
         self._unwritten, self._written_at = [], time.monotonic()
+
+    def save_state(self) -> None:
+        """Keep what was asked for, so that a killed driver goes on from there; seldom where that takes long.
+
+        Called after an ask and before the answer is recorded, it makes the search of one worker repeat exactly.
+        """
+        began = time.monotonic()
+        if began < self._state_due and self.config.workers > 1:
+            return
+        state = {"round": self.phase.number, "evolution": self.evolution.state().model_dump(mode="json")}
+        self.folder.write_text(_STATE, json.dumps(state))
+        self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
+
+    def take_up(self) -> None:
+        """Go on where a killed driver was: its last state, then what stands in the table beyond that.
+
+        What was under way is asked for again.
+        """
+        if self.folder.exists(_STATE):
+            state = self.folder.read_json(_STATE)
+            if state["round"] == self.phase.number:
+                self.evolution.load_state(EvolutionState.model_validate(state["evolution"]))
+        self.begin()
+        for architecture in self.evolution.losses:
+            if architecture in self.known:
+                self._count(architecture)
+        for architecture, candidate in list(self.known.items()):
+            if architecture not in self.evolution.losses:
+                self.record(architecture, candidate.loss, candidate.seconds)
+        self.evolution.retry_pending()
 
     def close(self) -> SearchResult:
         """Write the table as one file and return what was found."""
         self.write()
         self._table.compact()
+        self.folder.delete(_STATE)
         return self.result()
 
     def result(self) -> SearchResult:
         told = self.evolution.losses
-        candidates = sorted((c for a, c in self.known.items() if a in told), key=lambda candidate: candidate.order)
-        return summarise(candidates, self.evolution.limits)
+        candidates = [*self.before, *(c for a, c in self.known.items() if a in told)]
+        return summarise(sorted(candidates, key=lambda candidate: candidate.order), self.evolution.limits)
 
-    def _candidate(self, architecture: Architecture, seconds: float) -> Candidate:
+    def figures(self) -> dict[str, float]:
+        """Return what the progress line shows: the least loss under each limit, and the mean hypervolume."""
+        figures: dict[str, float] = {}
+        several = len({limit.device for limit in self.evolution.limits}) > 1
+        for limit in self.evolution.limits:
+            best = self.evolution.best(limit)
+            if best is not None:
+                place = f"{limit.device[:24]} " if several else ""
+                figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
+        volumes = self.watch.hypervolumes()
+        return figures | {"hypervolume": sum(volumes.values()) / len(volumes)}
+
+    def _candidate(self, architecture: Architecture, seconds: float, worker: str) -> Candidate:
         proposal = self.evolution.proposal(architecture)
         return Candidate(
             architecture=architecture,
@@ -105,50 +210,39 @@ class Session:
             origin=proposal.origin,
             parents=proposal.parents,
             seconds=seconds,
+            round=self.phase.number,
+            worker=worker,
+            utc_time=utc_now(),
+            scored_by=self.phase.scored_by,
         )
 
-    def _figures(self) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        several = len({limit.device for limit in self.evolution.limits}) > 1
-        for limit in self.evolution.limits:
-            best = self.evolution.best(limit)
-            if best is not None:
-                place = f"{limit.device[:24]} " if several else ""
-                figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
-        return figures
+    def _fill_intervals(self, architectures: Sequence[Architecture]) -> None:
+        """Predict intervals for many at once: one by one they would cost the driver more than all else."""
+        ends = {device: function(architectures) for device, function in self.phase.intervals.items()}
+        for place, architecture in enumerate(architectures):
+            low = {device: float(low[place]) for device, (low, _) in ends.items()}
+            high = {device: float(high[place]) for device, (_, high) in ends.items()}
+            self.known[architecture] = replace(self.known[architecture], low_ms=low, high_ms=high)
 
-    def _require_same_search(self) -> None:
-        """Refuse a folder that holds another search; name this one there otherwise."""
+    def _require_same_search(self, identity: Mapping[str, str]) -> None:
+        """Refuse a folder that holds another search; name this one there otherwise. Later phases know more."""
+        if self.phase.number > 0:
+            return
         if self.folder.exists("search.json"):
-            if self.folder.read_json("search.json") != self._identity:
+            if self.folder.read_json("search.json") != identity:
                 raise SearchError(
                     f"{self.folder} holds a search with another space, predictor, limits, settings or seed: "
                     f"use another folder or delete it"
                 )
         else:
-            self.folder.write_json("search.json", self._identity)
+            self.folder.write_json("search.json", identity)
 
 
-def summarise(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> SearchResult:
-    """Pick winners and frontiers from scored candidates."""
-    devices = tuple(dict.fromkeys(limit.device for limit in limits))
-    winners = []
-    for limit in limits:
-        within = [candidate for candidate in candidates if candidate.latency_ms[limit.device] <= limit.ms]
-        if within:
-            winners.append(Winner(limit, min(within, key=lambda candidate: (candidate.loss, candidate.order))))
-    return SearchResult(tuple(candidates), tuple(winners), {device: frontier(candidates, device) for device in devices})
+_WORKER = f"{platform.node()}:{os.getpid()}"
 
 
-def frontier(candidates: Sequence[Candidate], device: str) -> tuple[Candidate, ...]:
-    """Return the candidates that no other beats in both loss and latency on a device, fastest first."""
-    places = pareto_front([c.loss for c in candidates], [c.latency_ms[device] for c in candidates])
-    return tuple(candidates[place] for place in places)
-
-
-def hypervolume_of(candidates: Sequence[Candidate], device: str, reference: tuple[float, float]) -> float:
-    """Return the area that candidates dominate on a device, up to a reference (loss, latency in ms)."""
-    return hypervolume([c.loss for c in candidates], [c.latency_ms[device] for c in candidates], reference)
+def _seed(seed: int, phase: int) -> int:
+    return seed if phase == 0 else stream_seed(seed, "round", phase)
 
 
 def _identity(

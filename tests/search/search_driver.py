@@ -1,6 +1,6 @@
 """A search on an own Ray cluster, to be run as a process and killed; also what the cluster tests share.
 
-Usage: python search_driver.py SEARCH_FOLDER SCORE_LOG
+Usage: python search_driver.py SEARCH_FOLDER SCORE_LOG [one]
 """
 
 import os
@@ -25,6 +25,8 @@ from hat_ray.storage import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 CONFIG = SearchConfig(population=10, parents=5, evaluations=40, candidates_per_trial=3, limits_fraction=(0.3, 0.6))
+ONE_AT_A_TIME = CONFIG.model_copy(update={"workers": 1, "candidates_per_trial": 1, "evaluations": 24})
+"""Settings with which a search on a cluster repeats exactly."""
 
 
 class LoggingScore:
@@ -54,11 +56,12 @@ def a_batch(vocabulary: int) -> Batch:
     return Batch(source, torch.cat([torch.full((4, 1), EOS), target[:, :-1]], dim=1), target, target.numel())
 
 
-def main(folder: str, log: str) -> None:
+def main(folder: str, log: str, one: str = "") -> None:
+    config = ONE_AT_A_TIME if one else CONFIG
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    limits = resolve_limits(TOY, DEVICES, CONFIG)
+    limits = resolve_limits(TOY, DEVICES, config)
     score = LoggingScore(Path(log), seconds=0.15)
-    run_search_on_cluster(TOY, DEVICES, limits, score, CONFIG, Folder.at(folder), 0)
+    run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import Limit
+from hat_ray.search.result import SearchResult, hypervolume_of
 from hat_ray.search.search import run_search
-from hat_ray.search.session import SearchResult, hypervolume_of
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder

@@ -20,8 +20,9 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
+from hat_ray.search.result import SearchResult
 from hat_ray.search.score import CandidateScorer
-from hat_ray.search.session import Score, SearchResult
+from hat_ray.search.session import Score
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder
 

@@ -1,0 +1,83 @@
+"""How far a search is: the frontier of each device as it grows, and when to stop."""
+
+import math
+import time
+from collections.abc import Mapping
+
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.frontier import hypervolume, pareto_front
+
+
+class FrontierWatch:
+    """The hypervolume of each device's frontier, as a share of the plane up to a reference.
+
+    The reference is the largest architecture's latency and the worst loss among the first `settle` candidates.
+    """
+
+    def __init__(self, largest_ms: Mapping[str, float], settle: int) -> None:
+        self._largest_ms, self._settle = dict(largest_ms), settle
+        self._worst, self._count = 0.0, 0
+        self._front: dict[str, list[tuple[float, float]]] = {device: [] for device in largest_ms}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the reference moves no more."""
+        return self._count >= self._settle
+
+    def add(self, loss: float, latencies_ms: Mapping[str, float]) -> None:
+        """Take one more candidate."""
+        if not self.settled and math.isfinite(loss):
+            self._worst = max(self._worst, loss)
+        self._count += 1
+        for device, front in self._front.items():
+            point = (loss, latencies_ms[device])
+            if math.isfinite(loss) and not any(a <= point[0] and b <= point[1] for a, b in front):
+                both = [*front, point]
+                places = pareto_front([loss for loss, _ in both], [ms for _, ms in both])
+                self._front[device] = [both[place] for place in places]
+
+    def hypervolumes(self) -> dict[str, float]:
+        """Return each device's share, from 0 to 1."""
+        found = {}
+        for device, front in self._front.items():
+            reference = (self._worst, self._largest_ms[device])
+            whole = reference[0] * reference[1]
+            area = hypervolume([loss for loss, _ in front], [ms for _, ms in front], reference)
+            found[device] = area / whole if whole > 0 else 0.0
+        return found
+
+
+class StopRule:
+    """Says why a search should stop: its time is over, or its frontiers grow no more."""
+
+    def __init__(self, config: SearchConfig, spent_s: float = 0.0) -> None:
+        self._config, self._spent_before_s = config, spent_s
+        self._began = time.monotonic()
+        self._marks: dict[str, float] = {}
+        self._idle = 0
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of search, those before a kill included."""
+        return self._spent_before_s + time.monotonic() - self._began
+
+    def told(self, watch: FrontierWatch) -> None:
+        """Count an evaluation, and whether it made a frontier grow."""
+        if self._config.patience_evaluations is None or not watch.settled:
+            return
+        self._idle += 1
+        for device, volume in watch.hypervolumes().items():
+            if volume > self._marks.get(device, 0.0) * (1 + self._config.patience_growth):
+                self._marks[device], self._idle = volume, 0
+
+    def reason(self) -> str | None:
+        """Return why to stop, or None."""
+        config = self._config
+        if config.max_seconds is not None and self.spent_s >= config.max_seconds:
+            return f"search.max_seconds {config.max_seconds:g} are over"
+        if config.patience_evaluations is not None and self._idle >= config.patience_evaluations:
+            return (
+                f"no device's hypervolume grew by {100 * config.patience_growth:g} % in {self._idle} evaluations "
+                f"(search.patience_evaluations)"
+            )
+        return None

@@ -1,0 +1,79 @@
+"""The search stage: winners are timed on their device, and a wrong predictor is found out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hat_ray.cli import app
+from hat_ray.latency.table import read_table, write_rows
+from hat_ray.pipeline.all import predict_one, run_recipe
+from hat_ray.recipe import load_recipe
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.storage import Folder
+
+TINY = str(Path(__file__).parent / "tiny.yaml")
+WIDE = ["space.encoder_ffn_dims=[64,48,32,16]", "space.decoder_ffn_dims=[64,48,32,16]", "latency.samples=14"]
+
+
+def run_search_stage(place: Path, changes: list[str]) -> dict[str, object]:
+    recipe = load_recipe(TINY, [*WIDE, *changes])
+    for stage in ("corpus", "supernet", "latency", "predictor"):
+        run_recipe(recipe, str(place), local=True, only=stage)
+    return run_recipe(recipe, str(place), local=True, only="search")[0].summary
+
+
+def make_deep_ones_fast(table: Path, wrong: Path) -> None:
+    """Copy a latency table in which decoders of more than one layer are made to take 40 % of what they do."""
+    rows = []
+    for row in read_table(table):
+        assert row.architecture is not None
+        assert row.canary is not None
+        factor = 0.4 if row.architecture.decoder.depth > 1 else 1.0
+        rows.append(replace(row, canary=replace(row.canary, drift_correction=factor * row.canary.drift_correction)))
+    write_rows(wrong, rows)
+
+
+@pytest.mark.slow
+def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_path: Path) -> None:
+    recipe = load_recipe(TINY, [*WIDE, f"latency.table={tmp_path}/true"])
+    run_recipe(recipe, str(tmp_path / "first"), local=True, only="latency")
+    make_deep_ones_fast(tmp_path / "true", tmp_path / "wrong")
+    changes = [f"latency.table={tmp_path}/wrong", "search.limits_fraction=[0.5]", "search.extra_evaluations=8"]
+    summary = run_search_stage(tmp_path / "run", changes)
+    (winner,) = summary["winners"]  # type: ignore[misc]
+    assert winner["measured_ms"] <= winner["limit_ms"]
+    assert summary["learned"] == [winner["device"]]
+    candidates = CandidateTable(Folder.at(tmp_path / "run" / "search")).read()
+    timed = [c for c in candidates if c.measured_ms]
+    broken = [c for c in timed if c.measured_ms[winner["device"]] > winner["limit_ms"]]
+    assert broken
+    assert all(c.architecture.decoder.depth > 1 for c in broken)
+    assert max(c.round for c in candidates) >= 1
+    rounds = json.loads((tmp_path / "run" / "search" / "rounds.json").read_text())["rounds"]
+    assert len(rounds[-1]["measured_ms"][winner["device"]]) == len(timed)
+    # what was learned answers from now on
+    before = json.loads((tmp_path / "run" / "predictor" / f"{winner['device']}.json").read_text())
+    after = json.loads((tmp_path / "run" / "search" / "predictors" / f"{winner['device']}.json").read_text())
+    assert len(after["held_out_names"]) == len(before["held_out_names"]) + len(timed)
+    file = tmp_path / "run" / "search" / winner["hat_yaml"]
+    told = predict_one(load_recipe(TINY, [*WIDE, *changes]), str(tmp_path / "run"), file)
+    assert told[winner["device"]].predicted_ms == pytest.approx(winner["predicted_ms"])
+
+
+@pytest.mark.slow
+def test_a_second_run_starts_warm_from_the_first_of_the_same_supertransformer(tmp_path: Path) -> None:
+    first = run_search_stage(tmp_path / "first", ["search.measure_rounds=0"])
+    warm = run_search_stage(
+        tmp_path / "warm", ["search.measure_rounds=0", f"search.warm_start=[{tmp_path}/first]", "search.evaluations=6"]
+    )
+    assert warm["scored"] == first["scored"] + 6  # type: ignore[operator]
+    recipe = load_recipe(TINY, [*WIDE, "supernet.updates=14", f"search.warm_start=[{tmp_path}/first]"])
+    for stage in ("corpus", "supernet", "latency", "predictor"):
+        run_recipe(recipe, str(tmp_path / "other"), local=True, only=stage)
+    refused = CliRunner().invoke(app, ["search", str(tmp_path / "other"), "--local"])
+    assert "another SuperTransformer or validation set scored its candidates" in str(refused.exception)
+    shown = CliRunner().invoke(app, ["search", "show", str(tmp_path / "warm"), "--json"])
+    assert json.loads(shown.stdout)["from_earlier_runs"] == first["scored"]

@@ -1,0 +1,191 @@
+"""Winners are timed within the search: what breaks its limit is learned, and the search ends with what keeps it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from search_stand_ins import bigger_is_better, macs_ms
+
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.files import describe_winner, write_files
+from hat_ray.search.latency import DeviceLatency, Times
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.rounds import Outcome, SearchInRounds
+from hat_ray.search.search import run_search
+from hat_ray.search.session import Phase
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import FloatArray
+from hat_ray.space.hat_yaml import load_architecture
+from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
+
+CONFIG = SearchConfig(population=10, parents=5, evaluations=40, extra_evaluations=15)
+LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0))
+
+
+def scaled_ms(factor: float, architectures: Sequence[Architecture]) -> FloatArray:
+    """Think that architectures with more than one decoder layer take `factor` of what they do."""
+    deep = np.array([architecture.decoder.depth > 1 for architecture in architectures])
+    return np.where(deep, factor, 1.0) * macs_ms(architectures)
+
+
+def latency_by(factor: float) -> DeviceLatency:
+    function = partial(scaled_ms, factor)
+    return DeviceLatency(function, function, lambda some: (0.9 * function(some), 1.1 * function(some)))
+
+
+@dataclass
+class Board:
+    """A device that takes `macs_ms`, and predictors that get nearer to that each time they are fitted."""
+
+    log: list[str] = field(default_factory=list)
+    away: bool = False
+    stop_at: str = ""
+
+    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
+        self._note("measure " + " ".join(one.id for one in architectures))
+        times = dict(zip(architectures, macs_ms(architectures).tolist(), strict=True))
+        return {} if self.away else {"macs": times}
+
+    def learn(self, device: str, round_: int) -> DeviceLatency:
+        self._note(f"learn {round_}")
+        return self.recall(device, round_)
+
+    def recall(self, device: str, round_: int) -> DeviceLatency:
+        assert device == "macs"
+        return latency_by(0.9 if round_ == 0 else 1.0)
+
+    def _note(self, line: str) -> None:
+        if self.stop_at and line.startswith(self.stop_at):
+            raise KeyboardInterrupt
+        self.log.append(line)
+
+
+def whole_search(
+    folder: Path,
+    board: Board,
+    score: Callable[[Architecture], float] = bigger_is_better,
+    config: SearchConfig = CONFIG,
+    factor: float = 0.6,
+) -> Outcome:
+    def phase(latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit], phase: Phase) -> None:
+        run_search(TOY, latency_ms, limits, score, config, Folder.at(folder), 0, phase=phase)
+
+    return SearchInRounds(
+        TOY, LIMITS, config, Folder.at(folder), {"macs": latency_by(factor)}, board, phase, "weights"
+    ).run()
+
+
+def test_a_search_with_a_wrong_predictor_ends_with_winners_that_keep_their_limits(tmp_path: Path) -> None:
+    board = Board()
+    outcome = whole_search(tmp_path, board)
+    assert [winner.limit for winner in outcome.result.winners] == list(LIMITS)
+    for winner in outcome.result.winners:
+        assert winner.candidate.measured_ms["macs"] == float(macs_ms([winner.candidate.architecture])[0])
+        assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
+    broken = [c for c in outcome.result.candidates if c.measured_ms and c.measured_ms["macs"] > LIMITS[1].ms]
+    assert broken  # the first choice did break its limit
+    assert "learn 0" in board.log
+    rounds = [candidate.round for candidate in outcome.result.candidates]
+    assert rounds.count(0) == CONFIG.evaluations
+    assert rounds.count(1) == CONFIG.extra_evaluations
+    assert {c.scored_by for c in outcome.result.candidates} == {"weights"}
+    for candidate in outcome.result.candidates:
+        assert candidate.low_ms["macs"] < candidate.latency_ms["macs"] < candidate.high_ms["macs"]
+
+
+def test_nothing_is_timed_twice_and_a_good_predictor_needs_one_round(tmp_path: Path) -> None:
+    board = Board()
+    outcome = whole_search(tmp_path, board, factor=1.0)
+    assert len(board.log) == 1
+    assert len(outcome.result.candidates) == CONFIG.evaluations
+    assert whole_search(tmp_path, board, factor=1.0).result == outcome.result
+    assert len(board.log) == 1
+
+
+class Killed:
+    """Scores, and is stopped after so many."""
+
+    def __init__(self, after: int) -> None:
+        self.scored: list[Architecture] = []
+        self._after = after
+
+    def __call__(self, architecture: Architecture) -> float:
+        if len(self.scored) >= self._after:
+            raise KeyboardInterrupt
+        self.scored.append(architecture)
+        return bigger_is_better(architecture)
+
+
+@pytest.mark.parametrize("stop_at", [5, 39, 45, "measure", "learn 0", "learn 1"])
+def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, stop_at: int | str) -> None:
+    whole = whole_search(tmp_path / "whole", Board())
+    first = Killed(stop_at if isinstance(stop_at, int) else 10**6)
+    interrupted = Board(stop_at=stop_at if isinstance(stop_at, str) else "")
+    try:
+        whole_search(tmp_path / "killed", interrupted, first)
+        assert stop_at == "learn 1"  # the second round may have had nothing to learn
+    except KeyboardInterrupt:
+        pass
+    second = Killed(10**6)
+    resumed = whole_search(tmp_path / "killed", Board(), second)
+    assert not set(first.scored) & set(second.scored)
+    plain = [(c.architecture, c.loss, c.order, c.latency_ms, c.measured_ms) for c in resumed.result.candidates]
+    assert plain == [(c.architecture, c.loss, c.order, c.latency_ms, c.measured_ms) for c in whole.result.candidates]
+    assert [w.candidate.architecture for w in resumed.result.winners] == [
+        w.candidate.architecture for w in whole.result.winners
+    ]
+
+
+def test_winners_are_not_timed_where_that_is_not_wanted(tmp_path: Path) -> None:
+    board = Board()
+    outcome = whole_search(tmp_path, board, config=CONFIG.model_copy(update={"measure_rounds": 0}))
+    assert board.log == []
+    assert len(outcome.result.winners) == 2
+    assert not any(candidate.measured_ms for candidate in outcome.result.candidates)
+
+
+def test_a_device_that_is_away_leaves_the_winners_as_predicted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board(away=True)
+    outcome = whole_search(tmp_path, board)
+    assert len(board.log) == 1
+    assert "macs timed nothing" in caplog.text
+    assert len(outcome.result.winners) == 2
+
+
+def test_without_further_evaluations_the_next_best_that_keeps_its_limit_wins(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"extra_evaluations": 0})
+    outcome = whole_search(tmp_path, Board(), config=config, factor=0.9)
+    assert len(outcome.result.candidates) == config.evaluations
+    for winner in outcome.result.winners:
+        assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
+        times = macs_ms([candidate.architecture for candidate in outcome.result.candidates])
+        surely = [
+            c.loss for c, ms in zip(outcome.result.candidates, times, strict=True) if 1.12 * ms <= winner.limit.ms
+        ]
+        assert winner.candidate.loss <= min(surely)
+
+
+def test_the_files_hold_each_winner_and_frontier(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    outcome = whole_search(tmp_path, Board())
+    winners = [describe_winner(winner, outcome.devices) for winner in outcome.result.winners]
+    write_files(folder, outcome.result, winners)
+    told = json.loads((tmp_path / "winners.json").read_text())
+    for winner, said in zip(outcome.result.winners, told, strict=True):
+        architecture = winner.candidate.architecture
+        assert load_architecture(tmp_path / said["hat_yaml"], architecture.qkv_dim) == architecture
+        assert load_architecture((tmp_path / said["hat_yaml"]).with_suffix(".json")) == architecture
+        assert said["measured_ms"] <= said["limit_ms"]
+        assert said["low_ms"] < said["predicted_ms"] < said["high_ms"]
+    rows = folder.read_table("frontier.parquet").to_pylist()
+    assert [row["architecture_id"] for row in rows] == [c.architecture.id for c in outcome.result.frontiers["macs"]]
+    assert len((tmp_path / "frontier.csv").read_text().splitlines()) == len(rows) + 1
+    assert CandidateTable(folder).read() == list(outcome.result.candidates)

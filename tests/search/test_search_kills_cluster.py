@@ -1,0 +1,84 @@
+"""Kills of a search on real Ray clusters: nothing is lost or scored twice, a seeded search of one worker repeats."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import search_driver
+from ray.cluster_utils import Cluster
+from search_driver import DEVICES, ONE_AT_A_TIME, LoggingScore
+
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.cluster import run_search_on_cluster
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import resolve_limits
+from hat_ray.search.search import run_search
+from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+ray.cloudpickle.register_pickle_by_value(search_driver)
+HERE = Path(__file__).parent
+
+
+def wait_for(folder: Path, count: int, driver: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while len(CandidateTable(Folder.at(folder)).read()) < count:
+        assert driver is None or driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline, f"fewer than {count} candidates in 120 s"
+        time.sleep(0.1)
+
+
+def test_a_seeded_search_of_one_worker_whose_driver_is_killed_twice_ends_as_in_one_process(tmp_path: Path) -> None:
+    limits = resolve_limits(TOY, DEVICES, ONE_AT_A_TIME)
+    score = LoggingScore(tmp_path / "plain")
+    plain = run_search(TOY, DEVICES, limits, score, ONE_AT_A_TIME, Folder.at(tmp_path / "one"), 0)
+    log, folder = tmp_path / "scored", tmp_path / "search"
+    command = [sys.executable, str(HERE / "search_driver.py"), str(folder), str(log), "one"]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
+    for count in (7, 15):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
+            wait_for(folder, count, driver)
+            driver.send_signal(signal.SIGKILL)
+        time.sleep(1)
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    found = [(c.architecture, c.loss, c.order, c.origin) for c in CandidateTable(Folder.at(folder)).read()]
+    assert found == [(c.architecture, c.loss, c.order, c.origin) for c in plain.candidates]
+    assert len(log.read_text().split()) <= ONE_AT_A_TIME.evaluations + 2  # a kill costs what was under way
+
+
+def test_a_lost_raylet_costs_no_candidate(tmp_path: Path) -> None:
+    config = SearchConfig(
+        population=10, parents=5, evaluations=60, candidates_per_trial=2, workers=2, limits_fraction=(0.3, 0.6)
+    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        other = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes(timeout=60)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        folder, log = Folder.at(tmp_path / "search"), tmp_path / "scored"
+        limits = resolve_limits(TOY, DEVICES, config)
+        score = LoggingScore(log, seconds=0.3)
+        killed = False
+
+        def kill_once(done: int, _total: int, _figures: object) -> None:
+            nonlocal killed
+            if done >= 12 and not killed:
+                killed = True
+                cluster.remove_node(other, allow_graceful=False)
+
+        result = run_search_on_cluster(TOY, DEVICES, limits, score, config, folder, 0, kill_once)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert killed
+    assert len(result.candidates) == len({c.architecture for c in result.candidates}) == config.evaluations
+    scored = log.read_text().split()
+    assert {c.architecture.id for c in result.candidates} == set(scored)
+    assert len(scored) - len(set(scored)) <= 2 * config.candidates_per_trial  # only what was lost with its trial

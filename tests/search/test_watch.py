@@ -1,0 +1,80 @@
+"""The hypervolume while a search grows, and the rules that stop it."""
+
+import math
+import random
+import time
+from pathlib import Path
+
+import pytest
+from search_stand_ins import bigger_is_better, depth_ms, macs_ms
+
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.frontier import hypervolume
+from hat_ray.search.limits import Limit
+from hat_ray.search.result import SearchResult
+from hat_ray.search.search import run_search
+from hat_ray.search.watch import FrontierWatch
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
+
+LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
+CONFIG = SearchConfig(population=10, parents=5, evaluations=60)
+
+
+class Counting:
+    def __init__(self, seconds: float = 0.0, dies_after: int = 10**6) -> None:
+        self.scored: list[Architecture] = []
+        self._seconds, self._dies_after = seconds, dies_after
+
+    def __call__(self, architecture: Architecture) -> float:
+        if len(self.scored) >= self._dies_after:
+            raise KeyboardInterrupt
+        self.scored.append(architecture)
+        time.sleep(self._seconds)
+        return bigger_is_better(architecture)
+
+
+def search(folder: Path, score: Counting, **changes: object) -> SearchResult:
+    config = CONFIG.model_copy(update=changes)
+    return run_search(TOY, {"macs": macs_ms, "depth": depth_ms}, LIMITS, score, config, Folder.at(folder), 0)
+
+
+def test_the_growing_hypervolume_equals_that_of_all_candidates() -> None:
+    rng = random.Random(0)
+    watch, points = FrontierWatch({"a": 10.0, "b": 20.0}, 5), []
+    for _ in range(80):
+        loss = rng.choice([math.inf, rng.uniform(2, 6), float(rng.randint(2, 6))])
+        points.append((loss, {"a": rng.uniform(1, 12), "b": rng.uniform(1, 20)}))
+        watch.add(*points[-1])
+    worst = max(loss for loss, _ in points[:5] if math.isfinite(loss))
+    for device, largest in {"a": 10.0, "b": 20.0}.items():
+        area = hypervolume([loss for loss, _ in points], [ms[device] for _, ms in points], (worst, largest))
+        assert watch.hypervolumes()[device] == pytest.approx(area / (worst * largest))
+
+
+def test_a_search_stops_when_its_seconds_are_over_also_over_a_kill(tmp_path: Path) -> None:
+    whole = search(tmp_path / "whole", Counting(0.02), max_seconds=0.5)
+    assert 5 <= len(whole.candidates) < 30
+    assert len(whole.winners) == 2
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "killed", Counting(0.1, dies_after=4), max_seconds=0.5)
+    second = Counting(0.1)
+    search(tmp_path / "killed", second, max_seconds=0.5)
+    assert len(second.scored) <= 2  # the first call's seconds count
+
+
+def test_a_search_stops_when_its_frontiers_grow_no_more_also_over_a_kill(tmp_path: Path) -> None:
+    rule = {"evaluations": 1000, "patience_evaluations": 25, "patience_growth": 0.01}
+    whole = search(tmp_path / "whole", Counting(), **rule)
+    assert 45 <= len(whole.candidates) < 1000
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "killed", Counting(dies_after=len(whole.candidates) - 3), **rule)
+    second = Counting()
+    assert [c.architecture for c in search(tmp_path / "killed", second, **rule).candidates] == [
+        c.architecture for c in whole.candidates
+    ]
+    assert len(second.scored) == 3
+    again = Counting()
+    search(tmp_path / "whole", again, **rule)
+    assert again.scored == []
