@@ -29,6 +29,10 @@ class CheckpointError(HatRayError):
     """A checkpoint that is damaged, unsafe, or of another model."""
 
 
+class ExportError(HatRayError):
+    """An exported model that is damaged, or that differs too much from what it was made of."""
+
+
 class LatencyError(HatRayError):
     """Latency rows that are missing, malformed or from another device."""
 

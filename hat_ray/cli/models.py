@@ -1,6 +1,5 @@
-"""Commands that use or count models: `translate`, `distil`, `cost`."""
+"""Commands that use or count models: `distil`, `cost`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,28 +10,8 @@ from hat_ray import console
 from hat_ray.cli.app import app
 from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.run import print_json, resolve
-from hat_ray.errors import RunError
 from hat_ray.space.cost import cost as architecture_cost
 from hat_ray.space.hat_yaml import load_architecture
-
-
-@app.command(epilog="Example:  hat-ray translate runs/toy < source.txt > target.txt")
-def translate(
-    run: Annotated[str, typer.Argument(help="A run folder with retrained models.")],
-    model: Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")] = None,
-    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's.")] = None,
-) -> None:
-    """Translate lines from stdin to stdout, in order."""
-    from hat_ray.pipeline.all import translate_lines
-
-    loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise RunError(f"stdin must be UTF-8 text, got byte {error.object[error.start]:#x} at {error.start}") from error
-    with console.progress_bar("translating") as progress:
-        for line in translate_lines(loaded, place, model, lines, progress):
-            typer.echo(line)
 
 
 @app.command("distil", epilog="Example:  hat-ray distil runs/toy --out distilled --beam 4")

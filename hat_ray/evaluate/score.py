@@ -13,7 +13,7 @@ from hat_ray.evaluate.bleu import score_text
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.floors import Floors, floors
 from hat_ray.evaluate.translate import translate
-from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.protocol import Translator
 from hat_ray.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: SubTransformer, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
+    model: Translator, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
 ) -> Evaluation:
     """Translate the test set (its first `config.sentences`) and score it against its reference."""
     config = config or EvaluateConfig()

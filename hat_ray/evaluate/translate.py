@@ -7,17 +7,17 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from hat_ray.corpus.batches import pad_sources
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
-from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.protocol import Translator, evaluating
 from hat_ray.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
 
 def translate(
-    model: SubTransformer,
+    model: Translator,
     vocabulary: Vocabulary,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
@@ -27,21 +27,29 @@ def translate(
 
     Sources longer than `config.max_source_length` tokens are cut, and a warning counts them.
     """
+    return [vocabulary.decode(tokens) for tokens in translate_tokens(model, vocabulary, lines, config, progress)]
+
+
+def translate_tokens(
+    model: Translator,
+    vocabulary: Vocabulary,
+    lines: Sequence[str],
+    config: EvaluateConfig | None = None,
+    progress: Progress = silent,
+) -> list[tuple[int, ...]]:
+    """Return the tokens of `translate`, without the end of sentence; none for an empty line."""
     config = config or EvaluateConfig()
     full = [row for row, line in enumerate(lines) if line.strip()]
     sources = dict(zip(full, vocabulary.encode_lines([lines[row] for row in full]), strict=True))
     _cut_overlong(sources, config.max_source_length)
-    translations, done = [""] * len(lines), len(lines) - len(sources)
-    was_training = model.training
-    model.eval()
-    try:
+    translations: list[tuple[int, ...]] = [()] * len(lines)
+    done = len(lines) - len(sources)
+    with evaluating(model):
         for rows in plan_batches({row: len(tokens) for row, tokens in sources.items()}, config.batch_tokens):
             for row, tokens in zip(rows, _decode([sources[row] for row in rows], model, config), strict=True):
-                translations[row] = vocabulary.decode(tokens)
+                translations[row] = tokens[:-1] if tokens[-1] == EOS else tokens
             done += len(rows)
             progress(done, len(lines), {})
-    finally:
-        model.train(was_training)
     return translations
 
 
@@ -71,9 +79,8 @@ def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[in
         yield batch
 
 
-def _decode(sources: list[list[int]], model: SubTransformer, config: EvaluateConfig) -> list[tuple[int, ...]]:
-    device = next(model.parameters()).device
-    source = pad_sources(sources).to(device)  # (B, S)
+def _decode(sources: list[list[int]], model: Translator, config: EvaluateConfig) -> list[tuple[int, ...]]:
+    source = pad_sources(sources).to(model.device)  # (B, S)
     hypotheses = beam_search(
         model,
         source,

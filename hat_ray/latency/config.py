@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.config import StageConfig
+from hat_ray.runtime.names import DtypeName, RuntimeName, why_unsupported
 
 
 class DeviceSelector(StageConfig):
@@ -63,11 +64,13 @@ class LatencyConfig(StageConfig):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """Where devices that no selector names run: "auto" takes a GPU where there is one."""
 
-    runtime: Literal["eager"] = "eager"
-    """What executes a model: "eager" is PyTorch as it stands."""
+    runtime: RuntimeName = "eager"
+    """What executes a model: "eager" is PyTorch as it stands, "onnx" is ONNX Runtime on the CPU. Each is a device of
+    its own."""
 
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    """Numbers that weights and computation are in. "bf16" needs a processor or GPU that computes in it."""
+    dtype: DtypeName = "fp32"
+    """Numbers that weights and computation are in: eager "fp32" or "bf16", which needs a processor or GPU that computes
+    in it; onnx "fp32" or "int8" (weights in bytes)."""
 
     warmup: int = Field(default=3, ge=1)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""
@@ -124,6 +127,14 @@ class LatencyConfig(StageConfig):
             if names.count(name) > 1:
                 raise ValueError(f"each device needs its own name, got {name!r} {names.count(name)} times")
         return devices
+
+    @model_validator(mode="after")
+    def _a_runtime_with_its_dtype(self) -> Self:
+        if reason := why_unsupported(self.runtime, self.dtype):
+            raise ValueError(reason)
+        if self.runtime == "onnx" and self.accelerator == "cuda":
+            raise ValueError("runtime onnx runs on the CPU: set accelerator to cpu, or runtime to eager")
+        return self
 
     @model_validator(mode="after")
     def _ordered_repetitions(self) -> Self:

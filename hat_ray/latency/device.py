@@ -91,7 +91,7 @@ def detect(
     Raises LatencyError when a GPU is asked for and none is seen, and when the device would only emulate the dtype.
     """
     cpu = read_cpu()
-    gpu, gpu_memory, driver = _gpu(accelerator)
+    gpu, gpu_memory, driver = _gpu(_where(runtime, accelerator))
     if dtype == "bf16":
         require_bf16(cpu, gpu)
     return DeviceInfo(
@@ -122,6 +122,15 @@ def require_bf16(cpu: Cpu, gpu: str) -> None:
             f"bf16 needs a CPU with avx512_bf16, amx_bf16 or ARM's bf16, {cpu.model} would emulate it "
             f"(it has {', '.join(cpu.isa) or 'none of the known instruction sets'}): set latency.dtype to fp32"
         )
+
+
+def _where(runtime: str, accelerator: str) -> str:
+    """Return where a runtime can run of what was asked for; raises LatencyError when that is nowhere."""
+    if runtime != "onnx":
+        return accelerator
+    if accelerator == "cuda":
+        raise LatencyError(f"runtime {runtime} runs on the CPU, not on a GPU: set latency.runtime to eager")
+    return "cpu"
 
 
 def _gpu(accelerator: str) -> tuple[str, int | None, str]:

@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 import hat_ray
 from hat_ray.errors import LatencyError
 from hat_ray.latency.canary import CanaryWatch
@@ -32,16 +30,16 @@ from hat_ray.latency.sensors.energy import Energy
 from hat_ray.latency.table import scan_table, write_rows
 from hat_ray.latency.translation import translation
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
+from hat_ray.runtime.build import library_versions, on_runtime
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ class TimingSession:
             if not self._calibrated:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
-            circumstances = _circumstances(self.job.session_id)
+            circumstances = _circumstances(self.job.session_id, self.device.runtime)
             model = self._build(architecture)
             self._sensors.start()
             timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
@@ -195,10 +193,11 @@ class TimingSession:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
         return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
 
-    def _build(self, architecture: Architecture) -> SubTransformer:
-        """Build a SubTransformer with random weights: their values do not matter for speed."""
+    def _build(self, architecture: Architecture) -> Translator:
+        """Build a SubTransformer with random weights on its runtime: their values do not matter for speed."""
         model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
-        return model.to(self.device.torch_device, _DTYPES[self.device.dtype])
+        device = self.device
+        return on_runtime(model, device.runtime, device.dtype, device=device.torch_device, threads=device.threads)
 
     def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
         return LatencyRow(
@@ -240,12 +239,12 @@ def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
     return set(table.column(0).unique().drop_null().to_pylist())
 
 
-def _circumstances(session_id: str) -> Circumstances:
-    versions = {"hat-ray": hat_ray.__version__, "torch": torch.__version__, "python": platform.python_version()}
+def _circumstances(session_id: str, runtime: str) -> Circumstances:
+    libraries = {"hat-ray": hat_ray.__version__, "python": platform.python_version(), **library_versions(runtime)}
     return Circumstances(
         host=platform.node(),
         session_id=session_id,
         utc_time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        library_versions=tuple(sorted(versions.items())),
+        library_versions=tuple(sorted(libraries.items())),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )

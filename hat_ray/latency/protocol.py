@@ -28,7 +28,7 @@ from hat_ray.latency.row import Canary
 from hat_ray.latency.sensors.energy import EnergyMeter, NoMeter, joules_since
 from hat_ray.latency.stats import Spread, relative_error_of_median, spread
 from hat_ray.latency.translation import Sample, Workload, translation
-from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.protocol import Translator, evaluating
 
 _NO_METER = NoMeter()
 _MAX_WARMUP_WINDOWS = 5
@@ -104,26 +104,21 @@ class Timing:
 
 
 def time_architecture(
-    model: SubTransformer,
+    model: Translator,
     protocol: Protocol,
     watch: CanaryWatch | None = None,
     meter: EnergyMeter = _NO_METER,
 ) -> Timing:
-    """Time a SubTransformer on the torch device that holds its weights, with a canary between where one is given."""
+    """Time a SubTransformer on its runtime and device, with a canary between where one is given."""
     with ready(model, protocol.threads) as niceness:
         return repeat(translation(model, protocol.workload), protocol, niceness, watch, meter)
 
 
 @contextmanager
-def ready(model: SubTransformer, threads: int) -> Iterator[int | None]:
+def ready(model: Translator, threads: int) -> Iterator[int | None]:
     """Bring a model and this process into the state of timing; yield the niceness that holds."""
-    was_training = model.training
-    model.eval()
-    try:
-        with timing_state(threads) as niceness, torch.inference_mode():
-            yield niceness
-    finally:
-        model.train(was_training)
+    with evaluating(model), timing_state(threads) as niceness, torch.inference_mode():
+        yield niceness
 
 
 def repeat(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hat_ray.errors import LatencyError
 from hat_ray.model.beam import EOS, best_continuations
-from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.protocol import Translator
 
 _FIRST_WORD = 4  # ids below are bos, pad, eos, unk
 
@@ -64,7 +64,7 @@ class Sample(NamedTuple):
     decoder_ms: float
 
 
-def translation(model: SubTransformer, workload: Workload) -> Callable[[], Sample]:
+def translation(model: Translator, workload: Workload) -> Callable[[], Sample]:
     """Return the function that does one repetition and tells its times. Its tokens are the same every time."""
     _check(model, workload)
     parts = [
@@ -81,9 +81,9 @@ def translation(model: SubTransformer, workload: Workload) -> Callable[[], Sampl
     return translate
 
 
-def _one_pair(model: SubTransformer, workload: Workload) -> Callable[[], Sample]:
+def _one_pair(model: Translator, workload: Workload) -> Callable[[], Sample]:
     """Return the function that does one translation of `source_length` to `target_length`."""
-    device = next(model.parameters()).device
+    device = model.device
     rows, beam = workload.batch * workload.beam, workload.beam
     draw = torch.Generator().manual_seed(0)
     source = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
@@ -114,8 +114,8 @@ def _beam_choice(logits: Tensor, scores: Tensor, first_rows: Tensor) -> tuple[Te
     return totals.gather(1, order), (first_rows + beams.gather(1, order)).flatten()
 
 
-def _check(model: SubTransformer, workload: Workload) -> None:
-    longest, most = max(map(max, workload.pairs)), model.config.max_positions
+def _check(model: Translator, workload: Workload) -> None:
+    longest, most = max(map(max, workload.pairs)), model.max_positions
     if longest > most:
         what = "the lengths of latency.length_mix" if workload.length_mix else "latency.source_length and target_length"
         raise LatencyError(f"{what} must be at most model.max_positions {most}, got {longest}")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.embedding import PAD
-from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.protocol import Translator
 
 EOS = 2
 """fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
@@ -30,7 +30,7 @@ class Hypothesis:
 
 @torch.inference_mode()
 def beam_search(
-    model: SubTransformer,
+    model: Translator,
     source: Tensor,
     *,
     beam: int = 5,
@@ -119,8 +119,8 @@ def _finish(
             hypotheses.append(Hypothesis((*row, EOS), float(totals[index, rank]) / length**length_penalty))
 
 
-def _check(model: SubTransformer, beam: int, max_length: int) -> None:
+def _check(model: Translator, beam: int, max_length: int) -> None:
     if not 1 <= beam <= model.target_vocab_size // 2 - 1:
         raise HatRayError(f"beam must be from 1 to half of the vocabulary, got {beam}")
-    if not 1 <= max_length < model.config.max_positions:
-        raise HatRayError(f"max_length must be from 1 to {model.config.max_positions - 1} tokens, got {max_length}")
+    if not 1 <= max_length < model.max_positions:
+        raise HatRayError(f"max_length must be from 1 to {model.max_positions - 1} tokens, got {max_length}")

@@ -62,7 +62,7 @@ class Positions(nn.Module):
                 "raise model.max_positions or cut the sentence"
             )
         not_pad = tokens.ne(PAD).long()
-        return F.embedding(not_pad.cumsum(1) * not_pad + PAD, self._columns(dim))
+        return F.embedding(not_pad.cumsum(1) * not_pad + PAD, self.columns(dim))
 
     def at(self, position: int, dim: int) -> Tensor:
         """Return the vector (dim,) of the token at `position`, counted from 0 without padding."""
@@ -71,7 +71,8 @@ class Positions(nn.Module):
         row = self.table[position + PAD + 1]
         return self.cut(row, dim) if self.order is None else row[self.order[:dim]]
 
-    def _columns(self, dim: int) -> Tensor:
+    def columns(self, dim: int) -> Tensor:
+        """Return the table (positions, dim) that a narrower architecture reads."""
         if self.order is not None:
             return self.table[:, self.order[:dim]]
         return self.cut(self.table, self.table.shape[0], dim)

@@ -74,6 +74,17 @@ class ElasticAttention(nn.Module):
         weight = self.in_proj_weight.narrow(0, 0, self.qkv_dim) if self.fused else self.q_proj_weight
         return F.linear(x, self.cut(weight, self.qkv_dim, x.shape[-1]), self.in_proj_bias[: self.qkv_dim])
 
+    def query_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the whole weight (Q, D) and bias (Q,) of the query projection."""
+        weight = self.in_proj_weight[: self.qkv_dim] if self.fused else self.q_proj_weight
+        return weight, self.in_proj_bias[: self.qkv_dim]
+
+    def key_value_weights(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the whole weights (Q, D) of the key and the value projection, and their biases (Q,)."""
+        _, *biases = self.in_proj_bias.chunk(3)
+        weights = self.in_proj_weight.chunk(3)[1:] if self.fused else (self.k_proj_weight, self.v_proj_weight)
+        return tuple(weights), tuple(biases)
+
     def key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) -> two of (..., Q)."""
         qkv, dim = self.qkv_dim, memory.shape[-1]

@@ -1,5 +1,6 @@
 """A SubTransformer: one architecture as a stand-alone model with its own contiguous weights."""
 
+import torch
 from torch import Tensor
 
 from hat_ray.model import decoding
@@ -34,6 +35,16 @@ class SubTransformer(ElasticTransformer):
             seed=seed,
         )
         self.architecture = architecture
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sentence in tokens."""
+        return self.config.max_positions
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
         """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""

@@ -68,6 +68,9 @@ class Encoder(nn.Module):
             ElasticLayerNorm(shape.embed_dim, cut_for(config.sharing)) if config.normalize_before else None
         )
 
+    def layer(self, index: int) -> EncoderLayer:
+        return cast(EncoderLayer, self.layers[index])
+
     def forward(self, source: Tensor, architecture: Architecture) -> Memory:
         """(B, S) -> the outputs of the active layers."""
         shape = architecture.encoder

@@ -1,0 +1,165 @@
+"""Commands that serve models: `translate`, `export`."""
+
+import sys
+import time
+from dataclasses import asdict
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from hat_ray import console
+from hat_ray.cli.app import app
+from hat_ray.cli.options import JsonOpt
+from hat_ray.cli.run import print_json, resolve
+from hat_ray.errors import HatRayError, RunError
+
+if TYPE_CHECKING:
+    from hat_ray.evaluate.export import Served
+    from hat_ray.evaluate.stream import ServedScore
+
+ModelOpt = Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")]
+BeamOpt = Annotated[
+    int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's, or the export's.")
+]
+
+
+@app.command(
+    epilog="""Examples:
+
+hat-ray translate runs/toy < source.txt > target.txt
+
+hat-ray translate runs/toy --runtime onnx --dtype int8 < source.txt > target.txt
+
+hat-ray translate exported --score reference.txt < source.txt > target.txt
+
+Translations come out as groups of lines come in: a pipe that brings one line gets one back."""
+)
+def translate(
+    place: Annotated[str, typer.Argument(help="A run folder with retrained models, or an exported model's folder.")],
+    model: ModelOpt = None,
+    beam: BeamOpt = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="What executes a run's model: eager (default) or onnx.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager), int8 (onnx).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
+    score: Annotated[
+        Path | None, typer.Option("--score", help="Reference, line by line: tell BLEU, chrF, speed and memory too.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
+    ] = False,
+) -> None:
+    """Translate lines from stdin to stdout, in order."""
+    if as_json and score is None:
+        raise RunError("--json prints the figures of --score: name a reference with --score, or leave --json out")
+    references = None if score is None else _lines(score)
+    from hat_ray.evaluate.stream import read_groups, score_stream, translate_stream
+
+    served = _served(place, model, beam, runtime, dtype, threads)
+    pairs: list[tuple[str, str]] = []
+    started = time.perf_counter()
+    with console.progress_bar("translating") as progress:
+        for source, text in translate_stream(served, read_groups(cast(BufferedReader, sys.stdin.buffer)), progress):
+            if references is not None:
+                pairs.append((source, text))
+            if not as_json:
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
+    if references is not None:
+        seconds = time.perf_counter() - started
+        figures = score_stream(pairs, references, served.config.tokenizer, seconds)
+        print_json(asdict(figures)) if as_json else _tell(figures)
+
+
+@app.command(
+    epilog="""Examples:
+
+hat-ray export runs/toy --out exported
+
+hat-ray export runs/toy --dtype int8 --out exported-int8 --sentences 200
+
+python exported/translate.py < source.txt   (needs numpy, onnxruntime and sentencepiece only)
+
+Exit code 2, and no folder, when its translations differ from the model's by more than the bounds."""
+)
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder with retrained models.")],
+    out: Annotated[str, typer.Option("--out", help="Folder to make; an earlier export there is replaced.")],
+    model: ModelOpt = None,
+    runtime: Annotated[str, typer.Option("--runtime", help="What will execute it: onnx.")] = "onnx",
+    dtype: Annotated[str, typer.Option("--dtype", help="Numbers of weights and products: fp32 or int8.")] = "fp32",
+    beam: BeamOpt = None,
+    sentences: Annotated[
+        int | None, typer.Option("--sentences", min=1, help="Test sentences of the parity check. Default: all.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option("--min-agreement", min=0, max=1, help="Share of tokens in common. Default: 0.99; int8: 0.8."),
+    ] = None,
+    max_bleu_loss: Annotated[
+        float | None, typer.Option("--max-bleu-loss", help="BLEU that may be lost. Default: 0.1; int8: 0.5.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Export a model with its loader, checked to give the same translations; it needs nothing of hat-ray."""
+    if runtime != "onnx":
+        raise RunError(f"--runtime of an export must be onnx, got {runtime!r}")
+    loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
+    from hat_ray.pipeline.serving import export_run
+
+    bounds = {"min_agreement": min_agreement, "max_bleu_loss": max_bleu_loss}
+    with console.progress_bar("translating the test set") as progress:
+        made = export_run(loaded, place, model, out, dtype, sentences=sentences, **bounds, progress=progress)
+    if as_json:
+        print_json(asdict(made))
+        return
+    parity = made.parity
+    console.say(
+        f"{made.folder}: {made.dtype}, {made.file_bytes / 1e6:.1f} MB; {parity.identical} of {parity.sentences} "
+        f"translations identical, token agreement {100 * parity.token_agreement:.2f} %, "
+        f"BLEU {parity.bleu:.2f} -> {parity.exported_bleu:.2f}, largest logit error {parity.logit_error:.2g}"
+    )
+
+
+def _served(
+    place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, threads: int | None
+) -> "Served":
+    """Open an exported folder, or a run's model on a runtime."""
+    from hat_ray.evaluate.export import is_export, open_export
+
+    if "://" not in place and is_export(place):
+        given = {"--model": model, "--runtime": runtime, "--dtype": dtype}
+        if wrong := [name for name, value in given.items() if value is not None]:
+            raise RunError(f"{place} is an exported model, which brings its own: leave {' and '.join(wrong)} out")
+        return open_export(place, threads or 0, **({} if beam is None else {"beam": beam}))
+    loaded, folder = resolve(place, None, [f"evaluate.beam={beam}"] if beam else None)
+    import torch
+
+    from hat_ray.pipeline.serving import served_model
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return served_model(loaded, folder, model, runtime or "eager", dtype or "fp32", threads or 0)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HatRayError(f"--score must name a UTF-8 text file, got {path}: {error}") from error
+
+
+def _tell(figures: "ServedScore") -> None:
+    text, floor = figures.text, figures.copy_floor
+    console.say(f"BLEU {text.bleu:.2f} (copying the source: {floor.bleu:.2f})  {text.bleu_signature}")
+    if text.chrf is not None and floor.chrf is not None:
+        console.say(f"chrF {text.chrf:.2f} (copying the source: {floor.chrf:.2f})  {text.chrf_signature}")
+    console.say(
+        f"{figures.sentences} sentences, {figures.sentences_per_second:.1f} a second, "
+        f"peak memory {figures.peak_memory_bytes / 2**20:.0f} MiB"
+    )

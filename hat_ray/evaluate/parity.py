@@ -1,0 +1,137 @@
+"""Whether an exported model says what the model itself says, on real sentences.
+
+Decisions
+- The exported side is the loader that is exported with it, whole: sub-words, batches, its own beam search.
+- Token agreement is 2 * (tokens in common, in order) / (tokens of both), over all sentences together.
+- Logits are compared step by step while both are fed the model's own best translation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import torch
+
+from hat_ray.corpus.batches import pad_sources
+from hat_ray.corpus.vocabulary import EOS, Vocabulary
+from hat_ray.errors import ExportError
+from hat_ray.evaluate.bleu import score_text
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.translate import translate_tokens
+from hat_ray.model.protocol import Translator as Model
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.progress import Progress, silent
+from hat_ray.runtime.loader import Translator
+from hat_ray.runtime.onnx_model import OnnxModel
+
+LOGIT_SENTENCES = 32
+"""Sentences whose logits are compared."""
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far an exported model may be from the model itself."""
+
+    min_token_agreement: float
+    max_bleu_loss: float
+    max_logit_error: float | None = None
+    """None: any; logits of int8 differ by what quantisation costs, and BLEU says whether that matters."""
+
+
+BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(0.8, 0.5)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported model is from the model itself."""
+
+    sentences: int
+    identical: int
+    """Sentences with the same tokens."""
+    token_agreement: float
+    """0 to 1."""
+    bleu: float
+    exported_bleu: float
+    bleu_signature: str
+    logit_error: float
+    """The largest absolute difference of two logits."""
+    logit_sentences: int
+
+    @property
+    def bleu_loss(self) -> float:
+        return self.bleu - self.exported_bleu
+
+    def require(self, bounds: Bounds) -> None:
+        """Raise ExportError where a bound is broken."""
+        if self.token_agreement < bounds.min_token_agreement:
+            what = f"token agreement must be at least {bounds.min_token_agreement:g}, got {self.token_agreement:.4f}"
+        elif self.bleu_loss > bounds.max_bleu_loss:
+            what = f"at most {bounds.max_bleu_loss:g} BLEU may be lost, got {self.bleu:.2f} -> {self.exported_bleu:.2f}"
+        elif bounds.max_logit_error is not None and not self.logit_error <= bounds.max_logit_error:
+            what = f"logits may differ by at most {bounds.max_logit_error:g}, got {self.logit_error:.3g}"
+        else:
+            return
+        raise ExportError(
+            f"the exported model differs too much on {self.sentences} sentences: {what}; "
+            "take dtype fp32, or allow more with --min-agreement and --max-bleu-loss"
+        )
+
+
+def compare(
+    model: SubTransformer,
+    exported: Translator,
+    vocabulary: Vocabulary,
+    sources: Sequence[str],
+    references: Sequence[str],
+    config: EvaluateConfig,
+    progress: Progress = silent,
+) -> Parity:
+    """Translate `sources` with both and compare what comes out."""
+    if not sources:
+        raise ExportError("the parity check needs at least one sentence of the test set, got none")
+    ours = translate_tokens(model, vocabulary, sources, config, progress)
+    settings = {name: getattr(config, name) for name in exported.manifest["search"]}
+    theirs = [tuple(tokens) for tokens in exported.translate_tokens(sources, **settings)]
+    texts = [[vocabulary.decode(tokens) for tokens in side] for side in (ours, theirs)]
+    own, other = (score_text(side, [references], tokenizer=config.tokenizer, chrf=False) for side in texts)
+    full = [row for row, line in enumerate(sources) if line.strip()][:LOGIT_SENTENCES]
+    encoded = vocabulary.encode_lines([sources[row] for row in full])
+    pairs = [
+        ([*source[: config.max_source_length - 1], EOS], ours[row]) for row, source in zip(full, encoded, strict=True)
+    ]
+    served = OnnxModel(exported.graphs, model.max_positions)
+    return Parity(
+        sentences=len(sources),
+        identical=sum(a == b for a, b in zip(ours, theirs, strict=True)),
+        token_agreement=agreement(ours, theirs),
+        bleu=own.bleu,
+        exported_bleu=other.bleu,
+        bleu_signature=own.bleu_signature,
+        logit_error=max((logit_error(model, served, source, target) for source, target in pairs), default=0.0),
+        logit_sentences=len(pairs),
+    )
+
+
+def agreement(ours: Sequence[Tokens], theirs: Sequence[Tokens]) -> float:
+    """Return the share of tokens, from 0 to 1, that stand in both translations in the same order."""
+    total = sum(map(len, ours)) + sum(map(len, theirs))
+    pairs = zip(ours, theirs, strict=True)
+    common = sum(
+        len(a) if a == b else sum(block.size for block in SequenceMatcher(None, a, b, False).get_matching_blocks())
+        for a, b in pairs
+    )
+    return 2 * common / total if total else 1.0
+
+
+@torch.inference_mode()
+def logit_error(model: Model, other: Model, source: Sequence[int], target: Sequence[int]) -> float:
+    """Feed both a translation token by token; return the largest absolute difference of two logits."""
+    states = [each.start(pad_sources([source]), 1) for each in (model, other)]
+    worst = 0.0
+    for token in (EOS, *target):
+        fed = torch.tensor([token])
+        ours, theirs = (each.step(fed, state) for each, state in zip((model, other), states, strict=True))
+        worst = max(worst, float((ours - theirs).abs().max()))
+    return worst

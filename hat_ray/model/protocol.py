@@ -1,0 +1,59 @@
+"""What executes a trained model, as beam search and timing see it: PyTorch, ONNX Runtime, or what comes.
+
+The life of a translation: `start` encodes the sources and returns a state with `beam` rows for each sentence; `step`
+feeds one token a row and returns logits; between steps the state's rows are reordered, and finished sentences dropped.
+
+N sentences, S source length, R = N * beam rows, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class DecodingState(Protocol):
+    """All that a runtime has to remember between two steps."""
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
+
+    def keep(self, sentences: Tensor) -> None:
+        """Drop all sentences but those at the given indices (their rows stay together)."""
+
+
+class Translator(Protocol):
+    """A model that is ready to translate on some runtime."""
+
+    @property
+    def target_vocab_size(self) -> int: ...
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sentence in tokens."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where sources and tokens must be, and logits are."""
+
+    def start(self, source: Tensor, beam: int) -> DecodingState:
+        """Encode (N, S) for decoding with N * beam rows."""
+
+    def step(self, tokens: Tensor, state: Any) -> Tensor:
+        """Feed one token a row, (R,) -> logits (R, V), the caller's to change until the next step."""
+
+
+@contextmanager
+def evaluating(model: Translator) -> Iterator[None]:
+    """Bring a PyTorch model into evaluation mode for a while; other runtimes have no other mode."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,47 @@
+"""A run's models as they are served: on a runtime in this process, or exported as a folder."""
+
+from pathlib import Path
+from typing import get_args
+
+from hat_ray.errors import ExportError
+from hat_ray.evaluate.export import Exported, Served, export_model
+from hat_ray.evaluate.parity import BOUNDS, Bounds
+from hat_ray.pipeline.all import retrained_model
+from hat_ray.progress import Progress, silent
+from hat_ray.recipe import Recipe
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.graph import GraphDtype
+
+
+def served_model(
+    recipe: Recipe, place: str, model_id: str | None, runtime: str = "eager", dtype: str = "fp32", threads: int = 1
+) -> Served:
+    """Load a retrained model of a run, the one named or the first winner, and put it on a runtime (0 threads: all)."""
+    model, corpus = retrained_model(recipe, place, model_id)
+    return Served(on_runtime(model, runtime, dtype, threads=threads), corpus.vocabulary, recipe.evaluate)
+
+
+def export_run(
+    recipe: Recipe,
+    place: str,
+    model_id: str | None,
+    out: str,
+    dtype: str = "fp32",
+    *,
+    sentences: int | None = None,
+    min_agreement: float | None = None,
+    max_bleu_loss: float | None = None,
+    progress: Progress = silent,
+) -> Exported:
+    """Export a retrained model of a run; bounds that are not given are those of its dtype."""
+    if dtype not in get_args(GraphDtype):
+        raise ExportError(f"the dtype of an export must be one of {', '.join(get_args(GraphDtype))}, got {dtype!r}")
+    usual = BOUNDS[dtype]
+    bounds = Bounds(
+        usual.min_token_agreement if min_agreement is None else min_agreement,
+        usual.max_bleu_loss if max_bleu_loss is None else max_bleu_loss,
+        usual.max_logit_error,
+    )
+    model, corpus = retrained_model(recipe, place, model_id)
+    config = recipe.evaluate if sentences is None else recipe.evaluate.model_copy(update={"sentences": sentences})
+    return export_model(model, corpus, Path(out), "int8" if dtype == "int8" else "fp32", config, bounds, progress)

@@ -1,0 +1,34 @@
+"""Put a SubTransformer on a runtime."""
+
+import onnxruntime
+import torch
+
+from hat_ray.errors import HatRayError
+from hat_ray.model.protocol import Translator
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.names import why_unsupported
+from hat_ray.runtime.onnx_model import OnnxModel
+
+_TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def on_runtime(
+    model: SubTransformer, runtime: str, dtype: str = "fp32", *, device: str = "cpu", threads: int = 1
+) -> Translator:
+    """Return what executes `model` on a runtime; eager is the model itself, moved to the device and dtype.
+
+    `threads` count for runtimes that have threads of their own; PyTorch's are the process's.
+    """
+    if reason := why_unsupported(runtime, dtype):
+        raise HatRayError(reason)
+    if runtime == "eager":
+        return model.to(device, _TORCH_DTYPES[dtype]).eval()
+    if device != "cpu":
+        raise HatRayError(f"runtime {runtime} runs on the CPU, not on {device}: take runtime eager")
+    return OnnxModel.of(model, "int8" if dtype == "int8" else "fp32", threads)
+
+
+def library_versions(runtime: str) -> dict[str, str]:
+    """Return the versions of the libraries that execute a model."""
+    more = {"onnxruntime": str(onnxruntime.__version__)} if runtime == "onnx" else {}
+    return {"torch": torch.__version__, **more}

@@ -1,0 +1,102 @@
+"""The folder that an exported model is: graphs, their weights, sub-word model, architecture, loader and manifest.
+
+Decisions
+- Both graphs read one `weights.bin`: a matrix that both use, such as the joint embeddings, is stored, and held in
+  memory, once.
+- The loader is a copy of `loader.py`: what a user runs is what the tests run.
+- The manifest comes last and names every other file with its SHA-256.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+import onnxruntime
+import sentencepiece
+import torch
+from onnx.external_data_helper import set_external_data
+
+import hat_ray
+from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime import loader
+from hat_ray.runtime.graph import BLOCK, GraphDtype
+from hat_ray.runtime.onnx_model import build_graphs
+from hat_ray.space.cost import count_params
+
+GRAPHS = {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}
+WEIGHTS, VOCABULARY, ARCHITECTURE, LOADER = "weights.bin", "vocabulary.model", "architecture.json", "translate.py"
+
+_OUTSIDE_BYTES = 1024  # smaller constants stay in their graph
+_PAGE = 4096
+
+
+def write_files(place: Path, model: SubTransformer, vocabulary: Vocabulary, dtype: GraphDtype) -> None:
+    """Write everything but the manifest."""
+    kept: dict[str, int] = {}
+    with (place / WEIGHTS).open("wb") as weights:
+        for graph, name in zip(build_graphs(model, dtype), GRAPHS.values(), strict=True):
+            _put_outside(graph, weights, kept)
+            (place / name).write_bytes(graph.SerializeToString())
+    (place / VOCABULARY).write_bytes(vocabulary.to_bytes())
+    (place / ARCHITECTURE).write_text(model.architecture.to_json() + "\n", encoding="utf-8")
+    shutil.copyfile(loader.__file__, place / LOADER)
+
+
+def write_manifest(
+    place: Path, model: SubTransformer, dtype: GraphDtype, search: Mapping[str, float], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return the manifest of the files that are there; `search` are the beam search's defaults."""
+    files = sorted(path.name for path in place.iterdir() if path.name != loader.MANIFEST)
+    manifest = {
+        "kind": loader.KIND,
+        "format": loader.FORMAT,
+        "runtime": "onnx",
+        "dtype": dtype,
+        "quantisation": f"weights, {BLOCK} inputs a scale" if dtype == "int8" else "none",
+        "model_id": model.architecture.id,
+        "architecture": model.architecture.to_dict(),
+        "params": count_params(model.architecture),
+        "graphs": GRAPHS,
+        "vocabulary": VOCABULARY,
+        "vocab_size": model.target_vocab_size,
+        "special_tokens": {"bos": BOS, "pad": PAD, "eos": EOS, "unk": UNK},
+        "max_positions": model.max_positions,
+        "search": dict(search),
+        "versions": _versions(),
+        **more,
+        "files": {name: _sha256(place / name) for name in files},
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
+    (place / loader.MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def _put_outside(graph: onnx.ModelProto, weights: BinaryIO, kept: dict[str, int]) -> None:
+    """Move a graph's large constants to the file of weights; `kept` tells where those are that it has already."""
+    for tensor in graph.graph.initializer:  # named by their content
+        if len(tensor.raw_data) < _OUTSIDE_BYTES:
+            continue
+        if tensor.name not in kept:
+            weights.write(bytes(-weights.tell() % _PAGE))  # so that a runtime can map it
+            kept[tensor.name] = weights.tell()
+            weights.write(tensor.raw_data)
+        set_external_data(tensor, WEIGHTS, offset=kept[tensor.name], length=len(tensor.raw_data))
+        tensor.ClearField("raw_data")
+
+
+def _versions() -> dict[str, str]:
+    modules = {"onnx": onnx, "onnxruntime": onnxruntime, "sentencepiece": sentencepiece, "numpy": np, "torch": torch}
+    versions = {name: str(module.__version__) for name, module in modules.items()}
+    return {"hat-ray": hat_ray.__version__, "python": platform.python_version(), **versions}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

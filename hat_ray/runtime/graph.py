@@ -1,0 +1,145 @@
+"""Build an ONNX graph node by node: names, weights, and the layers that encoder and decoder share.
+
+D width, Q query-key-value width, H heads, K head width.
+
+Decisions
+- Graphs are written with `onnx.helper`, not exported from PyTorch: they are the same whatever PyTorch's version, hold
+  the operators that ONNX Runtime runs fastest on skinny inputs, and their dynamic axes are ours.
+- All layers run on 2-D inputs (rows, width): a linear layer is one Gemm with its bias.
+- int8 weights are quantised symmetrically, each block of a channel (`BLOCK` inputs) with its own scale; activations are
+  quantised by the kernel, row by row and block by block (`MatMulNBits`, accuracy level 4).
+"""
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from hat_ray.model.layers import ElasticLayerNorm
+
+OPSET = 17
+IR_VERSION = 9
+BLOCK = 64
+"""Inputs of an int8 channel that share one scale."""
+
+GraphDtype = Literal["fp32", "int8"]
+Array = NDArray[Any]
+
+
+class GraphBuilder:
+    """Collects nodes and weights; `model` makes the ONNX model of them."""
+
+    def __init__(self, name: str, dtype: GraphDtype) -> None:
+        self.name, self.dtype = name, dtype
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, value: str, shape: list[int | str]) -> None:
+        """Make a value an output under this name."""
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output; return the output's name."""
+        return self.ops(kind, 1, *inputs, domain=domain, **attributes)[0]
+
+    def ops(self, kind: str, count: int, *inputs: str, domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node with several outputs; return their names."""
+        names = [f"{kind.lower()}_{len(self._nodes)}_{index}" for index in range(count)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
+        return names
+
+    def weight(self, value: Array | Tensor) -> str:
+        """Return the name of a constant; equal constants are stored once."""
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest()[:16]
+        if digest not in self._weights:
+            self._weights[digest] = numpy_helper.from_array(array, f"w_{digest}")
+        return f"w_{digest}"
+
+    def ints(self, *values: int) -> str:
+        return self.weight(np.array(values, dtype=np.int64))
+
+    def number(self, value: float) -> str:
+        return self.weight(np.array(value, dtype=np.float32))
+
+    def model(self) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, initializer=list(self._weights.values())
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="hat-ray")
+
+    def linear(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
+        """(rows, in) -> (rows, out); `weight` is (out, in) as in PyTorch."""
+        offset = [] if bias is None else [self.weight(bias)]
+        if self.dtype == "fp32":
+            return self.op("Gemm", x, self.weight(weight), *offset, transB=1)
+        packed, scales = quantise(weight)
+        out_features, in_features = weight.shape
+        empty = ["", ""] if offset else []  # zero points and group index
+        return self.op(
+            "MatMulNBits",
+            *(x, self.weight(packed), self.weight(scales.reshape(-1)), *empty, *offset),
+            domain="com.microsoft",
+            **{"K": in_features, "N": out_features, "bits": 8, "block_size": BLOCK, "accuracy_level": 4},
+        )
+
+    def embed(self, tokens: str, table: Tensor, scale: float) -> str:
+        """Integers of any shape -> (rows, D), scaled."""
+        flat = self.op("Reshape", tokens, self.ints(-1))
+        if self.dtype == "fp32":
+            rows = self.op("Gather", self.weight(table), flat)
+            return self.op("Mul", rows, self.number(scale))
+        packed, scales = quantise(table)
+        whole = self.op("Cast", self.op("Gather", self.weight(packed), flat), to=TensorProto.FLOAT)
+        factors = self.op("Gather", self.weight(scales.reshape(-1)), self.op("Add", *self._blocks_of(flat, scales)))
+        shifted = self.op("Sub", whole, self.number(128.0))
+        rows = self.op("Mul", shifted, self.op("Mul", factors, self.number(scale)))  # (rows, blocks, BLOCK)
+        rows = self.op("Reshape", rows, self.ints(0, -1))
+        width = table.shape[1]
+        return rows if width % BLOCK == 0 else self.op("Slice", rows, self.ints(0), self.ints(width), self.ints(1))
+
+    def _blocks_of(self, flat: str, scales: Array) -> tuple[str, str]:
+        """Return what adds up to the places (rows, blocks, 1) of a row's scales, which are stored as one list."""
+        blocks = scales.shape[1]
+        first = self.op("Mul", self.op("Unsqueeze", flat, self.ints(1, 2)), self.ints(blocks))
+        return first, self.weight(np.arange(blocks, dtype=np.int64).reshape(1, blocks, 1))
+
+    def layer_norm(self, x: str, norm: ElasticLayerNorm) -> str:
+        return self.op("LayerNormalization", x, self.weight(norm.weight), self.weight(norm.bias), axis=-1, epsilon=1e-5)
+
+    def split_heads(self, x: str, shape: str, perm: list[int]) -> str:
+        """(rows, H*K) -> what `perm` makes of (`shape`..., H, K); `shape` names a value of four numbers."""
+        return self.op("Transpose", self.op("Reshape", x, shape), perm=perm)
+
+    def merge_heads(self, x: str, width: int) -> str:
+        """(B, H, T, K) -> (B * T, H*K)."""
+        return self.op("Reshape", self.op("Transpose", x, perm=[0, 2, 1, 3]), self.ints(-1, width))
+
+
+def quantise(weight: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(out, in) -> bytes (out, blocks, BLOCK) and scales (out, blocks); a value is (byte - 128) * scale.
+
+    The last block is filled with zeros.
+    """
+    values = weight.detach().cpu().float().numpy()
+    out_features, in_features = values.shape
+    blocks = -(-in_features // BLOCK)
+    padded = np.zeros((out_features, blocks * BLOCK), np.float32)
+    padded[:, :in_features] = values
+    grouped = padded.reshape(out_features, blocks, BLOCK)
+    scales = np.abs(grouped).max(2) / 127.0
+    safe = np.where(scales == 0, 1.0, scales)[:, :, None]
+    packed = (np.rint(grouped / safe) + 128).astype(np.uint8)
+    return packed, scales.astype(np.float32)

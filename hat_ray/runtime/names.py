@@ -1,0 +1,20 @@
+"""Which runtimes there are, and the numbers that each computes in."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+RuntimeName = Literal["eager", "onnx"]
+DtypeName = Literal["fp32", "bf16", "int8"]
+
+DTYPES: Mapping[str, tuple[str, ...]] = {"eager": ("fp32", "bf16"), "onnx": ("fp32", "int8")}
+
+
+def why_unsupported(runtime: str, dtype: str) -> str | None:
+    """Return why a runtime cannot compute in a dtype, or None when it can."""
+    if runtime not in DTYPES:
+        return f"the runtime must be one of {', '.join(DTYPES)}, got {runtime!r}"
+    if dtype in DTYPES[runtime]:
+        return None
+    others = [name for name, dtypes in DTYPES.items() if dtype in dtypes]
+    other = f", or runtime {' or '.join(others)}" if others else ""
+    return f"runtime {runtime} computes in {' or '.join(DTYPES[runtime])}, got dtype {dtype}: take one of these{other}"

@@ -1,0 +1,146 @@
+"""ONNX Runtime computes what PyTorch computes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from hat_ray.errors import HatRayError
+from hat_ray.model.beam import beam_search
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Translator
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime import loader
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.graph import BLOCK, quantise
+from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.space.architecture import Architecture
+from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
+
+
+@pytest.fixture(params=list(ARCHITECTURES))
+def architecture(request: pytest.FixtureRequest) -> Architecture:
+    return ARCHITECTURES[request.param]
+
+
+@torch.inference_mode()
+def differences(model: Translator, other: Translator, steps: int, beam: int, sentences: int = 3) -> Iterator[float]:
+    """Feed both the same tokens, orders of beams and finished sentences; yield each step's largest difference."""
+    source = sources(sentences, 9)
+    states = [each.start(source, beam) for each in (model, other)]
+    draw = torch.Generator().manual_seed(5)
+    for position in range(steps):
+        tokens = torch.randint(4, VOCAB, (sentences * beam,), generator=draw)
+        logits = [each.step(tokens, state) for each, state in zip((model, other), states, strict=True)]
+        assert logits[0].shape == logits[1].shape
+        yield float((logits[0] - logits[1]).abs().max() / logits[0].abs().max())
+        parents = torch.randint(0, beam, (sentences, beam), generator=draw)
+        rows = (torch.arange(0, sentences * beam, beam)[:, None] + parents).flatten()
+        for state in states:
+            state.reorder(rows)
+        if position == 3 and sentences > 2:
+            sentences -= 1
+            for state in states:
+                state.keep(torch.tensor([*range(1, sentences + 1)]))
+
+
+@pytest.mark.parametrize(("beam", "norm_first"), [(1, False), (3, True)])
+def test_logits_are_those_of_pytorch_through_padding_reordered_beams_and_finished_sentences(
+    architecture: Architecture, beam: int, norm_first: bool
+) -> None:
+    model = a_model(architecture, normalize_before=norm_first)
+    assert max(differences(model, OnnxModel.of(model, "fp32"), 40, beam)) < 1e-5  # past the cache's first capacity
+
+
+@pytest.mark.parametrize("share", ["decoder", "none"])
+@pytest.mark.parametrize("sharing", ["middle", "importance"])
+def test_shared_and_cut_embeddings_are_the_same(share: str, sharing: str) -> None:
+    model = a_model(ARCHITECTURES["decoder wider than encoder"], share_embeddings=share, sharing=sharing)
+    assert max(differences(model, OnnxModel.of(model, "fp32"), 5, 2)) < 1e-5
+
+
+def test_an_extracted_models_positions_are_cut_from_the_wider_table() -> None:
+    small = ARCHITECTURES["one layer each"]
+    model = SubTransformer(small, VOCAB, ModelConfig(sharing="middle"), super_dims=(64, 48)).eval()
+    assert max(differences(model, OnnxModel.of(model, "fp32"), 5, 2)) < 1e-5
+
+
+def test_int8_is_close(architecture: Architecture) -> None:
+    model = a_model(architecture)
+    assert max(differences(model, OnnxModel.of(model, "int8"), 8, 2)) < 0.05
+
+
+def test_a_quantised_weight_is_within_half_a_step_of_itself() -> None:
+    weight = torch.randn(7, 3 * BLOCK // 2) * torch.logspace(-6, 3, 7)[:, None]
+    weight[3] = 0
+    packed, scales = quantise(weight)
+    restored = ((packed.astype(np.float32) - 128) * scales[:, :, None]).reshape(7, -1)
+    error = np.abs(restored[:, : weight.shape[1]] - weight.numpy())
+    assert (error.reshape(7, -1) <= np.repeat(scales, BLOCK, 1)[:, : weight.shape[1]] * 0.5001).all()
+    assert (restored[3] == 0).all()
+    assert packed.min() >= 1  # symmetric
+
+
+def test_beam_search_is_the_same_on_both_and_in_the_loader() -> None:
+    for seed, architecture in enumerate(ARCHITECTURES.values()):
+        model = a_model(architecture, seed=seed)
+        served = OnnxModel.of(model, "fp32")
+        source = sources(5, 12, seed=seed)
+        for beam, penalty in ((1, 1.0), (4, 0.6)):
+            settings = {"beam": beam, "length_penalty": penalty, "max_length": 15}
+            expected = [best[0].tokens for best in beam_search(model, source, **settings)]
+            assert [best[0].tokens for best in beam_search(served, source, **settings)] == expected
+            alone = loader.beam_search(served.graphs, source.numpy(), **settings, pad=1, eos=2)
+            assert [(*tokens, 2) for tokens in alone] == expected
+        assert len({len(tokens) for tokens in expected}) > 0
+
+
+def test_the_best_words_are_those_of_a_full_sort() -> None:
+    draw = np.random.default_rng(0)
+    for vocab in (3, 10, 64, 640, 641, 5000):
+        logits = draw.normal(size=(4, vocab)).astype(np.float32)
+        logits[1, :] = -np.inf
+        logits[1, vocab // 2] = 0.0
+        count = min(6, vocab)
+        values, words = loader.top(logits, count)
+        np.testing.assert_array_equal(values, -np.sort(-logits, axis=1)[:, :count])
+        np.testing.assert_array_equal(np.take_along_axis(logits, words, 1), values)
+        assert all(len(set(row)) == count for row in words.tolist())
+
+
+def test_one_model_serves_several_translations_at_once() -> None:
+    model = a_model(ARCHITECTURES["one layer each"])
+    served = OnnxModel.of(model, "fp32")
+    first, second = sources(2, 6, seed=1), sources(2, 6, seed=2)
+    tokens = torch.tensor([5, 6])
+    with torch.inference_mode():
+        together = [served.start(source, 1) for source in (first, second)]
+        mixed = [served.step(tokens, state).clone() for state in together]
+        alone = [served.step(tokens, served.start(source, 1)).clone() for source in (first, second)]
+    for one, other in zip(mixed, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_sentence_may_not_be_longer_than_the_models_positions() -> None:
+    model = a_model(ARCHITECTURES["one layer each"], max_positions=8)
+    served = OnnxModel.of(model, "fp32")
+    with pytest.raises(HatRayError, match="at most 8 tokens, got 9"):
+        served.start(sources(1, 9), 1)
+    with torch.inference_mode():
+        state = served.start(sources(1, 8), 1)
+        for _ in range(8):
+            served.step(torch.tensor([5]), state)
+        with pytest.raises(HatRayError, match="at most 8 tokens"):
+            served.step(torch.tensor([5]), state)
+
+
+def test_runtimes_refuse_dtypes_that_they_do_not_compute_in() -> None:
+    model = a_model(ARCHITECTURES["one layer each"])
+    with pytest.raises(HatRayError, match="runtime onnx computes in fp32 or int8, got dtype bf16"):
+        on_runtime(model, "onnx", "bf16")
+    with pytest.raises(HatRayError, match="runtime eager computes in fp32 or bf16, got dtype int8"):
+        on_runtime(model, "eager", "int8")
+    with pytest.raises(HatRayError, match="runs on the CPU, not on cuda"):
+        on_runtime(model, "onnx", "fp32", device="cuda")
+    assert on_runtime(model, "eager") is model
