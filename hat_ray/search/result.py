@@ -43,13 +43,15 @@ def favourite(
 ) -> Candidate | None:
     """Return the candidate with the least loss that keeps a limit, by all that is known.
 
-    `caution` is a factor by device: what was not measured must keep the limit even if it takes so many times longer.
+    `caution` is a factor by device: what was not measured must keep the limit even if it takes so many times longer; if
+    nothing does, the fastest of what was not measured is returned.
     """
     device, factor = limit.device, (caution or {}).get(limit.device, 1.0)
-    within = [
-        one for one in candidates if one.takes_ms(device) * (1.0 if device in one.measured_ms else factor) <= limit.ms
-    ]
-    return min(within, key=lambda candidate: (candidate.loss, candidate.order), default=None)
+    within = [one for one in candidates if one.takes_ms(device) <= limit.ms]
+    surely = [one for one in within if device in one.measured_ms or factor * one.latency_ms[device] <= limit.ms]
+    if surely or not within:
+        return min(surely, key=lambda candidate: (candidate.loss, candidate.order), default=None)
+    return min(within, key=lambda candidate: (candidate.latency_ms[device], candidate.order))
 
 
 def frontier(candidates: Sequence[Candidate], device: str) -> tuple[Candidate, ...]:

@@ -35,7 +35,8 @@ FILE = "rounds.json"
 _TRIES = 8
 """How many candidates of each limit a round times at most before the search goes on without."""
 _BOLD_TRIES = 4
-"""After so many, what is not timed must keep its limit even if it is as much slower than predicted as any before it."""
+"""After so many, what is not timed must keep its limit with a margin; step by step the margin becomes as large as the
+worst that was seen. Where nothing does, the fastest is timed: it is what can be kept."""
 
 
 class Devices(Protocol):
@@ -143,7 +144,8 @@ class SearchInRounds:
         silent: set[str] = set()
         for number in range(_TRIES):
             candidates = self._candidates(known, measured)
-            caution = slower if number >= _BOLD_TRIES else {}
+            part = max(0, number + 1 - _BOLD_TRIES) / (_TRIES - _BOLD_TRIES)
+            caution = {device: worst**part for device, worst in slower.items()}
             best = {limit: found for limit in self.limits if (found := favourite(candidates, limit, caution))}
             new = {
                 limit: one

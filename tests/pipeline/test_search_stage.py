@@ -50,7 +50,7 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     timed = [c for c in candidates if c.measured_ms]
     broken = [c for c in timed if c.measured_ms[winner["device"]] > winner["limit_ms"]]
     assert broken
-    assert all(c.architecture.decoder.depth > 1 for c in broken)
+    assert any(c.architecture.decoder.depth > 1 for c in broken)
     assert max(c.round for c in candidates) >= 1
     rounds = json.loads((tmp_path / "run" / "search" / "rounds.json").read_text())["rounds"]
     assert len(rounds[-1]["measured_ms"][winner["device"]]) == len(timed)
