@@ -99,10 +99,10 @@ def export(
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option("--min-agreement", min=0, max=1, help="Share of tokens in common. Default: 0.99; int8: 0.8."),
+        typer.Option("--min-agreement", min=0, max=1, help="Share of tokens in common. Default: 0.99; int8: 0.9."),
     ] = None,
     max_bleu_loss: Annotated[
-        float | None, typer.Option("--max-bleu-loss", help="BLEU that may be lost. Default: 0.1; int8: 0.5.")
+        float | None, typer.Option("--max-bleu-loss", help="BLEU that may be lost. Default: 0.1; int8: 0.3.")
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:

@@ -40,7 +40,7 @@ class Bounds:
     """None: any; logits of int8 differ by what quantisation costs, and BLEU says whether that matters."""
 
 
-BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(0.8, 0.5)}
+BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(0.9, 0.3)}
 
 
 @dataclass(frozen=True)

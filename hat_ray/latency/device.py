@@ -16,6 +16,7 @@ import torch
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.cpu import Cpu, isa_level, read_cpu
+from hat_ray.runtime.names import quantisation_of
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
@@ -84,7 +85,6 @@ def detect(
     accelerator: Literal["auto", "cpu", "cuda"] = "auto",
     runtime: str = "eager",
     dtype: str = "fp32",
-    quantisation: str = "none",
 ) -> DeviceInfo:
     """Describe the machine that this process runs on.
 
@@ -108,7 +108,7 @@ def detect(
         driver=driver,
         runtime=runtime,
         dtype=dtype,
-        quantisation=quantisation,
+        quantisation=quantisation_of(dtype),
         os=f"{platform.system()} {platform.release()}",
     )
 

@@ -26,7 +26,8 @@ import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import loader
-from hat_ray.runtime.graph import BLOCK, GraphDtype
+from hat_ray.runtime.graph import GraphDtype
+from hat_ray.runtime.names import quantisation_of
 from hat_ray.runtime.onnx_model import build_graphs
 from hat_ray.space.cost import count_params
 
@@ -59,7 +60,7 @@ def write_manifest(
         "format": loader.FORMAT,
         "runtime": "onnx",
         "dtype": dtype,
-        "quantisation": f"weights, {BLOCK} inputs a scale" if dtype == "int8" else "none",
+        "quantisation": quantisation_of(dtype),
         "model_id": model.architecture.id,
         "architecture": model.architecture.to_dict(),
         "params": count_params(model.architecture),

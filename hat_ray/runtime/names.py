@@ -8,6 +8,14 @@ DtypeName = Literal["fp32", "bf16", "int8"]
 
 DTYPES: Mapping[str, tuple[str, ...]] = {"eager": ("fp32", "bf16"), "onnx": ("fp32", "int8")}
 
+_INT8 = "block128"
+"""How onnx quantises: weights, at most 128 inputs a scale, and activations alike. Another way is another name."""
+
+
+def quantisation_of(dtype: str) -> str:
+    """Return how numbers of a dtype are quantised, which is part of what a device is; "none" for floats."""
+    return _INT8 if dtype == "int8" else "none"
+
 
 def why_unsupported(runtime: str, dtype: str) -> str | None:
     """Return why a runtime cannot compute in a dtype, or None when it can."""

@@ -19,7 +19,7 @@ from hat_ray.latency.process import timing_state
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.graph import BLOCK
+from hat_ray.runtime.graph import BLOCKS
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 
@@ -110,7 +110,7 @@ def test_runtimes_side_by_side() -> None:
     model = SubTransformer(BASE, VOCAB, ModelConfig()).eval()
     plain = Plain(model).eval()
     weights = DEPTH * (4 * WIDTH**2 + 2 * WIDTH**2 + 2 * WIDTH * HIDDEN) + VOCAB * WIDTH
-    fp32, int8 = 4.0 * weights, (1 + 4 / BLOCK) * weights
+    fp32, int8 = 4.0 * weights, (1 + 4 / BLOCKS[0]) * weights
     runtimes = [("plain PyTorch", plain, fp32), ("eager", model, fp32)]
     for dtype, size in (("fp32", fp32), ("int8", int8)):
         runtimes.append((f"onnx {dtype}", OnnxModel.of(model, dtype), size))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import loader
 from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.graph import BLOCK, quantise
+from hat_ray.runtime.graph import quantise
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.space.architecture import Architecture
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
@@ -71,13 +71,15 @@ def test_int8_is_close(architecture: Architecture) -> None:
     assert max(differences(model, OnnxModel.of(model, "int8"), 8, 2)) < 0.05
 
 
-def test_a_quantised_weight_is_within_half_a_step_of_itself() -> None:
-    weight = torch.randn(7, 3 * BLOCK // 2) * torch.logspace(-6, 3, 7)[:, None]
+@pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (96, 32), (33, 32)])
+def test_a_quantised_weight_is_within_half_a_step_of_itself(inputs: int, block: int) -> None:
+    weight = torch.randn(7, inputs) * torch.logspace(-6, 3, 7)[:, None]
     weight[3] = 0
     packed, scales = quantise(weight)
-    restored = ((packed.astype(np.float32) - 128) * scales[:, :, None]).reshape(7, -1)
-    error = np.abs(restored[:, : weight.shape[1]] - weight.numpy())
-    assert (error.reshape(7, -1) <= np.repeat(scales, BLOCK, 1)[:, : weight.shape[1]] * 0.5001).all()
+    assert packed.shape == (*scales.shape, block)
+    restored = ((packed.astype(np.float32) - 128) * scales[:, :, None]).reshape(7, -1)[:, :inputs]
+    steps = np.repeat(scales, block, 1)[:, :inputs]
+    assert (np.abs(restored - weight.numpy()) <= steps * 0.5001).all()
     assert (restored[3] == 0).all()
     assert packed.min() >= 1  # symmetric
 
