@@ -76,6 +76,16 @@ def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: 
     assert len(part_names(tmp_path)) == 6
 
 
+@pytest.mark.slow
+def test_a_fleet_times_another_runtime_into_devices_of_its_own(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 2, seed=1)
+    for settings in ({}, {"runtime": "onnx", "dtype": "int8"}):
+        report = measure_fleet(job(tmp_path, devices=[A.model_dump()], **settings), architectures)
+        assert (report.devices[0].timed, report.failures) == (2, ())
+    slugs = {row.device.slug for row in read_table(tmp_path)}
+    assert {slug[slug.index("1t") :] for slug in slugs} == {"1t-eager-fp32", "1t-onnx-int8-block128"}
+
+
 def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 2, seed=1)
     report = measure_fleet(job(tmp_path), architectures)

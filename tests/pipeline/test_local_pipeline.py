@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
+from hat_ray.corpus.dataset import Corpus
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.pipeline.all import predict_one, run_recipe, translate_lines
 from hat_ray.pipeline.stages import STAGES
@@ -111,6 +112,31 @@ def test_what_a_model_says_of_the_training_set_becomes_a_corpus(made: tuple[Reci
     assert len(sources) == len(targets) == summary["lines"] == recipe.corpus.toy.train_pairs
     greedy = load_recipe(TINY, ["evaluate.beam=1"])
     assert translate_lines(greedy, str(place), winner, sources) == targets
+
+
+def test_a_model_is_exported_translates_and_is_scored_from_the_command_line(made: tuple[Recipe, Path], tmp_path: Path):
+    recipe, place = made
+    test = Corpus.load(Folder.at(place / "corpus")).test
+    sources, references = list(test.source_text or ())[:6], list(test.target_text or ())[:6]
+    (tmp_path / "reference").write_text("\n".join(references) + "\n", encoding="utf-8")
+    out, text = str(tmp_path / "out"), "\n".join(sources) + "\n"
+    command = ["export", str(place), "--out", out, "--sentences", "6", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["parity"]["sentences"] == 6
+    expected = translate_lines(recipe, str(place), None, sources)
+    for arguments in ([out], [str(place), "--runtime", "onnx"], [str(place), "--threads", "1"]):
+        result = CliRunner().invoke(app, ["translate", *arguments], input=text)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.split("\n")[:-1] == expected
+    scored = ["translate", out, "--score", str(tmp_path / "reference"), "--json"]
+    figures = json.loads(CliRunner().invoke(app, scored, input=text).stdout)
+    assert figures["text"]["bleu_signature"].startswith("nrefs:1|")
+    assert figures["sentences"] == 6
+    assert min(figures["sentences_per_second"], figures["peak_memory_bytes"]) > 0
+    failed = CliRunner().invoke(app, [*command[:2], "--out", f"{out}2", *command[4:], "--max-bleu-loss", "-1"])
+    assert "at most -1 BLEU may be lost" in str(failed.exception)
+    assert not Path(f"{out}2").exists()
 
 
 def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
