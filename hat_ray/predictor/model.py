@@ -31,7 +31,6 @@ _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LEAST_GAIN = 1e-4  # relative error, below that of any timing
 _LEAST_SPREAD = 0.005  # relative error below which no row weighs more than another
 _SLOW_PASSES = 4  # each fits without the slow rows that the one before found
-_PARSIMONY = 0.3  # over the square root of the rows: by how much more, as a share, leaning on donors may err
 _PLAIN = np.array([not name.endswith(("_work", "_sum")) for name in COST_FEATURES], dtype=np.float64)
 _BEYOND = 0.1  # share of a cost term's range that a prediction may lie outside of it
 
@@ -253,12 +252,18 @@ def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: 
     for held_back in HELD_BACK:
         predicted = np.empty(len(rows))
         for k in range(int(fold.max()) + 1):
-            predicted[fold == k] = fit_prior(rows[(fold != k) & ~slow], None, donors, held_back).predict(
-                rows.costs[fold == k]
-            )
-        errors.append(quality(rows.total_ms[~slow], predicted[~slow]).mape)
-    enough = min(errors) * (1 + _PARSIMONY / np.sqrt(len(rows)))
-    return max(one for one, error in zip(HELD_BACK, errors, strict=True) if error <= enough)
+            prior = fit_prior(rows[(fold != k) & ~slow], None, donors, held_back)
+            predicted[fold == k] = prior.predict(rows.costs[fold == k])
+        errors.append(np.abs(predicted / rows.total_ms - 1)[~slow])
+    least = min(errors, key=np.mean)
+    # the rule of one standard error (Breiman et al. 1984): few rows cannot tell that leaning on donors is worse
+    return max(one for one, error in zip(HELD_BACK, errors, strict=True) if not _surely_above(error, least))
+
+
+def _surely_above(error: FloatArray, least: FloatArray) -> bool:
+    """Tell whether errors, (N,), are above others of the same rows by more than a standard error of the difference."""
+    more = error - least
+    return float(more.mean()) > float(more.std(ddof=1)) / np.sqrt(len(more))
 
 
 def _fit_trees(rows: TimedRows, prior: Prior, config: PredictorConfig, seed: int) -> xgb.Booster:
