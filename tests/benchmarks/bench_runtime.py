@@ -5,9 +5,11 @@ take turns, and each round gives one ratio to the plain PyTorch decoder with a c
 The limit: the bytes that 30 steps must read over the memory bandwidth measured in the same run.
 """
 
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from torch import Tensor, nn
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.graph import BLOCKS
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from tests.benchmarks.ct2_model import save_ct2
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 VOCAB, WIDTH, HIDDEN, HEADS, DEPTH = 32768, 512, 2048, 8, 6
@@ -106,29 +110,54 @@ class Contestant:
     """What the steps of one translation must read at least: the decoder's weights, once a step."""
 
 
-def test_runtimes_side_by_side() -> None:
+@pytest.mark.parametrize(("batch", "beam", "rounds"), [(1, 1, 12), (1, 5, 12), (32, 5, 3)])
+def test_runtimes_side_by_side(batch: int, beam: int, rounds: int, tmp_path: Path) -> None:
     model = SubTransformer(BASE, VOCAB, ModelConfig()).eval()
-    plain = Plain(model).eval()
     weights = DEPTH * (4 * WIDTH**2 + 2 * WIDTH**2 + 2 * WIDTH * HIDDEN) + VOCAB * WIDTH
-    fp32, int8 = 4.0 * weights, (1 + 4 / BLOCKS[0]) * weights
-    runtimes = [("plain PyTorch", plain, fp32), ("eager", model, fp32)]
-    for dtype, size in (("fp32", fp32), ("int8", int8)):
-        runtimes.append((f"onnx {dtype}", OnnxModel.of(model, dtype), size))  # type: ignore[arg-type]
+    workload = Workload(batch=batch, beam=beam, vocab_size=VOCAB)
+    fp32, int8 = (workload.target_length * size * weights for size in (4.0, 1 + 4 / BLOCKS[0]))
+    runtimes: dict[str, tuple[Translator, float]] = {
+        "plain PyTorch": (Plain(model).eval(), fp32),
+        "eager": (model, fp32),
+        "onnx fp32": (OnnxModel.of(model, "fp32"), fp32),
+        "onnx int8": (OnnxModel.of(model, "int8"), int8),
+    }
     with timing_state(1), torch.inference_mode():
-        print(f"\none thread, batch 1, 30 source and target tokens, vocabulary {VOCAB}, base shape, random weights")
-        for beam in (1, 5):
-            workload = Workload(batch=1, beam=beam, vocab_size=VOCAB)
-            contestants = [
-                Contestant(name, translation(each, workload), workload.target_length * size)  # type: ignore[arg-type]
-                for name, each, size in runtimes
+        contestants = [Contestant(name, translation(each, workload), size) for name, (each, size) in runtimes.items()]
+        if importlib.util.find_spec("ctranslate2"):
+            save_ct2(model, tmp_path)
+            contestants += [
+                Contestant(f"CTranslate2 {name}", ct2_translation(tmp_path, kind, workload), size)
+                for name, kind, size in (("fp32", "float32", fp32), ("int8", "int8", int8))
             ]
-            _tell(beam, contestants, _rounds(contestants, 12), bandwidth())
+        print(f"\none thread, 30 source and target tokens, vocabulary {VOCAB}, base shape, random weights")
+        _tell(workload, contestants, _rounds(contestants, rounds), bandwidth())
+
+
+def ct2_translation(place: Path, kind: str, workload: Workload) -> Callable[[], Sample]:
+    """CTranslate2 tells no time of its encoder: all counts as the decoder's."""
+    translator = importlib.import_module("ctranslate2").Translator(
+        str(place), device="cpu", compute_type=kind, intra_threads=1, inter_threads=1
+    )
+    draw = torch.Generator().manual_seed(0)
+    source = torch.randint(4, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
+    lines = [[*map(str, line[:-1]), "2"] for line in source.tolist()]
+    length = workload.target_length
+
+    def translate() -> Sample:
+        started = time.perf_counter()
+        translator.translate_batch(
+            lines, beam_size=workload.beam, min_decoding_length=length, max_decoding_length=length
+        )
+        return Sample(0.0, 1e3 * (time.perf_counter() - started))
+
+    return translate
 
 
 def _rounds(contestants: list[Contestant], rounds: int) -> np.ndarray:
     """Return milliseconds (rounds, contestants, 2): encoder and decoder."""
     for each in contestants:
-        each.translate(), each.translate()
+        each.translate()
     return np.array([[each.translate() for each in contestants] for _ in range(rounds)])
 
 
@@ -143,9 +172,9 @@ def bandwidth() -> float:
     return best
 
 
-def _tell(beam: int, contestants: list[Contestant], times: np.ndarray, speed: float) -> None:
-    print(f"\nbeam {beam}: memory {speed / 1e9:.1f} GB/s")
-    print(f"  {'':14} encoder ms  decoder ms  total ratio to plain (10-90 %)   decoder ratio   share of the limit")
+def _tell(workload: Workload, contestants: list[Contestant], times: np.ndarray, speed: float) -> None:
+    print(f"\nbatch {workload.batch}, beam {workload.beam}: memory {speed / 1e9:.1f} GB/s")
+    print(f"  {'':16} encoder ms  decoder ms  total ratio to plain (10-90 %)   decoder ratio   share of the limit")
     totals, decoders = times.sum(2), times[:, :, 1]
     for index, each in enumerate(contestants):
         ratios, steps = totals[:, 0] / totals[:, index], decoders[:, 0] / decoders[:, index]
@@ -153,6 +182,6 @@ def _tell(beam: int, contestants: list[Contestant], times: np.ndarray, speed: fl
         encoder, decoder = np.median(times[:, index], axis=0)
         share = each.bytes_read / speed / (decoder / 1e3)
         print(
-            f"  {each.name:14} {encoder:10.1f}  {decoder:10.1f}  {middle:8.2f} ({low:.2f}-{high:.2f})"
+            f"  {each.name:16} {encoder:10.1f}  {decoder:10.1f}  {middle:8.2f} ({low:.2f}-{high:.2f})"
             f"{np.median(steps):22.2f}{100 * share:18.0f} %"
         )
