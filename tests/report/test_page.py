@@ -77,8 +77,8 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
     asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
     assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 18
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 18
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 20
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 20
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
@@ -118,7 +118,7 @@ def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
     links = browser.execute_script(
         "return [...document.querySelectorAll('a[download]')].map(a => atob(a.href.split(',')[1]))"
     )
-    assert len(links) == 18
+    assert len(links) == 20
     assert all(len(link.splitlines()) > 2 for link in links)
 
 
