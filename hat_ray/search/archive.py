@@ -4,12 +4,12 @@ import math
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from hat_ray.errors import SearchError
+from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import LatencyFunction, Limit, fastest, require_reachable
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
@@ -44,11 +44,7 @@ class Archive:
         self.losses: dict[Architecture, float] = {}
         """In the order of telling; infinite where scoring gave no number."""
         self._times: dict[Architecture, dict[str, float]] = {}
-        self._ranked: dict[Limit | None, list[tuple[float, int, Architecture]]] = self._no_ranks()
-
-    def _no_ranks(self) -> dict[Limit | None, list[tuple[float, int, Architecture]]]:
-        """Return one list for each limit, and one for all that is finite."""
-        return {limit: [] for limit in (None, *self.limits)}
+        self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
 
     def _find_fastest(self) -> dict[str, Architecture]:
         for limit in self.limits:
@@ -59,6 +55,11 @@ class Archive:
     @property
     def devices(self) -> tuple[str, ...]:
         return tuple(self._latency_ms)
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """The devices that have a limit."""
+        return tuple(dict.fromkeys(limit.device for limit in self.limits))
 
     def times(self, architecture: Architecture) -> dict[str, float]:
         """Return the milliseconds of one architecture by device, kept once they were asked for."""
@@ -85,11 +86,14 @@ class Archive:
         return self.times(architecture)[limit.device] <= limit.ms
 
     def best(self, limit: Limit, count: int) -> list[Architecture]:
-        """Return the scored architectures with the least loss that keep a limit, one of the search's or another."""
-        if limit in self._ranked:
-            return [entry[2] for entry in self._ranked[limit][:count]]
-        within = (architecture for _, _, architecture in self._ranked[None] if self.keeps(architecture, limit))
-        return list(islice(within, count))
+        """Return the scored architectures with the least loss that keep a limit, best first."""
+        return [entry[2] for entry in self._ranked[limit][:count]]
+
+    def front(self, device: str) -> list[Architecture]:
+        """Return the scored architectures on a device's frontier, fastest first."""
+        told = list(self.losses)
+        places = pareto_front(list(self.losses.values()), [self.times(architecture)[device] for architecture in told])
+        return [told[place] for place in places]
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the architectures that were told last and keep a limit, latest first."""
@@ -110,7 +114,7 @@ class Archive:
         if not math.isfinite(loss):
             return []
         kept = [limit for limit in self.limits if self.keeps(architecture, limit)]
-        for limit in (None, *kept):
+        for limit in kept:
             insort(self._ranked[limit], (loss, self.proposals[architecture].order, architecture))
         return kept
 
@@ -128,6 +132,6 @@ class Archive:
         self.fastest = self._find_fastest()
         self._times.clear()
         self.remember(list(self.proposals))
-        self._ranked = self._no_ranks()
+        self._ranked = {limit: [] for limit in self.limits}
         for architecture, loss in self.losses.items():
             self._rank(architecture, loss)

@@ -56,9 +56,9 @@ class SearchConfig(StageConfig):
     mutation_probability: float | None = Field(default=None, gt=0, le=1)
     """Chance that a mutation draws a choice anew. null: 0.07, 0.3 for `hat`."""
 
-    between_limits: float = Field(default=0.2, ge=0, le=1)
-    """`surrogate`: share of the proposals that aim at latencies between the limits, so that the frontier has no gaps
-    from which another limit is read later."""
+    frontier_share: float = Field(default=0.5, ge=0, le=1)
+    """`surrogate`: share of the proposals that are to widen the frontiers of all devices taken together, up to their
+    highest limits; so other limits can be read from them later. The others are for the limits, by turns."""
 
     workers: int = Field(default=2, ge=1)
     """Actors that score at the same time."""

@@ -1,6 +1,7 @@
 """The frontier: what no other candidate beats in both loss and latency, and how much of the plane it takes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -38,3 +39,46 @@ def hypervolume(
             area += width * gain
             height = float(loss[place])
     return area
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """The frontier on one device up to a reference: what a new point would add to the hypervolume."""
+
+    losses: FloatArray
+    """(F,), falling."""
+    latencies_ms: FloatArray
+    """(F,), rising."""
+    reference: tuple[float, float]
+
+    @classmethod
+    def of(cls, losses: FloatArray, latencies_ms: FloatArray, reference: tuple[float, float]) -> "Staircase":
+        """Build it from any points; those not better than the reference in both are left out."""
+        inside = np.flatnonzero((losses < reference[0]) & (latencies_ms < reference[1]))
+        front = inside[pareto_front(losses[inside], latencies_ms[inside])]
+        front = front[np.unique(latencies_ms[front], return_index=True)[1]]
+        return cls(losses[front], latencies_ms[front], reference)
+
+    def gains(self, losses: FloatArray, latencies_ms: FloatArray) -> FloatArray:
+        """Return the area (N,) that each of N points would add alone."""
+        if not np.isfinite(self.reference[0]):
+            return np.zeros(len(losses))
+        edges = np.append(self.latencies_ms, self.reference[1])
+        below = np.concatenate([[0.0], np.cumsum(self.losses * np.diff(edges))])  # under the stairs, up to each edge
+        ends = edges[np.searchsorted(-self.losses, -losses, side="left")]
+        starts = np.minimum(latencies_ms, ends)
+        left = np.minimum(np.minimum(starts, edges[0]) - edges[0], 0.0)  # before the first stair
+        first = np.minimum(ends, edges[0]) - edges[0]
+        under = np.interp(ends, edges, below) - np.interp(starts, edges, below) + self.reference[0] * (first - left)
+        gains = under - losses * (ends - starts)
+        return np.where(losses < self.reference[0], np.maximum(gains, 0.0), 0.0)
+
+    def with_point(self, loss: float, latency_ms: float) -> "Staircase":
+        return Staircase.of(np.append(self.losses, loss), np.append(self.latencies_ms, latency_ms), self.reference)
+
+    @property
+    def area(self) -> float:
+        """The rectangle from the lower left corner of the frontier to the reference; 0 without a frontier."""
+        if len(self.losses) == 0:
+            return 0.0
+        return (self.reference[0] - float(self.losses[-1])) * (self.reference[1] - float(self.latencies_ms[0]))

@@ -1,22 +1,24 @@
-"""Plans the next few proposals: models fitted to everything told, thousands of children, the best that keep a limit.
+"""Plans the next few proposals: models fitted to everything told, thousands of children, the best of them.
 
 Decisions
 - Each turn has its own draw of the model's weights (Thompson sampling, half-width): what is uncertain is tried now and
   then, and workers that ask at the same time get different answers.
 - Latency is nearly linear in the same features, so a stand-in for each device screens the children; what is planned
-  was predicted by the device's own predictor. The best lie at the limit: just above it by the stand-in is let through.
+  was predicted by the device's own predictor.
+- Of what is to widen the frontier each is chosen as if those before it were scored already: they share out the gaps.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hat_ray.search.archive import Archive
 from hat_ray.search.breeding import Child
+from hat_ray.search.frontier import Staircase
 from hat_ray.search.gene_features import FloatArray, GeneFeatures
 from hat_ray.search.genes import GeneCode, Rows
+from hat_ray.search.judge import Judge, Judged, LatencyStandIn, Stairs, best_places, with_point
 from hat_ray.search.limits import Limit
 from hat_ray.search.surrogate import Posterior, Scales, learn_scales, targets
 from hat_ray.space.architecture import Architecture
@@ -34,40 +36,14 @@ _SPREAD = 0.5
 """Standard deviation of the draws, in that of the posterior."""
 _RELEARN = 1.3
 """Scales are learned again when so many times as many losses are known."""
-_LATENCY_SCALES = Scales.start().but(pair=0.02, noise=0.01)
 _CHECKED = 24
-"""Children of a turn that the predictors are asked for together; then the next ones."""
+"""Children for each limit that the predictors are asked for together; then the next ones."""
 _CHECKS = 4
+_SHORTLIST = 8
+"""Children for each growth of the frontier that the predictors are asked for."""
 
-_Roots = npt.NDArray[np.int64]
-"""Places among the elite that a row comes from, (N, 2)."""
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Children that were never proposed, and what each turn's draw thinks of them."""
-
-    rows: Rows
-    """(N, G)"""
-    roots: _Roots
-    scores: FloatArray
-    """(N, K): lower is better, infinite where the turn's limit is not kept."""
-
-    def best(self, count: int) -> npt.NDArray[np.int64]:
-        """Return the places of each turn's best, (count or fewer, K), best first."""
-        count = min(count, len(self.rows))
-        if count == 0:
-            return np.zeros((0, self.scores.shape[1]), dtype=np.int64)
-        some = np.argpartition(self.scores, count - 1, axis=0)[:count]
-        order = np.argsort(np.take_along_axis(self.scores, some, axis=0), axis=0, kind="stable")
-        return np.take_along_axis(some, order, axis=0)
-
-    def with_(self, other: "_Pool") -> "_Pool":
-        return _Pool(
-            np.concatenate([self.rows, other.rows]),
-            np.concatenate([self.roots, other.roots]),
-            np.concatenate([self.scores, other.scores]),
-        )
+_Known = dict[int, tuple[Architecture, dict[str, float]]]
+"""Architectures and their predicted milliseconds by place in the pool."""
 
 
 class Planner:
@@ -81,133 +57,150 @@ class Planner:
         self.scales, self.scales_at = Scales.start(), 0
         """The scales, and how many losses they were learned from."""
 
-    def plan(self, aims: Sequence[Limit], rng: np.random.Generator) -> list[Child | None]:
-        """Return a new architecture for each aim that keeps it, None where none is found."""
-        judge = self._fit(aims, rng)
-        different = tuple(dict.fromkeys(aims))
-        elite = list(dict.fromkeys(a for aim in different for a in self._archive.best(aim, self._elite)))
-        elite = elite or [self._archive.fastest[aim.device] for aim in different]
+    def plan(
+        self, turns: Sequence[Limit], widens: Sequence[bool], rng: np.random.Generator
+    ) -> list[tuple[Limit | None, Child]]:
+        """Return a new architecture for each turn, with the limit that it is for, or None when it widens the frontiers.
+
+        A turn that cannot widen them, as far as the models see, serves its limit; one for which nothing is found is
+        left out.
+        """
+        judge = self._fit(turns, widens, rng)
+        elite = self._parents()
         pool = self._breed(self._encode(elite), judge, rng)
-        found = self._choose(pool, aims)
+        known: _Known = {}
+        wide = self._widen(pool, judge, known)
+        found = wide | self._keep_limits(pool, judge, known, wide)
         return [
-            Child(found[turn][0], "surrogate", tuple(dict.fromkeys(elite[root].id for root in found[turn][1])))
-            if turn in found
-            else None
-            for turn in range(len(aims))
+            (
+                None if turn in wide else turns[turn],
+                Child(known[place][0], "surrogate", tuple(dict.fromkeys(elite[root].id for root in pool.roots[place]))),
+            )
+            for turn, place in sorted(found.items())
         ]
+
+    def _parents(self) -> list[Architecture]:
+        """Return the best under each limit, and the frontiers."""
+        parents = [one for limit in self._archive.limits for one in self._archive.best(limit, self._elite)]
+        parents += [one for device in self._archive.limited for one in self._archive.front(device)]
+        return list(dict.fromkeys(parents)) or list(self._archive.fastest.values())
 
     def _encode(self, architectures: Sequence[Architecture]) -> Rows:
         new = [architecture for architecture in architectures if architecture not in self._rows]
         self._rows.update(zip(new, self._code.encode(new), strict=True))
         return np.stack([self._rows[architecture] for architecture in architectures])
 
-    def _fit(self, aims: Sequence[Limit], rng: np.random.Generator) -> "_Judge":
+    def _fit(self, turns: Sequence[Limit], widens: Sequence[bool], rng: np.random.Generator) -> Judge:
         told = list(self._archive.losses)
-        x, groups = self._features(self._encode(told)), self._features.groups
-        y = targets(np.array(list(self._archive.losses.values())))
+        losses = np.array(list(self._archive.losses.values()))
+        x, groups, y = self._features(self._encode(told)), self._features.groups, targets(losses)
         if len(told) >= _RELEARN * self.scales_at:
             self.scales, self.scales_at = learn_scales(x, groups, y), len(told)
-        weights = Posterior(x, groups, y, self.scales).draws(len(aims), rng, _SPREAD)
-        times = [self._archive.times(architecture) for architecture in told]
-        stand_ins = {
-            device: _LatencyStandIn.fit(x, groups, np.array([by_device[device] for by_device in times]))
-            for device in dict.fromkeys(aim.device for aim in aims)
+        posterior = Posterior(x, groups, y, self.scales)
+        # the frontiers as the model sees them: a loss that was low by luck would hide what is better
+        expected = np.where(np.isfinite(losses), x @ posterior.mean(), np.inf)
+        times = {
+            device: np.array([self._archive.times(architecture)[device] for architecture in told])
+            for device in self._archive.limited
         }
-        return _Judge(self._features, weights, stand_ins, aims)
+        stand_ins = {device: LatencyStandIn.fit(x, groups, ms) for device, ms in times.items()}
+        weights = posterior.draws(len(turns), rng, _SPREAD)
+        return Judge(self._features, turns, widens, weights, stand_ins, self._stairs(expected, times))
 
-    def _breed(self, elite: Rows, judge: "_Judge", rng: np.random.Generator) -> _Pool:
+    def _stairs(self, losses: FloatArray, times: dict[str, FloatArray]) -> Stairs:
+        """Return each device's frontier up to its highest limit and the worst loss."""
+        worst = float(np.max(losses, where=np.isfinite(losses), initial=-np.inf))
+        return {
+            device: Staircase.of(losses, ms, (worst, max(x.ms for x in self._archive.limits if x.device == device)))
+            for device, ms in times.items()
+        }
+
+    def _breed(self, elite: Rows, judge: Judge, rng: np.random.Generator) -> Judged:
         """Return new children of the elite (N, G), and of the best children before."""
         seen = {row.tobytes() for row in self._encode(list(self._archive.proposals))}
-        elite_roots = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
-        parents, roots = elite, elite_roots
-        pool = _Pool(elite[:0], elite_roots[:0], np.zeros((0, len(judge.aims))))
+        own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
+        pool = judge.look(elite[:0], own[:0])
+        parents, roots, stars = elite, own, 0
         for _ in range(_ROUNDS):
-            rows, of = self._children(parents, roots, rng)
+            rows, of = self._children(parents, roots, stars, rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
-            pool = pool.with_(_Pool(rows[new], of[new], judge.scores(rows[new])))
-            stars = np.unique(pool.best(_STARS))
-            parents = np.concatenate([pool.rows[stars], elite])
-            roots = np.concatenate([pool.roots[stars], elite_roots])
+            pool += judge.look(rows[new], of[new])
+            best = np.unique(best_places(judge.scores(pool), _STARS))
+            parents, roots = np.concatenate([pool.rows[best], elite]), np.concatenate([pool.roots[best], own])
+            stars = len(best)
         return pool
 
-    def _children(self, parents: Rows, roots: _Roots, rng: np.random.Generator) -> tuple[Rows, _Roots]:
+    def _children(
+        self, parents: Rows, roots: npt.NDArray[np.int64], stars: int, rng: np.random.Generator
+    ) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """Return children of parents (N, G), of which the first `stars` have half of them, and where they come from."""
         first, second = rng.integers(len(parents), size=(2, _CHILDREN))
+        if stars:
+            first[::2] = rng.integers(stars, size=len(first[::2]))
         crosses = rng.random(_CHILDREN) < _CROSSED
         crossed = self._code.crossed(parents[first], parents[second], rng)
         rows = np.where(crosses[:, None], crossed, parents[first])
         of = np.stack([roots[first, 0], np.where(crosses, roots[second, 0], roots[first, 1])], axis=1)
         return self._code.mutated(rows, rng.choice(_MUTATIONS, size=_CHILDREN), rng), of
 
-    def _choose(self, pool: _Pool, aims: Sequence[Limit]) -> dict[int, tuple[Architecture, list[int]]]:
-        """Return by aim's place the best of the pool that keeps it by the predictor, with its roots; no one twice."""
-        best = pool.best(_CHECKED * _CHECKS)
-        known: dict[int, tuple[Architecture, dict[str, float]]] = {}
+    def _widen(self, pool: Judged, judge: Judge, known: _Known) -> dict[int, int]:
+        """Return for turns that are to widen the frontiers the place of the pool that adds most after those before."""
+        turns = [turn for turn, widens in enumerate(judge.widens) if widens]
+        likely = self._greedy(pool, judge, turns, _SHORTLIST)
+        shortlist = sorted({place for places in likely.values() for place in places})
+        self._predict(pool, set(shortlist), known)
+        exact = Judged(
+            pool.rows[shortlist],
+            pool.roots[shortlist],
+            pool.losses[shortlist],
+            {device: np.array([known[place][1][device] for place in shortlist]) for device in judge.stairs},
+        )
+        chosen = self._greedy(exact, judge, turns, 1)
+        return {turn: shortlist[places[0]] for turn, places in chosen.items() if places}
+
+    def _greedy(self, pool: Judged, judge: Judge, turns: Sequence[int], count: int) -> dict[int, list[int]]:
+        """Return for each turn the places that add most to the stairs, to which each turn's best is added in turn."""
+        stairs = judge.stairs
+        found: dict[int, list[int]] = {}
+        free = np.ones(len(pool.rows), dtype=bool)
+        for turn in turns:
+            gains = np.where(free, judge.gains(pool.losses[:, turn], pool.times, stairs), 0.0)
+            places = best_places(-gains[:, None], count)[:, 0]
+            found[turn] = [int(place) for place in places if gains[place] > 0]
+            for best in found[turn][:1]:
+                free[best] = False
+                times = {device: float(ms[best]) for device, ms in pool.times.items()}
+                stairs = with_point(stairs, float(pool.losses[best, turn]), times)
+        return found
+
+    def _keep_limits(self, pool: Judged, judge: Judge, known: _Known, wide: dict[int, int]) -> dict[int, int]:
+        """Return for each other turn the best place of the pool that keeps its limit by the predictor."""
+        limits = {turn: limit for turn, limit in enumerate(judge.turns) if turn not in wide}
+        scores = judge.under_limits(pool)
+        best = best_places(scores, _CHECKED * _CHECKS)
         found: dict[int, int] = {}
         for start in range(0, len(best), _CHECKED):
-            part = best[start : start + _CHECKED]
             likely = {
-                turn: [int(place) for place in part[:, turn] if np.isfinite(pool.scores[place, turn])]
-                for turn in range(len(aims))
+                turn: [int(p) for p in best[start : start + _CHECKED, turn] if np.isfinite(scores[p, turn])]
+                for turn in limits
                 if turn not in found
             }
-            asked = sorted({place for places in likely.values() for place in places} - known.keys())
-            known.update(zip(asked, self._predict(pool.rows[asked]), strict=True))
+            self._predict(pool, {place for places in likely.values() for place in places}, known)
             for turn, places in likely.items():
-                aim, taken = aims[turn], set(found.values())
-                within = [place for place in places if place not in taken and known[place][1][aim.device] <= aim.ms]
+                limit, taken = limits[turn], {*found.values(), *wide.values()}
+                within = [place for place in places if place not in taken and known[place][1][limit.device] <= limit.ms]
                 found.update({turn: within[0]} if within else {})
-        return {turn: (known[place][0], pool.roots[place].tolist()) for turn, place in found.items()}
+        return found
 
-    def _predict(self, rows: Rows) -> list[tuple[Architecture, dict[str, float]]]:
-        architectures = [self._code.decode(row) for row in rows]
+    def _predict(self, pool: Judged, places: set[int], known: _Known) -> None:
+        new = sorted(places - known.keys())
+        architectures = [self._code.decode(row) for row in pool.rows[new]]
         columns = self._archive.latencies_of(architectures)
-        return [
-            (architecture, {device: float(column[place]) for device, column in columns.items()})
-            for place, architecture in enumerate(architectures)
-        ]
+        for position, (place, architecture) in enumerate(zip(new, architectures, strict=True)):
+            known[place] = architecture, {device: float(ms[position]) for device, ms in columns.items()}
 
 
 def _seen(key: bytes, seen: set[bytes]) -> bool:
     before = key in seen
     seen.add(key)
     return before
-
-
-@dataclass(frozen=True)
-class _LatencyStandIn:
-    """A device's milliseconds as a linear function of features."""
-
-    weights: FloatArray
-    mean_ms: float
-    error_ms: float
-    """Root of the mean squared error on what it was fitted to."""
-
-    @classmethod
-    def fit(cls, x: FloatArray, groups: npt.NDArray[np.int64], ms: FloatArray) -> "_LatencyStandIn":
-        mean, spread = float(ms.mean()), float(ms.std()) or 1.0
-        weights = Posterior(x, groups, (ms - mean) / spread, _LATENCY_SCALES).mean() * spread
-        return cls(weights, mean, float(np.sqrt(np.mean((x @ weights + mean - ms) ** 2))))
-
-    def least_ms(self, x: FloatArray) -> FloatArray:
-        """Return the milliseconds (N,) less the usual error."""
-        return np.asarray(x @ self.weights + self.mean_ms - self.error_ms)
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """What the models think of gene rows."""
-
-    features: GeneFeatures
-    weights: FloatArray
-    """(P, K): one draw for each turn."""
-    stand_ins: dict[str, _LatencyStandIn]
-    aims: Sequence[Limit]
-
-    def scores(self, rows: Rows) -> FloatArray:
-        """Return the loss in the units of `targets`, (N, K); infinite where a turn's limit is hardly kept."""
-        x = self.features(rows)
-        scores = x @ self.weights
-        times = {device: stand_in.least_ms(x) for device, stand_in in self.stand_ins.items()}
-        for turn, aim in enumerate(self.aims):
-            scores[times[aim.device] > aim.ms, turn] = np.inf
-        return np.asarray(scores)

@@ -33,9 +33,10 @@ class HatState(_Saved):
 
 
 class PlannedChild(_Saved):
-    """An architecture that the surrogate search will propose for the limit at a place."""
+    """An architecture that the surrogate search will propose."""
 
-    limit: Order
+    limit: Order | None
+    """Place of the limit that it is for; None: it is to widen the frontier."""
     architecture: dict[str, Any]
     parents: tuple[str, ...]
 

@@ -56,16 +56,13 @@ class Scales:
 
 
 def targets(losses: FloatArray) -> FloatArray:
-    """Return losses (N,) with mean 0 and deviation 1; an infinite one counts as the worst finite."""
+    """Return losses (N,) with mean 0 and deviation 1; what is far above the best, or infinite, is cut to one value."""
     finite = losses[np.isfinite(losses)]
     if len(finite) == 0:
         return np.zeros(len(losses))
     best, high = float(finite.min()), float(np.quantile(finite, 0.9))
-    gap = np.where(np.isfinite(losses), losses, finite.max()) - best
-    if high > best:
-        gap = np.minimum(gap, _CAP * (high - best))
-    spread = float(gap.std())
-    return np.asarray((gap - gap.mean()) / (spread if spread > 0 else 1.0))
+    cut = np.minimum(losses, best + _CAP * (high - best) if high > best else finite.max())
+    return np.asarray((cut - cut.mean()) / (float(cut.std()) or 1.0))
 
 
 def learn_scales(features: FloatArray, groups: npt.NDArray[np.int64], y: FloatArray) -> Scales:

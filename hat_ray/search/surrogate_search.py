@@ -37,10 +37,10 @@ class SurrogateSearch(ByTurns):
     def __init__(self, archive: Archive, config: SearchConfig, rng: random.Random) -> None:
         super().__init__(archive, config, rng)
         self._planner = Planner(archive, config.elite)
-        self._plan: list[tuple[Limit, Child]] = []
+        self._plan: list[tuple[Limit | None, Child]] = []
         self._planned_at = 0
         self._without: set[Limit] = set()
-        """Limits for which the last plan found nothing."""
+        """Limits for which a plan found nothing since the last losses."""
 
     def find(self, limit: Limit) -> Child | None:
         order = len(self.archive.proposals)
@@ -62,40 +62,30 @@ class SurrogateSearch(ByTurns):
             self._forget_plan()
         child = self._take(limit)
         if child is None and limit not in self._without:
-            self._make_plan(length)
+            self._make_plan(limit, length)
             child = self._take(limit)
+            if child is None:
+                self._without.add(limit)
         return child
 
     def _take(self, limit: Limit) -> Child | None:
-        """Take the first that is planned for a limit out of the plan; what was told meanwhile is dropped."""
-        for entry in [entry for entry in self._plan if entry[0] == limit]:
+        """Take the first that is planned for a limit or for the frontier; what was told meanwhile is dropped."""
+        for entry in [entry for entry in self._plan if entry[0] in (limit, None)]:
             self._plan.remove(entry)
             if entry[1].architecture not in self.archive.proposals:
                 return entry[1]
         return None
 
-    def _make_plan(self, length: int) -> None:
-        turns = self.turns()
-        turns = [turns[place % len(turns)] for place in range(max(length, len(turns)))]
-        children = self._planner.plan(
-            [self._aim(limit) for limit in turns], np.random.default_rng(self.rng.getrandbits(64))
-        )
-        self._plan = [(limit, child) for limit, child in zip(turns, children, strict=True) if child]
+    def _make_plan(self, limit: Limit, length: int) -> None:
+        turns = [limit, *(other for other in self.turns() if other != limit)]
+        turns = [turns[place % len(turns)] for place in range(length)]
+        widens = [self.rng.random() < self.config.frontier_share for _ in turns]
+        self._plan = self._planner.plan(turns, widens, np.random.default_rng(self.rng.getrandbits(64)))
         self._planned_at = len(self.archive.losses)
-        self._without = set(turns) - {limit for limit, _ in self._plan}
-
-    def _aim(self, limit: Limit) -> Limit:
-        """Return the limit, or now and then one between it and what lies below it: the frontier goes on there."""
-        if self.rng.random() >= self.config.between_limits:
-            return limit
-        fastest = self.archive.times(self.archive.fastest[limit.device])[limit.device]
-        of_device = [other.ms for other in self.archive.limits if other.device == limit.device]
-        below = max([fastest, *(ms for ms in of_device if ms < limit.ms)])
-        return Limit(limit.device, self.rng.uniform(min(below, limit.ms), limit.ms))
 
     def _forget_plan(self) -> None:
         self._plan = []
-        self._without.clear()
+        self._without = set()
 
     def latency_changed(self) -> None:
         super().latency_changed()
@@ -104,7 +94,11 @@ class SurrogateSearch(ByTurns):
     def save(self) -> AlgorithmState:
         limits = self.archive.limits
         plan = tuple(
-            PlannedChild(limit=limits.index(limit), architecture=child.architecture.to_dict(), parents=child.parents)
+            PlannedChild(
+                limit=None if limit is None else limits.index(limit),
+                architecture=child.architecture.to_dict(),
+                parents=child.parents,
+            )
             for limit, child in self._plan
         )
         state = SurrogateState(
@@ -121,7 +115,10 @@ class SurrogateSearch(ByTurns):
         saved, limits = state.surrogate, self.archive.limits
         assert saved is not None, "a state of another algorithm"
         self._plan = [
-            (limits[one.limit], Child(Architecture.from_dict(one.architecture), "surrogate", one.parents))
+            (
+                None if one.limit is None else limits[one.limit],
+                Child(Architecture.from_dict(one.architecture), "surrogate", one.parents),
+            )
             for one in saved.plan
         ]
         self._planned_at = saved.planned_at

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hat_ray.search.frontier import hypervolume, pareto_front
+from hat_ray.search.frontier import Staircase, hypervolume, pareto_front
 
 small = st.integers(0, 6).map(float)
 points = st.lists(st.tuples(small, small), max_size=25)
@@ -41,3 +42,21 @@ def test_points_without_a_number_stand_aside() -> None:
     assert pareto_front([math.nan, 1.0, math.inf], [0.0, 5.0, 0.0]) == [1]
     assert pareto_front([], []) == []
     assert hypervolume(np.array([math.inf]), np.array([1.0]), (5.0, 5.0)) == 0.0
+
+
+@given(points, points)
+@settings(max_examples=300, deadline=None)
+def test_what_a_point_adds_to_the_stairs_equals_the_difference_of_hypervolumes(
+    some: list[tuple[float, float]], new: list[tuple[float, float]]
+) -> None:
+    reference = (5.0, 4.5)
+    stairs = Staircase.of(*np.array(some).reshape(-1, 2).T, reference)
+    losses, times = ([p[0] for p in some], [p[1] for p in some])
+    before = hypervolume(losses, times, reference)
+    expected = [hypervolume([*losses, p[0]], [*times, p[1]], reference) - before for p in new]
+    np.testing.assert_allclose(stairs.gains(*np.array(new).reshape(-1, 2).T), expected, atol=1e-9)
+    for point in new:
+        gain = float(stairs.gains(np.array(point[:1]), np.array(point[1:]))[0])
+        stairs = stairs.with_point(*point)
+        before += gain
+    assert hypervolume(losses + [p[0] for p in new], times + [p[1] for p in new], reference) == pytest.approx(before)
