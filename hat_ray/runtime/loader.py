@@ -68,6 +68,7 @@ class State:
         self._memory = memory
         # position 0 of the cache stands for nothing and is never seen: no graph ever gets an empty input
         self._cache: Floats = np.zeros((2 * graphs.num_layers, _FIRST_CAPACITY * beam, sentences, graphs.qkv_dim), "f4")
+        self._spare: Floats = np.empty(0, np.float32)
         self._seen: Floats = np.full((sentences * beam, _FIRST_CAPACITY, beam), HIDDEN, "f4")
         self._place()
 
@@ -104,8 +105,14 @@ class State:
         """Drop all sentences but those at the given indices (their rows stay together)."""
         rows = (sentences[:, None] * self.beam + np.arange(self.beam)).ravel()
         self._seen = self._seen[rows]
-        self._cache = np.ascontiguousarray(self._cache[:, :, sentences])
-        self._memory = {name: np.ascontiguousarray(value[sentences]) for name, value in self._memory.items()}
+        layers, capacity, _, width = self._cache.shape
+        filled = (self.position + 1) * self.beam
+        size = layers * capacity * len(sentences) * width
+        room = self._spare if len(self._spare) >= size else np.empty(size, np.float32)
+        kept = room[:size].reshape(layers, capacity, len(sentences), width)
+        np.take(self._cache[:, :filled], sentences, axis=2, out=kept[:, :filled], mode="clip")  # "raise" copies twice
+        self._spare, self._cache = self._cache.reshape(-1), kept  # room used again needs no new pages of the system
+        self._memory = {name: np.take(value, sentences, axis=0) for name, value in self._memory.items()}
         self._place()
 
     def _grow(self) -> None:

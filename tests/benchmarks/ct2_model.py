@@ -17,8 +17,9 @@ def save_ct2(model: SubTransformer, place: Path) -> None:
     encoder, decoder = model.encoder, model.decoder
     depths = model.architecture.encoder.depth, model.architecture.decoder.depth
     spec = ctranslate2.specs.TransformerSpec.from_config(depths, model.architecture.encoder.heads[0], pre_norm=False)
-    for side, ours in ((spec.encoder, encoder), (spec.decoder, decoder)):
-        width = ours.embed_positions.table.shape[1]
+    shapes = model.architecture.encoder, model.architecture.decoder
+    for side, ours, shape in zip((spec.encoder, spec.decoder), (encoder, decoder), shapes, strict=True):
+        width = shape.embed_dim
         embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
         embeddings.weight = _array(ours.embed_tokens.columns(width))
         side.position_encodings.encodings = _array(ours.embed_positions.columns(width)[PAD + 1 :])
