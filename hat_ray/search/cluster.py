@@ -1,17 +1,21 @@
 """The search on a Ray cluster: Ray Tune over actors that hold the SuperTransformer.
 
-Who calls whom: Tune asks `EvolutionSearcher.suggest` for a trial, which is a small batch of architectures from the
-`Session`; an actor runs it as `ScoreTrial.step`; Tune hands the result to `on_trial_complete`, which records it.
+Who calls whom: Tune asks `EvolutionSearcher.suggest` for a trial and starts an actor for it, a `ScoreTrial`. Each
+`step` of it scores a small batch of architectures, which it takes from the `Desk`, and reports; Tune hands the report
+to `on_trial_result`, which records it in the `Session`, asks for the next batch and puts it on the desk.
 
 Decisions
-- Actors are reused: a trial then costs its driver 50-90 ms instead of 2.7 s, and the model travels once to each.
+- A trial is a worker and lives as long as the search; a batch is one result of it. A trial a batch would cost Tune's
+  driver 51-94 ms each, and its reuse of actors fails where they start more slowly than trials end: Tune then gives the
+  first actor to the trials whose own are still starting, and ends these. Of four workers one was left.
+- The model travels once to each worker. Nothing is asked for a worker before it is ready.
 - The candidates table is the truth, and `state.json` beside it says what was asked for; Tune's experiment only says
   that a search is under way. A killed driver restores all three, tells what stands in the table, and asks again for
-  what does not; trials that Tune knows as unfinished are not run again by Tune itself, because Tune's snapshot is up to
-  ten seconds old and some of them are scored.
-- How many architectures a trial gets follows from what they take (`trials.py`).
-- A trial that errs lost its actor or node: its architectures are asked for again, each `retries` times at most. An
-  exception of the scoring itself would only come again: it ends the search, with its message.
+  what does not; trials that Tune knows as unfinished are not run again by Tune itself, because their workers are gone.
+- How many architectures a batch gets follows from what they take (`trials.py`).
+- A trial that errs lost its actor or node: its architectures are asked for again, each `retries` times at most, and
+  another trial takes its place. An exception of the scoring itself would only come again: it ends the search, with its
+  message.
 """
 
 import functools
@@ -29,11 +33,14 @@ import ray
 import torch
 from ray import tune
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 from ray.util.metrics import Gauge
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.desk import Desk
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.live import METRICS, samples
 from hat_ray.search.result import SearchResult
@@ -79,12 +86,16 @@ def run_search_on_cluster(
 
 def _run_tune(session: Session, score: Score) -> None:
     """Score until nothing is left to ask; raises RuntimeError where that cannot be."""
-    searcher, config, folder = EvolutionSearcher(session), session.config, session.folder
+    config, folder = session.config, session.folder
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    desk = _DeskActor.options(scheduling_strategy=here).remote()
+    searcher = EvolutionSearcher(session, desk)
     try:
         with _live(searcher), _quiet_tune(config.workers):
-            errors = _tuner(searcher, score, config, folder).fit().errors
+            errors = _tuner(searcher, score, desk, config, folder).fit().errors
     finally:
         session.write()
+        ray.kill(desk)
     if not session.evolution.finished:
         folder.delete(EXPERIMENT)  # Tune holds it for finished; the next run starts from the table
     if searcher.failure:
@@ -93,24 +104,29 @@ def _run_tune(session: Session, score: Score) -> None:
         raise RuntimeError(f"Ray Tune ended the search after {session.done} candidates")
 
 
-class ScoreTrial(tune.Trainable):
-    """An actor that holds the scorer and scores one batch of architectures a trial."""
+_DeskActor: Any = ray.remote(num_cpus=0)(Desk)
 
-    def setup(self, config: dict[str, Any], score: Score | None = None, threads: int = 1) -> None:
+
+class ScoreTrial(tune.Trainable):
+    """A worker: holds the scorer, and scores one batch of architectures a step."""
+
+    def setup(self, config: dict[str, Any], score: Score | None = None, desk: Any = None, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         assert score is not None
-        self._score = score
+        self._score, self._desk = score, desk
         if isinstance(score, CandidateScorer) and ray.get_gpu_ids():
             score.to("cuda")
-        self._architectures: list[str] = config["architectures"]
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._architectures = new_config["architectures"]
-        return True
+        self._ready = False
 
     def step(self) -> dict[str, Any]:
+        if not self._ready:
+            self._ready = True
+            return {_RESULT: 0.0, "losses": [], "seconds_each": [], "worker": _worker()}
+        batch = ray.get(self._desk.take.remote(self.trial_id))
+        if batch is None:
+            return {_RESULT: 0.0, "done": True}
         losses, seconds = [], []
-        for text in self._architectures:
+        for text in batch:
             start = time.perf_counter()
             try:
                 losses.append(float(self._score(Architecture.from_json(text))))
@@ -118,22 +134,28 @@ class ScoreTrial(tune.Trainable):
                 logger.exception("scoring failed")
                 return {_RESULT: 0.0, "error": f"{type(error).__name__}: {error}", "done": True}
             seconds.append(time.perf_counter() - start)
-        worker = f"{platform.node()}:{os.getpid()}"
-        return {_RESULT: sum(seconds), "losses": losses, "seconds_each": seconds, "worker": worker, "done": True}
+        return {_RESULT: sum(seconds), "losses": losses, "seconds_each": seconds, "worker": _worker()}
+
+
+def _worker() -> str:
+    return f"{platform.node()}:{os.getpid()}"
 
 
 class EvolutionSearcher(Searcher):
-    """Tune's view of a `Session`: each suggestion is a batch of architectures.
+    """Tune's view of a `Session`: each trial is a worker, and each of its results a batch.
 
     Tune pickles its searcher into the experiment; what unpickles is the one that is live in this process.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, desk: Any) -> None:
         super().__init__(metric=_RESULT, mode="min")
         self.failure: str | None = None
-        self._session = session
-        self._trials: dict[str, list[Architecture]] = {}
+        self._session, self._desk = session, desk
+        self._batches: dict[str, list[Architecture]] = {}
+        """What each trial scores now; empty where it waits for a batch, or is not ready yet."""
+        self._waiting: list[str] = []
         self._lost: Counter[Architecture] = Counter()
+        self._fruitless = 0
         self._run = "/".join(session.folder.uri.split("/")[-2:])
         self._sizes = TrialSizes(
             session.config.workers,
@@ -144,37 +166,62 @@ class EvolutionSearcher(Searcher):
         for candidate in session.known.values():
             self._sizes.scored(candidate.seconds)
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to score, or nothing can be."""
+        return bool(self.failure) or self._session.evolution.finished
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _live_searcher, ()
 
     def suggest(self, trial_id: str) -> Any:
-        """Return a trial's config, None when nothing can be asked now, or FINISHED."""
-        evolution = self._session.evolution
-        if self.failure or evolution.finished:
+        """Return another worker's config, None when there are enough, or FINISHED."""
+        if self.over:
             return self.FINISHED
-        if len(self._trials) >= self._session.config.workers:
+        if len(self._batches) >= self._session.config.workers:
             return None
-        began = time.perf_counter()
-        batch = evolution.ask(self._sizes.next(evolution.budget - evolution.spent))
-        if not batch:
-            return self.FINISHED if evolution.finished else None
-        self._session.save_state()
-        self._sizes.asked(time.perf_counter() - began)
-        self._trials[trial_id] = batch
-        return {"architectures": [architecture.to_json() for architecture in batch]}
+        self._batches[trial_id] = []
+        return {"worker": len(self._batches)}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        batch = self._trials.pop(trial_id, [])
-        if result and "losses" in result and not error:
-            for architecture, loss, seconds in zip(batch, result["losses"], result["seconds_each"], strict=True):
-                self._session.record(architecture, loss, seconds, result["worker"])
-                self._sizes.scored(seconds)
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record what a worker scored, and give it and all who wait their next batch."""
+        batch, self._batches[trial_id] = self._batches.get(trial_id, []), []
+        for architecture, loss, seconds in zip(batch, result["losses"], result["seconds_each"], strict=True):
+            self._session.record(architecture, loss, seconds, result["worker"])
+            self._sizes.scored(seconds)
+        if batch:
+            self._fruitless = 0
             self._session.write()  # so that a killed driver costs no more than what was under way
             self._tell_metrics()
-        elif result and "error" in result:
+        self._waiting.append(trial_id)
+        self._feed()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take a worker's failure, or its loss."""
+        batch = self._batches.pop(trial_id, [])
+        if trial_id in self._waiting:
+            self._waiting.remove(trial_id)
+        if result and "error" in result:
             self.failure = result["error"]
-        elif batch:
-            self._ask_again(batch)
+        elif error and not self.over:
+            self._lose(batch)
+        self._feed()
+
+    def _feed(self) -> None:
+        """Give those who wait a batch each, as far as there is something to ask; send them home when there never is."""
+        evolution = self._session.evolution
+        while self._waiting:
+            began = time.perf_counter()
+            batch = [] if self.over else evolution.ask(self._sizes.next(evolution.budget - evolution.spent))
+            if not batch and not self.over:
+                return  # a generation is waited for
+            trial_id = self._waiting.pop(0)
+            if batch:
+                self._session.save_state()
+                self._sizes.asked(time.perf_counter() - began)
+                self._batches[trial_id] = batch
+            texts = [architecture.to_json() for architecture in batch]
+            self._desk.put.remote(trial_id, texts or None)
 
     def save(self, checkpoint_path: str) -> None:
         """Write down where the search is: in its own folder, from where a restored one has taken it up already."""
@@ -190,13 +237,29 @@ class EvolutionSearcher(Searcher):
             tags = {"run": self._run, "device": sample.device, "limit_ms": sample.limit_ms}
             _gauge(sample.metric).set(sample.value, tags=tags)
 
-    def _ask_again(self, batch: list[Architecture]) -> None:
-        logger.warning("a worker was lost while it scored %d architectures; they are asked for again", len(batch))
+    def _lose(self, batch: list[Architecture]) -> None:
+        """Ask again for what a lost worker had; give up where workers are lost again and again."""
+        self._fruitless += 1
+        config = self._session.config
+        if batch:
+            logger.warning("a worker was lost while it scored %d architectures; they are asked for again", len(batch))
+        elif self._fruitless > (1 + config.retries) * config.workers:
+            self.failure = f"{self._fruitless} workers in a row were lost before they scored anything"
         for architecture in batch:
             self._lost[architecture] += 1
-            if self._lost[architecture] > self._session.config.retries:
+            if self._lost[architecture] > config.retries:
                 self.failure = f"the worker was lost {self._lost[architecture]} times while it scored {architecture.id}"
             self._session.evolution.retry(architecture)
+
+
+class _Over(Stopper):
+    """Ends the experiment, with workers that never found room, once nothing is left to score."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return _live_searcher().over
 
 
 @functools.cache
@@ -223,11 +286,11 @@ def _live(searcher: EvolutionSearcher) -> Iterator[None]:
         _live_searchers.remove(searcher)
 
 
-def _tuner(searcher: EvolutionSearcher, score: Score, config: SearchConfig, folder: Folder) -> tune.Tuner:
+def _tuner(searcher: EvolutionSearcher, score: Score, desk: Any, config: SearchConfig, folder: Folder) -> tune.Tuner:
     """Return a new experiment, or the one that a killed driver left."""
     threads = max(1, int(config.worker_cpus))
     trainable = tune.with_resources(
-        tune.with_parameters(ScoreTrial, score=score, threads=threads),
+        tune.with_parameters(ScoreTrial, score=score, desk=desk, threads=threads),
         {"cpu": config.worker_cpus, "gpu": config.worker_gpus},
     )
     file_system = None if folder.is_local else folder.file_system
@@ -244,7 +307,6 @@ def _tuner(searcher: EvolutionSearcher, score: Score, config: SearchConfig, fold
             metric=_RESULT,
             mode="min",
             num_samples=-1,  # until the searcher says FINISHED
-            reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
@@ -253,6 +315,7 @@ def _tuner(searcher: EvolutionSearcher, score: Score, config: SearchConfig, fold
             storage_path=folder.root,
             storage_filesystem=file_system,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            stop=_Over(),
             verbose=0,
         ),
     )
