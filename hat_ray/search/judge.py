@@ -39,6 +39,9 @@ class LatencyStandIn:
         weights = Posterior(x, groups, (ms - mean) / spread, _LATENCY_SCALES).mean() * spread
         return cls(weights, mean, float(np.sqrt(np.mean((x @ weights + mean - ms) ** 2))))
 
+    def ms(self, x: FloatArray) -> FloatArray:
+        return np.asarray(x @ self.weights + self.mean_ms)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -77,9 +80,15 @@ class Judge:
     def __post_init__(self) -> None:
         object.__setattr__(self, "areas", {device: stairs.area or 1.0 for device, stairs in self.stairs.items()})
 
-    def look(self, rows: Rows, roots: npt.NDArray[np.int64]) -> Judged:
+    def errors(self, rows: Rows, times: Times) -> Times:
+        """Return what the stand-ins lack of the predicted milliseconds of rows (N, G)."""
         x = self.features(rows)
-        times = {device: x @ stand_in.weights + stand_in.mean_ms for device, stand_in in self.stand_ins.items()}
+        return {device: times[device] - stand_in.ms(x) for device, stand_in in self.stand_ins.items()}
+
+    def look(self, rows: Rows, roots: npt.NDArray[np.int64], errors: Times) -> Judged:
+        """Judge rows that come from an elite with these `errors`: what is bred from it has nearly the same ones."""
+        x = self.features(rows)
+        times = {d: stand_in.ms(x) + errors[d][roots].mean(axis=1) for d, stand_in in self.stand_ins.items()}
         return Judged(rows, roots, x @ self.weights, times)
 
     def scores(self, judged: Judged) -> FloatArray:

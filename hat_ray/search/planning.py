@@ -26,6 +26,8 @@ from hat_ray.space.architecture import Architecture
 _ROUNDS = 3
 """How often children are bred, each time also from the best children before."""
 _CHILDREN = 1200
+_CHILDREN_A_TURN = 150
+"""More are bred where a plan is long."""
 _STARS = 8
 """For each turn, the best children that have children."""
 _CROSSED = 0.3
@@ -39,7 +41,7 @@ _RELEARN = 1.3
 _CHECKED = 24
 """Children for each limit that the predictors are asked for together; then the next ones."""
 _CHECKS = 4
-_SHORTLIST = 8
+_SHORTLIST = 24
 """Children for each growth of the frontier that the predictors are asked for."""
 
 _Known = dict[int, tuple[Architecture, dict[str, float]]]
@@ -67,7 +69,7 @@ class Planner:
         """
         judge = self._fit(turns, widens, rng)
         elite = self._parents()
-        pool = self._breed(self._encode(elite), judge, rng)
+        pool = self._breed(elite, judge, rng)
         known: _Known = {}
         wide = self._widen(pool, judge, known)
         found = wide | self._keep_limits(pool, judge, known, wide)
@@ -115,33 +117,36 @@ class Planner:
             for device, ms in times.items()
         }
 
-    def _breed(self, elite: Rows, judge: Judge, rng: np.random.Generator) -> Judged:
-        """Return new children of the elite (N, G), and of the best children before."""
+    def _breed(self, elites: Sequence[Architecture], judge: Judge, rng: np.random.Generator) -> Judged:
+        """Return new children of the elite, and of the best children before."""
+        elite = self._encode(elites)
+        times = [self._archive.times(architecture) for architecture in elites]
+        errors = judge.errors(elite, {d: np.array([one[d] for one in times]) for d in judge.stand_ins})
         seen = {row.tobytes() for row in self._encode(list(self._archive.proposals))}
         own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
-        pool = judge.look(elite[:0], own[:0])
+        pool = judge.look(elite[:0], own[:0], errors)
         parents, roots, stars = elite, own, 0
         for _ in range(_ROUNDS):
-            rows, of = self._children(parents, roots, stars, rng)
+            rows, of = self._children(parents, roots, stars, max(_CHILDREN, _CHILDREN_A_TURN * len(judge.turns)), rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
-            pool += judge.look(rows[new], of[new])
+            pool += judge.look(rows[new], of[new], errors)
             best = np.unique(best_places(judge.scores(pool), _STARS))
             parents, roots = np.concatenate([pool.rows[best], elite]), np.concatenate([pool.roots[best], own])
             stars = len(best)
         return pool
 
     def _children(
-        self, parents: Rows, roots: npt.NDArray[np.int64], stars: int, rng: np.random.Generator
+        self, parents: Rows, roots: npt.NDArray[np.int64], stars: int, count: int, rng: np.random.Generator
     ) -> tuple[Rows, npt.NDArray[np.int64]]:
         """Return children of parents (N, G), of which the first `stars` have half of them, and where they come from."""
-        first, second = rng.integers(len(parents), size=(2, _CHILDREN))
+        first, second = rng.integers(len(parents), size=(2, count))
         if stars:
             first[::2] = rng.integers(stars, size=len(first[::2]))
-        crosses = rng.random(_CHILDREN) < _CROSSED
+        crosses = rng.random(count) < _CROSSED
         crossed = self._code.crossed(parents[first], parents[second], rng)
         rows = np.where(crosses[:, None], crossed, parents[first])
         of = np.stack([roots[first, 0], np.where(crosses, roots[second, 0], roots[first, 1])], axis=1)
-        return self._code.mutated(rows, rng.choice(_MUTATIONS, size=_CHILDREN), rng), of
+        return self._code.mutated(rows, rng.choice(_MUTATIONS, size=count), rng), of
 
     def _widen(self, pool: Judged, judge: Judge, known: _Known) -> dict[int, int]:
         """Return for turns that are to widen the frontiers the place of the pool that adds most after those before."""
