@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hat_ray.search.archive import Archive
 from hat_ray.search.genes import GeneCode
@@ -58,10 +59,13 @@ class Breeder:
         """Return a mutation of the device's fastest architecture or of one of `parents`, where all else fails."""
         some = [self._archive.fastest[limit.device], *parents]
         for step in _SMALL_STEPS:
-            found = self._first_new(limit, lambda step=step: self._mutant(self._rng.choice(some), step), _POOLS)  # type: ignore[misc]
+            found = self._first_new(limit, partial(self._mutant_of, some, step), _POOLS)
             if found:
                 return found
         return self._one_by_one(limit)
+
+    def _mutant_of(self, some: Sequence[Architecture], probability: float) -> Child:
+        return self._mutant(self._rng.choice(some), probability)
 
     def _mutant(self, parent: Architecture, probability: float) -> Child:
         return Child(self._archive.space.mutate(parent, self._rng, probability), "mutation", (parent.id,))

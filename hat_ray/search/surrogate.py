@@ -1,7 +1,8 @@
 """A linear model of the loss with its uncertainty: Bayesian regression on gene features, scales learned.
 
 Decisions
-- Linear in genes, pairs and counts, and not trees: on few hundred scored architectures it ranks new ones better, costs
+- Linear in genes, pairs and counts, and not trees: fitted to 60, 125 and 200 candidates of three real searches in the
+  toy space it ranks the others as well or better (rank correlation 0.97, 0.98, 0.99; XGBoost 0.94, 0.98, 0.98), costs
   milliseconds, and its posterior can be drawn from, which is how the search explores.
 - Each group of features has its own prior scale, found with the noise by marginal likelihood. Where losses are noise,
   all scales shrink and everything is predicted alike: the search then does what it would do without a model.

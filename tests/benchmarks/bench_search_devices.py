@@ -2,9 +2,9 @@
 
 HAT's three published latency predictors and the stand-in loss, in HAT's space. Each device has eight limits, evenly
 spaced over the range from its fastest to its largest architecture; nine in ten proposals are to widen the frontiers
-(`frontier_share`), in the search for all three and in those for one alike. A hypervolume is the area that all candidates of a
-search dominate on a device, up to the loss of the smallest architecture and the latency of the largest, as a share of
-the whole rectangle between the smallest architecture's point and the largest's.
+(`frontier_share`), in the search for all three and in those for one alike. A hypervolume is the area that all
+candidates of a search dominate on a device, up to the loss of the smallest architecture and the latency of the largest,
+as a share of the whole rectangle between the smallest architecture's point and the largest's.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from hat_ray.space.presets import SPACE0
 FRACTIONS = tuple(np.round(np.linspace(0.125, 1.0, 8), 3).tolist())
 FRONTIER_SHARE = 0.9
 TOGETHER, ALONE = 1000, 900
-SEEDS = range(5)
+SEEDS = range(3)
 
 
 def hypervolumes(problems: dict[str, Problem], devices: list[str], evaluations: int, seed: int) -> dict[str, float]:
