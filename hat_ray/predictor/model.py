@@ -255,7 +255,7 @@ def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: 
             prior = fit_prior(rows[(fold != k) & ~slow], None, donors, held_back)
             predicted[fold == k] = prior.predict(rows.costs[fold == k])
         errors.append(np.abs(predicted / rows.total_ms - 1)[~slow])
-    least = min(errors, key=np.mean)
+    least = min(errors, key=lambda error: float(error.mean()))
     # the rule of one standard error (Breiman et al. 1984): few rows cannot tell that leaning on donors is worse
     return max(one for one, error in zip(HELD_BACK, errors, strict=True) if not _surely_above(error, least))
 
@@ -263,7 +263,7 @@ def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: 
 def _surely_above(error: FloatArray, least: FloatArray) -> bool:
     """Tell whether errors, (N,), are above others of the same rows by more than a standard error of the difference."""
     more = error - least
-    return float(more.mean()) > float(more.std(ddof=1)) / np.sqrt(len(more))
+    return float(more.mean()) > float(more.std(ddof=1)) / len(more) ** 0.5
 
 
 def _fit_trees(rows: TimedRows, prior: Prior, config: PredictorConfig, seed: int) -> xgb.Booster:
