@@ -263,7 +263,7 @@ def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: 
 def _surely_above(error: FloatArray, least: FloatArray) -> bool:
     """Tell whether errors, (N,), are above others of the same rows by more than a standard error of the difference."""
     more = error - least
-    return float(more.mean()) > float(more.std(ddof=1)) / len(more) ** 0.5
+    return bool(more.mean() > more.std(ddof=1) / np.sqrt(len(more)))
 
 
 def _fit_trees(rows: TimedRows, prior: Prior, config: PredictorConfig, seed: int) -> xgb.Booster:
