@@ -58,11 +58,10 @@ def luck(architecture: Architecture) -> float:
 def test_the_best_of_a_small_space_by_brute_force_is_found_after_a_part_of_it() -> None:
     everything = GeneCode(ODD).all()
     times = macs_ms(everything)
-    for fraction in (0.3, 0.7):
-        limit = Limit("macs", float(np.quantile(times, fraction)))
-        optimum = min(lawful(a) for a, ms in zip(everything, times, strict=True) if ms <= limit.ms)
-        search = run(search_for(SearchConfig(evaluations=len(everything) // 10), space=ODD, limit=limit), lawful)
-        assert best_loss(search, limit) == optimum
+    limit = Limit("macs", float(np.quantile(times, 0.5)))
+    optimum = min(lawful(a) for a, ms in zip(everything, times, strict=True) if ms <= limit.ms)
+    search = run(search_for(SearchConfig(evaluations=len(everything) // 12), space=ODD, limit=limit), lawful)
+    assert best_loss(search, limit) == optimum
 
 
 def test_a_space_is_gone_through_to_its_last_network() -> None:
@@ -93,7 +92,7 @@ def test_a_warm_start_is_learned_from_and_never_asked_again() -> None:
 
 
 def test_what_is_told_while_the_search_runs_is_never_asked() -> None:
-    search, rng = search_for(SearchConfig(evaluations=200)), random.Random(5)
+    search, rng = search_for(SearchConfig(evaluations=120)), random.Random(5)
     told: set[Architecture] = set()
     while not search.finished:
         for architecture in search.ask(3):
@@ -103,7 +102,7 @@ def test_what_is_told_while_the_search_runs_is_never_asked() -> None:
         if outside not in search.losses and outside not in search.pending:
             search.tell(outside, bigger_is_better(outside))
             told.add(outside)
-    assert len(told) > 30
+    assert len(told) > 20
     with pytest.raises(SpaceError, match="outside"):
         search.tell(SPACE0.largest(), 1.0)
 
@@ -111,11 +110,11 @@ def test_what_is_told_while_the_search_runs_is_never_asked() -> None:
 def test_a_loss_of_pure_luck_is_searched_as_widely_as_by_evolution() -> None:
     seen = {}
     for algorithm in ("surrogate", "aging"):
-        config = SearchConfig(evaluations=200).model_copy(update={"algorithm": algorithm})
+        config = SearchConfig(evaluations=130).model_copy(update={"algorithm": algorithm})
         search = run(search_for(config), luck)
         genes = GeneCode(TOY).encode(list(search.losses))
         seen[algorithm] = [len(np.unique(column)) for column in genes.T]
-        assert len(search.losses) == 200
+        assert len(search.losses) == 130
     assert sum(seen["surrogate"]) >= 0.95 * sum(seen["aging"])
 
 
@@ -134,14 +133,14 @@ def test_failed_scores_are_avoided_and_do_not_stop_the_search() -> None:
 
 def test_several_devices_are_served_by_one_search() -> None:
     devices = {"macs": macs_ms, "depth": depth_ms}
-    config = SearchConfig(evaluations=160, limits_fraction=(0.2, 0.5))
+    config = SearchConfig(evaluations=120, limits_fraction=(0.2, 0.5))
     limits = resolve_limits(TOY, devices, config)
     search = run(Evolution(TOY, devices, limits, config, 0))
-    for limit in limits:
-        alone = run(Evolution(TOY, devices, [limit], SearchConfig(evaluations=80), 0))
+    for limit in (limits[0], limits[-1]):
+        alone = run(Evolution(TOY, devices, [limit], SearchConfig(evaluations=60), 0))
         assert best_loss(search, limit) <= best_loss(alone, limit) + 0.03
     parents = Counter(len(proposal.parents) for proposal in search.proposals)
-    assert parents[1] + parents[2] > 80
+    assert parents[1] + parents[2] > 60
 
 
 def slower(architectures: list[Architecture]) -> FloatArray:
