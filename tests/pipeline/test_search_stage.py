@@ -58,7 +58,8 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     # what was learned answers from now on
     before = json.loads((tmp_path / "run" / "predictor" / f"{winner['device']}.json").read_text())
     after = json.loads((tmp_path / "run" / "search" / "predictors" / f"{winner['device']}.json").read_text())
-    assert len(after["held_out_names"]) == len(before["held_out_names"]) + len(timed)
+    rows_before, rows_after = len(before["held_out_names"]), len(after["held_out_names"])
+    assert rows_before < rows_after <= rows_before + len(timed)  # what is timed after the last fit is not in it
     file = tmp_path / "run" / "search" / winner["hat_yaml"]
     told = predict_one(load_recipe(TINY, [*WIDE, *changes]), str(tmp_path / "run"), file)
     assert told[winner["device"]].predicted_ms == pytest.approx(winner["predicted_ms"])
