@@ -37,7 +37,7 @@ def make_deep_ones_fast(table: Path, wrong: Path) -> None:
     write_rows(wrong, rows)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark  # real timings decide: it wants a machine at rest; tests/search/test_rounds.py holds the rules
 def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_path: Path) -> None:
     recipe = load_recipe(TINY, [*WIDE, f"latency.table={tmp_path}/true"])
     run_recipe(recipe, str(tmp_path / "first"), local=True, only="latency")
