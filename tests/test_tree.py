@@ -14,7 +14,20 @@ import hat_ray
 ROOT = Path(hat_ray.__file__).parent
 ORDER = (
     *("errors", "config", "seeds", "storage", "progress", "space", "corpus", "model", "train"),
-    *("runtime", "latency", "predictor", "search", "evaluate", "health", "report", "recipe", "run", "console", "pipeline", "cli"),
+    *(
+        "runtime",
+        "latency",
+        "predictor",
+        "search",
+        "evaluate",
+        "health",
+        "report",
+        "recipe",
+        "run",
+        "console",
+        "pipeline",
+        "cli",
+    ),
 )
 SOURCES = sorted(ROOT.rglob("*.py"))
 
