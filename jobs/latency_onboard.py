@@ -1,4 +1,4 @@
-"""`hat-ray latency onboard` as a Ray job: python jobs/latency_onboard.py --recipe toy --run /shared/runs/toy --error 3%"""
+"""`hat-ray latency onboard` as a Ray job: python jobs/latency_onboard.py --recipe toy --run /shared/runs/toy"""
 
 from stage import submit
 
