@@ -139,6 +139,7 @@ def test_a_model_is_exported_translates_and_is_scored_from_the_command_line(made
     assert not Path(f"{out}2").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
     command = [*CLI, "run", TINY, "--local", "--run", str(tmp_path / "r"), "--json"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

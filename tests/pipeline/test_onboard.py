@@ -33,6 +33,7 @@ def test_it_stops_by_itself_and_holds_the_ends_of_the_space(onboarded: Path) -> 
     assert {space.smallest(), space.largest()} <= timed
 
 
+@pytest.mark.slow
 def test_an_error_that_cannot_be_reached_ends_at_the_most_rows_and_is_told(
     onboarded: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
