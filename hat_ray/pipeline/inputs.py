@@ -1,7 +1,6 @@
 """What stages read from one another."""
 
 from dataclasses import asdict
-from functools import partial
 
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
@@ -105,9 +104,9 @@ def assessments_of(context: Context) -> dict[str, Assessment]:
     return {slug: assessment_from_json(folder.read_json(f"{slug}.quality.json")) for slug in devices_of(context)}
 
 
-def latency_functions(predictors: dict[str, Predictor], probability: float | None = None) -> dict[str, LatencyFunction]:
-    """Return each device's milliseconds as predicted; with `probability`, what they stay below with it."""
-    return {slug: partial(predictor.predict, quantile=probability) for slug, predictor in predictors.items()}
+def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
+    """Return each device's milliseconds as predicted."""
+    return {slug: predictor.predict for slug, predictor in predictors.items()}
 
 
 def chosen_of(context: Context) -> list[Chosen]:
