@@ -20,7 +20,7 @@ from tests.predictor.test_predictor import sampled
 CONFIG = PredictorConfig()
 
 
-def test_other_devices_take_a_third_off_the_error_of_ten_rows(shared: Path, tmp_path: Path) -> None:
+def test_other_devices_take_a_quarter_off_the_error_of_ten_rows(shared: Path, tmp_path: Path) -> None:
     donors = [
         Predictor.fit(hat_table(shared, name), CONFIG, name, "hat", 0)
         for name in ("wmt14ende_cpu_xeon", "wmt14ende_gpu_titanxp", "wmt14enfr_gpu_titanxp")
