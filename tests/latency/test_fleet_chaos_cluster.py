@@ -85,8 +85,8 @@ def test_unlike_nodes_one_slowed_and_one_killed_and_brought_back(cluster: Cluste
     assert report.unfinished == 0
     assert any("device-b was lost while timing" in failure for failure in report.failures)
     tell(report)
-    for device in report.devices:
-        assert device.utilisation > 0.9, device.device.name
+    for device in report.devices:  # what device b did between its last row and its loss counts as nothing done
+        assert device.utilisation > (0.6 if device.device.name == "device-b" else 0.9), device.device.name
     busy = {device.device.name: device.busy_s for device in report.devices}
     assert busy["device-c"] > 1.5 * busy["device-a"], "the slowed one was slow"
     first_done = read_table(tmp_path, device=slug(report, "device-a"))[-1].circumstances.utc_time

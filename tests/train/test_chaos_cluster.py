@@ -186,6 +186,17 @@ def test_a_killed_training_ends_and_equals_the_unkilled_one(kind, times, raylets
     assert not job.folder.exists("ray")
 
 
+@contextlib.contextmanager
+def held(processes: list[int]) -> Iterator[None]:
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
 def test_a_group_grows_when_a_node_joins_and_shrinks_when_one_is_lost(raylets, unkilled, tmp_path):
     """Lost nodes do not stop it, and nothing is lost when it grows; only the rounding differs."""
     small = Raylets()
@@ -200,7 +211,9 @@ def test_a_group_grows_when_a_node_joins_and_shrinks_when_one_is_lost(raylets, u
             if update and (not sizes or sizes[-1] != size) and size:
                 sizes.append(size)
             if update >= 10 and not added:
-                small.add()
+                with held(training_workers(os.getpid())):  # else a fast machine is done before the node is there
+                    small.add()
+                    small.wait_for_nodes(3)
                 added = True
             if update and sizes == [1, 2] and size == 2:
                 small.kill_one_with_a_worker()
