@@ -1,5 +1,6 @@
 """`hat-ray search RECIPE`, and `hat-ray search show`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,8 +62,8 @@ def search_run(
     """Evolve architectures under latency limits with Ray Tune; the same search serves all devices and limits."""
     records = run_stages(recipe, run, set_, data, address, local, as_json, only="search")
     if not as_json:
-        for winner in records[0].summary["winners"]:
-            typer.echo(_winner_line(winner))
+        for line in _winner_lines(records[0].summary["winners"]):
+            typer.echo(line)
 
 
 @search_app.command(
@@ -100,6 +101,8 @@ def _lines(search: "SearchView") -> list[str]:
         + f"; {counts['scoring_seconds']:g} s of scoring by {counts['workers']:g} workers",
         "  origins: " + ", ".join(f"{name} {count}" for name, count in search.origins.items()),
     ]
+    if search.early_stop is not None:
+        lines.append(f"  {search.early_stop}")
     for device in search.devices:
         lines.append(f"frontier on {device}")
         lines.append(f"  {'ms':>10} {'90 % interval':>19} {'measured':>10} {'loss':>8}  architecture")
@@ -111,8 +114,14 @@ def _lines(search: "SearchView") -> list[str]:
                 f"  {one.latency_ms[device]:10.4g} {between:>19} {timed:>10} {one.loss:8.4f}  "
                 f"{one.architecture.id}  {one.architecture}"
             )
-    lines += [_winner_line(winner) for winner in search.winners]
-    return lines
+    return lines + _winner_lines(search.winners)
+
+
+def _winner_lines(winners: Sequence[dict[str, Any]]) -> list[str]:
+    """Return each limit's winner, and where several runtimes share one, which of them is best."""
+    from hat_ray.search.runtimes import contests
+
+    return [*map(_winner_line, winners), *(contest.line for contest in contests(winners))]
 
 
 def _winner_line(winner: dict[str, Any]) -> str:

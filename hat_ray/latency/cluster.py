@@ -42,7 +42,7 @@ class TimingActor:
     """One device's process."""
 
     def __init__(self, job: TimingJob, selector: DeviceSelector) -> None:
-        self._job, self._selector = job, selector
+        self._job, self._selector = job.on(selector), selector
         self._session: TimingSession | None = None
 
     def describe(self) -> DeviceInfo:
@@ -211,8 +211,11 @@ class _Fleet:
                 self._members.append(self._start(place))
 
     def _is_wanted(self, place: Placement, *, alone: bool) -> bool:
-        """Tell whether a place should get a member now. Without selectors each kind of node has one member."""
-        if any(member.placement.key == place.key for member in self._members):
+        """Tell whether a place should get a member now. Without selectors each kind of node has one member.
+
+        A node that is several devices has one member at a time: never do two things time on it at once.
+        """
+        if any(member.placement.node.id == place.node.id for member in self._members):
             return False
         if self._failed_starts[place.key] > self._job.config.retries:
             return False
@@ -228,7 +231,8 @@ class _Fleet:
         )
 
     def _start(self, placement: Placement) -> _Member:
-        config, node, selector = self._job.config, placement.node, placement.selector
+        node, selector = placement.node, placement.selector
+        config = self._job.config.of(selector)
         num_cpus = node.num_cpus if config.exclusive else min(config.threads, node.num_cpus)
         bundle: dict[str, float] = {"CPU": max(num_cpus, 0), "GPU": selector.num_gpus}
         if selector.resource:
@@ -342,16 +346,24 @@ class _Fleet:
             work = member.work
             if work is None or member.ref is not None:
                 continue
-            if work.over:
+            if work.over or (not work.pending and self._is_waited_for(member)):
                 self._release(member)
             elif work.pending:
                 member.chunk = work.take(sum(other.work is work for other in self._members))
                 member.ref = member.actor.time.remote(member.chunk, work.contested)
                 member.deadline = time.monotonic() + _chunk_timeout_s(self._job.config, len(member.chunk))
 
+    def _is_waited_for(self, member: _Member) -> bool:
+        """Tell whether an idle member's node has other devices' work to do."""
+        node = member.placement.node
+        others = [place for place in candidates([node], self._job.config) if place.key != member.placement.key]
+        works = [self._devices.get(self._kinds.of(place) or "") for place in others]
+        return any(work is None or work.pending for work in works)
+
     def _tell(self) -> None:
         done = sum(work.timed + work.skipped for work in self._devices.values())
-        total = max(len(self._devices), 1) * len(self._architectures)
+        devices = max(len(self._devices), len(self._job.config.devices), 1)
+        total = devices * len(self._architectures)
         self._progress(done, total, {"devices": float(sum(member.work is not None for member in self._members))})
 
     def _report(self, seconds: float) -> FleetReport:

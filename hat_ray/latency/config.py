@@ -9,7 +9,11 @@ from hat_ray.runtime.names import DtypeName, RuntimeName, why_unsupported
 
 
 class DeviceSelector(StageConfig):
-    """The nodes that are one device of the user's. Every node that fits all that is given takes part."""
+    """The nodes that are one device of the user's. Every node that fits all that is given takes part.
+
+    A node that fits several entries is several devices, one for each runtime, dtype or number of threads; it times one
+    after the other. Entries that differ in these alone may share a name, and with it a limit.
+    """
 
     name: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")
     """What you call the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
@@ -23,6 +27,24 @@ class DeviceSelector(StageConfig):
 
     num_gpus: int = Field(default=0, ge=0, le=1)
     """1 times on one GPU of the node, 0 on its CPU."""
+
+    runtime: RuntimeName | None = None
+    """What executes a model on this device; null: `latency.runtime`."""
+
+    dtype: DtypeName | None = None
+    """Numbers that this device computes in; null: `latency.dtype`, or fp32 where this entry names a runtime."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """Threads on this device; null: `latency.threads`."""
+
+    @property
+    def is_anywhere(self) -> bool:
+        """Whether every node fits: also the machine of a process without a cluster."""
+        return not (self.labels or self.resource)
+
+    def names_the_same_nodes(self, other: "DeviceSelector") -> bool:
+        """Tell whether two entries select nodes by the same rule."""
+        return (self.labels, self.resource, self.num_gpus) == (other.labels, other.resource, other.num_gpus)
 
 
 class LatencyConfig(StageConfig):
@@ -101,7 +123,8 @@ class LatencyConfig(StageConfig):
     """Finished rows are written to the table at least this often: what a kill can lose, in seconds."""
 
     devices: tuple[DeviceSelector, ...] = ()
-    """The devices; empty: one of each kind of node that the cluster has, or this machine without a cluster."""
+    """The devices; empty: one of each kind of node that the cluster has, or this machine without a cluster. Without a
+    cluster (`--local`) this machine is all entries that name no labels and no resource."""
 
     exclusive: bool = True
     """Reserve all CPUs of a node while it times, and refuse a node where other work of Ray's holds some of them; false:
@@ -121,20 +144,44 @@ class LatencyConfig(StageConfig):
 
     @field_validator("devices")
     @classmethod
-    def _distinct_names(cls, devices: tuple[DeviceSelector, ...]) -> tuple[DeviceSelector, ...]:
-        names = [device.name for device in devices if device.name]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"each device needs its own name, got {name!r} {names.count(name)} times")
+    def _one_name_one_kind_of_node(cls, devices: tuple[DeviceSelector, ...]) -> tuple[DeviceSelector, ...]:
+        named: dict[str, DeviceSelector] = {}
+        for device in devices:
+            if device.name and not named.setdefault(device.name, device).names_the_same_nodes(device):
+                count = sum(other.name == device.name for other in devices)
+                raise ValueError(f"each device needs its own name, got {device.name!r} {count} times")
         return devices
 
     @model_validator(mode="after")
     def _a_runtime_with_its_dtype(self) -> Self:
         if reason := why_unsupported(self.runtime, self.dtype):
             raise ValueError(reason)
-        if self.runtime == "onnx" and self.accelerator == "cuda":
-            raise ValueError("runtime onnx runs on the CPU: set accelerator to cpu, or runtime to eager")
+        if self.runtime != "eager" and self.accelerator == "cuda":
+            raise ValueError(f"runtime {self.runtime} runs on the CPU: set accelerator to cpu, or runtime to eager")
         return self
+
+    @model_validator(mode="after")
+    def _devices_that_can_be_told_apart(self) -> Self:
+        seen: set[tuple[str, str]] = set()
+        for device in self.devices:
+            own = self.of(device)
+            if reason := why_unsupported(own.runtime, own.dtype):
+                raise ValueError(f"devices: {reason}")
+            if own.runtime != "eager" and device.num_gpus:
+                raise ValueError(f"devices: runtime {own.runtime} runs on the CPU: set num_gpus to 0")
+            told = f"{own.runtime} {own.dtype} with {own.threads} threads"
+            if device.name and (device.name, told) in seen:
+                raise ValueError(f"each device needs its own name, got {device.name!r} twice for {told}")
+            seen.add((device.name, told))
+        return self
+
+    def of(self, device: DeviceSelector | None) -> "LatencyConfig":
+        """Return these settings with a device's own in their place."""
+        if device is None:
+            return self
+        dtype = device.dtype or (self.dtype if device.runtime in (None, self.runtime) else "fp32")
+        own = {"runtime": device.runtime or self.runtime, "dtype": dtype, "threads": device.threads or self.threads}
+        return self.model_copy(update=own)
 
     @model_validator(mode="after")
     def _ordered_repetitions(self) -> Self:

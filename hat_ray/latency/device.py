@@ -16,9 +16,10 @@ import torch
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.cpu import Cpu, isa_level, read_cpu
-from hat_ray.runtime.names import quantisation_of
+from hat_ray.runtime.names import DTYPES, quantisation_of
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_SETTINGS = re.compile(rf"-(\d+)t-({'|'.join(DTYPES)})-([a-z0-9]+)(-[a-z0-9]+)?$")
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
 
 
@@ -63,6 +64,20 @@ class DeviceInfo:
         return "cuda" if self.accelerator else "cpu"
 
 
+def hardware_of(slug: str) -> str:
+    """Return the part of a device's id that tells the hardware: devices that share it differ in software alone."""
+    return _SETTINGS.sub("", slug)
+
+
+def settings_of(slug: str) -> str:
+    """Return what a device's id says of its software, such as "onnx int8, 2 threads"; the id where it says nothing."""
+    found = _SETTINGS.search(slug)
+    if found is None:
+        return slug
+    threads, runtime, dtype, _ = found.groups()
+    return f"{runtime} {dtype}, {threads} thread{'' if threads == '1' else 's'}"
+
+
 def slugify(text: str) -> str:
     """Keep lower-case letters and digits, everything else becomes single dashes; at most 100 characters."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "unknown"
@@ -73,9 +88,8 @@ def device_of(config: LatencyConfig, selector: DeviceSelector | None = None) -> 
     name, accelerator = "", config.accelerator
     if selector is not None:
         name, accelerator = selector.name, "cuda" if selector.num_gpus else "cpu"
-    return detect(
-        threads=config.threads, name=name, accelerator=accelerator, runtime=config.runtime, dtype=config.dtype
-    )
+    own = config.of(selector)
+    return detect(threads=own.threads, name=name, accelerator=accelerator, runtime=own.runtime, dtype=own.dtype)
 
 
 def detect(
@@ -126,7 +140,7 @@ def require_bf16(cpu: Cpu, gpu: str) -> None:
 
 def _where(runtime: str, accelerator: str) -> str:
     """Return where a runtime can run of what was asked for; raises LatencyError when that is nowhere."""
-    if runtime != "onnx":
+    if runtime == "eager":
         return accelerator
     if accelerator == "cuda":
         raise LatencyError(f"runtime {runtime} runs on the CPU, not on a GPU: set latency.runtime to eager")

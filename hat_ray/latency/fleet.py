@@ -36,8 +36,8 @@ class Placement:
 
     @property
     def key(self) -> str:
-        """What only one actor may have at a time: the node, or its GPU."""
-        return f"{self.node.id}/{self.selector.num_gpus}"
+        """The node as this device. A node may be several, one after the other: only one actor times on it at once."""
+        return f"{self.node.id}/{self.selector.model_dump_json()}"
 
     @property
     def title(self) -> str:
@@ -140,18 +140,20 @@ def report_of(work: DeviceWork) -> DeviceReport:
 def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
     """Return which nodes time for which selector; without selectors every node with a CPU does.
 
-    Raises LatencyError when a selector fits no node, or a node fits two selectors.
+    Raises LatencyError when a selector fits no node, or a node would be one device under two names.
     """
     for selector in config.devices:
         if not any(fits(node, selector) for node in nodes):
             raise LatencyError(f"no node of the cluster fits latency.devices {_told(selector)}; nodes: {_tell(nodes)}")
-    found: dict[str, Placement] = {}
+    found: dict[tuple[object, ...], Placement] = {}
     for place in candidates(nodes, config):
-        other = found.setdefault(place.key, place)
+        own = config.of(place.selector)
+        what = (place.node.id, place.selector.num_gpus, own.runtime, own.dtype, own.threads)
+        other = found.setdefault(what, place)
         if other is not place:
             raise LatencyError(
                 f"a node may be one device only, but {place.node.host} fits {_told(other.selector)} and "
-                f"{_told(place.selector)}"
+                f"{_told(place.selector)}, which differ in neither runtime nor dtype nor threads"
             )
     return list(found.values())
 

@@ -13,7 +13,7 @@ import platform
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import hat_ray
 from hat_ray.errors import LatencyError
 from hat_ray.latency.canary import CanaryWatch
-from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo, device_of
 from hat_ray.latency.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.row import Circumstances, LatencyRow
@@ -62,6 +62,10 @@ class TimingJob:
             raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
         if not self.session_id:
             object.__setattr__(self, "session_id", new_session_id())
+
+    def on(self, device: DeviceSelector | None) -> "TimingJob":
+        """Return the job with a device's own runtime, dtype and threads."""
+        return replace(self, config=self.config.of(device))
 
     @property
     def protocol(self) -> Protocol:
@@ -106,6 +110,24 @@ def measure(
 ) -> Tally:
     """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
     return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
+
+
+def measure_here(
+    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+) -> list[DeviceInfo]:
+    """Time architectures on every device that this machine is by itself, one after the other; return the devices."""
+    selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
+    devices, total = [], len(selectors) * len(architectures)
+    for number, selector in enumerate(selectors):
+        before = number * len(architectures)
+
+        def show(done: int, _: int, figures: Mapping[str, float], before: int = before) -> None:
+            progress(before + done, total, figures)
+
+        device = device_of(job.config, selector)
+        measure(job.on(selector), architectures, device, show)
+        devices.append(device)
+    return devices
 
 
 def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:

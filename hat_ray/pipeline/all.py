@@ -99,7 +99,8 @@ def _cpus_needed(recipe: Recipe) -> int:
     """Return how many CPUs a cluster of one machine must offer for the recipe's largest group of workers."""
     training = max(config.workers * config.threads for config in (recipe.supernet, recipe.retrain))
     searching = round(recipe.search.workers * max(recipe.search.worker_cpus, 0))
-    return max(training, searching, recipe.latency.threads)
+    timing = max(recipe.latency.of(device).threads for device in (None, *recipe.latency.devices))
+    return max(training, searching, timing)
 
 
 class ExecutionScope:

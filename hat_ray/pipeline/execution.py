@@ -14,8 +14,8 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
-from hat_ray.latency.device import DeviceInfo, device_of
-from hat_ray.latency.measure import TimingJob, measure
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.measure import TimingJob, measure_here
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
@@ -91,9 +91,7 @@ class LocalExecution:
     def time(
         self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
     ) -> list[DeviceInfo]:
-        device = device_of(job.config)
-        measure(job, architectures, device, progress)
-        return [device]
+        return measure_here(job, architectures, progress)
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
         return run_search(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.health.result import health_from_json, study_from_json
+from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.influence import sweep_from_json
 from hat_ray.latency.translation import Workload
 from hat_ray.pipeline.chosen import Chosen
@@ -89,13 +90,21 @@ def gather(context: Context) -> ReportData:
             "batch": str(workload.batch),
             "beam": str(workload.beam),
             **_lengths(workload),
-            "threads": str(recipe.latency.threads),
-            "runtime": f"{recipe.latency.runtime}, {recipe.latency.dtype}",
+            **_settings(recipe.latency),
         },
         sweep=_fresh(context, "sweep", sweep_from_json),
         health=_fresh(context, "health", health_from_json),
         policies=_fresh(context, "policies", study_from_json),
     )
+
+
+def _settings(config: LatencyConfig) -> dict[str, str]:
+    """Return what devices compute with: of each kind once."""
+    own = [config.of(device) for device in config.devices] or [config]
+    return {
+        "threads": ", ".join(dict.fromkeys(str(one.threads) for one in own)),
+        "runtime": "; ".join(dict.fromkeys(f"{one.runtime}, {one.dtype}" for one in own)),
+    }
 
 
 def _lengths(workload: Workload) -> dict[str, str]:

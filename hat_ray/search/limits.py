@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hat_ray.errors import SearchError
+from hat_ray.latency.device import hardware_of
 from hat_ray.search.config import SearchConfig, names_device
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
@@ -59,18 +60,31 @@ def resolve_limits(
         unknown = [key for key in config.limits_ms if not any(names_device(key, device) for device in latency_ms)]
         if unknown:
             raise SearchError(f"search.limits_ms names the device {unknown[0]}; known are {', '.join(latency_ms)}")
-    found: list[Limit] = []
+    asked: list[tuple[Limit, float]] = []
     for device, function in latency_ms.items():
         fastest_ms = fastest(space, function)[1]
         largest_ms = float(function([space.largest()])[0])
         limits = config.limits_of(device) if config.limits_ms else _from_fractions(config, fastest_ms, largest_ms)
         for ms in dict.fromkeys(limits):
-            limit = Limit(device, ms)
-            require_reachable(limit, fastest_ms)
+            asked.append((Limit(device, ms), fastest_ms))
             if ms >= largest_ms:
-                logger.warning("%s excludes nothing: the largest architecture takes %.4g ms", limit, largest_ms)
-            found.append(limit)
-    return tuple(found)
+                logger.warning("%s excludes nothing: the largest architecture takes %.4g ms", asked[-1][0], largest_ms)
+    return _reachable(asked)
+
+
+def _reachable(asked: Sequence[tuple[Limit, float]]) -> tuple[Limit, ...]:
+    """Return the limits that can be kept, of limits with their device's fastest milliseconds.
+
+    One that a device cannot keep is left out where the same hardware keeps it with another runtime; else it is refused.
+    """
+    kept = [limit for limit, fastest_ms in asked if limit.ms >= fastest_ms]
+    served = {(hardware_of(limit.device), limit.ms) for limit in kept}
+    for limit, fastest_ms in asked:
+        if (hardware_of(limit.device), limit.ms) not in served:
+            require_reachable(limit, fastest_ms)
+        elif limit not in kept:
+            logger.warning("%s cannot be kept, the fastest takes %.4g ms: another runtime keeps it", limit, fastest_ms)
+    return tuple(kept)
 
 
 def require_reachable(limit: Limit, fastest_ms: float) -> None:

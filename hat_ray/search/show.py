@@ -3,15 +3,17 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import names_device
 from hat_ray.search.earlier import table_at
+from hat_ray.search.early_stop_account import Account, account_of
 from hat_ray.search.files import WINNERS
 from hat_ray.search.result import frontier
+from hat_ray.search.runtimes import contests
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class SearchView:
     def origins(self) -> dict[str, int]:
         return dict(Counter(one.origin for one in self.candidates).most_common())
 
+    @property
+    def early_stop(self) -> Account | None:
+        """What early stopping saved and what error it made; None where it was off."""
+        return account_of(self.candidates)
+
     def frontier(self, device: str) -> Sequence[Candidate]:
         return frontier([one for one in self.candidates if device in one.latency_ms], device)
 
@@ -73,7 +80,9 @@ def to_json(search: SearchView) -> dict[str, Any]:
         "place": search.place,
         **search.counts,
         "origins": search.origins,
+        "stopped_early": None if search.early_stop is None else asdict(search.early_stop),
         "winners": list(search.winners),
+        "best_runtimes": [contest.to_json() for contest in contests(search.winners)],
         "frontiers": {
             device: [candidate_to_json(one, device) for one in search.frontier(device)] for device in search.devices
         },

@@ -47,6 +47,37 @@ def test_selectors_take_all_nodes_that_fit_and_one_node_may_be_a_cpu_and_a_gpu_d
     assert [(place.selector.name, place.node.id) for place in found] == [("all", "1"), ("all", "2"), ("gpu", "2")]
 
 
+def test_a_node_may_be_several_devices_that_differ_in_runtime_dtype_or_threads() -> None:
+    entries = [{"name": "pi4"}, {"name": "pi4", "runtime": "onnx"}, {"name": "pi4", "runtime": "onnx", "dtype": "int8"}]
+    config = LatencyConfig.model_validate({"devices": [{**one, "labels": {"hw": "pi4"}} for one in entries]})
+    found = placements([PI, BOX], config)
+    assert [place.node.id for place in found] == ["1", "1", "1"]
+    assert len({place.key for place in found}) == 3
+    own = [config.of(place.selector) for place in found]
+    assert [(one.runtime, one.dtype) for one in own] == [("eager", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
+
+
+def test_an_entrys_own_runtime_leaves_the_recipes_dtype_behind() -> None:
+    config = LatencyConfig(runtime="onnx", dtype="int8", threads=2)
+    assert config.of(DeviceSelector(threads=3)).model_dump() == config.model_dump() | {"threads": 3}
+    assert config.of(DeviceSelector(runtime="eager")).dtype == "fp32"
+    assert config.of(None) is config
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        ([{"runtime": "onnx", "dtype": "bf16"}], "runtime onnx computes in"),
+        ([{"runtime": "onnx", "num_gpus": 1}], "runs on the CPU: set num_gpus to 0"),
+        ([{"name": "a", "threads": 1}, {"name": "a"}], "needs its own name, got 'a' twice for eager fp32"),
+        ([{"name": "a"}, {"name": "a", "runtime": "onnx", "resource": "x"}], "needs its own name, got 'a' 2 times"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(devices: list[dict[str, object]], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LatencyConfig.model_validate({"devices": devices})
+
+
 def test_a_node_that_would_be_two_devices_is_refused() -> None:
     devices = (DeviceSelector(name="a", resource="board"), DeviceSelector(name="b", labels={"hw": "pi4"}))
     with pytest.raises(LatencyError, match="one device only, but pi fits"):

@@ -1,0 +1,68 @@
+"""Model and runtime under one limit: limits that only some runtimes keep, and which runtime wins."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from search_stand_ins import macs_ms
+
+from hat_ray.errors import SearchError
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.limits import Limit, fastest, resolve_limits
+from hat_ray.search.runtimes import contests
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.presets import TOY
+
+EAGER, ONNX, OTHER = (
+    "pi4-cortex-a72-neon-1t-eager-fp32",
+    "pi4-cortex-a72-neon-1t-onnx-int8-block128",
+    "xeon-avx2-1t-eager-fp32",
+)
+
+
+def half(architectures: Sequence[Architecture]) -> npt.NDArray[np.float64]:
+    return macs_ms(architectures) / 2
+
+
+def test_a_limit_that_one_runtime_cannot_keep_is_left_to_the_other(caplog: pytest.LogCaptureFixture) -> None:
+    least = fastest(TOY, macs_ms)[1]
+    config = SearchConfig(limits_ms={"pi4": (0.7 * least, 2 * least)})
+    with caplog.at_level(logging.WARNING):
+        limits = resolve_limits(TOY, {EAGER: macs_ms, ONNX: half}, config)
+    assert limits == (Limit(EAGER, 2 * least), Limit(ONNX, 0.7 * least), Limit(ONNX, 2 * least))
+    assert f"on {EAGER} cannot be kept" in caplog.text
+
+
+def test_a_limit_that_no_runtime_of_its_hardware_keeps_is_refused() -> None:
+    least = fastest(TOY, macs_ms)[1]
+    config = SearchConfig(limits_ms=(0.7 * least,))
+    with pytest.raises(SearchError, match=r"no architecture keeps .* on xeon"):
+        resolve_limits(TOY, {ONNX: half, OTHER: macs_ms}, config)
+
+
+def winner(device: str, limit_ms: float, loss: float, measured_ms: float | None = None) -> dict[str, object]:
+    said = {"device": device, "limit_ms": limit_ms, "loss_bits": loss, "id": f"{loss}", "measured_ms": measured_ms}
+    return {**said, "predicted_ms": limit_ms - 1}
+
+
+def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> None:
+    winners = [
+        winner(EAGER, 20.0, 3.0),
+        winner(ONNX, 20.0, 2.5, 18.0),
+        winner(OTHER, 20.0, 1.0),
+        winner(EAGER, 40.0, 2.0, 35.0),
+        winner(ONNX, 40.0, 2.0, 22.0),
+        winner(ONNX, 5.0, 4.0),
+    ]
+    first, second = contests(winners)
+    assert (first.limit_ms, second.limit_ms) == (20.0, 40.0)
+    assert first.hardware == second.hardware == "pi4-cortex-a72-neon"
+    assert [entry["device"] for entry in first.entries] == [ONNX, EAGER]
+    assert second.entries[0]["device"] == ONNX  # equal losses: the faster one
+    assert first.line == (
+        "best runtime under 20 ms on pi4-cortex-a72-neon: onnx int8, 1 thread with 2.5, loss 2.5000; "
+        "eager fp32, 1 thread 3.0000"
+    )
+    assert first.to_json()["best"] == ONNX
