@@ -131,4 +131,5 @@ def scorer_of(context: Context) -> CandidateScorer:
     batches = [collate(table, rows) for rows in make_unshuffled_batches(table, recipe.supernet.valid_max_tokens)]
     model = load_super(context.folder("supernet"), SUPERNET)
     kept = recipe.search.encoder_cache_mb << 20
-    return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept)
+    parts = recipe.search.early_stop
+    return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept, in_parts=parts)

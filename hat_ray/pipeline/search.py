@@ -9,18 +9,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from hat_ray.errors import LatencyError
 from hat_ray.pipeline.execution import SearchPlan
-from hat_ray.pipeline.fitting import donors_in, fit_device
+from hat_ray.pipeline.fitting import donors_in, fit_device, rows_of_device
 from hat_ray.pipeline.inputs import PREDICTORS, devices_of, predictors_of, scorer_of, timed_of, timing_job
 from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.search.earlier import earlier_candidates
+from hat_ray.search.early_stop_account import account_of
 from hat_ray.search.files import describe_winner, write_files
 from hat_ray.search.latency import DeviceLatency, Times
 from hat_ray.search.limits import LatencyFunction, Limit, resolve_limits
-from hat_ray.search.rounds import SearchInRounds, adopt
+from hat_ray.search.rounds import SCALE_TOLERANCE, SearchInRounds, adopt
 from hat_ray.search.session import Phase
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
@@ -28,13 +31,22 @@ from hat_ray.storage import Folder
 
 log = logging.getLogger(__name__)
 
+_BEGAN = "began.json"
+"""Which predictors a search fitted again before its first phase."""
+_BEFORE = -1
+"""The round in which it did."""
+
 
 def search(context: Context, folder: Folder) -> dict[str, Any]:
     """Evolve architectures under every device's limits."""
     recipe, space = context.recipe, context.recipe.space.build()
-    predictors = predictors_of(context)
-    known = {slug: device_latency(one, recipe.search.limit_probability) for slug, one in predictors.items()}
-    limits = resolve_limits(space, {slug: one.bound_ms for slug, one in known.items()}, recipe.search)
+    devices = RunDevices(context, folder, predictors_of(context))
+    known = devices.known()
+
+    def resolve(known: Mapping[str, DeviceLatency]) -> Sequence[Limit]:
+        return resolve_limits(space, {slug: one.bound_ms for slug, one in known.items()}, recipe.search)
+
+    limits = resolve(known)
     scorer = scorer_of(context)
     scored_by = scorer.fingerprint
     if recipe.search.warm_start:
@@ -46,16 +58,19 @@ def search(context: Context, folder: Folder) -> dict[str, Any]:
         with context.progress(label) as progress:
             context.execution.search(replace(plan, latency_ms=latency_ms, limits=limits, phase=phase), scorer, progress)
 
-    devices = RunDevices(context, folder)
-    rounds = SearchInRounds(space, limits, recipe.search, folder, known, devices, run_phase, scored_by)
+    rounds = SearchInRounds(
+        *(space, limits, recipe.search, folder, known, devices, run_phase, scored_by),
+        resolve=None if recipe.search.limits_ms else resolve,
+    )
     outcome = rounds.run()
     winners = [describe_winner(winner, outcome.devices) for winner in outcome.result.winners]
     write_files(folder, outcome.result, winners)
     for slug, predictor in devices.learned.items():
         save_predictor(predictor, folder.child(PREDICTORS), slug)
     return {
-        "limits": [asdict(limit) for limit in limits],
+        "limits": [asdict(limit) for limit in outcome.limits],
         "scored": len(outcome.result.candidates),
+        "stopped_early": asdict(account) if (account := account_of(outcome.result.candidates)) else None,
         "learned": sorted(devices.learned),
         "winners": winners,
     }
@@ -76,11 +91,42 @@ class RunDevices:
 
     context: Context
     folder: Folder
+    predictors: dict[str, Predictor]
+    """Those in force."""
 
     def __post_init__(self) -> None:
         self.learned: dict[str, Predictor] = {}
         """The predictors that were fitted again, as they are by now."""
         self._job = timing_job(self.context, self.context.folder("latency"))
+        if not self.folder.exists(_BEGAN):
+            self._begin()
+        for slug in self.folder.read_json(_BEGAN)["fitted_again"]:
+            self.recall(slug, _BEFORE)
+
+    def _begin(self) -> None:
+        """Fit again what was fitted at another scale than the table has by now; a killed search keeps to that."""
+        again = [slug for slug in self.predictors if abs(self.scale(slug) - 1) > SCALE_TOLERANCE]
+        for slug in again:
+            log.warning(
+                "%s: the table's rows moved by %.1f %% since its predictor was fitted: it is fitted again",
+                slug,
+                100 * (self.scale(slug) - 1),
+            )
+            self.learn(slug, _BEFORE)
+        self.folder.write_json(_BEGAN, {"fitted_again": again})
+
+    def known(self) -> dict[str, DeviceLatency]:
+        """Return what a search asks of the predictors in force."""
+        probability = self.context.recipe.search.limit_probability
+        return {slug: device_latency(one, probability) for slug, one in self.predictors.items()}
+
+    def scale(self, device: str) -> float:
+        """Return how many times as long the rows that a predictor was fitted to are taken to last by now."""
+        then = self.predictors[device].held_out
+        rows = rows_of_device(self._job, device)
+        now = dict(zip(rows.names, rows.total_ms.tolist(), strict=True))
+        ratios = [now[name] / ms for name, ms in zip(then.names, then.measured_ms.tolist(), strict=True) if name in now]
+        return float(np.median(ratios)) if ratios else 1.0
 
     def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
         """Time what the table lacks; a device that is away says nothing, and the search goes on without it."""
@@ -109,7 +155,7 @@ class RunDevices:
         return self._known(load_predictor(self._of_round(round_), device, device, space.id))
 
     def _known(self, predictor: Predictor) -> DeviceLatency:
-        self.learned[predictor.device] = predictor
+        self.learned[predictor.device] = self.predictors[predictor.device] = predictor
         return device_latency(predictor, self.context.recipe.search.limit_probability)
 
     def _of_round(self, round_: int) -> Folder:

@@ -43,6 +43,8 @@ class Archive:
         self.proposals: dict[Architecture, Proposal] = {}
         self.losses: dict[Architecture, float] = {}
         """In the order of telling; infinite where scoring gave no number."""
+        self.estimated: set[Architecture] = set()
+        """Those whose loss is an estimate: they are learned from, and are nobody's best."""
         self._times: dict[Architecture, dict[str, float]] = {}
         self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
 
@@ -91,8 +93,9 @@ class Archive:
 
     def front(self, device: str) -> list[Architecture]:
         """Return the scored architectures on a device's frontier, fastest first."""
-        told = list(self.losses)
-        places = pareto_front(list(self.losses.values()), [self.times(architecture)[device] for architecture in told])
+        told = [architecture for architecture in self.losses if architecture not in self.estimated]
+        losses = [self.losses[architecture] for architecture in told]
+        places = pareto_front(losses, [self.times(architecture)[device] for architecture in told])
         return [told[place] for place in places]
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
@@ -105,16 +108,18 @@ class Archive:
                 break
         return found
 
-    def told(self, architecture: Architecture, loss: float) -> list[Limit]:
+    def told(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> list[Limit]:
         """Keep a loss; return the limits that the architecture keeps, none when the loss is no number."""
         self.losses[architecture] = loss if math.isfinite(loss) else math.inf
+        if estimated:
+            self.estimated.add(architecture)
         return self._rank(architecture, self.losses[architecture])
 
     def _rank(self, architecture: Architecture, loss: float) -> list[Limit]:
         if not math.isfinite(loss):
             return []
         kept = [limit for limit in self.limits if self.keeps(architecture, limit)]
-        for limit in kept:
+        for limit in kept if architecture not in self.estimated else ():
             insort(self._ranked[limit], (loss, self.proposals[architecture].order, architecture))
         return kept
 

@@ -38,18 +38,27 @@ _BEFORE_VERSION_2 = [
     pa.field("parents", pa.list_(pa.string())),
     pa.field("seconds", pa.float64(), metadata={"meaning": "time that scoring took"}),
 ]
+_BEFORE_VERSION_3 = [
+    *_BEFORE_VERSION_2,
+    pa.field("low_ms", _BY_DEVICE, metadata={"meaning": "lower end of the 90 % interval, by device"}),
+    pa.field("high_ms", _BY_DEVICE, metadata={"meaning": "upper end of the 90 % interval, by device"}),
+    pa.field("measured_ms", _BY_DEVICE, metadata={"meaning": "timed within the search, by device"}),
+    pa.field("round", pa.int64(), metadata={"meaning": "measurements of winners before it; -1: an earlier run's"}),
+    pa.field("worker", pa.string(), metadata={"meaning": "host and process that scored it"}),
+    pa.field("utc_time", pa.string(), metadata={"meaning": "when its loss arrived, ISO 8601"}),
+    pa.field("scored_by", pa.string(), metadata={"meaning": "hash of SuperTransformer and validation set"}),
+]
 SCHEMA = pa.schema(
     [
-        *_BEFORE_VERSION_2,
-        pa.field("low_ms", _BY_DEVICE, metadata={"meaning": "lower end of the 90 % interval, by device"}),
-        pa.field("high_ms", _BY_DEVICE, metadata={"meaning": "upper end of the 90 % interval, by device"}),
-        pa.field("measured_ms", _BY_DEVICE, metadata={"meaning": "timed within the search, by device"}),
-        pa.field("round", pa.int64(), metadata={"meaning": "measurements of winners before it; -1: an earlier run's"}),
-        pa.field("worker", pa.string(), metadata={"meaning": "host and process that scored it"}),
-        pa.field("utc_time", pa.string(), metadata={"meaning": "when its loss arrived, ISO 8601"}),
-        pa.field("scored_by", pa.string(), metadata={"meaning": "hash of SuperTransformer and validation set"}),
+        *_BEFORE_VERSION_3,
+        pa.field("scored_share", pa.float64(), metadata={"meaning": "of the validation set; below 1: loss estimated"}),
+        pa.field("loss_error", pa.float64(), metadata={"meaning": "standard error of an estimated loss, bits"}),
+        pa.field(
+            "loss_at_shares", pa.list_(pa.float64()), metadata={"meaning": "over 1/8, 1/4, 1/2 of the set, if asked"}
+        ),
+        pa.field("spared_at", pa.float64(), metadata={"meaning": "share at which a control would have been stopped"}),
     ],
-    metadata={"schema_version": "2"},
+    metadata={"schema_version": "3"},
 )
 
 
@@ -75,6 +84,19 @@ class Candidate:
     worker: str = ""
     utc_time: str = ""
     scored_by: str = ""
+    scored_share: float = 1.0
+    """Of the validation set; less where scoring was stopped early."""
+    loss_error: float = 0.0
+    """Standard error of an estimated loss, in bits."""
+    loss_at_shares: tuple[float, ...] = ()
+    """Losses over the first parts of the validation set, where candidates may be stopped early."""
+    spared_at: float | None = None
+    """The share at which it would have been stopped, had it not been one that is scored whole as a control."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the loss is an estimate: then it never wins, and stands on no frontier."""
+        return self.scored_share < 1
 
     def takes_ms(self, device: str) -> float:
         """Return its milliseconds on a device: as measured, or else as predicted."""
@@ -139,12 +161,17 @@ def _row(c: Candidate) -> dict[str, Any]:
         "worker": c.worker,
         "utc_time": c.utc_time,
         "scored_by": c.scored_by,
+        "scored_share": c.scored_share,
+        "loss_error": c.loss_error,
+        "loss_at_shares": list(c.loss_at_shares),
+        "spared_at": c.spared_at,
     }
 
 
 def _from_table(table: pa.Table, source: str) -> list[Candidate]:
     there = {name: table.schema.field(name).type for name in table.column_names}
-    needed = SCHEMA if "round" in there else _BEFORE_VERSION_2
+    versions = {"scored_share": list(SCHEMA), "round": _BEFORE_VERSION_3}
+    needed = next((columns for name, columns in versions.items() if name in there), _BEFORE_VERSION_2)
     wrong = [column.name for column in needed if there.get(column.name) != column.type]
     if wrong:
         raise SearchError(
@@ -171,4 +198,8 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
         worker=row.get("worker") or "",
         utc_time=row.get("utc_time") or "",
         scored_by=row.get("scored_by") or "",
+        scored_share=row.get("scored_share", 1.0),
+        loss_error=row.get("loss_error", 0.0),
+        loss_at_shares=tuple(row.get("loss_at_shares") or ()),
+        spared_at=row.get("spared_at"),
     )

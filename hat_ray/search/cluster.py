@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.desk import Desk
+from hat_ray.search.early_stop import PartScore, part_score
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.live import METRICS, samples
 from hat_ray.search.result import SearchResult
@@ -121,20 +123,20 @@ class ScoreTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if not self._ready:
             self._ready = True
-            return {_RESULT: 0.0, "losses": [], "seconds_each": [], "worker": _worker()}
+            return {_RESULT: 0.0, "scores": [], "seconds_each": [], "worker": _worker()}
         batch = ray.get(self._desk.take.remote(self.trial_id))
         if batch is None:
             return {_RESULT: 0.0, "done": True}
-        losses, seconds = [], []
-        for text in batch:
+        scores, seconds = [], []
+        for text, bars in batch:
             start = time.perf_counter()
             try:
-                losses.append(float(self._score(Architecture.from_json(text))))
+                scores.append(astuple(part_score(self._score, Architecture.from_json(text), bars)))
             except Exception as error:  # told to the driver, which ends the search with it
                 logger.exception("scoring failed")
                 return {_RESULT: 0.0, "error": f"{type(error).__name__}: {error}", "done": True}
             seconds.append(time.perf_counter() - start)
-        return {_RESULT: sum(seconds), "losses": losses, "seconds_each": seconds, "worker": _worker()}
+        return {_RESULT: sum(seconds), "scores": scores, "seconds_each": seconds, "worker": _worker()}
 
 
 def _worker() -> str:
@@ -186,8 +188,8 @@ class EvolutionSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record what a worker scored, and give it and all who wait their next batch."""
         batch, self._batches[trial_id] = self._batches.get(trial_id, []), []
-        for architecture, loss, seconds in zip(batch, result["losses"], result["seconds_each"], strict=True):
-            self._session.record(architecture, loss, seconds, result["worker"])
+        for architecture, score, seconds in zip(batch, result["scores"], result["seconds_each"], strict=True):
+            self._session.record(architecture, PartScore(*score), seconds, result["worker"])
             self._sizes.scored(seconds)
         if batch:
             self._fruitless = 0
@@ -220,8 +222,8 @@ class EvolutionSearcher(Searcher):
                 self._session.save_state()
                 self._sizes.asked(time.perf_counter() - began)
                 self._batches[trial_id] = batch
-            texts = [architecture.to_json() for architecture in batch]
-            self._desk.put.remote(trial_id, texts or None)
+            orders = [(architecture.to_json(), self._session.bars(architecture)) for architecture in batch]
+            self._desk.put.remote(trial_id, orders or None)
 
     def save(self, checkpoint_path: str) -> None:
         """Write down where the search is: in its own folder, from where a restored one has taken it up already."""

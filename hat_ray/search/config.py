@@ -80,6 +80,13 @@ class SearchConfig(StageConfig):
     """Megabytes in which each worker keeps what the encoders that it used last make of the validation set: candidates
     that share an encoder are then scored faster, with the same loss. 0: nothing is kept."""
 
+    early_stop: bool = False
+    """Stop scoring a candidate after 1/8, 1/4 or 1/2 of the validation set when it is surely beaten on every device;
+    its loss is then an estimate, and it can be no winner and no point of a frontier."""
+
+    early_stop_margin: float = Field(default=3.0, ge=0)
+    """How sure that has to be: standard errors between a candidate's estimated loss and the one that beats it."""
+
     retries: int = Field(default=3, ge=0)
     """How often an architecture is asked for again after the worker that scored it was lost."""
 

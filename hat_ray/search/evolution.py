@@ -69,6 +69,11 @@ class Evolution:
         return self._archive.losses
 
     @property
+    def num_estimated(self) -> int:
+        """How many of the losses are estimates."""
+        return len(self._archive.estimated)
+
+    @property
     def pending(self) -> list[Architecture]:
         """What was asked for and not told yet, in order."""
         return [architecture for architecture in self._archive.proposals if architecture not in self.losses]
@@ -77,6 +82,11 @@ class Evolution:
     def spent(self) -> int:
         """Evaluations that are used up of `budget`: all that was proposed; `hat` counts known networks again."""
         return self._algorithm.spent
+
+    @property
+    def done(self) -> int:
+        """Evaluations that are over: `spent` without those that nobody has told yet."""
+        return self.spent - (len(self._archive.proposals) - len(self.losses))
 
     @property
     def finished(self) -> bool:
@@ -111,8 +121,10 @@ class Evolution:
             asked.append(proposal.architecture)
         return asked
 
-    def tell(self, architecture: Architecture, loss: float) -> None:
+    def tell(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> None:
         """Bring the loss of an architecture, also of one that was never asked for; a NaN counts as infinite.
+
+        An estimated loss is learned from, but its architecture is never `best` and on no frontier.
 
         What another search has scored, told at any time, is learned from like the rest: so a search starts warm. Raises
         SearchError when it was told before, SpaceError when it lies outside the space.
@@ -124,7 +136,7 @@ class Evolution:
             self._archive.proposals[architecture] = Proposal(architecture, len(self._archive.proposals), 0, "told")
         if architecture in self._again:
             self._again.remove(architecture)
-        self._algorithm.told(self._archive.told(architecture, float(loss)))
+        self._algorithm.told(self._archive.told(architecture, float(loss), estimated=estimated))
 
     def retry(self, architecture: Architecture) -> None:
         """Let a later `ask` return an architecture again because its scorer was lost."""
@@ -158,6 +170,7 @@ class Evolution:
                 for p in self._archive.proposals.values()
             ),
             losses=tuple((orders[architecture], pack_loss(loss)) for architecture, loss in self.losses.items()),
+            estimated=tuple(sorted(orders[architecture] for architecture in self._archive.estimated)),
             again=tuple(orders[architecture] for architecture in self._again),
             algorithm=self._algorithm.save(),
         )
@@ -174,8 +187,9 @@ class Evolution:
             proposal = Proposal(architecture, order, saved.generation, saved.origin, saved.parents)
             self._archive.proposals[architecture] = proposal
         self._archive.remember(asked)
+        estimated = set(state.estimated)
         for order, loss in state.losses:
-            self.tell(asked[order], unpack_loss(loss))
+            self.tell(asked[order], unpack_loss(loss), estimated=order in estimated)
         self._again = [asked[order] for order in state.again]
         self._algorithm.load(state.algorithm)
         self._rng.setstate(state.random_state)

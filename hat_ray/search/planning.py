@@ -100,7 +100,8 @@ class Planner:
             self.scales, self.scales_at = learn_scales(x, groups, y), len(told)
         posterior = Posterior(x, groups, y, self.scales)
         # the frontiers as the model sees them: a loss that was low by luck would hide what is better
-        expected = np.where(np.isfinite(losses), x @ posterior.mean(), np.inf)
+        whole = np.array([architecture not in self._archive.estimated for architecture in told])
+        expected = np.where(np.isfinite(losses) & whole, x @ posterior.mean(), np.inf)
         times = {
             device: np.array([self._archive.times(architecture)[device] for architecture in told])
             for device in self._archive.limited

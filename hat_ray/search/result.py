@@ -28,14 +28,19 @@ class SearchResult:
 def summarise(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> SearchResult:
     """Pick winners and frontiers from scored candidates: where some were measured to keep a limit, one of these."""
     devices = tuple(dict.fromkeys(limit.device for limit in limits))
-    winners = []
+    winners, whole = [], scored_whole(candidates)
     for limit in limits:
-        within = [candidate for candidate in candidates if candidate.takes_ms(limit.device) <= limit.ms]
+        within = [candidate for candidate in whole if candidate.takes_ms(limit.device) <= limit.ms]
         measured = [candidate for candidate in within if limit.device in candidate.measured_ms]
         best = favourite(measured or within, limit)
         if best is not None:
             winners.append(Winner(limit, best))
     return SearchResult(tuple(candidates), tuple(winners), {device: frontier(candidates, device) for device in devices})
+
+
+def scored_whole(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates whose loss is no estimate: only these win, or stand on a frontier."""
+    return [candidate for candidate in candidates if not candidate.estimated]
 
 
 def favourite(
@@ -47,7 +52,7 @@ def favourite(
     nothing does, the fastest of what was not measured is returned.
     """
     device, factor = limit.device, (caution or {}).get(limit.device, 1.0)
-    within = [one for one in candidates if one.takes_ms(device) <= limit.ms]
+    within = [one for one in scored_whole(candidates) if one.takes_ms(device) <= limit.ms]
     surely = [one for one in within if device in one.measured_ms or factor * one.latency_ms[device] <= limit.ms]
     if surely or not within:
         return min(surely, key=lambda candidate: (candidate.loss, candidate.order), default=None)
@@ -56,10 +61,12 @@ def favourite(
 
 def frontier(candidates: Sequence[Candidate], device: str) -> tuple[Candidate, ...]:
     """Return the candidates that no other beats in both loss and latency on a device, fastest first."""
+    candidates = scored_whole(candidates)
     places = pareto_front([c.loss for c in candidates], [c.takes_ms(device) for c in candidates])
     return tuple(candidates[place] for place in places)
 
 
 def hypervolume_of(candidates: Sequence[Candidate], device: str, reference: tuple[float, float]) -> float:
     """Return the area that candidates dominate on a device, up to a reference (loss, latency in ms)."""
+    candidates = scored_whole(candidates)
     return hypervolume([c.loss for c in candidates], [c.takes_ms(device) for c in candidates], reference)

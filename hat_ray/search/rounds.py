@@ -8,6 +8,9 @@ Decisions
 - `rounds.json` and the predictors of each round lie in the search's folder. The predictor stage is finished and what
   depends on it must not change under it; and a shared latency table grows meanwhile, so a killed search that fitted
   again would not go on as it had begun.
+- A timing session may find a device quieter than all before: every row of it is then taken to be faster. The predictor
+  in force still has the old scale, so it is fitted again, limits that are fractions of its range are taken from the new
+  one, and another phase follows.
 - What the devices said is kept in `rounds.json` for the same reason; the rows themselves are in the latency table, for
   whoever fits next.
 """
@@ -38,6 +41,9 @@ _BOLD_TRIES = 4
 """After so many, what is not timed must keep its limit with a margin; step by step the margin becomes as large as the
 worst that was seen. Where nothing does, the fastest is timed: it is what can be kept."""
 
+SCALE_TOLERANCE = 0.005
+"""Where a device's rows moved by more, as a share, its predictor is fitted again."""
+
 
 class Devices(Protocol):
     """The devices that a search is for, as it sees them."""
@@ -51,6 +57,12 @@ class Devices(Protocol):
     def recall(self, device: str, round_: int) -> DeviceLatency:
         """Return what `learn` kept."""
 
+    def scale(self, device: str) -> float:
+        """Return how many times as long as when its predictor was fitted the same rows are taken to last now."""
+
+
+ResolveLimits = Callable[[Mapping[str, DeviceLatency]], Sequence[Limit]]
+"""Finds the limits in milliseconds by what is known of the devices."""
 
 RunPhase = Callable[[Mapping[str, LatencyFunction], Sequence[Limit], Phase], object]
 """Does one phase of evolution; what it scores stands in the candidates table."""
@@ -63,6 +75,8 @@ class _Round(BaseModel):
     """Milliseconds by device and by architecture in canonical JSON: all that is known after this round."""
     learned: tuple[str, ...]
     """Devices whose predictor was fitted again."""
+    limits_ms: tuple[tuple[str, float], ...] = ()
+    """Device and limit, from then on; empty where they stayed as they were."""
     final: bool
 
 
@@ -79,6 +93,7 @@ class Outcome:
     """What a whole search found, and how latency is predicted by now."""
 
     result: SearchResult
+    limits: Sequence[Limit]
     devices: Mapping[str, DeviceLatency]
 
 
@@ -94,6 +109,8 @@ class SearchInRounds:
     devices: Devices
     run_phase: RunPhase
     scored_by: str = ""
+    resolve: ResolveLimits | None = None
+    """None: the limits are milliseconds, which no scale changes."""
 
     def run(self) -> Outcome:
         """Search, measure, learn and search again as often as the settings allow; candidates keep what is known."""
@@ -101,22 +118,66 @@ class SearchInRounds:
         known, measured = dict(self.predictors), _measured(book)
         for number, round_ in enumerate(book.rounds):
             known |= {device: self.devices.recall(device, number) for device in round_.learned}
+            self._take_limits(round_)
         while not (book.rounds and book.rounds[-1].final):
             number = len(book.rounds)
             self._evolve(known, measured, number)
             # the predictions that this round's phase was made with: what is learned now serves the next one
             broke = self._measure_winners(known, measured) if self.config.measure_rounds else set()
-            learned = {device: self.devices.learn(device, number) for device in sorted(broke)}
-            final = not broke or number >= self.config.measure_rounds or self.config.evaluations_more == 0
+            moved = self._moved(known, measured) if self.config.measure_rounds else set()
+            learned = {device: self.devices.learn(device, number) for device in sorted(broke | moved)}
             packed = {name: {a.to_json(): ms for a, ms in times.items()} for name, times in measured.items()}
-            book = _Book(rounds=(*book.rounds, _Round(measured_ms=packed, learned=tuple(learned), final=final)))
-            self.folder.write_json(FILE, book.model_dump(mode="json"))
             known |= learned
+            round_ = _Round(
+                measured_ms=packed,
+                learned=tuple(learned),
+                limits_ms=self._limits_after(known, moved),
+                final=self._is_final(number, bool(broke), bool(moved)),
+            )
+            book = _Book(rounds=(*book.rounds, round_))
+            self.folder.write_json(FILE, book.model_dump(mode="json"))
+            self._take_limits(round_)
         candidates = self._candidates(known, measured)
         CandidateTable(self.folder).replace(candidates)
         result = summarise(candidates, self.limits)
         self._warn_of_losers(result)
-        return Outcome(result, known)
+        return Outcome(result, self.limits, known)
+
+    def _is_final(self, number: int, broke: bool, moved: bool) -> bool:
+        """Tell whether a round is the last: where a scale moved in what would be, its winners are timed once more."""
+        most = self.config.measure_rounds
+        if moved:
+            return number > most
+        return not broke or number >= most or self.config.evaluations_more == 0
+
+    def _moved(self, known: Mapping[str, DeviceLatency], measured: dict[str, dict[Architecture, float]]) -> set[str]:
+        """Return the devices whose rows have another scale than their predictor; bring what was measured to it."""
+        moved = set()
+        for device in known:
+            scale = self.devices.scale(device)
+            if abs(scale - 1) > SCALE_TOLERANCE:
+                moved.add(device)
+                logger.warning(
+                    "%s: its rows are taken to last %.1f %% %s since a timing session found another quiet level: its "
+                    "predictor is fitted again",
+                    *(device, 100 * abs(scale - 1), "less" if scale < 1 else "longer"),
+                )
+        if moved:
+            every = list(dict.fromkeys(one for times in measured.values() for one in times))
+            for device, times in self.devices.measure(every).items() if every else ():
+                measured.setdefault(device, {}).update(times)
+        return moved
+
+    def _limits_after(self, known: Mapping[str, DeviceLatency], moved: set[str]) -> tuple[tuple[str, float], ...]:
+        if self.resolve is None or not moved:
+            return ()
+        new = [limit for limit in self.resolve(known) if limit.device in moved]
+        return tuple((limit.device, limit.ms) for limit in [*(x for x in self.limits if x.device not in moved), *new])
+
+    def _take_limits(self, round_: _Round) -> None:
+        if round_.limits_ms:
+            self.limits = [Limit(device, ms) for device, ms in round_.limits_ms]
+            logger.info("the limits are now %s", "; ".join(map(str, self.limits)))
 
     def _read(self) -> _Book:
         return _Book.model_validate(self.folder.read_json(FILE)) if self.folder.exists(FILE) else _Book()

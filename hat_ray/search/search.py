@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.early_stop import part_score
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.result import SearchResult
 from hat_ray.search.session import Phase, Score, Session
@@ -34,10 +35,13 @@ def run_search(
     try:
         while asked := evolution.ask(1):
             for architecture in asked:
-                known = session.known.get(architecture)
+                if architecture in session.known:
+                    session.recall(architecture)
+                    continue
+                bars = session.bars(architecture)
                 start = time.perf_counter()
-                loss = score(architecture) if known is None else known.loss
-                session.record(architecture, loss, time.perf_counter() - start)
+                found = part_score(score, architecture, bars)
+                session.record(architecture, found, time.perf_counter() - start)
     finally:
         session.write()
     return session.close()

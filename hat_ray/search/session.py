@@ -17,6 +17,7 @@ from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.early_stop import Bars, EarlyStop, Judged, PartScore
 from hat_ray.search.evolution import Evolution
 from hat_ray.search.latency import IntervalFunction
 from hat_ray.search.limits import LatencyFunction, Limit
@@ -88,6 +89,9 @@ class Session:
         self._state_due = 0.0
         largest = [space.largest()]
         self.watch = FrontierWatch({d: float(f(largest)[0]) for d, f in latency_ms.items()}, config.initial)
+        self._early = EarlyStop(self.watch, config.early_stop_margin if config.early_stop else None)
+        self._said = 0
+        """Evaluations that progress was told of."""
         self._stop = StopRule(config, folder.read_json(_SPENT)["seconds"] if folder.exists(_SPENT) else 0.0)
         self.stopped: str | None = None
         """Why the search ended before its evaluations were used up."""
@@ -96,24 +100,49 @@ class Session:
         """Tell what was scored before this phase; nothing where a restored evolution knows it."""
         for candidate in self.before:
             if candidate.architecture not in self.evolution.losses:
-                self.evolution.tell(candidate.architecture, candidate.loss)
-            self.watch.add(candidate.loss, self.evolution.latencies_ms(candidate.architecture))
+                self.evolution.tell(candidate.architecture, candidate.loss, estimated=candidate.estimated)
+            self._watch(candidate)
+            self._learn_parts(candidate)
         self._stop_if_due()
 
-    def record(self, architecture: Architecture, loss: float, seconds: float, worker: str = "") -> None:
-        """Tell the evolution a loss, put the candidate on the list to be written, and say how far the search is."""
-        self.evolution.tell(architecture, loss)
+    def bars(self, architecture: Architecture) -> Bars:
+        """Return how much loss a proposal may have on each part of the validation set before it is stopped."""
+        return self._early.bars(architecture, self.evolution.latencies_ms(architecture))
+
+    def record(self, architecture: Architecture, score: PartScore, seconds: float, worker: str = "") -> None:
+        """Tell the evolution a score, put the candidate on the list to be written, and say how far the search is."""
+        judged = self._early.judge(architecture, self.evolution.latencies_ms(architecture), score)
+        self.evolution.tell(architecture, judged.loss, estimated=judged.share < 1)
+        self.known[architecture] = self._candidate(architecture, judged, seconds, worker or _WORKER)
+        self._unwritten.append(architecture)
         self._count(architecture)
-        if architecture not in self.known:
-            self.known[architecture] = self._candidate(architecture, seconds, worker or _WORKER)
-            self._unwritten.append(architecture)
         if time.monotonic() - self._written_at > _FLUSH_S:
             self.write()
+        self._say()
+
+    def recall(self, architecture: Architecture) -> None:
+        """Tell the evolution what the table holds of a proposal, as `record` did before a kill."""
+        candidate = self.known[architecture]
+        self.evolution.tell(architecture, candidate.loss, estimated=candidate.estimated)
+        self._learn_parts(candidate)
+        self._count(architecture)
+        self._say()
+
+    def _say(self) -> None:
+        self._said = self.done
         self._progress(self.done, self.evaluations, self.figures())
+
+    def _learn_parts(self, candidate: Candidate) -> None:
+        if not candidate.estimated:
+            self._early.learn(candidate.loss, candidate.loss_at_shares)
+
+    def _watch(self, candidate: Candidate) -> None:
+        times = self.evolution.latencies_ms(candidate.architecture)
+        self.watch.add(candidate.loss, times, estimated=candidate.estimated)
 
     def _count(self, architecture: Architecture) -> None:
         """Watch the frontiers, and stop asking once a rule says so; what a killed search had scored stops nothing."""
-        self.watch.add(self.evolution.losses[architecture], self.evolution.latencies_ms(architecture))
+        self._watch(self.known[architecture])
         self._stop.told(self.watch)
         self._unseen.discard(architecture)
         self._stop_if_due()
@@ -128,8 +157,8 @@ class Session:
 
     @property
     def done(self) -> int:
-        """Evaluations of this phase that are over."""
-        return len(self.evolution.losses) - len(self.before)
+        """Evaluations of this phase that are over, as the algorithm counts them."""
+        return self.evolution.done - len(self.before)
 
     @property
     def evaluations(self) -> int:
@@ -169,15 +198,18 @@ class Session:
         self.begin()
         for architecture in self.evolution.losses:
             if architecture in self.known:
+                self._learn_parts(self.known[architecture])
                 self._count(architecture)
-        for architecture, candidate in list(self.known.items()):
+        for architecture in self.known:
             if architecture not in self.evolution.losses:
-                self.record(architecture, candidate.loss, candidate.seconds)
+                self.recall(architecture)
         self.evolution.retry_pending()
 
     def close(self) -> SearchResult:
         """Write the table as one file and return what was found."""
         self.write()
+        if self._said != self.done:  # `hat` ends with networks that it knows: they count, and are not scored
+            self._say()
         self._table.compact()
         self.folder.delete(_STATE)
         return self.result()
@@ -197,9 +229,15 @@ class Session:
                 place = f"{limit.device[:24]} " if several else ""
                 figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
         volumes = self.watch.hypervolumes()
-        return figures | {"hypervolume": sum(volumes.values()) / len(volumes)}
+        stopped = {"stopped early": self.stopped_early} if self.config.early_stop else {}
+        return figures | {"hypervolume": sum(volumes.values()) / len(volumes)} | stopped
 
-    def _candidate(self, architecture: Architecture, seconds: float, worker: str) -> Candidate:
+    @property
+    def stopped_early(self) -> int:
+        """Candidates whose scoring was stopped early, of all that the evolution knows."""
+        return self.evolution.num_estimated
+
+    def _candidate(self, architecture: Architecture, judged: Judged, seconds: float, worker: str) -> Candidate:
         proposal = self.evolution.proposal(architecture)
         return Candidate(
             architecture=architecture,
@@ -214,6 +252,10 @@ class Session:
             worker=worker,
             utc_time=utc_now(),
             scored_by=self.phase.scored_by,
+            scored_share=judged.share,
+            loss_error=judged.error,
+            loss_at_shares=judged.at_shares,
+            spared_at=judged.spared_at,
         )
 
     def _fill_intervals(self, architectures: Sequence[Architecture]) -> None:

@@ -72,6 +72,8 @@ class EvolutionState(_Saved):
     proposals: tuple[SavedProposal, ...]
     losses: tuple[tuple[Order, float | None], ...]
     """Order of a proposal and its loss, in the order of telling; None where scoring gave no number."""
+    estimated: tuple[Order, ...] = ()
+    """Orders of the proposals whose loss is an estimate."""
     again: tuple[Order, ...]
     algorithm: AlgorithmState
 

@@ -24,17 +24,30 @@ class FrontierWatch:
         """Whether the reference moves no more."""
         return self._count >= self._settle
 
-    def add(self, loss: float, latencies_ms: Mapping[str, float]) -> None:
-        """Take one more candidate."""
+    def add(self, loss: float, latencies_ms: Mapping[str, float], *, estimated: bool = False) -> None:
+        """Take one more candidate; one whose loss is an estimate stands on no frontier."""
         if not self.settled and math.isfinite(loss):
             self._worst = max(self._worst, loss)
         self._count += 1
+        if estimated:
+            return
         for device, front in self._front.items():
             point = (loss, latencies_ms[device])
             if math.isfinite(loss) and not any(a <= point[0] and b <= point[1] for a, b in front):
                 both = [*front, point]
                 places = pareto_front([loss for loss, _ in both], [ms for _, ms in both])
                 self._front[device] = [both[place] for place in places]
+
+    def least_loss(self, latencies_ms: Mapping[str, float]) -> float:
+        """Return the loss that no architecture with these milliseconds needs to stay under to be on some frontier.
+
+        It is what the best that takes no longer has, on the device where that is most; infinite where one has none.
+        """
+        least = [
+            min((loss for loss, ms in front if ms <= latencies_ms[device]), default=math.inf)
+            for device, front in self._front.items()
+        ]
+        return max(least, default=math.inf)
 
     def hypervolumes(self) -> dict[str, float]:
         """Return each device's share, from 0 to 1."""

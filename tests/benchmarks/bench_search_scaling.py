@@ -1,10 +1,12 @@
 """How the search on Ray scales: `pytest -m benchmark -s tests/benchmarks/bench_search_scaling.py`.
 
 Candidates are simulated: each sleeps for a second. So workers cost no processor but their own start, and what is
-measured is the driver: Ray Tune's trials, the evolution, the candidates table. Throughput is taken from the moment when
-every worker has scored three, to the last candidate.
+measured is the driver: Ray Tune's trials, the evolution, the candidates table. The workers stand on several raylets,
+each with a part of them, and wait with their first candidate until all are ready. Throughput is taken from four
+candidates a worker on to where two a worker are left.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
@@ -32,34 +35,55 @@ def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
     return np.array([count_macs(architecture, 30) / 1e5 for architecture in architectures])
 
 
-def slow_loss(architecture: Architecture) -> float:
-    time.sleep(SECONDS)
-    return 1 / count_macs(architecture, 30)
+class SlowLoss:
+    """Sleeps; the first time, until all workers are there."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self._folder, self._workers, self._ready = folder, workers, False
+
+    def __call__(self, architecture: Architecture) -> float:
+        (self._folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 900
+        while not self._ready and time.monotonic() < deadline:
+            self._ready = len(list(self._folder.iterdir())) >= self._workers
+            time.sleep(0.0 if self._ready else 1.0)
+        time.sleep(SECONDS)
+        return 1 / count_macs(architecture, 30)
 
 
 @pytest.mark.parametrize("algorithm", ["random", "surrogate"])
-@pytest.mark.parametrize("workers", [1, 4, 16, 32])
-def test_print_the_throughput_by_number_of_workers(workers: int, algorithm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "raylets"), [(1, 1), (4, 2), (16, 4), (32, 4), (64, 8)])
+def test_print_the_throughput_by_number_of_workers(workers: int, raylets: int, algorithm: str, tmp_path: Path) -> None:
     evaluations = 24 * workers if workers > 1 else 40
     config = SearchConfig(algorithm=algorithm, evaluations=evaluations, workers=workers, limits_fraction=(0.3, 0.6))
-    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     seen: list[tuple[int, float, float]] = []
 
     def watch(done: int, _total: int, _figures: object) -> None:
         seen.append((done, time.perf_counter(), time.process_time()))
 
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    each = {"num_cpus": workers // raylets, "object_store_memory": 100 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**each, "include_dashboard": False})
     try:
-        devices = {"macs": macs_ms}
+        for _ in range(raylets - 1):
+            cluster.add_node(**each)
+        cluster.wait_for_nodes(timeout=120)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        devices, score = {"macs": macs_ms}, SlowLoss(ready, workers)
         limits, began = resolve_limits(TOY, devices, config), time.perf_counter()
-        run_search_on_cluster(TOY, devices, limits, slow_loss, config, Folder.at(tmp_path / "search"), 0, watch)
+        run_search_on_cluster(TOY, devices, limits, score, config, Folder.at(tmp_path / "search"), 0, watch)
     finally:
         ray.shutdown()
-    first = next(index for index, (done, _, _) in enumerate(seen) if done >= 3 * workers)
-    (done_a, wall_a, cpu_a), (done_z, wall_z, cpu_z) = seen[first], seen[-1]
+        cluster.shutdown()
+    first = next(index for index, (done, _, _) in enumerate(seen) if done >= 4 * workers)
+    last = next(index for index, (done, _, _) in enumerate(seen) if done >= evaluations - 2 * workers)
+    (done_a, wall_a, cpu_a), (done_z, wall_z, cpu_z) = seen[first], seen[last]
     rate = (done_z - done_a) / (wall_z - wall_a)
     print(
-        f"\n{algorithm:10}{workers:4d} workers: {rate:6.2f} candidates/s, {100 * rate * SECONDS / workers:5.1f} % of "
-        f"{workers} workers' best; driver {1000 * (cpu_z - cpu_a) / (done_z - done_a):5.1f} ms of CPU a candidate; "
-        f"all ready after {seen[first][1] - began:.0f} s",
+        f"\n{algorithm:10}{workers:4d} workers on {raylets} raylets: {rate:6.2f} candidates/s, "
+        f"{100 * rate * SECONDS / workers:5.1f} % of {workers} workers' best; driver "
+        f"{1000 * (cpu_z - cpu_a) / (done_z - done_a):5.1f} ms of CPU a candidate; "
+        f"all ready after {seen[first][1] - began:.0f} s; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )

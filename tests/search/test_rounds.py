@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.files import describe_winner, write_files
 from hat_ray.search.latency import DeviceLatency, Times
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.rounds import Outcome, SearchInRounds
+from hat_ray.search.rounds import Outcome, ResolveLimits, SearchInRounds
 from hat_ray.search.search import run_search
 from hat_ray.search.session import Phase
 from hat_ray.space.architecture import Architecture
@@ -34,8 +33,10 @@ def scaled_ms(factor: float, architectures: Sequence[Architecture]) -> FloatArra
     return np.where(deep, factor, 1.0) * macs_ms(architectures)
 
 
-def latency_by(factor: float) -> DeviceLatency:
-    function = partial(scaled_ms, factor)
+def latency_by(factor: float, speed: float = 1.0) -> DeviceLatency:
+    def function(architectures: Sequence[Architecture]) -> FloatArray:
+        return speed * scaled_ms(factor, architectures)
+
     return DeviceLatency(function, function, lambda some: (0.9 * function(some), 1.1 * function(some)))
 
 
@@ -44,12 +45,17 @@ class Board:
     """A device that takes `macs_ms`, and predictors that get nearer to that each time they are fitted."""
 
     log: list[str] = field(default_factory=list)
+    measured: int = 0
+    fitted_at: float = 1.0
     away: bool = False
     stop_at: str = ""
+    quieter_from: int = 10**6
+    """From so many measurements on the device turns out to be twice as fast as it was thought to be."""
 
     def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
         self._note("measure " + " ".join(one.id for one in architectures))
-        times = dict(zip(architectures, macs_ms(architectures).tolist(), strict=True))
+        self.measured += 1
+        times = {one: self._factor * float(macs_ms([one])[0]) for one in architectures}
         return {} if self.away else {"macs": times}
 
     def learn(self, device: str, round_: int) -> DeviceLatency:
@@ -58,7 +64,16 @@ class Board:
 
     def recall(self, device: str, round_: int) -> DeviceLatency:
         assert device == "macs"
-        return latency_by(0.9 if round_ == 0 else 1.0)
+        self.fitted_at = self._factor
+        return latency_by(0.9 if round_ == 0 else 1.0, self._factor)
+
+    def scale(self, device: str) -> float:
+        assert device == "macs"
+        return self._factor / self.fitted_at
+
+    @property
+    def _factor(self) -> float:
+        return 0.5 if self.measured >= self.quieter_from else 1.0
 
     def _note(self, line: str) -> None:
         if self.stop_at and line.startswith(self.stop_at):
@@ -72,12 +87,13 @@ def whole_search(
     score: Callable[[Architecture], float] = bigger_is_better,
     config: SearchConfig = CONFIG,
     factor: float = 0.6,
+    resolve: ResolveLimits | None = None,
 ) -> Outcome:
     def phase(latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit], phase: Phase) -> None:
         run_search(TOY, latency_ms, limits, score, config, Folder.at(folder), 0, phase=phase)
 
     return SearchInRounds(
-        TOY, LIMITS, config, Folder.at(folder), {"macs": latency_by(factor)}, board, phase, "weights"
+        TOY, LIMITS, config, Folder.at(folder), {"macs": latency_by(factor)}, board, phase, "weights", resolve
     ).run()
 
 
@@ -140,6 +156,37 @@ def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, st
     assert [w.candidate.architecture for w in resumed.result.winners] == [
         w.candidate.architecture for w in whole.result.winners
     ]
+
+
+def test_a_device_that_turns_out_quieter_gets_its_predictor_and_its_fractions_at_the_new_scale(tmp_path: Path) -> None:
+    def resolve(known: Mapping[str, DeviceLatency]) -> Sequence[Limit]:
+        largest_ms = float(known["macs"].bound_ms([TOY.largest()])[0])
+        return [Limit("macs", share * largest_ms) for share in (0.2, 0.4)]
+
+    for config in (CONFIG, CONFIG.model_copy(update={"measure_rounds": 1, "extra_evaluations": 0})):
+        board = Board(quieter_from=1)
+        outcome = whole_search(tmp_path / str(config.measure_rounds), board, config=config, factor=1.0, resolve=resolve)
+        assert "learn 0" in board.log
+        largest_ms = float(macs_ms([TOY.largest()])[0])
+        learned_ms = 0.9 * 0.5 * largest_ms  # as the board's first fit has it
+        assert [limit.ms for limit in outcome.limits] == pytest.approx([0.2 * learned_ms, 0.4 * learned_ms])
+        for winner in outcome.result.winners:
+            assert winner.candidate.measured_ms["macs"] == 0.5 * macs_ms([winner.candidate.architecture])[0]
+            assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
+            assert winner.candidate.latency_ms["macs"] <= 1.12 * winner.candidate.measured_ms["macs"]
+        again = Board(measured=1, quieter_from=1, fitted_at=0.5)
+        resumed = whole_search(tmp_path / str(config.measure_rounds), again, config=config, factor=1.0, resolve=resolve)
+        assert resumed.result == outcome.result
+        assert resumed.limits == outcome.limits
+        assert again.log == []
+
+
+def test_limits_in_milliseconds_stay_when_a_device_turns_out_quieter(tmp_path: Path) -> None:
+    outcome = whole_search(tmp_path, Board(quieter_from=1), factor=1.0)
+    assert list(outcome.limits) == list(LIMITS)
+    for winner in outcome.result.winners:
+        assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
+    assert outcome.result.winners[0].candidate.measured_ms["macs"] > 0.6 * LIMITS[0].ms  # the new room is used
 
 
 def test_winners_are_not_timed_where_that_is_not_wanted(tmp_path: Path) -> None:

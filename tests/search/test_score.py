@@ -3,6 +3,7 @@
 import math
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS, PAD
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.search.score import CandidateScorer
+from hat_ray.search.early_stop import NO_BARS, SHARES, PartScore
+from hat_ray.search.score import CandidateScorer, divided
 from hat_ray.space.presets import TOY
 
 VOCABULARY = 40
@@ -72,6 +74,48 @@ def test_a_scorer_travels_whole_and_repeats_bit_for_bit(model: SuperTransformer)
     elsewhere = pickle.loads(pickle.dumps(scorer))  # noqa: S301 - our own object, as Ray would send it
     architecture = TOY.largest()
     assert scorer(architecture) == scorer(architecture) == elsewhere(architecture)
+
+
+def test_kept_encoder_passes_change_no_bit_of_any_loss(model: SuperTransformer) -> None:
+    batches, rng = [a_batch(16, 9, 4), a_batch(8, 6, 5)], random.Random(1)
+    parents = [TOY.sample(rng) for _ in range(4)]
+    decoders = [replace(parent, decoder=TOY.smallest().decoder) for parent in parents]
+    one_encoder = sum(16 * 9 * 4 * parent.encoder.embed_dim * parent.encoder.depth for parent in parents[:1])
+    some = [*parents, *decoders, *reversed(parents)]
+    for in_parts in (False, True):
+        plain = CandidateScorer(model, batches, 0.1, in_parts=in_parts)
+        for kept_bytes in (one_encoder, 1 << 20):  # encoders come and go, or all stay
+            keeping = CandidateScorer(model, batches, 0.1, kept_bytes, in_parts=in_parts)
+            assert [keeping(one) for one in some] == [plain(one) for one in some]
+
+
+def test_parts_hold_every_sentence_once_and_every_length_alike(model: SuperTransformer) -> None:
+    batches = [a_batch(16, 9, 4), a_batch(11, 12, 5), a_batch(5, 20, 6)]
+    parts = divided(batches)
+    rows = [sum(len(batch.source) for batch in part) for part in parts]
+    assert rows == [4, 4, 8, 16]
+    assert sum(batch.num_tokens for part in parts for batch in part) == sum(batch.num_tokens for batch in batches)
+    whole, divided_up = CandidateScorer(model, batches, 0.1), CandidateScorer(model, batches, 0.1, in_parts=True)
+    architecture = TOY.sample(random.Random(3))
+    assert divided_up(architecture) == pytest.approx(whole(architecture), rel=1e-6)
+    assert divided_up.fingerprint == whole.fingerprint
+    with pytest.raises(ValueError, match="at least 8 validation sentences, got 2"):
+        CandidateScorer(model, [a_batch(2, 9, 4)], 0.1, in_parts=True)
+
+
+def test_scoring_stops_after_the_first_part_above_its_bar(model: SuperTransformer) -> None:
+    scorer = CandidateScorer(model, [a_batch(16, 9, 4), a_batch(16, 6, 5)], 0.1, 1 << 20, in_parts=True)
+    architecture = TOY.sample(random.Random(4))
+    whole = scorer.in_parts(architecture, NO_BARS)
+    assert whole.share == 1
+    assert whole.loss == scorer(architecture)
+    assert len(whole.at_shares) == 3
+    for place in range(3):
+        bars = [math.inf] * 3
+        bars[place] = whole.at_shares[place] - 1e-9
+        stopped = scorer.in_parts(architecture, tuple(bars))
+        assert stopped == PartScore(whole.at_shares[place], SHARES[place], whole.at_shares[: place + 1])
+    assert scorer.in_parts(architecture, NO_BARS) == whole  # what a stopped pass left in the cache is the beginning
 
 
 def test_a_scorer_needs_batches(model: SuperTransformer) -> None:

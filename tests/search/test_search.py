@@ -59,6 +59,26 @@ def test_winners_keep_their_limits_and_stand_on_the_frontier(tmp_path: Path) -> 
     assert all(by_id[parent].order < child.order for child in children for parent in child.parents)
 
 
+def test_progress_of_hats_evolution_counts_what_it_spends_on_networks_that_it_knows(tmp_path: Path) -> None:
+    config = SearchConfig(algorithm="hat", population=10, parents=5, evaluations=60)
+    said: list[tuple[int, int]] = []
+    result = run_search(
+        TOY,
+        {"macs": macs_ms},
+        LIMITS[:1],
+        Counting(),
+        config,
+        Folder.at(tmp_path),
+        0,
+        lambda n, m, _: said.append((n, m)),
+    )
+    assert len(result.candidates) < 60  # parents are evaluated again
+    assert said[-1] == (60, 60)
+    done = [count for count, _ in said]
+    assert done == sorted(set(done))
+    assert len(said) <= len(result.candidates) + 1
+
+
 def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> None:
     whole = search(tmp_path / "whole", Counting())
     killed, again = Counting(dies_after=17), Counting()
