@@ -48,7 +48,7 @@ from hat_ray.report.data import (
 from hat_ray.run import versions
 from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit
-from hat_ray.search.result import SearchResult
+from hat_ray.search.result import SearchResult, scored_whole
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
 
@@ -217,11 +217,9 @@ def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
 
 
 def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]:
-    losses = [candidate.loss * NATS for candidate in result.candidates]
-    frontier = {
-        slug: set(pareto_front(losses, [candidate.latency_ms[slug] for candidate in result.candidates]))
-        for slug in slugs
-    }
+    whole = scored_whole(result.candidates)
+    losses = [candidate.loss * NATS for candidate in whole]
+    frontier = {slug: set(pareto_front(losses, [candidate.latency_ms[slug] for candidate in whole])) for slug in slugs}
     return tuple(
         Candidate(
             architecture=candidate.architecture,
@@ -229,7 +227,7 @@ def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]
             predicted_ms=dict(candidate.latency_ms),
             frontier_on=tuple(slug for slug in slugs if index in frontier[slug]),
         )
-        for index, (candidate, loss) in enumerate(zip(result.candidates, losses, strict=True))
+        for index, (candidate, loss) in enumerate(zip(whole, losses, strict=True))
     )
 
 
@@ -239,7 +237,8 @@ def _tracks(result: SearchResult, limits: list[Limit]) -> tuple[SearchTrack, ...
     for limit in limits:
         best, points = math.inf, []
         for count, candidate in enumerate(result.candidates, 1):
-            better = candidate.latency_ms[limit.device] <= limit.ms and candidate.loss < best
+            within = candidate.latency_ms[limit.device] <= limit.ms and not candidate.estimated
+            better = within and candidate.loss < best
             if better:
                 best = candidate.loss
             if better or count == len(result.candidates):
