@@ -26,6 +26,8 @@ ORDER = (
         "run",
         "console",
         "pipeline",
+        "serve",
+        "doctor",
         "cli",
     ),
 )

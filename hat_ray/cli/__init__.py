@@ -14,11 +14,24 @@ from typing import Any
 
 from hat_ray import console
 
-from hat_ray.cli import stages, train, latency, predict, search, serving, models, recipes  # isort: skip  (the order of --help)
+from hat_ray.cli import stages, train, latency, predict, search, serving, serve, models, recipes, doctor  # isort: skip  (the order of --help)
 from hat_ray.cli.app import app
 from hat_ray.errors import user_error
 
-__all__ = ["app", "latency", "main", "models", "predict", "recipes", "search", "serving", "stages", "train"]
+__all__ = [
+    "app",
+    "doctor",
+    "latency",
+    "main",
+    "models",
+    "predict",
+    "recipes",
+    "search",
+    "serve",
+    "serving",
+    "stages",
+    "train",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

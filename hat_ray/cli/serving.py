@@ -16,8 +16,8 @@ from hat_ray.cli.run import print_json, resolve
 from hat_ray.errors import HatRayError, RunError
 
 if TYPE_CHECKING:
-    from hat_ray.evaluate.export import Served
     from hat_ray.evaluate.stream import ServedScore
+    from hat_ray.serve.choice import ModelChoice
 
 ModelOpt = Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")]
 BeamOpt = Annotated[
@@ -60,7 +60,7 @@ def translate(
     references = None if score is None else _lines(score)
     from hat_ray.evaluate.stream import read_groups, score_stream, translate_stream
 
-    served = _served(place, model, beam, runtime, dtype, threads)
+    served = model_choice(place, model, beam, runtime, dtype).open(threads or 0)
     pairs: list[tuple[str, str]] = []
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:
@@ -126,25 +126,19 @@ def export(
     )
 
 
-def _served(
-    place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, threads: int | None
-) -> "Served":
-    """Open an exported folder, or a run's model on a runtime."""
-    from hat_ray.evaluate.export import is_export, open_export
+def model_choice(
+    place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None
+) -> "ModelChoice":
+    """Return the exported model that a folder is, or a run's model on a runtime."""
+    from hat_ray.serve.choice import ModelChoice, is_exported
 
-    if "://" not in place and is_export(place):
+    if is_exported(place):
         given = {"--model": model, "--runtime": runtime, "--dtype": dtype}
         if wrong := [name for name, value in given.items() if value is not None]:
             raise RunError(f"{place} is an exported model, which brings its own: leave {' and '.join(wrong)} out")
-        return open_export(place, threads or 0, **({} if beam is None else {"beam": beam}))
+        return ModelChoice(place, beam=beam)
     loaded, folder = resolve(place, None, [f"evaluate.beam={beam}"] if beam else None)
-    import torch
-
-    from hat_ray.pipeline.serving import served_model
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return served_model(loaded, folder, model, runtime or "eager", dtype or "fp32", threads or 0)
+    return ModelChoice(folder, loaded, model, runtime or "eager", dtype or "fp32")
 
 
 def _lines(path: Path) -> list[str]:

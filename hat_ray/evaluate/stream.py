@@ -6,7 +6,7 @@ length are translated together.
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,9 +65,15 @@ def translate_stream(
         def show(ready: int, total: int, figures: object, before: int = before) -> None:
             progress(before + ready, before + total, {})
 
-        translations = translate(served.model, served.vocabulary, lines, served.config, show)
+        translations = translate_group(served, lines, show)
         done += len(lines)
-        yield from zip(lines, (" ".join(text.split("\n")) for text in translations), strict=True)
+        yield from zip(lines, translations, strict=True)
+
+
+def translate_group(served: Served, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+    """Return the translation of every line, each one line, in order."""
+    translations = translate(served.model, served.vocabulary, lines, served.config, progress)
+    return [" ".join(text.split("\n")) for text in translations]
 
 
 def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float) -> ServedScore:

@@ -59,7 +59,8 @@ class RayExecution:
             ray.shutdown()
             self._ours = False
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Join the cluster, or start one, unless that is done."""
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -89,30 +90,30 @@ class RayExecution:
         """Encode on the cluster what is more than a shard; less is done before a cluster has started."""
         if job.text.num_rows <= SHARD_PAIRS:
             return encode_here(job, first_chunk)
-        self._connect()
+        self.connect()
         return encode_on_cluster(job, first_chunk)
 
     def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
-        self._connect()
+        self.connect()
         return train_on_cluster(job, progress)
 
     def time(
         self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
     ) -> list[DeviceInfo]:
-        self._connect()
+        self.connect()
         report = measure_fleet(job, architectures, progress)
         for failure in report.failures:
             log.warning("%s", failure)
         return [device.device for device in report.devices]
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
-        self._connect()
+        self.connect()
         return run_search_on_cluster(
             plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
-        self._connect()
+        self.connect()
         return train_many(jobs, progress)
 
     def evaluate(
@@ -121,7 +122,7 @@ class RayExecution:
         return self.do([partial(_evaluate, folder, corpus, config) for folder in models], progress)
 
     def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
-        self._connect()
+        self.connect()
         tasks = [_do.remote(piece) for piece in pieces]
         waiting = list(tasks)
         while waiting:

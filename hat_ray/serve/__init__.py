@@ -1,0 +1,1 @@
+"""A found model as a service."""

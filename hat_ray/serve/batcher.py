@@ -1,0 +1,96 @@
+"""Translate together what waits together: texts of all clients become one batch.
+
+The life of a text: it waits; as soon as the worker is free it takes the texts that wait, the oldest first, up to so
+many; their translations wake those who asked. An idle worker waits a moment for more.
+
+Decisions
+- Ray's `@serve.batch` closes a batch at the end of its window also while the model is busy, so that under load many
+  small batches queue up behind a slow one. Here a batch is what has come by the time at which it can begin.
+- Work is done in a thread of its own: the event loop goes on taking requests and answering health checks.
+- A batch that raises is done again text by text: one that cannot be translated hurts nobody else's.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[list[str]], list[str]]
+
+
+class Batcher:
+    """Collects texts for one worker. It belongs to the event loop that first uses it."""
+
+    def __init__(self, work: Work, max_batch: int, wait_s: float, prepare: Callable[[], None] = lambda: None) -> None:
+        """`prepare` is called once in the worker's thread, before its first batch."""
+        self._work, self._max_batch, self._wait_s = work, max_batch, wait_s
+        self._waiting: deque[tuple[str, asyncio.Future[str]]] = deque()
+        self._thread = ThreadPoolExecutor(1, "batch", initializer=prepare)
+        self._worker: asyncio.Task[None] | None = None
+        self._began: float | None = None
+        self.sizes: deque[int] = deque(maxlen=100)
+        """Texts of the last batches."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds for which the present batch has been worked at; 0 when there is none."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    async def do(self, texts: Sequence[str]) -> list[str]:
+        """Return what the worker makes of each text; raises what it raises for one of them."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[str]] = [loop.create_future() for _ in texts]
+        self._waiting.extend(zip(texts, futures, strict=True))
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._run())
+        try:
+            return list(await asyncio.gather(*futures))
+        finally:  # of a request that was given up, or of which one text failed, nothing more is done
+            for future in futures:
+                future.cancel()
+
+    async def _run(self) -> None:
+        """Work until nothing waits."""
+        if len(self._waiting) < self._max_batch:
+            await asyncio.sleep(self._wait_s)
+        while batch := self._take():
+            self._began = time.monotonic()
+            self.sizes.append(len(batch))
+            results = await self._done([text for text, _ in batch])
+            self._began = None
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+            await asyncio.sleep(0)  # those who are answered may ask again at once
+
+    async def _done(self, texts: list[str]) -> list[str | Exception]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._each_or_error, texts)
+        except Exception as error:  # the thread itself could not start
+            return [error] * len(texts)
+
+    def _take(self) -> list[tuple[str, asyncio.Future[str]]]:
+        batch: list[tuple[str, asyncio.Future[str]]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            text, future = self._waiting.popleft()
+            if not future.done():
+                batch.append((text, future))
+        return batch
+
+    def _each_or_error(self, texts: list[str]) -> list[str | Exception]:
+        try:
+            return list(self._work(texts))
+        except Exception as error:
+            if len(texts) == 1:
+                log.exception("a text could not be translated")
+                return [error]
+            log.warning("a batch of %d texts failed (%r): each is done by itself", len(texts), error)
+            return [self._each_or_error([text])[0] for text in texts]

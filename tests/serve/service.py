@@ -1,0 +1,94 @@
+"""A service as its own process with its own Ray cluster, and clients that speak HTTP to it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: dict[str, object]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Running:
+    port: int
+    mark: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, body: bytes | object, method: str = "POST", path: str = "/", timeout_s: float = 60.0) -> Answer:
+        """Send one request on a connection of its own."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        began = time.monotonic()
+        try:
+            client.request(method, path, body if isinstance(body, bytes) else json.dumps(body).encode())
+            answer = client.getresponse()
+            return Answer(answer.status, json.loads(answer.read()), time.monotonic() - began)
+        finally:
+            client.close()
+
+    def processes(self, title: str) -> list[int]:
+        """Return the processes of this service's cluster whose title holds some words."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if title.encode() in (entry / "cmdline").read_bytes():
+                    found += [int(entry.name)] if self.mark.encode() in (entry / "environ").read_bytes() else []
+            except (OSError, ValueError):
+                continue
+        return found
+
+
+@contextmanager
+def running(place: Path, folder: Path, *options: str) -> Iterator[Running]:
+    """Serve a model until the block ends; the process must then end by itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mark, log = uuid.uuid4().hex, folder / "serve.log"
+    environment = {**os.environ, "SERVICE_MARK": mark, "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "jobs/serve.py", str(place), "--port", str(port), *options]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            stdout=stream,
+            stderr=stream,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+        )
+    service = Running(port, mark, process, log)
+    try:
+        _wait(service)
+        yield service
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _wait(service: Running) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while "translates with" not in service.log.read_text(errors="replace"):
+        assert service.process.poll() is None, service.log.read_text(errors="replace")
+        assert time.monotonic() < deadline, service.log.read_text(errors="replace")
+        time.sleep(0.2)

@@ -1,0 +1,62 @@
+"""Requests: what is read, and what is refused with which status and words."""
+
+import json
+
+import pytest
+
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.serve.request import Asked, RefusedError, RequestReader
+
+
+@pytest.fixture(scope="module")
+def reader() -> RequestReader:
+    lines = ["a dog runs", "two men sit on a bench", "the dog sees two dogs"] * 5
+    return RequestReader(Vocabulary.learn(lines, 300, byte_fallback=True), 20, 3, 400)
+
+
+def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: RequestReader) -> None:
+    one = reader.read(b'{"text": "  a dog runs\\n"}')
+    assert one == Asked(("a dog runs",), True)
+    assert one.answer(["ein Hund"]) == {"translation": "ein Hund"}
+    several = reader.read('{"texts": ["a dog", "дом 漢字 \\u0000"]}'.encode())
+    assert several.texts == ("a dog", "дом 漢字 \x00")
+    assert several.answer(["x", "y"]) == {"translations": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "is empty"),
+        (b" \n", 400, "is empty"),
+        (b"a dog runs", 400, "must be JSON"),
+        (b"\xff\xfe", 400, "must be JSON|must be UTF-8"),
+        (b'{"text": "\xff"}', 400, "must be UTF-8, got byte 0xff"),
+        (b"[" * 300, 400, "must be JSON"),
+        (b'["a dog"]', 400, "must be a JSON object, got a list"),
+        (b"null", 400, "got null"),
+        (b"{}", 400, "got nothing"),
+        (b'{"text": "a", "texts": ["b"]}', 400, "only one of them, got text, texts"),
+        (b'{"txet": "a"}', 400, "got txet"),
+        (b'{"text": ""}', 400, "text must not be empty"),
+        (b'{"text": " \\u2003 "}', 400, "text must not be empty"),
+        (b'{"text": 5}', 400, "text must be a string, got a number"),
+        (b'{"text": true}', 400, "got true"),
+        (b'{"text": {"a": 1}}', 400, "got an object"),
+        (b'{"text": "a dog\\na man"}', 400, "must be one line"),
+        (b'{"text": "a \\ud800 dog"}', 400, "lone surrogate 0xd800"),
+        (b'{"texts": []}', 400, "got an empty list"),
+        (b'{"texts": "a dog"}', 400, "got a string"),
+        (b'{"texts": ["a dog", ""]}', 400, r"texts\[1\] must not be empty"),
+        (b'{"texts": ["a", "b", "c", "d"]}', 413, "at most 3 texts, got 4"),
+        (json.dumps({"text": "a dog runs " * 12}).encode(), 413, "at most 20 tokens, got"),
+        (json.dumps({"text": "a dog runs " * 100}).encode(), 413, "at most 400 bytes, got"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused_in_one_line(
+    reader: RequestReader, body: bytes, status: int, words: str
+) -> None:
+    with pytest.raises(RefusedError, match=words) as refused:
+        reader.read(body)
+    assert refused.value.status == status
+    assert "\n" not in refused.value.message
+    assert refused.value.to_dict() == {"error": refused.value.message, "status": status}
