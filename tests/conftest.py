@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault(
+    "RAY_health_check_period_ms", "1000"
+)  # a killed raylet is missed within seconds, not half a minute
 # before PyTorch is imported: on a busy machine two threads that wait for each other take ten times as long as one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

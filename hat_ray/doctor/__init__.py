@@ -1,0 +1,1 @@
+"""What a machine and a cluster can do for a run, and what they lack."""

@@ -1,0 +1,172 @@
+"""This machine: versions, processor, memory, disk, GPU, runtimes, and how steadily it times."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hat_ray.corpus.cache import cache_root
+from hat_ray.doctor.finding import Finding
+from hat_ray.errors import HatRayError
+from hat_ray.latency.canary import CanaryWatch
+from hat_ray.latency.cpu import read_cpu
+from hat_ray.latency.device import require_bf16
+from hat_ray.latency.process import timing_state
+from hat_ray.latency.sensors.conditions import Conditions, Sensors, advice
+from hat_ray.latency.translation import Workload, translation
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Translator
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.names import DTYPES
+from hat_ray.space.presets import TOY
+
+_PACKAGES = ("torch", "ray", "xgboost", "pyarrow", "sentencepiece", "sacrebleu", "onnxruntime")
+_GIB = 2**30
+_LEAST_MEMORY_GIB = 4.0  # what the toy recipe uses at most, and room for the system
+_LEAST_DISK_GIB = 2.0
+_STEADY = 0.05  # spread of a canary above which more repetitions are needed
+_WORKLOAD = Workload(source_length=10, target_length=10, vocab_size=200)
+
+
+def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[Finding]:
+    """Look at this machine; runs would be written to `place`, and a timing is repeated for `watch_s` seconds."""
+    yield _versions()
+    yield _processor()
+    yield _memory()
+    yield from _disks(place)
+    yield _gpu()
+    yield from _runtimes()
+    yield from _timing(watch_s)
+
+
+def _versions() -> Finding:
+    found, lacking = [f"Python {platform.python_version()}"], []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            lacking.append(package)
+    if lacking:
+        told = f"{', '.join(found)}; lacks {', '.join(lacking)}"
+        return Finding("versions", "missing", told, f"pip install {' '.join(lacking)}")
+    return Finding("versions", "good", ", ".join(found))
+
+
+def _processor() -> Finding:
+    cpu = read_cpu()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu.logical_cores
+    told = f"{cpu.model}, {usable} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
+    return Finding("processor", "good", told)
+
+
+def _memory() -> Finding:
+    total, free = (_meminfo(key) for key in ("MemTotal", "MemAvailable"))
+    if total is None or free is None:
+        return Finding("memory", "good", "this system does not tell")
+    told = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
+    if free / _GIB < _LEAST_MEMORY_GIB:
+        remedy = f"close something: the toy recipe wants {_LEAST_MEMORY_GIB:g} GiB, real text more"
+        return Finding("memory", "advice", told, remedy)
+    return Finding("memory", "good", told)
+
+
+def _meminfo(key: str) -> int | None:
+    """Return a line of /proc/meminfo in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
+
+
+def _disks(place: Path) -> Iterator[Finding]:
+    for name, folder, how in (
+        ("disk for runs", place, "name a roomier place with --run"),
+        ("disk for downloads", cache_root(), "name a roomier place in HAT_RAY_CACHE"),
+    ):
+        existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(existing).free / _GIB
+        told = f"{free:.1f} GiB free at {existing}"
+        if not os.access(existing, os.W_OK):
+            yield Finding(name, "missing", f"{existing} cannot be written to", how)
+        elif free < _LEAST_DISK_GIB:
+            yield Finding(name, "advice", told, how)
+        else:
+            yield Finding(name, "good", told)
+
+
+def _gpu() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("GPU", "good", "none that torch sees: the CPU trains and times")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return Finding("GPU", "good", ", ".join(names))
+
+
+def _runtimes() -> Iterator[Finding]:
+    """Let every runtime decode a few steps of a small model, and compare its choices with PyTorch's."""
+    model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
+    for runtime, dtypes in DTYPES.items():
+        for dtype in dtypes:
+            name = f"runtime {runtime} {dtype}"
+            try:
+                if dtype == "bf16":
+                    require_bf16(read_cpu(), torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")
+                error = _logit_error(model, runtime, dtype)
+            except (HatRayError, ImportError, RuntimeError) as problem:
+                yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))
+            else:
+                yield Finding(name, "good", f"runs; logits differ from fp32 PyTorch's by {error:.1e} at most")
+
+
+@torch.inference_mode()
+def _logit_error(model: SubTransformer, runtime: str, dtype: str) -> float:
+    """Return the largest difference between two runtimes' first logits."""
+    runtimes: list[Translator] = [model, on_runtime(deepcopy(model), runtime, dtype)]
+    first, source = torch.tensor([2]), torch.arange(4, 12)[None]
+    told = [each.step(first, each.start(source, 1)).float().clone() for each in runtimes]
+    return float((told[0] - told[1]).abs().max())
+
+
+def _timing(watch_s: float) -> Iterator[Finding]:
+    """Time a canary for a few seconds: does this machine repeat itself?"""
+    model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
+    watch, sensors = CanaryWatch(translation(model, _WORKLOAD), tolerance=0.1), Sensors()
+    with timing_state(1), torch.inference_mode():
+        watch.calibrate(0.5)
+        sensors.start()
+        times: list[float] = []
+        while sum(times) < 1e3 * watch_s:
+            times.append(watch.time())
+        conditions = sensors.stop()
+    low, middle, high = np.percentile(times, (10, 50, 90))
+    told = f"a translation of {middle:.2f} ms repeats within {(high - low) / 2 / middle:.1%} (10th to 90th percentile)"
+    if (high - low) / 2 / middle > _STEADY:
+        remedy = "leave the machine alone while it times; rows are corrected by a canary, and take longer"
+        yield Finding("timing", "advice", told, remedy)
+    else:
+        yield Finding("timing", "good", told)
+    for kind, text in advice(conditions).items():
+        yield Finding(f"timing: {kind}", "advice", *text.split(": ", 1))
+    yield _sensors(conditions, sensors)
+
+
+def _sensors(conditions: Conditions, sensors: Sensors) -> Finding:
+    told = {
+        "clock": conditions.cpu_mhz is not None,
+        "governor": conditions.governor is not None,
+        "temperature": conditions.temperature_c is not None,
+        "throttling": conditions.throttled is not None,
+        "load of others": conditions.other_load_cpus is not None,
+        "memory": conditions.peak_resident_bytes is not None,
+        "energy": sensors.meter.read() is not None,
+    }
+    seen = ", ".join(name for name, known in told.items() if known) or "nothing"
+    hidden = ", ".join(name for name, known in told.items() if not known)
+    return Finding("sensors", "good", f"rows will tell {seen}" + (f"; not {hidden}" if hidden else ""))

@@ -1,0 +1,38 @@
+"""`hat-ray doctor` on this machine: everything is really tried."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hat_ray.doctor.finding import is_fit
+from hat_ray.doctor.machine import examine_machine
+
+
+def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> None:
+    findings = {finding.name: finding for finding in examine_machine(tmp_path / "runs", watch_s=0.3)}
+    assert is_fit(list(findings.values()))
+    for runtime in ("eager fp32", "onnx fp32", "onnx int8"):
+        assert findings[f"runtime {runtime}"].seen.startswith("runs; ")
+    assert "torch " in findings["versions"].seen
+    assert " ms repeats within " in findings["timing"].seen
+    assert findings["disk for runs"].seen.endswith(f"at {tmp_path}")
+    assert not list(tmp_path.iterdir()), "nothing is written"
+    for finding in findings.values():
+        assert finding.verdict == "good" or finding.remedy, finding
+
+
+def test_a_place_that_cannot_be_written_to_is_missing_and_ends_with_2(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    if (tmp_path / "x").parent.stat().st_uid == 0:
+        pytest.skip("root may write anywhere")
+    command = [sys.executable, "-m", "hat_ray.cli", "doctor", "--json", "--runs", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert not told["fit"]
+    [missing] = [finding for finding in told["findings"] if finding["verdict"] == "missing"]
+    assert missing["name"] == "disk for runs"
+    assert "--run" in missing["remedy"]
