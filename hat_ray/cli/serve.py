@@ -12,7 +12,7 @@ import typer
 from hat_ray import console
 from hat_ray.cli.app import app
 from hat_ray.cli.options import AddressOpt
-from hat_ray.cli.serving import BeamOpt, ModelOpt, model_choice
+from hat_ray.cli.serving import BeamOpt, ModelOpt, ShortListOpt, model_choice
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.serve.config import ServeConfig
 
@@ -55,11 +55,12 @@ def serve(
     model: ModelOpt = None,
     beam: BeamOpt = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", help="What executes a run's model: eager (default) or onnx.")
+        str | None, typer.Option("--runtime", help="What executes a run's model: eager (default), packed or onnx.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager), int8 (onnx).")
+        str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx).")
     ] = None,
+    short_list: ShortListOpt = None,
     replicas: Annotated[int, _flag("replicas", min=1)] = _DEFAULT.replicas,
     threads: Annotated[int, _flag("threads", min=1)] = _DEFAULT.threads,
     fronts: Annotated[int, _flag("fronts", min=1)] = _DEFAULT.fronts,
@@ -83,7 +84,9 @@ def serve(
         raise RunError("--detach needs a cluster that stays when this command ends: name it with --address")
     if not route.startswith("/") or (route != "/" and route.endswith("/")):
         raise RunError(f"--route must begin with / and not end with it, got {route!r}")
-    choice = model_choice(place if "://" in place else str(Path(place).absolute()), model, beam, runtime, dtype)
+    choice = model_choice(
+        place if "://" in place else str(Path(place).absolute()), model, beam, runtime, dtype, short_list
+    )
     limits = {"max_texts": max_texts, "max_body_bytes": max_body_bytes, "max_waiting": max_waiting}
     place_at = {"host": host, "port": port, "route": route, "name": name}
     work = {"replicas": replicas, "fronts": fronts, "threads": threads, "max_batch": max_batch, "wait_ms": wait_ms}

@@ -69,6 +69,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
 
+    def pieces(self) -> list[str]:
+        """Return the text of every token, in their order."""
+        return [str(self._processor.id_to_piece(token)) for token in range(len(self))]
+
     def encode(self, line: str) -> list[int]:
         """Return the tokens of a line with EOS at the end, without BOS."""
         return [*self._processor.encode(line), EOS]

@@ -3,9 +3,11 @@
 Nothing is left half-written: the folder is made beside its place, checked, and then put there whole.
 """
 
+import json
 import logging
 import shutil
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.parity import Bounds, Parity, compare
 from hat_ray.evaluate.score import scored_text
+from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
-from hat_ray.runtime import loader
-from hat_ray.runtime.export_folder import write_files, write_manifest
+from hat_ray.runtime import ct2_loader, loader
+from hat_ray.runtime.ct2 import require_ctranslate2
+from hat_ray.runtime.export_folder import ExportRuntime, write_files, write_manifest
 from hat_ray.runtime.graph import GraphDtype
 from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 
 SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
 """Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""
@@ -45,9 +50,18 @@ class Exported:
 class Served:
     """A model on its runtime, with the sub-words and the search settings that it is used with."""
 
-    model: Translator
+    model: Translator | ct2_loader.Translator
+    """CTranslate2 has a beam search of its own."""
     vocabulary: Vocabulary
     config: EvaluateConfig
+
+    def translate(self, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+        """Return the best translation of every line, in order; an empty line stays empty."""
+        if not isinstance(self.model, ct2_loader.Translator):
+            return translate(self.model, self.vocabulary, lines, self.config, progress)
+        found = self.model.translate(lines, **{name: getattr(self.config, name) for name in SEARCH})
+        progress(len(lines), len(lines), {})
+        return found
 
 
 def export_model(
@@ -58,26 +72,44 @@ def export_model(
     config: EvaluateConfig,
     bounds: Bounds,
     progress: Progress = silent,
+    *,
+    runtime: ExportRuntime = "onnx",
+    short_list: int = 0,
 ) -> Exported:
-    """Write `out`, after translating the test set (its first `config.sentences`) with the exported model too."""
+    """Write `out`, after translating the test set (its first `config.sentences`) with the exported model too.
+
+    `short_list`: target words listed for each source word; 0: all words may follow.
+    """
+    if runtime == "ctranslate2":
+        require_ctranslate2()
+    if short_list and runtime != "onnx":
+        raise ExportError(f"short-lists are for runtime onnx, got {runtime}: leave --short-list out")
     _require_place(out)
     sources, references = scored_text(corpus, config)
     aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
     aside.mkdir(parents=True)
     try:
-        write_files(aside, model, corpus.vocabulary, dtype)
+        of_runtime = write_files(aside, model, corpus.vocabulary, dtype, runtime, short_lists_of(corpus, short_list))
         search = {name: getattr(config, name) for name in SEARCH}
-        write_manifest(aside, model, dtype, search, {})
-        exported = loader.Translator(aside)
+        write_manifest(aside, model, of_runtime, search, {})
+        exported = (ct2_loader if runtime == "ctranslate2" else loader).Translator(aside)
         parity = compare(model, exported, corpus.vocabulary, sources, references, config, progress)
         parity.require(bounds)
-        write_manifest(aside, model, dtype, search, {"parity": asdict(parity), "bounds": asdict(bounds)})
+        write_manifest(aside, model, of_runtime, search, {"parity": asdict(parity), "bounds": asdict(bounds)})
         size = sum(path.stat().st_size for path in aside.iterdir())
         _put(aside, out.absolute())
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     log.info("exported %s: %d of %d sentences identical", model.architecture.id, parity.identical, parity.sentences)
     return Exported(str(out), model.architecture.id, dtype, size, parity)
+
+
+def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
+    """Return short-lists from a corpus' training pairs, with so many partners for each source word; None for 0."""
+    if not partners:
+        return None
+    pairs = (corpus.train.sentence(row) for row in range(len(corpus.train)))
+    return build_short_lists(pairs, len(corpus.vocabulary), partners)
 
 
 def is_export(place: str | Path) -> bool:
@@ -88,6 +120,8 @@ def is_export(place: str | Path) -> bool:
 def open_export(place: str | Path, threads: int = 1, **changes: Any) -> Served:
     """Load an exported model with its manifest's search settings, some of them changed; raises ExportError."""
     try:
+        if _is_of_ct2(Path(place)):
+            return _open_ct2(place, threads, changes)
         manifest = loader.read_manifest(place)
         graphs = loader.open_graphs(place, manifest, threads)
         vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
@@ -95,6 +129,19 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> Served:
         return Served(OnnxModel(graphs, manifest["max_positions"]), vocabulary, config)
     except (ValueError, KeyError, OSError) as error:
         raise ExportError(str(error)) from error
+
+
+def _is_of_ct2(place: Path) -> bool:
+    try:
+        return bool(json.loads((place / loader.MANIFEST).read_bytes())["kind"] == ct2_loader.KIND)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # the other loader will say what is wrong
+
+
+def _open_ct2(place: str | Path, threads: int, changes: Mapping[str, Any]) -> Served:
+    model = ct2_loader.Translator(place, threads)
+    vocabulary = Vocabulary.from_bytes((Path(place) / model.manifest["vocabulary"]).read_bytes())
+    return Served(model, vocabulary, EvaluateConfig(**{**model.manifest["search"], **changes}))
 
 
 def _require_place(out: Path) -> None:

@@ -3,10 +3,11 @@
 Decisions
 - The exported side is the loader that is exported with it, whole: sub-words, batches, its own beam search.
 - Token agreement is 2 * (tokens in common, in order) / (tokens of both), over all sentences together.
-- Logits are compared step by step while both are fed the model's own best translation.
+- Logits are compared step by step while both are fed the model's own best translation; with short-lists those of the
+  words on them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -21,11 +22,14 @@ from hat_ray.evaluate.translate import translate_tokens
 from hat_ray.model.protocol import Translator as Model
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
+from hat_ray.runtime import ct2_loader
 from hat_ray.runtime.loader import Translator
 from hat_ray.runtime.onnx_model import OnnxModel
 
 LOGIT_SENTENCES = 32
 """Sentences whose logits are compared."""
+
+_LISTED = -1e8  # what is on no short-list has less
 
 Tokens = tuple[int, ...]
 
@@ -41,6 +45,8 @@ class Bounds:
 
 
 BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(0.9, 0.3)}
+BOUNDS_CT2 = {"fp32": Bounds(0.98, 0.3, 1e-3), "int8": Bounds(0.9, 0.3)}
+"""CTranslate2's own beam search ends, and breaks ties, a little differently."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Parity:
     exported_bleu: float
     bleu_signature: str
     logit_error: float
-    """The largest absolute difference of two logits."""
+    """The largest absolute difference of two logits; of CTranslate2 of two words' logarithms of probability."""
     logit_sentences: int
 
     @property
@@ -81,7 +87,7 @@ class Parity:
 
 def compare(
     model: SubTransformer,
-    exported: Translator,
+    exported: Translator | ct2_loader.Translator,
     vocabulary: Vocabulary,
     sources: Sequence[str],
     references: Sequence[str],
@@ -101,7 +107,7 @@ def compare(
     pairs = [
         ([*source[: config.max_source_length - 1], EOS], ours[row]) for row, source in zip(full, encoded, strict=True)
     ]
-    served = OnnxModel(exported.graphs, model.max_positions)
+    error = _error_of(model, exported)
     return Parity(
         sentences=len(sources),
         identical=sum(a == b for a, b in zip(ours, theirs, strict=True)),
@@ -109,9 +115,19 @@ def compare(
         bleu=own.bleu,
         exported_bleu=other.bleu,
         bleu_signature=own.bleu_signature,
-        logit_error=max((logit_error(model, served, source, target) for source, target in pairs), default=0.0),
+        logit_error=max((error(source, target) for source, target in pairs), default=0.0),
         logit_sentences=len(pairs),
     )
+
+
+def _error_of(
+    model: SubTransformer, exported: Translator | ct2_loader.Translator
+) -> Callable[[Sequence[int], Sequence[int]], float]:
+    """Return what tells, of a source and a translation, how far the two models' figures are apart."""
+    if isinstance(exported, ct2_loader.Translator):
+        return lambda source, target: word_error(model, exported, source, target)
+    served = OnnxModel(exported.graphs, model.max_positions)
+    return lambda source, target: logit_error(model, served, source, target)
 
 
 def agreement(ours: Sequence[Tokens], theirs: Sequence[Tokens]) -> float:
@@ -133,5 +149,17 @@ def logit_error(model: Model, other: Model, source: Sequence[int], target: Seque
     for token in (EOS, *target):
         fed = torch.tensor([token])
         ours, theirs = (each.step(fed, state) for each, state in zip((model, other), states, strict=True))
-        worst = max(worst, float((ours - theirs).abs().max()))
+        known = theirs > _LISTED  # on a short-list, or there is none
+        worst = max(worst, float((ours - theirs)[known].abs().max()))
     return worst
+
+
+@torch.inference_mode()
+def word_error(model: Model, other: ct2_loader.Translator, source: Sequence[int], target: Sequence[int]) -> float:
+    """Let both judge a translation; return the largest difference of the logarithms of its words' probabilities."""
+    state = model.start(pad_sources([source]), 1)
+    own = []
+    for fed, token in zip((EOS, *target), (*target, EOS), strict=True):
+        own.append(float(model.step(torch.tensor([fed]), state).log_softmax(1)[0, token]))
+    theirs = other.log_probabilities(source[:-1], target)
+    return max(abs(a - b) for a, b in zip(own, theirs, strict=True))

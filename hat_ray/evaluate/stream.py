@@ -13,7 +13,6 @@ from typing import Protocol
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.bleu import TextScore, score_text
 from hat_ray.evaluate.export import Served
-from hat_ray.evaluate.translate import translate
 from hat_ray.progress import Progress, silent
 
 GROUP_LINES = 512
@@ -72,8 +71,7 @@ def translate_stream(
 
 def translate_group(served: Served, lines: Sequence[str], progress: Progress = silent) -> list[str]:
     """Return the translation of every line, each one line, in order."""
-    translations = translate(served.model, served.vocabulary, lines, served.config, progress)
-    return [" ".join(text.split("\n")) for text in translations]
+    return [" ".join(text.split("\n")) for text in served.translate(lines, progress)]
 
 
 def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float) -> ServedScore:

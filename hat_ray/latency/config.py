@@ -87,12 +87,12 @@ class LatencyConfig(StageConfig):
     """Where devices that no selector names run: "auto" takes a GPU where there is one."""
 
     runtime: RuntimeName = "eager"
-    """What executes a model: "eager" is PyTorch as it stands, "onnx" is ONNX Runtime on the CPU. Each is a device of
-    its own."""
+    """What executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU, "onnx" ONNX
+    Runtime on the CPU. Each is a device of its own."""
 
     dtype: DtypeName = "fp32"
-    """Numbers that weights and computation are in: eager "fp32" or "bf16", which needs a processor or GPU that computes
-    in it; onnx "fp32" or "int8" (weights in bytes)."""
+    """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
+    compute in it; onnx "fp32" or "int8" (weights in bytes)."""
 
     warmup: int = Field(default=3, ge=1)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""

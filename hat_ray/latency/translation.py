@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hat_ray.errors import LatencyError
 from hat_ray.model.beam import EOS, best_continuations
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import Best, Translator
 
 _FIRST_WORD = 4  # ids below are bos, pad, eos, unk
 
@@ -99,7 +99,7 @@ def _one_pair(model: Translator, workload: Workload) -> Callable[[], Sample]:
         encoded = mark()
         scores = torch.zeros(workload.batch, beam, device=device)
         for tokens in forced:
-            scores, parents = _beam_choice(model.step(tokens, state), scores, first_rows)
+            scores, parents = _beam_choice(model.best(tokens, state, 2 * beam), scores, first_rows)
             state.reorder(parents)
         end = mark()
         return Sample(elapsed_ms(begin, encoded), elapsed_ms(encoded, end))
@@ -107,9 +107,9 @@ def _one_pair(model: Translator, workload: Workload) -> Callable[[], Sample]:
     return translate
 
 
-def _beam_choice(logits: Tensor, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose the survivors: (B*beam, V), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (B*beam,)."""
-    totals, words, beams = best_continuations(logits, logits.logsumexp(1, keepdim=True), scores)
+def _beam_choice(best: Best, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose the survivors: (B*beam, C), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (B*beam,)."""
+    totals, words, beams = best_continuations(best, scores)
     order = words.eq(EOS).int().argsort(dim=1, stable=True)[:, : scores.shape[1]]
     return totals.gather(1, order), (first_rows + beams.gather(1, order)).flatten()
 

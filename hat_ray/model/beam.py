@@ -14,10 +14,12 @@ from torch import Tensor
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.embedding import PAD
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import EOS, Best, Translator
 
-EOS = 2
-"""fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
+__all__ = ["EOS", "Hypothesis", "beam_search", "best_continuations"]
+
+_RULED_OUT = 2
+"""Words that a row's best may hold in vain: padding, and an end that comes too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,9 @@ def beam_search(
     scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
     tokens = torch.full((len(open_sentences) * beam,), EOS, dtype=torch.long, device=device)
     for position in range(max_length + 1):
-        logits = model.step(tokens, state)
-        log_normaliser = logits.logsumexp(1, keepdim=True)  # before any token is ruled out, as in fairseq
-        logits[:, PAD] = -torch.inf
-        if position < min_length:
-            logits[:, EOS] = -torch.inf
-        if position == max_length:  # only eos may follow
-            keep_eos = logits[:, EOS].clone()
-            logits.fill_(-torch.inf)
-            logits[:, EOS] = keep_eos
-        totals, words, beams = best_continuations(logits, log_normaliser, scores)
+        best = model.best(tokens, state, 2 * beam + _RULED_OUT)
+        _rule_out(best, position < min_length, position == max_length)
+        totals, words, beams = best_continuations(best, scores)
         _finish(finished, open_sentences, history, (totals, words, beams), beam, length_penalty)
         still = [i for i, sentence in enumerate(open_sentences) if len(finished[sentence]) < beam]
         if not still or position == max_length:
@@ -79,17 +74,28 @@ def beam_search(
     return [sorted(hypotheses, key=lambda h: h.score, reverse=True)[:beam] for hypotheses in finished]
 
 
-def best_continuations(logits: Tensor, log_normaliser: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def best_continuations(best: Best, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Find the 2 * beam best continuations of each sentence.
 
-    (R, V), (R, 1), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first. The best of each
-    row are found first, so that the vocabulary is read once and never written.
+    Rows' best (R, C), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first.
     """
     sentences, beam = scores.shape
-    best, words = logits.topk(2 * beam, dim=1)  # (R, 2 * beam)
-    totals = (best - log_normaliser).view(sentences, beam, -1) + scores[:, :, None]
+    totals = best.values.view(sentences, beam, -1) + scores[:, :, None]
     totals, flat = totals.flatten(1).topk(2 * beam, dim=1)  # (N, 2 * beam)
-    return totals, words.view(sentences, -1).gather(1, flat), flat // (2 * beam)
+    return totals, best.words.view(sentences, -1).gather(1, flat), flat // best.words.shape[1]
+
+
+def _rule_out(best: Best, too_early: bool, too_late: bool) -> None:
+    """Padding never follows; the end does not come too early, and when it is late nothing else comes.
+
+    As in fairseq probabilities stay as they are: they are not shared out anew among what is left.
+    """
+    if too_late:
+        best.values.fill_(-torch.inf)
+        best.values[:, :1], best.words[:, 0] = best.ending, EOS
+    best.values[best.words == PAD] = -torch.inf
+    if too_early:
+        best.values[best.words == EOS] = -torch.inf
 
 
 def _continue(totals: Tensor, words: Tensor, beams: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,17 +1,42 @@
 """What executes a trained model, as beam search and timing see it: PyTorch, ONNX Runtime, or what comes.
 
-The life of a translation: `start` encodes the sources and returns a state with `beam` rows for each sentence; `step`
-feeds one token a row and returns logits; between steps the state's rows are reordered, and finished sentences dropped.
+The life of a translation: `start` encodes the sources and returns a state with `beam` rows for each sentence; `best`
+feeds one token a row and returns the best words to follow; between steps the state's rows are reordered, and finished
+sentences dropped. `step` is `best` for those who want all logits.
 
 N sentences, S source length, R = N * beam rows, V vocabulary.
+
+Decisions
+- A runtime finds the best words itself: it may do so without handing out, or writing, a value for each word.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+EOS = 2
+"""fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
+
+
+class Best(NamedTuple):
+    """The words that may follow, of all words: nothing is ruled out yet. Log-probabilities, the caller's to change."""
+
+    values: Tensor
+    """(R, C), the best first."""
+    words: Tensor
+    """(R, C)."""
+    ending: Tensor
+    """(R, 1): that of the end of sentence, whether or not it is among the best."""
+
+
+def best_of(logits: Tensor, count: int) -> Best:
+    """(R, V) -> the `count` best words of each row: the vocabulary is read twice and never written."""
+    normaliser = logits.logsumexp(1, keepdim=True)
+    values, words = logits.topk(count, dim=1)
+    return Best(values - normaliser, words, logits[:, EOS : EOS + 1] - normaliser)
 
 
 class DecodingState(Protocol):
@@ -43,6 +68,9 @@ class Translator(Protocol):
 
     def step(self, tokens: Tensor, state: Any) -> Tensor:
         """Feed one token a row, (R,) -> logits (R, V), the caller's to change until the next step."""
+
+    def best(self, tokens: Tensor, state: Any, count: int) -> Best:
+        """Feed one token a row, (R,) -> the `count` best words to follow each."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from torch import Tensor
 from hat_ray.model import decoding
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.decoding import DecoderState
+from hat_ray.model.protocol import Best, best_of
 from hat_ray.model.transformer import ElasticTransformer, Output
 from hat_ray.space.architecture import Architecture
 
@@ -61,3 +62,7 @@ class SubTransformer(ElasticTransformer):
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """Feed one token a row, (N * beam,) -> logits (N * beam, V)."""
         return decoding.step(self, self.architecture, tokens, state)
+
+    def best(self, tokens: Tensor, state: DecoderState, count: int) -> Best:
+        """Feed one token a row, (N * beam,) -> the `count` best words to follow each."""
+        return best_of(self.step(tokens, state), count)

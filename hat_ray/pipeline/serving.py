@@ -4,21 +4,29 @@ from pathlib import Path
 from typing import get_args
 
 from hat_ray.errors import ExportError
-from hat_ray.evaluate.export import Exported, Served, export_model
-from hat_ray.evaluate.parity import BOUNDS, Bounds
+from hat_ray.evaluate.export import Exported, Served, export_model, short_lists_of
+from hat_ray.evaluate.parity import BOUNDS, BOUNDS_CT2, Bounds
 from hat_ray.pipeline.all import retrained_model
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.export_folder import ExportRuntime
 from hat_ray.runtime.graph import GraphDtype
 
 
 def served_model(
-    recipe: Recipe, place: str, model_id: str | None, runtime: str = "eager", dtype: str = "fp32", threads: int = 1
+    recipe: Recipe,
+    place: str,
+    model_id: str | None,
+    runtime: str = "eager",
+    dtype: str = "fp32",
+    threads: int = 1,
+    short_list: int = 0,
 ) -> Served:
     """Load a retrained model of a run, the one named or the first winner, and put it on a runtime (0 threads: all)."""
     model, corpus = retrained_model(recipe, place, model_id)
-    return Served(on_runtime(model, runtime, dtype, threads=threads), corpus.vocabulary, recipe.evaluate)
+    lists = short_lists_of(corpus, short_list)
+    return Served(on_runtime(model, runtime, dtype, threads=threads, lists=lists), corpus.vocabulary, recipe.evaluate)
 
 
 def export_run(
@@ -32,11 +40,15 @@ def export_run(
     min_agreement: float | None = None,
     max_bleu_loss: float | None = None,
     progress: Progress = silent,
+    runtime: str = "onnx",
+    short_list: int = 0,
 ) -> Exported:
-    """Export a retrained model of a run; bounds that are not given are those of its dtype."""
+    """Export a retrained model of a run; bounds that are not given are those of its runtime and dtype."""
+    if runtime not in get_args(ExportRuntime):
+        raise ExportError(f"the runtime of an export must be {' or '.join(get_args(ExportRuntime))}, got {runtime!r}")
     if dtype not in get_args(GraphDtype):
         raise ExportError(f"the dtype of an export must be one of {', '.join(get_args(GraphDtype))}, got {dtype!r}")
-    usual = BOUNDS[dtype]
+    usual = BOUNDS_CT2[dtype] if runtime == "ctranslate2" else BOUNDS[dtype]
     bounds = Bounds(
         usual.min_token_agreement if min_agreement is None else min_agreement,
         usual.max_bleu_loss if max_bleu_loss is None else max_bleu_loss,
@@ -44,4 +56,6 @@ def export_run(
     )
     model, corpus = retrained_model(recipe, place, model_id)
     config = recipe.evaluate if sentences is None else recipe.evaluate.model_copy(update={"sentences": sentences})
-    return export_model(model, corpus, Path(out), "int8" if dtype == "int8" else "fp32", config, bounds, progress)
+    kind: GraphDtype = "int8" if dtype == "int8" else "fp32"
+    engine: ExportRuntime = "ctranslate2" if runtime == "ctranslate2" else "onnx"
+    return export_model(model, corpus, Path(out), kind, config, bounds, progress, runtime=engine, short_list=short_list)

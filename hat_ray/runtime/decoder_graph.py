@@ -3,8 +3,11 @@
 N sentences, R = N * beam rows, P cached places (position times beam), Q query-key-value width, H heads, K head width.
 
 In: tokens (N, beam), position (1,), seen (N, 1, beam, P) and memory_mask (N, 1, 1, S), which are added to scores; for
-each layer past_keys and past_values (P, N, Q), and the encoder's keys and values. Out: logits (R, V) and for each layer
-new_keys and new_values (N, beam, Q). `loader.py` says why the cache looks like this.
+each layer past_keys and past_values (P, N, Q), and the encoder's keys and values; count (1,), which is C. With
+short-lists of L words in all: listed (L,), output (L, D) and allowed (N, 1, L), which is added to logits (R, L).
+Out: logits (R, V); of the C best words the logarithms of probability, values (R, C), and words (R, C), and of the end
+of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q). `loader.py` says why the cache looks
+like this.
 """
 
 import math
@@ -14,13 +17,14 @@ from onnx import TensorProto
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.embedding import PAD
+from hat_ray.model.protocol import EOS
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.graph import GraphBuilder, GraphDtype
 from hat_ray.runtime.layers import before, feed_forward, query_key_value, residual
 
 
-def decoder_graph(model: SubTransformer, dtype: GraphDtype) -> onnx.ModelProto:
-    """Return the graph of one decoder step."""
+def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = False) -> onnx.ModelProto:
+    """Return the graph of one decoder step; `listed`: for short-lists, with `output_graph` beside it."""
     graph = GraphBuilder("decoder", dtype)
     decoder, shape = model.decoder, model.architecture.decoder
     tokens = graph.input("tokens", ["N", "beam"], TensorProto.INT64)
@@ -42,9 +46,42 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype) -> onnx.ModelProto:
         x = feed_forward(graph, layer, x)
     if decoder.layer_norm is not None:
         x = graph.layer_norm(x, decoder.layer_norm)
-    logits = graph.linear(x, decoder.output_weight(shape.embed_dim))
-    graph.output("logits", logits, ["R", model.target_vocab_size])
+    if listed:
+        logits = _listed_logits(graph, x, size, shape.embed_dim)
+        _best(graph, graph.output("logits", logits, ["R", "L"]), graph.input("listed", ["L"], TensorProto.INT64))
+    else:
+        logits = graph.linear(x, decoder.output_weight(shape.embed_dim))
+        _best(graph, graph.output("logits", logits, ["R", model.target_vocab_size]))
     return graph.model()
+
+
+def output_graph(model: SubTransformer, dtype: GraphDtype) -> onnx.ModelProto:
+    """Return the graph that gathers the output projection of some words: words (L,) -> output (L, D)."""
+    graph, width = GraphBuilder("output", dtype), model.architecture.decoder.embed_dim
+    words = graph.input("words", ["L"], TensorProto.INT64)
+    rows = graph.embed(words, model.decoder.output_weight(width), 1.0)
+    graph.output("output", rows, ["L", width])
+    return graph.model()
+
+
+def _listed_logits(graph: GraphBuilder, x: str, size: str, width: int) -> str:
+    """(R, D) -> (R, L): of the words on a batch's lists, those on other sentences' lists hidden."""
+    logits = graph.op("Gemm", x, graph.input("output", ["L", width]), transB=1)
+    by_sentence = graph.op("Reshape", logits, graph.op("Concat", size, graph.ints(-1), axis=0))  # (N, beam, L)
+    hidden = graph.op("Add", by_sentence, graph.input("allowed", ["N", 1, "L"]))
+    return graph.op("Reshape", hidden, graph.op("Shape", logits))
+
+
+def _best(graph: GraphBuilder, logits: str, listed: str = "") -> None:
+    """Write out the best words of each row: whoever reads them alone never gets hold of all logits."""
+    count = graph.input("count", [1], TensorProto.INT64)
+    logarithms = graph.op("LogSoftmax", logits, axis=-1)
+    values, words = graph.ops("TopK", 2, logarithms, count, axis=-1, largest=1, sorted=1)
+    if listed:
+        words = graph.op("Gather", listed, words)
+    graph.output("values", values, ["R", "C"])
+    graph.output("words", words, ["R", "C"], TensorProto.INT64)
+    graph.output("ending", graph.op("Gather", logarithms, graph.ints(EOS), axis=1), ["R", 1])
 
 
 def _self_attention(graph: GraphBuilder, layer: DecoderLayer, x: str, size: str, index: int, heads: int) -> str:

@@ -1,4 +1,6 @@
-"""The folder that an exported model is: graphs, their weights, sub-word model, architecture, loader and manifest.
+"""The folder that an exported model is: sub-word model, architecture, loader, manifest, and what its runtime reads.
+
+For ONNX Runtime that is two graphs and their weights; for CTranslate2 its own files.
 
 Decisions
 - Both graphs read one `weights.bin`: a matrix that both use, such as the joint embeddings, is stored, and held in
@@ -13,7 +15,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import onnx
@@ -25,46 +27,74 @@ from onnx.external_data_helper import set_external_data
 import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime import loader
+from hat_ray.runtime import ct2_loader, loader
+from hat_ray.runtime.ct2 import QUANTISATION, write_ct2
 from hat_ray.runtime.graph import GraphDtype
 from hat_ray.runtime.names import quantisation_of
 from hat_ray.runtime.onnx_model import build_graphs
+from hat_ray.runtime.shortlist import ShortLists
 from hat_ray.space.cost import count_params
 
-GRAPHS = {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}
+ExportRuntime = Literal["onnx", "ctranslate2"]
 WEIGHTS, VOCABULARY, ARCHITECTURE, LOADER = "weights.bin", "vocabulary.model", "architecture.json", "translate.py"
+SHORT_LISTS = "short_lists.npz"
 
 _OUTSIDE_BYTES = 1024  # smaller constants stay in their graph
 _PAGE = 4096
 
 
-def write_files(place: Path, model: SubTransformer, vocabulary: Vocabulary, dtype: GraphDtype) -> None:
-    """Write everything but the manifest."""
-    kept: dict[str, int] = {}
-    with (place / WEIGHTS).open("wb") as weights:
-        for graph, name in zip(build_graphs(model, dtype), GRAPHS.values(), strict=True):
-            _put_outside(graph, weights, kept)
-            (place / name).write_bytes(graph.SerializeToString())
+def write_files(
+    place: Path,
+    model: SubTransformer,
+    vocabulary: Vocabulary,
+    dtype: GraphDtype,
+    runtime: ExportRuntime = "onnx",
+    lists: ShortLists | None = None,
+) -> dict[str, Any]:
+    """Write everything but the manifest; return what it has to say of the runtime."""
     (place / VOCABULARY).write_bytes(vocabulary.to_bytes())
     (place / ARCHITECTURE).write_text(model.architecture.to_json() + "\n", encoding="utf-8")
+    if runtime == "ctranslate2":
+        pieces = vocabulary.pieces()
+        write_ct2(model, pieces, place, dtype)
+        shutil.copyfile(ct2_loader.__file__, place / LOADER)
+        facts = {"compute_type": QUANTISATION[dtype], "end": pieces[EOS]}
+        return {"kind": ct2_loader.KIND, "format": ct2_loader.FORMAT, "runtime": runtime, "dtype": dtype, **facts}
+    graphs = _write_graphs(place, model, dtype, listed=lists is not None)
     shutil.copyfile(loader.__file__, place / LOADER)
+    listed = {}
+    if lists is not None:
+        lists.save(place / SHORT_LISTS)
+        listed = {"short_lists": SHORT_LISTS}
+    of_onnx = {"quantisation": quantisation_of(dtype), "graphs": graphs, **listed}
+    return {"kind": loader.KIND, "format": loader.FORMAT, "runtime": runtime, "dtype": dtype, **of_onnx}
+
+
+def _write_graphs(place: Path, model: SubTransformer, dtype: GraphDtype, *, listed: bool) -> dict[str, str]:
+    """Write graphs and weights; return the graphs' files."""
+    kept: dict[str, int] = {}
+    graphs = build_graphs(model, dtype, listed)
+    with (place / WEIGHTS).open("wb") as weights:
+        for name, graph in graphs.items():
+            _put_outside(graph, weights, kept)
+            (place / f"{name}.onnx").write_bytes(graph.SerializeToString())
+    return {name: f"{name}.onnx" for name in graphs}
 
 
 def write_manifest(
-    place: Path, model: SubTransformer, dtype: GraphDtype, search: Mapping[str, float], more: Mapping[str, Any]
+    place: Path,
+    model: SubTransformer,
+    of_runtime: Mapping[str, Any],
+    search: Mapping[str, float],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write and return the manifest of the files that are there; `search` are the beam search's defaults."""
     files = sorted(path.name for path in place.iterdir() if path.name != loader.MANIFEST)
     manifest = {
-        "kind": loader.KIND,
-        "format": loader.FORMAT,
-        "runtime": "onnx",
-        "dtype": dtype,
-        "quantisation": quantisation_of(dtype),
+        **of_runtime,
         "model_id": model.architecture.id,
         "architecture": model.architecture.to_dict(),
         "params": count_params(model.architecture),
-        "graphs": GRAPHS,
         "vocabulary": VOCABULARY,
         "vocab_size": model.target_vocab_size,
         "special_tokens": {"bos": BOS, "pad": PAD, "eos": EOS, "unk": UNK},

@@ -46,10 +46,15 @@ class GraphBuilder:
         self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
-    def output(self, name: str, value: str, shape: list[int | str]) -> None:
-        """Make a value an output under this name."""
-        self._nodes.append(helper.make_node("Identity", [value], [name]))
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def output(self, name: str, value: str, shape: list[int | str], kind: int = TensorProto.FLOAT) -> str:
+        """Make a node's value an output under this name, which it has from now on: nothing is copied."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                renamed = [name if each == value else each for each in names]
+                del names[:]
+                names.extend(renamed)
+        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; return the output's name."""

@@ -14,6 +14,7 @@ Decisions
 - A step returns what is new of keys and values; the graph itself adds its own token's part to attention. So the cache
   goes in as a view of one buffer, which grows, and nothing comes out that was known before.
 - Inputs and outputs are bound to their places once; a step binds again only what has grown.
+- The graph itself finds the best words: all logits, megabytes a step, are written only for who asks for them.
 """
 
 import argparse
@@ -29,43 +30,83 @@ import onnxruntime
 import sentencepiece
 from numpy.typing import NDArray
 
-KIND, FORMAT = "hat-ray export", 1
+KIND, FORMAT = "hat-ray export", 2
 MANIFEST = "manifest.json"
 HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
 _FIRST_CAPACITY = 32
-_BLOCKS = 64  # the best words are sought among the best of so many blocks
+_ALL = 0  # in the place of a number of best words: all logits
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-class Graphs:
-    """The encoder's and the decoder step's graph, ready to run on so many threads; 0: one for each core."""
+class ShortLists:
+    """Which words may translate a sentence: the frequent ones, and partners of the words of its source."""
 
-    def __init__(self, encoder: bytes | str, decoder: bytes | str, threads: int = 1) -> None:
+    def __init__(self, frequent: Ints, partners: Ints) -> None:
+        self.frequent, self.partners = frequent, partners
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ShortLists":
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["frequent"].astype(np.int64), arrays["partners"].astype(np.int64))
+
+    def of(self, source: Ints) -> tuple[Ints, Floats]:
+        """(N, S) -> the words (L,) of all lists, ascending, and (N, 1, L): 0 on a sentence's own list, else HIDDEN."""
+        own = [np.union1d(self.frequent, self.partners[np.unique(row)]) for row in source]
+        words = np.unique(np.concatenate(own))
+        words = words[words >= 0]
+        allowed: Floats = np.full((len(own), 1, len(words)), HIDDEN, "f4")
+        for row, mine in zip(allowed, own, strict=True):
+            row[0, np.searchsorted(words, mine[mine >= 0])] = 0.0
+        return words, allowed
+
+
+class Graphs:
+    """The encoder's and the decoder step's graph, ready to run on so many threads; 0: one for each core.
+
+    With short-lists the decoder gets its output projection from a third graph, once a batch: the rows of their words.
+    """
+
+    def __init__(
+        self,
+        encoder: bytes | str,
+        decoder: bytes | str,
+        threads: int = 1,
+        output: bytes | str | None = None,
+        short_lists: ShortLists | None = None,
+    ) -> None:
         self.encoder, self.decoder = _session(encoder, threads), _session(decoder, threads)
+        self.output = None if output is None else _session(output, threads)
+        self.short_lists = short_lists
         inputs = {each.name: each.shape for each in self.decoder.get_inputs()}
         outputs = {each.name: each.shape for each in self.decoder.get_outputs()}
         self.num_layers = sum(name.startswith("past_keys_") for name in inputs)
         self.qkv_dim = int(inputs["past_keys_0"][2])
-        self.vocab_size = int(outputs["logits"][1])
+        self.vocab_size = int(outputs["logits"][1]) if short_lists is None else len(short_lists.partners)
 
     def start(self, source: Ints, beam: int) -> "State":
         """Encode (N, S) and return the state in which each sentence has `beam` rows."""
         names = [each.name for each in self.encoder.get_outputs()]
         memory = self.encoder.run(None, {"source": np.ascontiguousarray(source, dtype=np.int64)})
-        return State(self, dict(zip(names, memory, strict=True)), len(source), beam)
+        of_sentences, of_batch = dict(zip(names, memory, strict=True)), {}
+        if self.output is not None and self.short_lists is not None:
+            words, of_sentences["allowed"] = self.short_lists.of(source)
+            of_batch = {"listed": words, "output": self.output.run(None, {"words": words})[0]}
+        return State(self, of_sentences, of_batch, len(source), beam)
 
 
 class State:
     """All that decoding has to remember between two steps."""
 
-    def __init__(self, graphs: Graphs, memory: Mapping[str, Any], sentences: int, beam: int) -> None:
+    def __init__(
+        self, graphs: Graphs, memory: Mapping[str, Any], of_batch: Mapping[str, Any], sentences: int, beam: int
+    ) -> None:
         self.graphs, self.beam = graphs, beam
         self.position = 0
-        self._memory = memory
+        self._memory, self._of_batch = memory, of_batch
         # position 0 of the cache stands for nothing and is never seen: no graph ever gets an empty input
         self._cache: Floats = np.zeros((2 * graphs.num_layers, _FIRST_CAPACITY * beam, sentences, graphs.qkv_dim), "f4")
         self._spare: Floats = np.empty(0, np.float32)
@@ -73,27 +114,48 @@ class State:
         self._place()
 
     @property
+    def listed(self) -> Ints | None:
+        """The words (L,) that logits are of; None: all."""
+        return self._of_batch.get("listed")
+
+    @property
     def sentences(self) -> int:
         return int(self._cache.shape[2])
 
     def step(self, tokens: Ints) -> Floats:
-        """Feed the next token of each row, (R,) -> logits (R, V), which the caller may change until the next step."""
+        """Feed the next token of each row, (R,) -> logits (R, V), which the caller may change until the next step.
+
+        With short-lists they are those of the `listed` words.
+        """
+        logits: Floats = self._run(tokens, _ALL)[0]
+        return logits
+
+    def best(self, tokens: Ints, count: int) -> tuple[Floats, Ints, Floats]:
+        """Feed the next token of each row, (R,); return the best words to follow, until the next step.
+
+        Logarithms of probability (R, count), best first; the words; and the end of sentence's own logarithm (R, 1).
+        """
+        values, words, ending = self._run(tokens, count)
+        return values, words, ending
+
+    def _run(self, tokens: Ints, count: int) -> list[Any]:
         past = self.position + 1
         if past == self._seen.shape[1]:
             self._grow()
+        binding, results, _ = self._bindings.get(count) or self._bind(count)
         self._tokens[:] = tokens.reshape(self._tokens.shape)
         self._number[0] = self.position
         shape = (past * self.beam, self.sentences, self.graphs.qkv_dim)
         for name, address in self._past:
-            self._binding.bind_input(name, "cpu", 0, np.float32, shape, address)
+            binding.bind_input(name, "cpu", 0, np.float32, shape, address)
         seen = np.ascontiguousarray(self._seen[:, :past]).reshape(self.sentences, 1, self.beam, -1)
-        self._binding.bind_input("seen", "cpu", 0, np.float32, seen.shape, _address(seen))
-        self.graphs.decoder.run_with_iobinding(self._binding)
+        binding.bind_input("seen", "cpu", 0, np.float32, seen.shape, _address(seen))
+        self.graphs.decoder.run_with_iobinding(binding)
         own = np.arange(len(self._seen))
         self._cache[:, past * self.beam : (past + 1) * self.beam] = self._new.swapaxes(1, 2)
         self._seen[own, past, own % self.beam] = 0.0
         self.position += 1
-        return self._logits
+        return results
 
     def reorder(self, rows: Ints) -> None:
         """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
@@ -122,20 +184,31 @@ class State:
         self._place()
 
     def _place(self) -> None:
-        """Bind everything that keeps its shape from step to step, and note where the cache stands."""
-        graphs, sentences = self.graphs, self.sentences
-        self._tokens: Ints = np.zeros((sentences, self.beam), np.int64)
+        """Make room for everything that keeps its shape from step to step, and note where the cache stands."""
+        self._tokens: Ints = np.zeros((self.sentences, self.beam), np.int64)
         self._number: Ints = np.zeros(1, np.int64)
-        self._logits: Floats = np.empty((sentences * self.beam, graphs.vocab_size), "f4")
-        self._new: Floats = np.empty((2 * graphs.num_layers, sentences, self.beam, graphs.qkv_dim), "f4")
-        self._binding = graphs.decoder.io_binding()
-        for name, value in {"tokens": self._tokens, "position": self._number, **self._memory}.items():
-            self._binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, _address(value))
-        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, _address(self._logits))
-        names = [f"{kind}_{layer}" for layer in range(graphs.num_layers) for kind in ("keys", "values")]
-        for name, new in zip(names, self._new, strict=True):
-            self._binding.bind_output(f"new_{name}", "cpu", 0, np.float32, new.shape, _address(new))
-        self._past = [(f"past_{name}", _address(cache)) for name, cache in zip(names, self._cache, strict=True)]
+        self._new: Floats = np.empty((2 * self.graphs.num_layers, self.sentences, self.beam, self.graphs.qkv_dim), "f4")
+        self._names = [f"{kind}_{layer}" for layer in range(self.graphs.num_layers) for kind in ("keys", "values")]
+        self._past = [(f"past_{name}", _address(cache)) for name, cache in zip(self._names, self._cache, strict=True)]
+        self._bindings: dict[int, tuple[Any, list[Any], Ints]] = {}
+
+    def _bind(self, count: int) -> tuple[Any, list[Any], Ints]:
+        """Bind all that keeps its place, for steps that return so many best words, or all logits."""
+        rows, binding = self.sentences * self.beam, self.graphs.decoder.io_binding()
+        wanted = np.array([count or 1], np.int64)
+        fixed = {"tokens": self._tokens, "position": self._number, "count": wanted, **self._memory, **self._of_batch}
+        for name, value in fixed.items():
+            binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, _address(value))
+        words = self.graphs.vocab_size if self.listed is None else len(self.listed)
+        results: dict[str, Any] = {"logits": np.empty((rows, words), "f4")}
+        if count != _ALL:
+            results = {"values": np.empty((rows, count), "f4"), "words": np.empty((rows, count), np.int64)}
+            results["ending"] = np.empty((rows, 1), "f4")
+        new = {f"new_{name}": value for name, value in zip(self._names, self._new, strict=True)}
+        for name, value in {**results, **new}.items():
+            binding.bind_output(name, "cpu", 0, value.dtype.type, value.shape, _address(value))
+        self._bindings[count] = binding, list(results.values()), wanted  # a binding knows addresses only
+        return self._bindings[count]
 
 
 def _session(graph: bytes | str, threads: int) -> onnxruntime.InferenceSession:
@@ -167,14 +240,12 @@ def beam_search(
     scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
     tokens: Ints = np.full(len(source) * beam, eos)
     for position in range(max_length + 1):
-        logits = state.step(tokens)
-        normaliser = _log_sum_exp(logits)
-        logits[:, pad] = -np.inf
-        if position == 0:
-            logits[:, eos] = -np.inf
+        values, words, ending = state.best(tokens, 2 * beam + 2)  # two of them may be ruled out
         if position == max_length:  # only eos may follow
-            logits[:, :eos] = logits[:, eos + 1 :] = -np.inf
-        totals, words, beams = _best_continuations(logits, normaliser, scores)
+            values[:] = -np.inf
+            values[:, :1], words[:, 0] = ending, eos
+        values[(words == pad) | (words == eos) & (position == 0)] = -np.inf
+        totals, words, beams = _best_continuations(values, words, scores)
         for index, rank in np.argwhere((words[:, :beam] == eos) & np.isfinite(totals[:, :beam])):
             if len(finished[still[index]]) < beam:
                 score = float(totals[index, rank]) / (position + 1) ** length_penalty
@@ -194,41 +265,13 @@ def beam_search(
     return [max(hypotheses, key=lambda each: each[0])[1] for hypotheses in finished]
 
 
-def _best_continuations(logits: Floats, normaliser: Floats, scores: Floats) -> tuple[Floats, Ints, Ints]:
-    """(R, V), (R, 1), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first."""
+def _best_continuations(values: Floats, words: Ints, scores: Floats) -> tuple[Floats, Ints, Ints]:
+    """(R, C), (R, C), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first."""
     sentences, beam = scores.shape
-    values, words = top(logits, 2 * beam)
-    totals = ((values - normaliser).reshape(sentences, beam, -1) + scores[:, :, None]).reshape(sentences, -1)
+    totals = (values.reshape(sentences, beam, -1) + scores[:, :, None]).reshape(sentences, -1)
     order = np.argsort(-totals, axis=1, kind="stable")[:, : 2 * beam]
-    words = np.take_along_axis(words.reshape(sentences, -1), order, 1)
-    return np.take_along_axis(totals, order, 1), words, order // (2 * beam)
-
-
-def top(logits: Floats, count: int) -> tuple[Floats, Ints]:
-    """(R, V) -> the `count` largest of each row and where they stand, each (R, count), best first.
-
-    They lie in the `count` blocks whose largest are largest; so the vocabulary is read once, and not sorted.
-    """
-    rows, vocab = logits.shape
-    blocks = vocab // _BLOCKS
-    if blocks <= count:
-        places = np.broadcast_to(np.arange(vocab), (rows, vocab))
-    else:
-        whole = blocks * _BLOCKS
-        largest = logits[:, :whole].reshape(rows, _BLOCKS, blocks).max(1)
-        chosen = np.argpartition(-largest, count - 1, axis=1)[:, :count, None] + blocks * np.arange(_BLOCKS)
-        rest = np.broadcast_to(np.arange(whole, vocab), (rows, vocab - whole))
-        places = np.concatenate([chosen.reshape(rows, -1), rest], axis=1)
-    values = np.take_along_axis(logits, places, 1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(values, order, 1), np.take_along_axis(places, order, 1)
-
-
-def _log_sum_exp(logits: Floats) -> Floats:
-    """(R, V) -> (R, 1)."""
-    largest = logits.max(1, keepdims=True)
-    total: Floats = np.log(np.exp(logits - largest).sum(1, keepdims=True)) + largest
-    return total
+    found = np.take_along_axis(words.reshape(sentences, -1), order, 1)
+    return np.take_along_axis(totals, order, 1), found, order // words.shape[1]
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -236,8 +279,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     place = Path(folder)
     try:
         manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["kind"] != KIND or manifest["format"] > FORMAT:
-            raise ValueError(f"{place}/{MANIFEST} is not of an export that this loader reads (format {FORMAT})")
+        if manifest["kind"] != KIND or manifest["format"] != FORMAT:
+            raise ValueError(
+                f"{place}/{MANIFEST} is not of an export that this loader reads (format {FORMAT}): export again"
+            )
         for name, expected in manifest["files"].items():
             if _sha256(place / name) != expected:
                 raise ValueError(f"{place}/{name} is damaged (its SHA-256 differs): export the model again")
@@ -252,10 +297,11 @@ def _sha256(path: Path) -> str:
 
 
 def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 1) -> Graphs:
-    """Load the two graphs of an exported folder."""
+    """Load the graphs of an exported folder."""
     place = Path(folder)
-    encoder, decoder = (str(place / manifest["graphs"][part]) for part in ("encoder", "decoder"))
-    return Graphs(encoder, decoder, threads)
+    paths = {part: str(place / name) for part, name in manifest["graphs"].items()}
+    lists = ShortLists.load(place / manifest["short_lists"]) if "short_lists" in manifest else None
+    return Graphs(paths["encoder"], paths["decoder"], threads, paths.get("output"), lists)
 
 
 class Translator:

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Literal
 
-RuntimeName = Literal["eager", "onnx"]
+RuntimeName = Literal["eager", "packed", "onnx"]
 DtypeName = Literal["fp32", "bf16", "int8"]
 
-DTYPES: Mapping[str, tuple[str, ...]] = {"eager": ("fp32", "bf16"), "onnx": ("fp32", "int8")}
+DTYPES: Mapping[str, tuple[str, ...]] = {
+    "eager": ("fp32", "bf16"),
+    "packed": ("fp32", "bf16"),
+    "onnx": ("fp32", "int8"),
+}
 
 _INT8 = "block128"
 """How onnx quantises: weights, at most 128 inputs a scale, and activations alike. Another way is another name."""

@@ -20,6 +20,8 @@ class ModelChoice:
     model_id: str | None = None
     runtime: str = "eager"
     dtype: str = "fp32"
+    short_list: int = 0
+    """Target words listed for each source word, by runtime onnx; 0: all words may follow."""
     beam: int | None = None
     """Hypotheses kept of an exported model; a run's are its recipe's. None: the export's own."""
 
@@ -29,7 +31,7 @@ class ModelChoice:
             torch.set_num_threads(threads)
         if self.recipe is None:
             return open_export(self.place, threads, **({} if self.beam is None else {"beam": self.beam}))
-        return served_model(self.recipe, self.place, self.model_id, self.runtime, self.dtype, threads)
+        return served_model(self.recipe, self.place, self.model_id, self.runtime, self.dtype, threads, self.short_list)
 
     def about(self) -> dict[str, str]:
         """Return what a client may know of the model."""

@@ -5,6 +5,7 @@ take turns, and each round gives one ratio to the plain PyTorch decoder with a c
 The limit: the bytes that 30 steps must read over the memory bandwidth measured in the same run.
 """
 
+import copy
 import importlib.util
 import time
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from torch import Tensor, nn
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import Best, Translator, best_of
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.graph import BLOCKS
 from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.packed import PackedModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from tests.benchmarks.ct2_model import save_ct2
 
@@ -101,6 +103,9 @@ class Plain(nn.Module):
         state.position += 1
         return self.out(x)[:, 0]
 
+    def best(self, tokens: Tensor, state: PlainState, count: int) -> Best:
+        return best_of(self.step(tokens, state), count)
+
 
 @dataclass
 class Contestant:
@@ -119,6 +124,8 @@ def test_runtimes_side_by_side(batch: int, beam: int, rounds: int, tmp_path: Pat
     runtimes: dict[str, tuple[Translator, float]] = {
         "plain PyTorch": (Plain(model).eval(), fp32),
         "eager": (model, fp32),
+        "packed fp32": (PackedModel(model), fp32),
+        "packed bf16": (PackedModel(copy.deepcopy(model), torch.bfloat16), fp32 / 2),
         "onnx fp32": (OnnxModel.of(model, "fp32"), fp32),
         "onnx int8": (OnnxModel.of(model, "int8"), int8),
     }

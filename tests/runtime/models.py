@@ -25,9 +25,9 @@ ARCHITECTURES = {
 }
 
 
-def a_model(architecture: Architecture, *, seed: int = 1, **settings: object) -> SubTransformer:
+def a_model(architecture: Architecture, *, seed: int = 1, vocab: int = VOCAB, **settings: object) -> SubTransformer:
     """Return a model whose every weight is random: biases and norms too, which a new model has at 0 and 1."""
-    model = SubTransformer(architecture, VOCAB, ModelConfig(**settings), seed=seed).eval()  # type: ignore[arg-type]
+    model = SubTransformer(architecture, vocab, ModelConfig(**settings), seed=seed).eval()  # type: ignore[arg-type]
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

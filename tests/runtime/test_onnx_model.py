@@ -9,11 +9,11 @@ import torch
 from hat_ray.errors import HatRayError
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import Translator, best_of
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import loader
 from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.graph import quantise
+from hat_ray.runtime.graph import GraphDtype, quantise
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.space.architecture import Architecture
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
@@ -98,17 +98,18 @@ def test_beam_search_is_the_same_on_both_and_in_the_loader() -> None:
         assert len({len(tokens) for tokens in expected}) > 0
 
 
-def test_the_best_words_are_those_of_a_full_sort() -> None:
-    draw = np.random.default_rng(0)
-    for vocab in (3, 10, 64, 640, 641, 5000):
-        logits = draw.normal(size=(4, vocab)).astype(np.float32)
-        logits[1, :] = -np.inf
-        logits[1, vocab // 2] = 0.0
-        count = min(6, vocab)
-        values, words = loader.top(logits, count)
-        np.testing.assert_array_equal(values, -np.sort(-logits, axis=1)[:, :count])
-        np.testing.assert_array_equal(np.take_along_axis(logits, words, 1), values)
-        assert all(len(set(row)) == count for row in words.tolist())
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_the_best_words_are_those_of_all_logits(dtype: GraphDtype) -> None:
+    model = OnnxModel.of(a_model(ARCHITECTURES["one layer each"]), dtype)
+    states = [model.start(sources(3, 7), 2) for _ in range(2)]
+    draw = torch.Generator().manual_seed(2)
+    for count in (4, 1, 101, 4):
+        tokens = torch.randint(4, VOCAB, (6,), generator=draw)
+        best = model.best(tokens, states[0], count)
+        expected = best_of(model.step(tokens, states[1]), count)
+        torch.testing.assert_close(best.values, expected.values, rtol=0, atol=1e-5)
+        torch.testing.assert_close(best.ending, expected.ending, rtol=0, atol=1e-5)
+        assert torch.equal(best.words, expected.words)
 
 
 def test_one_model_serves_several_translations_at_once() -> None:

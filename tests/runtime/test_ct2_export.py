@@ -1,0 +1,96 @@
+"""An export for CTranslate2 says what the model says, and what CTranslate2 cannot express is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hat_ray.corpus.config import CorpusConfig, ToyConfig
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.prepare import prepare
+from hat_ray.errors import ExportError
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.export import export_model, open_export
+from hat_ray.evaluate.parity import Bounds
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.ct2 import why_not_expressible
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.storage import Folder
+from tests.runtime.models import ARCHITECTURES
+
+pytest.importorskip("ctranslate2")
+CONFIG = EvaluateConfig(beam=2, sentences=30, max_length_factor=0, max_length_extra=15)
+FREE = Architecture(
+    EncoderShape(48, (80, 33, 64), (4, 4, 4)), DecoderShape(24, (40, 96), (2, 2), (2, 2), (1, 1)), qkv_dim=32
+)
+"""Widths, hidden widths and depths that all differ, and a query-key-value width that is neither side's."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    place = tmp_path_factory.mktemp("corpus")
+    toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=40)
+    prepare(CorpusConfig(toy=toy, vocab_size=300), Folder.at(place), seed=1)
+    return Corpus.load(Folder.at(place))
+
+
+def a_model(architecture: Architecture, corpus: Corpus, **settings: object) -> SubTransformer:
+    """Return a model that says different things of different sentences."""
+    model = SubTransformer(architecture, len(corpus.vocabulary), ModelConfig(**settings), seed=3).eval()  # type: ignore[arg-type]
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    return model
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_it_gives_the_models_probabilities_and_nearly_its_translations(
+    corpus: Corpus, tmp_path: Path, norm_first: bool
+) -> None:
+    model = a_model(FREE, corpus, normalize_before=norm_first)
+    made = export_model(model, corpus, tmp_path / "out", "fp32", CONFIG, Bounds(0.0, 100.0), runtime="ctranslate2")
+    assert made.parity.logit_error < 1e-4
+    assert made.parity.identical >= 27
+    served = open_export(tmp_path / "out")
+    lines = [*(corpus.test.source_text or ())[:10], ""]
+    translations = served.translate(lines)
+    assert translations[-1] == ""
+    assert len(set(translations)) > 5
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["runtime"], manifest["parity"]["sentences"]) == ("ctranslate2", 30)
+    alone = subprocess.run(
+        [sys.executable, "translate.py", "--chunk", "4"],
+        input="".join(f"{line}\n" for line in lines),
+        **{"capture_output": True, "text": True, "timeout": 60, "cwd": tmp_path / "out"},
+        check=True,
+    )
+    assert alone.stdout.split("\n")[:-1] == translations
+
+
+def test_int8_is_close(corpus: Corpus, tmp_path: Path) -> None:
+    made = export_model(
+        a_model(FREE, corpus), corpus, tmp_path / "out", "int8", CONFIG, Bounds(0.0, 100.0), runtime="ctranslate2"
+    )
+    assert made.parity.logit_error < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("every layer its own, reach 3 1 2", r"attend to \[3, 1, 2\] encoder layers"),
+        ("decoder wider than encoder", "attentions have"),
+        ("HAT's repeats of a skipped layer", "attend to"),
+    ],
+)
+def test_what_it_cannot_express_is_refused(corpus: Corpus, tmp_path: Path, name: str, words: str) -> None:
+    assert why_not_expressible(FREE) is None
+    model = a_model(ARCHITECTURES[name], corpus)
+    with pytest.raises(ExportError, match=f"CTranslate2 cannot run this architecture: .*{words}.*take --runtime onnx"):
+        export_model(model, corpus, tmp_path / "out", "fp32", CONFIG, Bounds(0.0, 100.0), runtime="ctranslate2")
+    assert list(tmp_path.iterdir()) == []
