@@ -234,10 +234,7 @@ class _Fleet:
         node, selector = placement.node, placement.selector
         config = self._job.config.of(selector)
         num_cpus = node.num_cpus if config.exclusive else min(config.threads, node.num_cpus)
-        bundle: dict[str, float] = {"CPU": max(num_cpus, 0), "GPU": selector.num_gpus}
-        if selector.resource:
-            bundle[selector.resource] = min(1.0, node.resources[selector.resource])
-        bundle = {name: amount for name, amount in bundle.items() if amount > 0} or {"memory": 1}
+        bundle = placement.reserves(num_cpus)
         group = placement_group([bundle], bundle_label_selector=[{"ray.io/node-id": node.id}])
         options = {
             "num_cpus": bundle.get("CPU", 0),

@@ -44,6 +44,14 @@ class Placement:
         """What a user calls it."""
         return self.selector.name or self.node.host
 
+    def reserves(self, num_cpus: int) -> dict[str, float]:
+        """Return what its actor holds of the node: CPUs, a GPU, and the selector's resource; never nothing."""
+        named = self.selector.resource
+        resources: dict[str, float] = {"CPU": max(num_cpus, 0), "GPU": self.selector.num_gpus}
+        if named:
+            resources[named] = min(1.0, self.node.resources[named])
+        return {name: amount for name, amount in resources.items() if amount > 0} or {"memory": 1}
+
 
 @dataclass
 class DeviceWork:
