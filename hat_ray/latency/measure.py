@@ -2,7 +2,8 @@
 
 The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
 while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
-as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again.
+as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
+what found no calm moment is timed once more, when the others are done.
 What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
 its last part ended.
 """
@@ -13,7 +14,7 @@ import platform
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,6 +158,8 @@ class TimingSession:
         self._canary_model = self._build(self.job.space.smallest())
         self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
         self._levels_ms: dict[Architecture, float] = {}
+        self._restless: dict[Architecture, float] = {}
+        """Drift corrections of what was timed without a calm moment, and not again yet."""
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
@@ -180,6 +183,7 @@ class TimingSession:
             pending += [
                 self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
             ]
+            pending += self._time_restless_again()
         finally:
             self._write(pending)
         return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
@@ -201,6 +205,7 @@ class TimingSession:
             timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
             conditions = self._sensors.stop()
         self._levels_ms[architecture] = self._watch.level_ms
+        self._note_calm(architecture, timing)
         self._advise(advice(conditions))
         return self._row(architecture, timing, replace(circumstances, conditions=conditions))
 
@@ -210,6 +215,21 @@ class TimingSession:
             if kind not in self._advice:
                 logger.warning(line)
             self._advice.setdefault(kind, line)
+
+    def _note_calm(self, architecture: Architecture, timing: Timing) -> None:
+        """Remember what was timed while the canary was slow throughout: its correction is all that brings it right."""
+        self._restless.pop(architecture, None)
+        correction = timing.canary.drift_correction if timing.canary else 1.0
+        if correction * (1 + self.job.config.canary_tolerance) < 1:
+            self._restless[architecture] = correction
+
+    def _time_restless_again(self) -> Iterator[LatencyRow]:
+        """Time once more what found no calm moment; yield the rows that found a calmer one than before."""
+        for architecture, correction in list(self._restless.items()):
+            row = self.time(architecture)
+            self._restless.pop(architecture, None)
+            if row.canary is not None and row.canary.drift_correction > correction:
+                yield row
 
     def _was_misjudged(self, architecture: Architecture) -> bool:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
