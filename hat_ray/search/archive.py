@@ -69,6 +69,10 @@ class Archive:
             self.remember([architecture])
         return self._times[architecture]
 
+    def knows(self, architecture: Architecture) -> bool:
+        """Whether its milliseconds are kept."""
+        return architecture in self._times
+
     def remember(self, architectures: Sequence[Architecture]) -> None:
         """Predict and keep the milliseconds of architectures."""
         columns = self.latencies_of(architectures)

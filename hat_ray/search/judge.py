@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hat_ray.search.frontier import Staircase
+from hat_ray.search.frontier import Staircase, pareto_front
 from hat_ray.search.gene_features import FloatArray, GeneFeatures
 from hat_ray.search.genes import Rows
 from hat_ray.search.limits import Limit
@@ -51,8 +51,13 @@ class Judged:
     roots: npt.NDArray[np.int64]
     """Places among the elite that a row comes from, (N, 2)."""
     losses: FloatArray
-    """(N, K): by each turn's draw, in the units of `targets`."""
+    """(N, K + 1): by each turn's draw, and last as expected; in the units of `targets`."""
     times: Times
+
+    def of(self, places: Sequence[int]) -> "Judged":
+        """Return some of them."""
+        times = {device: ms[places] for device, ms in self.times.items()}
+        return Judged(self.rows[places], self.roots[places], self.losses[places], times)
 
     def __add__(self, other: "Judged") -> "Judged":
         return Judged(
@@ -65,14 +70,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judge:
-    """The fitted models, one draw of weights for each turn, and the frontiers as they are."""
+    """The fitted models, a draw of weights for each of K turns, and the frontiers as they are."""
 
     features: GeneFeatures
     turns: Sequence[Limit]
     widens: Sequence[bool]
     """Whether each turn is to widen the frontiers."""
     weights: FloatArray
-    """(P, K)"""
+    """(P, K + 1), last the expected ones."""
     stand_ins: Mapping[str, LatencyStandIn]
     stairs: Stairs
     areas: Mapping[str, float] = field(init=False)
@@ -92,8 +97,12 @@ class Judge:
         return Judged(rows, roots, x @ self.weights, times)
 
     def scores(self, judged: Judged) -> FloatArray:
-        """Return (N, K), lower is better: what is added to the frontiers, or the loss under a limit."""
+        """Return (N, K + 1), lower is better: what is added to the frontiers, or the loss under a limit.
+
+        The last column is what is added if the expected losses hold.
+        """
         scores = self.under_limits(judged)
+        scores[:, -1] = -self.gains(judged.losses[:, -1], judged.times, self.stairs)
         for turn in np.flatnonzero(self.widens):
             gains = self.gains(judged.losses[:, turn], judged.times, self.stairs)
             if gains.any():
@@ -101,7 +110,7 @@ class Judge:
         return scores
 
     def under_limits(self, judged: Judged) -> FloatArray:
-        """Return losses (N, K), infinite where a turn's limit is hardly kept.
+        """Return losses (N, K + 1), infinite where a turn's limit is hardly kept.
 
         The best lie at the limit: what is just above it by the stand-in is let through.
         """
@@ -115,6 +124,18 @@ class Judge:
         """Return what points (N,) would add to the frontiers, as a share of each one's area, summed over devices."""
         shares = [stair.gains(losses, times[device]) / self.areas[device] for device, stair in stairs.items()]
         return np.asarray(np.sum(shares, axis=0))
+
+    def promising(self, judged: Judged, count: int) -> list[int]:
+        """Return the places that should widen a device's frontier and are beaten by none, up to `count` for each."""
+        found: dict[int, None] = {}
+        losses = judged.losses[:, -1]
+        for device, stairs in self.stairs.items():
+            gains = stairs.gains(losses, judged.times[device])
+            some = np.flatnonzero(gains > 0)
+            front = some[pareto_front(losses[some], judged.times[device][some])]
+            order = np.argsort(-gains[front], kind="stable")[:count]
+            found.update(dict.fromkeys(front[order].tolist()))
+        return list(found)
 
 
 def with_point(stairs: Stairs, loss: float, times: Mapping[str, float]) -> Stairs:

@@ -6,6 +6,8 @@ Decisions
 - Latency is nearly linear in the same features, so a stand-in for each device screens the children; what is planned
   was predicted by the device's own predictor.
 - Of what is to widen the frontier each is chosen as if those before it were scored already: they share out the gaps.
+- Once the model is good, what bounds a search is how well its children are bred. So those that it puts on a frontier
+  are kept, and are parents of the next plan's: over a search an evolution of hundreds of generations, unscored.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ from hat_ray.space.architecture import Architecture
 
 _ROUNDS = 3
 """How often children are bred, each time also from the best children before."""
+_MOST_ROUNDS = 10
+"""How often where there are fewer promising children than turns that are to widen the frontiers."""
 _CHILDREN = 1200
 _CHILDREN_A_TURN = 150
 """More are bred where a plan is long."""
@@ -44,6 +48,9 @@ _CHECKS = 4
 _SHORTLIST = 24
 """Children for each growth of the frontier that the predictors are asked for."""
 
+_KEPT = 64
+"""Children kept for each device."""
+
 _Known = dict[int, tuple[Architecture, dict[str, float]]]
 """Architectures and their predicted milliseconds by place in the pool."""
 
@@ -58,6 +65,8 @@ class Planner:
         self._rows: dict[Architecture, Rows] = {}
         self.scales, self.scales_at = Scales.start(), 0
         """The scales, and how many losses they were learned from."""
+        self.kept: dict[Architecture, tuple[str, ...]] = {}
+        """Children of earlier plans that the model puts on a frontier, not proposed yet, and their scored ancestors."""
 
     def plan(
         self, turns: Sequence[Limit], widens: Sequence[bool], rng: np.random.Generator
@@ -68,16 +77,24 @@ class Planner:
         left out.
         """
         judge = self._fit(turns, widens, rng)
-        elite = self._parents()
-        pool = self._breed(elite, judge, rng)
+        kept = {one: of for one, of in self.kept.items() if one not in self._archive.proposals}
+        elite = {**kept, **{one: (one.id,) for one in self._parents()}}
+        pool = self._breed(list(elite), len(kept), judge, rng)
         known: _Known = {}
         wide = self._widen(pool, judge, known)
         found = wide | self._keep_limits(pool, judge, known, wide)
+        names = list(elite.values())
+
+        def parents(place: int) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(name for root in pool.roots[place] for name in names[root]))[:2]
+
+        self.kept = {
+            self._code.decode(pool.rows[place]): parents(place)
+            for place in judge.promising(pool, _KEPT)
+            if place not in found.values()
+        }
         return [
-            (
-                None if turn in wide else turns[turn],
-                Child(known[place][0], "surrogate", tuple(dict.fromkeys(elite[root].id for root in pool.roots[place]))),
-            )
+            (None if turn in wide else turns[turn], Child(known[place][0], "surrogate", parents(place)))
             for turn, place in sorted(found.items())
         ]
 
@@ -107,7 +124,7 @@ class Planner:
             for device in self._archive.limited
         }
         stand_ins = {device: LatencyStandIn.fit(x, groups, ms) for device, ms in times.items()}
-        weights = posterior.draws(len(turns), rng, _SPREAD)
+        weights = np.column_stack([posterior.draws(len(turns), rng, _SPREAD), posterior.mean()])
         return Judge(self._features, turns, widens, weights, stand_ins, self._stairs(expected, times))
 
     def _stairs(self, losses: FloatArray, times: dict[str, FloatArray]) -> Stairs:
@@ -118,16 +135,19 @@ class Planner:
             for device, ms in times.items()
         }
 
-    def _breed(self, elites: Sequence[Architecture], judge: Judge, rng: np.random.Generator) -> Judged:
-        """Return new children of the elite, and of the best children before."""
+    def _breed(self, elites: Sequence[Architecture], kept: int, judge: Judge, rng: np.random.Generator) -> Judged:
+        """Return new children of the elite, whose first ones were kept and are new, and of the best children before."""
         elite = self._encode(elites)
+        self._archive.remember([one for one in elites[:kept] if not self._archive.knows(one)])
         times = [self._archive.times(architecture) for architecture in elites]
         errors = judge.errors(elite, {d: np.array([one[d] for one in times]) for d in judge.stand_ins})
-        seen = {row.tobytes() for row in self._encode(list(self._archive.proposals))}
+        seen = {row.tobytes() for row in self._encode([*self._archive.proposals, *elites[:kept]])}
         own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
-        pool = judge.look(elite[:0], own[:0], errors)
-        parents, roots, stars = elite, own, 0
-        for _ in range(_ROUNDS):
+        pool = judge.look(elite[:kept], own[:kept], errors)
+        parents, roots, stars = elite, own, kept
+        for round_ in range(_MOST_ROUNDS):
+            if round_ >= _ROUNDS and len(judge.promising(pool, _KEPT)) >= sum(judge.widens):
+                break
             rows, of = self._children(parents, roots, stars, max(_CHILDREN, _CHILDREN_A_TURN * len(judge.turns)), rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
             pool += judge.look(rows[new], of[new], errors)
@@ -152,17 +172,17 @@ class Planner:
     def _widen(self, pool: Judged, judge: Judge, known: _Known) -> dict[int, int]:
         """Return for turns that are to widen the frontiers the place of the pool that adds most after those before."""
         turns = [turn for turn, widens in enumerate(judge.widens) if widens]
-        likely = self._greedy(pool, judge, turns, _SHORTLIST)
-        shortlist = sorted({place for places in likely.values() for place in places})
-        self._predict(pool, set(shortlist), known)
-        exact = Judged(
-            pool.rows[shortlist],
-            pool.roots[shortlist],
-            pool.losses[shortlist],
-            {device: np.array([known[place][1][device] for place in shortlist]) for device in judge.stairs},
-        )
-        chosen = self._greedy(exact, judge, turns, 1)
-        return {turn: shortlist[places[0]] for turn, places in chosen.items() if places}
+        for _ in range(_CHECKS):
+            likely = self._greedy(pool, judge, turns, _SHORTLIST)
+            new = {place for places in likely.values() for place in places} - known.keys()
+            if not new:
+                break
+            self._predict(pool, new, known)
+            for device, ms in pool.times.items():  # a time that looked short by error alone is found out
+                ms[list(new)] = [known[place][1][device] for place in new]
+        checked = sorted(known)
+        chosen = self._greedy(pool.of(checked), judge, turns, 1)
+        return {turn: checked[places[0]] for turn, places in chosen.items() if places}
 
     def _greedy(self, pool: Judged, judge: Judge, turns: Sequence[int], count: int) -> dict[int, list[int]]:
         """Return for each turn the places that add most to the stairs, to which each turn's best is added in turn."""

@@ -49,6 +49,8 @@ class SurrogateState(_Saved):
     """Losses that were known when the plan was made."""
     without: tuple[Order, ...]
     """Places of the limits that the plan found nothing for."""
+    kept: tuple[PlannedChild, ...] = ()
+    """What plans before it bred and kept as parents of the next one's."""
     scales: dict[str, float]
     scales_at: Order
     """Losses that the scales were learned from."""

@@ -4,7 +4,8 @@ It begins with random architectures, then makes plans (`planning.py`) for the ne
 new one when enough losses came. All that was scored serves every limit: the model knows no device.
 
 Decisions
-- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution.
+- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution. Where
+  it has learned that hardly anything is noise to it, one in thirty-two is enough.
 - A plan is a handful of architectures, so that a saved search continues from the plan that it had.
 """
 
@@ -24,6 +25,9 @@ from hat_ray.space.architecture import Architecture
 
 _PLAIN = 1 / 8
 """Share of plain children."""
+_LEAST_PLAIN = 1 / 32
+_NOISY = 0.05
+"""Noise of the model, in standard deviations of the losses, below which there are fewer plain children."""
 _LEAST_TOLD = 8
 """Losses without which nothing is modelled."""
 _PLAN_LEAST = 4
@@ -47,9 +51,13 @@ class SurrogateSearch(ByTurns):
         child = None
         if order < self.config.initial or len(self.archive.losses) < _LEAST_TOLD:
             child = self.breeder.at_random(limit)
-        elif self.rng.random() >= _PLAIN:
+        elif self.rng.random() >= self._plain_share:
             child = self._planned(limit)
         return child or self._plain(limit)
+
+    @property
+    def _plain_share(self) -> float:
+        return max(_LEAST_PLAIN, _PLAIN * min(1.0, self._planner.scales.of["noise"] / _NOISY))
 
     def _plain(self, limit: Limit) -> Child | None:
         parents = self.archive.best(limit, self.config.elite)
@@ -90,6 +98,7 @@ class SurrogateSearch(ByTurns):
     def latency_changed(self) -> None:
         super().latency_changed()
         self._forget_plan()
+        self._planner.kept = {}
 
     def save(self) -> AlgorithmState:
         limits = self.archive.limits
@@ -105,6 +114,10 @@ class SurrogateSearch(ByTurns):
             plan=plan,
             planned_at=self._planned_at,
             without=tuple(limits.index(limit) for limit in limits if limit in self._without),
+            kept=tuple(
+                PlannedChild(limit=None, architecture=one.to_dict(), parents=parents)
+                for one, parents in self._planner.kept.items()
+            ),
             scales=self._planner.scales.of,
             scales_at=self._planner.scales_at,
         )
@@ -123,4 +136,5 @@ class SurrogateSearch(ByTurns):
         ]
         self._planned_at = saved.planned_at
         self._without = {limits[place] for place in saved.without}
+        self._planner.kept = {Architecture.from_dict(one.architecture): one.parents for one in saved.kept}
         self._planner.scales, self._planner.scales_at = Scales(dict(saved.scales)), saved.scales_at

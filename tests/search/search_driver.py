@@ -1,20 +1,23 @@
 """A search on an own Ray cluster, to be run as a process and killed; also what the cluster tests share.
 
-Usage: python search_driver.py SEARCH_FOLDER SCORE_LOG [one]
+Usage: python search_driver.py SEARCH_FOLDER SCORE_LOG [one|slowly]. `RAY_ADDRESS` names a cluster that is there.
 """
 
 import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import ray
 import torch
 from search_stand_ins import depth_ms, macs_ms
 
+from hat_ray import console
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS
+from hat_ray.progress import silent
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
@@ -56,12 +59,17 @@ def a_batch(vocabulary: int) -> Batch:
     return Batch(source, torch.cat([torch.full((4, 1), EOS), target[:, :-1]], dim=1), target, target.numel())
 
 
-def main(folder: str, log: str, one: str = "") -> None:
-    config = ONE_AT_A_TIME if one else CONFIG
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+def main(folder: str, log: str, how: str = "") -> None:
+    config = ONE_AT_A_TIME if how == "one" else CONFIG
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    else:
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     limits = resolve_limits(TOY, DEVICES, config)
-    score = LoggingScore(Path(log), seconds=0.15)
-    run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0)
+    score = LoggingScore(Path(log), seconds=0.5 if how == "slowly" else 0.15)
+    console.QUIET_SECONDS = 1.0
+    with console.progress_bar("searching") if how == "slowly" else nullcontext(silent) as progress:
+        run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0, progress)
 
 
 if __name__ == "__main__":

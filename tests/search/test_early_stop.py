@@ -1,65 +1,48 @@
 """Early stop: what is surely beaten is scored in part, never wins, and the error of that is known."""
 
-import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from search_stand_ins import bigger_is_better, depth_ms, macs_ms
+from search_stand_ins import PART_SPREAD, InParts, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stop import NO_BARS, SHARES, Bars, EarlyStop, PartScore, is_control, line_through
+from hat_ray.search.early_stop import NO_BARS, EarlyStop, is_control, line_through
 from hat_ray.search.early_stop_account import account_of
 from hat_ray.search.limits import Limit
 from hat_ray.search.result import SearchResult, favourite, frontier, summarise
 from hat_ray.search.search import run_search
 from hat_ray.search.watch import FrontierWatch
-from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
 CONFIG = SearchConfig(population=30, evaluations=120, early_stop=True)
-SPREAD = 0.01
-
-
-class InParts:
-    """A loss whose parts are easier than the whole and off by chance, less so the larger they are."""
-
-    def __init__(self, dies_after: int = 10**6) -> None:
-        self.scored: list[Architecture] = []
-        self._dies_after = dies_after
-
-    def __call__(self, architecture: Architecture) -> float:
-        return bigger_is_better(architecture)
-
-    def in_parts(self, architecture: Architecture, bars: Bars) -> PartScore:
-        if len(self.scored) >= self._dies_after:
-            raise KeyboardInterrupt
-        self.scored.append(architecture)
-        losses = []
-        for share, bar in zip(SHARES, bars, strict=True):
-            losses.append(self.part(architecture, share))
-            if losses[-1] > bar:
-                return PartScore(losses[-1], share, tuple(losses))
-        return PartScore(self(architecture), at_shares=tuple(losses))
-
-    def part(self, architecture: Architecture, share: float) -> float:
-        seed = int(hashlib.sha256(f"{architecture.id} {share}".encode()).hexdigest()[:12], 16)
-        chance = SPREAD * math.sqrt(1 / share - 1) * float(np.random.default_rng(seed).standard_normal())
-        return 0.9 * self(architecture) - 0.3 + chance
 
 
 def search(folder: Path, score: InParts, config: SearchConfig = CONFIG) -> SearchResult:
     return run_search(TOY, DEVICES, LIMITS, score, config, Folder.at(folder), 0)
 
 
-def test_what_is_stopped_is_beaten_on_every_device_and_its_estimate_is_as_good_as_it_says(tmp_path: Path) -> None:
-    result = search(tmp_path, InParts())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a whole search that stops early lies."""
+    return tmp_path_factory.mktemp("stopping")
+
+
+@pytest.fixture(scope="module")
+def stopping(folder: Path) -> SearchResult:
+    return search(folder, InParts())
+
+
+def test_what_is_stopped_is_beaten_on_every_device_and_its_estimate_is_as_good_as_it_says(
+    stopping: SearchResult,
+) -> None:
+    result = stopping
     stopped = [c for c in result.candidates if c.estimated]
     assert len(stopped) > 10
     truth = {c.architecture: bigger_is_better(c.architecture) for c in result.candidates}
@@ -74,8 +57,7 @@ def test_what_is_stopped_is_beaten_on_every_device_and_its_estimate_is_as_good_a
     assert not any(is_control(one.architecture) for one in stopped)
 
 
-def test_the_frontiers_are_nearly_those_of_a_search_that_scores_all(tmp_path: Path) -> None:
-    stopping = search(tmp_path / "stopping", InParts())
+def test_the_frontiers_are_nearly_those_of_a_search_that_scores_all(stopping: SearchResult, tmp_path: Path) -> None:
     whole = search(tmp_path / "whole", InParts(), CONFIG.model_copy(update={"early_stop": False}))
     for ours, theirs in zip(stopping.winners, whole.winners, strict=True):
         assert ours.candidate.loss < theirs.candidate.loss + 0.02
@@ -85,9 +67,9 @@ def test_the_frontiers_are_nearly_those_of_a_search_that_scores_all(tmp_path: Pa
 
 @pytest.mark.parametrize("dies_after", [20, 70])
 def test_a_killed_search_that_stops_early_goes_on_and_ends_like_one_that_was_not(
-    tmp_path: Path, dies_after: int
+    stopping: SearchResult, tmp_path: Path, dies_after: int
 ) -> None:
-    whole, first, second = search(tmp_path / "whole", InParts()), InParts(dies_after), InParts()
+    first, second = InParts(dies_after), InParts()
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "killed", first)
     resumed = search(tmp_path / "killed", second)
@@ -96,7 +78,7 @@ def test_a_killed_search_that_stops_early_goes_on_and_ends_like_one_that_was_not
     def plain(result: SearchResult) -> list[Candidate]:
         return [replace(c, seconds=0.0, utc_time="", worker="") for c in result.candidates]
 
-    assert plain(resumed) == plain(whole)
+    assert plain(resumed) == plain(stopping)
 
 
 def test_an_estimate_never_wins_however_good_it_looks() -> None:
@@ -135,13 +117,13 @@ def test_a_line_is_that_of_least_squares() -> None:
     assert line_through(parts, rng.normal(4, 0.3, 200)).bar(3.0, 3.0) == math.inf  # a part that says nothing
 
 
-def test_the_account_says_what_was_saved_and_what_the_controls_tell(tmp_path: Path) -> None:
-    candidates = search(tmp_path, InParts()).candidates
+def test_the_account_says_what_was_saved_and_what_the_controls_tell(stopping: SearchResult, folder: Path) -> None:
+    candidates = stopping.candidates
     account = account_of(candidates)
     assert account is not None
     assert account.stopped == sum(c.scored_share < 1 for c in candidates)
     assert account.saved_share == pytest.approx(np.mean([1 - c.scored_share for c in candidates]))
     assert account.spared == sum(c.spared_at is not None for c in candidates) > 0
     assert account.spared_on_frontier == 0
-    assert 0 < account.error_bits < 5 * SPREAD
-    assert CandidateTable(Folder.at(tmp_path)).read() == list(candidates)
+    assert 0 < account.error_bits < 5 * PART_SPREAD
+    assert CandidateTable(Folder.at(folder)).read() == list(candidates)

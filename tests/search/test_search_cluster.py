@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import ray
 import search_driver
+import search_stand_ins
 import torch
-from search_driver import CONFIG, DEVICES, LoggingScore, a_batch
+from search_driver import CONFIG, DEVICES, ONE_AT_A_TIME, LoggingScore, a_batch
+from search_stand_ins import InParts
 
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
@@ -22,11 +24,13 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
 from hat_ray.search.result import SearchResult
 from hat_ray.search.score import CandidateScorer
+from hat_ray.search.search import run_search
 from hat_ray.search.session import Score
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder
 
-ray.cloudpickle.register_pickle_by_value(search_driver)  # Ray's workers cannot import the tests
+for module in (search_driver, search_stand_ins):  # Ray's workers cannot import the tests
+    ray.cloudpickle.register_pickle_by_value(module)
 HERE = Path(__file__).parent
 
 
@@ -88,6 +92,21 @@ def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
     assert len(result.candidates) == 12
     for candidate in result.candidates:
         assert candidate.loss == pytest.approx(scorer(candidate.architecture), rel=1e-6)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
+def test_a_search_of_one_worker_that_stops_early_is_the_one_of_a_single_process(tmp_path: Path) -> None:
+    config = ONE_AT_A_TIME.model_copy(update={"evaluations": 70, "population": 30, "early_stop": True})
+    limits = resolve_limits(TOY, DEVICES, config)
+    here = run_search(TOY, DEVICES, limits, InParts(), config, Folder.at(tmp_path / "here"), 0)
+    there = run_search_on_cluster(TOY, DEVICES, limits, InParts(), config, Folder.at(tmp_path / "there"), 0)
+    assert any(candidate.estimated for candidate in here.candidates)
+
+    def told(result: SearchResult) -> list[tuple[object, ...]]:
+        return [(c.architecture, c.loss, c.scored_share, c.loss_at_shares, c.order) for c in result.candidates]
+
+    assert told(there) == told(here)
 
 
 @pytest.mark.slow
