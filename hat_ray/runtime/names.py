@@ -12,8 +12,8 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("fp32", "int8"),
 }
 
-_INT8 = "block128"
-"""How onnx quantises: weights, at most 128 inputs a scale, and activations alike. Another way is another name."""
+_INT8 = "rows"
+"""How onnx quantises: activations row by row, large weights channel by channel. Another way is another name."""
 
 
 def quantisation_of(dtype: str) -> str:
