@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.measure import choose_architectures
-from hat_ray.latency.protocol import Protocol, ready, repeat
+from hat_ray.latency.protocol import Protocol, Timing, ready, repeat
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
@@ -36,6 +36,7 @@ WORKLOAD = Workload(source_length=20, target_length=20, vocab_size=1000)
 OURS = Protocol(WORKLOAD, budget_s=5.0, patience_s=5.0)
 CAREFUL = Protocol(WORKLOAD, relative_error=0.002, min_repetitions=30, max_repetitions=200, budget_s=1.2)
 PASSES = 4
+TOLERANCE = 0.1
 LOAD_LASTS_S = 20.0
 MOST_LOAD = 3
 BURN = "while True: sum(i * i for i in range(100000))"
@@ -44,7 +45,7 @@ BURN = "while True: sum(i * i for i in range(100000))"
 @pytest.fixture(scope="module")
 def watch() -> Iterator[CanaryWatch]:
     canary = SubTransformer(TOY.smallest(), WORKLOAD.vocab_size, ModelConfig())
-    watch = CanaryWatch(translation(canary, WORKLOAD), tolerance=0.1)
+    watch = CanaryWatch(translation(canary, WORKLOAD), tolerance=TOLERANCE)
     with ready(canary, 1):
         watch.calibrate(3.0)
         yield watch
@@ -95,12 +96,23 @@ def test_under_a_load_that_comes_and_goes(
     with load(seed=1) as burning:
         for one in translations:
             began, before = time.perf_counter(), burning()
-            ours.append(_ours(one, OURS, watch))
+            ours.append(repeat(one, OURS, watch=watch))
             seconds.append(time.perf_counter() - began)
             busy.append(before if before == burning() else None)
-            hats.append(_hats_for(one, seconds[-1]))
-    print(f"\nunder load, {np.mean(seconds):.1f} s an architecture each, {ARCHITECTURES} architectures")
-    for name, residuals in (("between canaries", truth.of_canaries(ours)), ("HAT's, equal time", truth.of_ms(hats))):
+            hats.append(_samples_for(one, seconds[-1]))
+        restless = [i for i, timing in enumerate(ours) if _correction(timing) * (1 + TOLERANCE) < 1]
+        for i in restless:  # timed once more, as a session does it; HAT's protocol has the same seconds again
+            began, again = time.perf_counter(), repeat(translations[i], OURS, watch=watch)
+            ours[i] = max(ours[i], again, key=_correction)
+            seconds.append(time.perf_counter() - began)
+            hats[i] += _samples_for(translations[i], seconds[-1])
+    print(
+        f"\nunder load, {sum(seconds) / ARCHITECTURES:.1f} s an architecture each, {ARCHITECTURES} architectures, "
+        f"{len(restless)} timed once more"
+    )
+    ours_off = truth.of_canaries([_in_canaries(timing) for timing in ours])
+    hats_off = truth.of_ms([_trimmed_mean(samples) for samples in hats])
+    for name, residuals in (("between canaries", ours_off), ("HAT's, equal time", hats_off)):
         print(f"  {name:18} error {np.abs(residuals).mean():6.2%}  lag-1 autocorrelation {_lag_1(residuals):5.2f}")
         for number in (*range(MOST_LOAD + 1), None):
             here = residuals[[one is number or one == number for one in busy]]
@@ -131,22 +143,30 @@ def test_architectures_an_hour(watch: CanaryWatch, translations: list[Callable[[
 
 
 def _ours(translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch) -> float:
+    return _in_canaries(repeat(translate, protocol, watch=watch))
+
+
+def _in_canaries(timing: Timing) -> float:
     """Return a time in canaries on the quiet device: so a reader of the table brings sessions together."""
-    timing = repeat(translate, protocol, watch=watch)
     assert timing.canary is not None
     assert timing.canary.quiet_ms is not None
     return timing.total.typical_ms * timing.canary.drift_correction / timing.canary.quiet_ms
+
+
+def _correction(timing: Timing) -> float:
+    assert timing.canary is not None
+    return timing.canary.drift_correction
 
 
 def _hats(translate: Callable[[], Sample], repetitions: int) -> float:
     return _trimmed_mean([sum(translate()) for _ in range(repetitions)])
 
 
-def _hats_for(translate: Callable[[], Sample], seconds: float) -> float:
+def _samples_for(translate: Callable[[], Sample], seconds: float) -> list[float]:
     until, samples = time.perf_counter() + seconds, [sum(translate()) for _ in range(5)]
     while time.perf_counter() < until:
         samples.append(sum(translate()))
-    return _trimmed_mean(samples)
+    return samples
 
 
 def _trimmed_mean(samples_ms: list[float]) -> float:
