@@ -27,8 +27,6 @@ from hat_ray.space.architecture import Architecture
 
 _ROUNDS = 3
 """How often children are bred, each time also from the best children before."""
-_MOST_ROUNDS = 10
-"""How often where there are fewer promising children than turns that are to widen the frontiers."""
 _CHILDREN = 1200
 _CHILDREN_A_TURN = 150
 """More are bred where a plan is long."""
@@ -145,9 +143,7 @@ class Planner:
         own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
         pool = judge.look(elite[:kept], own[:kept], errors)
         parents, roots, stars = elite, own, kept
-        for round_ in range(_MOST_ROUNDS):
-            if round_ >= _ROUNDS and len(judge.promising(pool, _KEPT)) >= sum(judge.widens):
-                break
+        for _ in range(_ROUNDS):
             rows, of = self._children(parents, roots, stars, max(_CHILDREN, _CHILDREN_A_TURN * len(judge.turns)), rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
             pool += judge.look(rows[new], of[new], errors)

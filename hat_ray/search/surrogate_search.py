@@ -4,8 +4,7 @@ It begins with random architectures, then makes plans (`planning.py`) for the ne
 new one when enough losses came. All that was scored serves every limit: the model knows no device.
 
 Decisions
-- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution. Where
-  it has learned that hardly anything is noise to it, one in thirty-two is enough.
+- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution.
 - A plan is a handful of architectures, so that a saved search continues from the plan that it had.
 """
 
@@ -25,9 +24,6 @@ from hat_ray.space.architecture import Architecture
 
 _PLAIN = 1 / 8
 """Share of plain children."""
-_LEAST_PLAIN = 1 / 32
-_NOISY = 0.05
-"""Noise of the model, in standard deviations of the losses, below which there are fewer plain children."""
 _LEAST_TOLD = 8
 """Losses without which nothing is modelled."""
 _PLAN_LEAST = 4
@@ -51,13 +47,9 @@ class SurrogateSearch(ByTurns):
         child = None
         if order < self.config.initial or len(self.archive.losses) < _LEAST_TOLD:
             child = self.breeder.at_random(limit)
-        elif self.rng.random() >= self._plain_share:
+        elif self.rng.random() >= _PLAIN:
             child = self._planned(limit)
         return child or self._plain(limit)
-
-    @property
-    def _plain_share(self) -> float:
-        return max(_LEAST_PLAIN, _PLAIN * min(1.0, self._planner.scales.of["noise"] / _NOISY))
 
     def _plain(self, limit: Limit) -> Child | None:
         parents = self.archive.best(limit, self.config.elite)

@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 SEEDS = range(3)
 EVALUATIONS = int(os.environ.get("HAT_RAY_BENCH_EVALUATIONS", "250"))
 CHECKPOINTS = tuple(n for n in (60, 125, 250, 500, 1000) if n <= EVALUATIONS)
-METHODS = ("random", "hat", "aging", "surrogate")
+METHODS = ("random", "hat", "surrogate")
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Replayed:
 
 def test_print_what_early_stop_saves_and_costs(problem: Super, tmp_path: Path) -> None:
     print(f"\n{'margin':>10}{'hypervolume':>16}{'seconds':>12}")
-    for margin in (None, 4.0, 3.0, 2.0, 1.0):
+    for margin in (None, 3.0, 2.0):
         volumes, seconds, accounts = [], [], []
         for seed in SEEDS:
             config = SearchConfig(evaluations=EVALUATIONS, limits_fraction=(0.25, 0.5), early_stop=margin is not None)
