@@ -18,6 +18,9 @@ from hat_ray.model.protocol import EOS, Best, Translator
 
 __all__ = ["EOS", "Hypothesis", "beam_search", "best_continuations"]
 
+_WORTH_DROPPING = 0.7
+"""Finished sentences are dropped once no more than this share goes on: dropping copies all that is cached."""
+
 _RULED_OUT = 2
 """Words that a row's best may hold in vain: padding, and an end that comes too early."""
 
@@ -62,7 +65,7 @@ def beam_search(
         still = [i for i, sentence in enumerate(open_sentences) if len(finished[sentence]) < beam]
         if not still or position == max_length:
             break
-        if len(still) < len(open_sentences):
+        if len(still) <= _WORTH_DROPPING * len(open_sentences):
             open_sentences = [open_sentences[i] for i in still]
             kept = torch.tensor(still, device=device)
             state.keep(kept)

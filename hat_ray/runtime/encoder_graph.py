@@ -14,14 +14,14 @@ from onnx import TensorProto
 from hat_ray.model.blocks import EncoderLayer
 from hat_ray.model.embedding import PAD
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.graph import GraphBuilder, GraphDtype
+from hat_ray.runtime.graph import LARGE_OF_MANY_ROWS, GraphBuilder, GraphDtype
 from hat_ray.runtime.layers import before, feed_forward, query_key_value, residual
 from hat_ray.runtime.loader import HIDDEN
 
 
 def encoder_graph(model: SubTransformer, dtype: GraphDtype) -> onnx.ModelProto:
     """Return the encoder's graph."""
-    graph = GraphBuilder("encoder", dtype)
+    graph = GraphBuilder("encoder", dtype, LARGE_OF_MANY_ROWS)
     shape = model.architecture.encoder
     source = graph.input("source", ["N", "S"], TensorProto.INT64)
     padding = graph.op("Equal", source, graph.ints(PAD))

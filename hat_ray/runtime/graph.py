@@ -32,6 +32,8 @@ BLOCKS = (128, 64, 32)
 
 LARGE = 1 << 18
 """Numbers of an int8 weight from which on it has scales by channel and not by block."""
+LARGE_OF_MANY_ROWS = 1 << 12
+"""The same in a graph that always has many rows."""
 
 GraphDtype = Literal["fp32", "int8"]
 Array = NDArray[Any]
@@ -40,8 +42,8 @@ Array = NDArray[Any]
 class GraphBuilder:
     """Collects nodes and weights; `model` makes the ONNX model of them."""
 
-    def __init__(self, name: str, dtype: GraphDtype) -> None:
-        self.name, self.dtype = name, dtype
+    def __init__(self, name: str, dtype: GraphDtype, large: int = LARGE) -> None:
+        self.name, self.dtype, self.large = name, dtype, large
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -97,7 +99,7 @@ class GraphBuilder:
         offset = [] if bias is None else [self.weight(bias)]
         if self.dtype == "fp32":
             return self.op("Gemm", x, self.weight(weight), *offset, transB=1)
-        if weight.numel() >= LARGE:
+        if weight.numel() >= self.large:
             return self._linear_by_channels(x, weight, bias)
         packed, scales = quantise(weight)
         out_features, in_features = weight.shape

@@ -36,6 +36,7 @@ HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
 _FIRST_CAPACITY = 32
+_WORTH_DROPPING = 0.7  # finished sentences are dropped when at most this share goes on: it copies all that is cached
 _ALL = 0  # in the place of a number of best words: all logits
 
 Floats = NDArray[np.float32]
@@ -253,7 +254,7 @@ def beam_search(
         kept = np.array([i for i, sentence in enumerate(still) if len(finished[sentence]) < beam], np.int64)
         if not len(kept) or position == max_length:
             break
-        if len(kept) < len(still):
+        if len(kept) <= _WORTH_DROPPING * len(still):
             still, totals, words, beams = still[kept], totals[kept], words[kept], beams[kept]
             history = history.reshape(-1, beam, position)[kept].reshape(-1, position)
             state.keep(kept)
