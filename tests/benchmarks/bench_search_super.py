@@ -167,7 +167,7 @@ def test_print_what_early_stop_saves_and_costs(problem: Super, tmp_path: Path) -
 
 
 def test_print_what_kept_encoder_passes_save(problem: Super) -> None:
-    config = SearchConfig(evaluations=120, limits_fraction=(0.25, 0.5))
+    config = SearchConfig(evaluations=80, limits_fraction=(0.25, 0.5))
     limits = resolve_limits(problem.space, problem.devices, config)
     search = Evolution(problem.space, problem.devices, limits, config, 0)
     scorers = {0: problem.scorer(0), 64: problem.scorer(64), 256: problem.scorer(256)}
@@ -177,12 +177,12 @@ def test_print_what_kept_encoder_passes_save(problem: Super) -> None:
         for architecture in search.ask(2):
             losses = {}
             for kept in rng.sample(list(scorers), len(scorers)):
-                began = time.perf_counter()
+                began = time.process_time()
                 losses[kept] = scorers[kept](architecture)
-                seconds[kept].append(time.perf_counter() - began)
+                seconds[kept].append(time.process_time() - began)
             assert len(set(losses.values())) == 1
             search.tell(architecture, losses[0])
     plain = np.array(seconds[0])
     print(f"\n{len(plain)} candidates in the order of a search, {1000 * np.median(plain):.0f} ms without")
     for kept, taken in seconds.items():
-        print(f"{kept:4d} MB kept: {sum(taken) / plain.sum():.3f} of the seconds", flush=True)
+        print(f"{kept:4d} MB kept: {sum(taken) / plain.sum():.3f} of the processor's seconds", flush=True)
