@@ -134,8 +134,8 @@ class GraphBuilder:
             rows = self.op("Gather", self.weight(packed), flat)
             sizes = self.op("Unsqueeze", self.op("Gather", self.weight(scales * np.float32(scale)), flat), self.ints(1))
             return self.op("Mul", self.op("Cast", rows, to=TensorProto.FLOAT), sizes)
-        packed, scales = quantise(table)
-        whole = self.op("Cast", self.op("Gather", self.weight(packed), flat), to=TensorProto.FLOAT)
+        blocks, scales = quantise(table)
+        whole = self.op("Cast", self.op("Gather", self.weight(blocks), flat), to=TensorProto.FLOAT)
         factors = self.op("Gather", self.weight(scales.reshape(-1)), self.op("Add", *self._blocks_of(flat, scales)))
         shifted = self.op("Sub", whole, self.number(128.0))
         rows = self.op("Mul", shifted, self.op("Mul", factors, self.number(scale)))  # (rows, blocks, block)
@@ -143,7 +143,7 @@ class GraphBuilder:
         width = table.shape[1]
         return (
             rows
-            if width == packed.shape[1] * packed.shape[2]
+            if width == blocks.shape[1] * blocks.shape[2]
             else self.op("Slice", rows, self.ints(0), self.ints(width), self.ints(1))
         )
 
