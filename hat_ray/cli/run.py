@@ -1,6 +1,7 @@
 """What commands do with a recipe: find it and its run folder, run its stages, print."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,30 @@ def run_stages(
         print_json({"run": place, only: study_result(place, only)})
     elif as_json:
         print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
+    elif only == "evaluate":
+        for line in score_lines(records[0].summary):
+            typer.echo(line)
     else:
         close_message(place, records)
     return records
+
+
+def score_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the evaluation of a run says: each model's scores, speed and memory, and the floors."""
+    lines = []
+    for model, evaluated in summary["models"].items():
+        score = evaluated["score"]
+        chrf = "" if score["chrf"] is None else f", chrF {score['chrf']:.1f} ({score['chrf_signature']})"
+        memory = score.get("peak_memory_bytes", 0) / 2**20
+        speed = score["sentences"] / max(score["seconds"], 1e-9)
+        lines.append(
+            f"{model}: BLEU {score['bleu']:.1f} ({score['bleu_signature']}){chrf}; {speed:.1f} sentences a second, "
+            f"peak memory {memory:.0f} MiB"
+        )
+    if floors := summary.get("floors"):
+        nearest = f"the nearest training source's translation {floors['nearest_bleu']:.1f}"
+        lines.append(f"floors: copying the source {floors['copy_bleu']:.1f} BLEU, {nearest}")
+    return lines
 
 
 def share_of(text: str) -> float:

@@ -12,6 +12,7 @@ from hat_ray.errors import CorpusError
 from hat_ray.evaluate.bleu import score_text
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.floors import Floors, floors
+from hat_ray.evaluate.memory import peak_memory_bytes
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Translator
 from hat_ray.progress import Progress, silent
@@ -33,10 +34,9 @@ class Score:
     length_penalty: float
     seconds: float
     """Wall time of the translation alone."""
-
-    @property
-    def sentences_per_second(self) -> float:
-        return self.sentences / self.seconds if self.seconds else 0.0
+    sentences_per_second: float
+    peak_memory_bytes: int
+    """The most that the process has held by then, whatever else it did before included."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def evaluate(
         beam=config.beam,
         length_penalty=config.length_penalty,
         seconds=seconds,
+        sentences_per_second=len(sources) / max(seconds, 1e-9),
+        peak_memory_bytes=peak_memory_bytes(),
     )
     log.info("BLEU %.2f on %d sentences (%.1f a second)", score.bleu, score.sentences, score.sentences_per_second)
     return Evaluation(score, tuple(sources), tuple(references), tuple(hypotheses))

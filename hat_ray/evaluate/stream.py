@@ -4,8 +4,6 @@ A group is what is there: hundreds of lines of a file, one line of somebody who 
 length are translated together.
 """
 
-import resource
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +11,7 @@ from typing import Protocol
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.bleu import TextScore, score_text
 from hat_ray.evaluate.export import Served
+from hat_ray.evaluate.memory import peak_memory_bytes
 from hat_ray.progress import Progress, silent
 
 GROUP_LINES = 512
@@ -84,12 +83,6 @@ def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer:
         sentences_per_second=len(pairs) / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(),
     )
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _texts(lines: list[bytes], first: int) -> list[str]:

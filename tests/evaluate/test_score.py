@@ -45,6 +45,7 @@ def test_the_score_is_sacrebleus_of_the_translations_against_the_corpus_own_text
     assert found.score.bleu_signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert (found.score.sentences, found.score.beam) == (20, 2)
     assert found.score.sentences_per_second == pytest.approx(20 / found.score.seconds)
+    assert found.score.peak_memory_bytes > 50 << 20
 
 
 def test_floors_come_from_the_corpus_own_training_pairs(prepared: Prepared) -> None:
