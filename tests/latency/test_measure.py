@@ -123,7 +123,7 @@ def test_chosen_architectures_are_distinct_repeatable_and_span_the_space() -> No
 
 def test_what_found_no_calm_moment_is_timed_once_more_and_then_let_be(tmp_path: Path) -> None:
     """With a tolerance of next to nothing no moment is calm."""
-    architectures = choose_architectures(SPACE, 6, seed=0)
+    architectures = choose_architectures(SPACE, 3, seed=0)
     strict = CONFIG.model_copy(update={"canary_tolerance": 1e-9, "patience_s": 0.05, "budget_s": 0.05})
     tally = measure(job(tmp_path, strict, session_id="s"), architectures)
     written = read_table(tmp_path, every_measurement=True)

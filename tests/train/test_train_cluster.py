@@ -131,6 +131,7 @@ def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
     whole, expected, _ = unbroken
     with ThreadPoolExecutor() as pool:
