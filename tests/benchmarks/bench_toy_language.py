@@ -1,4 +1,7 @@
-"""The corpus is worth searching over: at equal updates, capacity shows, and more than chance does. Takes minutes."""
+"""The toy language is worth searching over: at equal updates, capacity shows, and more than chance does.
+
+pytest -m benchmark -s tests/benchmarks/bench_toy_language.py
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from hat_ray.train.train import train_sub
 RECIPE = load_recipe("toy")
 SENTENCES = 300
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(5400)]
 
 
 @dataclass(frozen=True)
