@@ -12,7 +12,7 @@ import typer
 from hat_ray import console
 from hat_ray.cli.app import app
 from hat_ray.cli.options import AddressOpt
-from hat_ray.cli.serving import BeamOpt, ModelOpt, ShortListOpt, model_choice
+from hat_ray.cli.serving import BeamOpt, DtypeOpt, ModelOpt, RuntimeOpt, ShortListOpt, model_choice
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.serve.config import ServeConfig
 
@@ -54,12 +54,8 @@ def serve(
     place: Annotated[str, typer.Argument(help="A run folder with retrained models, or an exported model's folder.")],
     model: ModelOpt = None,
     beam: BeamOpt = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="What executes a run's model: eager (default), packed or onnx.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx).")
-    ] = None,
+    runtime: RuntimeOpt = None,
+    dtype: DtypeOpt = None,
     short_list: ShortListOpt = None,
     replicas: Annotated[int, _flag("replicas", min=1)] = _DEFAULT.replicas,
     threads: Annotated[int, _flag("threads", min=1)] = _DEFAULT.threads,

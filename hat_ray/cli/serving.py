@@ -26,6 +26,12 @@ ShortListOpt = Annotated[
         "--short-list", min=1, help="Runtime onnx: target words for each source word. Default: all may follow."
     ),
 ]
+RuntimeOpt = Annotated[
+    str | None, typer.Option("--runtime", help="What executes a run's model: eager (default), packed or onnx.")
+]
+DtypeOpt = Annotated[
+    str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx).")
+]
 BeamOpt = Annotated[
     int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's, or the export's.")
 ]
@@ -46,12 +52,8 @@ def translate(
     place: Annotated[str, typer.Argument(help="A run folder with retrained models, or an exported model's folder.")],
     model: ModelOpt = None,
     beam: BeamOpt = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="What executes a run's model: eager (default), packed or onnx.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx).")
-    ] = None,
+    runtime: RuntimeOpt = None,
+    dtype: DtypeOpt = None,
     short_list: ShortListOpt = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
     score: Annotated[
