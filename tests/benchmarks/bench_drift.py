@@ -40,6 +40,20 @@ TOLERANCE = 0.1
 LOAD_LASTS_S = 20.0
 MOST_LOAD = 3
 BURN = "while True: sum(i * i for i in range(100000))"
+WANDER = """
+import random, time
+rng, share, period_s = random.Random(1), 0.5, 0.002
+while True:
+    share = abs(share + rng.gauss(0, 0.15))
+    share = min(share, max(0.0, 2 - share))
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        pause = time.perf_counter() + period_s * share
+        while time.perf_counter() < pause:
+            pass
+        time.sleep(period_s * (1 - share))
+"""
+"""Computes for a share of every two milliseconds that wanders between none and all over minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +103,12 @@ def truth(watch: CanaryWatch, translations: list[Callable[[], Sample]]) -> Truth
     return Truth(middle, watch.level_ms)
 
 
-def test_under_a_load_that_comes_and_goes(
-    watch: CanaryWatch, translations: list[Callable[[], Sample]], truth: Truth
+@pytest.mark.parametrize("kind", ["wanders", "comes and goes"])
+def test_under_a_load_that(
+    kind: str, watch: CanaryWatch, translations: list[Callable[[], Sample]], truth: Truth
 ) -> None:
     ours, hats, seconds, busy = [], [], [], []
-    with load(seed=1) as burning:
+    with load(seed=1) if kind == "comes and goes" else wandering() as burning:
         for one in translations:
             began, before = time.perf_counter(), burning()
             ours.append(repeat(one, OURS, watch=watch))
@@ -107,8 +122,8 @@ def test_under_a_load_that_comes_and_goes(
             seconds.append(time.perf_counter() - began)
             hats[i] += _samples_for(translations[i], seconds[-1])
     print(
-        f"\nunder load, {sum(seconds) / ARCHITECTURES:.1f} s an architecture each, {ARCHITECTURES} architectures, "
-        f"{len(restless)} timed once more"
+        f"\nunder a load that {kind}, {sum(seconds) / ARCHITECTURES:.1f} s an architecture each, "
+        f"{ARCHITECTURES} architectures, {len(restless)} timed once more"
     )
     ours_off = truth.of_canaries([_in_canaries(timing) for timing in ours])
     hats_off = truth.of_ms([_trimmed_mean(samples) for samples in hats])
@@ -177,6 +192,17 @@ def _trimmed_mean(samples_ms: list[float]) -> float:
 def _lag_1(residuals: NDArray[np.float64]) -> float:
     centred = residuals - residuals.mean()
     return float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())
+
+
+@contextmanager
+def wandering() -> Iterator[Callable[[], int]]:
+    """Let one process compute beside us for a share of the time that wanders over minutes."""
+    burner = subprocess.Popen([sys.executable, "-c", WANDER])
+    try:
+        yield lambda: 1
+    finally:
+        burner.kill()
+        burner.wait()
 
 
 @contextmanager
