@@ -122,3 +122,10 @@ main()
 def test_no_file_grows_without_a_reason():
     long = [str(path.relative_to(ROOT)) for path in SOURCES if len(path.read_text().splitlines()) > 400]
     assert not long
+
+
+def test_help_and_mistakes_wait_for_no_heavy_library():
+    """A command line that takes seconds to say what is wrong is not tried twice."""
+    code = "import sys, hat_ray.cli; print(*{'torch', 'ray', 'xgboost', 'onnxruntime'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == ""

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from hat_ray.config import StageConfig
-from hat_ray.model.slicing import Sharing
+
+Sharing = Literal["front", "middle", "importance"]
 
 
 class ModelConfig(StageConfig):

@@ -7,11 +7,11 @@ Decisions
   numbers, which widths and hidden widths do.
 """
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
-Sharing = Literal["front", "middle", "importance"]
+from hat_ray.model.config import Sharing
 
 
 class Cut(Protocol):
