@@ -43,6 +43,7 @@ def run_stages(
 ) -> list[StageRecord]:
     """Do one stage, or all, print what was made, and return the stages' records."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
+    loaded.space.build()
     from hat_ray.pipeline.all import close_message, run_recipe, study_result
 
     records = run_recipe(loaded, place, address=address, local=local, only=only, progress=console.progress_bar)
