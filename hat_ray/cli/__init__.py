@@ -3,8 +3,7 @@
 Exit codes: 0 success; 2 a user's mistake, told in one line; 1 a fault, with its traceback. With `--json` a command
 prints exactly one JSON object on stdout; progress and logs go to stderr.
 
-Each file here holds one group of commands; importing it adds them to the command line, and `--help` lists commands in
-the order of these imports.
+Each file here holds one group of commands; importing it adds them to the command line.
 """
 
 import os
@@ -13,8 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hat_ray import console
-
-from hat_ray.cli import stages, train, latency, predict, search, serving, serve, models, recipes, doctor  # isort: skip  (the order of --help)
+from hat_ray.cli import doctor, latency, models, predict, recipes, search, serve, serving, stages, train
 from hat_ray.cli.app import app
 from hat_ray.errors import user_error
 

@@ -1,12 +1,28 @@
 """The command line's root and its groups of commands."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hat_ray import __version__, console
 
+
+def _in_order(*names: str) -> type[TyperGroup]:
+    """Return a group that lists its commands as they are used one after the other."""
+
+    class InOrder(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return sorted(super().list_commands(ctx), key=names.index)
+
+    return InOrder
+
+
 app = typer.Typer(
+    cls=_in_order(
+        *("run", "corpus", "train", "latency", "predict", "search", "retrain", "evaluate", "report"),
+        *("translate", "export", "serve", "distil", "doctor", "recipe", "cost"),
+    ),
     name="hat-ray",
     help="Find, for each device that you own, the most accurate translation Transformer within its latency budget.",
     epilog="Start with:  hat-ray run toy   (ten minutes on two cores)",
@@ -16,8 +32,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 train_app = typer.Typer(help="Train the SuperTransformer, or one architecture from scratch.", no_args_is_help=True)
-latency_app = typer.Typer(help="Time architectures on devices.", no_args_is_help=True)
-predict_app = typer.Typer(help="Fit latency predictors, and ask them.", no_args_is_help=True)
+latency_app = typer.Typer(
+    cls=_in_order("measure", "sweep", "onboard", "show", "validate", "compact", "import", "export"),
+    help="Time architectures on devices.",
+    no_args_is_help=True,
+)
+predict_app = typer.Typer(
+    cls=_in_order("fit", "score", "latency"), help="Fit latency predictors, and ask them.", no_args_is_help=True
+)
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(latency_app, name="latency")

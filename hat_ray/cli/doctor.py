@@ -31,10 +31,13 @@ It takes about ten seconds and changes nothing. The exit code is 2 when somethin
 )
 def doctor(
     address: AddressOpt = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where runs would be written.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs would be written.")] = Path("runs"),
     as_json: JsonOpt = False,
 ) -> None:
-    """Say what this machine and this cluster can do, what is missing, and what to do about it."""
+    """Say what this machine can do, and what is missing.
+
+    With a Ray cluster: what each of its nodes can do.
+    """
     from hat_ray.doctor.finding import is_fit
 
     findings = []

@@ -13,14 +13,23 @@ from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.run import print_json
 from hat_ray.errors import LatencyError
 
-TableArg = Annotated[str, typer.Argument(help="Root of a latency table: a path or URI.", show_default=False)]
-SpaceOpt = Annotated[str | None, typer.Option("--space", help="Only this space: its id, as `show` lists it.")]
-DeviceOpt = Annotated[str | None, typer.Option("--device", help="Only this device: its slug, as `show` lists it.")]
+TableArg = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Root of a latency table: a path or URI.", show_default=False)
+]
+SpaceOpt = Annotated[
+    str | None, typer.Option("--space", metavar="SPACE", help="Only this space: its id, as `show` lists it.")
+]
+DeviceOpt = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="Only this device: its slug, as `show` lists it.")
+]
 
 
 @latency_app.command("show", epilog="Example:  hat-ray latency show runs/toy/latency/table")
 def latency_show(table: TableArg, space: SpaceOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
-    """List what a latency table holds: devices, spaces, rows, milliseconds, error, drift."""
+    """List what a latency table holds.
+
+    Its devices and spaces with their rows, milliseconds, error and drift.
+    """
     from hat_ray.latency.describe import describe_table
 
     groups = describe_table(table, space, device)
@@ -85,15 +94,30 @@ Importing twice adds nothing. HAT's own eight files need no options: what they t
 )
 def latency_import(
     table: TableArg,
-    sources: Annotated[list[str], typer.Argument(help="HAT's CSV files, or roots of other lakes: paths or URIs.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="HAT's CSV files, or roots of other lakes: paths or URIs.")
+    ],
     space: Annotated[
-        str, typer.Option("--space", help="Space of a CSV file: a preset's name. Of a lake: only this space's id.")
+        str,
+        typer.Option(
+            "--space", metavar="SPACE", help="Space of a CSV file: a preset's name. Of a lake: only this space's id."
+        ),
     ] = "",
-    device: Annotated[str | None, typer.Option("--device", help="Of a lake: only this device, by its slug.")] = None,
-    name: Annotated[str, typer.Option("--name", help="Of a CSV file: what you call the device it was timed on.")] = "",
-    model: Annotated[str, typer.Option("--model", help="Of a CSV file: the CPU's or board's model.")] = "",
-    accelerator: Annotated[str, typer.Option("--accelerator", help="Of a CSV file: the GPU's model.")] = "",
-    machine: Annotated[str, typer.Option("--machine", help="Of a CSV file: x86_64, aarch64, ...")] = "x86_64",
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Of a lake: only this device, by its slug.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Of a CSV file: what you call the device it was timed on.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", help="Of a CSV file: the CPU's or board's model.")
+    ] = "",
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", metavar="MODEL", help="Of a CSV file: the GPU's model.")
+    ] = "",
+    machine: Annotated[
+        str, typer.Option("--machine", metavar="MACHINE", help="Of a CSV file: x86_64, aarch64, ...")
+    ] = "x86_64",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Of a CSV file: torch threads.")] = 1,
     length: Annotated[int, typer.Option("--length", min=1, help="Of a CSV file: source and target tokens.")] = 30,
     beam: Annotated[int, typer.Option("--beam", min=1, help="Of a CSV file: hypotheses a sentence.")] = 5,
@@ -134,12 +158,15 @@ def latency_import(
 @latency_app.command("export", epilog="Example:  hat-ray latency export lake csv --device hat-intel-xeon-e5-2640-...")
 def latency_export(
     table: TableArg,
-    out: Annotated[str, typer.Argument(help="Folder for the CSV files.", show_default=False)],
+    out: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder for the CSV files.", show_default=False)],
     space: SpaceOpt = None,
     device: DeviceOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Write HAT's CSV files: the imported ones unchanged, and one for each device and workload that was measured."""
+    """Write HAT's CSV files.
+
+    The imported ones unchanged, and one for each device and workload that was measured.
+    """
     from hat_ray.latency.exchange import export_csvs
 
     written = export_csvs(table, out, space, device)
@@ -157,7 +184,10 @@ def latency_export(
 Exit code 2 when something is wrong. Readers pass over files that cannot be read; rows that break a rule are read.""",
 )
 def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
-    """Check every file and every row; name each bad file and why, and the rows that break a rule."""
+    """Check every file and every row.
+
+    Each bad file is named with what is wrong, and so are rows that break a rule.
+    """
     from hat_ray.latency.validate import validate
 
     with console.progress_bar("validating") as progress:

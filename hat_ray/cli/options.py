@@ -5,18 +5,30 @@ from typing import Annotated
 import typer
 
 RecipeArg = Annotated[
-    str, typer.Argument(help="Name of a shipped recipe, a YAML file, or a run folder.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="Name of a shipped recipe, a YAML file, or a run folder.", show_default=False
+    ),
 ]
 RunOpt = Annotated[
-    str | None, typer.Option("--run", help="Run folder: a path or URI (s3://, gs://). Default: runs/<recipe's name>.")
+    str | None,
+    typer.Option(
+        "--run", metavar="FOLDER", help="Run folder: a path or URI (s3://, gs://). Default: runs/<recipe's name>."
+    ),
 ]
 SetOpt = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting: key.path=value, as often as needed.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as often as needed.")
 ]
-DataOpt = Annotated[str | None, typer.Option("--data", help="Folder that the recipe's text files stand in.")]
+DataOpt = Annotated[
+    str | None, typer.Option("--data", metavar="FOLDER", help="Folder that the recipe's text files stand in.")
+]
 AddressOpt = Annotated[
     str | None,
-    typer.Option("--address", help="Ray cluster to use (auto, or host:port). Default: $RAY_ADDRESS, else a local one."),
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray cluster to use (auto, or host:port). Default: $RAY_ADDRESS, else a local one.",
+    ),
 ]
 LocalOpt = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

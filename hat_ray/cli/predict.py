@@ -27,12 +27,22 @@ Every figure is of architectures that the predictor had not seen. Of a latency t
 space, device and workload that has rows enough, and judged; nothing is written.""",
 )
 def predict_score(
-    place: Annotated[str, typer.Argument(help="A run folder with fitted predictors, or the root of a latency table.")],
-    space: Annotated[str | None, typer.Option("--space", help="Of a table: only this space, by its id.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="Only this device, by its slug.")] = None,
+    place: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="A run folder with fitted predictors, or the root of a latency table."),
+    ],
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="Of a table: only this space, by its id.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Only this device, by its slug.")
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Tell how good latency predictors are: error, interval, learning curve, by depth, outliers."""
+    """Tell how good latency predictors are.
+
+    Error, interval, learning curve, error by depth, outliers.
+    """
     from hat_ray.pipeline.all import assess_run
     from hat_ray.pipeline.fitting import assess_table
 
@@ -51,14 +61,17 @@ def predict_score(
 
 @predict_app.command("latency", epilog="Example:  hat-ray predict latency runs/toy winner.yml --coverage 0.95")
 def predict_latency(
-    run: Annotated[str, typer.Argument(help="A run folder with fitted predictors.")],
-    architecture: Annotated[Path, typer.Argument(help="The architecture: HAT's YAML, or our JSON.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with fitted predictors.")],
+    architecture: Annotated[Path, typer.Argument(metavar="FILE", help="The architecture: HAT's YAML, or our JSON.")],
     coverage: Annotated[
         float, typer.Option("--coverage", help="Probability with which the latency lies in the interval.")
     ] = 0.9,
     as_json: JsonOpt = False,
 ) -> None:
-    """Predict an architecture's latency on each device of a run, with its interval."""
+    """Predict an architecture's latency on each device.
+
+    With the interval that it lies in.
+    """
     from hat_ray.pipeline.all import predict_one
 
     loaded, place = resolve(run, None, None)

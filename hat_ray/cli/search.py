@@ -26,7 +26,7 @@ class _RunByDefault(TyperGroup):
 
 search_app = typer.Typer(
     cls=_RunByDefault,
-    help="Evolve architectures under latency limits with Ray Tune, or show what a search found.",
+    help="Evolve architectures under latency limits. Or show what a search found.",
     epilog="""Examples:
 
 hat-ray search toy --set search.limits_ms=[20,30]
@@ -59,7 +59,10 @@ def search_run(
     local: LocalOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Evolve architectures under latency limits with Ray Tune; the same search serves all devices and limits."""
+    """Evolve architectures under latency limits with Ray Tune.
+
+    One search serves all devices and all limits.
+    """
     records = run_stages(recipe, run, set_, data, address, local, as_json, only="search")
     if not as_json:
         for line in _winner_lines(records[0].summary["winners"]):
@@ -77,11 +80,16 @@ hat-ray search show s3://team/runs/wmt --device pi4 --json
 A search that is still under way, or was killed, is shown as far as it is.""",
 )
 def search_show(
-    place: Annotated[str, typer.Argument(help="A run folder, or a folder that holds candidates.")],
-    device: Annotated[str | None, typer.Option("--device", help="Only this device: its slug or its name.")] = None,
+    place: Annotated[str, typer.Argument(metavar="FOLDER", help="A run folder, or a folder that holds candidates.")],
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Only this device: its slug or its name.")
+    ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show a search: candidates, each device's frontier, and the winner of each limit."""
+    """Show what a search found, also while it runs.
+
+    Its candidates, each device's frontier, and the winner of each limit.
+    """
     from hat_ray.search.show import to_json, view
 
     found = view(place).only(device)

@@ -51,7 +51,9 @@ It listens on loopback and knows no passwords: put a proxy that does in front of
 Needs ray[serve]: pip install 'hat-ray[serve]'."""
 )
 def serve(
-    place: Annotated[str, typer.Argument(help="A run folder with retrained models, or an exported model's folder.")],
+    place: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or an exported model's folder.")
+    ],
     model: ModelOpt = None,
     beam: BeamOpt = None,
     runtime: RuntimeOpt = None,

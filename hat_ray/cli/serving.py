@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from hat_ray.evaluate.stream import ServedScore
     from hat_ray.serve.choice import ModelChoice
 
-ModelOpt = Annotated[str | None, typer.Option("--model", help="Id of the model. Default: the first winner.")]
+ModelOpt = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Id of the model. Default: the first winner.")
+]
 ShortListOpt = Annotated[
     int | None,
     typer.Option(
@@ -27,10 +29,14 @@ ShortListOpt = Annotated[
     ),
 ]
 RuntimeOpt = Annotated[
-    str | None, typer.Option("--runtime", help="What executes a run's model: eager (default), packed or onnx.")
+    str | None,
+    typer.Option("--runtime", metavar="RUNTIME", help="What executes a run's model: eager (default), packed or onnx."),
 ]
 DtypeOpt = Annotated[
-    str | None, typer.Option("--dtype", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx).")
+    str | None,
+    typer.Option(
+        "--dtype", metavar="DTYPE", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx)."
+    ),
 ]
 BeamOpt = Annotated[
     int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's, or the export's.")
@@ -49,7 +55,9 @@ hat-ray translate exported --score reference.txt < source.txt > target.txt
 Translations come out as groups of lines come in: a pipe that brings one line gets one back."""
 )
 def translate(
-    place: Annotated[str, typer.Argument(help="A run folder with retrained models, or an exported model's folder.")],
+    place: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or an exported model's folder.")
+    ],
     model: ModelOpt = None,
     beam: BeamOpt = None,
     runtime: RuntimeOpt = None,
@@ -57,7 +65,8 @@ def translate(
     short_list: ShortListOpt = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
     score: Annotated[
-        Path | None, typer.Option("--score", help="Reference, line by line: tell BLEU, chrF, speed and memory too.")
+        Path | None,
+        typer.Option("--score", metavar="FILE", help="Reference, line by line: tell BLEU, chrF, speed and memory too."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
@@ -102,13 +111,18 @@ the last encoder layer only; hidden widths, depths and the sides' widths are fre
 Exit code 2, and no folder, when its translations differ from the model's by more than the bounds."""
 )
 def export(
-    run: Annotated[str, typer.Argument(help="A run folder with retrained models.")],
-    out: Annotated[str, typer.Option("--out", help="Folder to make; an earlier export there is replaced.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with retrained models.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="Folder to make; an earlier export there is replaced.")
+    ],
     model: ModelOpt = None,
     runtime: Annotated[
-        str, typer.Option("--runtime", help="What will execute it: onnx, or ctranslate2 where it can.")
+        str,
+        typer.Option("--runtime", metavar="RUNTIME", help="What will execute it: onnx, or ctranslate2 where it can."),
     ] = "onnx",
-    dtype: Annotated[str, typer.Option("--dtype", help="Numbers of weights and products: fp32 or int8.")] = "fp32",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="DTYPE", help="Numbers of weights and products: fp32 or int8.")
+    ] = "fp32",
     short_list: ShortListOpt = None,
     beam: BeamOpt = None,
     sentences: Annotated[
@@ -123,7 +137,10 @@ def export(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Export a model with its loader, checked to give the same translations; it needs nothing of hat-ray."""
+    """Export a model with its loader.
+
+    It is checked to give the same translations, and needs nothing of hat-ray.
+    """
     loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
     from hat_ray.pipeline.serving import export_run
 

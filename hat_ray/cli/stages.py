@@ -47,7 +47,7 @@ _stage_command(
     train_app,
     "health",
     "health",
-    "Train architectures from scratch and report how well inherited weights rank them.",
+    "Tell how well inherited weights rank architectures. It trains some of them from scratch.",
     """
 
 hat-ray train health runs/toy
@@ -68,7 +68,7 @@ _stage_command(
     latency_app,
     "sweep",
     "sweep",
-    "Time latency against each single dimension of the search space, the others fixed, and report which ones matter.",
+    "Tell which dimensions of the space latency depends on. It varies one at a time, the others fixed.",
     """
 
 hat-ray latency sweep toy
@@ -94,7 +94,10 @@ the predictors are fitted, and `hat-ray predict score RUN` tells how good they a
 def latency_onboard(
     recipe: RecipeArg,
     error: Annotated[
-        str, typer.Option("--error", help="Stop when the predictor errs by less on unseen architectures: 5% or 0.05.")
+        str,
+        typer.Option(
+            "--error", metavar="SHARE", help="Stop when the predictor errs by less on unseen architectures: 5% or 0.05."
+        ),
     ] = "5%",
     most: Annotated[int | None, typer.Option("--most", help="Rows at most. Default: the recipe's samples.")] = None,
     run: RunOpt = None,
@@ -104,7 +107,10 @@ def latency_onboard(
     local: LocalOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Time a new device until its latency can be predicted: as few architectures as that takes."""
+    """Time a new device until its latency can be predicted.
+
+    It takes as few architectures as that needs.
+    """
     changes = [*(set_ or []), f"latency.target_error={share_of(error)}"]
     changes += [] if most is None else [f"latency.samples={most}"]
     records = run_stages(recipe, run, changes, data, address, local, as_json, only="onboard")
@@ -124,7 +130,7 @@ _stage_command(
     app,
     "evaluate",
     "evaluate",
-    "Measure the retrained models on their devices and score them with sacreBLEU.",
+    "Time the retrained models, and score them with sacreBLEU.",
     "hat-ray evaluate toy --set evaluate.beam=4",
 )
 _stage_command(app, "report", "report", "Write the page that shows what was found.", "hat-ray report runs/toy")

@@ -26,7 +26,8 @@ A policy reads sharing/policy: sharing is front, middle or importance; policy is
 def train_policies(
     recipe: RecipeArg,
     policies: Annotated[
-        str | None, typer.Option("--policies", help="Policies, separated by commas. Default: the recipe's.")
+        str | None,
+        typer.Option("--policies", metavar="POLICY,...", help="Policies, separated by commas. Default: the recipe's."),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=1, help="SuperTransformers a policy. Default: the recipe's.")
@@ -38,7 +39,10 @@ def train_policies(
     local: LocalOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Compare training policies of the SuperTransformer at equal compute, and how well each ranks architectures."""
+    """Compare training policies of the SuperTransformer.
+
+    All get equal compute; each is told by how well it ranks architectures.
+    """
     changes = list(set_ or [])
     if policies is not None:
         changes.append(f"policies.compare={json.dumps([name.strip() for name in policies.split(',')])}")
@@ -49,14 +53,17 @@ def train_policies(
 
 @train_app.command("sub", epilog="Example:  hat-ray train sub winner.yml toy --out models/winner")
 def train_sub(
-    architecture: Annotated[Path, typer.Argument(help="The architecture: HAT's YAML, or our JSON.")],
+    architecture: Annotated[Path, typer.Argument(metavar="FILE", help="The architecture: HAT's YAML, or our JSON.")],
     recipe: RecipeArg,
-    out: Annotated[str, typer.Option("--out", help="Folder for the model.")],
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder for the model.")],
     run: RunOpt = None,
     set_: SetOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Train one architecture of the recipe's space from scratch, with the recipe's corpus and retrain settings."""
+    """Train one architecture from scratch.
+
+    It lies in the recipe's space and gets its corpus and its settings of `retrain`.
+    """
     from hat_ray.pipeline.all import train_one
 
     loaded, place = resolve(recipe, run, set_)

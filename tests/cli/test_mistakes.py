@@ -193,24 +193,3 @@ def test_a_pickle_is_never_executed_as_a_checkpoint(tmp_path: Path):
     torch.save({"x": Path("/tmp")}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError):
         load_hat_checkpoint(tmp_path / "x.pt")
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        *(["run"], ["corpus"], ["train"], ["train", "super"], ["train", "sub"], ["latency"], ["latency", "measure"]),
-        *(["latency", "show"], ["predict"], ["predict", "fit"], ["predict", "score"], ["search"], ["retrain"]),
-        *(["evaluate"], ["report"], ["translate"], ["cost"], ["recipe"], ["recipe", "list"], ["recipe", "show"]),
-        *(["recipe", "check"], ["recipe", "schema"], ["train", "health"], ["train", "policies"], ["distil"]),
-    ],
-    ids=" ".join,
-)
-def test_every_command_explains_itself(command: list[str]):
-    from typer.testing import CliRunner
-
-    from hat_ray.cli import app
-
-    result = CliRunner().invoke(app, [*command, "--help"])
-    assert result.exit_code == 0
-    assert "Usage:" in result.output

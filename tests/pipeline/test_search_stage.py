@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,11 +71,13 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
 @pytest.mark.slow
 def test_a_second_run_starts_warm_from_the_first_of_the_same_supertransformer(tmp_path: Path) -> None:
     first = run_search_stage(tmp_path / "first", ["search.measure_rounds=0"])
+    shutil.copytree(tmp_path / "first", tmp_path / "warm", ignore=shutil.ignore_patterns("search"))
     warm = run_search_stage(
         tmp_path / "warm", ["search.measure_rounds=0", f"search.warm_start=[{tmp_path}/first]", "search.evaluations=6"]
     )
     assert warm["scored"] == first["scored"] + 6  # type: ignore[operator]
     recipe = load_recipe(TINY, [*WIDE, "supernet.updates=14", f"search.warm_start=[{tmp_path}/first]"])
+    shutil.copytree(tmp_path / "first", tmp_path / "other", ignore=shutil.ignore_patterns("search", "supernet"))
     for stage in ("corpus", "supernet", "latency", "predictor"):
         run_recipe(recipe, str(tmp_path / "other"), local=True, only=stage)
     refused = CliRunner().invoke(app, ["search", str(tmp_path / "other"), "--local"])

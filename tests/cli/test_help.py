@@ -1,0 +1,42 @@
+"""Every `--help` teaches: what the command does in one whole line, and an example."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hat_ray.cli import app
+
+
+def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, *path, name)
+    if not hasattr(command, "commands"):
+        yield path
+
+
+ROOT = typer.main.get_command(app)
+COMMANDS = list(commands(ROOT))
+
+
+def told(*path: str) -> str:
+    result = CliRunner().invoke(app, [*path, "--help"], prog_name="hat-ray", env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_command_shows_an_example_of_itself(path):
+    example = told(*path).partition("Example")[2]
+    name = ["search"] if path == ("search", "run") else path  # whose name may be left out
+    assert f"hat-ray {' '.join(name)}" in " ".join(example.split())
+
+
+@pytest.mark.parametrize("group", [(), *dict.fromkeys(path[:1] for path in COMMANDS if len(path) > 1)], ids=" ".join)
+def test_no_line_of_a_list_of_commands_is_cut(group):
+    listed = told(*group).partition("Commands:")[2].partition("\n\n")[0].splitlines()[1:]
+    assert len(listed) > 1
+    assert not [line for line in listed if line.endswith("...")]
+    assert all(len(line.split(maxsplit=1)) == 2 for line in listed)
