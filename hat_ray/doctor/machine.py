@@ -16,7 +16,7 @@ from hat_ray.doctor.finding import Finding
 from hat_ray.errors import HatRayError
 from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.cpu import read_cpu
-from hat_ray.latency.device import require_bf16
+from hat_ray.latency.device import detect
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.sensors.conditions import Conditions, Sensors, advice
 from hat_ray.latency.translation import Workload, translation
@@ -42,7 +42,7 @@ def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[Finding]:
     yield _memory()
     yield from _disks(place)
     yield _gpu()
-    yield from _runtimes()
+    yield from examine_runtimes()
     yield from _timing(watch_s)
 
 
@@ -109,15 +109,14 @@ def _gpu() -> Finding:
     return Finding("GPU", "good", ", ".join(names))
 
 
-def _runtimes() -> Iterator[Finding]:
+def examine_runtimes() -> Iterator[Finding]:
     """Let every runtime decode a few steps of a small model, and compare its choices with PyTorch's."""
     model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
     for runtime, dtypes in DTYPES.items():
         for dtype in dtypes:
             name = f"runtime {runtime} {dtype}"
             try:
-                if dtype == "bf16":
-                    require_bf16(read_cpu(), torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")
+                detect(runtime=runtime, dtype=dtype)  # refuses a dtype that the runtime's own device would emulate
                 error = _logit_error(model, runtime, dtype)
             except (HatRayError, ImportError, RuntimeError) as problem:
                 yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))

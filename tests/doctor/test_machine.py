@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from hat_ray.doctor.finding import is_fit
-from hat_ray.doctor.machine import examine_machine
+from hat_ray.doctor.machine import examine_machine, examine_runtimes
 
 
 def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> None:
@@ -22,6 +24,19 @@ def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir()), "nothing is written"
     for finding in findings.values():
         assert finding.verdict == "good" or finding.remedy, finding
+
+
+def test_a_runtime_of_the_cpu_is_not_judged_by_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_gpu = {finding.name: finding for finding in examine_runtimes()}
+    old_gpu = SimpleNamespace(name="Old GPU", total_memory=2**33, major=6, minor=1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: old_gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    findings = {finding.name: finding for finding in examine_runtimes()}
+    assert "Old GPU has less" in findings["runtime eager bf16"].remedy
+    for name, finding in findings.items():
+        assert name == "runtime eager bf16" or finding.verdict == without_gpu[name].verdict
+        assert name == "runtime eager bf16" or "Old GPU" not in finding.remedy
 
 
 def test_a_place_that_cannot_be_written_to_is_missing_and_ends_with_2(tmp_path: Path) -> None:
