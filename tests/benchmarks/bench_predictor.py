@@ -94,7 +94,7 @@ def test_full_tables_beside_hats_network(tables: list[Table]) -> None:
             free_ratios.append(calm_ours / calm_hats)
             beside = f"  {calm_ours:.2f} of {calm_hats:.2f}: {free_ratios[-1]:.2f}"
         print(
-            f"{table.name:28}{mape:9.2f}{hat_mape:7.2f}{ratios[-1]:7.2f}{within:9.1f}{hat_within:6.0f}"
+            f"{table.name:28}{mape:9.2f}{hat_mape:7.2f}{ratios[-1]:7.2f}{within:9.1f}{hat_within:6.1f}"
             f"{tau:7.3f}{hat_tau:7.3f}{beside}",
             flush=True,
         )
