@@ -1,143 +1,156 @@
-"""Decode speed of each runtime, side by side in one run: the shape of Transformer-base, one thread, batch 1, 30 tokens.
+"""Decode speed of each runtime, side by side in one run: one thread, 30 source and target tokens, 32,768 words.
+
+Shapes: Transformer-base, three models that HAT published (where its table is at hand), and the largest of the toy space
+(1,000 words). A case is chosen with `-k`, such as `-k "base-batch1 or titanxp"`; each takes two to four minutes.
 
 A translation is what `latency/translation.py` times: encoder, 30 steps, choice of the best, re-ordering. The runtimes
 take turns, and each round gives one ratio to the plain PyTorch decoder with a cache: their median and 10-90 %.
-The limit: the bytes that 30 steps must read over the memory bandwidth measured in the same run.
+The limit: the bytes that 30 steps must read over the memory bandwidth measured in the same run. HAT's decoder is a
+stand-in (`hat_decoder.py` says what it does); figures of HAT's own code are printed beside it where they are known.
 """
 
 import copy
 import importlib.util
+import os
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Best, Translator, best_of
+from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.ct2 import write_ct2
+from hat_ray.runtime.ct2 import why_not_expressible, write_ct2
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.runtime.packed import PackedModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.presets import SPACE0, TOY
+from tests.benchmarks.hat_decoder import HatDecoder
+from tests.benchmarks.plain_decoder import PlainDecoder
+from tests.space.test_hat_compatibility import published
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
-VOCAB, WIDTH, HIDDEN, HEADS, DEPTH = 32768, 512, 2048, 8, 6
+VOCAB, TOY_VOCAB, WIDTH, HIDDEN, HEADS, DEPTH = 32768, 1000, 512, 2048, 8, 6
 BASE = Architecture(
     EncoderShape(WIDTH, (HIDDEN,) * DEPTH, (HEADS,) * DEPTH),
     DecoderShape(WIDTH, (HIDDEN,) * DEPTH, (HEADS,) * DEPTH, (HEADS,) * DEPTH, (1,) * DEPTH),
     qkv_dim=WIDTH,
 )
+PUBLISHED = {
+    "raspberrypi-3.5s": "HAT_wmt14ende_raspberrypi@3.5s",
+    "titanxp-146.7ms": "HAT_wmt14ende_titanxp@146.7ms",
+    "xeon-450.9ms": "HAT_wmt14ende_xeon@450.9ms",
+}
+ROUNDS, BUDGET_S = 12, 150.0
+CASES = [("base", 1, 1), *((shape, batch, 5) for shape in ("base", *PUBLISHED, "toy") for batch in (1, 32))]
 
 
-class PlainLayer(nn.Module):
-    """A decoder layer as one writes it first: own projections for q, k, v, and caches that grow by concatenation."""
+@dataclass(frozen=True)
+class Shape:
+    """An architecture, and the SuperTransformer that HAT would cut it from."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.cross = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.up, self.down = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
-        self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(3))
+    name: str
+    architecture: Architecture
+    largest: Architecture
+    vocab_size: int = VOCAB
 
-    def forward(self, x: Tensor, cache: dict[str, Tensor]) -> Tensor:
-        """(R, 1, D) -> (R, 1, D)."""
-        q, k, v = (_heads(project(x)) for project in self.attention[:3])
-        cache["k"] = torch.cat([cache["k"], k], 2) if "k" in cache else k
-        cache["v"] = torch.cat([cache["v"], v], 2) if "v" in cache else v
-        x = self.norms[0](x + self.attention[3](_attend(q, cache["k"], cache["v"])))
-        x = self.norms[1](x + self.cross[3](_attend(_heads(self.cross[0](x)), cache["memory_k"], cache["memory_v"])))
-        return self.norms[2](x + self.down(F.relu(self.up(x))))
+    @property
+    def weights(self) -> int:
+        """Numbers that a step must read at least: the decoder's weights, the encoder's keys and values known."""
+        shape, qkv = self.architecture.decoder, self.architecture.qkv_dim
+        layers = sum(6 * shape.embed_dim * qkv + 2 * shape.embed_dim * hidden for hidden in shape.ffn_dims)
+        return layers + self.vocab_size * shape.embed_dim
 
 
-def _heads(x: Tensor) -> Tensor:
-    return x.view(x.shape[0], -1, HEADS, WIDTH // HEADS).transpose(1, 2)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-class PlainState:
-    def __init__(self, caches: list[dict[str, Tensor]]) -> None:
-        self.caches, self.position = caches, 0
-
-    def reorder(self, rows: Tensor) -> None:
-        self.caches = [{name: value.index_select(0, rows) for name, value in cache.items()} for cache in self.caches]
-
-
-class Plain(nn.Module):
-    """A plain PyTorch decoder with a cache behind our encoder: keys and values of the encoder computed once."""
-
-    def __init__(self, encoder: SubTransformer) -> None:
-        super().__init__()
-        self.model, self.target_vocab_size, self.max_positions = [encoder], VOCAB, 1024
-        self.embed, self.out = nn.Embedding(VOCAB, WIDTH), nn.Linear(WIDTH, VOCAB, bias=False)
-        self.out.weight = self.embed.weight
-        self.layers = nn.ModuleList(PlainLayer() for _ in range(DEPTH))
-        self.positions = torch.randn(1024, WIDTH)
-        self.device = torch.device("cpu")
-
-    def start(self, source: Tensor, beam: int) -> PlainState:
-        model = self.model[0]
-        memory = model.encoder(source, model.architecture).outputs[-1].repeat_interleave(beam, 0)
-        return PlainState(
-            [
-                {"memory_k": _heads(layer.cross[1](memory)), "memory_v": _heads(layer.cross[2](memory))}
-                for layer in self.layers
-            ]
-        )
-
-    def step(self, tokens: Tensor, state: PlainState) -> Tensor:
-        x = self.embed(tokens[:, None]) * WIDTH**0.5 + self.positions[state.position]
-        for layer, cache in zip(self.layers, state.caches, strict=True):
-            x = layer(x, cache)
-        state.position += 1
-        return self.out(x)[:, 0]
-
-    def best(self, tokens: Tensor, state: PlainState, count: int) -> Best:
-        return best_of(self.step(tokens, state), count)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Contestant:
     name: str
     translate: Callable[[], Sample]
+    warm_up: Callable[[], Sample]
     bytes_read: float
     """What the steps of one translation must read at least: the decoder's weights, once a step."""
 
 
-@pytest.mark.parametrize(("batch", "beam", "rounds"), [(1, 1, 12), (1, 5, 12), (32, 5, 3)])
-def test_runtimes_side_by_side(batch: int, beam: int, rounds: int, tmp_path: Path) -> None:
-    model = SubTransformer(BASE, VOCAB, ModelConfig()).eval()
-    weights = DEPTH * (4 * WIDTH**2 + 2 * WIDTH**2 + 2 * WIDTH * HIDDEN) + VOCAB * WIDTH
-    workload = Workload(batch=batch, beam=beam, vocab_size=VOCAB)
-    fp32, int8 = (workload.target_length * size * weights for size in (4.0, 1.0))
-    runtimes: dict[str, tuple[Translator, float]] = {
-        "plain PyTorch": (Plain(model).eval(), fp32),
-        "eager": (model, fp32),
-        "packed fp32": (PackedModel(model), fp32),
-        "packed bf16": (PackedModel(copy.deepcopy(model), torch.bfloat16), fp32 / 2),
-        "onnx fp32": (OnnxModel.of(model, "fp32"), fp32),
-        "onnx int8": (OnnxModel.of(model, "int8"), int8),
-    }
+@pytest.mark.parametrize(
+    ("name", "batch", "beam"), CASES, ids=[f"{name}-batch{batch}-beam{beam}" for name, batch, beam in CASES]
+)
+def test_runtimes_side_by_side(
+    name: str, batch: int, beam: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    shape = _shape(name, request)
+    model = SubTransformer(shape.architecture, shape.vocab_size, ModelConfig()).eval()
+    workload = Workload(batch=batch, beam=beam, vocab_size=shape.vocab_size)
     with timing_state(1), torch.inference_mode():
-        contestants = [Contestant(name, translation(each, workload), size) for name, (each, size) in runtimes.items()]
-        if importlib.util.find_spec("ctranslate2"):
-            write_ct2(model, [str(word) for word in range(VOCAB)], tmp_path, "fp32")
-            contestants += [
-                Contestant(f"CTranslate2 {name}", ct2_translation(tmp_path, kind, workload), size)
-                for name, kind, size in (("fp32", "float32", fp32), ("int8", "int8", int8))
-            ]
-        print(f"\none thread, 30 source and target tokens, vocabulary {VOCAB}, base shape, random weights")
-        _tell(workload, contestants, _rounds(contestants, rounds), bandwidth())
+        contestants = [*_ours(model, shape, workload), *_ct2(model, shape, workload, tmp_path)]
+        times = rounds(contestants)
+        print(f"\n{shape.name}, vocabulary {shape.vocab_size}, random weights, 30 source and target tokens, one thread")
+        _tell(workload, contestants, times, bandwidth())
+    _tell_hat(shape.name, request)
+
+
+def _shape(name: str, request: pytest.FixtureRequest) -> Shape:
+    if name == "base":
+        return Shape("Transformer-base", BASE, BASE)
+    if name == "toy":
+        return Shape("toy", TOY.largest(), TOY.largest(), TOY_VOCAB)
+    models = published(request.getfixturevalue("shared"))
+    [found] = [each for row, each in models if row["model_name"].startswith(PUBLISHED[name])]
+    return Shape(PUBLISHED[name], found, SPACE0.largest())
+
+
+def _ours(model: SubTransformer, shape: Shape, workload: Workload) -> Iterator[Contestant]:
+    runtimes: dict[str, tuple[Translator, float]] = {
+        "plain PyTorch": (PlainDecoder(model), 4.0),
+        "HAT's steps": (HatDecoder(model, shape.largest), 4.0),
+        "eager": (model, 4.0),
+        "packed fp32": (PackedModel(model), 4.0),
+        "packed bf16": (PackedModel(copy.deepcopy(model), torch.bfloat16), 2.0),
+        "onnx fp32": (OnnxModel.of(model, "fp32"), 4.0),
+        "onnx int8": (OnnxModel.of(model, "int8"), 1.0),
+    }
+    require_alike({name: each for name, (each, size) in runtimes.items() if size == 4}, workload)
+    for name, (each, size) in runtimes.items():
+        read = workload.target_length * size * shape.weights
+        yield Contestant(name, translation(each, workload), translation(each, _short(workload)), read)
+
+
+def _ct2(model: SubTransformer, shape: Shape, workload: Workload, place: Path) -> Iterator[Contestant]:
+    if reason := why_not_expressible(shape.architecture):
+        print(f"\n(no CTranslate2: {reason})")
+        return
+    if not importlib.util.find_spec("ctranslate2"):
+        return
+    write_ct2(model, [str(word) for word in range(shape.vocab_size)], place, "fp32")
+    for name, kind, size in (("fp32", "float32", 4.0), ("int8", "int8", 1.0)):
+        whole, short = (ct2_translation(place, kind, each) for each in (workload, _short(workload)))
+        yield Contestant(f"CTranslate2 {name}", whole, short, workload.target_length * size * shape.weights)
+
+
+def _short(workload: Workload) -> Workload:
+    return replace(workload, target_length=2)
+
+
+def require_alike(runtimes: dict[str, Translator], workload: Workload) -> None:
+    """All must compute the same, or their times do not compare: three steps, with beams reordered between."""
+    draw = torch.Generator().manual_seed(1)
+    source = torch.randint(4, workload.vocab_size, (2, 9), generator=draw)
+    states = {name: each.start(source, workload.beam) for name, each in runtimes.items()}
+    rows = 2 * workload.beam
+    for _ in range(3):
+        tokens = torch.randint(4, workload.vocab_size, (rows,), generator=draw)
+        logits = {name: each.step(tokens, states[name]).clone() for name, each in runtimes.items()}
+        first = logits["eager"]
+        for name, each in logits.items():
+            assert float((each - first).abs().max() / first.abs().max()) < 1e-4, name
+        for state in states.values():
+            state.reorder(torch.arange(rows).view(2, -1).flip(1).flatten())
 
 
 def ct2_translation(place: Path, kind: str, workload: Workload) -> Callable[[], Sample]:
@@ -160,11 +173,17 @@ def ct2_translation(place: Path, kind: str, workload: Workload) -> Callable[[], 
     return translate
 
 
-def _rounds(contestants: list[Contestant], rounds: int) -> np.ndarray:
-    """Return milliseconds (rounds, contestants, 2): encoder and decoder."""
+def rounds(contestants: list[Contestant], most: int = ROUNDS, budget_s: float = BUDGET_S) -> np.ndarray:
+    """Return milliseconds (rounds, contestants, 2), encoder and decoder: as many rounds as there is time for."""
     for each in contestants:
-        each.translate()
-    return np.array([[each.translate() for each in contestants] for _ in range(rounds)])
+        each.warm_up()
+    began, times = time.perf_counter(), []
+    while len(times) < most:
+        times.append([each.translate() for each in contestants])
+        spent = time.perf_counter() - began
+        if spent * (1 + 1 / len(times)) > budget_s:  # the next round would not be over in time
+            break
+    return np.array(times)
 
 
 def bandwidth() -> float:
@@ -179,7 +198,10 @@ def bandwidth() -> float:
 
 
 def _tell(workload: Workload, contestants: list[Contestant], times: np.ndarray, speed: float) -> None:
-    print(f"\nbatch {workload.batch}, beam {workload.beam}: memory {speed / 1e9:.1f} GB/s")
+    print(
+        f"batch {workload.batch}, beam {workload.beam}: {len(times)} rounds in turns, memory {speed / 1e9:.1f} GB/s, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
     print(f"  {'':16} encoder ms  decoder ms  total ratio to plain (10-90 %)   decoder ratio   share of the limit")
     totals, decoders = times.sum(2), times[:, :, 1]
     for index, each in enumerate(contestants):
@@ -190,4 +212,20 @@ def _tell(workload: Workload, contestants: list[Contestant], times: np.ndarray, 
         print(
             f"  {each.name:16} {encoder:10.1f}  {decoder:10.1f}  {middle:8.2f} ({low:.2f}-{high:.2f})"
             f"{np.median(steps):22.2f}{100 * share:18.0f} %"
+        )
+
+
+def _tell_hat(name: str, request: pytest.FixtureRequest) -> None:
+    """Print what HAT's own code took elsewhere, where that is known."""
+    try:
+        text = (request.getfixturevalue("shared") / "hat" / "README.md").read_text(encoding="utf-8")
+    except (pytest.skip.Exception, OSError):
+        return
+    row = re.search(rf"^\| {re.escape(name)}\b[^|]*((?:\| \d+ ){{4}})\|$", text, re.MULTILINE)
+    if row is not None:
+        trained, evaluated, straight, _ = (int(each) for each in row[1].split("|")[1:])
+        print(
+            f"  HAT's own code on another machine of this kind, batch 1, beam 5, 30 steps without reordering: "
+            f"{trained} ms as published, {evaluated} in evaluation mode, straight PyTorch {straight}: "
+            f"{straight / trained:.2f} and {straight / evaluated:.2f} of that speed"
         )
