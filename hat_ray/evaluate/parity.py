@@ -105,7 +105,8 @@ def compare(
     full = [row for row, line in enumerate(sources) if line.strip()][:LOGIT_SENTENCES]
     encoded = vocabulary.encode_lines([sources[row] for row in full])
     pairs = [
-        ([*source[: config.max_source_length - 1], EOS], ours[row]) for row, source in zip(full, encoded, strict=True)
+        ([*source[:-1][: config.max_source_length - 1], EOS], ours[row])
+        for row, source in zip(full, encoded, strict=True)
     ]
     error = _error_of(model, exported)
     return Parity(
