@@ -9,10 +9,14 @@ from hat_ray.recipe import json_schema, load_recipe, shipped_recipes, to_yaml
 
 
 @recipe_app.command("list", epilog="Example:  hat-ray recipe list")
-def recipe_list() -> None:
+def recipe_list(as_json: JsonOpt = False) -> None:
     """List the shipped recipes."""
-    for name in shipped_recipes():
-        typer.echo(f"{name:18} {load_recipe(name).description}")
+    recipes = {name: load_recipe(name).description for name in shipped_recipes()}
+    if as_json:
+        print_json(recipes)
+        return
+    for name, description in recipes.items():
+        typer.echo(f"{name:18} {description}")
 
 
 @recipe_app.command("show", epilog="Example:  hat-ray recipe show toy > mine.yaml")
@@ -29,10 +33,15 @@ def recipe_show(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False
 
 
 @recipe_app.command("check", epilog="Example:  hat-ray recipe check mine.yaml --set latency.beam=4")
-def recipe_check(recipe: RecipeArg, set_: SetOpt = None) -> None:
+def recipe_check(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False) -> None:
     """Check a recipe, its space included, without doing anything."""
     loaded, _ = resolve(recipe, None, set_)
     space = loaded.space.build()
+    if as_json:
+        print_json(
+            {"recipe": loaded.name, "space": space.name, "space_id": space.id, "architectures": str(space.size())}
+        )
+        return
     typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {space.size():.3g} architectures")
 
 

@@ -32,13 +32,13 @@ pytestmark = [
 ]
 
 CONFIG = TrainConfig(
-    updates=120,
+    updates=90,
     max_tokens=1200,
     accumulate=4,
     workers=2,
     lr=1e-3,
     warmup_updates=20,
-    validate_every=40,
+    validate_every=30,
     checkpoint_every=10,
     max_failures=2,
 )
