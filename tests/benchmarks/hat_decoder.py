@@ -7,8 +7,8 @@ Decisions
 - Written anew, it does in each step what HAT's code does in evaluation mode when it translates, with the weights of a
   SubTransformer and its encoder; a test holds that it computes the same logits.
 - Every weight is a slice of a matrix of the SuperTransformer's size, so its rows lie apart in memory.
-- Tensors are time-major and three-dimensional, which sends the product with the vocabulary through PyTorch's batched
-  path.
+- Tensors are time-major and three-dimensional. The product with the vocabulary is two-dimensional: PyTorch folds it by
+  itself where weights may still be trained, as HAT's may, and would not fold it here.
 - Attention is two batched products with a softmax between; its weights are averaged over the heads though nobody asks.
 - Outputs of several encoder layers are concatenated anew in every step.
 - Reordering the beams copies self-attention's caches, the encoder's keys and values of every beam, and the outputs of
@@ -120,7 +120,7 @@ class HatDecoder(Baseline):
                 mask = None if mask is None else torch.cat([mask] * reach, 1)
             x = layer.step(x, seen, mask, cache)
         state.position += 1
-        return F.linear(x.transpose(0, 1), self.output)[:, -1]
+        return F.linear(x[0], self.output)
 
     def best(self, tokens: Tensor, state: HatState, count: int) -> Best:
         logarithms = F.log_softmax(self.step(tokens, state), dim=-1)
