@@ -1,5 +1,7 @@
 """Gather what the stages left into the figures of a report."""
 
+import hashlib
+import json
 import logging
 import math
 import subprocess
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.health.result import health_from_json, study_from_json
 from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.device import hardware_of, settings_of
 from hat_ray.latency.influence import sweep_from_json
 from hat_ray.latency.translation import Workload
 from hat_ray.pipeline.chosen import Chosen
@@ -24,6 +27,7 @@ from hat_ray.pipeline.inputs import (
     timing_job,
     workload_of,
 )
+from hat_ray.pipeline.ledger import gather_ledger
 from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.model import Predictor
@@ -39,6 +43,8 @@ from hat_ray.report.data import (
     PredictorFacts,
     Provenance,
     ReportData,
+    RuntimeContest,
+    RuntimeEntry,
     SearchTrack,
     SpaceFacts,
     StageTime,
@@ -49,6 +55,7 @@ from hat_ray.run import versions
 from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit
 from hat_ray.search.result import SearchResult, scored_whole
+from hat_ray.search.runtimes import Contest, contests
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
 
@@ -75,7 +82,9 @@ def gather(context: Context) -> ReportData:
         name=recipe.name,
         corpus=_corpus(context, summaries["evaluate"]),
         space=SpaceFacts(space.name, space.id, str(space.size())),
-        devices=tuple(_device(slug, entry) for slug, entry in devices.items()),
+        devices=tuple(
+            _device(slug, entry, largest_ms(context, predictors.get(slug))) for slug, entry in devices.items()
+        ),
         chosen=_chosen(context, predictors, summaries),
         provenance=_provenance(context),
         candidates=_candidates(result, slugs),
@@ -95,6 +104,8 @@ def gather(context: Context) -> ReportData:
         sweep=_fresh(context, "sweep", sweep_from_json),
         health=_fresh(context, "health", health_from_json),
         policies=_fresh(context, "policies", study_from_json),
+        runtimes=_runtimes(_summary(context, "search").get("winners", []), slugs),
+        ledger=gather_ledger(context, result),
     )
 
 
@@ -144,10 +155,56 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
         vocabulary_size=summary.vocabulary_size,
         copy_bleu=floors.get("copy_bleu"),
         nearest_bleu=floors.get("nearest_bleu"),
+        fingerprint=summary.fingerprint,
+        test_set=_test_set(context, evaluated),
     )
 
 
-def _device(slug: str, entry: dict[str, Any]) -> Device:
+def _test_set(context: Context, evaluated: dict[str, Any]) -> str | None:
+    """Hash the sentences that the models were scored on."""
+    for model_id in evaluated.get("models", {}):
+        lines = context.folder("evaluate").read_json(f"{model_id}.json")
+        text = json.dumps([lines["sources"], lines["references"]])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return None
+
+
+def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
+    """Predict the largest architecture as the search predicts its candidates, so that they compare."""
+    if predictor is None:
+        return None
+    largest = context.recipe.space.build().largest()
+    return float(predictor.predict([largest], quantile=context.recipe.search.limit_probability)[0])
+
+
+def _runtimes(winners: list[dict[str, Any]], slugs: list[str]) -> tuple[RuntimeContest, ...]:
+    """Tell which runtime wins each limit of a machine that has several, also where only one of them keeps it."""
+    runtimes = {
+        hardware_of(slug): [other for other in slugs if hardware_of(other) == hardware_of(slug)] for slug in slugs
+    }
+    several = [one for one in contests(winners, at_least=1) if len(runtimes.get(one.hardware, [])) > 1]
+    return tuple(
+        _contest(one, runtimes[one.hardware]) for one in sorted(several, key=lambda one: (one.hardware, one.limit_ms))
+    )
+
+
+def _contest(one: Contest, slugs: list[str]) -> RuntimeContest:
+    there = {entry["device"] for entry in one.entries}
+    entries = tuple(
+        RuntimeEntry(
+            entry["device"],
+            settings_of(entry["device"]),
+            entry["id"],
+            entry["loss_bits"] * NATS,
+            entry["predicted_ms"],
+            entry["measured_ms"],
+        )
+        for entry in one.entries
+    )
+    return RuntimeContest(one.hardware, one.limit_ms, entries, tuple(settings_of(s) for s in slugs if s not in there))
+
+
+def _device(slug: str, entry: dict[str, Any], largest_ms: float | None) -> Device:
     info = entry["device"]
     memory = info["memory_bytes"]
     facts = {
@@ -160,7 +217,7 @@ def _device(slug: str, entry: dict[str, Any]) -> Device:
         "runtime": f"{info['runtime']}, {info['dtype']}",
         "system": info["os"],
     }
-    return Device(slug, device_title(info), {k: v for k, v in facts.items() if v})
+    return Device(slug, device_title(info), {k: v for k, v in facts.items() if v}, largest_ms)
 
 
 def device_title(info: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from hat_ray.health.result import HealthResult, PolicyStudy
 from hat_ray.latency.influence import SweepResult
 from hat_ray.predictor.assess import Assessment
+from hat_ray.report.ledger import Ledger
 from hat_ray.space.json_field import ArchitectureField
 
 SCHEMA_VERSION = 1
@@ -24,6 +25,33 @@ class Device:
     """Its name for readers, such as "Raspberry Pi 4, 1 thread, eager fp32"."""
     facts: dict[str, str] = field(default_factory=dict)
     """Name and value of what else is known: cores, clock, memory, driver, number of timed architectures, ..."""
+    largest_ms: float | None = None
+    """What the largest architecture of the space takes on it, predicted as the candidates are."""
+
+
+@dataclass(frozen=True)
+class RuntimeEntry:
+    """The winner of one runtime under a limit that several runtimes of one machine were given."""
+
+    device: str
+    settings: str
+    """The runtime for readers, such as "onnx int8, 1 thread"."""
+    architecture_id: str
+    loss: float
+    """Validation, with inherited weights, nats a token."""
+    predicted_ms: float
+    measured_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class RuntimeContest:
+    """One limit on one machine, and what each runtime that keeps it has under it, the best first."""
+
+    hardware: str
+    limit_ms: float
+    entries: tuple[RuntimeEntry, ...]
+    without: tuple[str, ...] = ()
+    """Settings of the machine's other runtimes, which have no winner under this limit."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +66,10 @@ class CorpusFacts:
     vocabulary_size: int
     copy_bleu: float | None = None
     nearest_bleu: float | None = None
+    fingerprint: str | None = None
+    """Hash of the text and of how it was prepared: losses compare where it is equal."""
+    test_set: str | None = None
+    """Hash of the test set's sentences as they were scored: BLEU compares where it is equal."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +242,12 @@ class ReportData:
     """How well inherited weights rank architectures; its losses are in bits, as the study writes them."""
     policies: PolicyStudy | None = None
     """Training policies compared; in bits as well."""
+    runtimes: tuple[RuntimeContest, ...] = ()
+    """Which runtime wins each limit, where one machine has several."""
+    ledger: Ledger | None = None
+    """What the run took: device time, energy, CO2."""
     schema_version: int = SCHEMA_VERSION
+    """Rises when older files can no longer be read; fields with a default may come without it."""
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:
         """Return a device's winners, the tightest limit first."""

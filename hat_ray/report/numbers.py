@@ -51,3 +51,19 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def energy(kwh: float) -> str:
+    """Return an energy: 0.21 Wh, 35 Wh, 1.2 kWh, 2.5 MWh."""
+    for unit, size in (("MWh", 1e3), ("kWh", 1.0)):
+        if kwh >= size:
+            return f"{significant(kwh / size, 2)} {unit}"
+    return f"{significant(kwh * 1e3, 2)} Wh"
+
+
+def mass(grams: float) -> str:
+    """Return a mass: 0.21 g, 35 g, 1.2 kg, 2.5 t."""
+    for unit, size in (("t", 1e6), ("kg", 1e3)):
+        if grams >= size:
+            return f"{significant(grams / size, 2)} {unit}"
+    return f"{significant(grams, 2)} g"

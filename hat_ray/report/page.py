@@ -1,12 +1,10 @@
-"""The whole page: one file that opens without a network and runs no script but its own three."""
-
-from functools import cache
-from importlib.resources import files
-
-from plotly.offline import get_plotlyjs
+"""The page of one run, whole."""
 
 from hat_ray.report import (
     frontier_figures,
+    ledger_sections,
+    likes_figures,
+    likes_sections,
     method_figures,
     predictor_figures,
     rank_sections,
@@ -16,19 +14,23 @@ from hat_ray.report import (
 )
 from hat_ray.report.data import ReportData
 from hat_ray.report.figure import Figure
-from hat_ray.report.html import Markup, document, element, json_script, script, script_hash, style
+from hat_ray.report.html import Markup, element
+from hat_ray.report.likes import likes
 from hat_ray.report.parts import section
+from hat_ray.report.shell import whole_page
 
 NAVIGATION = (
     ("results", "Models"),
     ("frontier", "Frontier"),
     ("networks", "Architectures"),
+    ("devices", "Devices"),
     ("method", "Latency"),
     ("sweep", "Dimensions"),
     ("search", "Search"),
     ("health", "Ranking"),
     ("policies", "Policies"),
     ("translations", "Translations"),
+    ("cost", "Cost"),
     ("provenance", "Provenance"),
 )
 
@@ -37,32 +39,19 @@ def page(data: ReportData) -> str:
     """Return the page's HTML."""
     found, method, search = _found(data), _method(data), _search(data)
     health, policies = rank_sections.health_figures(data), rank_sections.policy_figures(data)
+    liked = likes(data)
+    tastes = likes_figures.likes_figures(liked)
     sweep, rank = sweep_figures.sweep_figures(data.sweep), health + policies
-    drawn = [figure for group in (*found, *method, sweep, *search) for figure in group] + _training(data) + rank
-    shown = [one for one in _sections(data, found, method, sweep, search, health, policies) if one]
-    head = [
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy()),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{data.name} · hat-ray"),
-        style(_asset("page.css")),
-    ]
-    body = [
-        element("a", "Skip to the results", href="#summary", class_="skip"),
-        _header(data, shown),
-        element("main", shown),
-        element("footer", element("p", "Made by hat-ray: hardware-aware Transformers, found on Ray.")),
-        json_script("figures", {figure.id: figure.drawn() for figure in drawn}),
-        script(_plotly()),
-        script(_asset("page.js")),
-    ]
-    return document(head, body, language="en")
+    drawn = [figure for group in (*found, tastes, *method, sweep, *search) for figure in group] + _training(data) + rank
+    beside = likes_sections.devices(data, liked, tastes)
+    shown = [one for one in _sections(data, found, beside, method, sweep, search, health, policies) if one]
+    return whole_page(f"{data.name} · hat-ray", "#summary", _header(data, shown), shown, drawn)
 
 
 def _sections(
     data: ReportData,
     found: list[list[Figure]],
+    beside: Markup | None,
     method: list[list[Figure]],
     sweep: list[Figure],
     search: list[list[Figure]],
@@ -75,6 +64,7 @@ def _sections(
         sections.results(data),
         sections.figures_of("frontier", "What is possible", "", data, found),
         sections.networks(data),
+        beside,
         sections.figures_of(
             "method",
             "Where latency comes from",
@@ -89,6 +79,7 @@ def _sections(
         rank_sections.health(data, health),
         rank_sections.policies(data, policies),
         sections.translations(data),
+        ledger_sections.cost(data),
         sections.provenance(data),
     ]
 
@@ -152,22 +143,3 @@ def _header(data: ReportData, shown: list[Markup]) -> Markup:
         element("p", f"{line} · {devices} · {data.provenance.created[:10]}", class_="quiet"),
         element("nav", links, aria_label="Sections"),
     )
-
-
-def _policy() -> str:
-    """Allow our three inline scripts by their hashes and nothing from anywhere else."""
-    scripts = " ".join(script_hash(source) for source in (_plotly(), _asset("page.js")))
-    return (
-        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("hat_ray.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    return str(get_plotlyjs()).replace("\r\n", "\n")

@@ -91,3 +91,21 @@ def facts(values: Mapping[str, Child]) -> Markup:
         [element("div", element("dt", name), element("dd", value)) for name, value in values.items()],
         class_="facts",
     )
+
+
+def legend() -> Markup:
+    """What the colours of drawn networks mean."""
+    keys = [_key("self", "self-attention"), _key("cross", "cross-attention"), _key("ffn", "feed-forward")]
+    return element("div", element("ul", keys), class_="legend")
+
+
+def _key(kind: str, text: str) -> Markup:
+    swatch = element(
+        "svg", element("rect", width=16, height=10, rx=2, class_=kind), viewBox="0 0 16 10", aria_hidden="true"
+    )
+    return element("li", swatch, text)
+
+
+def csv_link(drawn: Figure, text: str) -> Markup:
+    """A link to data that stand in a table and are drawn nowhere."""
+    return element("a", text, href=drawn.csv_link(), download=f"{drawn.id}.csv", class_="file")

@@ -7,7 +7,7 @@ from hat_ray.report.drawing import Scale, draw
 from hat_ray.report.figure import LEGEND, Figure
 from hat_ray.report.html import Child, Markup, element, join
 from hat_ray.report.numbers import UNKNOWN, count, duration, fixed, limit, milliseconds, signed, significant
-from hat_ray.report.parts import facts, figure, section, table
+from hat_ray.report.parts import facts, figure, legend, section, table
 from hat_ray.report.words import compare, findings, headline_winner, keeps_limit, latency_ms, role
 
 KIND_MARKS = {"winner": "★", "largest": "■", "smallest": "▼", "random": "✕"}
@@ -164,18 +164,8 @@ def networks(data: ReportData) -> Markup | None:
         "its hidden width. Curves show which encoder layers a decoder layer attends to. All drawings share one scale."
     )
     drawings = [_network(data, same, scale) for same in models.values()]
-    legend = element(
-        "ul", [_key("self", "self-attention"), _key("cross", "cross-attention"), _key("ffn", "feed-forward")]
-    )
     frame = element("div", drawings, class_="networks scroll", tabindex=0, role="region", aria_label="Architectures")
-    return section("networks", "What they look like", lead, element("div", legend, class_="legend"), frame)
-
-
-def _key(kind: str, text: str) -> Markup:
-    swatch = element(
-        "svg", element("rect", width=16, height=10, rx=2, class_=kind), viewBox="0 0 16 10", aria_hidden="true"
-    )
-    return element("li", swatch, text)
+    return section("networks", "What they look like", lead, legend(), frame)
 
 
 def _network(data: ReportData, same: Sequence[ChosenModel], scale: Scale) -> Markup:
@@ -257,8 +247,9 @@ def provenance(data: ReportData) -> Markup:
 
 
 def _stages(data: ReportData) -> Markup | None:
+    """The time by stage, in reports that were written before there was a ledger."""
     stages = data.provenance.stages
-    if not stages:
+    if not stages or data.ledger is not None:  # the ledger tells it by stage, and more
         return None
     total = sum(stage.seconds for stage in stages)
     rows: list[list[Child]] = [

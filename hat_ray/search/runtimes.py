@@ -39,15 +39,15 @@ class Contest:
         )
 
 
-def contests(winners: Sequence[Mapping[str, Any]]) -> list[Contest]:
-    """Return, for each limit that several runtimes of one hardware keep, who wins: by loss, then by milliseconds."""
+def contests(winners: Sequence[Mapping[str, Any]], *, at_least: int = 2) -> list[Contest]:
+    """Return, for each limit that so many runtimes of one hardware keep, who wins: by loss, then by milliseconds."""
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for winner in winners:
         groups.setdefault((hardware_of(winner["device"]), winner["limit_ms"]), []).append(winner)
     return [
         Contest(hardware, limit_ms, tuple(sorted(entries, key=_merit)))
         for (hardware, limit_ms), entries in groups.items()
-        if len(entries) > 1
+        if len(entries) >= at_least
     ]
 
 

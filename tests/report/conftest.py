@@ -4,8 +4,11 @@
 
 import math
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -29,16 +32,24 @@ from hat_ray.report.data import (
     PredictorFacts,
     Provenance,
     ReportData,
+    RuntimeContest,
+    RuntimeEntry,
     SearchTrack,
     SpaceFacts,
     StageTime,
     TimedArchitecture,
     Translation,
 )
+from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import preset
 from hat_ray.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from selenium import webdriver
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `browsing`
 
 XEON, BOARD = "xeon-1t-eager-fp32", "raspberry-pi-4-1t-eager-fp32"
 LIMITS = {XEON: (40.0, 70.0), BOARD: (300.0,)}
@@ -199,6 +210,33 @@ def made_up_sweep(space: SearchSpace) -> SweepResult:
     return SweepResult(space.name, plan.base, "middle", tuple(devices), tuple(sweeps))
 
 
+def made_up_runtimes() -> tuple[RuntimeContest, ...]:
+    """Two limits of one board, the first kept by one of its runtimes only."""
+    eager, onnx = "eager fp32, 1 thread", "onnx int8, 1 thread"
+    fast = RuntimeEntry("pi-onnx", onnx, "aaaaaaaaaaaa", 4.6, 240.0, 244.0)
+    slow = RuntimeEntry(BOARD, eager, "bbbbbbbbbbbb", 4.9, 390.0)
+    return (
+        RuntimeContest("raspberry-pi-4", 250.0, (fast,), (eager,)),
+        RuntimeContest("raspberry-pi-4", 400.0, (fast, slow)),
+    )
+
+
+def made_up_ledger() -> Ledger:
+    """A day's work on one core, a part of it metered."""
+    return Ledger(
+        lines=(
+            LedgerLine("corpus", 8.2, 8.2, 0.0, "wall time, one core"),
+            LedgerLine("supernet", 4210.0, 8420.0, 0.0, "training by 2 workers, 1 thread each"),
+            LedgerLine("latency", 904.0, 600.0, 300.0, "320 timings", 9000.0, 300.0, 300.0),
+        ),
+        core_watts=10.0,
+        gpu_watts=300.0,
+        grid_g_co2e_per_kwh=473.0,
+        timed=(TimedOn(XEON, 160, 300.0, 9000.0, "rapl package-0"), TimedOn(BOARD, 160, 300.0)),
+        work=WorkDone(40_000, 812_000_000, 160.0, 3, 700, 7, 20_000),
+    )
+
+
 def made_up_report(num_candidates: int = 700) -> ReportData:
     rng, space = random.Random(7), preset("space0")
     architectures = list(dict.fromkeys(space.sample(rng) for _ in range(num_candidates)))
@@ -257,8 +295,20 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         sweep=made_up_sweep(space),
         health=made_up_health(space, rng),
         policies=made_up_study(space, rng),
+        runtimes=made_up_runtimes(),
+        ledger=made_up_ledger(),
         protocol={"Batch": "1 sentence", "Beam": "5", "Source length": "30 tokens", "Target length": "30 tokens"},
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Chrome"]:
+    """One browser for all pages."""
+    from browsing import start_browser
+
+    started = start_browser(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.quit()
 
 
 @pytest.fixture(scope="session")

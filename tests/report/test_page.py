@@ -1,13 +1,12 @@
 """The page in a real browser: what readers see, without a network and with hostile names."""
 
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browsing import NASTY, assert_links_lead, assert_quiet, show
 from selenium import webdriver
 
 from hat_ray.report.data import ReportData, Translation
@@ -16,49 +15,6 @@ from hat_ray.report.write import write_report
 from hat_ray.storage import Folder
 
 Make = Callable[..., ReportData]
-NASTY = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>\"'&amp;\u2028"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    started.set_page_load_timeout(60)
-    yield started
-    started.quit()
-
-
-def show(browser: webdriver.Chrome, path: Path, *, width: int = 1400, scheme: str = "light") -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    for log in ("browser", "performance"):
-        browser.get_log(log)  # forget what came before
-    browser.get(path.as_uri())
-    figures = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.xaxislayer-above'))"
-    for _ in range(200):
-        if browser.execute_script(figures):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"figures were not drawn: {browser.get_log('browser')}")
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +28,10 @@ def written(report: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, width: int, scheme: str) -> None:
     show(browser, written, width=width, scheme=scheme)
-    assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
-    assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
+    assert_quiet(browser, written)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 20
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 20
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 21
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 21
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
@@ -113,13 +66,7 @@ def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
     browser: webdriver.Chrome, written: Path
 ) -> None:
     show(browser, written)
-    dead = "return [...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length"
-    assert browser.execute_script(dead) == 0
-    links = browser.execute_script(
-        "return [...document.querySelectorAll('a[download]')].map(a => atob(a.href.split(',')[1]))"
-    )
-    assert len(links) == 20
-    assert all(len(link.splitlines()) > 2 for link in links)
+    assert_links_lead(browser, 23)  # 21 figures, the runtimes and the ledger
 
 
 def hostile(small_report: Make) -> ReportData:
@@ -131,6 +78,15 @@ def hostile(small_report: Make) -> ReportData:
     corpus = replace(data.corpus, source_language=NASTY, target_language=NASTY)
     return replace(
         data, chosen=chosen, devices=devices, supernet=curves, retraining=curves, provenance=source, corpus=corpus,
+        runtimes=tuple(
+            replace(c, hardware=NASTY, without=(NASTY,), entries=tuple(replace(e, settings=NASTY) for e in c.entries))
+            for c in data.runtimes
+        ),
+        ledger=replace(
+            data.ledger,
+            lines=tuple(replace(line, stage=NASTY, counted=NASTY) for line in data.ledger.lines),
+            timed=tuple(replace(one, device=NASTY, energy_source=NASTY) for one in data.ledger.timed),
+        ),
         space=replace(data.space, name=NASTY), bleu_signature=NASTY, protocol={NASTY: NASTY},
         sweep=replace(
             data.sweep, space=NASTY, devices=tuple(replace(one, title=NASTY) for one in data.sweep.devices)
@@ -175,7 +131,7 @@ def test_a_run_with_nothing_found_still_has_a_page(
 ) -> None:
     bare = small_report(
         chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None,
-        sweep=None, health=None, policies=None,
+        sweep=None, health=None, policies=None, runtimes=(), ledger=None,
     )  # fmt: skip
     write_report(bare, Folder.at(tmp_path))
     show(browser, tmp_path / "report.html", width=400)

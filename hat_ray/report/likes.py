@@ -1,0 +1,182 @@
+"""What each device likes: the best scored architecture at equal demands, and how it differs from device to device.
+
+Decisions
+- Devices differ in pace by orders of magnitude, so a limit in milliseconds is not the same demand on two of them. A
+  share of what the largest architecture takes on that very device is.
+- A frontier has most of its points where the search was asked to look. So it is read at equal steps of that share, and
+  only at steps that every device keeps: each device is described by the same limits.
+- With one device the comparison is with the scored architectures that are as fast as its best ones: what is slower or
+  faster differs in depth for that reason alone.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hat_ray.report.data import Candidate, Device, ReportData
+from hat_ray.space.architecture import Architecture
+
+SHARES = tuple(step / 20 for step in range(1, 20))
+"""Limits, as shares of the largest architecture's latency: 5 % to 95 %."""
+DRAWN_SHARE = 0.5
+"""The limit whose architectures are drawn, or the first above it that every device keeps."""
+AS_FAST = 0.1
+"""Architectures are as fast as one another when their latencies differ by less."""
+TELLING = 0.1
+"""A dimension is told when it differs by this share at least ..."""
+STEADY = 0.75
+"""... and in the same direction at this share of the limits at which it differs at all."""
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+DIMENSIONS: Mapping[str, Callable[[Architecture], float]] = {
+    "decoder_depths": lambda a: a.decoder.depth,
+    "encoder_depths": lambda a: a.encoder.depth,
+    "decoder_embed_dims": lambda a: a.decoder.embed_dim,
+    "encoder_embed_dims": lambda a: a.encoder.embed_dim,
+    "decoder_ffn_dims": lambda a: _mean(a.decoder.ffn_dims),
+    "encoder_ffn_dims": lambda a: _mean(a.encoder.ffn_dims),
+    "decoder_self_heads": lambda a: _mean(a.decoder.self_heads),
+    "decoder_cross_heads": lambda a: _mean(a.decoder.cross_heads),
+    "encoder_heads": lambda a: _mean(a.encoder.heads),
+    "decoder_cross_layers": lambda a: _mean(a.decoder.cross_layers),
+}
+"""What an architecture is described by; what differs by layer is averaged over layers."""
+
+
+@dataclass(frozen=True)
+class Liked:
+    """One device: its best scored architecture at each limit, and those that are as fast as it."""
+
+    device: Device
+    largest_ms: float
+    """What shares are taken of."""
+    best: tuple[Candidate, ...]
+    """One for each share."""
+    rivals: tuple[tuple[Candidate, ...], ...]
+    """For each share the scored architectures that are as fast as the best one, itself included."""
+
+    def mean(self, dimension: str) -> float:
+        return _mean(self.values(dimension))
+
+    def values(self, dimension: str) -> list[float]:
+        """Return a dimension of the best architecture at each limit."""
+        return [DIMENSIONS[dimension](one.architecture) for one in self.best]
+
+    def rival_values(self, dimension: str) -> list[float]:
+        """Return the mean of a dimension over those that are as fast, at each limit."""
+        return [_mean([DIMENSIONS[dimension](one.architecture) for one in group]) for group in self.rivals]
+
+
+@dataclass(frozen=True)
+class Likes:
+    """All devices at the same limits."""
+
+    shares: tuple[float, ...]
+    devices: tuple[Liked, ...]
+
+    @property
+    def drawn(self) -> int:
+        """Which of the shares is drawn."""
+        return next((i for i, share in enumerate(self.shares) if share >= DRAWN_SHARE), len(self.shares) - 1)
+
+    @property
+    def varying(self) -> list[str]:
+        """The dimensions that are not the same for all that is compared."""
+        return [name for name in DIMENSIONS if len(set(self.shown(name))) > 1]
+
+    def shown(self, dimension: str) -> list[float]:
+        """Return every value of a dimension that is compared: of all devices, or of the one and what is as fast."""
+        values = [value for one in self.devices for value in one.values(dimension)]
+        return [*values, *self.devices[0].rival_values(dimension)] if len(self.devices) == 1 else values
+
+    def others(self, liked: Liked, dimension: str) -> list[float]:
+        """Return what a device is compared with at each limit: the other devices' mean, or what is as fast on it."""
+        if len(self.devices) == 1:
+            return liked.rival_values(dimension)
+        rest = [one.values(dimension) for one in self.devices if one is not liked]
+        return [_mean(column) for column in zip(*rest, strict=True)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A dimension in which a device's best architectures differ from the others."""
+
+    dimension: str
+    mine: float
+    theirs: float
+
+    @property
+    def size(self) -> float:
+        """How far apart they are: the same for a half and for twice as much."""
+        return abs(math.log(self.mine / self.theirs))
+
+
+def likes(data: ReportData) -> Likes | None:
+    """Read each device's scored architectures at equal demands; None where nothing was scored."""
+    scored = {d.slug: [c for c in data.candidates if d.slug in c.predicted_ms] for d in data.devices}
+    found = [device for device in data.devices if scored[device.slug]]
+    devices = [(device, ms) for device in found if (ms := largest_ms(data, device)) is not None]
+    best = {device.slug: _best(scored[device.slug], device.slug, ms) for device, ms in devices}
+    shares = [i for i in range(len(SHARES)) if all(picks[i] is not None for picks in best.values())]
+    if not devices or not shares:
+        return None
+    return Likes(
+        tuple(SHARES[i] for i in shares),
+        tuple(
+            _liked(
+                device, ms, [pick for i in shares if (pick := best[device.slug][i]) is not None], scored[device.slug]
+            )
+            for device, ms in devices
+        ),
+    )
+
+
+def largest_ms(data: ReportData, device: Device) -> float | None:
+    """Return what shares are taken of: the largest architecture's latency, or that of the slowest scored one."""
+    if device.largest_ms is not None:
+        return device.largest_ms
+    largest = data.first("largest")
+    latency = largest.latency.get(device.slug) if largest else None
+    if latency is not None and latency.predicted_ms is not None:
+        return latency.predicted_ms
+    return max((c.predicted_ms[device.slug] for c in data.candidates if device.slug in c.predicted_ms), default=None)
+
+
+def differences(found: Likes, liked: Liked) -> list[Difference]:
+    """Return the dimensions in which a device differs tellingly and steadily, the largest difference first."""
+    told = []
+    for name in DIMENSIONS:
+        mine, theirs = liked.values(name), found.others(liked, name)
+        one = Difference(name, _mean(mine), _mean(theirs))
+        if one.size >= math.log(1 + TELLING) and _steady(mine, theirs):
+            told.append(one)
+    return sorted(told, key=lambda one: -one.size)
+
+
+def _steady(mine: Sequence[float], theirs: Sequence[float]) -> bool:
+    """Tell whether a difference has one direction at most limits, and so is not one outlier's."""
+    signs = [m > t for m, t in zip(mine, theirs, strict=True) if m != t]
+    return bool(signs) and max(sum(signs), len(signs) - sum(signs)) >= STEADY * len(signs)
+
+
+def _best(scored: Sequence[Candidate], slug: str, largest: float) -> list[Candidate | None]:
+    """Return the architecture of the least loss within each share; None where nothing is as fast."""
+    found: list[Candidate | None] = []
+    for share in SHARES:
+        within = [one for one in scored if one.predicted_ms[slug] <= share * largest]
+        found.append(min(within, key=lambda one: (one.loss, one.predicted_ms[slug]), default=None))
+    return found
+
+
+def _liked(device: Device, largest: float, best: Sequence[Candidate], scored: Sequence[Candidate]) -> Liked:
+    slug = device.slug
+
+    def as_fast(one: Candidate) -> tuple[Candidate, ...]:
+        ms = one.predicted_ms[slug]
+        return tuple(other for other in scored if abs(other.predicted_ms[slug] / ms - 1) <= AS_FAST)
+
+    return Liked(device, largest, tuple(best), tuple(as_fast(one) for one in best))

@@ -1,0 +1,128 @@
+"""The figure of what each device likes: small multiples, one panel a dimension, one line a device, by the limit."""
+
+from collections.abc import Sequence
+
+from hat_ray.report.data import Candidate
+from hat_ray.report.figure import Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.frontier_figures import describe
+from hat_ray.report.likes import DIMENSIONS, Liked, Likes
+from hat_ray.report.method_figures import DASHES, NUM_SERIES, SYMBOLS
+from hat_ray.report.numbers import fixed, milliseconds
+from hat_ray.report.sweep_figures import NARROW, WIDE, Grid
+from hat_ray.report.sweep_words import name_of
+
+COLUMNS = ("device", "share of the largest's ms", "limit ms", "architecture", "id", "loss inherited", "predicted ms")
+
+
+def likes_figures(found: Likes | None) -> list[Figure]:
+    """Draw what differs along the limits; nothing where all best architectures are alike."""
+    if found is None or not found.varying:
+        return []
+    names = found.varying
+    alone = (
+        "" if len(found.devices) > 1 else " The muted line is the mean of the scored architectures that are as fast."
+    )
+    return [
+        Figure(
+            id="likes",
+            title="The best architecture at each limit",
+            caption=(
+                "Across: the limit as a share of what the largest architecture takes on the same device. Up: the best "
+                f"scored architecture within it, averaged over its layers.{alone} A dimension without a panel is the "
+                "same everywhere."
+            ),
+            traces=_traces(found, names),
+            layout=_panels(found, names, WIDE),
+            narrow=_panels(found, names, NARROW),
+            columns=(*COLUMNS, *(name_of(name) for name in DIMENSIONS)),
+            rows=[_row(one, share, best) for one in found.devices for share, best in _pairs(found, one)],
+        )
+    ]
+
+
+def _pairs(found: Likes, liked: Liked) -> list[tuple[float, Candidate]]:
+    return list(zip(found.shares, liked.best, strict=True))
+
+
+def _traces(found: Likes, names: Sequence[str]) -> list[Trace]:
+    traces = [
+        _line(found, liked, i, name, place) for i, liked in enumerate(found.devices) for place, name in enumerate(names)
+    ]
+    if len(found.devices) == 1:
+        traces += [_rivals(found, name, place) for place, name in enumerate(names)]
+    return traces
+
+
+def _line(found: Likes, liked: Liked, i: int, name: str, place: int) -> Trace:
+    colour = f"@series-{i % NUM_SERIES + 1}"
+    hover = [
+        f"{liked.device.title}\nlimit {100 * share:.0f} % of the largest's: {milliseconds(share * liked.largest_ms)}\n"
+        f"{name_of(name)} {value:.4g} · loss {fixed(one.loss, 3)}\n{describe(one.architecture)}"
+        for (share, one), value in zip(_pairs(found, liked), liked.values(name), strict=True)
+    ]
+    return points(
+        liked.device.title,
+        [100 * share for share in found.shares],
+        liked.values(name),
+        hover,
+        {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 6, "color": colour},
+        mode="lines+markers",
+        line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.5},
+        legendgroup=str(i),
+        showlegend=place == 0,
+        **_axes(place),
+    )
+
+
+def _rivals(found: Likes, name: str, place: int) -> Trace:
+    values = found.devices[0].rival_values(name)
+    hover = [f"as fast: mean {name_of(name)} {value:.4g}" for value in values]
+    return points(
+        "others as fast",
+        [100 * share for share in found.shares],
+        values,
+        hover,
+        {"size": 4, "color": "@muted"},
+        mode="lines",
+        line={"color": "@muted", "dash": "dot", "width": 1.5},
+        legendgroup="others",
+        showlegend=place == 0,
+        **_axes(place),
+    )
+
+
+def _panels(found: Likes, names: Sequence[str], columns: int) -> Trace:
+    """Lay out a panel for each dimension, all with the same limits across."""
+    grid = Grid(len(names), columns)
+    axes: Trace = {}
+    titles = []
+    for place, name in enumerate(names):
+        suffix = "" if place == 0 else str(place + 1)
+        across, up = grid.across(place), grid.up(place)
+        room = 0.034 if columns == WIDE else 0.09  # each panel has a scale of its own: its figures need a place
+        inner = [across[0] + (room if place % columns else 0.0), across[1]]
+        axes[f"xaxis{suffix}"] = axis("", domain=inner, anchor=f"y{suffix}", range=[0, 100], ticksuffix=" %", nticks=4)
+        axes[f"yaxis{suffix}"] = axis("", domain=up, anchor=f"x{suffix}", range=_reach(found, name), nticks=4)
+        titles.append(_title(name_of(name), inner[0], up[1]))
+    frame = layout({}, {}, annotations=titles, height=grid.height)
+    return {**frame, "margin": {"l": 48, "r": 16, "t": grid.top, "b": grid.bottom}, **axes}
+
+
+def _reach(found: Likes, name: str) -> list[float]:
+    """Return a scale from nothing up, so that a small difference looks small."""
+    return [0, 1.12 * max(found.shown(name))]
+
+
+def _title(text: str, x: float, y: float) -> Trace:
+    place: Trace = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    return {**place, "text": text, "showarrow": False, "font": {"size": 12.5, "color": "@ink"}}
+
+
+def _axes(place: int) -> dict[str, str]:
+    return {"xaxis": "x", "yaxis": "y"} if place == 0 else {"xaxis": f"x{place + 1}", "yaxis": f"y{place + 1}"}
+
+
+def _row(liked: Liked, share: float, best: Candidate) -> list[Cell]:
+    architecture, slug = best.architecture, liked.device.slug
+    first: list[Cell] = [liked.device.title, share, share * liked.largest_ms, str(architecture), architecture.id]
+    return [*first, best.loss, best.predicted_ms[slug], *(of(architecture) for of in DIMENSIONS.values())]

@@ -1,0 +1,155 @@
+"""What a device likes, in plain words that follow from the figures, also where devices do not differ."""
+
+from collections.abc import Sequence
+
+from hat_ray.report.data import RuntimeContest
+from hat_ray.report.likes import AS_FAST, TELLING, Difference, Liked, Likes, differences
+from hat_ray.report.numbers import UNKNOWN, fixed, limit, milliseconds, significant
+from hat_ray.report.sweep_words import name_of
+from hat_ray.space.architecture import Architecture
+
+MOST_NAMED = 4
+FEW = 100
+"""Scored architectures below which chance is warned of."""
+
+
+def rule_words(found: Likes) -> str:
+    """Say by which rule devices are compared."""
+    first, last = _percent(found.shares[0]), _percent(found.shares[-1])
+    at = f"at {len(found.shares)} limits from {first} to {last}" if len(found.shares) > 1 else f"at a limit of {first}"
+    return (
+        "Milliseconds are not the same demand on a fast and on a slow device. So each device's limit is a share of "
+        f"what the largest architecture takes on it, {at}, and the best scored architecture within it is read off: the "
+        "one with the least validation loss, by predicted latency."
+    )
+
+
+def likes_sentence(found: Likes, liked: Liked, scored: int) -> str:
+    """Say how the best architectures of a device differ from those of the other devices, or from others as fast."""
+    told = differences(found, liked)[:MOST_NAMED]
+    many = len(found.devices) > 1
+    against = (
+        f"Compared with the other device{'s' if len(found.devices) > 2 else ''} at the same limits"
+        if many
+        else f"Compared with the scored architectures that are as fast within {100 * AS_FAST:.0f} %"
+    )
+    if not told:
+        text = f"{against}, they differ in nothing steadily and by more than {100 * TELLING:.0f} %."
+        return f"{text} {_nothing(many)}{_caution(liked, scored)}"
+    return f"{against}, its best architectures have {_listed([_told(one) for one in told])}.{_caution(liked, scored)}"
+
+
+def _nothing(many: bool) -> str:
+    if many:
+        return "By these figures one architecture serves this device as well as the others."
+    return "By these figures the device has no taste of its own: only how fast an architecture is tells."
+
+
+def _told(one: Difference) -> str:
+    more, name = one.mine > one.theirs, name_of(one.dimension)
+    if one.dimension == "decoder_cross_layers":
+        name = "encoder layers attended"
+    figures = f"({_number(one.mine)} against {_number(one.theirs)})"
+    if one.dimension.endswith("_dims"):
+        kind = "a " if "embed" in one.dimension else ""
+        side = name.removesuffix(" width")
+        return f"{kind}{'wider' if more else 'narrower'} {side} {figures}"
+    return f"{'more' if more else 'fewer'} {name} {figures}"
+
+
+def _number(value: float) -> str:
+    return fixed(value, 1) if value < 20 else fixed(value, 0)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _caution(liked: Liked, scored: int) -> str:
+    different = len({one.architecture for one in liked.best})
+    limits = len(liked.best)
+    text = f" ({different} architecture{'s are' if different != 1 else ' is'} the best at {limits} limits.)"
+    return f"{text} Only {scored} architectures were scored: chance has a say." if scored < FEW else text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+DRAWN_COLUMNS = (
+    *("Device", "Limit", "Predicted", "Loss", "Encoder", "FFN by layer", "Heads by layer"),
+    *("Decoder", "FFN by layer", "Self heads", "Cross heads", "Attended"),
+)
+
+
+def drawn_row(found: Likes, liked: Liked) -> list[str]:
+    """Return what is drawn of a device as cells of a table."""
+    one = liked.best[found.drawn]
+    e, d = one.architecture.encoder, one.architecture.decoder
+    return [
+        liked.device.title,
+        limit_words(found, liked),
+        milliseconds(one.predicted_ms[liked.device.slug]),
+        fixed(one.loss, 3),
+        f"{e.depth} × {e.embed_dim}",
+        _layers(e.ffn_dims),
+        _layers(e.heads),
+        f"{d.depth} × {d.embed_dim}",
+        _layers(d.ffn_dims),
+        _layers(d.self_heads),
+        _layers(d.cross_heads),
+        _layers(d.cross_layers),
+    ]
+
+
+def limit_words(found: Likes, liked: Liked) -> str:
+    """Return the limit of what is drawn, in milliseconds."""
+    return milliseconds(found.shares[found.drawn] * liked.largest_ms)
+
+
+def shape_words(architecture: Architecture) -> str:
+    """Return an architecture's proportions in a few words."""
+    e, d = architecture.encoder, architecture.decoder
+    return f"{e.depth} × {e.embed_dim} encoder, {d.depth} × {d.embed_dim} decoder"
+
+
+def mean_table(found: Likes) -> tuple[list[str], list[list[str]]]:
+    """Return the mean of each dimension over all limits: a row a device; with one, also what it is held against."""
+    names = found.varying
+    rows = [[one.device.title, *(_number(one.mean(name)) for name in names)] for one in found.devices]
+    if len(found.devices) == 1:
+        values = (found.others(found.devices[0], name) for name in names)
+        rows.append(["Others as fast", *(_number(sum(column) / len(column)) for column in values)])
+    return ["Mean over all limits", *(name_of(name) for name in names)], rows
+
+
+def _layers(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def contest_sentence(contest: RuntimeContest) -> str:
+    """Say which runtime wins a limit."""
+    best, *others = contest.entries
+    text = (
+        f"Under {limit(contest.limit_ms)} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
+    )
+    if others:
+        text += f", against {_listed([f'{fixed(one.loss, 3)} of {one.settings}' for one in others])}"
+    if contest.without:
+        text += f"; {_listed(contest.without)} {'has' if len(contest.without) == 1 else 'have'} nothing as fast"
+    return f"{text}."
+
+
+CONTEST_COLUMNS = ("Limit", "Runtime", "Loss", "Predicted", "Measured", "BLEU from scratch", "Architecture")
+
+
+def contest_rows(contest: RuntimeContest, bleu: dict[tuple[str, str], float | None]) -> list[list[str]]:
+    """Return a contest as rows; `bleu` by device and architecture id, of the models that were built."""
+    rows = []
+    for place, one in enumerate(contest.entries):
+        built = bleu.get((one.device, one.architecture_id))
+        name = f"{one.settings} ★" if place == 0 else one.settings
+        shown = [fixed(one.loss, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
+        score = fixed(built, 1) if built is not None else UNKNOWN
+        rows.append([f"≤ {significant(contest.limit_ms)} ms", name, *shown, score, one.architecture_id])
+    return rows

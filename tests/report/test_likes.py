@@ -1,0 +1,179 @@
+"""What each device likes: the picks equal brute force, the words follow from them, also where devices do not differ."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import plotly.graph_objects as go
+import pytest
+
+from hat_ray.report.data import Candidate, Device, ReportData
+from hat_ray.report.html import Markup
+from hat_ray.report.likes import AS_FAST, DIMENSIONS, SHARES, differences, likes
+from hat_ray.report.likes_figures import likes_figures
+from hat_ray.report.likes_sections import devices as devices_section
+from hat_ray.report.likes_words import contest_rows, contest_sentence, likes_sentence, mean_table
+from hat_ray.report.page import page
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+
+Make = Callable[..., ReportData]
+
+
+def network(layers: int, ffn: int) -> Architecture:
+    decoder = DecoderShape(64, (ffn,) * layers, (2,) * layers, (2,) * layers, (1,) * layers)
+    return Architecture(EncoderShape(64, (128,), (2,)), decoder, 64)
+
+
+GRID = [network(layers, ffn) for layers in range(1, 7) for ffn in (64, 128, 192, 256, 320, 384)]
+"""Loss falls alike with depth and with width: only latency tells which of them a device affords."""
+
+
+def loss(one: Architecture) -> float:
+    return 10 - one.decoder.depth - one.decoder.ffn_dims[0] / 64
+
+
+def per_layer(one: Architecture) -> float:
+    """A device that pays for layers."""
+    return 10.0 * one.decoder.depth + one.decoder.ffn_dims[0] / 64
+
+
+def per_width(one: Architecture) -> float:
+    """A device that pays for width."""
+    return one.decoder.depth + 10.0 * one.decoder.ffn_dims[0] / 64
+
+
+def made(small_report: Make, **ms: Callable[[Architecture], float]) -> ReportData:
+    """A report whose devices take what the functions say."""
+    candidates = tuple(Candidate(a, loss(a), {slug: of(a) for slug, of in ms.items()}) for a in GRID)
+    devices = tuple(Device(slug, f"The {slug}", largest_ms=max(map(of, GRID))) for slug, of in ms.items())
+    return small_report(candidates=candidates, devices=devices, chosen=(), runtimes=())
+
+
+def test_the_best_at_each_share_equals_brute_force(report: ReportData) -> None:
+    found = likes(report)
+    assert found is not None
+    largest = report.first("largest")
+    assert largest is not None
+    for liked in found.devices:
+        slug = liked.device.slug
+        assert liked.largest_ms == largest.latency[slug].predicted_ms
+        for share, best in zip(found.shares, liked.best, strict=True):
+            within = [c for c in report.candidates if c.predicted_ms[slug] <= share * liked.largest_ms]
+            assert best.loss == min(c.loss for c in within)
+        for best, rivals in zip(liked.best, liked.rivals, strict=True):
+            ms = best.predicted_ms[slug]
+            near = [c for c in report.candidates if (1 - AS_FAST) * ms <= c.predicted_ms[slug] <= (1 + AS_FAST) * ms]
+            assert set(map(id, rivals)) == set(map(id, near))
+    least = [min(c.predicted_ms[d.device.slug] for c in report.candidates) / d.largest_ms for d in found.devices]
+    assert found.shares == tuple(share for share in SHARES if share >= max(least))
+
+
+def test_a_share_that_one_device_cannot_keep_is_asked_of_none(small_report: Make) -> None:
+    found = likes(made(small_report, quick=per_layer, stiff=lambda a: 100 + per_layer(a)))
+    assert found is not None
+    assert found.shares[0] == next(s for s in SHARES if s * 166 >= 111)
+    assert found.shares[found.drawn] == found.shares[0]
+
+
+def test_devices_that_pay_for_different_things_are_told_apart(small_report: Make) -> None:
+    data = made(small_report, gpu=per_layer, board=per_width)
+    found = likes(data)
+    assert found is not None
+    gpu, board = found.devices
+    told = likes_sentence(found, gpu, len(data.candidates))
+    mine, theirs = gpu.mean("decoder_depths"), board.mean("decoder_depths")
+    assert mine < theirs
+    assert f"fewer decoder layers ({mine:.1f} against {theirs:.1f})" in told
+    assert "wider decoder FFN (" in told
+    assert "more decoder layers (" in likes_sentence(found, board, len(data.candidates))
+    assert {one.dimension for one in differences(found, gpu)} == {"decoder_depths", "decoder_ffn_dims"}
+
+
+def test_devices_that_do_not_differ_are_said_not_to(small_report: Make) -> None:
+    found = likes(made(small_report, one=per_layer, other=lambda a: 7 * per_layer(a)))
+    assert found is not None
+    assert found.devices[0].best == found.devices[1].best
+    text = likes_sentence(found, found.devices[0], 36)
+    assert "differ in nothing steadily and by more than 10 %" in text
+    assert "one architecture serves this device as well as the others" in text
+    assert "Only 36 architectures were scored: chance has a say." in text
+
+
+def test_one_device_is_held_against_what_is_as_fast_on_it(small_report: Make) -> None:
+    data = made(small_report, gpu=per_layer)
+    found = likes(data)
+    assert found is not None
+    liked = found.devices[0]
+    columns, rows = mean_table(found)
+    assert [row[0] for row in rows] == ["The gpu", "Others as fast"]
+    assert len(columns) == 1 + len(found.varying)
+    expected = [sum(DIMENSIONS["decoder_ffn_dims"](c.architecture) for c in g) / len(g) for g in liked.rivals]
+    assert found.others(liked, "decoder_ffn_dims") == expected
+    assert "Compared with the scored architectures that are as fast within 10 %" in likes_sentence(found, liked, 200)
+
+
+def test_where_no_largest_was_predicted_the_slowest_scored_one_stands_for_it(small_report: Make) -> None:
+    data = made(small_report, gpu=per_layer)
+    bare = replace(data, devices=(replace(data.devices[0], largest_ms=None),))
+    found = likes(bare)
+    assert found is not None
+    assert found.devices[0].largest_ms == max(map(per_layer, GRID))
+    assert likes(replace(bare, candidates=())) is None
+
+
+def test_the_figure_holds_every_limit_of_every_device_and_is_valid(report: ReportData) -> None:
+    found = likes(report)
+    assert found is not None
+    [figure] = likes_figures(found)
+    assert len(figure.rows) == len(found.devices) * len(found.shares)
+    assert len(figure.traces) == len(found.devices) * len(found.varying)
+    for trace in figure.traces:
+        assert len(trace["x"]) == len(found.shares)  # type: ignore[arg-type]
+    assert [trace["showlegend"] for trace in figure.traces].count(True) == len(found.devices)
+    go.Figure(**{name: coloured(part) for name, part in figure.plotly().items()})
+    go.Figure(layout=coloured(figure.drawn()["narrow"]))
+
+
+def coloured(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: coloured(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [coloured(item) for item in value]
+    return "#123456" if isinstance(value, str) and value.startswith("@") else value
+
+
+def section_of(data: ReportData) -> Markup:
+    found = likes(data)
+    shown = devices_section(data, found, likes_figures(found))
+    assert shown is not None
+    return shown
+
+
+def test_devices_are_drawn_side_by_side_on_one_scale(report: ReportData) -> None:
+    text = section_of(report).text
+    assert text.count('class="network"') == len(report.devices)
+    assert len({part.split('"')[0] for part in text.split('viewBox="0 0 326 ')[1:]}) == 1
+    found = likes(report)
+    assert found is not None
+    for liked in found.devices:
+        assert liked.best[found.drawn].architecture.id in text
+
+
+def test_a_limit_tells_which_runtime_wins_and_which_keeps_up_not_at_all(report: ReportData) -> None:
+    alone, both = report.runtimes
+    assert contest_sentence(alone) == (
+        "Under 250 ms on raspberry-pi-4: onnx int8, 1 thread wins with loss 4.600; "
+        "eager fp32, 1 thread has nothing as fast."
+    )
+    assert contest_sentence(both).endswith("wins with loss 4.600, against 4.900 of eager fp32, 1 thread.")
+    rows = contest_rows(both, {("pi-onnx", "aaaaaaaaaaaa"): 31.25})
+    assert [row[1] for row in rows] == ["onnx int8, 1 thread ★", "eager fp32, 1 thread"]
+    assert [row[5] for row in rows] == ["31.2", "–"]
+    assert "Which runtime wins each limit" in section_of(report).text
+
+
+@pytest.mark.parametrize("runtimes", [True, False])
+def test_a_report_without_candidates_shows_runtimes_alone_or_nothing(small_report: Make, runtimes: bool) -> None:
+    data = small_report(candidates=(), chosen=())
+    text = page(data if runtimes else replace(data, runtimes=()))
+    assert ('id="devices"' in text) is runtimes
+    assert ('href="#devices"' in text) is runtimes
