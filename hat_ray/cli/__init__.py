@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hat_ray import console
-from hat_ray.cli import doctor, latency, models, predict, recipes, search, serve, serving, stages, train
+from hat_ray.cli import doctor, latency, models, predict, recipes, report, search, serve, serving, stages, train
 from hat_ray.cli.app import app
 from hat_ray.errors import user_error
 
@@ -24,6 +24,7 @@ __all__ = [
     "models",
     "predict",
     "recipes",
+    "report",
     "search",
     "serve",
     "serving",

@@ -133,4 +133,3 @@ _stage_command(
     "Time the retrained models, and score them with sacreBLEU.",
     "hat-ray evaluate toy --set evaluate.beam=4",
 )
-_stage_command(app, "report", "report", "Write the page that shows what was found.", "hat-ray report runs/toy")

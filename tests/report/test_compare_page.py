@@ -1,0 +1,86 @@
+"""The page that compares runs, in a real browser."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from browsing import NASTY, assert_links_lead, assert_quiet, show
+from selenium import webdriver
+
+from hat_ray.report.compare import ComparedRun, frontier_of
+from hat_ray.report.compare_page import comparison_page
+from hat_ray.report.data import ReportData
+
+Make = Callable[..., ReportData]
+
+
+def pair(small_report: Make, names: tuple[str, str] = ("monday", "tuesday")) -> list[ComparedRun]:
+    first = small_report()
+    candidates = tuple(replace(c, loss=c.loss + 0.02 * (i % 3 - 1)) for i, c in enumerate(first.candidates))
+    other = replace(first.provenance, recipe_yaml="seed: 2\nsearch: {limits_ms: [40, 80]}\n", seed=2)
+    second = replace(first, candidates=candidates, provenance=other)
+    return [ComparedRun("AB"[i], names[i], f"/runs/{names[i]}", data) for i, data in enumerate((first, second))]
+
+
+@pytest.fixture(scope="module")
+def written(small_report: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compared") / "comparison.html"
+    path.write_text(comparison_page(pair(small_report)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
+def test_comparison_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, width: int, scheme: str) -> None:
+    show(browser, written, width=width, scheme=scheme)
+    assert_quiet(browser, written)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 4
+    assert_links_lead(browser, 8)  # two figures for each of two devices, the runs, the winners by device, the settings
+
+
+def test_hover_tells_run_and_architecture(browser: webdriver.Chrome, written: Path, small_report: Make) -> None:
+    run = pair(small_report)[0]
+    first = frontier_of(run, run.data.devices[0].slug)[0]
+    show(browser, written)
+    text = browser.execute_async_script(
+        "const done = arguments[0], plot = document.getElementById('overlay-0');"
+        "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);"
+        "setTimeout(() => done(plot.querySelector('.hoverlayer').textContent), 500);"
+    )
+    assert "A · monday" in text
+    assert first.architecture.id in text
+
+
+def test_keys_reach_every_link_and_every_table(browser: webdriver.Chrome, written: Path) -> None:
+    show(browser, written)
+    unreachable = (
+        "return [...document.querySelectorAll('a, summary, .scroll')].filter(e => e.tabIndex < 0).map(e => e.outerHTML)"
+    )
+    assert browser.execute_script(unreachable) == []
+    unnamed = "return [...document.querySelectorAll('.scroll, .plot, nav')].filter(e => !e.ariaLabel).length"
+    assert browser.execute_script(unnamed) == 0
+
+
+def test_hostile_names_stay_text(browser: webdriver.Chrome, small_report: Make, tmp_path: Path) -> None:
+    first, second = pair(small_report, (NASTY, "plain"))
+    devices = tuple(replace(d, title=NASTY) for d in second.data.devices)
+    source = replace(second.data.provenance, recipe_yaml=f"name: {NASTY!r}\n", commit=NASTY, versions={NASTY: NASTY})
+    corpus = replace(second.data.corpus, source_language=NASTY, fingerprint=NASTY, test_set=NASTY)
+    second = replace(
+        second,
+        place=NASTY,
+        data=replace(second.data, name=NASTY, devices=devices, provenance=source, corpus=corpus, bleu_signature=NASTY),
+    )
+    path = tmp_path / "comparison.html"
+    path.write_text(comparison_page([second, first]), encoding="utf-8")
+    show(browser, path)
+    assert browser.get_log("browser") == []
+    time.sleep(0.3)
+    assert browser.execute_script("return window.hacked") is None
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('script').length") == 3
+    assert NASTY in browser.execute_script("return document.querySelector('#runs').textContent")
+    assert NASTY in browser.execute_script("return document.querySelector('#settings').textContent")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
