@@ -45,7 +45,7 @@ class Caution:
     """What must not be compared between these runs, and why."""
 
     what: str
-    """`bleu`, `loss`, `latency` or `space`."""
+    """`bleu`, `loss`, `latency` or `space`; `copy` where there is nothing to compare."""
     text: str
 
 
@@ -107,7 +107,8 @@ def flatten(value: Any, path: str = "") -> dict[str, str]:
 
 def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
     """Say what must not be compared, in the order of what readers look at first."""
-    found = [
+    return [
+        *_copies(runs),
         *_differing(runs, "bleu", "Test sets differ, so BLEU does not compare", _test_set),
         *_unrecorded(runs, "bleu", "test sets", lambda run: _scored(run) and run.data.corpus.test_set is None),
         *_differing(runs, "bleu", "BLEU was computed in different ways", lambda run: run.data.bleu_signature),
@@ -125,7 +126,18 @@ def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
             lambda run: f"{run.data.space.name} ({run.data.space.id})",
         ),
     ]
-    return found
+
+
+def _copies(runs: Sequence[ComparedRun]) -> list[Caution]:
+    """Tell runs that hold the same results: one is a copy of the other, or both are one recipe with one seed."""
+    same: list[list[ComparedRun]] = []
+    for run in runs:
+        if run.data.candidates:
+            group = next((group for group in same if group[0].data.candidates == run.data.candidates), None)
+            same.append([run]) if group is None else group.append(run)
+    letters = [" and ".join(run.letter for run in group) for group in same if len(group) > 1]
+    text = "hold the very same scored architectures: there is nothing to compare between them."
+    return [Caution("copy", f"{one} {text}") for one in letters]
 
 
 def comparable(found: Sequence[Caution], what: str) -> bool:

@@ -10,6 +10,8 @@ from hat_ray.report.method_figures import DASHES, NUM_SERIES, SYMBOLS
 from hat_ray.report.numbers import fixed, milliseconds
 from hat_ray.report.words import latency_ms, role
 
+SIDES = ("top center", "bottom center", "middle right", "middle left")
+"""Where a run's letter stands beside its marks: apart from the others' where marks coincide."""
 COLUMNS = ("run", "what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU")
 
 
@@ -121,7 +123,7 @@ def _stars(
         {"symbol": symbol, "size": 14, "color": colour, "line": {"color": "@surface", "width": 1.5}},
         mode="markers+text",
         text=[run.letter] * len(models),
-        textposition="top center",
+        textposition=SIDES[_place(runs, run) % len(SIDES)],
         textfont={"color": "@ink", "size": 12},
         legendgroup=run.letter,
         showlegend=legend,

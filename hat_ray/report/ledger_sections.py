@@ -51,8 +51,8 @@ def _how_sure(ledger: Ledger, total: LedgerLine) -> str:
 
 
 def _hours(seconds: float) -> str:
-    """Return device time in hours, also where it is little."""
-    return f"{significant(seconds / 3600)} h"
+    """Return device time in hours, or as a duration where it is less than one."""
+    return f"{significant(seconds / 3600)} h" if seconds >= 3600 else duration(seconds)
 
 
 def _stages(ledger: Ledger) -> Markup:

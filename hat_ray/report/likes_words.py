@@ -34,7 +34,7 @@ def likes_sentence(found: Likes, liked: Liked, scored: int) -> str:
         else f"Compared with the scored architectures that are as fast within {100 * AS_FAST:.0f} %"
     )
     if not told:
-        text = f"{against}, they differ in nothing steadily and by more than {100 * TELLING:.0f} %."
+        text = f"{against}, its best architectures differ in nothing steadily and by more than {100 * TELLING:.0f} %."
         return f"{text} {_nothing(many)}{_caution(liked, scored)}"
     return f"{against}, its best architectures have {_listed([_told(one) for one in told])}.{_caution(liked, scored)}"
 

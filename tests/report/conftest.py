@@ -320,8 +320,9 @@ def report() -> ReportData:
 @pytest.fixture(scope="session")
 def small_report() -> Callable[..., ReportData]:
     """Make a small made-up run with some fields replaced."""
+    small = made_up_report(60)  # frozen: all tests may share it
 
     def make(**changes: object) -> ReportData:
-        return replace(made_up_report(60), **changes)  # type: ignore[arg-type]
+        return replace(small, **changes)  # type: ignore[arg-type]
 
     return make

@@ -86,6 +86,13 @@ def test_what_must_not_be_compared_is_told(
     assert not comparable(found, what)
 
 
+def test_a_copy_of_a_run_is_told(runs: list[ComparedRun]) -> None:
+    copy = replace(runs[0], letter="C")
+    [caution] = cautions([*runs, copy])
+    assert caution.what == "copy"
+    assert caution.text.startswith("A and C hold the very same scored architectures")
+
+
 def test_reports_that_do_not_record_their_text_are_told(runs: list[ComparedRun]) -> None:
     old = changed(runs[1], corpus=replace(runs[1].data.corpus, test_set=None, fingerprint=None))
     found = cautions([runs[0], old])

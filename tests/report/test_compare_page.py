@@ -14,6 +14,12 @@ from hat_ray.report.compare_page import comparison_page
 from hat_ray.report.data import ReportData
 
 Make = Callable[..., ReportData]
+UNREACHABLE = (
+    "return [...document.querySelectorAll('a, summary, .scroll')].filter(e => e.tabIndex < 0).map(e => e.outerHTML)"
+)
+"""What keys do not reach."""
+UNNAMED = "return [...document.querySelectorAll('.scroll, .plot, nav')].filter(e => !e.ariaLabel).length"
+"""Regions without a name for those who do not see them."""
 
 
 def pair(small_report: Make, names: tuple[str, str] = ("monday", "tuesday")) -> list[ComparedRun]:
@@ -38,6 +44,8 @@ def test_comparison_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: 
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert browser.execute_script("return document.querySelectorAll('.plot').length") == 4
     assert_links_lead(browser, 8)  # two figures for each of two devices, the runs, the winners by device, the settings
+    assert browser.execute_script(UNREACHABLE) == []
+    assert browser.execute_script(UNNAMED) == 0
 
 
 def test_hover_tells_run_and_architecture(browser: webdriver.Chrome, written: Path, small_report: Make) -> None:
@@ -51,16 +59,6 @@ def test_hover_tells_run_and_architecture(browser: webdriver.Chrome, written: Pa
     )
     assert "A · monday" in text
     assert first.architecture.id in text
-
-
-def test_keys_reach_every_link_and_every_table(browser: webdriver.Chrome, written: Path) -> None:
-    show(browser, written)
-    unreachable = (
-        "return [...document.querySelectorAll('a, summary, .scroll')].filter(e => e.tabIndex < 0).map(e => e.outerHTML)"
-    )
-    assert browser.execute_script(unreachable) == []
-    unnamed = "return [...document.querySelectorAll('.scroll, .plot, nav')].filter(e => !e.ariaLabel).length"
-    assert browser.execute_script(unnamed) == 0
 
 
 def test_hostile_names_stay_text(browser: webdriver.Chrome, small_report: Make, tmp_path: Path) -> None:

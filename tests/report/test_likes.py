@@ -93,7 +93,7 @@ def test_devices_that_do_not_differ_are_said_not_to(small_report: Make) -> None:
     assert found is not None
     assert found.devices[0].best == found.devices[1].best
     text = likes_sentence(found, found.devices[0], 36)
-    assert "differ in nothing steadily and by more than 10 %" in text
+    assert "its best architectures differ in nothing steadily and by more than 10 %" in text
     assert "one architecture serves this device as well as the others" in text
     assert "Only 36 architectures were scored: chance has a say." in text
 
