@@ -18,11 +18,11 @@ from hat_ray.errors import RunError
 
 hat-ray report runs/toy
 
-hat-ray report runs/toy --set report.translations=10 --set report.grid_g_co2e_per_kwh=56
+hat-ray report runs/toy --set report.grid_g_co2e_per_kwh=56
 
 hat-ray report runs/toy runs/mine --out mine-against-toy.html
 
-hat-ray report s3://team/runs/monday s3://team/runs/tuesday runs/today --json
+hat-ray report s3://team/runs/monday s3://team/runs/tuesday --json
 
 With one run, its page is written into the run folder, as report/report.html. With several, one page holds them against
 one another: their winners, their frontiers on each device that they share, the settings that differ, what they took,
@@ -32,14 +32,18 @@ def report(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN [RUN ...]",
+            metavar="RUN",
             help="One run folder, recipe name or YAML file; or several run folders (paths or URIs) to compare.",
             show_default=False,
         ),
     ],
     out: Annotated[
         str | None,
-        typer.Option("--out", help="File of the comparison of several runs. Default: comparison.html in this folder."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="File of the comparison of several runs. Default: comparison.html in this folder.",
+        ),
     ] = None,
     run: RunOpt = None,
     set_: SetOpt = None,
@@ -48,7 +52,7 @@ def report(
     local: LocalOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Write the page that shows what was found; with several runs, one page that compares them."""
+    """Write the page of what was found, or compare runs."""
     if len(runs) == 1:
         if out is not None:
             raise RunError(

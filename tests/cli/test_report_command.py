@@ -99,6 +99,6 @@ def test_options_of_one_run_and_of_several_are_not_mixed(here: Path, capsys: pyt
 
 def test_help_teaches_both_uses() -> None:
     text = CliRunner().invoke(app, ["report", "--help"]).output
-    assert "RUN [RUN ...]" in text
+    assert "several run" in text
     for example in ("hat-ray report runs/toy\n", "--out mine-against-toy.html", "--json"):
         assert example in text
