@@ -103,7 +103,9 @@ def _assumptions(ledger: Ledger) -> dict[str, Child]:
     watts = f"{significant(ledger.core_watts)} W a busy core"
     if any(line.gpu_s for line in ledger.lines):
         watts += f", {significant(ledger.gpu_watts)} W a busy GPU"
+    measured = "by RAPL or NVML, over whole processors and GPUs: what others computed meanwhile is in it"
     return {
+        **({"Measured": measured} if ledger.total.measured_j else {}),
         "Assumed": f"{watts}: settings report.core_watts and report.gpu_watts, not measurements; put your own there",
         "Grid": f"{significant(ledger.grid_g_co2e_per_kwh)} g of CO2 equivalent a kWh: setting "
         "report.grid_g_co2e_per_kwh; its default, 473, is the world's average of 2024 (Ember, Global Electricity "

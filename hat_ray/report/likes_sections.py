@@ -84,7 +84,7 @@ def _runtimes(data: ReportData) -> Markup | None:
         return None
     bleu = {(model.device or "", model.architecture.id): model.bleu for model in data.chosen if model.kind == "winner"}
     rows = [row for contest in data.runtimes for row in contest_rows(contest, bleu)]
-    said = [element("li", contest_sentence(contest)) for contest in data.runtimes]
+    said = [element("li", contest_sentence(contest, bleu)) for contest in data.runtimes]
     columns = ("machine", *CONTEST_COLUMNS)
     named = [[contest.hardware, *row] for contest in data.runtimes for row in contest_rows(contest, bleu)]
     plain = Figure("runtimes-table", "Which runtime wins each limit", "", [], {}, columns, named)

@@ -1,6 +1,6 @@
 """What a device likes, in plain words that follow from the figures, also where devices do not differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hat_ray.report.data import RuntimeContest
 from hat_ray.report.likes import AS_FAST, TELLING, Difference, Liked, Likes, differences
@@ -127,8 +127,8 @@ def _layers(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-def contest_sentence(contest: RuntimeContest) -> str:
-    """Say which runtime wins a limit."""
+def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
+    """Say which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
     best, *others = contest.entries
     text = (
         f"Under {limit(contest.limit_ms)} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
@@ -137,13 +137,25 @@ def contest_sentence(contest: RuntimeContest) -> str:
         text += f", against {_listed([f'{fixed(one.loss, 3)} of {one.settings}' for one in others])}"
     if contest.without:
         text += f"; {_listed(contest.without)} {'has' if len(contest.without) == 1 else 'have'} nothing as fast"
-    return f"{text}."
+    return f"{text}.{_after_training(contest, bleu)}"
+
+
+def _after_training(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
+    """Own up to it where training from scratch put another runtime ahead."""
+    scores = [(bleu.get((one.device, one.architecture_id)), one) for one in contest.entries]
+    known = [(score, one) for score, one in scores if score is not None]
+    if len(known) < 2 or known[0][1] is not contest.entries[0]:
+        return ""
+    score, ahead = max(known, key=lambda pair: pair[0])
+    if score <= known[0][0]:
+        return ""
+    return f" Trained from scratch, {ahead.settings} is ahead: {fixed(score, 1)} BLEU against {fixed(known[0][0], 1)}."
 
 
 CONTEST_COLUMNS = ("Limit", "Runtime", "Loss", "Predicted", "Measured", "BLEU from scratch", "Architecture")
 
 
-def contest_rows(contest: RuntimeContest, bleu: dict[tuple[str, str], float | None]) -> list[list[str]]:
+def contest_rows(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> list[list[str]]:
     """Return a contest as rows; `bleu` by device and architecture id, of the models that were built."""
     rows = []
     for place, one in enumerate(contest.entries):

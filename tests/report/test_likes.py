@@ -160,11 +160,15 @@ def test_devices_are_drawn_side_by_side_on_one_scale(report: ReportData) -> None
 
 def test_a_limit_tells_which_runtime_wins_and_which_keeps_up_not_at_all(report: ReportData) -> None:
     alone, both = report.runtimes
-    assert contest_sentence(alone) == (
+    assert contest_sentence(alone, {}) == (
         "Under 250 ms on raspberry-pi-4: onnx int8, 1 thread wins with loss 4.600; "
         "eager fp32, 1 thread has nothing as fast."
     )
-    assert contest_sentence(both).endswith("wins with loss 4.600, against 4.900 of eager fp32, 1 thread.")
+    assert contest_sentence(both, {}).endswith("wins with loss 4.600, against 4.900 of eager fp32, 1 thread.")
+    scores = {("pi-onnx", "aaaaaaaaaaaa"): 30.0, (both.entries[1].device, "bbbbbbbbbbbb"): 31.25}
+    told = "Trained from scratch, eager fp32, 1 thread is ahead: 31.2 BLEU against 30.0."
+    assert contest_sentence(both, scores).endswith(told)
+    assert "Trained" not in contest_sentence(both, {**scores, ("pi-onnx", "aaaaaaaaaaaa"): 32.0})
     rows = contest_rows(both, {("pi-onnx", "aaaaaaaaaaaa"): 31.25})
     assert [row[1] for row in rows] == ["onnx int8, 1 thread ★", "eager fp32, 1 thread"]
     assert [row[5] for row in rows] == ["31.2", "–"]
