@@ -6,6 +6,10 @@ Decisions
 - The trees' share is 0, 1/4, 1/2, 3/4 or 1, the one with the least held-out error; it stays 0 unless the trees help by
   `min_gain`. HAT's averages hide what trees could learn, so there the prior alone is best; it also answers outside
   the rows it has seen, where trees are constant.
+- What is predicted is the mean, not the median: timings have a slow tail, which the fit, made to withstand it, leaves
+  out, and a budget is spent on the average sentence. So the level is raised to the mean of held-out log ratios, from
+  which single outliers are cut. On HAT's Xeon tables (WMT'14 En-De, 1,600 rows) that is 0.8 %: 90.5 instead of 89.8 %
+  of the rows are within 10 %, at an error of 4.74 instead of 4.59 %.
 - Predictions on held-out folds are kept: they are the quality, the report's figure, and the interval (conformal, with
   cross-validation's residuals: Vovk 2015; Barber et al. 2021).
 """
@@ -32,6 +36,8 @@ _LEAST_GAIN = 1e-4  # relative error, below that of any timing
 _LEAST_SPREAD = 0.005  # relative error below which no row weighs more than another
 _SLOW_PASSES = 4  # each fits without the slow rows that the one before found
 _PLAIN = np.array([not name.endswith(("_work", "_sum")) for name in COST_FEATURES], dtype=np.float64)
+_LEVEL_CUT = 3.0  # standard deviations beyond which a row's ratio counts no further
+_LEVEL_DOUBT = 50  # rows that speak for the level as it is: few cannot tell mean and median apart
 _BEYOND = 0.1  # share of a cost term's range that a prediction may lie outside of it
 
 
@@ -192,19 +198,30 @@ def _fit(
         if with_trees:
             residual[fold == k] = correction(_fit_trees(rest, prior, config, seed), part.matrix)
     share = _best_share(rows.total_ms[~slow], prior_ms[~slow], residual[~slow], config.min_gain)
+    held_out_ms = prior_ms * np.exp(share * residual)
+    level = _level((rows.total_ms / held_out_ms)[~slow])
     prior = _fit_prior(learned, priors, held_back)
     return Predictor(
         device=device,
         space_id=space_id,
-        prior=prior,
+        prior=prior.times(level),
         trees=_fit_trees(learned, prior, config, seed) if with_trees and share > 0 else None,
         trees_share=share,
         sees_layers=rows.layers is not None,
         seen=np.stack([rows.costs.min(axis=0), rows.costs.max(axis=0)]),
-        held_out=HeldOut(rows.total_ms, prior_ms * np.exp(share * residual), slow, rows.names),
+        held_out=HeldOut(rows.total_ms, level * held_out_ms, slow, rows.names),
         rows_fingerprint=rows.fingerprint,
         donors=tuple(donor.device for donor in donors),
     )
+
+
+def _level(ratios: FloatArray) -> float:
+    """Return how far predictions must be raised to be the mean, from ratios of measured to held-out ones, (N,)."""
+    logs = np.log(ratios)
+    middle = np.median(logs)
+    reach = _LEVEL_CUT * 1.4826 * np.median(np.abs(logs - middle))
+    mean = np.clip(logs, middle - reach, middle + reach).mean()
+    return float(np.exp(mean * len(logs) / (len(logs) + _LEVEL_DOUBT)))
 
 
 def _check(rows: TimedRows, config: PredictorConfig, device: str) -> int:

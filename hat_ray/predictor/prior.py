@@ -53,6 +53,12 @@ class Prior:
         """Return milliseconds: (N,) from cost terms (N, 15)."""
         return np.asarray(sum(part.predict(costs) for part in self.parts.values()), dtype=np.float64)
 
+    def times(self, factor: float) -> "Prior":
+        """Return the prior that predicts so many times as much."""
+        return Prior(
+            {name: Costs(factor * part.base_ms, factor * part.ms_per_unit) for name, part in self.parts.items()}
+        )
+
 
 def fit_prior(
     rows: TimedRows, weights: FloatArray | None = None, donors: Sequence[Prior] = (), held_back: float = 0.0

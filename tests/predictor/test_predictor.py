@@ -106,6 +106,23 @@ def test_the_quantile_covers_its_share_of_new_rows() -> None:
     assert 0.85 < covered < 0.95
 
 
+def test_what_is_predicted_is_the_mean_of_timings_with_a_slow_tail_but_for_single_outliers() -> None:
+    rng = np.random.default_rng(0)
+    train, test = sampled(600, 1), sampled(300, 2)
+    law = lambda some: 3 + cost_features(some).sum(axis=1)  # noqa: E731
+    tail = 1 + 0.02 * rng.gamma(0.5, 2, len(train))  # half of the rows within 1 %, the mean 2 % above the law
+    times = law(train) * tail
+    predictor = Predictor.fit(rows_of(train, times), CONFIG, "tail", SPACE0.id, 0)
+    raised = np.median(predictor.predict(test) / law(test))
+    assert np.median(tail) + 0.003 < raised < tail.mean() + 0.002
+    assert np.mean(np.log(predictor.held_out.measured_ms / predictor.held_out.predicted_ms)) == pytest.approx(
+        0, abs=5e-3
+    )
+    times[::100] *= 10
+    outliers = Predictor.fit(rows_of(train, times), CONFIG, "tail", SPACE0.id, 0)
+    assert np.median(outliers.predict(test) / predictor.predict(test)) == pytest.approx(1, abs=3e-3)
+
+
 def test_ten_thousand_architectures_take_well_under_a_second() -> None:
     train, many = sampled(200), sampled(10_000, 3)
     predictor = Predictor.fit(rows_of(train, cache_cliff_ms(train)), CONFIG, "cliff", SPACE0.id, 0)
