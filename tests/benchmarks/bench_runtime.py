@@ -28,6 +28,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.ct2 import why_not_expressible, write_ct2
+from hat_ray.runtime.graph import GraphDtype
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.runtime.packed import PackedModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -93,6 +94,26 @@ def test_runtimes_side_by_side(
         print(f"\n{shape.name}, vocabulary {shape.vocab_size}, random weights, 30 source and target tokens, one thread")
         _tell(workload, contestants, times, bandwidth())
     _tell_hat(shape.name, request)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ctranslate2"), reason="needs hat-ray[ctranslate2]")
+def test_many_rows_beside_ctranslate2(tmp_path: Path) -> None:
+    """Without the slow ones a round is short enough that both of a pair see the same machine."""
+    shape, workload = Shape("Transformer-base", BASE, BASE), Workload(batch=32, vocab_size=VOCAB)
+    model = SubTransformer(BASE, VOCAB, ModelConfig()).eval()
+    with timing_state(1), torch.inference_mode():
+        theirs = _ct2(model, shape, workload, tmp_path)
+        runtimes: tuple[GraphDtype, ...] = ("fp32", "int8")
+        for dtype, rival in zip(runtimes, theirs, strict=True):
+            ours = OnnxModel.of(model, dtype)
+            own, short = translation(ours, workload), translation(ours, _short(workload))
+            times = rounds([rival, Contestant(f"onnx {dtype}", own, short, 0.0)], 8, BUDGET_S / 2).sum(2)
+            ratios = np.sort(times[:, 1] / times[:, 0])
+            print(
+                f"\nTransformer-base, batch 32, beam 5, 30 tokens: onnx {dtype} takes {np.median(ratios):.2f} "
+                f"({ratios[0]:.2f}-{ratios[-1]:.2f}) of the time of {rival.name} "
+                f"({np.median(times[:, 0]) / 1e3:.1f} s), {len(times)} rounds in turns, load {os.getloadavg()[0]:.1f}"
+            )
 
 
 def _shape(name: str, request: pytest.FixtureRequest) -> Shape:
