@@ -22,6 +22,7 @@ from hat_ray.report.write import read_report
 from hat_ray.space.cost import cost
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage import Folder
+from tests.report.browsing import assert_links_lead, assert_quiet, show, start_browser
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 CLI = [sys.executable, "-m", "hat_ray.cli"]
@@ -57,6 +58,31 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
     assert recipe.search.evaluations <= len(data.candidates) <= recipe.search.evaluations + more
     page = (place / "report" / "report.html").read_text()
     assert "tiny" in page
+
+
+def test_the_page_opens_in_a_browser_without_a_network_and_answers_the_pointer(
+    made: tuple[Recipe, Path], tmp_path: Path
+):
+    report = made[1] / "report"
+    ids = {candidate.architecture.id for candidate in read_report(Folder.at(report)).candidates}
+    browser = start_browser(tmp_path / "profile")
+    try:
+        for width in (1400, 400):
+            show(browser, report / "report.html", width=width)
+            assert_quiet(browser, report / "report.html")
+            assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+            told = browser.execute_async_script(
+                "const done = arguments[0], plot = document.getElementById('frontier-0');"
+                "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 1, pointNumber: 0}]);"
+                "setTimeout(() => done(plot.querySelector('.hoverlayer').textContent), 500);"
+            )
+            assert any(id in told for id in ids)
+        figures = browser.execute_script("return document.querySelectorAll('.plot').length")
+        links = browser.execute_script("return document.querySelectorAll('a[download]').length")
+        assert links >= figures > 5
+        assert_links_lead(browser, links)
+    finally:
+        browser.quit()
 
 
 def test_a_random_rival_is_predicted_to_be_no_faster_than_its_winner(made: tuple[Recipe, Path]):
