@@ -31,8 +31,10 @@ def milliseconds(value: float | None) -> str:
 
 
 def limit(value: float | None) -> str:
-    """Return a latency limit as the user gave it: 40 ms, 12.5 ms."""
-    return UNKNOWN if value is None else f"{value:,.6g} ms"
+    """Return a latency limit in at most four digits below a second: 40 ms, 12.5 ms, 8.957 ms."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.4g} ms" if value < 1000 else f"{value:,.6g} ms"
 
 
 def count(value: float) -> str:

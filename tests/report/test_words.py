@@ -75,4 +75,6 @@ def test_numbers_read_well() -> None:
     assert [significant(v) for v in values] == ["0", "0.123", "1.23", "12.3", "123", "1,234", "–", "–"]
     assert [count(v) for v in (812, 8_120, 1_234_567, 4.5e9)] == ["812", "8.12 k", "1.23 M", "4.50 G"]
     assert [duration(s) for s in (8.2, 200, 7500)] == ["8.2 s", "3 min 20 s", "2 h 05 min"]
-    assert [limit(v) for v in (40.0, 12.5, 1500.0, None)] == ["40 ms", "12.5 ms", "1,500 ms", "–"]
+    assert [limit(v) for v in (40.0, 12.5, 8.95709, 1500.0, None)] == [
+        *("40 ms", "12.5 ms", "8.957 ms", "1,500 ms", "–")
+    ]
