@@ -90,6 +90,8 @@ def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running,
         time.sleep(2)
         before = service.processes("ray::ServeReplica:hat-ray:replica")
         assert len(before) == 2
+        os.kill(before[0], signal.SIGSTOP)  # so that requests wait there
+        time.sleep(1)
         os.kill(before[0], signal.SIGKILL)
         time.sleep(4)
         over.set()
