@@ -86,7 +86,7 @@ def test_unlike_nodes_one_slowed_and_one_killed_and_brought_back(cluster: Cluste
     assert any("device-b was lost while timing" in failure for failure in report.failures)
     tell(report)
     for device in report.devices:  # what device b did between its last row and its loss counts as nothing done
-        assert device.utilisation > (0.5 if device.device.name == "device-b" else 0.8), device.device.name
+        assert device.utilisation > (0.6 if device.device.name == "device-b" else 0.9), device.device.name
     busy = {device.device.name: device.busy_s for device in report.devices}
     assert busy["device-c"] > 1.5 * busy["device-a"], "the slowed one was slow"
     first_done = read_table(tmp_path, device=slug(report, "device-a"))[-1].circumstances.utc_time
@@ -106,7 +106,7 @@ def test_a_node_that_joins_gets_work_of_its_device(cluster: Cluster, tmp_path: P
     assert timed(tmp_path) == {("device-c", a.id): 1 for a in architectures}
     [device] = report.devices
     tell(report)
-    assert device.utilisation > 0.7, "both worked while they were there"
+    assert device.utilisation > 0.8, "both worked while they were there"
 
 
 def test_a_spare_node_of_the_same_kind_takes_over(cluster: Cluster, tmp_path: Path) -> None:
