@@ -3,7 +3,7 @@
 The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
 while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
 as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
-what found no calm moment is timed once more, when the others are done.
+what found no calm moment is timed again when the others are done, for as long as that finds calm ones.
 What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
 its last part ended.
 """
@@ -14,6 +14,7 @@ import platform
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -41,6 +42,11 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
+
+_MOST_TRIES = 3
+"""How often an architecture that finds no calm moment is timed again."""
+_IN_VAIN = 3
+"""Tries in a row without a calm moment, after which the device is left to calm down."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,8 @@ class TimingSession:
         self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
         self._levels_ms: dict[Architecture, float] = {}
         self._restless: dict[Architecture, float] = {}
-        """Drift corrections of what was timed without a calm moment, and not again yet."""
+        """Drift corrections of what has been timed without a calm moment so far."""
+        self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
@@ -183,7 +190,7 @@ class TimingSession:
             pending += [
                 self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
             ]
-            pending += self._time_restless_again()
+            pending += self._time_restless_again(most=len(architectures))
         finally:
             self._write(pending)
         return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
@@ -216,20 +223,33 @@ class TimingSession:
                 logger.warning(line)
             self._advice.setdefault(kind, line)
 
-    def _note_calm(self, architecture: Architecture, timing: Timing) -> None:
-        """Remember what was timed while the canary was slow throughout: its correction is all that brings it right."""
-        self._restless.pop(architecture, None)
-        correction = timing.canary.drift_correction if timing.canary else 1.0
-        if correction * (1 + self.job.config.canary_tolerance) < 1:
-            self._restless[architecture] = correction
+    def _time_restless_again(self, most: int) -> Iterator[LatencyRow]:
+        """Time again what found no calm moment yet; yield the rows that came out calmer than those before.
 
-    def _time_restless_again(self) -> Iterator[LatencyRow]:
-        """Time once more what found no calm moment; yield the rows that found a calmer one than before."""
-        for architecture, correction in list(self._restless.items()):
-            row = self.time(architecture)
+        `most` timings, since whoever waits for this session counts on a bounded time. Once a few in a row were in vain
+        too, the rest waits until the session's next architectures are done: a disturbance may last for minutes. Each
+        is tried `_MOST_TRIES` times in all.
+        """
+        timed = in_vain = 0
+        while todo := [one for one in self._restless if self._tries[one] < _MOST_TRIES]:
+            for architecture in todo:
+                if timed == most or in_vain == _IN_VAIN:
+                    return
+                self._tries[architecture] += 1
+                before = self._restless[architecture]
+                row = self.time(architecture)
+                calm = architecture not in self._restless
+                if calm or self._restless[architecture] > before:
+                    yield row
+                timed, in_vain = timed + 1, 0 if calm else in_vain + 1
+
+    def _note_calm(self, architecture: Architecture, timing: Timing) -> None:
+        """Remember what was timed without a calm moment: its correction is all that brings it right."""
+        if timing.calm or timing.canary is None:
             self._restless.pop(architecture, None)
-            if row.canary is not None and row.canary.drift_correction > correction:
-                yield row
+        else:  # the least correction of all tries: the one whose row counts
+            correction = timing.canary.drift_correction
+            self._restless[architecture] = max(correction, self._restless.get(architecture, 0.0))
 
     def _was_misjudged(self, architecture: Architecture) -> bool:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""

@@ -6,12 +6,16 @@ Decisions
 - With a canary (`canary.py`) repetitions come in small groups between two canaries, and only those of calm groups
   count; when no calm moments come, all do. Each is divided by how much slower than on the quiet device the canaries
   around it were, and the row's drift correction is what that does to the median.
+- A calm group or two among many disturbed ones is chance: a canary of a few milliseconds fits between two time slices
+  of a busy core, a larger model does not. So few calm repetitions count as none, unless they are half of all.
+- A correction is an estimate: the larger it is, the less certain the row, and its relative error says so.
 - Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
   wastes time on quiet devices and is too small on noisy ones.
 - Threads, niceness and garbage collection are the timing's own: Ray starts workers at niceness +15 and sets thread
   counts from what a task reserves.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +37,11 @@ from hat_ray.model.protocol import Translator, evaluating
 _NO_METER = NoMeter()
 _MAX_WARMUP_WINDOWS = 5
 _WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
+_FEW_CALM = 5  # calm repetitions below which calm is chance
+_CORRECTION_DOUBT = 0.1
+"""Standard error of a drift correction, as a share of its logarithm: of 41 architectures that were timed while the
+canary took 2.1 times as long (two or three processes beside one on two hyperthreads), the corrected times were off by
+7 % in the mean square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,10 @@ class Timing:
     energy_j: float | None = None
     """Joules of one repetition: the mean over those that count; None where the system does not tell."""
     relative_error: float = 0.0
-    """The relative standard error of the total's median, the device's wandering taken out."""
+    """The relative standard error of the total's median: of its scatter with the device's wandering taken out, and of
+    the drift correction."""
+    calm: bool = True
+    """Whether only repetitions of calm moments count; False: none came, and all do."""
 
     @property
     def repetitions(self) -> int:
@@ -147,8 +159,13 @@ def repeat(
         taken.disturbed,
         taken.canary,
         None if taken.joules is None else taken.joules / len(taken.samples),
-        relative_error_of_median(taken.levelled_ms),
+        math.hypot(relative_error_of_median(taken.levelled_ms), _correction_error(taken.canary)),
+        taken.calm,
     )
+
+
+def _correction_error(canary: Canary | None) -> float:
+    return 0.0 if canary is None else _CORRECTION_DOUBT * abs(math.log(canary.drift_correction))
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,7 @@ class _Taken:
     joules: float | None = None
     disturbed: int = 0
     canary: Canary | None = None
+    calm: bool = True
 
 
 def _repeat_plainly(
@@ -199,7 +217,8 @@ def _repeat_between_canaries(
         after = watch.time()
         groups.append(Group(before, after, tuple(samples), spent_j))
         before = after
-    return calm if len(calm.samples) >= min(3, protocol.min_repetitions) else _levelled(groups, watch, calm_only=False)
+    counts = len(calm.samples) >= _FEW_CALM or (len(calm.samples) >= 3 and len(calm.samples) >= calm.disturbed)
+    return calm if counts else _levelled(groups, watch, calm_only=False)
 
 
 def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -> _Taken:
@@ -219,7 +238,8 @@ def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -
     canary = Canary(kept[0][0].before_ms, kept[-1][0].after_ms, correction, watch.level_ms)
     told = [group.joules for group, _ in kept if group.joules is not None]
     joules = sum(told) if len(told) == len(kept) else None
-    return _Taken(samples, levelled, joules, sum(len(group.samples) for group in groups) - len(samples), canary)
+    disturbed = sum(len(group.samples) for group in groups) - len(samples)
+    return _Taken(samples, levelled, joules, disturbed, canary, calm_only)
 
 
 def _enough(totals_ms: Sequence[float], protocol: Protocol, seconds: float) -> bool:

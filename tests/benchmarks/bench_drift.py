@@ -16,18 +16,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hat_ray.latency.canary import CanaryWatch
-from hat_ray.latency.measure import choose_architectures
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.device import detect
+from hat_ray.latency.measure import TimingJob, TimingSession, choose_architectures
 from hat_ray.latency.protocol import Protocol, Timing, ready, repeat
+from hat_ray.latency.row import LatencyRow
+from hat_ray.latency.table import read_table
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
+from hat_ray.storage import Folder
 
 pytestmark = pytest.mark.benchmark
 
@@ -66,9 +73,9 @@ def watch() -> Iterator[CanaryWatch]:
 
 
 @pytest.fixture(scope="module")
-def translations(watch: CanaryWatch) -> list[Callable[[], Sample]]:
+def translations(watch: CanaryWatch) -> dict[Architecture, Callable[[], Sample]]:
     chosen = choose_architectures(TOY, ARCHITECTURES, seed=1)
-    return [translation(SubTransformer(a, WORKLOAD.vocab_size, ModelConfig()).eval(), WORKLOAD) for a in chosen]
+    return {a: translation(SubTransformer(a, WORKLOAD.vocab_size, ModelConfig()).eval(), WORKLOAD) for a in chosen}
 
 
 @dataclass(frozen=True)
@@ -88,55 +95,79 @@ class Truth:
 
 
 @pytest.fixture(scope="module")
-def truth(watch: CanaryWatch, translations: list[Callable[[], Sample]]) -> Truth:
+def truth(watch: CanaryWatch, translations: dict[Architecture, Callable[[], Sample]]) -> Truth:
     """Time everything a few times on the machine at rest, and say how far the times agree.
 
     Each pass has an order of its own: what the machine does meanwhile must not look like a trend over neighbours.
     """
-    passes = np.zeros((PASSES, ARCHITECTURES))
+    passes, every = np.zeros((PASSES, ARCHITECTURES)), list(translations.values())
     for number, told in enumerate(passes):
         for i in np.random.default_rng(number).permutation(ARCHITECTURES):
-            told[i] = _ours(translations[i], CAREFUL, watch)
+            told[i] = _ours(every[i], CAREFUL, watch)
     middle = np.median(passes, axis=0)
     off = np.abs(np.log(passes / middle)).mean()
     print(f"\na pass of the truth is off the median of all {PASSES} by {off:.2%} on average")
     return Truth(middle, watch.level_ms)
 
 
+class WithHats(TimingSession):
+    """A timing session; after each of its timings HAT's protocol has the same seconds for the same architecture."""
+
+    def watch_with(
+        self, translations: dict[Architecture, Callable[[], Sample]], burning: Callable[[], int]
+    ) -> "WithHats":
+        self._translations, self._burning = translations, burning
+        self.hats: dict[Architecture, list[float]] = {}
+        self.busy: dict[Architecture, int | None] = {}
+        self.seconds = 0.0
+        self.timings = 0
+        return self
+
+    def time(self, architecture: Architecture) -> LatencyRow:
+        before, began = self._burning(), time.perf_counter()
+        row = super().time(architecture)
+        seconds = time.perf_counter() - began
+        self.busy[architecture] = before if before == self._burning() else None
+        with ready(self._canary_model, 1):
+            hats = _samples_for(self._translations[architecture], seconds)
+        self.hats[architecture] = self.hats.get(architecture, []) + hats
+        self.seconds, self.timings = self.seconds + seconds, self.timings + 1
+        return row
+
+
 @pytest.mark.parametrize("kind", ["wanders", "comes and goes"])
 def test_under_a_load_that(
-    kind: str, watch: CanaryWatch, translations: list[Callable[[], Sample]], truth: Truth
+    kind: str, translations: dict[Architecture, Callable[[], Sample]], truth: Truth, tmp_path: Path
 ) -> None:
-    ours, hats, seconds, busy = [], [], [], []
+    """A whole session, with what it times again by itself, and its table as a reader sees it."""
+    config = LatencyConfig(source_length=20, target_length=20, accelerator="cpu", budget_s=5.0, patience_s=5.0)
+    job = TimingJob(TOY, ModelConfig(), WORKLOAD.vocab_size, config, Folder.at(tmp_path))
     with load(seed=1) if kind == "comes and goes" else wandering() as burning:
-        for one in translations:
-            began, before = time.perf_counter(), burning()
-            ours.append(repeat(one, OURS, watch=watch))
-            seconds.append(time.perf_counter() - began)
-            busy.append(before if before == burning() else None)
-            hats.append(_samples_for(one, seconds[-1]))
-        restless = [i for i, timing in enumerate(ours) if _correction(timing) * (1 + TOLERANCE) < 1]
-        for i in restless:  # timed once more, as a session does it; HAT's protocol has the same seconds again
-            began, again = time.perf_counter(), repeat(translations[i], OURS, watch=watch)
-            ours[i] = max(ours[i], again, key=_correction)
-            seconds.append(time.perf_counter() - began)
-            hats[i] += _samples_for(translations[i], seconds[-1])
+        session = WithHats(job, detect(accelerator="cpu")).watch_with(translations, burning)
+        session.run(list(translations))
+    rows = {row.architecture: row for row in read_table(tmp_path)}
+    quiet_ms = min(row.canary.quiet_ms for row in rows.values() if row.canary and row.canary.quiet_ms)
+    corrected = [rows[architecture].latency_corrected_ms / quiet_ms for architecture in translations]
+    disturbed = sum(_correction(row) * (1 + TOLERANCE) < 1 for row in rows.values())
     print(
-        f"\nunder a load that {kind}, {sum(seconds) / ARCHITECTURES:.1f} s an architecture each, "
-        f"{ARCHITECTURES} architectures, {len(restless)} timed once more"
+        f"\nunder a load that {kind}, {session.seconds / ARCHITECTURES:.1f} s an architecture each, {ARCHITECTURES} "
+        f"architectures, {session.timings - ARCHITECTURES} timings repeated, {disturbed} never calm"
     )
-    ours_off = truth.of_canaries([_in_canaries(timing) for timing in ours])
-    hats_off = truth.of_ms([_trimmed_mean(samples) for samples in hats])
+    ours_off = truth.of_canaries(corrected)
+    hats_off = truth.of_ms([_trimmed_mean(session.hats[architecture]) for architecture in translations])
     for name, residuals in (("between canaries", ours_off), ("HAT's, equal time", hats_off)):
         print(f"  {name:18} error {np.abs(residuals).mean():6.2%}  lag-1 autocorrelation {_lag_1(residuals):5.2f}")
         for number in (*range(MOST_LOAD + 1), None):
-            here = residuals[[one is number or one == number for one in busy]]
+            of_number = [busy is number or busy == number for busy in (session.busy[one] for one in translations)]
+            here = residuals[of_number]
             beside = "while it changed" if number is None else f"beside {number} processes"
             if len(here):
                 print(f"    {beside:18} {len(here):3} architectures, {here.mean():+6.2%} +- {here.std():.2%}")
 
 
-def test_architectures_an_hour(watch: CanaryWatch, translations: list[Callable[[], Sample]], truth: Truth) -> None:
+def test_architectures_an_hour(
+    watch: CanaryWatch, translations: dict[Architecture, Callable[[], Sample]], truth: Truth
+) -> None:
     protocols: dict[str, Callable[[Callable[[], Sample]], float]] = {
         "between canaries, 1 %": lambda one: _ours(one, OURS, watch),
         "HAT's, 300": lambda one: _hats(one, 300),
@@ -144,7 +175,7 @@ def test_architectures_an_hour(watch: CanaryWatch, translations: list[Callable[[
     }
     told: dict[str, list[float]] = {name: [] for name in protocols}
     seconds = dict.fromkeys(protocols, 0.0)
-    for one in translations:
+    for one in translations.values():
         for name, protocol in protocols.items():
             began = time.perf_counter()
             told[name].append(protocol(one))
@@ -168,9 +199,9 @@ def _in_canaries(timing: Timing) -> float:
     return timing.total.typical_ms * timing.canary.drift_correction / timing.canary.quiet_ms
 
 
-def _correction(timing: Timing) -> float:
-    assert timing.canary is not None
-    return timing.canary.drift_correction
+def _correction(row: LatencyRow) -> float:
+    assert row.canary is not None
+    return row.canary.drift_correction
 
 
 def _hats(translate: Callable[[], Sample], repetitions: int) -> float:

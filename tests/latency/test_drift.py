@@ -2,7 +2,7 @@
 
 HAT's protocol repeats a timing, drops the slowest and the fastest tenth, and takes the mean. Both protocols see the
 same kind of device: 1.5 % scatter of each translation, one in fifty half as long again (an interrupt), and a speed that
-wanders. The truth is the undisturbed device. The same on a real machine under a real load: bench_protocol.py.
+wanders. The truth is the undisturbed device. The same on a real machine under a real load: bench_drift.py.
 """
 
 import math

@@ -178,6 +178,37 @@ def test_a_device_that_never_calms_down_is_corrected_by_its_canaries() -> None:
     assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(20.0)
 
 
+def test_a_few_calm_canaries_among_many_disturbed_ones_are_chance() -> None:
+    """One canary in four fits between the time slices of a busy core; what is timed, ten times as long, never does."""
+    rng = np.random.default_rng(4)
+    device = WanderingDevice(slow=2.0, stretch_ms=1e9)
+    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    for _ in range(50):
+        watch.time()
+    device.always_slow = True
+    slow_canary, quiet_ms = device.takes(8.0), 80.0
+    watch.translate = lambda: Sample(0.0, 8.0) if rng.random() < 0.25 else slow_canary()
+    impatient = replace(QUICK, min_repetitions=10, budget_s=0.0, patience_s=6.0)
+    timing = repeat(device.takes(quiet_ms), impatient, watch=watch, clock=lambda: device.now_ms / 1e3)
+    assert not timing.calm
+    assert timing.canary is not None
+    assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(quiet_ms, rel=0.02)
+
+
+def test_the_error_of_a_row_grows_with_what_had_to_be_corrected() -> None:
+    device = WanderingDevice(slow=2.0, stretch_ms=1e9)
+    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    for _ in range(50):
+        watch.time()
+    protocol = replace(QUICK, budget_s=0.0, patience_s=0.001)
+    calm = repeat(device.takes(20.0), protocol, watch=watch)
+    device.always_slow = True
+    corrected = repeat(device.takes(20.0), protocol, watch=watch)
+    assert (calm.calm, corrected.calm) == (True, False)
+    assert calm.relative_error < 0.001
+    assert corrected.relative_error == pytest.approx(0.1 * np.log(2), rel=0.01)
+
+
 def test_the_level_of_each_group_is_the_median_of_the_canaries_around_it() -> None:
     rng = np.random.default_rng(3)
     for size in range(1, 9):
