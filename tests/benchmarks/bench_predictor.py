@@ -134,34 +134,51 @@ def test_learning_curve_coverage_and_bursts(tables: list[Table]) -> None:
 
 
 def test_ten_rows_with_other_devices_beside_fifty_alone(tables: list[Table]) -> None:
-    """Other tables of the same space lend; of 400 rows at hand ten are chosen, at random or by what they tell."""
-    print(f"\n{'error %':28}{'50 alone':>9}{'10 alone':>9}{'10 lent':>9}{'10 chosen':>10}{'chosen/50':>10}")
+    """Other tables of the same space lend; of 400 rows at hand ten are chosen, at random or by what they tell.
+
+    Beside that what no method with ten rows knows: which other table is most like this one, and the level that all
+    2,000 rows say this one has to it (`like`); and the same with the level that the ten random rows say (`its level`).
+    """
+    print(
+        f"\n{'error %':28}{'50 alone':>9}{'10 alone':>9}{'10 lent':>9}{'10 chosen':>10}{'like':>7}{'its level':>10}"
+        f"{'chosen/50':>10}{'like/50':>8}{'level/50':>9}"
+    )
     ratios = []
     lenders = {t.name: Predictor.fit(t.rows, CONFIG, t.name, SPACE0.id, 0) for t in tables}
     for table in tables:
         donors = [lender for name, lender in lenders.items() if name != table.name]
+        log_ratios = min(
+            (np.log(table.rows.total_ms / donor.predict_rows(table.rows)) for donor in donors),
+            key=lambda one: float(np.abs(one - np.median(one)).mean()),
+        )
         found: list[list[float]] = []
-        for seed in range(10):
+        for seed in range(24):
             order = list(range(2000))
             random.Random(seed).shuffle(order)
             pool, test = order[:400], order[1800:]
             chosen = [pool[place] for place in _chosen(table.rows[pool], donors, 10)]
             tries = ((order[:50], []), (order[:10], []), (order[:10], donors), (chosen, donors))
-            found.append(
-                [
-                    quality(
-                        table.rows.total_ms[test],
-                        Predictor.fit(table.rows[sorted(rows)], CONFIG, "new", SPACE0.id, seed, lent).predict_rows(
-                            table.rows[test]
-                        ),
-                    ).mape
-                    for rows, lent in tries
-                ]
-            )
-        alone, few, lent_error, picked = np.mean(found, axis=0)
-        ratios.append(picked / alone)
-        print(f"{table.name:28}{alone:9.2f}{few:9.2f}{lent_error:9.2f}{picked:10.2f}{ratios[-1]:10.2f}", flush=True)
-    print(f"median of chosen / 50 alone: {np.median(ratios):.3f}")
+            errors = [
+                quality(
+                    table.rows.total_ms[test],
+                    Predictor.fit(table.rows[sorted(rows)], CONFIG, "new", SPACE0.id, seed, lent).predict_rows(
+                        table.rows[test]
+                    ),
+                ).mape
+                for rows, lent in tries
+            ]
+            for level in (np.median(log_ratios), np.median(log_ratios[order[:10]])):
+                errors.append(100 * float(np.abs(np.expm1(level - log_ratios[test])).mean()))
+            found.append(errors)
+        errors = np.mean(found, axis=0)
+        ratios.append([errors[3] / errors[0], errors[4] / errors[0], errors[5] / errors[0]])
+        print(
+            f"{table.name:28}"
+            + "".join(f"{one:{width}.2f}" for one, width in zip(errors, (9, 9, 9, 10, 7, 10), strict=True))
+            + "".join(f"{one:{width}.2f}" for one, width in zip(ratios[-1], (10, 8, 9), strict=True)),
+            flush=True,
+        )
+    print("medians of the last three: " + ", ".join(f"{one:.3f}" for one in np.median(ratios, axis=0)))
 
 
 def test_whole_architectures_beside_ten_averages() -> None:
