@@ -79,7 +79,8 @@ class SurrogateSearch(ByTurns):
     def _make_plan(self, limit: Limit, length: int) -> None:
         turns = [limit, *(other for other in self.turns() if other != limit)]
         turns = [turns[place % len(turns)] for place in range(length)]
-        widens = [self.rng.random() < self.config.frontier_share for _ in turns]
+        share = self.config.widening(len(self.archive.limited))
+        widens = [self.rng.random() < share for _ in turns]
         self._plan = self._planner.plan(turns, widens, np.random.default_rng(self.rng.getrandbits(64)))
         self._planned_at = len(self.archive.losses)
 
