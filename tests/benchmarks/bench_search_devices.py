@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
 }
 TOGETHER, ALONE = 1000, 900
-SEEDS = range(3)
+SEEDS = range(10)
 
 
 def hypervolumes(
