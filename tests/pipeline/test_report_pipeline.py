@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from hat_ray.cli import app
 from hat_ray.latency.device import settings_of
 from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import run_recipe
 from hat_ray.pipeline.ledger import stage_at
 from hat_ray.recipe import load_recipe
 from hat_ray.report.data import ReportData
@@ -21,7 +20,6 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.storage import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
-TWO_RUNTIMES = 'latency.devices=[{"name": "here"}, {"name": "here", "runtime": "onnx"}]'
 
 
 def record(stage: str, finished: str, seconds: float) -> StageRecord:
@@ -41,12 +39,8 @@ def test_a_timing_belongs_to_the_stage_within_whose_time_it_was_made() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run of two runtimes of this machine."""
-    place = tmp_path_factory.mktemp("runs") / "tiny"
-    fewer = ["search.evaluations=8", "search.measure_rounds=0", "retrain.random_baselines=0"]
-    run_recipe(load_recipe(TINY, [TWO_RUNTIMES, "search.limits_ms=[1000]", *fewer]), str(place), local=True)
-    return place
+def made(two_runtimes: Path) -> Path:
+    return two_runtimes
 
 
 @pytest.fixture(scope="module")

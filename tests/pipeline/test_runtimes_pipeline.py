@@ -8,31 +8,32 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.latency.device import settings_of
-from hat_ray.pipeline.all import run_recipe
 from hat_ray.recipe import load_recipe
+from hat_ray.run import Run
 from hat_ray.search.limits import Limit
 from hat_ray.storage import Folder
 
-TINY = str(Path(__file__).parent / "tiny.yaml")
+STAGES = ("latency", "search", "evaluate")
 SETTINGS = ["eager fp32, 1 thread", "onnx fp32, 1 thread"]
 
 
 @pytest.mark.slow
-def test_one_limit_for_two_runtimes_of_one_machine(tmp_path: Path) -> None:
-    changes = ['latency.devices=[{"name": "here"}, {"name": "here", "runtime": "onnx"}]', "search.limits_ms=[1000]"]
-    recipe = load_recipe(TINY, changes)
-    place = tmp_path / "run"
-    records = {record.stage: record.summary for record in run_recipe(recipe, str(place), local=True)}
+def test_one_limit_for_two_runtimes_of_one_machine(two_runtimes: Path) -> None:
+    recipe = load_recipe(str(two_runtimes / "recipe.yaml"), [])
+    run = Run.open(str(two_runtimes), recipe)
+    records = {stage: record.summary for stage in STAGES if (record := run.record(stage))}
     slugs = list(records["latency"]["devices"])
     assert [settings_of(slug) for slug in slugs] == SETTINGS
     assert all(device["rows"] >= recipe.latency.samples for device in records["latency"]["devices"].values())
     assert [Limit(**limit) for limit in records["search"]["limits"]] == [Limit(slug, 1000.0) for slug in slugs]
     measured = [set(model["measured"]) for model in records["evaluate"]["models"].values()]
     assert measured == [set(slugs)] * len(measured)
-    shown = CliRunner().invoke(app, ["search", "show", str(place), "--json"])
+    shown = CliRunner().invoke(app, ["search", "show", str(two_runtimes), "--json"])
     [contest] = json.loads(shown.stdout)["best_runtimes"]
     assert contest["limit_ms"] == 1000.0
     assert {entry["device"] for entry in contest["entries"]} == set(slugs)
-    assert "best runtime under 1000 ms on here-" in CliRunner().invoke(app, ["search", "show", str(place)]).stdout
-    page = Folder.at(place / "report").read_text("report.html")
+    assert (
+        "best runtime under 1000 ms on here-" in CliRunner().invoke(app, ["search", "show", str(two_runtimes)]).stdout
+    )
+    page = Folder.at(two_runtimes / "report").read_text("report.html")
     assert all(title in page for title in ("eager", "onnx"))
