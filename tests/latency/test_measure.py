@@ -126,7 +126,7 @@ def test_chosen_architectures_are_distinct_repeatable_and_span_the_space() -> No
 
 
 class RestlessDevice:
-    """A session whose canary takes a hundred times as long while the device is disturbed."""
+    """A session whose canary takes thirty times as long while the device is disturbed."""
 
     def __init__(self, root: Path) -> None:
         brief = CONFIG.model_copy(update={"patience_s": 0.05, "budget_s": 0.05})
@@ -137,7 +137,7 @@ class RestlessDevice:
 
     def _canary(self) -> Sample:
         encoder_ms, decoder_ms = self._quiet_canary()
-        return Sample(encoder_ms * 100**self.disturbed, decoder_ms * 100**self.disturbed)
+        return Sample(encoder_ms * 30**self.disturbed, decoder_ms * 30**self.disturbed)
 
     def calm_down_after(self, done: int, total: int, figures: Mapping[str, float]) -> None:
         self.disturbed = done < total
