@@ -235,6 +235,12 @@ def _chosen(
     return tuple(_model(context, entry, predictors, summaries) for entry in chosen)
 
 
+def _at_rest(measured: Mapping[str, float | None], name: str) -> float | None:
+    """Return a measured figure as the quiet device would show it: what limits and predictions are about."""
+    value, typical, corrected = (measured.get(key) for key in (name, "latency_ms", "corrected_ms"))
+    return value * corrected / typical if value and typical and corrected else None
+
+
 def _model(
     context: Context, entry: Chosen, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
 ) -> ChosenModel:
@@ -246,9 +252,9 @@ def _model(
         measured = evaluated["measured"].get(slug, {}) if evaluated else {}
         latency[slug] = Latency(
             predicted_ms=float(predictor.predict([architecture])[0]),
-            measured_ms=measured.get("latency_ms"),
-            p10_ms=measured.get("p10_ms"),
-            p90_ms=measured.get("p90_ms"),
+            measured_ms=measured.get("corrected_ms"),
+            p10_ms=_at_rest(measured, "p10_ms"),
+            p90_ms=_at_rest(measured, "p90_ms"),
         )
     return ChosenModel(
         kind=entry.kind,
