@@ -39,9 +39,9 @@ _MAX_WARMUP_WINDOWS = 5
 _WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
 _FEW_CALM = 5  # calm repetitions below which calm is chance
 _CORRECTION_DOUBT = 0.1
-"""Standard error of a drift correction, as a share of its logarithm: of 41 architectures that were timed while the
-canary took 2.1 times as long (two or three processes beside one on two hyperthreads), the corrected times were off by
-7 % in the mean square."""
+"""Standard error of a drift correction, as a share of its logarithm: of 37 architectures that were timed while the
+canary took twice as long (two or three processes beside one on two hyperthreads), the corrected times were off by 6.7 %
+in the mean square."""
 
 
 @dataclass(frozen=True, slots=True)

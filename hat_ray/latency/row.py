@@ -80,7 +80,8 @@ class LatencyRow:
     disturbed: int | None
     """Repetitions set aside because a canary beside them was slow."""
     relative_error: float | None
-    """The relative standard error of the total's median; None where only averages are known."""
+    """The relative standard error of the total's median, its drift correction's included; None where only averages are
+    known."""
     canary: Canary | None
     circumstances: Circumstances
     origin: Origin = Origin()

@@ -138,7 +138,7 @@ class SearchConfig(StageConfig):
         Measured on HAT's three devices (`bench_search_devices.py`): 1,000 evaluations for all three reach 0.9994,
         1.0000 and 1.0004 of the hypervolume that 900 evaluations for each device alone reach, and the same best losses.
         """
-        return 1 - 0.5 / math.sqrt(max(devices, 1)) if self.frontier_share is None else self.frontier_share
+        return 1 - 0.5 / math.sqrt(devices) if self.frontier_share is None else self.frontier_share
 
     @property
     def initial(self) -> int:

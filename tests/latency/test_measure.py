@@ -155,7 +155,7 @@ def test_what_found_no_calm_moment_is_timed_again(tmp_path: Path) -> None:
         corrections = sorted(
             row.canary.drift_correction for row in written if row.canary and row.architecture == architecture
         )
-        assert len(corrections) >= 2
+        assert 2 <= len(corrections) <= 4
         assert corrections[0] < 0.1 < corrections[-1]
     assert all(row.canary and row.canary.drift_correction > 0.1 for row in read_table(tmp_path))
     device.session.run([first, second])
