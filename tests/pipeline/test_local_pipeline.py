@@ -50,6 +50,12 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
         latency = model.latency[device]
         for value in (latency.predicted_ms, latency.measured_ms, model.inherited_loss, model.scratch_loss, model.bleu):
             assert value is not None
+    evaluated = json.loads((place / "evaluate" / "stage.json").read_text())["summary"]["models"]
+    for model in data.chosen:  # as the quiet device takes it: limits and predictions are about that
+        latency, told = model.latency[device], evaluated[model.architecture.id]["measured"][device]
+        assert latency.measured_ms == told["corrected_ms"]
+        drift = told["corrected_ms"] / told["latency_ms"]
+        assert (latency.p10_ms, latency.p90_ms) == pytest.approx((told["p10_ms"] * drift, told["p90_ms"] * drift))
     assert all(before == "winner" for before, kind in pairwise(kinds) if kind == "random")
     for winner in json.loads((place / "search" / "winners.json").read_text()):
         assert winner["measured_ms"] <= winner["limit_ms"]

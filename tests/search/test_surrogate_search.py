@@ -195,3 +195,9 @@ def test_many_workers_that_ask_before_any_tells_get_different_architectures() ->
     for architecture in search.ask(60):
         search.tell(architecture, bigger_is_better(architecture))
     assert len(set(search.ask(64))) == 64
+
+
+def test_several_devices_share_more_proposals_for_their_frontiers_unless_the_settings_say_how_many() -> None:
+    assert [SearchConfig().widening(devices) for devices in (1, 4)] == [0.5, 0.75]
+    assert [SearchConfig(frontier_share=0.2).widening(devices) for devices in (1, 4)] == [0.2, 0.2]
+    assert SearchConfig(frontier_share=0).widening(2) == 0
