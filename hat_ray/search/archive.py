@@ -69,24 +69,20 @@ class Archive:
             self.remember([architecture])
         return self._times[architecture]
 
-    def knows(self, architecture: Architecture) -> bool:
-        """Whether its milliseconds are kept."""
-        return architecture in self._times
-
     def remember(self, architectures: Sequence[Architecture]) -> None:
         """Predict and keep the milliseconds of architectures."""
         columns = self.latencies_of(architectures)
         for place, architecture in enumerate(architectures):
             self._times[architecture] = {device: float(column[place]) for device, column in columns.items()}
 
-    def latencies_of(self, architectures: Sequence[Architecture]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return milliseconds (N,) by device, with one call a device."""
+    def latencies_of(
+        self, architectures: Sequence[Architecture], devices: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Return milliseconds (N,) by device, of all or of some devices, with one call for each."""
+        functions = {device: self._latency_ms[device] for device in devices or self._latency_ms}
         if not architectures:
-            return {device: np.zeros(0) for device in self._latency_ms}
-        return {
-            device: np.asarray(function(architectures), dtype=np.float64)
-            for device, function in self._latency_ms.items()
-        }
+            return {device: np.zeros(0) for device in functions}
+        return {device: np.asarray(function(architectures), dtype=np.float64) for device, function in functions.items()}
 
     def keeps(self, architecture: Architecture, limit: Limit) -> bool:
         return self.times(architecture)[limit.device] <= limit.ms

@@ -1,4 +1,4 @@
-"""What the models think of gene rows: losses by several draws, milliseconds by stand-ins; and how good that is.
+"""What is thought of gene rows: losses by several draws of the model, predicted milliseconds; and how good that is.
 
 A turn of the search has a limit that is to be kept with the least loss; some are rather to widen the frontiers of all
 devices taken together, where the models see a way to.
@@ -14,53 +14,31 @@ from hat_ray.search.frontier import Staircase, pareto_front
 from hat_ray.search.gene_features import FloatArray, GeneFeatures
 from hat_ray.search.genes import Rows
 from hat_ray.search.limits import Limit
-from hat_ray.search.surrogate import Posterior, Scales
+from hat_ray.space.architecture import Architecture
 
 Stairs = Mapping[str, Staircase]
 """By device; losses in the units of `targets`."""
 Times = Mapping[str, FloatArray]
 """Milliseconds (N,) by device."""
 
-_LATENCY_SCALES = Scales.start().but(pair=0.02, noise=0.01)
-
-
-@dataclass(frozen=True)
-class LatencyStandIn:
-    """A device's milliseconds as a linear function of features."""
-
-    weights: FloatArray
-    mean_ms: float
-    error_ms: float
-    """Root of the mean squared error on what it was fitted to."""
-
-    @classmethod
-    def fit(cls, x: FloatArray, groups: npt.NDArray[np.int64], ms: FloatArray) -> "LatencyStandIn":
-        mean, spread = float(ms.mean()), float(ms.std()) or 1.0
-        weights = Posterior(x, groups, (ms - mean) / spread, _LATENCY_SCALES).mean() * spread
-        return cls(weights, mean, float(np.sqrt(np.mean((x @ weights + mean - ms) ** 2))))
-
-    def ms(self, x: FloatArray) -> FloatArray:
-        return np.asarray(x @ self.weights + self.mean_ms)
-
 
 @dataclass(frozen=True)
 class Judged:
     """Gene rows (N, G), where they come from, and what is thought of them."""
 
+    architectures: Sequence[Architecture]
+    """The same, N of them."""
     rows: Rows
     roots: npt.NDArray[np.int64]
     """Places among the elite that a row comes from, (N, 2)."""
     losses: FloatArray
     """(N, K + 1): by each turn's draw, and last as expected; in the units of `targets`."""
     times: Times
-
-    def of(self, places: Sequence[int]) -> "Judged":
-        """Return some of them."""
-        times = {device: ms[places] for device, ms in self.times.items()}
-        return Judged(self.rows[places], self.roots[places], self.losses[places], times)
+    """As the devices' predictors have it."""
 
     def __add__(self, other: "Judged") -> "Judged":
         return Judged(
+            [*self.architectures, *other.architectures],
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.roots, other.roots]),
             np.concatenate([self.losses, other.losses]),
@@ -78,23 +56,15 @@ class Judge:
     """Whether each turn is to widen the frontiers."""
     weights: FloatArray
     """(P, K + 1), last the expected ones."""
-    stand_ins: Mapping[str, LatencyStandIn]
     stairs: Stairs
     areas: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "areas", {device: stairs.area or 1.0 for device, stairs in self.stairs.items()})
 
-    def errors(self, rows: Rows, times: Times) -> Times:
-        """Return what the stand-ins lack of the predicted milliseconds of rows (N, G)."""
-        x = self.features(rows)
-        return {device: times[device] - stand_in.ms(x) for device, stand_in in self.stand_ins.items()}
-
-    def look(self, rows: Rows, roots: npt.NDArray[np.int64], errors: Times) -> Judged:
-        """Judge rows that come from an elite with these `errors`: what is bred from it has nearly the same ones."""
-        x = self.features(rows)
-        times = {d: stand_in.ms(x) + errors[d][roots].mean(axis=1) for d, stand_in in self.stand_ins.items()}
-        return Judged(rows, roots, x @ self.weights, times)
+    def losses(self, rows: Rows) -> FloatArray:
+        """Return what the loss of rows (N, G) is by each draw, and last as expected: (N, K + 1)."""
+        return np.asarray(self.features(rows) @ self.weights)
 
     def scores(self, judged: Judged) -> FloatArray:
         """Return (N, K + 1), lower is better: what is added to the frontiers, or the loss under a limit.
@@ -110,14 +80,10 @@ class Judge:
         return scores
 
     def under_limits(self, judged: Judged) -> FloatArray:
-        """Return losses (N, K + 1), infinite where a turn's limit is hardly kept.
-
-        The best lie at the limit: what is just above it by the stand-in is let through.
-        """
+        """Return losses (N, K + 1), infinite where a turn's limit is not kept."""
         scores = judged.losses.copy()
         for turn, limit in enumerate(self.turns):
-            late = judged.times[limit.device] > limit.ms + self.stand_ins[limit.device].error_ms
-            scores[late, turn] = np.inf
+            scores[judged.times[limit.device] > limit.ms, turn] = np.inf
         return scores
 
     def gains(self, losses: FloatArray, times: Times, stairs: Stairs) -> FloatArray:

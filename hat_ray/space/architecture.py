@@ -131,25 +131,26 @@ class Architecture:
 
 def _check(architecture: Architecture) -> None:
     e, d = architecture.encoder, architecture.decoder
-    lists = {
-        "encoder.heads": (e.heads, e.depth),
-        "decoder.self_heads": (d.self_heads, d.depth),
-        "decoder.cross_heads": (d.cross_heads, d.depth),
-        "decoder.cross_layers": (d.cross_layers, d.depth),
-    }
-    if e.depth < 1 or d.depth < 1:
+    depths = e.depth, d.depth
+    if min(depths) < 1:
         raise SpaceError(f"encoder and decoder need at least one layer each, got {e.depth} and {d.depth}")
-    for name, (values, depth) in lists.items():
+    for name, values, depth in (
+        ("encoder.heads", e.heads, depths[0]),
+        ("decoder.self_heads", d.self_heads, depths[1]),
+        ("decoder.cross_heads", d.cross_heads, depths[1]),
+        ("decoder.cross_layers", d.cross_layers, depths[1]),
+    ):
         if len(values) != depth:
             raise SpaceError(f"{name} must name one value a layer, got {len(values)} values for {depth} layers")
     sizes = (e.embed_dim, d.embed_dim, architecture.qkv_dim, *e.ffn_dims, *d.ffn_dims, *d.cross_layers)
     heads = (*e.heads, *d.self_heads, *d.cross_heads)
-    for value in (*sizes, *heads):
-        if type(value) is not int or value < 1:
-            raise SpaceError(f"sizes, heads and reaches must be whole numbers from 1 on, got {value!r}")
+    values = (*sizes, *heads)
+    if {*map(type, values)} != {int} or min(values) < 1:  # a search makes thousands of architectures a second
+        wrong = next(value for value in values if type(value) is not int or value < 1)
+        raise SpaceError(f"sizes, heads and reaches must be whole numbers from 1 on, got {wrong!r}")
     if type(e.repeats) is not int or e.repeats < 0:
         raise SpaceError(f"encoder.repeats must be 0 or a whole number above, got {e.repeats!r}")
-    for value in heads:
+    for value in {*heads}:
         if architecture.qkv_dim % value:
             raise SpaceError(f"heads must divide the query-key-value width {architecture.qkv_dim}, got {value}")
     if max(d.cross_layers) > MAX_CROSS_LAYERS:

@@ -176,6 +176,17 @@ def test_fastest_looks_beside_the_smallest() -> None:
     assert ms < float(odd([TOY.smallest()])[0])
 
 
+def test_fastest_looks_into_the_corners_of_the_space() -> None:
+    def odd(architectures: list[Architecture]) -> FloatArray:  # a predictor that is lowest where all layers are wide
+        times = macs_ms(architectures)
+        wide = np.array([min(a.encoder.ffn_dims) == 3072 for a in architectures])
+        return np.where(wide, times / 10, times)
+
+    architecture, ms = fastest(SPACE0, odd)
+    assert set(architecture.encoder.ffn_dims) == {3072}
+    assert ms < float(odd([SPACE0.smallest()])[0])
+
+
 def test_fractions_become_limits_inside_the_range_of_each_device(caplog: pytest.LogCaptureFixture) -> None:
     limits = resolve_limits(TOY, DEVICES, SearchConfig(limits_fraction=(0.0, 0.5, 1.0)))
     assert [limit.device for limit in limits] == ["macs"] * 3 + ["depth"] * 3

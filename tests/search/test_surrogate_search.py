@@ -12,6 +12,7 @@ from search_stand_ins import ODD, bigger_is_better, depth_ms, macs_ms
 from hat_ray.errors import SearchError, SpaceError
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.evolution import Evolution
+from hat_ray.search.frontier import pareto_front
 from hat_ray.search.genes import GeneCode
 from hat_ray.search.limits import Limit, resolve_limits
 from hat_ray.search.state import EvolutionState
@@ -62,6 +63,17 @@ def test_the_best_of_a_small_space_by_brute_force_is_found_after_a_part_of_it() 
     optimum = min(lawful(a) for a, ms in zip(everything, times, strict=True) if ms <= limit.ms)
     search = run(search_for(SearchConfig(evaluations=len(everything) // 12), space=ODD, limit=limit), lawful)
     assert best_loss(search, limit) == optimum
+
+
+def test_turns_whose_limit_cannot_be_served_better_go_to_the_frontier() -> None:
+    everything = GeneCode(ODD).all()
+    times, losses = macs_ms(everything), [lawful(architecture) for architecture in everything]
+    limit = Limit("macs", float(np.quantile(times, 0.5)))
+    front = [everything[place] for place in pareto_front(losses, times) if times[place] <= limit.ms]
+    config = SearchConfig(evaluations=300, frontier_share=0)
+    search = run(search_for(config, space=ODD, limit=limit), lawful)
+    assert best_loss(search, limit) == min(loss for loss, ms in zip(losses, times, strict=True) if ms <= limit.ms)
+    assert sum(architecture in search.losses for architecture in front) > 0.8 * len(front) > 100
 
 
 def test_a_space_is_gone_through_to_its_last_network() -> None:
