@@ -161,6 +161,21 @@ class GeneCode:
         own = np.where(first == 0, second, first)
         return np.where(rng.random(first.shape) < 0.5, own, other).astype(np.int8)
 
+    def bred(
+        self,
+        first: Rows,
+        second: Rows,
+        crosses: npt.NDArray[np.bool_],
+        chances: Sequence[float],
+        rng: np.random.Generator,
+    ) -> Rows:
+        """Return a canonical child for each pair of rows (N, G): of both where it `crosses` (N,), else of the first.
+
+        Each is mutated with one of the `chances`.
+        """
+        rows = np.where(crosses[:, None], self.crossed(first, second, rng), first)
+        return self.mutated(rows, rng.choice(chances, size=len(rows)), rng)
+
 
 def _chosen(row: Sequence[int] | Rows, kind: tuple[int, tuple[int, ...]], layers: int = 1) -> tuple[int, ...]:
     first, values = kind

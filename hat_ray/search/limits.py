@@ -28,6 +28,7 @@ _BEST = 48
 _IN_VAIN = 4
 """Rounds without a faster one after which it ends."""
 _ROUNDS = 40
+_CROSSED = 0.5
 _MUTATIONS = (0.02, 0.05, 0.1, 0.3)
 
 
@@ -61,8 +62,9 @@ def fastest(space: SearchSpace, latency_ms: LatencyFunction, seed: int = 0) -> t
         order = np.argsort(times, kind="stable")[:_BEST]
         best, times = best[order], times[order]
         in_vain = 0 if times[0] < before else in_vain + 1
-        children = _children(code, best, rng)
-        rows = np.unique(children, axis=0)
+        first, second = rng.integers(len(best), size=(2, _CHILDREN))
+        crosses = rng.random(_CHILDREN) < _CROSSED
+        rows = np.unique(code.bred(best[first], best[second], crosses, _MUTATIONS, rng), axis=0)
         rows = rows[[row.tobytes() not in seen for row in rows]]
         seen.update(row.tobytes() for row in rows)
         if in_vain == _IN_VAIN or len(rows) == 0:
@@ -75,13 +77,6 @@ def _of_equal_layers(code: GeneCode, rng: np.random.Generator) -> Rows:
     for columns in code.columns.values():
         rows[:, columns] = rows[:, columns[:1]]
     return rows
-
-
-def _children(code: GeneCode, parents: Rows, rng: np.random.Generator) -> Rows:
-    first, second = rng.integers(len(parents), size=(2, _CHILDREN))
-    crosses = rng.random(_CHILDREN) < 0.5
-    rows = np.where(crosses[:, None], code.crossed(parents[first], parents[second], rng), parents[first])
-    return code.mutated(rows, rng.choice(_MUTATIONS, size=_CHILDREN), rng)
 
 
 def resolve_limits(

@@ -157,10 +157,8 @@ class Planner:
         if stars:
             first[::2] = rng.integers(stars, size=len(first[::2]))
         crosses = rng.random(count) < _CROSSED
-        crossed = self._code.crossed(parents[first], parents[second], rng)
-        rows = np.where(crosses[:, None], crossed, parents[first])
         of = np.stack([roots[first, 0], np.where(crosses, roots[second, 0], roots[first, 1])], axis=1)
-        return self._code.mutated(rows, rng.choice(_MUTATIONS, size=count), rng), of
+        return self._code.bred(parents[first], parents[second], crosses, _MUTATIONS, rng), of
 
     def _widening(self, pool: Judged, judge: Judge) -> list[int]:
         """Return the turns that are to widen the frontiers.

@@ -48,10 +48,6 @@ class Scales:
     def start(cls) -> "Scales":
         return cls(dict(_START))
 
-    def but(self, **scales: float) -> "Scales":
-        """Return these scales with others for some groups."""
-        return Scales({**self.of, **scales})
-
     def by_feature(self, groups: npt.NDArray[np.int64]) -> FloatArray:
         return np.asarray(np.array([self.of[name] for name in GROUPS])[groups])
 
