@@ -10,7 +10,7 @@ Decisions
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hat_ray.errors import HatRayError
+
+_LISTINGS = 10  # how often a listing that another process disturbs is tried again
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,16 @@ class Folder:
 
     def list(self) -> list[str]:
         """Return the names directly inside this folder, sorted; empty when the folder does not exist."""
-        infos = self.file_system.get_file_info(pafs.FileSelector(self.root, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
+        return sorted(info.base_name for info in self.entries())
+
+    def entries(self, recursive: bool = False) -> tuple[pafs.FileInfo, ...]:
+        """Return what stands directly inside this folder, or anywhere below it; empty when it does not exist."""
+        selector = pafs.FileSelector(self.root, allow_not_found=True, recursive=recursive)
+        for _ in range(_LISTINGS):
+            # a folder that another process creates while PyArrow looks is taken for one that exists and cannot be read
+            with suppress(FileNotFoundError):
+                return tuple(self.file_system.get_file_info(selector))
+        return tuple(self.file_system.get_file_info(selector))
 
     def read_bytes(self, name: str) -> bytes:
         with self.file_system.open_input_stream(self.path(name), compression=None) as stream:

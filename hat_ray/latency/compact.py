@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hat_ray.errors import SpaceError
@@ -195,11 +194,10 @@ def _delete(folder: Folder, name: str) -> None:
 
 def _delete_leftovers(folder: Folder, place: str, age: timedelta) -> int:
     """Delete old temporary files; return how many. A writer whose file is taken away says so, and was not heard of."""
-    infos = folder.file_system.get_file_info(pafs.FileSelector(folder.path(place), allow_not_found=True))
     oldest = datetime.now(UTC) - age
     old = [
         f"{place}/{info.base_name}"
-        for info in infos
+        for info in folder.child(place).entries()
         if info.base_name.startswith(".part") and info.base_name.endswith(".tmp") and info.mtime and info.mtime < oldest
     ]
     in_parallel(lambda name: _delete(folder, name), old)

@@ -72,8 +72,7 @@ def _check(folder: Folder, name: str) -> tuple[int, list[Finding]]:
 
 def _walk(folder: Folder) -> tuple[list[str], list[str], int]:
     """Return the parts, the Parquet files that stand elsewhere, and how many temporary files there are."""
-    infos = folder.file_system.get_file_info(pafs.FileSelector(folder.root, allow_not_found=True, recursive=True))
-    files = [info for info in infos if info.type == pafs.FileType.File]
+    files = [info for info in folder.entries(recursive=True) if info.type == pafs.FileType.File]
     names = sorted(info.path[len(folder.root) :].lstrip("/") for info in files)
     parts = [name for name in names if is_part(name.rpartition("/")[2])]
     inside = [name for name in parts if _is_in_place(name)]
