@@ -9,12 +9,12 @@ Decisions
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from hat_ray.errors import HatRayError
 
-_LISTINGS = 10  # how often a listing that another process disturbs is tried again
+Result = TypeVar("Result")
+_TRIES = 10  # of what another process disturbs
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,9 @@ class Folder:
 
     def entries(self, recursive: bool = False) -> tuple[pafs.FileInfo, ...]:
         """Return what stands directly inside this folder, or anywhere below it; empty when it does not exist."""
+        # a folder that another process creates while PyArrow looks is taken for one that exists and cannot be read
         selector = pafs.FileSelector(self.root, allow_not_found=True, recursive=recursive)
-        for _ in range(_LISTINGS):
-            # a folder that another process creates while PyArrow looks is taken for one that exists and cannot be read
-            with suppress(FileNotFoundError):
-                return tuple(self.file_system.get_file_info(selector))
-        return tuple(self.file_system.get_file_info(selector))
+        return _undisturbed(lambda: tuple(self.file_system.get_file_info(selector)))
 
     def read_bytes(self, name: str) -> bytes:
         with self.file_system.open_input_stream(self.path(name), compression=None) as stream:
@@ -159,11 +157,22 @@ class Folder:
     def delete(self, name: str = ".") -> None:
         """Delete a file, a sub-folder, or (by default) this whole folder; nothing happens when it does not exist."""
         target = self.root if name == "." else self.path(name)
+        _undisturbed(lambda: self._delete(target))
+
+    def _delete(self, target: str) -> None:
         kind = self.file_system.get_file_info(target).type
         if kind == pafs.FileType.Directory:
             self.file_system.delete_dir(target)
         elif kind != pafs.FileType.NotFound:
             self.file_system.delete_file(target)
+
+
+def _undisturbed(action: Callable[[], Result]) -> Result:
+    """Try again what another process disturbs by creating or deleting the same thing at the same moment."""
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):
+            return action()
+    return action()
 
 
 def _first_line(error: BaseException) -> str:

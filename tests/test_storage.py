@@ -5,6 +5,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,6 +109,24 @@ def test_a_folder_that_others_create_and_delete_meanwhile_can_be_listed(tmp_path
             assert seen == {0, 1}  # else nothing was created and deleted meanwhile
         finally:
             process.kill()
+
+
+def test_what_two_delete_at_once_is_gone_for_both(tmp_path: Path):
+    folder = Folder.at(tmp_path)
+
+    def delete(_: int) -> None:
+        meeting.wait()
+        folder.delete("file")
+        folder.delete("tree")
+
+    meeting = threading.Barrier(3, timeout=60)
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(300):
+            folder.write_bytes("file", b"x")
+            for number in range(5):
+                folder.write_bytes(f"tree/{number}/x", b"x")
+            list(pool.map(delete, range(3)))
+            assert folder.list() == []
 
 
 def test_any_pyarrow_file_system_serves(tmp_path: Path):
