@@ -6,20 +6,24 @@ canonical form are equal where their architectures are.
 
 import random
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.space.shapes import ShapedArchitectures, Shapes
 
 Rows = npt.NDArray[np.int8]
 """Gene rows, (N, G)."""
 
 ENCODER_KINDS = ("encoder_ffn_dims", "encoder_heads")
+WHOLE_KINDS = ("encoder_embed_dims", "encoder_depths", "decoder_embed_dims", "decoder_depths")
 DECODER_KINDS = ("decoder_ffn_dims", "decoder_self_heads", "decoder_cross_heads", "decoder_cross_layers")
 
 
@@ -98,6 +102,21 @@ class GeneCode:
             self.space.qkv_dim,
         )
 
+    def decoded(self, rows: Rows) -> "GeneArchitectures":
+        """Return the architectures of canonical rows (N, G); each is made when one looks at it."""
+        return GeneArchitectures(self, rows)
+
+    def shapes(self, rows: Rows) -> Shapes:
+        """Return the shapes of the architectures of canonical rows (N, G)."""
+        columns = {
+            kind: np.array((0, *choices))[rows[:, self.columns[kind]]] for kind, choices in self._choices.items()
+        }
+        for kind in WHOLE_KINDS:
+            columns[kind] = columns[kind][:, 0]
+        reach, depths = columns["decoder_cross_layers"], columns["encoder_depths"]
+        columns["decoder_cross_layers"] = np.minimum(reach, depths[:, None])
+        return Shapes(**columns)
+
     def canonical(self, rows: Rows) -> Rows:
         """Return rows (N, G) without genes of layers that do not exist, and with each reach cut as networks cut it."""
         rows = rows.copy()
@@ -175,6 +194,38 @@ class GeneCode:
         """
         rows = np.where(crosses[:, None], self.crossed(first, second, rng), first)
         return self.mutated(rows, rng.choice(chances, size=len(rows)), rng)
+
+
+class GeneArchitectures(ShapedArchitectures):
+    """The architectures of gene rows."""
+
+    def __init__(self, code: GeneCode, rows: Rows) -> None:
+        self._code, self._rows = code, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Architecture: ...
+    @overload
+    def __getitem__(self, place: slice) -> "GeneArchitectures": ...
+    def __getitem__(self, place: int | slice) -> "Architecture | GeneArchitectures":
+        if isinstance(place, slice):
+            return GeneArchitectures(self._code, self._rows[place])
+        return self._code.decode(self._rows[place].tolist())
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return map(self._code.decode, self._rows.tolist())
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        return self._code.shapes(self._rows)
+
+    def places_of(self, wanted: Collection[Architecture]) -> list[tuple[int, Architecture]]:
+        inside = [one for one in wanted if self._code.space.contains(one)]
+        known = dict(zip(map(bytes, self._code.encode(inside)), inside, strict=True))
+        found = [(place, known.get(bytes(row))) for place, row in enumerate(self._rows)]
+        return [(place, one) for place, one in found if one is not None]
 
 
 def _chosen(row: Sequence[int] | Rows, kind: tuple[int, tuple[int, ...]], layers: int = 1) -> tuple[int, ...]:

@@ -14,7 +14,6 @@ from hat_ray.search.frontier import Staircase, pareto_front
 from hat_ray.search.gene_features import FloatArray, GeneFeatures
 from hat_ray.search.genes import Rows
 from hat_ray.search.limits import Limit
-from hat_ray.space.architecture import Architecture
 
 Stairs = Mapping[str, Staircase]
 """By device; losses in the units of `targets`."""
@@ -26,8 +25,6 @@ Times = Mapping[str, FloatArray]
 class Judged:
     """Gene rows (N, G), where they come from, and what is thought of them."""
 
-    architectures: Sequence[Architecture]
-    """The same, N of them."""
     rows: Rows
     roots: npt.NDArray[np.int64]
     """Places among the elite that a row comes from, (N, 2)."""
@@ -38,7 +35,6 @@ class Judged:
 
     def __add__(self, other: "Judged") -> "Judged":
         return Judged(
-            [*self.architectures, *other.architectures],
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.roots, other.roots]),
             np.concatenate([self.losses, other.losses]),

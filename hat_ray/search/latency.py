@@ -9,6 +9,7 @@ from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import LatencyFunction
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
+from hat_ray.space.shapes import places_of
 
 IntervalFunction = Callable[[Sequence[Architecture]], tuple[FloatArray, FloatArray]]
 """The milliseconds, (N,) and (N,), between which architectures' latency on one device lies nearly always."""
@@ -32,8 +33,8 @@ class DeviceLatency:
 
         def bound(architectures: Sequence[Architecture]) -> FloatArray:
             times = np.array(self.bound_ms(architectures), dtype=np.float64)
-            for place, architecture in enumerate(architectures):
-                times[place] = measured.get(architecture, times[place])
+            for place, architecture in places_of(architectures, measured):
+                times[place] = measured[architecture]
             return times
 
         return bound if measured else self.bound_ms

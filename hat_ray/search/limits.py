@@ -57,7 +57,7 @@ def fastest(space: SearchSpace, latency_ms: LatencyFunction, seed: int = 0) -> t
     best, times, in_vain = rows[:0], np.zeros(0), 0
     for _ in range(_ROUNDS):
         before = times.min(initial=np.inf)
-        found = np.asarray(latency_ms([code.decode(row) for row in rows.tolist()]), dtype=np.float64)
+        found = np.asarray(latency_ms(code.decoded(rows)), dtype=np.float64)
         best, times = np.concatenate([best, rows]), np.concatenate([times, found])
         order = np.argsort(times, kind="stable")[:_BEST]
         best, times = best[order], times[order]

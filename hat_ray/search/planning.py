@@ -76,18 +76,18 @@ class Planner:
         pool = self._breed(list(elite), len(kept), judge, rng)
         wide = self._widen(pool, judge, self._widening(pool, judge))
         found = wide | self._keep_limits(pool, judge, wide)
-        names = list(elite.values())
+        names, architectures = list(elite.values()), self._code.decoded(pool.rows)
 
         def parents(place: int) -> tuple[str, ...]:
             return tuple(dict.fromkeys(name for root in pool.roots[place] for name in names[root]))[:2]
 
         self.kept = {
-            pool.architectures[place]: parents(place)
+            architectures[place]: parents(place)
             for place in judge.promising(pool, _KEPT)
             if place not in found.values()
         }
         return [
-            (None if turn in wide else turns[turn], Child(pool.architectures[place], "surrogate", parents(place)))
+            (None if turn in wide else turns[turn], Child(architectures[place], "surrogate", parents(place)))
             for turn, place in sorted(found.items())
         ]
 
@@ -145,9 +145,8 @@ class Planner:
         return pool
 
     def _judged(self, rows: Rows, roots: npt.NDArray[np.int64], judge: Judge) -> Judged:
-        architectures = [self._code.decode(genes) for genes in rows.tolist()]
-        times = self._archive.latencies_of(architectures, self._archive.limited)
-        return Judged(architectures, rows, roots, judge.losses(rows), times)
+        times = self._archive.latencies_of(self._code.decoded(rows), self._archive.limited)
+        return Judged(rows, roots, judge.losses(rows), times)
 
     def _children(
         self, parents: Rows, roots: npt.NDArray[np.int64], stars: int, count: int, rng: np.random.Generator

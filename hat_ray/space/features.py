@@ -5,11 +5,13 @@ arithmetic of the encoder and of one decoder step, from the whole architecture.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.shapes import IntArray, Shapes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -59,38 +61,44 @@ LAYER_FEATURES = (
 
 def hat_features(architectures: Sequence[Architecture]) -> FloatArray:
     """Return HAT's ten features, unscaled: (N, 10) in the order of `HAT_FEATURES`."""
-    rows = []
-    for architecture in architectures:
-        e, d = architecture.encoder, architecture.decoder
-        encoder = [e.embed_dim, e.depth, _mean(e.ffn_dims), _mean(e.heads)]
-        decoder = [d.embed_dim, d.depth, *map(_mean, (d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers))]
-        rows.append([*encoder, *decoder])
-    return np.array(rows, dtype=np.float64).reshape(-1, len(HAT_FEATURES))
+    s = Shapes.of(architectures)
+    encoder = [s.encoder_embed_dims, s.encoder_depths, *_means(s.encoder_depths, s.encoder_ffn_dims, s.encoder_heads)]
+    layers = (s.decoder_ffn_dims, s.decoder_self_heads, s.decoder_cross_heads, s.decoder_cross_layers)
+    return _columns(*encoder, s.decoder_embed_dims, s.decoder_depths, *_means(s.decoder_depths, *layers))
 
 
 def cost_features(architectures: Sequence[Architecture]) -> FloatArray:
     """Return the cost terms, unscaled: (N, 15) in the order of `COST_FEATURES`."""
-    rows = []
-    for architecture in architectures:
-        e, d = architecture.encoder, architecture.decoder
-        encoder = [e.depth, e.embed_dim, sum(e.ffn_dims), sum(e.heads), e.depth * e.embed_dim]
-        decoder = [d.depth, d.embed_dim, *map(sum, (d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers))]
-        work = [d.depth * d.embed_dim, d.embed_dim * sum(d.ffn_dims), e.embed_dim * sum(d.cross_layers)]
-        rows.append([*encoder, e.embed_dim * sum(e.ffn_dims), *decoder, *work])
-    return np.array(rows, dtype=np.float64).reshape(-1, len(COST_FEATURES))
+    s = Shapes.of(architectures)
+    e_dim, e_depth, e_ffn = s.encoder_embed_dims, s.encoder_depths, _sum(s.encoder_ffn_dims)
+    d_dim, d_depth, d_ffn = s.decoder_embed_dims, s.decoder_depths, _sum(s.decoder_ffn_dims)
+    reach = _sum(s.decoder_cross_layers)
+    return _columns(
+        *(e_depth, e_dim, e_ffn, _sum(s.encoder_heads), e_depth * e_dim, e_dim * e_ffn),
+        *(d_depth, d_dim, d_ffn, _sum(s.decoder_self_heads), _sum(s.decoder_cross_heads), reach),
+        *(d_depth * d_dim, d_dim * d_ffn, e_dim * reach),
+    )
 
 
 def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
     """Return what averages cannot tell: (N, 7) in the order of `LAYER_FEATURES`."""
-    rows = []
-    for architecture in architectures:
-        e, d = architecture.encoder, architecture.decoder
-        squares = [sum(width * width for width in widths) for widths in (e.ffn_dims, d.ffn_dims)]
-        cross = sum(heads * reach for heads, reach in zip(d.cross_heads, d.cross_layers, strict=True))
-        ffn = [max(e.ffn_dims), squares[0], max(d.ffn_dims), squares[1]]
-        rows.append([*ffn, max(d.self_heads), cross, max(d.cross_layers)])
-    return np.array(rows, dtype=np.float64).reshape(-1, len(LAYER_FEATURES))
+    s = Shapes.of(architectures)
+    ffn = [column for widths in (s.encoder_ffn_dims, s.decoder_ffn_dims) for column in (_most(widths), _sum(widths**2))]
+    cross = _sum(s.decoder_cross_heads * s.decoder_cross_layers)
+    return _columns(*ffn, _most(s.decoder_self_heads), cross, _most(s.decoder_cross_layers))
 
 
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values)
+def _sum(values: IntArray) -> IntArray:
+    return np.asarray(values.sum(axis=1))
+
+
+def _most(values: IntArray) -> IntArray:
+    return np.asarray(values.max(axis=1, initial=0))
+
+
+def _means(depths: IntArray, *values: IntArray) -> list[FloatArray]:
+    return [np.asarray(_sum(one) / depths, dtype=np.float64) for one in values]
+
+
+def _columns(*columns: npt.NDArray[np.number[Any]]) -> FloatArray:
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -8,8 +8,10 @@ from search_stand_ins import EIGHT, ODD
 
 from hat_ray.search.gene_features import GROUPS, GeneFeatures
 from hat_ray.search.genes import GeneCode
-from hat_ray.space.presets import DEEP_SHALLOW, HAT_LATENCY, SMALL, SPACE0, TOY
+from hat_ray.space.features import cost_features, hat_features, layer_features
+from hat_ray.space.presets import DEEP_SHALLOW, HAT_LATENCY, SMALL, SPACE0, SPACE1, TOY
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.space.shapes import places_of
 
 SPACES = pytest.mark.parametrize(
     "space", [TOY, SPACE0, HAT_LATENCY, SMALL, DEEP_SHALLOW, EIGHT, ODD], ids=lambda space: space.name
@@ -33,6 +35,22 @@ def test_canonical_rows_are_equal_where_architectures_are(space: SearchSpace) ->
     architectures = [code.decode(row) for row in full]
     assert all(space.contains(architecture) for architecture in architectures)
     assert np.array_equal(code.canonical(full), code.encode(architectures))
+
+
+@SPACES
+def test_architectures_of_rows_are_made_when_looked_at_and_have_their_features_without(space: SearchSpace) -> None:
+    code = GeneCode(space)
+    rows = code.canonical(code.random_rows(300, np.random.default_rng(3)))
+    decoded, made = code.decoded(rows), [code.decode(row) for row in rows]
+    for features in (hat_features, cost_features, layer_features):
+        assert np.array_equal(features(decoded), features(made))
+        assert np.array_equal(features(decoded[7:9]), features(made[7:9]))
+        assert features(decoded[:0]).shape == features([]).shape
+    assert list(decoded) == made
+    assert [decoded[0], decoded[-1], *decoded[3:9:2]] == [made[0], made[-1], *made[3:9:2]]
+    wanted = {made[5], made[250], SPACE1.largest(), DEEP_SHALLOW.smallest()}
+    assert places_of(decoded, wanted) == places_of(made, wanted)
+    assert {5, 250} <= {place for place, _ in places_of(decoded, wanted)}
 
 
 @SPACES
