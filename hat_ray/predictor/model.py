@@ -21,6 +21,7 @@ import numpy as np
 import xgboost as xgb
 from scipy import stats
 
+from hat_ray.blas import one_blas_thread
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.bursts import BoolArray, slow_rows
 from hat_ray.predictor.config import PredictorConfig
@@ -180,6 +181,7 @@ def conformal_factor(ratios: FloatArray, quantile: float) -> float:
     return float(np.exp(max(edge, logs.mean() + reach) if upper else min(edge, logs.mean() + reach)))
 
 
+@one_blas_thread()
 def _fit(
     rows: TimedRows, config: PredictorConfig, device: str, space_id: str, seed: int, donors: Sequence[Predictor]
 ) -> Predictor:

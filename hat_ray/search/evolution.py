@@ -16,6 +16,7 @@ Decisions
 import random
 from collections.abc import Mapping, Sequence
 
+from hat_ray.blas import one_blas_thread
 from hat_ray.errors import SearchError
 from hat_ray.search.algorithms import AgingEvolution, Algorithm, RandomSearch
 from hat_ray.search.archive import Archive, Proposal
@@ -108,6 +109,7 @@ class Evolution:
 
     # ask and tell
 
+    @one_blas_thread()
     def ask(self, count: int) -> list[Architecture]:
         """Propose up to `count` architectures; fewer or none when `finished` is near or a generation is waited for."""
         asked: list[Architecture] = []
@@ -121,6 +123,7 @@ class Evolution:
             asked.append(proposal.architecture)
         return asked
 
+    @one_blas_thread()
     def tell(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> None:
         """Bring the loss of an architecture, also of one that was never asked for; a NaN counts as infinite.
 
@@ -148,6 +151,7 @@ class Evolution:
         """Let everything that is asked for and not told be asked again: nobody scores it any more."""
         self._again = self.pending
 
+    @one_blas_thread()
     def update_latency(self, latency_ms: Mapping[str, LatencyFunction]) -> None:
         """Go on with refitted predictors of the same devices: everything known is predicted and ranked anew.
 
@@ -175,6 +179,7 @@ class Evolution:
             algorithm=self._algorithm.save(),
         )
 
+    @one_blas_thread()
     def load_state(self, state: EvolutionState) -> None:
         """Continue from what `state` returned; only on a new Evolution with the same arguments.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hat_ray.blas import one_blas_thread
 from hat_ray.errors import SearchError
 from hat_ray.latency.device import hardware_of
 from hat_ray.search.config import SearchConfig, names_device
@@ -43,6 +44,7 @@ class Limit:
         return f"{self.ms:.4g} ms on {self.device}"
 
 
+@one_blas_thread()
 def fastest(space: SearchSpace, latency_ms: LatencyFunction, seed: int = 0) -> tuple[Architecture, float]:
     """Return the fastest architecture found and its milliseconds.
 
