@@ -11,7 +11,6 @@ Decisions
   are kept, and are parents of the next plan's: over a search an evolution of hundreds of generations, unscored.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +29,7 @@ from hat_ray.space.architecture import Architecture
 _ROUNDS = 5
 """How often children are bred, each time also from the best children before."""
 _CHILDREN = 350
-"""For one device; times the root of their number for several, whose frontiers they share."""
+"""For each device."""
 _CHILDREN_A_TURN = 45
 """More are bred where a plan is long."""
 _STARS = 8
@@ -134,7 +133,7 @@ class Planner:
         own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
         pool = self._judged(elite[:kept], own[:kept], judge)
         parents, roots, stars = elite, own, kept
-        most = max(int(_CHILDREN * math.sqrt(len(judge.stairs))), _CHILDREN_A_TURN * len(judge.turns))
+        most = max(_CHILDREN * len(judge.stairs), _CHILDREN_A_TURN * len(judge.turns))
         for _ in range(_ROUNDS):
             rows, of = self._children(parents, roots, stars, most, rng)
             new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]

@@ -4,10 +4,12 @@ It begins with random architectures, then makes plans (`planning.py`) for the ne
 new one when enough losses came. All that was scored serves every limit: the model knows no device.
 
 Decisions
-- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution.
+- One in eight proposals is a plain child of the best: where the model is wrong, the search is still an evolution. Later
+  they are fewer, since a model of more losses is more often right: their share falls with the root of the proposals.
 - A plan is a handful of architectures, so that a saved search continues from the plan that it had.
 """
 
+import math
 import random
 
 import numpy as np
@@ -22,8 +24,8 @@ from hat_ray.search.state import AlgorithmState, PlannedChild, SurrogateState
 from hat_ray.search.surrogate import Scales
 from hat_ray.space.architecture import Architecture
 
-_PLAIN = 1 / 8
-"""Share of plain children."""
+_PLAIN, _PLAIN_UNTIL = 1 / 8, 80
+"""Share of plain children, and the proposals from which on it falls."""
 _LEAST_TOLD = 8
 """Losses without which nothing is modelled."""
 _PLAN_LEAST = 4
@@ -47,7 +49,7 @@ class SurrogateSearch(ByTurns):
         child = None
         if order < self.config.initial or len(self.archive.losses) < _LEAST_TOLD:
             child = self.breeder.at_random(limit)
-        elif self.rng.random() >= _PLAIN:
+        elif self.rng.random() >= _PLAIN * math.sqrt(min(1.0, _PLAIN_UNTIL / order)):
             child = self._planned(limit)
         return child or self._plain(limit)
 
