@@ -1,16 +1,17 @@
 """How the search on Ray scales: `pytest -m benchmark -s tests/benchmarks/bench_search_scaling.py`.
 
 Candidates are simulated: each sleeps for a second. So workers cost no processor but their own start, and what is
-measured is the driver: Ray Tune's trials, the evolution, the candidates table. The workers stand on several raylets,
-each with a part of them, and wait with their first candidate until all are ready. Throughput is that of the whole
-search from then to its last loss: the end, where workers run out of candidates, counts against it. Losses come to the
-driver a batch at a time, and from all workers at once at first, so that any part of the search would show too many.
+measured is the driver: Ray Tune's trials, the evolution, the candidates table; latency is predicted as in a run, by a
+fitted `Predictor`. The workers stand on several raylets, each with a part of them, and wait with their first candidate
+until all are ready. Throughput is that of the whole search from then to its last loss: the end, where workers run out
+of candidates, counts against it. Losses come to the driver a batch at a time, and from all workers at once at first, so
+that any part of the search would show too many.
 """
 
 import os
+import random
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from hat_ray.predictor.config import PredictorConfig
+from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.rows import rows_of
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
-from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import TOY
 from hat_ray.storage import Folder
 
@@ -32,8 +35,13 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers
 SECONDS = 1.0
 
 
-def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
-    return np.array([count_macs(architecture, 30) / 1e5 for architecture in architectures])
+def predictor_of_a_device() -> Predictor:
+    """Fit what a search predicts with to a device whose law is known and whose timings scatter by 2 %."""
+    rng = random.Random(0)
+    timed = [TOY.sample(rng) for _ in range(200)]
+    macs = np.array([count_macs(architecture, 30) / 1e5 for architecture in timed])
+    scatter = np.random.default_rng(0).lognormal(0, 0.02, len(timed))
+    return Predictor.fit(rows_of(timed, (1 + macs) * scatter), PredictorConfig(), "device", TOY.id, 0)
 
 
 class SlowLoss:
@@ -72,7 +80,7 @@ def test_print_the_throughput_by_number_of_workers(workers: int, raylets: int, a
             cluster.add_node(**each)
         cluster.wait_for_nodes(timeout=120)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        devices, score = {"macs": macs_ms}, SlowLoss(ready, workers)
+        devices, score = {"device": predictor_of_a_device().predict}, SlowLoss(ready, workers)
         limits, began = resolve_limits(TOY, devices, config), time.time()
         run_search_on_cluster(TOY, devices, limits, score, config, Folder.at(tmp_path / "search"), 0, watch)
     finally:
