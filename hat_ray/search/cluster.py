@@ -13,7 +13,7 @@ Decisions
   that a search is under way. A killed driver restores all three, tells what stands in the table, and asks again for
   what does not; trials that Tune knows as unfinished are not run again by Tune itself, because their workers are gone.
 - How many architectures a batch gets follows from what they take (`trials.py`).
-- A thousand workers. One driver asks, records and talks to Tune: at D milliseconds of it a candidate (about 10, see
+- A thousand workers. One driver asks, records and talks to Tune: at D milliseconds of it a candidate (6 to 13, see
   `bench_search_scaling.py`) it serves 1000/D candidates a second, so a thousand workers stay busy where a candidate
   takes them D seconds or more; a validation set of WMT takes a CPU minutes. Where it takes less the driver is the
   bound and workers wait, in turn. Starting the actors costs the driver up to a tenth of a second each. A thousand
