@@ -13,7 +13,7 @@ import hat_ray
 
 ROOT = Path(hat_ray.__file__).parent
 ORDER = (
-    *("errors", "config", "seeds", "storage", "progress", "space", "corpus", "model", "train"),
+    *("errors", "config", "seeds", "blas", "storage", "progress", "space", "corpus", "model", "train"),
     *(
         "runtime",
         "latency",
