@@ -22,8 +22,8 @@ from hat_ray.space.shapes import ShapedArchitectures, Shapes
 Rows = npt.NDArray[np.int8]
 """Gene rows, (N, G)."""
 
-ENCODER_KINDS = ("encoder_ffn_dims", "encoder_heads")
 WHOLE_KINDS = ("encoder_embed_dims", "encoder_depths", "decoder_embed_dims", "decoder_depths")
+ENCODER_KINDS = ("encoder_ffn_dims", "encoder_heads")
 DECODER_KINDS = ("decoder_ffn_dims", "decoder_self_heads", "decoder_cross_heads", "decoder_cross_layers")
 
 

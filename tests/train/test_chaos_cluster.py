@@ -104,7 +104,8 @@ class Raylets:
         raylet = next(p for p in descendants(victim.pid) if command(p).split("\0")[0].endswith("/raylet"))
         # a worker that outlives its raylet by a second would end this short training
         for process in (raylet, *training_workers(victim.pid)):
-            os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a worker may have noticed already
+                os.kill(process, signal.SIGKILL)
 
     def kill_a_worker(self) -> None:
         os.kill(first_of(lambda: training_workers(os.getpid())), signal.SIGKILL)
