@@ -12,7 +12,7 @@ import torch
 from hat_ray.errors import LatencyError
 from hat_ray.latency.canary import CanaryWatch, Group, local_levels
 from hat_ray.latency.process import timing_state
-from hat_ray.latency.protocol import Protocol, repeat, time_architecture
+from hat_ray.latency.protocol import Protocol, Timing, repeat, time_architecture
 from hat_ray.latency.stats import relative_error_of_median, spread
 from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
@@ -25,10 +25,24 @@ QUICK = Protocol(
 )
 
 
-def stream(values_ms: list[float]) -> Callable[[], Sample]:
-    """A translation that takes given times without spending them: a tenth for the encoder."""
-    endless = itertools.cycle(values_ms)
-    return lambda: Sample(*np.array([0.1, 0.9]) * next(endless))
+class GivenTimes:
+    """A device that takes given times, a tenth for the encoder; its own clock is moved by them and by nothing else."""
+
+    def __init__(self, values_ms: list[float]) -> None:
+        self.now_s, self._values_ms = 0.0, itertools.cycle(values_ms)
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def translate(self) -> Sample:
+        ms = next(self._values_ms)
+        self.now_s += ms / 1e3
+        return Sample(*np.array([0.1, 0.9]) * ms)
+
+
+def timed(values_ms: list[float], protocol: Protocol) -> Timing:
+    device = GivenTimes(values_ms)
+    return repeat(device.translate, protocol, clock=device.clock)
 
 
 def a_model(architecture: str = "smallest") -> SubTransformer:
@@ -48,7 +62,7 @@ def test_the_error_of_a_median_is_what_repeated_experiments_show(draw: str, size
 def test_a_quiet_device_is_timed_briefly_and_a_noisy_one_until_its_median_is_sure() -> None:
     protocol = replace(QUICK, relative_error=0.01, max_repetitions=5000, budget_s=60)
     noise = (100 * np.random.default_rng(1).lognormal(0, 0.15, 5000)).tolist()
-    quiet, noisy = repeat(stream([100.0, 100.1]), protocol), repeat(stream(noise), protocol)
+    quiet, noisy = timed([100.0, 100.1], protocol), timed(noise, protocol)
     assert quiet.repetitions == protocol.min_repetitions
     assert 100 < noisy.repetitions < 5000
     assert noisy.relative_error <= 0.01
@@ -57,24 +71,21 @@ def test_a_quiet_device_is_timed_briefly_and_a_noisy_one_until_its_median_is_sur
 
 
 def test_repetitions_and_seconds_are_bounded() -> None:
-    noise = [10.0, 1000.0]
-    assert repeat(stream(noise), replace(QUICK, relative_error=1e-9)).repetitions == QUICK.max_repetitions
-
-    def slow() -> Sample:
-        time.sleep(0.02)
-        return Sample(1.0, np.random.default_rng().uniform(1, 99))
-
+    assert timed([10.0, 1000.0], replace(QUICK, relative_error=1e-9)).repetitions == QUICK.max_repetitions
     hard = replace(QUICK, relative_error=1e-9, max_repetitions=10**6, budget_s=0.3)
-    assert repeat(slow, hard).seconds < 3
+    timing = timed([20.0, 60.0], hard)
+    assert timing.warmups == 2
+    assert timing.repetitions == 8  # 20, 60, ... ms: the eighth passes 0.3 s
+    assert timing.seconds == pytest.approx(0.4)
     never_enough = replace(hard, min_repetitions=10**6, budget_s=0.05)
-    assert repeat(slow, never_enough).repetitions >= 3
+    assert timed([20.0], never_enough).repetitions == 8  # three budgets
+    assert timed([1000.0], never_enough).repetitions == 3  # three, however slow the device is
 
 
 def test_warming_up_goes_on_while_it_gets_faster() -> None:
-    cold = [Sample(0.0, ms) for ms in (90, 90, 60, 60, 50, 50, *[50] * 50)]
-    timing = repeat(iter(cold).__next__, replace(QUICK, warmup=2))
+    timing = timed([90, 90, 60, 60, *[50] * 100], replace(QUICK, warmup=2))
     assert timing.warmups == 8
-    assert set(timing.total_samples_ms) == {50}
+    assert timing.total_samples_ms == pytest.approx([50] * timing.repetitions)
 
 
 def test_a_real_timing_adds_up_to_the_time_that_passed() -> None:
@@ -140,6 +151,12 @@ class WanderingDevice:
     def __init__(self, slow: float, stretch_ms: float) -> None:
         self.now_ms, self.slow, self.stretch_ms, self.always_slow = 0.0, slow, stretch_ms, False
 
+    def clock(self) -> float:
+        return self.now_ms / 1e3
+
+    def watch(self) -> CanaryWatch:
+        return CanaryWatch(self.takes(8.0), tolerance=0.1, clock=self.clock)
+
     def takes(self, quiet_ms: float) -> Callable[[], Sample]:
         def translate() -> Sample:
             factor = self.slow if self.always_slow or int(self.now_ms / self.stretch_ms) % 2 else 1.0
@@ -152,27 +169,27 @@ class WanderingDevice:
 def test_what_is_timed_on_a_disturbed_device_is_what_the_quiet_device_takes() -> None:
     device = WanderingDevice(slow=1.8, stretch_ms=700)
     protocol = replace(QUICK, min_repetitions=10, max_repetitions=20, budget_s=60)
-    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    watch = device.watch()
     while device.now_ms < 3000:
         watch.time()
     for quiet_ms in (8.0, 20.0, 33.0) * 10:
-        timing = repeat(device.takes(quiet_ms), protocol, watch=watch)
+        timing = repeat(device.takes(quiet_ms), protocol, watch=watch, clock=device.clock)
         assert timing.canary is not None
         corrected = timing.total.typical_ms * timing.canary.drift_correction
         assert corrected == pytest.approx(quiet_ms, rel=0.02)
-        plain = repeat(device.takes(quiet_ms), protocol)
+        plain = repeat(device.takes(quiet_ms), protocol, clock=device.clock)
         assert plain.canary is None
     assert watch.level_ms == pytest.approx(8.0)
 
 
 def test_a_device_that_never_calms_down_is_corrected_by_its_canaries() -> None:
     device = WanderingDevice(slow=2.0, stretch_ms=1e9)
-    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    watch = device.watch()
     for _ in range(2000):
         watch.time()
     device.always_slow = True
     impatient = replace(QUICK, min_repetitions=5, budget_s=0.0, patience_s=0.001)
-    timing = repeat(device.takes(20.0), impatient, watch=watch)
+    timing = repeat(device.takes(20.0), impatient, watch=watch, clock=device.clock)
     assert timing.canary is not None
     assert timing.total.typical_ms == pytest.approx(40.0)
     assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(20.0)
@@ -182,14 +199,14 @@ def test_a_few_calm_canaries_among_many_disturbed_ones_are_chance() -> None:
     """One canary in four fits between the time slices of a busy core; what is timed, ten times as long, never does."""
     rng = np.random.default_rng(4)
     device = WanderingDevice(slow=2.0, stretch_ms=1e9)
-    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    watch = device.watch()
     for _ in range(50):
         watch.time()
     device.always_slow = True
     slow_canary, quiet_ms = device.takes(8.0), 80.0
     watch.translate = lambda: Sample(0.0, 8.0) if rng.random() < 0.25 else slow_canary()
     impatient = replace(QUICK, min_repetitions=10, budget_s=0.0, patience_s=6.0)
-    timing = repeat(device.takes(quiet_ms), impatient, watch=watch, clock=lambda: device.now_ms / 1e3)
+    timing = repeat(device.takes(quiet_ms), impatient, watch=watch, clock=device.clock)
     assert not timing.calm
     assert timing.canary is not None
     assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(quiet_ms, rel=0.02)
@@ -197,13 +214,13 @@ def test_a_few_calm_canaries_among_many_disturbed_ones_are_chance() -> None:
 
 def test_the_error_of_a_row_grows_with_what_had_to_be_corrected() -> None:
     device = WanderingDevice(slow=2.0, stretch_ms=1e9)
-    watch = CanaryWatch(device.takes(8.0), tolerance=0.1)
+    watch = device.watch()
     for _ in range(50):
         watch.time()
-    protocol = replace(QUICK, budget_s=0.0, patience_s=0.001)
-    calm = repeat(device.takes(20.0), protocol, watch=watch)
+    protocol = replace(QUICK, budget_s=0.0, patience_s=1.0)
+    calm = repeat(device.takes(20.0), protocol, watch=watch, clock=device.clock)
     device.always_slow = True
-    corrected = repeat(device.takes(20.0), protocol, watch=watch)
+    corrected = repeat(device.takes(20.0), protocol, watch=watch, clock=device.clock)
     assert (calm.calm, corrected.calm) == (True, False)
     assert calm.relative_error < 0.001
     assert corrected.relative_error == pytest.approx(0.1 * np.log(2), rel=0.01)
