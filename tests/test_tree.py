@@ -13,7 +13,20 @@ import hat_ray
 
 ROOT = Path(hat_ray.__file__).parent
 ORDER = (
-    *("errors", "config", "seeds", "blas", "storage", "progress", "space", "corpus", "model", "train"),
+    *(
+        "errors",
+        "config",
+        "seeds",
+        "blas",
+        "usable_cpus",
+        "processor",
+        "storage",
+        "progress",
+        "space",
+        "corpus",
+        "model",
+        "train",
+    ),
     *(
         "runtime",
         "latency",

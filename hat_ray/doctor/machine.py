@@ -15,7 +15,6 @@ from hat_ray.corpus.cache import cache_root
 from hat_ray.doctor.finding import Finding
 from hat_ray.errors import HatRayError
 from hat_ray.latency.canary import CanaryWatch
-from hat_ray.latency.cpu import read_cpu
 from hat_ray.latency.device import detect
 from hat_ray.latency.process import timing_state
 from hat_ray.latency.sensors.conditions import Conditions, Sensors, advice
@@ -23,7 +22,9 @@ from hat_ray.latency.translation import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import arithmetic
 from hat_ray.runtime.names import DTYPES
 from hat_ray.space.presets import TOY
 
@@ -61,8 +62,9 @@ def _versions() -> Finding:
 
 def _processor() -> Finding:
     cpu = read_cpu()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpu.logical_cores
-    told = f"{cpu.model}, {usable} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
+    told = f"{cpu.model}, {cpu.logical_cores} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
+    if allowed_isa(cpu.isa) != cpu.isa:
+        told += f"; PyTorch's products keep to ONEDNN_MAX_CPU_ISA={max_isa()}"
     return Finding("processor", "good", told)
 
 
@@ -121,7 +123,8 @@ def examine_runtimes() -> Iterator[Finding]:
             except (HatRayError, ImportError, RuntimeError) as problem:
                 yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))
             else:
-                yield Finding(name, "good", f"runs; logits differ from fp32 PyTorch's by {error:.1e} at most")
+                told = f"runs, {arithmetic(runtime, dtype)}; logits differ from fp32 PyTorch's by {error:.1e} at most"
+                yield Finding(name, "good", told)
 
 
 @torch.inference_mode()

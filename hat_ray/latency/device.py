@@ -15,10 +15,10 @@ import torch
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.cpu import Cpu, isa_level, read_cpu
+from hat_ray.processor import allowed_isa, isa_level, read_cpu
+from hat_ray.runtime.capability import emulated, unsupported
 from hat_ray.runtime.names import DTYPES, quantisation_of
 
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _SETTINGS = re.compile(rf"-(\d+)t-({'|'.join(DTYPES)})-([a-z0-9]+)(-[a-z0-9]+)?$")
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
 
@@ -102,12 +102,11 @@ def detect(
 ) -> DeviceInfo:
     """Describe the machine that this process runs on.
 
-    Raises LatencyError when a GPU is asked for and none is seen, and when the device would only emulate the dtype.
+    Raises LatencyError when a GPU is asked for and none is seen, and when it cannot run the runtime in the dtype.
     """
     cpu = read_cpu()
     gpu, gpu_memory, driver = _gpu(_where(runtime, accelerator))
-    if dtype == "bf16":
-        require_bf16(cpu, gpu)
+    require_device(runtime, dtype, None, gpu)
     return DeviceInfo(
         name=name,
         model=cpu.model,
@@ -116,7 +115,7 @@ def detect(
         threads=threads,
         clock_mhz=cpu.clock_mhz,
         memory_bytes=cpu.memory_bytes,
-        isa=cpu.isa,
+        isa=cpu.isa if runtime == "onnx" else allowed_isa(cpu.isa),  # ONNX Runtime has no such limit
         accelerator=gpu,
         accelerator_memory_bytes=gpu_memory,
         driver=driver,
@@ -127,15 +126,16 @@ def detect(
     )
 
 
-def require_bf16(cpu: Cpu, gpu: str) -> None:
-    """Raise LatencyError where bf16 is emulated: its times would say nothing of a device that computes in it."""
-    if gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise LatencyError(f"bf16 needs a GPU of compute capability 8.0, {gpu} has less: set latency.dtype to fp32")
-    if not gpu and not _BF16_FLAGS & set(cpu.isa):
-        raise LatencyError(
-            f"bf16 needs a CPU with avx512_bf16, amx_bf16 or ARM's bf16, {cpu.model} would emulate it "
-            f"(it has {', '.join(cpu.isa) or 'none of the known instruction sets'}): set latency.dtype to fp32"
-        )
+def require_device(runtime: str, dtype: str, isa: tuple[str, ...] | None, gpu: str) -> None:
+    """Raise LatencyError where a device cannot run a runtime in a dtype, or only emulates the dtype.
+
+    Times of an emulation say nothing of a device that computes in it. `isa`: another machine's flags; None: this one's.
+    """
+    if gpu:
+        if dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise LatencyError(f"bf16 needs a GPU of compute capability 8.0, {gpu} has less: set latency.dtype to fp32")
+    elif reason := unsupported(runtime, dtype, isa) or emulated(dtype, isa):
+        raise LatencyError(reason)
 
 
 def _where(runtime: str, accelerator: str) -> str:

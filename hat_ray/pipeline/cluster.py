@@ -38,6 +38,7 @@ from hat_ray.train.cluster import train_many, train_on_cluster
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
+from hat_ray.usable_cpus import usable_cpus
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class RayExecution:
             # one machine may offer more CPUs than it has: training, timing and search never run at the same time
             ray.init(
                 address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
-                num_cpus=max(os.cpu_count() or 1, self.cpus_needed),
+                num_cpus=max(usable_cpus(), self.cpus_needed),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,

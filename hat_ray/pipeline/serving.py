@@ -10,6 +10,7 @@ from hat_ray.pipeline.all import retrained_model
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import require
 from hat_ray.runtime.export_folder import ExportRuntime
 from hat_ray.runtime.graph import GraphDtype
 
@@ -24,6 +25,7 @@ def served_model(
     short_list: int = 0,
 ) -> Served:
     """Load a retrained model of a run, the one named or the first winner, and put it on a runtime (0 threads: all)."""
+    require(runtime, dtype)
     model, corpus = retrained_model(recipe, place, model_id)
     lists = short_lists_of(corpus, short_list)
     return Served(on_runtime(model, runtime, dtype, threads=threads, lists=lists), corpus.vocabulary, recipe.evaluate)

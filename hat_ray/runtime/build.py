@@ -6,6 +6,7 @@ import torch
 from hat_ray.errors import HatRayError
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.capability import require
 from hat_ray.runtime.names import why_unsupported
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.runtime.packed import PackedModel
@@ -29,10 +30,9 @@ def on_runtime(
     """
     if lists is not None and runtime != "onnx":
         raise HatRayError(f"short-lists are for runtime onnx, got {runtime}: leave them out")
-    if reason := why_unsupported(runtime, dtype):
-        raise HatRayError(reason)
-    if runtime == "eager":
+    if runtime == "eager" and not why_unsupported(runtime, dtype):
         return model.to(device, _TORCH_DTYPES[dtype]).eval()
+    require(runtime, dtype)
     if device != "cpu":
         raise HatRayError(f"runtime {runtime} runs on the CPU, not on {device}: take runtime eager")
     if runtime == "packed":

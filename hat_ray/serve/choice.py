@@ -8,6 +8,7 @@ import torch
 from hat_ray.evaluate.export import Served, is_export, open_export
 from hat_ray.pipeline.serving import served_model
 from hat_ray.recipe import Recipe
+from hat_ray.usable_cpus import usable_cpus
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class ModelChoice:
     """Hypotheses kept of an exported model; a run's are its recipe's. None: the export's own."""
 
     def open(self, threads: int) -> Served:
-        """Load the model; 0 threads: one for each core. PyTorch's threads are the calling thread's."""
-        if threads:
-            torch.set_num_threads(threads)
+        """Load the model; 0 threads: one for each usable CPU. PyTorch's threads are the calling thread's."""
+        threads = threads or usable_cpus()
+        torch.set_num_threads(threads)
         if self.recipe is None:
             return open_export(self.place, threads, **({} if self.beam is None else {"beam": self.beam}))
         return served_model(self.recipe, self.place, self.model_id, self.runtime, self.dtype, threads, self.short_list)

@@ -17,7 +17,7 @@ def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> No
     findings = {finding.name: finding for finding in examine_machine(tmp_path / "runs", watch_s=0.3)}
     assert is_fit(list(findings.values()))
     for runtime in ("eager fp32", "onnx fp32", "onnx int8"):
-        assert findings[f"runtime {runtime}"].seen.startswith("runs; ")
+        assert findings[f"runtime {runtime}"].seen.startswith("runs, ")
     assert "torch " in findings["versions"].seen
     assert " ms repeats within " in findings["timing"].seen
     assert findings["disk for runs"].seen.endswith(f"at {tmp_path}")

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.cpu import isa_level, read_cpu
 from hat_ray.latency.device import detect
+from hat_ray.processor import isa_level, read_cpu
 
 PI = """processor\t: 0
 BogoMIPS\t: 108.00

@@ -14,8 +14,7 @@ import torch
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.cpu import Cpu
-from hat_ray.latency.device import detect, device_of, require_bf16
+from hat_ray.latency.device import detect, device_of, require_device
 from hat_ray.latency.measure import TimingJob, TimingSession, measure, measure_one
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.schema import SCHEMA
@@ -23,6 +22,7 @@ from hat_ray.latency.sensors.conditions import Conditions
 from hat_ray.latency.sensors.energy import Energy
 from hat_ray.latency.table import part_names, read_table, write_rows
 from hat_ray.model.config import ModelConfig
+from hat_ray.runtime.capability import emulated
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage import Folder
 
@@ -39,9 +39,7 @@ CONFIG = LatencyConfig(
     budget_s=1.0,
     patience_s=1.0,
 )
-WITH_BF16 = pytest.mark.skipif(
-    not {"avx512_bf16", "amx_bf16", "bf16"} & set(detect(accelerator="cpu").isa), reason="needs a CPU with bf16"
-)
+WITH_BF16 = pytest.mark.skipif(emulated("bf16") is not None, reason="needs a CPU with bf16")
 
 
 def job(root: Path, pairs: tuple[tuple[int, int], ...] = (), **settings: object) -> TimingJob:
@@ -174,11 +172,10 @@ def test_bf16_is_another_device_and_its_times_are_real(tmp_path: Path) -> None:
 
 
 def test_bf16_that_would_be_emulated_is_refused() -> None:
-    old = Cpu("Old CPU", 4, None, None, ("avx2", "fma"))
-    with pytest.raises(LatencyError, match=r"Old CPU would emulate it \(it has avx2, fma\): set latency.dtype to fp32"):
-        require_bf16(old, "")
+    with pytest.raises(LatencyError, match="the processor has avx2, fma and would emulate it: take fp32"):
+        require_device("eager", "bf16", ("avx2", "fma"), "")
     for flag in ("avx512_bf16", "amx_bf16", "bf16"):
-        require_bf16(replace(old, isa=(flag,)), "")
+        require_device("eager", "bf16", (flag,), "")
 
 
 def test_settings_and_a_selector_say_which_device_is_meant() -> None:

@@ -6,6 +6,7 @@ import torch
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.capability import unsupported
 from hat_ray.runtime.packed import PackedModel, best_logits, is_available
 from hat_ray.space.architecture import Architecture
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
@@ -33,6 +34,7 @@ def test_cut_embeddings_and_positions_are_the_same() -> None:
     assert max(differences(model, PackedModel(model), 5, 2)) < 1e-5
 
 
+@pytest.mark.skipif(unsupported("packed", "bf16") is not None, reason=str(unsupported("packed", "bf16")))
 def test_bf16_is_close(architecture: Architecture) -> None:
     model = a_model(architecture)
     packed = PackedModel(a_model(architecture), torch.bfloat16)

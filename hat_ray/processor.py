@@ -10,12 +10,25 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from hat_ray.usable_cpus import usable_cpus
+
 ISA_FLAGS = (
-    *("amx_tile", "amx_bf16", "amx_int8", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "avx", "fma"),
+    *("amx_tile", "amx_bf16", "amx_int8", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx_ne_convert"),
+    *("avx2", "avx", "fma"),
     *("sve2", "sve", "bf16", "i8mm", "asimddp", "asimdhp", "asimd", "neon"),
 )
 _ISA_LEVELS = {"amx_tile": "amx", "avx512f": "avx512", "avx2": "avx2", "avx": "avx"}
 _ISA_LEVELS |= {"sve2": "sve2", "sve": "sve", "asimd": "neon", "neon": "neon"}
+_ONEDNN_LEVELS = {  # ONEDNN_MAX_CPU_ISA, and the flags that it forbids besides those of the levels after it
+    "SSE41": ("avx", "fma"),
+    "AVX": ("avx2",),
+    "AVX2": ("avx_vnni",),
+    "AVX2_VNNI": ("avx_ne_convert",),
+    "AVX2_VNNI_2": ("avx512f",),
+    "AVX512_CORE": ("avx512_vnni",),
+    "AVX512_CORE_VNNI": ("avx512_bf16",),
+    "AVX512_CORE_BF16": ("amx_tile", "amx_bf16", "amx_int8"),
+}
 _ARM_CORES = {  # "CPU part" of Arm's own designs (implementer 0x41)
     "0xd03": "Cortex-A53",
     "0xd05": "Cortex-A55",
@@ -34,6 +47,7 @@ class Cpu:
 
     model: str
     logical_cores: int
+    """As many as this process may use."""
     clock_mhz: float | None  # the highest that the system allows, where it tells, else the present one
     memory_bytes: int | None
     isa: tuple[str, ...]
@@ -44,7 +58,7 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
     fields = _cpuinfo(_text(root / "proc/cpuinfo"))
     return Cpu(
         model=_model(root, fields),
-        logical_cores=os.cpu_count() or 1,
+        logical_cores=usable_cpus(root),
         clock_mhz=_clock_mhz(root, fields),
         memory_bytes=_memory_bytes(root),
         isa=_isa(fields),
@@ -54,6 +68,20 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
 def isa_level(isa: tuple[str, ...]) -> str:
     """Return the widest vector instructions among flags, such as "avx512" or "neon"; empty when none is known."""
     return next((level for flag, level in _ISA_LEVELS.items() if flag in isa), "")
+
+
+def max_isa() -> str:
+    """Return the instruction set that the environment limits oneDNN to, in capitals; empty: none that is known."""
+    level = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    return level if level in _ONEDNN_LEVELS else ""
+
+
+def allowed_isa(isa: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the flags that PyTorch's products may use within what the environment allows."""
+    levels = list(_ONEDNN_LEVELS)
+    above = levels[levels.index(max_isa()) :] if max_isa() else []
+    forbidden = {flag for level in above for flag in _ONEDNN_LEVELS[level]}
+    return tuple(flag for flag in isa if flag not in forbidden)
 
 
 def _cpuinfo(text: str) -> dict[str, str]:

@@ -1,0 +1,130 @@
+"""What a processor can run is known beforehand, and told in one line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hat_ray.errors import HatRayError
+from hat_ray.processor import allowed_isa
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import arithmetic, emulated, unsupported
+from hat_ray.runtime.names import DTYPES
+from tests.runtime.models import ARCHITECTURES, a_model
+
+AVX2 = ("avx2", "avx", "fma")
+OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    own = {key: value for key, value in os.environ.items() if key not in OLDER}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**own, **environment})
+
+
+@pytest.mark.parametrize(
+    ("isa", "able"),
+    [
+        (AVX2, False),
+        (("avx_vnni", *AVX2), False),
+        (("avx_ne_convert", *AVX2), True),
+        (("avx512f", *AVX2), True),
+        (("avx512f", "avx512_bf16", *AVX2), True),
+        (("asimd",), False),
+        (("bf16", "asimd"), True),
+        ((), False),
+    ],
+)
+def test_packed_bf16_needs_instructions_for_it(isa: tuple[str, ...], able: bool) -> None:
+    reason = unsupported("packed", "bf16", isa)
+    assert (reason is None) == able
+    if reason:
+        assert "needs avx512f, avx_ne_convert or ARM's bf16, the processor has" in reason
+        assert reason.endswith("take dtype fp32, or runtime onnx with dtype int8")
+
+
+def test_everything_else_runs_on_every_processor() -> None:
+    for runtime, dtypes in DTYPES.items():
+        for dtype in dtypes:
+            if (runtime, dtype) != ("packed", "bf16"):
+                assert unsupported(runtime, dtype, AVX2) is None
+    assert "computes in" in (unsupported("onnx", "bf16", AVX2) or "")
+
+
+def test_bf16_without_instructions_of_its_own_is_emulated() -> None:
+    assert "avx2" in (emulated("bf16", AVX2) or "")
+    assert emulated("fp32", ()) is None
+    assert [arithmetic("eager", "bf16", isa) for isa in (AVX2, ("avx512_bf16",))] == [
+        "bf16 emulated in fp32",
+        "bf16 by avx512_bf16",
+    ]
+
+
+def test_int8_has_a_path_on_every_processor() -> None:
+    told = {flag: arithmetic("onnx", "int8", (flag,)) for flag in ("avx512_vnni", "avx_vnni", "asimddp", "avx2")}
+    assert len(set(told.values())) == 4
+    assert told["avx2"] == "bytes in pairs of 16 bits, which these weights cannot overflow"
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [
+        ("", ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")),
+        ("AVX512_CORE_BF16", ("avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")),
+        ("avx512_core", ("avx512f", "avx_vnni", "avx2", "avx")),
+        ("AVX2", ("avx2", "avx")),
+        ("SSE41", ()),
+        ("NONSENSE", ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")),
+    ],
+)
+def test_a_limit_of_the_environment_takes_flags_away(
+    monkeypatch: pytest.MonkeyPatch, limit: str, kept: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    flags = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")
+    assert allowed_isa(flags) == kept
+
+
+def test_what_runs_here_is_what_is_said_to_run_here() -> None:
+    for runtime, dtypes in DTYPES.items():
+        for dtype in dtypes:
+            model = a_model(ARCHITECTURES["one layer each"])
+            if reason := unsupported(runtime, dtype):
+                with pytest.raises(HatRayError, match=reason.split(",")[0]):
+                    on_runtime(model, runtime, dtype)
+            else:
+                assert on_runtime(model, runtime, dtype).target_vocab_size
+
+
+def test_within_older_instructions_packed_bf16_is_refused_in_one_line_and_fp32_is_right() -> None:
+    code = """
+import torch
+from hat_ray.latency.device import detect
+from hat_ray.errors import HatRayError
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import unsupported
+from tests.runtime.models import ARCHITECTURES, a_model, sources
+assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT"), "the older instructions are not forced"
+small = ARCHITECTURES["one layer each"]
+for make in (lambda: on_runtime(a_model(small), "packed", "bf16"), lambda: detect(runtime="packed", dtype="bf16")):
+    try:
+        make()
+    except HatRayError as error:
+        assert len(str(error).splitlines()) == 1
+        print(error)
+    else:
+        raise AssertionError("packed bf16 was not refused")
+first, source = torch.tensor([5, 6]), sources(2, 7)
+with torch.inference_mode():
+    logits = [each.step(first, each.start(source, 1)).clone()
+              for each in (a_model(small), *(on_runtime(a_model(small), name) for name in ("packed", "onnx")))]
+for other in logits[1:]:
+    assert float((logits[0] - other).abs().max() / logits[0].abs().max()) < 1e-5
+"""
+    done = python(code, **OLDER)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("runtime packed in bf16 needs avx512f, avx_ne_convert or ARM's bf16, ")
