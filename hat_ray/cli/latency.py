@@ -181,7 +181,8 @@ def latency_export(
     "validate",
     epilog="""Example:  hat-ray latency validate runs/toy/latency/table
 
-Exit code 2 when something is wrong. Readers pass over files that cannot be read; rows that break a rule are read.""",
+Exit code 2 when something is wrong. Readers pass over files that cannot be read and rows that are no measurements; rows
+that break another rule are read.""",
 )
 def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
     """Check every file and every row.

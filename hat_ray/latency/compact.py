@@ -9,7 +9,7 @@ then renamed), read its footer back, and only then delete what it holds. Why no 
 Decisions
 - A part is written anew only when what joins it is at least a tenth of it: a compaction every hour costs what is new.
 - Columns that this hat-ray does not know are kept.
-- Damaged, foreign and newer files are left alone: `validate` names them.
+- Damaged, foreign and newer files, and those with rows that are no measurements, are left alone: `validate` names them.
 """
 
 import logging
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hat_ray.errors import SpaceError
+from hat_ray.latency.measurement import require_measurements
 from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, footer, read_part, require_architectures
 from hat_ray.latency.parts import compacted_name, divide, is_compacted, list_parts, partitions
 from hat_ray.latency.scan import UNREADABLE, first_line, in_order, in_parallel, readable_lineages
@@ -146,6 +147,7 @@ def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
     def load(name: str) -> PartRows | None:
         try:
             part = read_part(folder, name, without=chosen[name])
+            require_measurements(part.table)
             if not is_compacted(name):  # what is compacted was looked at before
                 require_architectures(part.table)
             return part

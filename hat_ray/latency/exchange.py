@@ -4,10 +4,14 @@ Decisions
 - What is imported twice is there once, also when two people import it at the same time: a CSV file becomes a part whose
   name is a hash of its numbers and of what they are said to be, and another lake's parts keep their names.
 - A part is copied byte for byte, after every row of it was looked at; what the lake has, compacted or not, is not.
+- Of a file with one row that is no measurement nothing is taken: who made one such row may have made others.
+- CSV files hold numbers only, and a file's name is that of an imported one only where it is a plain name: nothing that
+  a spreadsheet would execute, and no path, comes out of a lake.
 """
 
 import hashlib
 import logging
+import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +19,7 @@ from pathlib import Path
 from hat_ray.errors import LatencyError, SpaceError
 from hat_ray.latency.device import DeviceInfo, slugify
 from hat_ray.latency.hat_csv import export_hat_csv, import_hat_csv
+from hat_ray.latency.measurement import require_measurements
 from hat_ray.latency.part_file import PartGoneError, read_part, require_architectures
 from hat_ray.latency.parts import WRITTEN, list_parts, partitions
 from hat_ray.latency.row import LatencyRow
@@ -27,6 +32,7 @@ from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .+-]{0,199}\.csv", re.ASCII | re.IGNORECASE)
 _ROUNDS = 10
 """Times that another lake is listed again because somebody compacts it."""
 
@@ -113,6 +119,7 @@ def _import_partition(folder: Folder, other: Folder, place: str) -> Imported:
 def _copy(folder: Folder, other: Folder, name: str) -> int:
     """Copy one part whose rows are sound; return how many it has."""
     table = read_part(other, name).table
+    require_measurements(table)
     require_architectures(table)
     try:
         folder.write_bytes(name, other.read_bytes(name))
@@ -151,7 +158,7 @@ def export_csvs(
 def _csv_name(row: LatencyRow, taken: set[str]) -> str:
     """Return the imported file's name, or one that tells space and device; made longer until it is free."""
     names = [f"{row.space_id}-{row.device.slug}.csv"]
-    if row.origin.source:
+    if _PLAIN_NAME.fullmatch(row.origin.source):
         names = [row.origin.source, f"{row.origin.source.removesuffix('.csv')}-{names[0]}"]
     settings = slugify("-".join(f"{key} {value}" for key, value in asdict(row.workload).items() if value is not None))
     names.append(f"{names[-1].removesuffix('.csv')}-{settings}.csv")

@@ -4,13 +4,16 @@ They do not keep each layer's shape, the number of runs, or the device: whoever 
 """
 
 import csv
+import errno
 import io
+import stat
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.measurement import why_no_measurement
 from hat_ray.latency.row import IMPORTED_AVERAGES, Circumstances, LatencyRow, Origin
 from hat_ray.latency.stats import Spread
 from hat_ray.latency.translation import Workload
@@ -18,6 +21,15 @@ from hat_ray.space.features import HAT_FEATURES
 
 _TIMES = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder", "latency_std_decoder")
 _HEADER = (*HAT_FEATURES, *_TIMES)
+_TOTAL = "encoder and decoder together"
+_STORED_AS = {
+    **{name: f"hat_{name}" for name in HAT_FEATURES},
+    **{f"latency_{kind}_{part}": f"{part}_{kind}_ms" for kind in ("mean", "std") for part in ("encoder", "decoder")},
+    _TOTAL: "latency_ms",
+}
+"""The table's column of each number of a row."""
+MOST_BYTES = 1 << 28
+"""HAT's largest file has 400 kB."""
 _WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decoder_layer_num"}
 
 
@@ -25,8 +37,8 @@ def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workl
     """Read a CSV file of HAT's as rows "imported, averages only"; raises LatencyError naming file and line."""
     path = Path(path)
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = list(csv.reader(io.StringIO(_text(path))))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise LatencyError(f"{path} cannot be read as a latency table of HAT's: {error}") from error
     if not lines or tuple(lines[0]) != _HEADER:
         raise LatencyError(f"{path} is not a latency table of HAT's: its first line must be {','.join(_HEADER)}")
@@ -52,13 +64,40 @@ def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
     return out.getvalue()
 
 
+def _text(path: Path) -> str:
+    """Read a plain file of bounded size; a byte order mark is UTF-8's own and no part of the text."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe or a device may never end
+            raise LatencyError(f"{path} must be a plain file: a pipe, a device, a socket or a folder is no CSV file")
+        if state.st_size > MOST_BYTES:
+            raise LatencyError(f"{path} must be at most {MOST_BYTES} bytes, got {state.st_size}: split it")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise LatencyError(f"there is no file {path}") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LatencyError(f"{path} is a link that leads to itself") from error
+        raise
+
+
 def _numbers(path: Path, number: int, cells: Sequence[str]) -> list[float]:
+    where = f"{path} line {number + 2}"
     try:
         values = [float(cell) for cell in cells]
     except ValueError as error:
-        raise LatencyError(f"{path} line {number + 2}: {error}") from error
+        raise LatencyError(f"{where}: {error}") from error
     if len(values) != len(_HEADER):
-        raise LatencyError(f"{path} line {number + 2}: {len(_HEADER)} numbers are needed, got {len(values)}")
+        raise LatencyError(f"{where}: {len(_HEADER)} numbers are needed, got {len(values)}")
+    named = dict(zip(_HEADER, values, strict=True))
+    named[_TOTAL] = named["latency_mean_encoder"] + named["latency_mean_decoder"]
+    for name, value in named.items():
+        broken = why_no_measurement(_STORED_AS[name], value)
+        if broken is None and name in _WHOLE and value % 1:
+            broken = f"{name} must be a whole number, got {value:g}"
+        if broken is not None:
+            told = broken.replace(_STORED_AS[name], name, 1)
+            raise LatencyError(f"{where} is no measurement, and none of the file is taken: {told}")
     return values
 
 

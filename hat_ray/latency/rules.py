@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hat_ray.errors import SpaceError
+from hat_ray.latency.measurement import NUMBERS, broken_numbers, broken_samples
 from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.scan import first_line
 from hat_ray.latency.schema import from_table, to_table
@@ -21,7 +22,6 @@ _SLICE = 5_000
 """Rows made objects at once."""
 
 _DERIVED = ("architecture_id", "architecture_json", "device_slug", "latency_ms", "latency_corrected_ms")
-_POSITIVE = ("latency_ms", "latency_corrected_ms", "canary_before_ms", "canary_after_ms", "drift_correction")
 _AT_LEAST_ONE = ("batch", "beam", "source_length", "target_length", "repetitions")
 _ORDERED = [
     (f"{part}_{low}_ms", f"{part}_{high}_ms")
@@ -34,6 +34,8 @@ _UTC = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"
 def broken_rules(table: pa.Table) -> dict[str, list[int]]:
     """Check rows against every rule; return the rules that are broken and the rows that break them, from 0."""
     broken: dict[str, list[int]] = defaultdict(list)
+    for rule, numbers in (*broken_numbers(table), *broken_samples(table)):
+        broken[rule] += np.flatnonzero(numbers).tolist()
     for rule, mask in _column_rules(table):
         broken[rule] += np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False)).tolist()
     for first in range(0, len(table), _SLICE):
@@ -46,16 +48,10 @@ def _column_rules(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     """Yield rules, and where they are broken."""
     columns = {name: table.column(name) for name in table.column_names}
     for name, column in columns.items():
-        if pa.types.is_floating(column.type):
+        if pa.types.is_floating(column.type) and name not in NUMBERS:
             yield f"{name} must be finite", pc.invert(pc.is_finite(column))
-            if name.endswith("_ms"):
-                yield f"{name} must not be negative", pc.less(column, 0)
-    for name in columns.keys() & _POSITIVE:
-        yield f"{name} must be more than 0", pc.less_equal(columns[name], 0)
     for name in columns.keys() & _AT_LEAST_ONE:
         yield f"{name} must be at least 1", pc.less(columns[name], 1)
-    if "relative_error" in columns:
-        yield "relative_error must not be negative", pc.less(columns["relative_error"], 0)
     for low, high in _ORDERED:
         if {low, high} <= columns.keys():
             yield f"{low} must be at most {high}", pc.greater(columns[low], columns[high])

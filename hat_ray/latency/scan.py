@@ -3,7 +3,8 @@
 The life of a scan: every partition is listed, the compacted parts' footers tell which written parts they hold, each
 written part is read from one file, and the rows are put in the order of the written parts' names. When a file has gone
 meanwhile, its partition is listed and read again: a scan never returns fewer rows than there were when it began.
-A file that is truncated, foreign, misplaced or newer than this hat-ray is named in a warning and skipped whole.
+A file that is truncated, foreign, misplaced or newer than this hat-ray is named in a warning and skipped whole; rows
+that are no measurements are passed over, and their file is named.
 """
 
 import logging
@@ -11,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -19,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from hat_ray.errors import LatencyError
+from hat_ray.latency.measurement import JUDGED, measured
 from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, read_lineage, read_part
 from hat_ray.latency.parts import divide, is_compacted, list_parts
+from hat_ray.latency.schema import SCHEMA
 from hat_ray.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -86,10 +89,12 @@ def _read(folder: Folder, partitions: list[_Partition], schema: pa.Schema, where
         for part, without in (plan or {}).items()
     ]
 
+    needed = pa.schema([*schema, *(SCHEMA.field(name) for name in JUDGED if name not in schema.names)])
+
     def read(file: tuple[_Partition, str, frozenset[str]]) -> PartRows | Exception:
         _, part, without = file
         try:
-            return read_part(folder, part, schema, where, without)
+            return _measurements(folder, part, read_part(folder, part, needed, where, without), schema.names)
         except (PartGoneError, *UNREADABLE) as error:
             return error
 
@@ -99,6 +104,19 @@ def _read(folder: Folder, partitions: list[_Partition], schema: pa.Schema, where
     for name, plan in zip(by_name, plans, strict=True):
         if plan is not None:
             _take(folder, by_name[name], results[name])
+
+
+def _measurements(folder: Folder, name: str, part: PartRows, columns: Sequence[str]) -> PartRows:
+    """Keep columns of the rows that are measurements."""
+    good = measured(part.table)
+    table = part.table.select(columns)
+    if good.all():
+        return replace(part, table=table)
+    logger.warning(
+        "latency part %s/%s: %d of its rows are no measurements and are passed over: see `hat-ray latency validate`",
+        *(folder, name, int(len(good) - good.sum())),
+    )
+    return replace(part, table=table.filter(pa.array(good)), marks=part.marks[good])
 
 
 def _take(folder: Folder, partition: _Partition, results: Mapping[str, PartRows | Exception]) -> None:

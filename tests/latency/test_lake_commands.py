@@ -154,7 +154,7 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     table, whole = folder.read_table(name), folder.read_bytes(name)
     json_text = table.column("architecture_json").to_pylist()
     spoilt = {
-        "negative": ("encoder_mean_ms", (1.0, -1.0, 1.0), [1], "encoder_mean_ms must not be negative"),
+        "negative": ("encoder_mean_ms", (1.0, -1.0, 1.0), [1], "encoder_mean_ms must be more than 0"),
         "infinite": ("latency_ms", (1.0, float("inf"), float("nan")), [1, 2], "latency_ms must be finite"),
         "order": ("total_p10_ms", (1e6, 0.0, 1e6), [0, 2], "total_p10_ms must be at most total_p50_ms"),
         "time": ("utc_time", ("2026-01-31T12:00:00Z", "now", "2026-01-31T12:00:00Z"), [1], "utc_time must read like"),
@@ -183,7 +183,7 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     assert "must stand once" in whole_files[place.rpartition("/")[2]]
     code, out, _ = hat_ray(capsys, "validate", tmp_path)
     assert code == 2
-    assert "part-negative.parquet rows 1 (1 in all): encoder_mean_ms must not be negative" in out
+    assert "part-negative.parquet rows 1 (1 in all): encoder_mean_ms must be more than 0" in out
     assert not [name for name in told["findings"] if name["file"] == name]
 
 
