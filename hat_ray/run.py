@@ -3,9 +3,9 @@
 Each stage has a folder of its own. `begun.json` says for which settings and inputs it was begun, so that a killed stage
 is resumed and a changed one is started afresh; `stage.json`, written last, says that it is finished. A stage's mark
 covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed downstream.
+What other settings made is kept aside (`kept.py`) and comes back with them.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -16,17 +16,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hat_ray import __version__
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.kept import BEGUN, FINISHED, Kept
+from hat_ray.lease import held
 from hat_ray.recipe import Recipe, to_yaml
 from hat_ray.storage import Folder
 
 log = logging.getLogger(__name__)
 
+_HEAD = "run.json"
 VERSIONED = ("torch", "ray", "xgboost", "sentencepiece", "pyarrow", "sacrebleu", "numpy")
 
 
@@ -48,6 +55,24 @@ class StageRecord:
     summary: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Head:
+    """What `run.json` holds."""
+
+    recipe: str
+    format: int = 1
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What `begun.json` holds."""
+
+    mark: str
+
+
+_RECORD, _OWNER, _BEGUN = TypeAdapter(StageRecord), TypeAdapter(_Head), TypeAdapter(_Begun)
+
+
 class Run:
     """One run folder, local or remote, opened for one recipe."""
 
@@ -65,17 +90,17 @@ class Run:
 
     @classmethod
     def _open(cls, folder: Folder, recipe: Recipe) -> "Run":
-        if folder.exists("run.json"):
-            owner = _owner(folder)
-            if owner != recipe.name:
-                raise RunError(
-                    f"run folder {folder} belongs to recipe {owner!r}, this one is {recipe.name!r}: "
-                    "name another folder with --run, or delete it"
-                )
-        elif folder.exists() and folder.list():
-            raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
-        else:
-            folder.write_json("run.json", {"recipe": recipe.name, "format": 1})
+        if not folder.exists(_HEAD):
+            if folder.exists() and folder.list():
+                raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
+            head = json.dumps(asdict(_Head(recipe.name)), indent=2) + "\n"
+            folder.create(_HEAD, head.encode())  # where another process was quicker, its recipe counts
+        owner = _owner(folder)
+        if owner != recipe.name:
+            raise RunError(
+                f"run folder {folder} belongs to recipe {owner!r}, this one is {recipe.name!r}: "
+                "name another folder with --run, or delete it"
+            )
         return cls(folder, recipe)
 
     @contextmanager
@@ -91,17 +116,23 @@ class Run:
             raise
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second process out of a local run folder; the lock ends with the process, however it ends."""
-        if not self.folder.is_local:
-            yield
-            return
-        with open(Path(self.folder.uri) / ".lock", "w") as file:
+    def held(self, take_over: bool = False) -> Iterator[None]:
+        """Keep other processes out of the folder; once another one took it over, nothing more is written there.
+
+        Raises InUseError where a process that lives has it, unless it is to be taken over.
+        """
+        free = self.folder
+        with held(free, take_over) as lease:
+            self.folder = free.fenced(lease)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(f"another process is working in {self.folder}: wait for it, or use --run") from error
-            yield
+                yield
+            finally:
+                self.folder = free
+
+    @property
+    def kept(self) -> Kept:
+        """The results of other settings."""
+        return Kept(self.folder)
 
     def stage_folder(self, stage: str) -> Folder:
         return self.folder.child(stage)
@@ -109,7 +140,7 @@ class Run:
     def record(self, stage: str) -> StageRecord | None:
         """Return what a finished stage left, or None."""
         folder = self.stage_folder(stage)
-        return StageRecord(**folder.read_json("stage.json")) if folder.exists("stage.json") else None
+        return read_typed(folder, FINISHED, _RECORD, _remedy(folder)) if folder.exists(FINISHED) else None
 
     def mark(self, stage: str, section: Mapping[str, Any], needs: Sequence[str]) -> str:
         """Hash what decides a stage's result: its settings, the seed and what it reads."""
@@ -121,29 +152,60 @@ class Run:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def begin(self, stage: str, mark: str) -> Folder:
-        """Prepare a stage's folder: kept as it is when the same work was begun before, emptied otherwise.
+    def finished(self, stage: str, mark: str) -> StageRecord | None:
+        """Return the record of a stage that is finished for these settings and inputs, now or at an earlier time."""
+        record = self.record(stage)
+        if record is not None and record.mark == mark:
+            return record
+        if not self.kept.has(stage, mark, finished=True):
+            return None
+        self._put_aside(stage, but=mark)
+        self.kept.bring_back(stage, mark)
+        log.info("stage %s: the result of these settings was kept and is back", stage)
+        return self.record(stage)
 
-        A finished result of other settings is set aside until the new one is finished (on local disks; an object
-        store cannot rename folders, there it goes at once).
+    def begin(self, stage: str, mark: str) -> Folder:
+        """Prepare a stage's folder: with what the same work left when it was begun before, or empty.
+
+        What other settings made there is kept.
         """
         folder = self.stage_folder(stage)
-        begun = folder.read_json("begun.json").get("mark") if folder.exists("begun.json") else None
-        if begun == mark and not folder.exists("stage.json"):
+        if self._begun(stage) == mark and not folder.exists(FINISHED):
             log.info("stage %s: resuming what was begun before", stage)
             return folder
-        if folder.exists() and folder.list():
-            log.info("stage %s: settings or inputs changed, starting afresh", stage)
-        if folder.exists("stage.json") and folder.is_local:
-            self.folder.rename(stage, _aside(stage))
-        folder.delete()
-        folder.write_json("begun.json", {"mark": mark})
+        if folder.exists(BEGUN):
+            log.info("stage %s: settings or inputs changed; what others made is kept", stage)
+        self._put_aside(stage, but=mark)
+        if self.kept.has(stage, mark):
+            log.info("stage %s: resuming what was begun before", stage)
+            self.kept.bring_back(stage, mark)
+        else:
+            folder.write_json(BEGUN, {"mark": mark})
         return folder
 
-    def abandon(self, stage: str) -> None:
-        """Put back the finished result that `begin` set aside, after a user's mistake in the new settings."""
-        if self.folder.exists(_aside(stage)):
-            self.folder.rename(_aside(stage), stage)
+    def abandon(self, stage: str, before: str | None) -> None:
+        """Make the finished result of mark `before` the current one again, after a user's mistake in new settings."""
+        if before is None or not self.kept.has(stage, before, finished=True):
+            return
+        if self.stage_folder(stage).list() != [BEGUN]:
+            self._put_aside(stage, but=before)
+        self.kept.bring_back(stage, before)
+
+    def _begun(self, stage: str) -> str | None:
+        """Return the mark of what stands in a stage's folder; None where nothing, or no one knows what, does."""
+        folder = self.stage_folder(stage)
+        if folder.exists(BEGUN):
+            return read_typed(folder, BEGUN, _BEGUN, _remedy(folder)).mark
+        record = self.record(stage)
+        return record.mark if record else None
+
+    def _put_aside(self, stage: str, but: str) -> None:
+        """Empty a stage's folder: what stands there is kept, unless mark `but` decided it or no one knows what did."""
+        mark = self._begun(stage)
+        if mark is None or mark == but:
+            self.folder.delete(stage)
+        else:
+            self.kept.put_aside(stage, mark)
 
     def finish(
         self, stage: str, mark: str, section: Mapping[str, Any], needs: Sequence[str], started: float, summary: Any
@@ -161,23 +223,20 @@ class Run:
             seconds=round(time.monotonic() - started, 3),
             summary=summary,
         )
-        self.stage_folder(stage).write_json("stage.json", asdict(record))
-        self.folder.delete(_aside(stage))
+        write_sealed(self.stage_folder(stage), FINISHED, asdict(record))
         return record
 
 
 def _owner(folder: Folder) -> str:
     """Return the name of the recipe that a run folder belongs to."""
-    try:
-        return str(folder.read_json("run.json")["recipe"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}/run.json is damaged: mend it, or name another folder with --run") from error
+    return read_typed(folder, _HEAD, _OWNER, "mend it, or name another folder with --run").recipe
 
 
-def _aside(stage: str) -> str:
-    return f"{stage}.before"
+def _remedy(folder: Folder) -> str:
+    return f"delete the folder {folder} and run the stage again"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     found = {"hat-ray": __version__, "python": platform.python_version()}

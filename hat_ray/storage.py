@@ -5,16 +5,20 @@ Decisions
   rename is a copy; there the upload itself is already all-or-nothing.
 - Names are relative and may not leave the folder.
 - A `Folder` pickles as its URI, so that actors on other nodes open it for themselves.
+- A folder may carry a fence: then nothing in it or below it is written, renamed or deleted before the fence agrees,
+  in whatever process that happens.
 """
 
+import errno
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -23,7 +27,16 @@ import pyarrow.parquet as pq
 from hat_ray.errors import HatRayError
 
 Result = TypeVar("Result")
+_LARGEST_COPY = 4 << 30  # object stores copy no larger file in one request
+_COPIED_AT_ONCE = 16 << 20
 _TRIES = 10  # of what another process disturbs
+
+
+class Fence(Protocol):
+    """The right to write into a folder; it may end at any moment."""
+
+    def check(self) -> None:
+        """Raise HatRayError when the right has ended."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class Folder:
     """One folder, named by an absolute local path or a URI."""
 
     uri: str
+    fence: Fence | None = field(default=None, compare=False, repr=False)
+    """What must agree to each change of this folder; None: nobody is asked."""
 
     @classmethod
     def at(cls, place: "str | Path | Folder") -> "Folder":
@@ -42,8 +57,8 @@ class Folder:
             return cls(text.rstrip("/"))
         return cls(str(Path(text).expanduser().absolute()))
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"uri": self.uri}
+    def __getstate__(self) -> dict[str, object]:
+        return {"uri": self.uri, "fence": self.fence}
 
     def __str__(self) -> str:
         return self.uri
@@ -86,7 +101,15 @@ class Folder:
     def child(self, *names: str) -> "Folder":
         for name in names:
             self.path(name)
-        return Folder("/".join([self.uri, *names]))
+        return Folder("/".join([self.uri, *names]), self.fence)
+
+    def fenced(self, fence: Fence) -> "Folder":
+        """Return this folder with a fence, which every folder below it inherits."""
+        return Folder(self.uri, fence)
+
+    def _ask_fence(self) -> None:
+        if self.fence is not None:
+            self.fence.check()
 
     def exists(self, name: str = ".") -> bool:
         target = self.root if name == "." else self.path(name)
@@ -117,15 +140,39 @@ class Folder:
         target = self.path(name)
         parent, _, base = target.rpartition("/")
         aside = f"{parent}/.{base}.{uuid.uuid4().hex[:8]}.tmp"  # readers of data sets pass over names with a dot
+        self._ask_fence()
         self.file_system.create_dir(parent, recursive=True)
         try:
             with self.file_system.open_output_stream(aside, compression=None) as stream:
                 yield stream
+            self._ask_fence()
             self.file_system.move(aside, target)
         except BaseException:
             if self.file_system.get_file_info(aside).type != pafs.FileType.NotFound:
                 self.file_system.delete_file(aside)
             raise
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file, whole, where none of this name stands; return False where one does. One of many wins."""
+        if not self.is_local:
+            return self._create_elsewhere(name, content)
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with open(aside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            return _link(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _create_elsewhere(self, name: str, content: bytes) -> bool:
+        if self.exists(name):
+            return False
+        self.write_bytes(name, content)
+        return self.read_bytes(name) == content
 
     def read_text(self, name: str) -> str:
         return self.read_bytes(name).decode()
@@ -152,11 +199,26 @@ class Folder:
     def rename(self, name: str, new_name: str) -> None:
         """Rename a file or sub-folder inside this folder; what stood under the new name is replaced."""
         self.delete(new_name)
+        self._ask_fence()
         self.file_system.move(self.path(name), self.path(new_name))
+
+    def copy(self, name: str, new_name: str) -> None:
+        """Copy a file inside this folder, on the storage's own machines where it can."""
+        size = self.file_system.get_file_info(self.path(name)).size or 0
+        if size < _LARGEST_COPY:
+            self._ask_fence()
+            self.file_system.create_dir(self.path(new_name).rpartition("/")[0], recursive=True)
+            self.file_system.copy_file(self.path(name), self.path(new_name))
+            return
+        source = self.file_system.open_input_stream(self.path(name), compression=None)
+        with source, self.writing(new_name) as target:
+            while block := source.read(_COPIED_AT_ONCE):
+                target.write(block)
 
     def delete(self, name: str = ".") -> None:
         """Delete a file, a sub-folder, or (by default) this whole folder; nothing happens when it does not exist."""
         target = self.root if name == "." else self.path(name)
+        self._ask_fence()
         _undisturbed(lambda: self._delete(target))
 
     def _delete(self, target: str) -> None:
@@ -173,6 +235,23 @@ def _undisturbed(action: Callable[[], Result]) -> Result:
         with suppress(FileNotFoundError):
             return action()
     return action()
+
+
+def _link(aside: Path, target: Path) -> bool:
+    """Give a file a second name, if that is free: one atomic step, also on shared file systems."""
+    try:
+        os.link(aside, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        try:  # no hard links here (exFAT, some shares): the name is taken first, and the content follows
+            with open(target, "xb") as file:
+                file.write(aside.read_bytes())
+        except FileExistsError:
+            return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hat_ray.errors import RunError, SearchError
+from hat_ray.kept import Kept, clean_run, disk_line
+from hat_ray.lease import InUseError, Lease, held
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.stage import Context, Stage, run_stages
-from hat_ray.recipe import load_recipe
+from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.run import Run
 from hat_ray.storage import Folder
 
@@ -104,16 +108,16 @@ def test_a_folder_of_another_recipe_or_with_other_files_is_refused(tmp_path: Pat
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path):
     code = """
 import sys, time
-from hat_ray.recipe import load_recipe
+from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.run import Run
-with Run.open(sys.argv[1], load_recipe("toy")).lock():
+with Run.open(sys.argv[1], load_recipe("toy")).held():
     print("locked", flush=True)
     time.sleep(60)
 """
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline().strip() == "locked"
-        with pytest.raises(RunError, match="another process is working"):
+        with pytest.raises(InUseError, match=rf"in use by process {other.pid} on .*, since 20"):
             run_stages(context(tmp_path / "r"), [])
     finally:
         other.kill()
@@ -124,7 +128,7 @@ with Run.open(sys.argv[1], load_recipe("toy")).lock():
 def test_a_users_mistake_in_new_settings_loses_nothing_that_was_finished(tmp_path: Path):
     calls: list[str] = []
     run_stages(context(tmp_path / "r"), stages(calls))
-    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.json")}
+    before = {path: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")}
     kept = (tmp_path / "r" / "recipe.yaml").read_text()
 
     def mistaken(_context: Context, folder: Folder) -> dict[str, Any]:
@@ -134,7 +138,98 @@ def test_a_users_mistake_in_new_settings_loses_nothing_that_was_finished(tmp_pat
     wrong = [stages(calls)[0], Stage("b", ("search",), ("a",), mistaken), stages(calls)[2]]
     with pytest.raises(SearchError):
         run_stages(context(tmp_path / "r", "search.evaluations=9"), wrong)
-    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.json")} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")} == before
     assert (tmp_path / "r" / "recipe.yaml").read_text() == kept
     run_stages(context(tmp_path / "r"), stages(calls))
     assert calls == ["a", "b", "c"]
+
+
+def test_a_finished_result_survives_a_change_of_mind(tmp_path: Path):
+    """A finished, B begun and killed, A again: nothing is redone, downstream neither; and B goes on where it was."""
+    calls: list[str] = []
+    run_stages(context(tmp_path / "r"), stages(calls))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")}
+    killed = [Stage("a", ("corpus",), (), worker(calls, "B", fail=True))]
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), killed)
+    run_stages(context(tmp_path / "r"), stages(calls))
+    assert calls == ["a", "b", "c", "B"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")} == before
+    records = run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), stages(calls))
+    assert calls == ["a", "b", "c", "B", "a", "b", "c"]
+    assert records[0].summary["files"] == 3  # begun.json, what the killed one left, and its own
+    run_stages(context(tmp_path / "r"), stages(calls))
+    run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), stages(calls))
+    assert calls == ["a", "b", "c", "B", "a", "b", "c"]
+
+
+def test_what_is_kept_is_shown_with_its_size_and_freed_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    calls: list[str] = []
+    run_stages(context(tmp_path / "r"), stages(calls))
+    assert disk_line(Kept(Folder.at(tmp_path / "r")).results(), "r") is None
+    run_stages(context(tmp_path / "r", "search.evaluations=7"), stages(calls))
+    kept = Kept(Folder.at(tmp_path / "r")).results()
+    assert [(one.stage, one.finished) for one in kept] == [("b", True), ("c", True)]
+    files = [path for path in (tmp_path / "r" / "kept").rglob("*") if path.is_file()]
+    assert sum(one.bytes for one in kept) == sum(path.stat().st_size for path in files)
+    assert clean_run(str(tmp_path / "r"), delete=False) == kept == clean_run(str(tmp_path / "r"), delete=True)
+    assert clean_run(str(tmp_path / "r"), delete=False) == []
+    run_stages(context(tmp_path / "r", "search.evaluations=7"), stages(calls))
+    assert calls == ["a", "b", "c", "b", "c"]  # what is current stays
+    with pytest.raises(RunError, match="not a run folder"):
+        clean_run(str(tmp_path), delete=True)
+    with held(Folder.at(tmp_path / "r")), pytest.raises(InUseError):
+        clean_run(str(tmp_path / "r"), delete=True)
+
+
+class Killed(BaseException):
+    """A process that ends between two steps."""
+
+
+@pytest.mark.parametrize("renames", [True, False], ids=["disk", "object store"])
+def test_a_change_of_mind_survives_a_kill_between_any_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: bool
+):
+    """Before each change of the storage the process dies; with the settings back, A's result is there, whole."""
+    if not renames:
+        monkeypatch.setattr("hat_ray.kept._RENAMES_FOLDERS", ())
+    one, other = load_recipe("toy"), load_recipe("toy", ["corpus.vocab_size=600"])
+
+    def tree(place: Path) -> dict[str, bytes]:
+        files = [file for stage in "ab" for file in (place / stage).rglob("*") if file.is_file()]
+        return {str(file.relative_to(place)): file.read_bytes() for file in files}
+
+    def do(place: Path, recipe: Recipe, take_over: bool = False) -> None:
+        run_stages(Context(Run.open(place, recipe), LocalExecution()), stages(calls)[:2], take_over=take_over)
+
+    steps, whole = 0, False
+    while not whole:
+        place, calls = tmp_path / str(steps), []
+        do(place, one)
+        before = tree(place)
+        with dying_after(steps, monkeypatch) as left, suppress(Killed):
+            do(place, other)
+            do(place, one)
+            whole = left[0] > 0
+        made = len(calls)
+        do(place, one, take_over=True)
+        assert len(calls) == made, f"after {steps} changes, {calls[made:]} was made again"
+        assert tree(place) == before, f"after {steps} changes"
+        steps += 1
+    assert steps > 20
+
+
+@contextmanager
+def dying_after(changes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Let the process end before its change of the storage with this number, counted from 0."""
+    left, check = [changes], Lease.check
+
+    def check_or_die(lease: Lease) -> None:
+        if left[0] <= 0:
+            raise Killed
+        left[0] -= 1
+        check(lease)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "check", check_or_die)
+        yield left

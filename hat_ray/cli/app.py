@@ -18,6 +18,19 @@ def _in_order(*names: str) -> type[TyperGroup]:
     return InOrder
 
 
+def _by_default(default: str) -> type[TyperGroup]:
+    """Return a group whose first command needs no name: `hat-ray run toy` is `hat-ray run recipe toy`."""
+
+    class ByDefault(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+                args = [default, *args]
+            parsed: list[str] = super().parse_args(ctx, args)
+            return parsed
+
+    return ByDefault
+
+
 app = typer.Typer(
     cls=_in_order(
         *("run", "corpus", "train", "latency", "predict", "search", "retrain", "evaluate", "report"),
@@ -31,6 +44,28 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+run_app = typer.Typer(
+    cls=_by_default("recipe"),
+    help="Do a whole recipe, from text to report. Or free the disk that results of earlier settings take.",
+    epilog="""Examples:
+
+hat-ray run toy --set search.evaluations=200 --run runs/mine
+
+hat-ray run clean runs/mine
+
+All options of the first: hat-ray run recipe --help""",
+    no_args_is_help=True,
+)
+search_app = typer.Typer(
+    cls=_by_default("run"),
+    help="Evolve architectures under latency limits. Or show what a search found.",
+    epilog="""Examples:
+
+hat-ray search toy --set search.limits_ms=[20,30]
+
+hat-ray search show runs/toy""",
+    no_args_is_help=True,
+)
 train_app = typer.Typer(help="Train the SuperTransformer, or one architecture from scratch.", no_args_is_help=True)
 latency_app = typer.Typer(
     cls=_in_order("measure", "sweep", "onboard", "show", "validate", "compact", "import", "export"),
@@ -41,6 +76,8 @@ predict_app = typer.Typer(
     cls=_in_order("fit", "score", "latency"), help="Fit latency predictors, and ask them.", no_args_is_help=True
 )
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
+app.add_typer(run_app, name="run")
+app.add_typer(search_app, name="search")
 app.add_typer(train_app, name="train")
 app.add_typer(latency_app, name="latency")
 app.add_typer(predict_app, name="predict")

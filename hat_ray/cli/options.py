@@ -31,4 +31,10 @@ AddressOpt = Annotated[
     ),
 ]
 LocalOpt = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
+TakeOverOpt = Annotated[
+    bool,
+    typer.Option(
+        "--take-over", help="Take the run folder from a process that works there: that one ends, in one line."
+    ),
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -7,7 +7,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, SetOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, SetOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages
 from hat_ray.errors import RunError
 
@@ -50,6 +50,7 @@ def report(
     data: DataOpt = None,
     address: AddressOpt = None,
     local: LocalOpt = False,
+    take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Write the page of what was found, or compare runs."""
@@ -58,9 +59,18 @@ def report(
             raise RunError(
                 "--out names the page that compares several runs, got one run: name more, or leave --out out"
             )
-        run_stages(runs[0], run, set_, data, address, local, as_json, only="report")
+        run_stages(runs[0], run, set_, data, address, local, as_json, only="report", take_over=take_over)
         return
-    _refuse({"--run": run, "--set": set_, "--data": data, "--address": address, "--local": local or None})
+    _refuse(
+        {
+            "--run": run,
+            "--set": set_,
+            "--data": data,
+            "--address": address,
+            "--local": local or None,
+            "--take-over": take_over or None,
+        }
+    )
     from hat_ray.pipeline.compare import DEFAULT_OUT, compare_runs
 
     value = compare_runs(runs, out or DEFAULT_OUT)

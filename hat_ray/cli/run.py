@@ -9,6 +9,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.kept import Kept, disk_line
 from hat_ray.recipe import Recipe, load_recipe, parse_recipe
 from hat_ray.run import StageRecord
 from hat_ray.storage import Folder
@@ -40,13 +41,16 @@ def run_stages(
     local: bool,
     as_json: bool,
     only: str | None = None,
+    take_over: bool = False,
 ) -> list[StageRecord]:
     """Do one stage, or all, print what was made, and return the stages' records."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
     loaded.space.build()
     from hat_ray.pipeline.all import close_message, run_recipe, study_result
 
-    records = run_recipe(loaded, place, address=address, local=local, only=only, progress=console.progress_bar)
+    records = run_recipe(
+        loaded, place, address=address, local=local, only=only, progress=console.progress_bar, take_over=take_over
+    )
     if as_json and only in STUDIES:
         print_json({"run": place, only: study_result(place, only)})
     elif as_json:
@@ -56,6 +60,8 @@ def run_stages(
             typer.echo(line)
     else:
         close_message(place, records)
+    if disk := disk_line(Kept(Folder.at(place)).results(), place):
+        console.say(disk)
     return records
 
 

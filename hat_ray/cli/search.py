@@ -4,37 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from hat_ray.cli.app import app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt
+from hat_ray.cli.app import search_app
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages
 
 if TYPE_CHECKING:
     from hat_ray.search.show import SearchView
-
-
-class _RunByDefault(TyperGroup):
-    """A group whose first command needs no name: `hat-ray search toy` is `hat-ray search run toy`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["run", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
-
-
-search_app = typer.Typer(
-    cls=_RunByDefault,
-    help="Evolve architectures under latency limits. Or show what a search found.",
-    epilog="""Examples:
-
-hat-ray search toy --set search.limits_ms=[20,30]
-
-hat-ray search show runs/toy""",
-    no_args_is_help=True,
-)
-app.add_typer(search_app, name="search")
 
 
 @search_app.command(
@@ -57,13 +33,14 @@ def search_run(
     data: DataOpt = None,
     address: AddressOpt = None,
     local: LocalOpt = False,
+    take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Evolve architectures under latency limits with Ray Tune.
 
     One search serves all devices and all limits.
     """
-    records = run_stages(recipe, run, set_, data, address, local, as_json, only="search")
+    records = run_stages(recipe, run, set_, data, address, local, as_json, only="search", take_over=take_over)
     if not as_json:
         for line in _winner_lines(records[0].summary["winners"]):
             typer.echo(line)

@@ -1,12 +1,15 @@
 """`run` and the commands of single stages: all have the same options."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from hat_ray.cli.app import app, latency_app, predict_app, train_app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt
-from hat_ray.cli.run import run_stages, share_of
+from hat_ray import console
+from hat_ray.cli.app import app, latency_app, predict_app, run_app, train_app
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
+from hat_ray.cli.run import print_json, run_stages, share_of
+from hat_ray.kept import clean_run, size_text
 
 
 def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:
@@ -19,20 +22,52 @@ def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, 
         data: DataOpt = None,
         address: AddressOpt = None,
         local: LocalOpt = False,
+        take_over: TakeOverOpt = False,
         as_json: JsonOpt = False,
     ) -> None:
-        run_stages(recipe, run, set_, data, address, local, as_json, only=stage)
+        run_stages(recipe, run, set_, data, address, local, as_json, only=stage, take_over=take_over)
 
     owner.command(name, help=text, epilog=f"Example:  {example}")(command)
 
 
 _stage_command(
-    app,
-    "run",
+    run_app,
+    "recipe",
     None,
     "Do a whole recipe, from text to report. What is finished is skipped, what was killed goes on.",
     "hat-ray run toy --set search.evaluations=200 --run runs/mine",
 )
+
+
+@run_app.command(
+    "clean",
+    epilog="""Examples:
+
+hat-ray run clean runs/toy
+
+hat-ray run clean runs/toy --yes
+
+A change of settings keeps what the settings before made: with them it is back at once. What is current is never
+deleted.""",
+)
+def run_clean(
+    place: Annotated[str, typer.Argument(metavar="RUN", help="A run folder: a path or URI.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is listed. Default: only list it.")] = False,
+    take_over: TakeOverOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """List what results of earlier settings take on disk, and free it."""
+    results = clean_run(place, delete=yes, take_over=take_over)
+    taken = sum(result.bytes for result in results)
+    if as_json:
+        print_json({"run": place, "deleted": yes, "bytes": taken, "results": [asdict(result) for result in results]})
+        return
+    for result in results:
+        typer.echo(str(result))
+    what = f"{len(results)} results of earlier settings, {size_text(taken)}"
+    console.say(f"{place}: {what}: {'deleted' if yes else 'delete them with --yes'}" if results else f"{place}: {what}")
+
+
 _stage_command(
     app,
     "corpus",
@@ -105,6 +140,7 @@ def latency_onboard(
     data: DataOpt = None,
     address: AddressOpt = None,
     local: LocalOpt = False,
+    take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Time a new device until its latency can be predicted.
@@ -113,7 +149,7 @@ def latency_onboard(
     """
     changes = [*(set_ or []), f"latency.target_error={share_of(error)}"]
     changes += [] if most is None else [f"latency.samples={most}"]
-    records = run_stages(recipe, run, changes, data, address, local, as_json, only="onboard")
+    records = run_stages(recipe, run, changes, data, address, local, as_json, only="onboard", take_over=take_over)
     if as_json:
         return
     for slug, device in records[0].summary["devices"].items():

@@ -8,7 +8,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import train_app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, resolve, run_stages
 
 
@@ -37,6 +37,7 @@ def train_policies(
     data: DataOpt = None,
     address: AddressOpt = None,
     local: LocalOpt = False,
+    take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Compare training policies of the SuperTransformer.
@@ -48,7 +49,7 @@ def train_policies(
         changes.append(f"policies.compare={json.dumps([name.strip() for name in policies.split(',')])}")
     if seeds is not None:
         changes.append(f"policies.seeds={seeds}")
-    run_stages(recipe, run, changes, data, address, local, as_json, only="policies")
+    run_stages(recipe, run, changes, data, address, local, as_json, only="policies", take_over=take_over)
 
 
 @train_app.command("sub", epilog="Example:  hat-ray train sub winner.yml toy --out models/winner")

@@ -56,15 +56,17 @@ def run_recipe(
     local: bool = False,
     only: str | None = None,
     progress: ProgressFactory = no_progress,
+    take_over: bool = False,
 ) -> list[StageRecord]:
     """Do every stage of a recipe, or the one named `only`, in the run folder at `place`.
 
     Ray is started, or the cluster at `address` joined, only when a stage has work for it; with `local` never.
+    With `take_over` the folder is taken from a process that works in it, which ends.
     """
     check(recipe)
     with _execution(address, local, recipe) as execution:
         run = Run.open(place, recipe)
-        return run_stages(Context(run, execution, progress), stages_for(only))
+        return run_stages(Context(run, execution, progress), stages_for(only), take_over=take_over)
 
 
 def stages_for(only: str | None) -> list[Stage]:

@@ -71,13 +71,16 @@ class Stage:
         return parts
 
 
-def run_stages(context: Context, stages: Sequence[Stage], only: str | None = None) -> list[StageRecord]:
+def run_stages(
+    context: Context, stages: Sequence[Stage], only: str | None = None, take_over: bool = False
+) -> list[StageRecord]:
     """Work through stages in order, or do one of them; return their records.
 
-    Raises RunError when a stage that `only` names reads from one that is not finished.
+    Raises RunError when a stage that `only` names reads from one that is not finished, and where another process works
+    in the run folder, unless it is to be taken over.
     """
     records = []
-    with context.run.lock(), context.run.keeping():
+    with context.run.held(take_over), context.run.keeping():
         for stage in stages:
             if only is None or stage.name == only:
                 records.append(_run_stage(context, stage))
@@ -94,16 +97,16 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
     section = stage.section(context)
     inputs = (*stage.needs, *stage.may_need)
     mark = run.mark(stage.name, section, inputs)
-    record = run.record(stage.name)
-    if record is not None and record.mark == mark:
+    if record := run.finished(stage.name, mark):
         log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
         return record
+    before = run.record(stage.name)
     folder = run.begin(stage.name, mark)
     started = time.monotonic()
     try:
         summary = stage.work(context, folder)
     except HatRayError:
-        run.abandon(stage.name)
+        run.abandon(stage.name, before.mark if before else None)
         raise
     record = run.finish(stage.name, mark, section, inputs, started, summary)
     log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
