@@ -12,8 +12,9 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("fp32", "int8"),
 }
 
-_INT8 = "rows"
-"""How onnx quantises: activations row by row, large weights channel by channel. Another way is another name."""
+_INT8 = "pairs"
+"""How onnx quantises: activations row by row, large weights channel by channel such that two neighbours' products fit
+into 16 bits. Another way is another name: "rows" was the same without that, and meant another thing without VNNI."""
 
 
 def quantisation_of(dtype: str) -> str:

@@ -83,7 +83,7 @@ def test_a_fleet_times_another_runtime_into_devices_of_its_own(raylet_a: int, tm
         report = measure_fleet(job(tmp_path, devices=[A.model_dump()], **settings), architectures)
         assert (report.devices[0].timed, report.failures) == (2, ())
     slugs = {row.device.slug for row in read_table(tmp_path)}
-    assert {slug[slug.index("1t") :] for slug in slugs} == {"1t-eager-fp32", "1t-onnx-int8-rows"}
+    assert {slug[slug.index("1t") :] for slug in slugs} == {"1t-eager-fp32", "1t-onnx-int8-pairs"}
 
 
 def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: Path) -> None:

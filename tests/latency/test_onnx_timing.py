@@ -31,7 +31,7 @@ def test_each_runtime_and_dtype_is_timed_into_its_own_device(tmp_path: Path) -> 
         assert measure(job, architectures).skipped == 2
     rows = read_table(tmp_path)
     devices = {(row.device.runtime, row.device.dtype, row.device.quantisation) for row in rows}
-    assert devices == {("eager", "fp32", "none"), ("onnx", "fp32", "none"), ("onnx", "int8", "rows")}
+    assert devices == {("eager", "fp32", "none"), ("onnx", "fp32", "none"), ("onnx", "int8", "pairs")}
     assert len({row.device.slug for row in rows}) == 3
     for row in rows:
         told = dict(row.circumstances.library_versions).get("onnxruntime")
@@ -41,7 +41,7 @@ def test_each_runtime_and_dtype_is_timed_into_its_own_device(tmp_path: Path) -> 
 
 
 def test_the_id_of_a_device_tells_runtime_dtype_and_how_it_is_quantised() -> None:
-    assert detect(runtime="onnx", dtype="int8").slug.endswith("-1t-onnx-int8-rows")
+    assert detect(runtime="onnx", dtype="int8").slug.endswith("-1t-onnx-int8-pairs")
     assert detect(runtime="onnx").slug.endswith("-1t-onnx-fp32")
     assert detect().slug.endswith("-eager-fp32")
 

@@ -17,7 +17,7 @@ from hat_ray.space.presets import TOY
 
 EAGER, ONNX, OTHER = (
     "pi4-cortex-a72-neon-1t-eager-fp32",
-    "pi4-cortex-a72-neon-1t-onnx-int8-rows",
+    "pi4-cortex-a72-neon-1t-onnx-int8-pairs",
     "xeon-avx2-1t-eager-fp32",
 )
 
