@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.exported import exported, exported_ct2
+
+__all__ = ["exported", "exported_ct2"]
+
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(
     "RAY_health_check_period_ms", "1000"

@@ -41,6 +41,7 @@ ORDER = (
         "kept",
         "run",
         "console",
+        "session",
         "pipeline",
         "serve",
         "doctor",

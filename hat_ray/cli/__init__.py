@@ -6,6 +6,10 @@ prints exactly one JSON object on stdout; progress and logs go to stderr.
 Each file here holds one group of commands; importing it adds them to the command line.
 """
 
+from hat_ray.cli import own_path  # before anything that could be imported from the current folder
+
+# isort: split
+
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +39,7 @@ __all__ = [
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    own_path.leave_current_folder_out()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     call: Callable[..., Any] = app
     try:

@@ -1,12 +1,11 @@
 """The heavy work of a pipeline on a Ray cluster: Ray Train, timing actors, Ray Tune, tasks.
 
 Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
-starts nothing. What is started here is bound to loopback and sends no usage statistics.
+starts nothing (`session/cluster.py`).
 """
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +19,6 @@ from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.shards import SHARD_PAIRS
 from hat_ray.corpus.summary import CorpusSummary
-from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.score import Evaluation, evaluate
 from hat_ray.latency.cluster import measure_fleet
@@ -32,17 +30,15 @@ from hat_ray.progress import Progress, silent
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.result import SearchResult
 from hat_ray.search.session import Score
+from hat_ray.session import cluster as session
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 from hat_ray.train.cluster import train_many, train_on_cluster
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
-from hat_ray.usable_cpus import usable_cpus
 
 log = logging.getLogger(__name__)
-
-_LISTENER_TIMEOUT_S = 10.0
 
 T = TypeVar("T")
 
@@ -57,31 +53,18 @@ class RayExecution:
     def close(self) -> None:
         """Leave the cluster; end it when it was started here."""
         if self._ours:
-            ray.shutdown()
+            session.leave()
             self._ours = False
 
     def connect(self) -> None:
         """Join the cluster, or start one, unless that is done."""
-        if ray.is_initialized():
+        if session.connected():
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         address = self.address or os.environ.get("RAY_ADDRESS")
         if address:
-            _require_listener(address)
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-            except ConnectionError as error:
-                raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
+            session.join(address)
         else:
-            # one machine may offer more CPUs than it has: training, timing and search never run at the same time
-            ray.init(
-                address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
-                num_cpus=max(usable_cpus(), self.cpus_needed),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
+            session.start(self.cpus_needed)
         self._ours = True
 
     def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
@@ -131,19 +114,6 @@ class RayExecution:
             _, waiting = ray.wait(waiting, num_returns=1)
         progress(len(tasks), len(tasks), {})
         return list(ray.get(tasks))
-
-
-def _require_listener(address: str) -> None:
-    """Raise HatRayError at once when nobody listens at host:port; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in address:
-        return  # `auto`, or a form whose answer is Ray's to give
-    try:
-        socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
-    except OSError as error:
-        raise HatRayError(
-            f"no Ray cluster answers at {address} ({error}): start one, or leave --address out"
-        ) from error
 
 
 def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:

@@ -9,10 +9,14 @@
 the pieces of `vocabulary.model` and a final </s> as tokens of a sentence.
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
+
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -17,10 +17,14 @@ Decisions
 - The graph itself finds the best words: all logits, megabytes a step, are written only for who asks for them.
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
+
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

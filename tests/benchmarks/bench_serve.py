@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.serve.conftest import Exported, exported
+from tests.exported import Exported, exported
 from tests.serve.service import Running, running
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]

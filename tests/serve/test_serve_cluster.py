@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.conftest import Exported
+from tests.exported import Exported
 from tests.serve.service import Answer, Running, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hat_ray.cli import main
-from tests.serve.conftest import Exported
+from tests.exported import Exported
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,0 +1,85 @@
+"""Join a Ray cluster, or start one on this machine that nobody else can use.
+
+Decisions
+- Ray lets workers import from the folder that the driver was started in, and from its script's. Here they import what
+  is installed on their node: the current folder may have come from anywhere.
+- What is started here is bound to loopback and sends no usage statistics.
+"""
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.job_config import JobConfig
+
+import hat_ray
+from hat_ray.errors import HatRayError
+from hat_ray.usable_cpus import usable_cpus
+
+_LISTENER_TIMEOUT_S = 10.0
+_ROOT = Path(hat_ray.__file__).resolve().parents[1]
+
+
+class _InstalledCodeOnly(JobConfig):
+    """A job whose workers get no folder of the driver's to import from, but the one that hat-ray itself lies in."""
+
+    def _get_proto_job_config(self) -> Any:
+        self._py_driver_sys_path = [place for place in self._py_driver_sys_path if Path(place).resolve() == _ROOT]
+        return super()._get_proto_job_config()  # type: ignore[no-untyped-call]
+
+
+def connected() -> bool:
+    """Report whether this process is part of a cluster."""
+    return bool(ray.is_initialized())
+
+
+def join(address: str) -> None:
+    """Join the cluster at an address; raises HatRayError where none answers."""
+    _settle_environment()
+    _require_listener(address)
+    try:
+        ray.init(address=address, job_config=_InstalledCodeOnly(), log_to_driver=False, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
+
+
+def start(cpus_needed: int) -> None:
+    """Start a cluster on this machine, of all its CPUs; it offers `cpus_needed` where there are fewer.
+
+    One machine may offer more CPUs than it has: training, timing and search never run at the same time.
+    """
+    _settle_environment()
+    ray.init(
+        address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
+        num_cpus=max(usable_cpus(), cpus_needed),
+        include_dashboard=False,
+        job_config=_InstalledCodeOnly(),
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+
+
+def leave() -> None:
+    """Leave the cluster; one that was started here ends."""
+    ray.shutdown()
+
+
+def _settle_environment() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+
+
+def _require_listener(address: str) -> None:
+    """Raise HatRayError at once when nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return  # `auto`, or a form whose answer is Ray's to give
+    try:
+        socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
+    except OSError as error:
+        raise HatRayError(
+            f"no Ray cluster answers at {address} ({error}): start one, or leave --address out"
+        ) from error

@@ -1,0 +1,55 @@
+"""A small exported model with random weights that says different things of different sentences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Exported:
+    folder: Path
+    lines: tuple[str, ...]
+
+
+def export_here(place: Path, runtime: str) -> Exported:
+    """Export it to `place`/out."""
+    import torch  # late: tests that need no model start without it
+
+    from hat_ray.corpus.config import CorpusConfig, ToyConfig
+    from hat_ray.corpus.dataset import Corpus
+    from hat_ray.corpus.prepare import prepare
+    from hat_ray.evaluate.config import EvaluateConfig
+    from hat_ray.evaluate.export import export_model
+    from hat_ray.evaluate.parity import Bounds
+    from hat_ray.model.config import ModelConfig
+    from hat_ray.model.subtransformer import SubTransformer
+    from hat_ray.runtime.export_folder import ExportRuntime
+    from hat_ray.storage import Folder
+    from tests.runtime.models import ARCHITECTURES
+
+    config = EvaluateConfig(beam=2, sentences=8, max_length_factor=0, max_length_extra=15, max_source_length=60)
+    toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=40)
+    prepare(CorpusConfig(toy=toy, vocab_size=300), Folder.at(place / "corpus"), seed=1)
+    corpus = Corpus.load(Folder.at(place / "corpus"))
+    shape = ARCHITECTURES["every layer its own, reach 3 1 2" if runtime == "onnx" else "one layer each"]
+    model = SubTransformer(shape, len(corpus.vocabulary), ModelConfig(), seed=3).eval()
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    anything = Bounds(0, 100, 100)  # weights are random: two runtimes may well choose different words
+    name: ExportRuntime = "onnx" if runtime == "onnx" else "ctranslate2"
+    export_model(model, corpus, place / "out", "fp32", config, anything, runtime=name)
+    return Exported(place / "out", tuple(corpus.test.source_text or ()))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_here(tmp_path_factory.mktemp("served"), "onnx")
+
+
+@pytest.fixture(scope="session")
+def exported_ct2(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
+    return export_here(tmp_path_factory.mktemp("served-ct2"), "ctranslate2")
