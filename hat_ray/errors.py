@@ -13,6 +13,10 @@ class RecipeError(HatRayError):
     """A recipe that cannot be read, or whose values break a rule."""
 
 
+class CheckError(HatRayError):
+    """What a recipe asks for and cannot get, found before work began."""
+
+
 class RunError(HatRayError):
     """A run folder that does not fit what is asked of it."""
 

@@ -38,3 +38,6 @@ TakeOverOpt = Annotated[
     ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+SkipOpt = Annotated[
+    bool, typer.Option("--skip-checks", help="Begin at once, without looking first whether all can end well.")
+]

@@ -1,11 +1,16 @@
 """`hat-ray recipe list|show|check|schema`."""
 
+from dataclasses import asdict
+
 import typer
 
 from hat_ray.cli.app import recipe_app
-from hat_ray.cli.options import JsonOpt, RecipeArg, SetOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, RecipeArg, RunOpt, SetOpt
 from hat_ray.cli.run import print_json, resolve
 from hat_ray.recipe import json_schema, load_recipe, shipped_recipes, to_yaml
+from hat_ray.storage import Folder
+
+MARKS = {"ok": "ok     ", "warning": "WARNING", "failure": "FAILED "}
 
 
 @recipe_app.command("list", epilog="Example:  hat-ray recipe list")
@@ -32,16 +37,47 @@ def recipe_show(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False
         typer.echo(to_yaml(loaded), nl=False)
 
 
-@recipe_app.command("check", epilog="Example:  hat-ray recipe check mine.yaml --set latency.beam=4")
-def recipe_check(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False) -> None:
-    """Check a recipe, its space included, without doing anything."""
-    loaded, _ = resolve(recipe, None, set_)
+@recipe_app.command(
+    "check",
+    epilog="""Examples:
+
+hat-ray recipe check mine.yaml --data ~/text --set latency.beam=4
+
+hat-ray recipe check mine.yaml --address auto --run s3://team/runs/mine     # can that cluster do it, and the store?
+
+Of a run folder only what is not finished is checked. The exit code is 2 when something cannot end well.""",
+)
+def recipe_check(
+    recipe: RecipeArg,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
+    address: AddressOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Check a recipe, and whether what it needs is there.
+
+    Nothing is begun. Each check is told in a line; a warning is what is only likely, or depends on the place.
+    """
+    from hat_ray.pipeline.preflight.here import situation_here
+    from hat_ray.pipeline.preflight.table import examine, failures, first_failure
+
+    loaded, place = resolve(recipe, run, set_, data)
     space = loaded.space.build()
+    named = place if run is not None or Folder.at(place).exists("run.json") else None
+    situation = situation_here(loaded, named, committed=False)
+    results = examine(loaded, situation)
     if as_json:
-        print_json(
-            {"recipe": loaded.name, "space": space.name, "space_id": space.id, "architectures": str(space.size())}
-        )
+        found = [asdict(result) for result in results]
+        about = {"recipe": loaded.name, "space": space.name, "space_id": space.id, "architectures": str(space.size())}
+        print_json({**about, "fit": not failures(results), "checks": found})
+        if failures(results):
+            raise typer.Exit(2)
         return
+    for result in results:
+        typer.echo(f"{MARKS[result.verdict]} {result.name}" + (f": {result.told}" if result.told else ""))
+    if error := first_failure(results):
+        raise error
     typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {space.size():.3g} architectures")
 
 

@@ -42,6 +42,7 @@ def run_stages(
     as_json: bool,
     only: str | None = None,
     take_over: bool = False,
+    skip_checks: bool = False,
 ) -> list[StageRecord]:
     """Do one stage, or all, print what was made, and return the stages' records."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
@@ -49,7 +50,14 @@ def run_stages(
     from hat_ray.pipeline.all import close_message, run_recipe, study_result
 
     records = run_recipe(
-        loaded, place, address=address, local=local, only=only, progress=console.progress_bar, take_over=take_over
+        loaded,
+        place,
+        address=address,
+        local=local,
+        only=only,
+        progress=console.progress_bar,
+        take_over=take_over,
+        skip_checks=skip_checks,
     )
     if as_json and only in STUDIES:
         print_json({"run": place, only: study_result(place, only)})

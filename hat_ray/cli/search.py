@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hat_ray.cli.app import search_app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages
 
 if TYPE_CHECKING:
@@ -35,12 +35,15 @@ def search_run(
     local: LocalOpt = False,
     take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
+    skip_checks: SkipOpt = False,
 ) -> None:
     """Evolve architectures under latency limits with Ray Tune.
 
     One search serves all devices and all limits.
     """
-    records = run_stages(recipe, run, set_, data, address, local, as_json, only="search", take_over=take_over)
+    records = run_stages(
+        recipe, run, set_, data, address, local, as_json, only="search", take_over=take_over, skip_checks=skip_checks
+    )
     if not as_json:
         for line in _winner_lines(records[0].summary["winners"]):
             typer.echo(line)

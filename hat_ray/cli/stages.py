@@ -7,7 +7,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import app, latency_app, predict_app, run_app, train_app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages, share_of
 from hat_ray.kept import clean_run, size_text
 
@@ -24,8 +24,11 @@ def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, 
         local: LocalOpt = False,
         take_over: TakeOverOpt = False,
         as_json: JsonOpt = False,
+        skip_checks: SkipOpt = False,
     ) -> None:
-        run_stages(recipe, run, set_, data, address, local, as_json, only=stage, take_over=take_over)
+        run_stages(
+            recipe, run, set_, data, address, local, as_json, only=stage, take_over=take_over, skip_checks=skip_checks
+        )
 
     owner.command(name, help=text, epilog=f"Example:  {example}")(command)
 
@@ -142,6 +145,7 @@ def latency_onboard(
     local: LocalOpt = False,
     take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
+    skip_checks: SkipOpt = False,
 ) -> None:
     """Time a new device until its latency can be predicted.
 
@@ -149,7 +153,18 @@ def latency_onboard(
     """
     changes = [*(set_ or []), f"latency.target_error={share_of(error)}"]
     changes += [] if most is None else [f"latency.samples={most}"]
-    records = run_stages(recipe, run, changes, data, address, local, as_json, only="onboard", take_over=take_over)
+    records = run_stages(
+        recipe,
+        run,
+        changes,
+        data,
+        address,
+        local,
+        as_json,
+        only="onboard",
+        take_over=take_over,
+        skip_checks=skip_checks,
+    )
     if as_json:
         return
     for slug, device in records[0].summary["devices"].items():

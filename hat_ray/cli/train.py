@@ -8,7 +8,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import train_app
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, TakeOverOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, resolve, run_stages
 
 
@@ -39,6 +39,7 @@ def train_policies(
     local: LocalOpt = False,
     take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
+    skip_checks: SkipOpt = False,
 ) -> None:
     """Compare training policies of the SuperTransformer.
 
@@ -49,7 +50,18 @@ def train_policies(
         changes.append(f"policies.compare={json.dumps([name.strip() for name in policies.split(',')])}")
     if seeds is not None:
         changes.append(f"policies.seeds={seeds}")
-    run_stages(recipe, run, changes, data, address, local, as_json, only="policies", take_over=take_over)
+    run_stages(
+        recipe,
+        run,
+        changes,
+        data,
+        address,
+        local,
+        as_json,
+        only="policies",
+        take_over=take_over,
+        skip_checks=skip_checks,
+    )
 
 
 @train_app.command("sub", epilog="Example:  hat-ray train sub winner.yml toy --out models/winner")

@@ -20,7 +20,10 @@ from hat_ray.model.checkpoint import load_sub
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.inputs import assessments_of, chosen_of, predictors_of
-from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress, run_stages
+from hat_ray.pipeline.outline import stages_of
+from hat_ray.pipeline.preflight.here import situation_here
+from hat_ray.pipeline.preflight.table import Watch, examine
+from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
 from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.predictor.assess import Assessment
 from hat_ray.progress import Progress, silent
@@ -44,10 +47,6 @@ LOG_WIDTH = 140
 """Columns of the table where there is no terminal that has its own."""
 
 
-ONBOARD = "onboard"
-"""What `run_recipe` takes as `only` to time and fit: the latency stage, with `latency.target_error`, and the next."""
-
-
 def run_recipe(
     recipe: Recipe,
     place: str,
@@ -57,24 +56,34 @@ def run_recipe(
     only: str | None = None,
     progress: ProgressFactory = no_progress,
     take_over: bool = False,
+    skip_checks: bool = False,
 ) -> list[StageRecord]:
     """Do every stage of a recipe, or the one named `only`, in the run folder at `place`.
 
-    Ray is started, or the cluster at `address` joined, only when a stage has work for it; with `local` never.
-    With `take_over` the folder is taken from a process that works in it, which ends.
+    What can be known at once is checked first, unless `skip_checks`. Ray is started, or the cluster at `address`
+    joined, only when a stage has work for it; with `local` never. With `take_over` the folder is taken from a process
+    that works in it, which ends.
     """
     check(recipe)
     with _execution(address, local, recipe) as execution:
+        watch = None if skip_checks else check_first(recipe, place, only=only, local=local)
         run = Run.open(place, recipe)
-        return run_stages(Context(run, execution, progress), stages_for(only), take_over=take_over)
+        ready = always_ready if watch is None else watch.before
+        return run_stages(Context(run, execution, progress, ready), stages_for(only), take_over=take_over)
+
+
+def check_first(recipe: Recipe, place: str, *, only: str | None, local: bool) -> Watch:
+    """Check all that can be known before the first stage; raise CheckError where it could not end well."""
+    situation = situation_here(recipe, place, only=only, local=local)
+    watch = Watch(recipe, situation)
+    watch.begin(examine(recipe, situation))
+    return watch
 
 
 def stages_for(only: str | None) -> list[Stage]:
     """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
     known = {stage.name: stage for stage in (*STAGES, *STUDIES)}
-    along: dict[str, tuple[str, ...]] = {study: ("corpus", study, "report") for study in ("sweep", "policies")}
-    along |= {"health": ("health", "report"), ONBOARD: ("latency", "predictor")}
-    return list(STAGES) if only is None else [known[name] for name in along.get(only, (only,))]
+    return [known[name] for name in stages_of(only)]
 
 
 def check(recipe: Recipe) -> None:

@@ -25,6 +25,10 @@ def no_progress(_label: str) -> AbstractContextManager[Progress]:
     return nullcontext(silent)
 
 
+def always_ready(_stage: str) -> None:
+    """Look at nothing."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What every stage is given."""
@@ -32,6 +36,8 @@ class Context:
     run: Run
     execution: Execution
     progress: ProgressFactory = no_progress
+    ready: Callable[[str], None] = always_ready
+    """Called with a stage's name before it begins; raises HatRayError where it could not end well."""
 
     @property
     def recipe(self) -> Recipe:
@@ -100,6 +106,7 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
     if record := run.finished(stage.name, mark):
         log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
         return record
+    context.ready(stage.name)
     before = run.record(stage.name)
     folder = run.begin(stage.name, mark)
     started = time.monotonic()

