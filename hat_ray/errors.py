@@ -1,12 +1,41 @@
-"""Errors that a user can cause. Everything else is a fault of ours and keeps its traceback.
+"""Errors that a user or a storage can cause. Everything else is a fault of ours and keeps its traceback.
 
 Each message is one line that states the rule, the value that broke it, and the remedy. The command line turns a
-`HatRayError` into exit code 2 without a traceback.
+`HatRayError` into exit code 2 and a `StorageError` into exit code 1, both without a traceback.
+
+Decisions
+- A `StorageError` is no `OSError`: code that takes an `OSError` for a missing or damaged file cannot take a storage
+  that does not answer for one.
+- Damage is what was read in full and does not hold what it should: only that is a `DamagedError`.
 """
+
+from typing import TypeVar
+
+Kind = TypeVar("Kind", bound=Exception)
 
 
 class HatRayError(Exception):
     """A user's mistake, told in one line."""
+
+
+class NotFoundError(HatRayError, FileNotFoundError):
+    """A file, folder or bucket that does not exist; the storage answered that it is not there."""
+
+
+class DamagedError(HatRayError, ValueError):
+    """A file that was read in full and does not hold what it should."""
+
+
+class StorageError(Exception):
+    """A storage or machine that failed: no mistake of the user, and no damage. What was there before is still there."""
+
+
+class DeniedError(StorageError):
+    """A storage that refuses access: credentials that are wrong or expired, or a right that is missing."""
+
+
+class NoRoomError(StorageError):
+    """A place that takes no more bytes: a full disk, a used-up quota, a read-only mount."""
 
 
 class RecipeError(HatRayError):
@@ -51,6 +80,15 @@ class SearchError(HatRayError):
 
 def user_error(error: BaseException) -> HatRayError | None:
     """Return the user's mistake that an exception is, or that a Ray worker reports through it."""
+    return _found(error, HatRayError)
+
+
+def storage_error(error: BaseException) -> StorageError | None:
+    """Return the failure of a storage that an exception is, or that a Ray worker reports through it."""
+    return _found(error, StorageError)
+
+
+def _found(error: BaseException, kind: type[Kind]) -> Kind | None:
     seen: list[BaseException] = []
     queue: list[BaseException | None] = [error]
     while queue:
@@ -59,7 +97,7 @@ def user_error(error: BaseException) -> HatRayError | None:
             continue
         seen.append(current)
         # Ray raises the worker's exception as a class of both kinds whose text is the whole remote traceback
-        if isinstance(current, HatRayError) and not hasattr(current, "cause"):
+        if isinstance(current, kind) and not hasattr(current, "cause"):
             return current
         queue += [getattr(current, "cause", None), current.__cause__]
         failures = getattr(current, "worker_failures", None)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from hat_ray.errors import HatRayError, RunError
+from hat_ray.errors import HatRayError, RunError, StorageError
 from hat_ray.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Lease:
         """Leave the folder, if it is still ours."""
         try:
             self.renew(released=True)
-        except (TakenOverError, OSError) as error:
+        except (TakenOverError, StorageError, OSError) as error:
             log.debug("nothing was released: %s", error)
 
     def _create(self, holder: Holder) -> bool:
@@ -175,7 +175,7 @@ def _renew(lease: Lease, done: threading.Event) -> None:
         except TakenOverError as error:  # whoever writes next is told the same
             log.warning("%s", error)
             return
-        except (OSError, HatRayError) as error:
+        except (StorageError, OSError, HatRayError) as error:
             log.debug("the lease of %s could not be renewed: %s", lease.folder, error)
 
 

@@ -66,7 +66,7 @@ def test_an_operational_setting_redoes_nothing(tmp_path: Path):
 def test_a_stage_that_is_made_again_is_noticed_downstream(tmp_path: Path):
     calls: list[str] = []
     run_stages(context(tmp_path / "r"), stages(calls))
-    Folder.at(tmp_path / "r" / "a").delete()
+    Folder.at(tmp_path / "r").delete("a")
     run_stages(context(tmp_path / "r"), stages(calls))
     assert calls == ["a", "b", "c", "a", "b", "c"]
 

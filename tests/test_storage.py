@@ -17,9 +17,9 @@ from hat_ray.errors import HatRayError
 from hat_ray.storage import Folder
 
 
-@pytest.mark.parametrize("remote", [False, True])
-def test_files_come_back_as_they_were_written(tmp_path: Path, remote: bool):
-    folder = Folder.at(f"file://{tmp_path}/a/c" if remote else tmp_path / "a b" / "c")
+@pytest.mark.parametrize("form", ["{}/a b/c", "file://{}/a%20b/c", "fsspec+file://{}/a b/c"])
+def test_files_come_back_as_they_were_written(tmp_path: Path, form: str):
+    folder = Folder.at(form.format(tmp_path))
     assert folder.list() == []
     assert not folder.exists()
     folder.write_bytes("x/y.bin", b"\x00\xff")
@@ -35,13 +35,21 @@ def test_files_come_back_as_they_were_written(tmp_path: Path, remote: bool):
     folder.delete("x")
     folder.delete("x")
     assert not folder.exists("x")
-    folder.delete()
+    folder.delete("t.parquet")
+    folder.delete_if_empty()
+    assert folder.list() == ["v.json"]
+    folder.delete("v.json")
+    folder.delete_if_empty()
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x"])
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x", "", ".", "./"])
 def test_no_name_leaves_its_folder(tmp_path: Path, name: str):
     folder = Folder.at(tmp_path / "inside")
+    folder.write_bytes("kept", b"")
+    with pytest.raises(HatRayError, match="must stay inside its folder"):
+        folder.delete(name)
+    assert folder.list() == ["kept"]
     with pytest.raises(HatRayError, match="must stay inside its folder"):
         folder.write_bytes(name, b"")
     with pytest.raises(HatRayError, match="must stay inside its folder"):

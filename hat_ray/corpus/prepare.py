@@ -61,9 +61,8 @@ def prepare(
     try:
         summary = _prepare(config, data, seed, fingerprint, progress, encode)
     except HatRayError:
-        data.delete()
-        if not folder.list():
-            folder.delete()
+        folder.delete(data.name)
+        folder.delete_if_empty()
         raise
     folder.write_json(SUMMARY_FILE, summary.model_dump(mode="json"))
     for name in folder.list():

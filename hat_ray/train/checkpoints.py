@@ -9,6 +9,7 @@ Decisions
   the last checkpoint that was begun before the newest one was whole.
 - A periodic checkpoint that cannot be written (disk full) is named in a warning and left out: the whole ones stay, and
   training goes on. Only the last one must succeed.
+- One that the storage does not hand out is not damaged: reading it stops the training, and none is made anew.
 - Beside the newest, the one with the lowest validation loss is kept: best among the checkpoints, as fairseq's
   `checkpoint_best.pt`, without writing anything more.
 - A checkpoint belongs to one training: its fingerprint covers everything that decides the weights.
@@ -28,7 +29,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, StorageError
 from hat_ray.storage import Folder
 from hat_ray.train.claim import Claim
 from hat_ray.train.tensor_file import write_tensors
@@ -36,6 +37,8 @@ from hat_ray.train.tensor_file import write_tensors
 log = logging.getLogger(__name__)
 
 TENSORS, STATE = "state.safetensors", "state.json"
+_DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
+"""What reading raises of a checkpoint that is half-written or damaged; a storage that fails is another thing."""
 MODEL = "model/"
 """What the names of weights begin with, among a checkpoint's tensors."""
 
@@ -80,15 +83,14 @@ class CheckpointStore:
         try:
             if writing is not None:
                 writing.result()
-        except OSError as error:
-            text = f"a checkpoint could not be written to {self.folder}: {_first_line(error)}"
+        except StorageError as error:
             if must_succeed:
-                raise CheckpointError(f"{text}: make room or mend the storage, and run it again") from error
-            log.warning("%s; the ones before stay, and training goes on", text)
+                raise
+            log.warning("a checkpoint is left out: %s; the ones before stay, and training goes on", error)
 
     def _write(self, checkpoint: Checkpoint) -> None:
         place = self.place(checkpoint.update)
-        place.delete()  # what a killed process left
+        self.folder.delete(place.name)  # what a killed process left
         with place.writing(TENSORS) as stream:
             checksum = write_tensors(stream, checkpoint.tensors)
         self._require_claim()
@@ -160,7 +162,7 @@ class CheckpointStore:
         for name in names:
             try:
                 scores[name] = self.folder.child(name).read_json(STATE)["score"]
-            except (OSError, ValueError, KeyError, TypeError):
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
                 continue  # half-written or damaged: whoever reads it says so
         scored = {name: score for name, score in scores.items() if isinstance(score, int | float)}
         return sorted(scored, key=lambda name: (scored[name], name))
@@ -176,7 +178,7 @@ class CheckpointStore:
                 raise ValueError("its tensors do not have the checksum that they were written with")
             self._require_ours(state["fingerprint"])
             return Checkpoint(state["update"], safetensors.torch.load(content), state["values"], state["score"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        except _DAMAGE as error:
             log.warning("checkpoint %s is damaged or half-written and is skipped: %s", place, _first_line(error))
             return None
 

@@ -81,7 +81,7 @@ def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
         if result is None and failure is not None:
             patience.progressed(_newest_checkpoint(job))
             _bear(failure, patience)
-    job.folder.child("ray").delete()
+    job.folder.delete("ray")
     return result
 
 

@@ -150,7 +150,7 @@ def test_gzip_files_give_the_same_corpus(tmp_path: Path) -> None:
 
 def test_progress_reaches_its_total_and_a_remote_folder_will_do(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    folder = Folder.at((tmp_path / "remote").as_uri())
+    folder = Folder.at(f"fsspec+{(tmp_path / 'remote').as_uri()}")
     prepare(TOY, folder, seed=1, progress=lambda done, total, _: told.append((done, total)))
     assert told[-1] == (380, 380)
     assert told == sorted(told)

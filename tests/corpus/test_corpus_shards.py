@@ -206,7 +206,7 @@ print(int(Corpus.load(Folder.at(sys.argv[1])).train.source.lengths.sum()))
 
 
 def test_a_node_copies_each_remote_shard_once_however_many_workers_start(prepared: Path, tmp_path: Path) -> None:
-    remote = Folder.at(prepared.as_uri())
+    remote = Folder.at(f"fsspec+{prepared.as_uri()}")
     summary = Corpus.load(remote).summary
     environment = {**os.environ, "HAT_RAY_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", LOAD, remote.uri]
@@ -223,7 +223,7 @@ def test_a_remote_shard_that_is_damaged_on_its_way_is_not_kept(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HAT_RAY_CACHE", str(tmp_path / "cache"))
-    remote = Folder.at(shutil.copytree(prepared, tmp_path / "bucket").as_uri())
+    remote = Folder.at(f"fsspec+{shutil.copytree(prepared, tmp_path / 'bucket').as_uri()}")
     path = next((tmp_path / "bucket").rglob("train-00000.arrow"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(CorpusError, match="is damaged"):

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.errors import HatRayError, NoRoomError
 from hat_ray.model.checkpoint import load_super
 from hat_ray.model.config import ModelConfig
 from hat_ray.storage import Folder
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_whole_ones_alone_and_only_the_last_one_must_succ
         store.save(made(3))
         store.save(made(4))  # training goes on
         with pytest.raises(
-            CheckpointError, match=r"could not be written to .*: make room or mend the storage"
+            NoRoomError, match=r"update-00000004/.* cannot be written .* MB free\): make room"
         ) as caught:
             store.wait(must_succeed=True)
     finally:
