@@ -130,7 +130,7 @@ def export(
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option("--min-agreement", min=0, max=1, help="Share of tokens in common. Default: 0.99; int8: 0.9."),
+        typer.Option("--min-agreement", min=0, max=1, help="Share of tokens in common. Default: 0.99; int8: any."),
     ] = None,
     max_bleu_loss: Annotated[
         float | None, typer.Option("--max-bleu-loss", help="BLEU that may be lost. Default: 0.1; int8: 0.3.")
@@ -155,7 +155,8 @@ def export(
     console.say(
         f"{made.folder}: {made.dtype}, {made.file_bytes / 1e6:.1f} MB; {parity.identical} of {parity.sentences} "
         f"translations identical, token agreement {100 * parity.token_agreement:.2f} %, "
-        f"BLEU {parity.bleu:.2f} -> {parity.exported_bleu:.2f}, largest logit error {parity.logit_error:.2g}"
+        f"BLEU {parity.bleu:.2f} -> {parity.exported_bleu:.2f}, largest logit error {parity.logit_error:.2g} "
+        f"({parity.arithmetic})"
     )
 
 

@@ -23,6 +23,7 @@ from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.progress import Progress, silent
 from hat_ray.runtime import ct2_loader, loader
+from hat_ray.runtime.capability import saturates
 from hat_ray.runtime.ct2 import require_ctranslate2
 from hat_ray.runtime.export_folder import ExportRuntime, write_files, write_manifest
 from hat_ray.runtime.graph import GraphDtype
@@ -123,6 +124,8 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> Served:
         if _is_of_ct2(Path(place)):
             return _open_ct2(place, threads, changes)
         manifest = loader.read_manifest(place)
+        if saturates(str(manifest.get("quantisation", "none"))):
+            log.warning("%s was exported when bytes saturated on such processors: export it again", place)
         graphs = loader.open_graphs(place, manifest, threads)
         vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
         config = EvaluateConfig(**{**manifest["search"], **changes})

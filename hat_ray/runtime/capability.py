@@ -61,6 +61,8 @@ def require(runtime: str, dtype: str) -> None:
 
 def arithmetic(runtime: str, dtype: str, isa: Isa | None = None) -> str:
     """Describe by which instructions a processor multiplies, such as "bytes by AVX-512 VNNI"."""
+    if runtime == "ctranslate2":
+        return f"{dtype} by CTranslate2's choice of instructions"
     flags = read_cpu().isa if isa is None else isa
     if dtype == "int8":
         own = next((name for flag, name in _EXACT_INT8.items() if flag in flags), None)
@@ -70,6 +72,12 @@ def arithmetic(runtime: str, dtype: str, isa: Isa | None = None) -> str:
         own = next((flag for flag in _NATIVE_BF16 if flag in flags), None)
         return f"bf16 by {own}" if own else "bf16 emulated in fp32"
     return "fp32"
+
+
+def saturates(quantisation: str, isa: Isa | None = None) -> bool:
+    """Tell whether a processor's products of bytes saturate with weights that were quantised in a way of `names.py`."""
+    flags = read_cpu().isa if isa is None else isa
+    return quantisation == "rows" and "avx2" in flags and not set(_EXACT_INT8) & set(flags)
 
 
 @cache

@@ -9,7 +9,7 @@ import pytest
 from hat_ray.errors import HatRayError
 from hat_ray.processor import allowed_isa
 from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.capability import arithmetic, emulated, unsupported
+from hat_ray.runtime.capability import arithmetic, emulated, saturates, unsupported
 from hat_ray.runtime.names import DTYPES
 from tests.runtime.models import ARCHITECTURES, a_model
 
@@ -65,6 +65,12 @@ def test_int8_has_a_path_on_every_processor() -> None:
     told = {flag: arithmetic("onnx", "int8", (flag,)) for flag in ("avx512_vnni", "avx_vnni", "asimddp", "avx2")}
     assert len(set(told.values())) == 4
     assert told["avx2"] == "bytes in pairs of 16 bits, which these weights cannot overflow"
+
+
+def test_only_earlier_exports_saturate_and_only_without_exact_products() -> None:
+    assert saturates("rows", AVX2)
+    for quantisation, isa in (("pairs", AVX2), ("none", AVX2), ("rows", ("avx_vnni", *AVX2)), ("rows", ("asimd",))):
+        assert not saturates(quantisation, isa)
 
 
 @pytest.mark.parametrize(

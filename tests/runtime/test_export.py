@@ -21,6 +21,7 @@ from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import loader
+from hat_ray.runtime.capability import arithmetic
 from hat_ray.storage import Folder
 from tests.runtime.models import ARCHITECTURES
 
@@ -106,7 +107,8 @@ def test_int8_is_smaller_and_close_and_replaces_an_earlier_export(made: Made, tm
     shutil.copytree(made.folder, out)
     done = export_model(made.model, made.corpus, out, "int8", CONFIG, Bounds(0.0, 100.0))
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["dtype"] == "int8"
+    assert (manifest["dtype"], manifest["quantisation"]) == ("int8", "pairs")
+    assert manifest["parity"]["arithmetic"] == done.parity.arithmetic == arithmetic("onnx", "int8")
     assert 0 < done.parity.logit_error < 1
     assert done.file_bytes < sum(path.stat().st_size for path in made.folder.iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
