@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 
 import numpy as np
@@ -8,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.corpus.batches import collate, make_batches, make_unshuffled_batches, pad_sources
-from hat_ray.corpus.tokens import Sentences, TokenTable
+from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import EOS, PAD
 from hat_ray.errors import CorpusError
 
@@ -111,13 +110,3 @@ def test_senseless_requests_are_refused() -> None:
         make_batches(table_of([(2, 2)]), 0, 1, 0)
     with pytest.raises(ValueError, match="rank must lie"):
         make_batches(table_of([(2, 2)]), 8, 1, 0, world_size=2, rank=2)
-
-
-@pytest.mark.benchmark
-def test_five_million_pairs_are_batched_in_seconds() -> None:
-    sides = np.random.default_rng(0).integers(2, 80, 5_000_000)
-    offsets = np.concatenate([[0], np.cumsum(sides)])
-    side = Sentences(np.zeros(offsets[-1], np.int32), offsets)
-    start = time.perf_counter()
-    batches = make_batches(TokenTable(side, side), 4096, 1, 0, 8, 0)
-    print(f"{len(batches)} batches a rank of 5,000,000 pairs in {time.perf_counter() - start:.1f} s")

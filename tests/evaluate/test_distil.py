@@ -1,5 +1,8 @@
 """The teacher's translations of a whole corpus, by chunks, resumed and put together in order."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,6 @@ from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.toy.generate import generate
-from hat_ray.evaluate import distil as distil_module
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.distil import distil
 from hat_ray.evaluate.translate import translate
@@ -58,30 +60,38 @@ def test_every_kept_source_gets_its_translation_in_order(
 
 
 def test_a_killed_distillation_goes_on_with_what_is_missing_and_ends_alike(
-    corpus: Corpus, teacher: SubTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, teacher: SubTransformer, tmp_path: Path
 ) -> None:
-    whole = distil(teacher, corpus, Folder.at(tmp_path / "whole"), CONFIG, chunk_pairs=10)
-    real, calls = distil_module.translate_chunk, []
+    whole = Path(distil(teacher, corpus, Folder.at(tmp_path / "whole"), CONFIG, chunk_pairs=10).target).read_text()
+    killed = tmp_path / "killed"
+    distil_until_killed(teacher, corpus, killed, at=20)
+    assert not (killed / "train.target").exists()
+    parts = killed / "parts"
+    assert sorted(path.name for path in parts.iterdir()) == [
+        f"00000{number}.train.{side}" for number in (0, 1) for side in ("source", "target")
+    ]
+    (parts / "000001.train.target").unlink()  # a chunk cut short has no target file
+    (parts / "000000.train.target").write_text("not made again\n" * 10)
+    made = distil(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10)
+    assert Path(made.target).read_text().splitlines() == ["not made again"] * 10 + whole.splitlines()[10:]
+    written = {path: path.stat().st_mtime_ns for path in killed.rglob("*")}
+    assert distil(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10) == made
+    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*")} == written
 
-    def until_the_third(*arguments: object) -> None:
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(arguments[3])
-        real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(distil_module, "translate_chunk", until_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10)
-    assert not (tmp_path / "killed" / "train.target").exists()
-    (tmp_path / "killed" / "parts" / "000001.train.target").unlink()  # a chunk cut short has no target file
-    monkeypatch.setattr(distil_module, "translate_chunk", lambda *a: (calls.append(a[3]), real(*a)))
-    made = distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10)
-    assert calls[:3] == [0, 1, 1]
-    assert 0 not in calls[2:]
-    assert Path(made.target).read_text() == Path(whole.target).read_text()
-    calls.clear()
-    assert distil(teacher, corpus, Folder.at(tmp_path / "killed"), CONFIG, chunk_pairs=10) == made
-    assert not calls
+def distil_until_killed(teacher: SubTransformer, corpus: Corpus, folder: Path, at: int) -> None:
+    """Translate in another process, which dies when so many lines are done."""
+
+    def die(done: int, _total: int, _figures: object) -> None:
+        if done == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(
+        target=distil, args=(teacher, corpus, Folder.at(folder), CONFIG, die), kwargs={"chunk_pairs": 10}
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_another_teacher_or_another_search_starts_anew(corpus: Corpus, teacher: SubTransformer, tmp_path: Path) -> None:

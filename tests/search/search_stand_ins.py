@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hat_ray.search.early_stop import SHARES, Bars, PartScore
+from hat_ray.search.limits import LatencyFunction
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.features import FloatArray
@@ -51,6 +52,18 @@ def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
 def depth_ms(architectures: Sequence[Architecture]) -> FloatArray:
     """A device that is bound by the number of decoder layers."""
     return np.array([10.0 * a.decoder.depth + a.encoder.depth + a.decoder.embed_dim / 64 for a in architectures])
+
+
+class Counted:
+    """A device that counts how many architectures it was asked about, and in how many calls."""
+
+    def __init__(self, latency_ms: LatencyFunction) -> None:
+        self.calls, self.architectures, self._latency_ms = 0, 0, latency_ms
+
+    def __call__(self, architectures: Sequence[Architecture]) -> FloatArray:
+        self.calls += 1
+        self.architectures += len(architectures)
+        return self._latency_ms(architectures)
 
 
 def bigger_is_better(architecture: Architecture) -> float:

@@ -1,13 +1,12 @@
 """Evolution: what it asks, what it never asks, and that it can be stopped and continued anywhere."""
 
 import random
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bench_search_replay import Problem
-from search_stand_ins import EIGHT, bigger_is_better, depth_ms, macs_ms
+from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
 from hat_ray.search.config import AlgorithmName, SearchConfig
@@ -143,21 +142,24 @@ def test_a_limit_that_only_one_architecture_keeps_ends_with_it() -> None:
 
 def test_a_tight_limit_in_a_vast_space_is_met_without_endless_draws() -> None:
     ms = 1.02 * float(macs_ms([SPACE0.smallest()])[0])
-    search = Evolution(SPACE0, {"macs": macs_ms}, [Limit("macs", ms)], SMALL, 0)
-    start = time.perf_counter()
+    device = Counted(macs_ms)
+    search = Evolution(SPACE0, {"macs": device}, [Limit("macs", ms)], SMALL, 0)
+    before = device.architectures
     asked = run(search, most=20)
-    assert time.perf_counter() - start < 10
+    assert len(asked) == 20
+    assert device.architectures - before < 100 * len(asked)
     assert asked[0] == SPACE0.smallest()
     assert max(macs_ms(asked)) <= ms
 
 
-def test_an_unreachable_limit_is_answered_within_a_second_with_what_is_reachable() -> None:
-    start = time.perf_counter()
+def test_an_unreachable_limit_is_answered_after_few_predictions_with_what_is_reachable() -> None:
+    device = Counted(macs_ms)
     with pytest.raises(SearchError, match=r"no architecture keeps 1 ms on macs; the fastest .* take [\d.]+ ms"):
-        Evolution(SPACE0, {"macs": macs_ms}, [Limit("macs", 1.0)], SMALL, 0)
+        Evolution(SPACE0, {"macs": device}, [Limit("macs", 1.0)], SMALL, 0)
     with pytest.raises(SearchError, match=r"raise search\.limits_ms"):
-        resolve_limits(SPACE0, {"macs": macs_ms}, SearchConfig(limits_ms=(1.0,)))
-    assert time.perf_counter() - start < 1
+        resolve_limits(SPACE0, {"macs": device}, SearchConfig(limits_ms=(1.0,)))
+    assert device.calls < 30
+    assert device.architectures < 10_000
 
 
 def test_the_fastest_named_in_the_refusal_is_accepted() -> None:

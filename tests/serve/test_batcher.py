@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 
 import pytest
 
@@ -31,6 +32,12 @@ async def asked(batcher: Batcher, requests: Sequence[Sequence[str]]) -> list[obj
     return list(await asyncio.gather(*map(batcher.do, requests), return_exceptions=True))
 
 
+async def until_all_wait() -> None:
+    """Let every request that was begun come as far as it can: none of its steps waits for anything but its turn."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def until_busy(batcher: Batcher) -> None:
     while not batcher.busy_s:
         await asyncio.sleep(0.001)
@@ -45,7 +52,7 @@ def test_requests_that_come_while_it_works_become_one_batch_and_each_gets_its_ow
         first = asyncio.create_task(batcher.do(["a"]))
         await until_busy(batcher)
         others = asyncio.create_task(asked(batcher, [["b", "c"], ["d"], ["e", "f", "g"]]))
-        await asyncio.sleep(0.02)
+        await until_all_wait()
         worker.go.set()
         assert await first == ["A"]
         assert await others == [["B", "C"], ["D"], ["E", "F", "G"]]
@@ -65,15 +72,27 @@ def test_no_batch_is_larger_than_allowed_and_the_oldest_go_first() -> None:
     assert worker.batches == [texts[:4], texts[4:8], texts[8:]]
 
 
-def test_an_idle_worker_waits_a_moment_for_more() -> None:
-    worker = Worker()
+def test_an_idle_worker_waits_a_moment_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, moments, sleep = Worker(), [], asyncio.sleep
 
     async def run() -> None:
+        over = asyncio.Event()
+
+        async def moment(seconds: float) -> None:
+            moments.append(seconds)
+            await (over.wait() if seconds else sleep(0))
+
         batcher = Batcher(worker, 8, 0.2)
-        first = asyncio.create_task(batcher.do(["a"]))
-        await asyncio.sleep(0.01)
-        assert await asked(batcher, [["b"]]) == [["B"]]
-        assert await first == ["A"]
+        with monkeypatch.context() as patch:
+            patch.setattr("asyncio.sleep", moment)
+            first = asyncio.create_task(batcher.do(["a"]))
+            await until_all_wait()
+            assert 0.2 in moments
+            second = asyncio.create_task(batcher.do(["b"]))
+            await until_all_wait()
+            assert worker.batches == []
+            over.set()
+            assert [await first, await second] == [["A"], ["B"]]
 
     asyncio.run(run())
     assert worker.batches == [["a", "b"]]
@@ -98,12 +117,12 @@ def test_what_was_given_up_is_not_done() -> None:
         first = asyncio.create_task(batcher.do(["a"]))
         await until_busy(batcher)
         given_up = asyncio.create_task(batcher.do(["b"]))
-        await asyncio.sleep(0.01)
+        await until_all_wait()
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
         last = asyncio.create_task(batcher.do(["c"]))
-        await asyncio.sleep(0.01)
+        await until_all_wait()
         worker.go.set()
         assert [await first, await last] == [["A"], ["C"]]
 
@@ -115,8 +134,12 @@ def test_a_worker_that_cannot_start_is_told_to_those_who_ask() -> None:
     def broken() -> None:
         raise OSError("no memory")
 
-    async def run() -> list[object]:
-        return await asked(Batcher(Worker(), 8, 0.0, prepare=broken), [["a"]])
+    worker = Worker()
 
-    [error] = asyncio.run(run())
-    assert isinstance(error, Exception)
+    async def run() -> list[object]:
+        batcher = Batcher(worker, 8, 0.0, prepare=broken)
+        return [*await asked(batcher, [["a"], ["b"]]), *await asked(batcher, [["c"]])]
+
+    errors = asyncio.run(run())
+    assert [type(error) for error in errors if isinstance(error, BrokenExecutor)] == [type(errors[0])] * 3
+    assert worker.batches == []

@@ -1,10 +1,10 @@
+import itertools
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -64,9 +64,13 @@ def test_a_finished_training_is_read_back_and_another_one_is_refused(tiny_space,
     folder = Folder.at(tmp_path)
     config = CONFIG.model_copy(update={"updates": 6})
     result = train_super(tiny_space, corpus, MODEL, config, folder, 1)
-    began = time.perf_counter()
-    assert train_super(tiny_space, corpus, MODEL, config.model_copy(update={"threads": 2}), folder, 1) == result
-    assert time.perf_counter() - began < 1
+    folder.delete("checkpoints")  # what a training that begins again would write, and would have to begin with
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    told = []
+    threads = config.model_copy(update={"threads": 2})
+    assert train_super(tiny_space, corpus, MODEL, threads, folder, 1, lambda *steps: told.append(steps)) == result
+    assert told == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     with pytest.raises(CheckpointError, match="result of another training"):
         train_super(tiny_space, corpus, MODEL, config, folder, 2)
 
@@ -153,11 +157,12 @@ def test_the_final_model_is_the_mean_of_the_last_checkpoints(tiny_space, corpus,
     assert result.valid_loss_bits != result.history[-1].valid_loss_bits
 
 
-def test_time_limit_ends_a_training_validated_and_saved(tiny_space, corpus, tmp_path):
-    folder = Folder.at(tmp_path)
-    config = CONFIG.model_copy(update={"updates": 100_000, "max_seconds": 1.0})
+def test_time_limit_ends_a_training_validated_and_saved(tiny_space, corpus, tmp_path, monkeypatch):
+    folder, seconds = Folder.at(tmp_path), itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(seconds)))  # each look at the clock is a second later
+    config = CONFIG.model_copy(update={"updates": 100_000, "max_seconds": 30.0})
     result = train_super(tiny_space, corpus, MODEL, config, folder, 1)
-    assert result.updates < 2000
+    assert 1 <= result.updates <= 30
     assert result.history[-1].update == result.updates
     assert folder.child("checkpoints").list()[-1] == f"update-{result.updates:08d}"
 
