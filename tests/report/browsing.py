@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 NASTY = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>\"'&amp;\u2028"
 FLAGS = (
@@ -51,6 +52,20 @@ def show(browser: webdriver.Chrome, path: Path, *, width: int = 1400, scheme: st
             return
         time.sleep(0.1)
     raise AssertionError(f"figures were not drawn: {browser.get_log('browser')}")
+
+
+def until(browser: webdriver.Chrome, script: str, seconds: float = 30) -> object:
+    """Wait until a script returns something that counts as true, and return that."""
+    return WebDriverWait(browser, seconds, poll_frequency=0.02).until(lambda _: browser.execute_script(script))
+
+
+def hover_text(browser: webdriver.Chrome, plot: str) -> str:
+    """Point at the first point of a figure and return what it shows."""
+    browser.execute_script(
+        f"const plot = document.getElementById('{plot}');"
+        "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);"
+    )
+    return str(until(browser, f"return document.querySelector('#{plot} .hoverlayer').textContent"))
 
 
 def assert_quiet(browser: webdriver.Chrome, path: Path) -> None:

@@ -1,12 +1,11 @@
 """The page that compares runs, in a real browser."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browsing import NASTY, assert_links_lead, assert_quiet, show
+from browsing import NASTY, assert_links_lead, assert_quiet, hover_text, show
 from selenium import webdriver
 
 from hat_ray.report.compare import ComparedRun, frontier_of
@@ -52,11 +51,7 @@ def test_hover_tells_run_and_architecture(browser: webdriver.Chrome, written: Pa
     run = pair(small_report)[0]
     first = frontier_of(run, run.data.devices[0].slug)[0]
     show(browser, written)
-    text = browser.execute_async_script(
-        "const done = arguments[0], plot = document.getElementById('overlay-0');"
-        "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);"
-        "setTimeout(() => done(plot.querySelector('.hoverlayer').textContent), 500);"
-    )
+    text = hover_text(browser, "overlay-0")
     assert "A · monday" in text
     assert first.architecture.id in text
 
@@ -75,7 +70,6 @@ def test_hostile_names_stay_text(browser: webdriver.Chrome, small_report: Make, 
     path.write_text(comparison_page([second, first]), encoding="utf-8")
     show(browser, path)
     assert browser.get_log("browser") == []
-    time.sleep(0.3)
     assert browser.execute_script("return window.hacked") is None
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
     assert browser.execute_script("return document.querySelectorAll('script').length") == 3

@@ -1,13 +1,13 @@
 """The page in a real browser: what readers see, without a network and with hostile names."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browsing import NASTY, assert_links_lead, assert_quiet, show
+from browsing import NASTY, assert_links_lead, assert_quiet, hover_text, show, until
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
 
 from hat_ray.report.data import ReportData, Translation
 from hat_ray.report.page import page
@@ -39,22 +39,16 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
 def test_figures_take_the_readers_colours_also_when_they_change(browser: webdriver.Chrome, written: Path) -> None:
     colour = "return getComputedStyle(document.querySelector('#frontier-0 .ytick text')).fill"
     show(browser, written, scheme="light")
-    light = browser.execute_script(colour)
+    assert browser.execute_script(colour) == "rgb(92, 102, 112)"
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )
-    time.sleep(1)
-    assert light == "rgb(92, 102, 112)"
-    assert browser.execute_script(colour) == "rgb(160, 169, 178)"
+    assert until(browser, f"{colour} === 'rgb(160, 169, 178)'")
 
 
 def test_hover_tells_the_architecture(browser: webdriver.Chrome, written: Path, report: ReportData) -> None:
     show(browser, written)
-    text = browser.execute_async_script(
-        "const done = arguments[0], plot = document.getElementById('frontier-0');"
-        "plot.scrollIntoView(); Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 0}]);"
-        "setTimeout(() => done(plot.querySelector('.hoverlayer').textContent), 500);"
-    )
+    text = hover_text(browser, "frontier-0")
     slug = report.devices[0].slug
     first = next(c for c in report.candidates if slug not in c.frontier_on)
     assert first.architecture.id in text
@@ -121,9 +115,15 @@ def test_an_injected_script_would_not_run(browser: webdriver.Chrome, report: Rep
     evil = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'></body>"
     (tmp_path / "evil.html").write_text(page(report).replace("</body>", evil), encoding="utf-8")
     show(browser, tmp_path / "evil.html")
-    time.sleep(0.5)
+    stopped: list[str] = []
+
+    def both_were_stopped(_: webdriver.Chrome) -> bool:
+        log = browser.get_log("browser")
+        stopped.extend(entry["message"] for entry in log if "Content Security Policy" in entry["message"])
+        return all(any(kind in text for text in stopped) for kind in ("inline script", "inline event handler"))
+
+    WebDriverWait(browser, 30).until(both_were_stopped)
     assert browser.execute_script("return window.hacked") is None
-    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
 
 
 def test_a_run_with_nothing_found_still_has_a_page(

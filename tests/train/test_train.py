@@ -162,6 +162,7 @@ def test_time_limit_ends_a_training_validated_and_saved(tiny_space, corpus, tmp_
     monkeypatch.setattr("time.perf_counter", lambda: float(next(seconds)))  # each look at the clock is a second later
     config = CONFIG.model_copy(update={"updates": 100_000, "max_seconds": 30.0})
     result = train_super(tiny_space, corpus, MODEL, config, folder, 1)
+    assert 30 <= result.seconds <= 40
     assert 1 <= result.updates <= 30
     assert result.history[-1].update == result.updates
     assert folder.child("checkpoints").list()[-1] == f"update-{result.updates:08d}"
