@@ -4,26 +4,34 @@ It composes the settings that stand beside each stage. Whatever is wrong in it i
 """
 
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 import yaml
 from pydantic import Field, ValidationError
 
 from hat_ray.config import StageConfig, nearest_name
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.errors import RecipeError
+from hat_ray.errors import RecipeError, RunError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.health.config import HealthConfig, PoliciesConfig
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
+from hat_ray.plain_file import TEXT_BYTES, decode_text, printable, read_text
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
 from hat_ray.search.config import SearchConfig
 from hat_ray.space.config import SpaceConfig
+from hat_ray.storage import Folder
 from hat_ray.train.config import RetrainConfig, TrainConfig
+from hat_ray.yaml_text import MOST_DEPTH, read_mapping, read_yaml
+
+RUN_RECIPE = "recipe.yaml"
+"""The file of a run folder that keeps its recipe."""
 
 
 class Recipe(StageConfig):
@@ -77,20 +85,27 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
 
 def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe from YAML; raises RecipeError with file, line and key."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{source} must hold keys and values, got {type(values).__name__}")
-    lines = _lines(node)
+    document = read_mapping(text, source, RecipeError)
+    values, lines = document.values, document.lines
     for override in overrides or []:
         _apply(values, lines, override)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise RecipeError(_explain(error, source, lines)) from error
+
+
+def load_run_recipe(folder: Folder, overrides: list[str] | None = None) -> Recipe:
+    """Read the recipe that a run folder keeps, and apply overrides."""
+    source = f"{folder}/{RUN_RECIPE}"
+    found = folder.file_system.get_file_info(folder.path(RUN_RECIPE))
+    if found.type == pafs.FileType.NotFound:
+        raise RunError(f"run folder {folder} lacks its {RUN_RECIPE}: name the recipe, and the folder with --run")
+    if found.type != pafs.FileType.File:
+        raise RecipeError(f"{source} is no plain file: name the recipe, and the folder with --run")
+    with folder.file_system.open_input_stream(folder.path(RUN_RECIPE), compression=None) as stream:
+        content = bytes(stream.read(TEXT_BYTES + 1))
+    return parse_recipe(decode_text(content, source, RecipeError), source, overrides)
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -108,46 +123,29 @@ def _recipe_text(name_or_path: str) -> tuple[str, str]:
     if name_or_path in names:
         file = resources.files("hat_ray") / "recipes" / f"{name_or_path}.yaml"
         return file.read_text(encoding="utf-8"), f"recipe {name_or_path}"
-    path = Path(name_or_path)
-    if not path.is_file():
+    if os.path.isdir(name_or_path):
+        given = printable(name_or_path, 200)
+        raise RecipeError(f"{given} is a folder that holds no run: name a recipe, a recipe file or a run folder")
+    if not (os.path.lexists(name_or_path) or "/" in name_or_path):
         near = nearest_name(name_or_path, names)
         hint = f"did you mean {near}?" if near else f"shipped recipes are {', '.join(names)}"
-        raise RecipeError(f"no recipe is called {name_or_path!r}, and no file is there; {hint}")
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+        raise RecipeError(f"no recipe is called {printable(name_or_path)!r}, and no file is there; {hint}")
+    return read_text(name_or_path, "recipe", RecipeError), str(Path(name_or_path))
 
 
 Lines = dict[tuple[str, ...], str]
-
-
-def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Lines:
-    """Map each key's path to the place where it stands, such as `line 12`."""
-    found: Lines = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            found[here] = f"line {key.start_mark.line + 1}"
-            found.update(_lines(value, here))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            here = (*path, str(index))
-            found[here] = f"line {value.start_mark.line + 1}"
-            found.update(_lines(value, here))
-    return found
 
 
 def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
     """Set one `key.path=value`, the value read as YAML."""
     key, equals, text = override.partition("=")
     parts = tuple(key.strip().split("."))
+    shown = printable(override, 100)
     if not equals or not all(parts):
-        raise RecipeError(f"an override must read key.path=value, such as search.evaluations=200, got {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"an override must read key.path=value, such as search.evaluations=200, got {shown!r}")
+    if len(parts) > MOST_DEPTH:
+        raise RecipeError(f"--set {shown}: a key has {MOST_DEPTH} parts at most, got {len(parts)}")
+    value = read_yaml(text, f"--set {shown}", RecipeError).values
     target = values
     for part in parts[:-1]:
         inner = target.get(part)
@@ -156,7 +154,7 @@ def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
             target[part] = inner
         target = inner
     target[parts[-1]] = value
-    lines[parts] = f"--set {override}"
+    lines[parts] = f"--set {shown}"
 
 
 def _explain(error: ValidationError, source: str, lines: Lines) -> str:
@@ -165,7 +163,7 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     path = tuple(str(part) for part in first["loc"])
     known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]
     place = f", {lines[known[0]]}" if known else ""
-    key = ".".join(path) or "the recipe"
+    key = printable(".".join(path)) or "the recipe"
     if first["type"] == "extra_forbidden":
         near = nearest_name(path[-1], _fields_at(path[:-1]))
         hint = f"did you mean {near}?" if near else f"known are {', '.join(_fields_at(path[:-1]))}"
@@ -175,7 +173,7 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     else:
         reason = first["msg"].removeprefix("Value error, ")
         given = first["input"]
-        shown = "" if isinstance(given, dict) else f", got {given!r}"
+        shown = "" if isinstance(given, dict) else f", got {printable(repr(given), 200)}"
         message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"
     rest = f" (and {len(more)} more)" if more else ""
     return f"{source}{place}: {message}{rest}"

@@ -77,8 +77,8 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path):
     with pytest.raises(RecipeError, match="did you mean toy"):
         load_recipe("tоy".replace("о", "oo"))
     binary = tmp_path / "x.yaml"
-    binary.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="cannot read the recipe"):
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="begins with the mark of UTF-16 but is damaged"):
         load_recipe(str(binary))
 
 

@@ -15,6 +15,8 @@ ROOT = Path(hat_ray.__file__).parent
 ORDER = (
     *(
         "errors",
+        "plain_file",
+        "yaml_text",
         "config",
         "seeds",
         "blas",

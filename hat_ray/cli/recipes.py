@@ -1,6 +1,7 @@
 """`hat-ray recipe list|show|check|schema`."""
 
 from dataclasses import asdict
+from decimal import Decimal
 
 import typer
 
@@ -78,7 +79,7 @@ def recipe_check(
         typer.echo(f"{MARKS[result.verdict]} {result.name}" + (f": {result.told}" if result.told else ""))
     if error := first_failure(results):
         raise error
-    typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {space.size():.3g} architectures")
+    typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {Decimal(space.size()):.3g} architectures")
 
 
 @recipe_app.command(

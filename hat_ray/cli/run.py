@@ -1,6 +1,7 @@
 """What commands do with a recipe: find it and its run folder, run its stages, print."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import typer
 
 from hat_ray import console
-from hat_ray.errors import HatRayError, RunError
+from hat_ray.errors import HatRayError
 from hat_ray.kept import Kept, disk_line
-from hat_ray.recipe import Recipe, load_recipe, parse_recipe
+from hat_ray.recipe import Recipe, load_recipe, load_run_recipe
 from hat_ray.run import StageRecord
 from hat_ray.storage import Folder
 
@@ -23,11 +24,8 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
     changes = list(overrides or [])
     if data is not None:
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
-    if ("://" in recipe or Path(recipe).is_dir()) and (folder := Folder.at(recipe)).exists("run.json"):
-        if not folder.exists("recipe.yaml"):
-            raise RunError(f"run folder {recipe} lacks its recipe.yaml: name the recipe, and the folder with --run")
-        loaded = parse_recipe(folder.read_text("recipe.yaml"), f"{recipe}/recipe.yaml", changes)
-        return loaded, run or recipe
+    if ("://" in recipe or os.path.isdir(recipe)) and (folder := Folder.at(recipe)).exists("run.json"):
+        return load_run_recipe(folder, changes), run or recipe
     loaded = load_recipe(recipe, changes)
     return loaded, run or str(Path("runs") / loaded.name)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from hat_ray.errors import RecipeError
 from hat_ray.report.data import Candidate, Device, ReportData
 from hat_ray.report.numbers import UNKNOWN
 from hat_ray.search.frontier import pareto_front
+from hat_ray.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def recipe_differences(runs: Sequence[ComparedRun]) -> list[tuple[str, list[str]
 
 def _recipe(run: ComparedRun) -> Any:
     try:
-        return yaml.safe_load(run.data.provenance.recipe_yaml)
-    except yaml.YAMLError:
+        return read_yaml(run.data.provenance.recipe_yaml, "recipe", RecipeError).values
+    except RecipeError:
         return {}
 
 

@@ -14,6 +14,10 @@ from typing import Any
 from hat_ray.errors import SpaceError
 
 MAX_CROSS_LAYERS = 3
+MAX_SIZE = 1 << 17
+"""Largest width; twice what the largest language models have."""
+MAX_DEPTH = 128
+"""Most layers of an encoder or a decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Architecture:
     def from_json(cls, text: str) -> "Architecture":
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, too many brackets
             raise SpaceError(f"not an architecture: {error} in {text[:80]!r}") from error
         return cls.from_dict(value)
 
@@ -134,6 +138,8 @@ def _check(architecture: Architecture) -> None:
     depths = e.depth, d.depth
     if min(depths) < 1:
         raise SpaceError(f"encoder and decoder need at least one layer each, got {e.depth} and {d.depth}")
+    if max(depths) > MAX_DEPTH:
+        raise SpaceError(f"encoder and decoder have at most {MAX_DEPTH} layers each, got {e.depth} and {d.depth}")
     for name, values, depth in (
         ("encoder.heads", e.heads, depths[0]),
         ("decoder.self_heads", d.self_heads, depths[1]),
@@ -147,9 +153,11 @@ def _check(architecture: Architecture) -> None:
     values = (*sizes, *heads)
     if {*map(type, values)} != {int} or min(values) < 1:  # a search makes thousands of architectures a second
         wrong = next(value for value in values if type(value) is not int or value < 1)
-        raise SpaceError(f"sizes, heads and reaches must be whole numbers from 1 on, got {wrong!r}")
-    if type(e.repeats) is not int or e.repeats < 0:
-        raise SpaceError(f"encoder.repeats must be 0 or a whole number above, got {e.repeats!r}")
+        raise SpaceError(f"sizes, heads and reaches must be whole numbers from 1 on, got {repr(wrong)[:80]}")
+    if max(values) > MAX_SIZE:
+        raise SpaceError(f"sizes and heads must be at most {MAX_SIZE}, got {max(values)}")
+    if type(e.repeats) is not int or not 0 <= e.repeats <= MAX_DEPTH:
+        raise SpaceError(f"encoder.repeats must be a whole number from 0 to {MAX_DEPTH}, got {repr(e.repeats)[:80]}")
     for value in {*heads}:
         if architecture.qkv_dim % value:
             raise SpaceError(f"heads must divide the query-key-value width {architecture.qkv_dim}, got {value}")

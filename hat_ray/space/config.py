@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hat_ray.config import StageConfig
 from hat_ray.errors import SpaceError
+from hat_ray.plain_file import read_text
 from hat_ray.space.hat_yaml import read_space
 from hat_ray.space.presets import preset
 from hat_ray.space.search_space import SearchSpace
@@ -54,8 +55,5 @@ class SpaceConfig(StageConfig):
 
     @staticmethod
     def _from_file(path: str) -> SearchSpace:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpaceError(f"cannot read the search space {path}: {error}") from error
+        text = read_text(path, "search space", SpaceError)
         return read_space(text, Path(path).stem, path)

@@ -11,8 +11,10 @@ import yaml
 
 from hat_ray.config import nearest_name
 from hat_ray.errors import SpaceError
+from hat_ray.plain_file import printable, read_text
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.yaml_text import read_mapping
 
 HAT_REACH = {-1: 1, 1: 2, 2: 3}
 """HAT's code for "layers attended" to their number."""
@@ -51,31 +53,36 @@ def read_architecture(text: str, source: str = "HAT YAML", qkv_dim: int = 512) -
     values = _mapping(text, source)
     keys = [key + _SUB for key in _SUB_KEYS]
     config = {key: _need(values, name, source) for key, name in zip(_SUB_KEYS, keys, strict=True)}
+
+    def number(key: str) -> int:
+        return _number(config[key], key + _SUB, source)
+
+    def layers(key: str, depth: int) -> tuple[int, ...]:
+        numbers = _numbers(config[key], key + _SUB, source)
+        if len(numbers) < depth:
+            raise SpaceError(f"{source}: {key}{_SUB} needs {depth} values, one a layer, got {len(numbers)}")
+        return numbers[:depth]
+
+    encoder_depth, decoder_depth = number("encoder-layer-num"), number("decoder-layer-num")
     try:
-        encoder_depth, decoder_depth = int(config["encoder-layer-num"]), int(config["decoder-layer-num"])
-
-        def layers(key: str, depth: int) -> tuple[int, ...]:
-            if len(config[key]) < depth:
-                raise SpaceError(f"{source}: {key}{_SUB} needs {depth} values, one a layer, got {len(config[key])}")
-            return tuple(config[key][:depth])
-
         return Architecture(
             EncoderShape(
-                config["encoder-embed-dim"],
+                number("encoder-embed-dim"),
                 layers("encoder-ffn-embed-dim-all", encoder_depth),
                 layers("encoder-self-attention-heads-all", encoder_depth),
             ),
             DecoderShape(
-                config["decoder-embed-dim"],
+                number("decoder-embed-dim"),
                 layers("decoder-ffn-embed-dim-all", decoder_depth),
                 layers("decoder-self-attention-heads-all", decoder_depth),
                 layers("decoder-ende-attention-heads-all", decoder_depth),
                 tuple(_reach(code, source) for code in layers("decoder-arbitrary-ende-attn-all", decoder_depth)),
             ),
-            int(values.get("qkv-dim", qkv_dim)),
+            _number(values.get("qkv-dim", qkv_dim), "qkv-dim", source),
         )
-    except (TypeError, ValueError) as error:
-        raise SpaceError(f"{source} is not a HAT SubTransformer: {error}") from error
+    except SpaceError as error:
+        reason = str(error)
+        raise SpaceError(reason if reason.startswith(source) else f"{source}: {reason}") from error
 
 
 def write_architecture(architecture: Architecture) -> str:
@@ -129,12 +136,9 @@ def read_space(text: str, name: str, source: str = "HAT YAML") -> SearchSpace:
     values = _mapping(text, source)
     choices: dict[str, tuple[int, ...]] = {}
     for field, key in _SPACE_KEYS.items():
-        value = _need(values, key, source)
-        if not isinstance(value, list):
-            raise SpaceError(f"{source}: {key} must be a list of choices, got {value!r}")
-        choices[field] = tuple(value)
+        choices[field] = _numbers(_need(values, key, source), key, source)
     choices["decoder_cross_layers"] = tuple(_reach(code, source) for code in choices["decoder_cross_layers"])
-    return SearchSpace(name=name, qkv_dim=int(values.get("qkv-dim", 512)), **choices)
+    return SearchSpace(name=name, qkv_dim=_number(values.get("qkv-dim", 512), "qkv-dim", source), **choices)
 
 
 def write_space(space: SearchSpace) -> str:
@@ -160,20 +164,12 @@ def write_space(space: SearchSpace) -> str:
 def load_architecture(path: str | Path, qkv_dim: int = 512) -> Architecture:
     """Read an architecture from a file: HAT's YAML, or our JSON (`.json`)."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"cannot read the architecture file {path}: {error}") from error
+    text = read_text(path, "architecture file", SpaceError)
     return Architecture.from_json(text) if path.suffix == ".json" else read_architecture(text, str(path), qkv_dim)
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpaceError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise SpaceError(f"{source} must hold keys and values, got {type(values).__name__}")
+    values: dict[str, Any] = read_mapping(text, source, SpaceError).values
     return values
 
 
@@ -182,6 +178,18 @@ def _need(values: dict[str, Any], key: str, source: str) -> Any:
         return values[key]
     near = nearest_name(key, [str(name) for name in values])
     raise SpaceError(f"{source} lacks the key {key}" + (f"; it has {near}" if near else ""))
+
+
+def _number(value: object, key: str, source: str) -> int:
+    if type(value) is not int:
+        raise SpaceError(f"{source}: {key} must be a whole number, got {printable(repr(value))}")
+    return value
+
+
+def _numbers(value: object, key: str, source: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise SpaceError(f"{source}: {key} must be a list of whole numbers, got {printable(repr(value))}")
+    return tuple(_number(entry, key, source) for entry in value)
 
 
 def _reach(code: object, source: str) -> int:

@@ -10,7 +10,10 @@ from math import prod
 from typing import Any
 
 from hat_ray.errors import SpaceError
-from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.architecture import MAX_DEPTH, MAX_SIZE, Architecture, DecoderShape, EncoderShape
+
+MAX_CHOICES = 1_000
+"""Most choices of one dimension."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,21 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name, choices in self.dimensions().items():
+            self._check_choices(name, choices)
             if not choices or len(set(choices)) != len(choices):
                 raise SpaceError(f"space {self.name}: {name} needs distinct choices, got {list(choices)}")
         self.largest(), self.smallest()  # an ill-formed choice fails here, with the rule that it breaks
+
+    def _check_choices(self, name: str, choices: tuple[int, ...]) -> None:
+        """Raise SpaceError for choices that no architecture can have, before one is built from them."""
+        if len(choices) > MAX_CHOICES:
+            raise SpaceError(f"space {self.name}: {name} has at most {MAX_CHOICES} choices, got {len(choices)}")
+        most = MAX_DEPTH if name.endswith("_depths") else MAX_SIZE
+        wrong = [choice for choice in choices if type(choice) is not int or not 1 <= choice <= most]
+        if wrong:
+            raise SpaceError(
+                f"space {self.name}: {name} must be whole numbers from 1 to {most}, got {repr(wrong[0])[:80]}"
+            )
 
     def dimensions(self) -> dict[str, tuple[int, ...]]:
         """Return each elastic dimension's choices by name."""

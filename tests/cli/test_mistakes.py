@@ -163,7 +163,7 @@ def test_a_stage_before_its_turn(tmp_path: Path):
 def test_cost_of_a_file_that_is_no_architecture(tmp_path: Path):
     (tmp_path / "x.yml").write_text("encoder-embed-dim-subtransformer: 512\n")
     refused(hat_ray("cost", "x.yml", cwd=tmp_path), "x.yml lacks the key encoder-layer-num-subtransformer")
-    refused(hat_ray("cost", "missing.yml", cwd=tmp_path), "cannot read the architecture file missing.yml")
+    refused(hat_ray("cost", "missing.yml", cwd=tmp_path), "architecture file missing.yml does not exist")
 
 
 def test_cost_prints_whole_numbers(tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from decimal import Decimal
 
 from typer.testing import CliRunner
 
@@ -34,7 +35,9 @@ def test_a_check_tells_the_space_with_the_settings_given():
         "space_id": space.id,
         "architectures": str(space.size()),
     }
-    assert f"holds {space.size():.3g} architectures" in said("check", "toy", "--set", "space.decoder_depths=[1]")
+    assert f"holds {Decimal(space.size()):.3g} architectures" in said(
+        "check", "toy", "--set", "space.decoder_depths=[1]"
+    )
 
 
 def test_a_check_loads_neither_pytorch_nor_ray_and_lists_what_it_looked_at():

@@ -99,8 +99,11 @@ lr: 0.1
         ({"encoder-layer-num-subtransformer": None}, "lacks the key encoder-layer-num-subtransformer"),
         ({"decoder-arbitrary-ende-attn-all-subtransformer": [3] * 6}, r"must be -1, 1 or 2 .* got 3"),
         ({"encoder-ffn-embed-dim-all-subtransformer": [64]}, "needs .* values, one a layer, got 1"),
-        ({"encoder-embed-dim-subtransformer": "wide"}, "whole numbers"),
-        ({"encoder-layer-num-subtransformer": "many"}, "not a HAT SubTransformer"),
+        (
+            {"encoder-embed-dim-subtransformer": "wide"},
+            "encoder-embed-dim-subtransformer must be a whole number, got 'wide'",
+        ),
+        ({"encoder-layer-num-subtransformer": "many"}, "encoder-layer-num-subtransformer must be a whole number"),
     ],
 )
 def test_yaml_that_is_not_hats_is_refused_with_its_key(change, message):
