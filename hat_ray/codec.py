@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from hat_ray.errors import HatRayError, RunError
+from hat_ray.errors import DamagedError, HatRayError
 from hat_ray.storage import Folder
 
 T = TypeVar("T")
@@ -21,13 +21,9 @@ STAGE_AGAIN = "delete this stage's folder and run the stage again"
 _LONGEST_WHY = 200
 
 
-class DamagedError(RunError):
-    """A file of a run that is not what was written."""
-
-
 def read_typed(folder: Folder, name: str, kind: TypeAdapter[T], remedy: str = STAGE_AGAIN) -> T:
     """Read a JSON file as a type; raises DamagedError with the remedy, also where there is none."""
-    return decode(read_checked(folder, name, None, remedy), kind, f"{folder}/{name}", remedy)
+    return decode(read_checked(folder, name, None, remedy), kind, folder.shown(name), remedy)
 
 
 def decode(content: bytes, kind: TypeAdapter[T], place: str, remedy: str = STAGE_AGAIN) -> T:
@@ -48,9 +44,9 @@ def read_checked(folder: Folder, name: str, sha256: str | None, remedy: str = ST
     try:
         content = folder.read_bytes(name)
     except FileNotFoundError as error:
-        raise DamagedError(f"{folder}/{name} is missing: {remedy}") from error
+        raise DamagedError(f"{folder.shown(name)} is missing: {remedy}") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise DamagedError(f"{folder}/{name} is damaged (its SHA-256 is not the one that was noted): {remedy}")
+        raise DamagedError(f"{folder.shown(name)} is damaged (its SHA-256 is not the one that was noted): {remedy}")
     return content
 
 
@@ -60,7 +56,7 @@ def read_rows(folder: Folder, name: str, sha256: str | None = None, remedy: str 
     try:
         return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # of memory, not of storage
-        raise DamagedError(f"{folder}/{name} is damaged ({_line(error)}): {remedy}") from error
+        raise DamagedError(f"{folder.shown(name)} is damaged ({_line(error)}): {remedy}") from error
 
 
 def write_sealed(folder: Folder, name: str, value: Mapping[str, Any]) -> None:

@@ -123,6 +123,7 @@ class Run:
         """
         free = self.folder
         with held(free, take_over) as lease:
+            self._open(free, self.recipe)  # two may have opened it at once
             self.folder = free.fenced(lease)
             try:
                 yield

@@ -256,6 +256,7 @@ class Folder:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file, whole, where none of this name stands; return False where one does. One of many wins."""
+        self._ask_fence()
         if not self.is_local:
             return self._create_elsewhere(name, content)
         target = self.path(name)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from pydantic import TypeAdapter
 
-from hat_ray.codec import DamagedError, read_typed, write_sealed
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.download import text_files
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
@@ -36,7 +36,7 @@ from hat_ray.corpus.text import ParallelText
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
-from hat_ray.errors import CorpusError, HatRayError
+from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.progress import Progress, silent
 from hat_ray.storage import Folder
 
