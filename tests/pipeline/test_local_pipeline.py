@@ -22,6 +22,7 @@ from hat_ray.report.write import read_report
 from hat_ray.space.cost import cost
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage import Folder
+from tests.command import hat_ray
 from tests.report.browsing import assert_links_lead, assert_quiet, show, start_browser
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
@@ -184,8 +185,8 @@ def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
 
 def test_an_unreachable_limit_is_answered_with_what_can_be_reached(made: tuple[Recipe, Path]):
     _, place = made
-    command = [*CLI, "search", TINY, "--local", "--run", str(place), "--set", "search.limits_ms=[0.001]"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    limits = ["--set", "search.limits_ms=[0.001]"]
+    result = hat_ray("search", TINY, "--local", "--run", place, *limits, cwd=place.parent)
     assert result.returncode == 2, result.stderr
     assert "the fastest is predicted to take" in result.stderr
     assert "Traceback" not in result.stderr
