@@ -112,8 +112,8 @@ def devices_of(
             refused.append(error)
     if not found:
         raise refused[0]
-    for error in refused:
-        log.warning("a device is left out: %s", error)
+    for why in refused:
+        log.warning("a device is left out: %s", why)
     return found
 
 

@@ -123,5 +123,6 @@ def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluat
 
 @ray.remote(num_cpus=1)
 def _do(piece: Callable[[], Any]) -> Any:
-    with share(ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)):
+    given = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    with share(given.get("CPU", 0.0)):
         return piece()
