@@ -30,8 +30,8 @@ import safetensors.torch
 from torch import Tensor
 
 from hat_ray.errors import CheckpointError, StorageError
+from hat_ray.lease import Lease
 from hat_ray.storage import Folder
-from hat_ray.train.claim import Claim
 from hat_ray.train.tensor_file import write_tensors
 
 log = logging.getLogger(__name__)
@@ -60,20 +60,20 @@ def fingerprint(parts: Mapping[str, object]) -> str:
 
 
 class CheckpointStore:
-    """The checkpoints of one training in one folder; only the worker that has a claim may save."""
+    """The checkpoints of one training in one folder; only the worker that holds the folder may save."""
 
     def __init__(
-        self, folder: Folder, fingerprint: str, keep_last: int, keep_best: bool = False, claim: Claim | None = None
+        self, folder: Folder, fingerprint: str, keep_last: int, keep_best: bool = False, lease: Lease | None = None
     ) -> None:
         self.folder, self._fingerprint, self._keep_last, self._keep_best = folder, fingerprint, keep_last, keep_best
-        self._claim = claim
+        self._lease = lease
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Begin to write a checkpoint; waits for the one before. Raises TakenOverError."""
         self.wait()
-        self._require_claim()
+        self._require_lease()
         tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in checkpoint.tensors.items()}
         self._writing = self._thread.submit(self._write, replace(checkpoint, tensors=tensors))
 
@@ -93,7 +93,7 @@ class CheckpointStore:
         self.folder.delete(place.name)  # what a killed process left
         with place.writing(TENSORS) as stream:
             checksum = write_tensors(stream, checkpoint.tensors)
-        self._require_claim()
+        self._require_lease()
         state = {
             "update": checkpoint.update,
             "fingerprint": self._fingerprint,
@@ -108,14 +108,14 @@ class CheckpointStore:
         """Delete all but the newest written ones and the best one."""
         written = [name for name in self._names() if self.folder.child(name).exists(STATE)]
         kept = {*written[-self._keep_last :], *(self._ranked(written)[:1] if self._keep_best else [])}
-        self._require_claim()
+        self._require_lease()
         for name in self._names():
             if name not in kept and name < written[-1]:
                 self.folder.delete(name)
 
-    def _require_claim(self) -> None:
-        if self._claim is not None:
-            self._claim.check()
+    def _require_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
     def place(self, update: int) -> Folder:
         """Return the folder of the checkpoint that is made after an update."""

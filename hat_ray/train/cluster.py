@@ -10,7 +10,7 @@ Decisions
   is deleted at the end. Between attempts the driver says what happened, waits for lost nodes no longer than it is told
   to, and chooses the number of workers anew. Ray Train itself would wait for ever, in silence.
 - A group grows at a checkpoint, by its own leave: Ray Train's elastic resize kills the workers where they stand.
-- Each attempt claims the folder (`claim.py`), so that what outlives an attempt, or a driver, writes no more.
+- Each attempt takes the folder (`lease.py`), so that what outlives an attempt, or a driver, writes no more.
 - Surviving workers may hang in an exchange with a dead one: Ray Train ends the whole group as soon as one is lost.
 - A user's mistake is told to the driver and not tried again; lost workers are.
 - Board and figures live on the driver's node: the loss of any other node leaves them alone.
@@ -40,10 +40,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from hat_ray.errors import HatRayError
+from hat_ray.lease import Lease
 from hat_ray.progress import Progress, silent
 from hat_ray.train.board import Board, Notes
 from hat_ray.train.checkpoints import STATE
-from hat_ray.train.claim import Claim
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 from hat_ray.train.live import METRICS, samples
@@ -72,11 +72,11 @@ def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
     while result is None:
         patience.progressed(_newest_checkpoint(job))
         workers = _wait_for_room(patience)
-        claim = Claim.stake(job.folder)
+        lease = Lease.take(job.folder)
         try:
-            failure = _attempt(job, workers, claim, progress)
+            failure = _attempt(job, workers, lease, progress)
         finally:
-            claim.release()
+            lease.release()
         result = job.finished()
         if result is None and failure is not None:
             patience.progressed(_newest_checkpoint(job))
@@ -118,10 +118,10 @@ def train_many(jobs: Sequence[TrainJob], progress: Progress = silent) -> list[Tr
             raise
 
 
-def _attempt(job: TrainJob, workers: int, claim: Claim, progress: Progress) -> Exception | None:
+def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> Exception | None:
     """Train with one group of workers until they are done or lost; returns what went wrong, raises a user's mistake."""
     config = job.config
-    settings = {"job": job, "token": claim.token, "may_grow": workers < config.workers}
+    settings = {"job": job, "lease": lease, "may_grow": workers < config.workers}
     with _watched([run_name(job.folder)], _Onlooker(job, workers, progress)) as board:
         trainer = ray.train.torch.TorchTrainer(
             _work,
@@ -291,7 +291,7 @@ class _RayWorkers:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
-        self.token: str | None = settings["token"]
+        self.lease: Lease | None = settings["lease"]
         self.watcher: Watcher = _Told(settings["board"], 0)
         self._board, self._may_grow = settings["board"], settings["may_grow"]
 

@@ -20,6 +20,7 @@ from hat_ray.config import canonical
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.lease import Lease
 from hat_ray.model.channels import used_parts
 from hat_ray.model.checkpoint import save_model
 from hat_ray.model.config import ModelConfig
@@ -34,7 +35,6 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 from hat_ray.train.checkpoints import CheckpointStore, fingerprint
-from hat_ray.train.claim import Claim
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.feed import Feed
 from hat_ray.train.loop import Rearrangement, Trainee, Training
@@ -213,8 +213,8 @@ def _train(
     feed = Feed(corpus.train, config.max_tokens, config.accumulate, seed, workers)
     validation = Validation(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
     keep = max(config.keep_last, config.average_last)
-    with _threads(config.threads), _claimed(folder, workers) as claim, _watched(folder, config, workers) as watcher:
-        store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, claim)
+    with _threads(config.threads), _taken(folder, workers) as lease, _watched(folder, config, workers) as watcher:
+        store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, lease)
         try:
             return Training(trainee, feed, validation, config, store, workers, seed, watcher).run(progress)
         finally:
@@ -244,16 +244,20 @@ def device_for(config: TrainConfig) -> torch.device:
 
 
 @contextmanager
-def _claimed(folder: Folder, workers: Workers) -> Iterator[Claim | None]:
-    """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have claimed it already."""
-    if workers.rank != 0 or workers.token is not None:
-        yield Claim(folder, workers.token) if workers.rank == 0 and workers.token else None
+def _taken(folder: Folder, workers: Workers) -> Iterator[Lease | None]:
+    """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have taken it already.
+
+    It is taken from whoever has it. A killed driver leaves workers that live on for seconds, and a node that the
+    network lost may live on for hours: nobody waits for them, they end at their next checkpoint.
+    """
+    if workers.rank != 0 or workers.lease is not None:
+        yield workers.lease if workers.rank == 0 else None
         return
-    claim = Claim.stake(folder)
+    lease = Lease.take(folder)
     try:
-        yield claim
+        yield lease
     finally:
-        claim.release()
+        lease.release()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hat_ray.lease import Lease
 from hat_ray.train.watch import Nobody, Watcher
 
 
@@ -33,8 +34,8 @@ class Workers(Protocol):
         """Where this worker's model lives."""
 
     @property
-    def token(self) -> str | None:
-        """What the driver of these workers has claimed the training's folder with; None when there is no driver."""
+    def lease(self) -> Lease | None:
+        """What the driver of these workers has taken the training's folder with; None when there is no driver."""
 
     @property
     def watcher(self) -> Watcher:
@@ -52,7 +53,7 @@ class OneWorker:
 
     rank = 0
     world_size = 1
-    token = None
+    lease = None
 
     def __init__(self, device: torch.device | str = "cpu", watcher: Watcher | None = None) -> None:
         self.device = torch.device(device)

@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 
 from hat_ray.errors import HatRayError, NoRoomError
+from hat_ray.lease import Lease, TakenOverError
 from hat_ray.model.checkpoint import load_super
 from hat_ray.model.config import ModelConfig
 from hat_ray.storage import Folder
 from hat_ray.train.checkpoints import STATE, TENSORS, Checkpoint, CheckpointStore
-from hat_ray.train.claim import Claim, TakenOverError
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.train import train_super
 
@@ -164,10 +164,10 @@ def test_the_best_is_kept_beside_the_newest_and_found_again(folder):
 
 def test_whoever_was_taken_over_neither_saves_nor_deletes(folder, tmp_path):
     home = Folder.at(tmp_path)
-    old, new = (CheckpointStore(folder, "f", 1, claim=Claim.stake(home)) for _ in range(2))
+    old, new = (CheckpointStore(folder, "f", 1, lease=Lease.take(home)) for _ in range(2))
     saved(new, made(1))
     with pytest.raises(
-        TakenOverError, match=r"one training at a time .* taken over by process .*: this one ends"
+        TakenOverError, match=r"one process at a time .* taken over by process .*: this one ends"
     ) as caught:
         old.save(made(2))
     assert "\n" not in str(caught.value)
@@ -186,19 +186,20 @@ def test_a_training_that_is_taken_over_ends_and_the_newer_one_goes_on_from_it(ti
 
     def take_over(done, total, figures):
         if not newer and home.child("checkpoints").list():
-            newer.append(Claim.stake(home))
+            newer.append(Lease.take(home))
 
     patch = pytest.MonkeyPatch()
     patch.setattr("hat_ray.train.loop._SECONDS_BETWEEN_REPORTS", 0.0)
     with patch.context(), pytest.raises(TakenOverError):
         train_super(tiny_space, corpus, MODEL, CONFIG, home, 1, take_over)
     patch.undo()
-    newer[0].check()  # the older one has left the newer one's claim alone
+    newer[0].check()  # the older one has left the newer one's lease alone
     assert not home.exists("train.json")
     resumed = train_super(tiny_space, corpus, MODEL, CONFIG, home, 1)
     assert resumed.valid_loss_bits == expected.valid_loss_bits
     assert home.read_bytes("supernet.safetensors") == whole.read_bytes("supernet.safetensors")
-    assert not home.exists("owner.json")
+    with pytest.raises(TakenOverError):
+        newer[0].check()
 
 
 def test_the_final_model_can_be_the_best_checkpoint(tiny_space, corpus, tmp_path):
