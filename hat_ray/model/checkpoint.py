@@ -2,18 +2,17 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hat_ray.codec import read_typed, write_sealed
 from hat_ray.config import canonical
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, SpaceError
+from hat_ray.model.claims import first_line, require_room, whole
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
@@ -23,29 +22,7 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage import Folder
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class _Description:
-    """What a model's JSON file holds."""
-
-    kind: Literal["super", "sub"]
-    source_vocab_size: Annotated[int, Field(ge=1)]
-    target_vocab_size: Annotated[int, Field(ge=1)]
-    super_dims: tuple[int, int]
-    config: dict[str, Any]
-    sha256: str
-    """Of the weights."""
-    format: int = FORMAT
-    space: dict[str, Any] | None = None
-    architecture: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.space if self.kind == "super" else self.architecture) is None:
-            raise ValueError(f"a {self.kind} model names its {'space' if self.kind == 'super' else 'architecture'}")
-
-
-_DESCRIPTION = TypeAdapter(_Description)
+_ILL_FORMED = (LookupError, TypeError, AttributeError, ValueError, SpaceError)
 
 
 def save_model(
@@ -66,36 +43,44 @@ def save_model(
         "extra": dict(extra or {}),
     }
     folder.write_bytes(f"{name}.safetensors", content)
-    write_sealed(folder, f"{name}.json", description)
+    folder.write_json(f"{name}.json", description)
 
 
 def load_super(folder: Folder, name: str) -> SuperTransformer:
     """Read a SuperTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
     description, weights = _read(folder, name, "super")
-    space = SearchSpace.from_dict(description["space"])
-    model = SuperTransformer(
-        space,
-        description["source_vocab_size"],
-        ModelConfig(**description["config"]),
-        target_vocab_size=description["target_vocab_size"],
-    )
-    assign_weights(model, weights, f"{folder}/{name}")
+    source = f"{folder}/{name}"
+    try:
+        space = SearchSpace.from_dict(description["space"])
+        vocab, config, super_dims = _sizes(description)
+    except _ILL_FORMED as error:
+        raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
+    require_room(space.largest(), vocab, config, weights, source, super_dims)
+    model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
+    assign_weights(model, weights, source)
     return model
 
 
 def load_sub(folder: Folder, name: str) -> SubTransformer:
     """Read a SubTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
     description, weights = _read(folder, name, "sub")
-    encoder_dim, decoder_dim = description["super_dims"]
-    model = SubTransformer(
-        Architecture.from_dict(description["architecture"]),
-        description["source_vocab_size"],
-        ModelConfig(**description["config"]),
-        super_dims=(encoder_dim, decoder_dim),
-        target_vocab_size=description["target_vocab_size"],
-    )
-    assign_weights(model, weights, f"{folder}/{name}")
+    source = f"{folder}/{name}"
+    try:
+        architecture = Architecture.from_dict(description["architecture"])
+        vocab, config, super_dims = _sizes(description)
+    except _ILL_FORMED as error:
+        raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
+    require_room(architecture, vocab, config, weights, source, super_dims)
+    model = SubTransformer(architecture, vocab[0], config, super_dims=super_dims, target_vocab_size=vocab[1])
+    assign_weights(model, weights, source)
     return model
+
+
+def _sizes(description: Mapping[str, Any]) -> tuple[tuple[int, int], ModelConfig, tuple[int, int]]:
+    """Return vocabulary sizes, settings and the SuperTransformer's widths."""
+    vocab = whole(description, "source_vocab_size"), whole(description, "target_vocab_size")
+    widths = dict(zip(("encoder width", "decoder width"), description["super_dims"], strict=True))
+    return vocab, ModelConfig(**description["config"]), (whole(widths, "encoder width"), whole(widths, "decoder width"))
 
 
 def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], source: str) -> None:
@@ -116,7 +101,7 @@ def _read(folder: Folder, name: str, kind: str) -> tuple[dict[str, Any], dict[st
     if not folder.exists(f"{name}.json"):
         raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
     try:
-        description = asdict(read_typed(folder, f"{name}.json", _DESCRIPTION))
+        description = folder.read_json(f"{name}.json")
         content = folder.read_bytes(f"{name}.safetensors")
         if hashlib.sha256(content).hexdigest() != description["sha256"]:
             raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")

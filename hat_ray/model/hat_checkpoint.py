@@ -1,11 +1,12 @@
 """HAT's (fairseq's) checkpoints and dictionaries, read without executing anything from the file.
 
-A HAT `.pt` file is a pickle with an argparse Namespace and fairseq's meter objects beside the tensors. It goes through
-PyTorch's weights-only unpickler with inert stand-ins for those few names; any other name in it is refused.
+A HAT `.pt` file is a pickle with an argparse Namespace and fairseq's meter objects beside the tensors. What it claims
+is held against what stands in the file (`pickle_scan`); then it goes through PyTorch's weights-only unpickler with
+inert stand-ins for those few names; any other name in it is refused.
 """
 
 import argparse
-import pickle
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any, Literal
 
 import torch
 
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.model.checkpoint import assign_weights
+from hat_ray.model.claims import first_line, require_floats, require_room
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.pickle_scan import METERS, check_file
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.architecture import MAX_DEPTH, MAX_SIZE, Architecture, DecoderShape, EncoderShape
 from hat_ray.space.hat_yaml import HAT_REACH
 from hat_ray.space.search_space import SearchSpace
 
@@ -26,7 +29,10 @@ class _Meter:
     """Stands in for fairseq's running averages; holds whatever the file says and does nothing."""
 
 
-_METERS = [(_Meter, f"fairseq.meters.{name}") for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")]
+_SIZES = ("encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim", "qkv_dim")
+_DEPTHS = ("encoder_layers", "decoder_layers")
+_NO_PARAMETER = (".version", "._float_tensor")
+"""Endings of what fairseq keeps beside the parameters."""
 
 
 @dataclass(frozen=True)
@@ -44,38 +50,68 @@ def load_hat_checkpoint(path: str | Path) -> HatCheckpoint:
     content = read_pickle_safely(path)
     if not isinstance(content, dict) or "args" not in content or "model" not in content:
         raise CheckpointError(f"{path} is not a HAT checkpoint: it lacks `args` or `model`")
-    history = content.get("optimizer_history") or [{}]
-    updates = int(history[-1].get("num_updates", 0)) if isinstance(history[-1], dict) else 0
-    try:
-        arguments = vars(content["args"])
-        return model_from_state(content["model"], arguments, str(path), updates)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a HAT Transformer checkpoint: {error!r}") from error
+    if not isinstance(content["args"], argparse.Namespace):
+        raise CheckpointError(f"{path} is not a HAT checkpoint: `args` must be a Namespace")
+    history = content.get("optimizer_history")
+    last = history[-1] if isinstance(history, list) and history else None
+    updates = last.get("num_updates") if isinstance(last, dict) else None
+    return model_from_state(
+        content["model"], vars(content["args"]), str(path), updates if isinstance(updates, int) else 0
+    )
 
 
 def read_pickle_safely(path: str | Path) -> Any:
     """Unpickle tensors, plain containers, a Namespace and fairseq's meters; refuse everything else in one line."""
+    path = Path(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace, *_METERS]):
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+            raise CheckpointError(f"{path} must be a plain file: a folder, a pipe or a device is no checkpoint")
+        check_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace, *((_Meter, name) for name in METERS)]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
-        what = f" (it asks for code: {reason[:160]})" if reason else f" ({' '.join(str(error).split())[:160]})"
-        raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded{what}") from error
+    except (CheckpointError, OSError):  # an OSError is a fault of the disk, not of the file
+        raise
+    except Exception as error:  # PyTorch's reader raises whatever a damaged file makes of it
+        told = " ".join(str(error).split())
+        what = f"it asks for code: {told[told.index('GLOBAL') :]}" if "GLOBAL" in told else told
+        raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded ({what[:160]})") from error
 
 
 def model_from_state(
     state: Mapping[str, torch.Tensor], arguments: Mapping[str, Any], source: str, updates: int = 0
 ) -> HatCheckpoint:
-    """Build a SuperTransformer from HAT's state dict and arguments."""
-    space = space_from_arguments(arguments, Path(source).stem)
-    vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
-    config = _config(arguments)
+    """Build a SuperTransformer from HAT's state dict and arguments, once the weights are known to be there."""
+    try:
+        require_floats(state, source)
+        _require_sizes(arguments, source)
+        space = space_from_arguments(arguments, Path(source).stem)
+        vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
+        config, architecture = _config(arguments), _architecture(arguments)
+    except (LookupError, TypeError, AttributeError, ValueError, SpaceError) as error:
+        raise CheckpointError(f"{source} is not a HAT Transformer checkpoint: {first_line(error)}") from error
+    require_room(space.largest(), vocab, config, state, source)
     model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
     assign_weights(model, state, source)
-    return HatCheckpoint(space, model.eval(), _architecture(arguments), updates)
+    _require_no_others(model, state, source)
+    return HatCheckpoint(space, model.eval(), architecture, updates)
+
+
+def _require_sizes(arguments: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for sizes that are none, before anything as large is made."""
+    for key in (*_SIZES, *_DEPTHS):
+        value, most = arguments[key], MAX_DEPTH if key in _DEPTHS else MAX_SIZE
+        if type(value) is not int or not 1 <= value <= most:
+            raise CheckpointError(f"{source}: {key} must be a whole number from 1 to {most}, got {value!r:.40}")
+
+
+def _require_no_others(model: SuperTransformer, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raise CheckpointError for weights that this model would leave unused."""
+    known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    others = [name for name in state if name not in known and not name.endswith(_NO_PARAMETER)]
+    if others:
+        raise CheckpointError(f"{source} has weights that HAT's Transformer lacks, such as {others[0]:.80}")
 
 
 def space_from_arguments(arguments: Mapping[str, Any], name: str) -> SearchSpace:
