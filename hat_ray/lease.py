@@ -3,9 +3,12 @@
 `lease/00000007.json` in the folder says who holds number 7. Taking a folder is creating the file of the next number.
 
 Decisions
-- "Create it where none stands" is one atomic step on local disks, on shared folders and on object stores with
-  conditional writes. So no two processes hold one number, and no lock of the operating system is needed, which
-  shared folders have only by name.
+- On local and shared disks a file is given its name only where none has it, in one atomic step of the server: no two
+  processes hold one number. No lock of the operating system is needed, which shared folders have only by name.
+- On object stores each process writes a file of its own, `00000007.<token>.json`, then lists: it has the number if
+  no other stands at it or above. Of two the later writer sees the earlier one, so both never have it; where both see
+  each other both withdraw, and try again. It needs listings that show all that was written before, which S3, GCS
+  and HDFS promise, and no conditional write, which PyArrow has not.
 - The number is a fencing token: every change of the folder asks first whether a higher one was taken (`Folder.fence`),
   in the driver and in each worker that it started. Whoever was stopped for an hour writes nothing when it wakes up.
 - A holder is gone when its process is: on this machine its id and start time tell. Of a process elsewhere only its
@@ -19,6 +22,7 @@ Decisions
 import logging
 import os
 import platform
+import random
 import re
 import threading
 import time
@@ -43,7 +47,7 @@ SILENCE_S = 120.0
 _LOOK_S = 1.0
 _STARTED = 19
 """Place of the start time in /proc/PID/stat, counted from the state on."""
-_NUMBER = re.compile(r"(\d{8})\.json")
+_NAME = re.compile(r"(\d{8})(\.\w+)?\.json")
 
 
 class InUseError(RunError):
@@ -71,9 +75,9 @@ class Holder:
     released: bool = False
 
     @classmethod
-    def this_process(cls) -> "Holder":
+    def this_process(cls, token: str) -> "Holder":
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(uuid.uuid4().hex, platform.node(), os.getpid(), _machine(), _started(os.getpid()), now)
+        return cls(token, platform.node(), os.getpid(), _machine(), _started(os.getpid()), now)
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}, since {self.since}"
@@ -99,19 +103,18 @@ class Lease:
     @classmethod
     def take(cls, folder: Folder) -> "Lease":
         """Take the folder, from whoever has it."""
-        folder, holder = Folder(folder.uri), Holder.this_process()
         while True:
-            lease = cls(folder, _highest(folder) + 1, holder.token)
-            if lease._create(holder):
+            lease = cls(folder, _highest(folder) + 1, uuid.uuid4().hex)
+            if lease._create():
                 return lease
 
     def check(self) -> None:
         """Raise TakenOverError when the folder is another's now."""
-        highest = _highest(self.folder)
-        content = _content(self.folder, highest)
-        holder = _holder(content)
-        if highest == self.number and holder is not None and holder.token == self.token and not holder.released:
+        numbers = _numbers(self.folder)
+        highest = max(numbers.values(), default=0)
+        if highest == self.number and self._name in numbers and self._is_ours():
             return
+        holder = _holder(_content(self.folder, highest))
         if highest == 0:
             raise TakenOverError(f"{self.folder} was deleted or moved while this process worked in it: it ends here")
         raise TakenOverError(
@@ -122,7 +125,7 @@ class Lease:
     def renew(self, *, released: bool = False) -> None:
         """Show that the holder is alive, or has gone; raises TakenOverError."""
         self.check()
-        holder = _holder(_content(self.folder, self.number))
+        holder = _holder(self._content)
         if holder is not None:
             self._write(replace(holder, renewals=holder.renewals + 1, released=released))
 
@@ -133,17 +136,44 @@ class Lease:
         except (TakenOverError, StorageError, OSError) as error:
             log.debug("nothing was released: %s", error)
 
-    def _create(self, holder: Holder) -> bool:
+    def _create(self) -> bool:
         """Take the number, and delete the lower ones; False where another process was quicker."""
-        if not self._files.create(_name(self.number), _HOLDER.dump_json(holder)):
+        content = _HOLDER.dump_json(Holder.this_process(self.token))
+        if not (self._create_here(content) if self.folder.is_local else self._create_there(content)):
             return False
-        for name in self._files.list():
-            if (found := _NUMBER.fullmatch(name)) and int(found[1]) < self.number:
+        for name, number in _numbers(self.folder).items():
+            if number < self.number:
                 self._files.delete(name)
         return True
 
+    def _create_here(self, content: bytes) -> bool:
+        return self._files.create(self._name, content)
+
+    def _create_there(self, content: bytes) -> bool:
+        self._files.write_bytes(self._name, content)
+        if [name for name, number in _numbers(self.folder).items() if number >= self.number] == [self._name]:
+            return True
+        self._files.delete(self._name)
+        time.sleep(_LOOK_S * random.random())
+        return False
+
     def _write(self, holder: Holder) -> None:
-        self._files.write_json(_name(self.number), asdict(holder))
+        self._files.write_json(self._name, asdict(holder))
+
+    def _is_ours(self) -> bool:
+        """Tell whether the file of our name is ours: of a folder that was deleted and made again it is not."""
+        if not self.folder.is_local:
+            return True  # its name holds our token
+        holder = _holder(self._content)
+        return holder is not None and holder.token == self.token
+
+    @property
+    def _name(self) -> str:
+        return f"{self.number:08d}.json" if self.folder.is_local else f"{self.number:08d}.{self.token}.json"
+
+    @property
+    def _content(self) -> bytes | None:
+        return _read(self._files, self._name)
 
     @property
     def _files(self) -> Folder:
@@ -156,7 +186,7 @@ def held(folder: Folder, take_over: bool = False) -> Iterator[Lease]:
 
     With `take_over` the folder is taken from whoever has it.
     """
-    lease = Lease.take(folder) if take_over else _take_free(Folder(folder.uri))
+    lease = Lease.take(folder) if take_over else _take_free(folder)
     done = threading.Event()
     renewing = threading.Thread(target=_renew, args=(lease, done), name="lease", daemon=True)
     renewing.start()
@@ -181,10 +211,10 @@ def _renew(lease: Lease, done: threading.Event) -> None:
 
 def _take_free(folder: Folder) -> Lease:
     while True:
-        number, holder = _highest(folder), Holder.this_process()
+        number = _highest(folder)
         _wait_until_free(folder, number)
-        lease = Lease(folder, number + 1, holder.token)
-        if lease._create(holder):
+        lease = Lease(folder, number + 1, uuid.uuid4().hex)
+        if lease._create():
             return lease
 
 
@@ -210,14 +240,27 @@ def _wait_until_free(folder: Folder, number: int) -> None:
         time.sleep(_LOOK_S)
 
 
+def _numbers(folder: Folder) -> dict[str, int]:
+    """Return the numbers that are taken, or were, by the names of their files."""
+    found = {name: _NAME.fullmatch(name) for name in folder.child(FOLDER).list()}
+    return {name: int(match[1]) for name, match in found.items() if match}
+
+
 def _highest(folder: Folder) -> int:
-    """Return the highest number taken; 0 where none is."""
-    return max((int(found[1]) for name in folder.child(FOLDER).list() if (found := _NUMBER.fullmatch(name))), default=0)
+    return max(_numbers(folder).values(), default=0)
 
 
 def _content(folder: Folder, number: int) -> bytes | None:
+    """Return what the file of a number holds; None where there is none."""
+    for name, taken in _numbers(folder).items():
+        if taken == number:
+            return _read(folder.child(FOLDER), name)
+    return None
+
+
+def _read(files: Folder, name: str) -> bytes | None:
     try:
-        return folder.child(FOLDER).read_bytes(_name(number))
+        return files.read_bytes(name)
     except FileNotFoundError:
         return None
 
@@ -227,10 +270,6 @@ def _holder(content: bytes | None) -> Holder | None:
         return None if content is None else _HOLDER.validate_json(content)
     except ValidationError:
         return None
-
-
-def _name(number: int) -> str:
-    return f"{number:08d}.json"
 
 
 def _machine() -> str:

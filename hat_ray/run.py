@@ -123,6 +123,7 @@ class Run:
         """
         free = self.folder
         with held(free, take_over) as lease:
+            self._open(free, self.recipe)  # two may have opened it at once
             self.folder = free.fenced(lease)
             try:
                 yield
@@ -140,7 +141,7 @@ class Run:
     def record(self, stage: str) -> StageRecord | None:
         """Return what a finished stage left, or None."""
         folder = self.stage_folder(stage)
-        return read_typed(folder, FINISHED, _RECORD, _remedy(folder)) if folder.exists(FINISHED) else None
+        return read_typed(folder, FINISHED, _RECORD) if folder.exists(FINISHED) else None
 
     def mark(self, stage: str, section: Mapping[str, Any], needs: Sequence[str]) -> str:
         """Hash what decides a stage's result: its settings, the seed and what it reads."""
@@ -195,7 +196,7 @@ class Run:
         """Return the mark of what stands in a stage's folder; None where nothing, or no one knows what, does."""
         folder = self.stage_folder(stage)
         if folder.exists(BEGUN):
-            return read_typed(folder, BEGUN, _BEGUN, _remedy(folder)).mark
+            return read_typed(folder, BEGUN, _BEGUN).mark
         record = self.record(stage)
         return record.mark if record else None
 
@@ -230,10 +231,6 @@ class Run:
 def _owner(folder: Folder) -> str:
     """Return the name of the recipe that a run folder belongs to."""
     return read_typed(folder, _HEAD, _OWNER, "mend it, or name another folder with --run").recipe
-
-
-def _remedy(folder: Folder) -> str:
-    return f"delete the folder {folder} and run the stage again"
 
 
 @cache

@@ -256,6 +256,7 @@ class Folder:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file, whole, where none of this name stands; return False where one does. One of many wins."""
+        self._ask_fence()
         if not self.is_local:
             return self._create_elsewhere(name, content)
         target = self.path(name)
@@ -299,7 +300,7 @@ class Folder:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def rename(self, name: str, new_name: str) -> None:

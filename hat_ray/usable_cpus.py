@@ -9,6 +9,7 @@ Decisions
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SHARE = "HAT_RAY_CPUS"
@@ -19,6 +20,20 @@ def usable_cpus(root: Path = Path("/")) -> int:
     """Return how many CPUs this process may use, at least one; `root` stands for the file system's root."""
     limits = [_affinity(), *_quotas(root), _share()]
     return max(1, math.floor(min(limits)))
+
+
+@contextmanager
+def share(cpus: float) -> Iterator[None]:
+    """Let this process count so many CPUs as its own meanwhile; 0: no limit."""
+    before = os.environ.get(SHARE)
+    os.environ[SHARE] = str(cpus)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SHARE]
+        else:
+            os.environ[SHARE] = before
 
 
 def _affinity() -> float:

@@ -20,7 +20,7 @@ ELSEWHERE = "board 1234 pid:[1]"
 
 def stranger(folder: Folder, number: int = 1, **changes: object) -> None:
     """Let a process of another machine hold the folder."""
-    holder = replace(Holder.this_process(), machine=ELSEWHERE, host="board", process=77, **changes)
+    holder = replace(Holder.this_process("t"), machine=ELSEWHERE, host="board", process=77, **changes)
     assert folder.create(f"lease/{number:08d}.json", json.dumps(asdict(holder)).encode())
 
 
@@ -86,7 +86,7 @@ def test_a_live_process_of_this_machine_is_named(tmp_path: Path):
     folder = Folder.at(tmp_path)
     with held(folder) as mine, pytest.raises(InUseError) as told, held(folder):
         pass
-    holder = Holder.this_process()
+    holder = Holder.this_process("t")
     assert f"in use by process {holder.process} on {holder.host}, since 20" in str(told.value)
     assert "\n" not in str(told.value)
     with held(folder) as next_one:
@@ -117,7 +117,7 @@ def test_a_process_that_ended_is_gone_at_once(tmp_path: Path, kill: bool):
 
 def test_an_id_that_another_process_has_by_now_is_not_the_holder(tmp_path: Path):
     folder = Folder.at(tmp_path)
-    recycled = replace(Holder.this_process(), started="1")
+    recycled = replace(Holder.this_process("t"), started="1")
     folder.create("lease/00000001.json", json.dumps(asdict(recycled)).encode())
     with held(folder) as mine:
         assert mine.number == 2

@@ -104,8 +104,9 @@ def test_binary_files_are_called_by_their_name(tmp_path: Path):
         with pytest.raises(CorpusError, match=rf"recipe .*{name} is a PyTorch checkpoint.*, no text: name another"):
             read_text(tmp_path / name, "recipe", CorpusError)
     assert binary_format(pickle.dumps([1])) == "a PyTorch checkpoint or another pickle"
-    assert binary_format(b"PAR1....") == "a Parquet file"
-    assert binary_format(b"name: mine\n") is None
+    assert binary_format(b"PAR1\x15\x04\x15") == "a Parquet file"
+    for text in (b"name: mine\n", b"PAR1 is a word\n", b"BZh is one too\n", b"PK is short for a part\n", b""):
+        assert binary_format(text) is None
 
 
 def test_what_is_printed_is_one_short_line():

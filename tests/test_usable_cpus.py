@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hat_ray
-from hat_ray.usable_cpus import SHARE, usable_cpus
+from hat_ray.usable_cpus import SHARE, share, usable_cpus
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate\n"
 V1 = (
@@ -78,6 +78,15 @@ def test_the_smallest_quota_counts(tmp_path: Path, own: str, mounts: str, files:
 def test_a_share_limits_and_never_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, count: int) -> None:
     monkeypatch.setenv(SHARE, share)
     assert usable_cpus(tmp_path) == count
+
+
+def test_a_share_holds_for_a_while(tmp_path: Path) -> None:
+    with share(3):
+        with share(2.5):
+            assert usable_cpus(tmp_path) == 2
+        assert usable_cpus(tmp_path) == 3
+    assert usable_cpus(tmp_path) == 8
+    assert SHARE not in os.environ
 
 
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="needs taskset")

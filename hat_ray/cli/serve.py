@@ -94,7 +94,6 @@ def serve(
 
 def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, detach: bool) -> None:
     if not (address or os.environ.get("RAY_ADDRESS")):
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's own ports stay on loopback, too
         _require_free(config)
     try:
         from hat_ray.pipeline.cluster import RayExecution

@@ -50,7 +50,8 @@ Texts = str | TextPart | tuple[str | TextPart, ...]
 
 
 class FilesConfig(StageConfig):
-    """Parallel text, plain or gzip, one sentence a line."""
+    """Parallel text, plain or gzip, one sentence a line. Only plain files are read, no FIFOs or devices; gzip that
+    unpacks to more than a GiB and more than 300 times its size is refused."""
 
     folder: str = ""
     """Where relative paths start; empty: in the folder of what `downloads` fetched, or else the current directory.

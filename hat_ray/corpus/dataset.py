@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_checked, read_rows, read_typed
 from hat_ray.corpus.cache import local_shard
-from hat_ray.corpus.prepare import MODEL_FILE, read_summary
+from hat_ray.corpus.prepare import MODEL_FILE, SUMMARY_FILE
 from hat_ray.corpus.shards import map_shards
 from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.corpus.tokens import TokenTable
@@ -23,17 +26,16 @@ class Corpus:
     @classmethod
     def load(cls, folder: Folder) -> "Corpus":
         """Open a prepared folder."""
-        summary = read_summary(folder)
-        if summary is None:
+        if not folder.exists(SUMMARY_FILE):
             raise CorpusError(f"{folder} holds no whole corpus: prepare it first with `hat-ray corpus`")
-        return cls(folder, summary)
+        return cls(folder, read_typed(folder, SUMMARY_FILE, TypeAdapter(CorpusSummary)))
 
     def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "summary": self.summary}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.from_bytes(self._data.read_bytes(MODEL_FILE))
+        return Vocabulary.from_bytes(read_checked(self._data, MODEL_FILE, self.summary.files.get(MODEL_FILE)))
 
     @cached_property
     def train(self) -> TokenTable:
@@ -56,4 +58,5 @@ class Corpus:
         return self.folder.child(self.summary.data)
 
     def _table(self, split: str) -> TokenTable:
-        return TokenTable.from_arrow(self._data.read_table(f"{split}.parquet"))
+        name = f"{split}.parquet"
+        return TokenTable.from_arrow(read_rows(self._data, name, self.summary.files.get(name)))

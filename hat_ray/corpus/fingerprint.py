@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def _hash_files(files: FilesConfig) -> dict[str, object]:
 
 def _hash_file(path: str) -> str:
     place = Path(path).expanduser()
-    if not place.is_file():
+    if not os.path.isfile(place):
         return _hash(path, 0, 0)  # which says what is wrong with it
     status = place.stat()
     return _hash(path, status.st_size, status.st_mtime_ns)

@@ -9,10 +9,14 @@ a whole one and an earlier corpus holds until the new one is whole. A folder who
 is left as it is. A killed preparation goes on after its last whole shard; a user's mistake leaves nothing.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.download import text_files
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
@@ -32,13 +36,14 @@ from hat_ray.corpus.text import ParallelText
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
-from hat_ray.errors import CorpusError, HatRayError
+from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.progress import Progress, silent
 from hat_ray.storage import Folder
 
 MODEL_FILE = "sentencepiece.model"
 SUMMARY_FILE = "summary.json"
 
+_SUMMARY = TypeAdapter(CorpusSummary)
 _DATA = "tokens-"
 _DROPPED = ("dropped_long", "dropped_ratio")
 
@@ -64,7 +69,7 @@ def prepare(
         folder.delete(data.name)
         folder.delete_if_empty()
         raise
-    folder.write_json(SUMMARY_FILE, summary.model_dump(mode="json"))
+    write_sealed(folder, SUMMARY_FILE, summary.model_dump(mode="json"))
     for name in folder.list():
         if name.startswith(_DATA) and name != data.name:
             folder.delete(name)
@@ -76,8 +81,9 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
     if not folder.exists(SUMMARY_FILE):
         return None
     try:
-        return CorpusSummary.model_validate_json(folder.read_bytes(SUMMARY_FILE))
-    except ValueError:
+        return read_typed(folder, SUMMARY_FILE, _SUMMARY)
+    except DamagedError as error:
+        log.warning("%s", error)
         return None
 
 
@@ -108,7 +114,12 @@ def _prepare(
         fingerprint=fingerprint,
         data=data.name,
         shards=tuple(record.shard for record in records),
+        files={name: _sha256(data, name) for name in (MODEL_FILE, *(f"{split}.parquet" for split in tables))},
     )
+
+
+def _sha256(data: Folder, name: str) -> str:
+    return hashlib.sha256(data.read_bytes(name)).hexdigest()
 
 
 def _read_splits(config: CorpusConfig) -> tuple[PairSource, dict[str, ParallelText]]:

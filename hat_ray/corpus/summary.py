@@ -68,6 +68,8 @@ class CorpusSummary(BaseModel):
     """The sub-folder that holds the files."""
     shards: tuple[Shard, ...]
     """The files of the training table, in order."""
+    files: dict[str, str] = {}
+    """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 
 
 def _percentile(counts: Mapping[int, int], percent: int) -> int:

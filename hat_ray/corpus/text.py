@@ -6,6 +6,7 @@ Decisions
   sentences, and splitting at them would shift one side of a parallel text.
 """
 
+import codecs
 import gzip
 import unicodedata
 import zlib
@@ -13,15 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice
-from pathlib import Path
 
 from hat_ray.corpus.config import TextPart
 from hat_ray.corpus.markup import sentences_of
 from hat_ray.errors import CorpusError
+from hat_ray.plain_file import binary_format, open_plain
+
+MOST_EXPANSION = 300
+"""Times its size that a gzip file may unpack to, once that is more than a GiB."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"
 _BLOCK_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 10
+_UNPACKED_BYTES = 1 << 30
 _LONGEST_LINE_BYTES = 1 << 26
 
 
@@ -73,20 +79,35 @@ def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
 
 
 def read_blocks(path: str) -> Iterator[bytes]:
-    """Yield a file's bytes in blocks, unpacked when it is gzip."""
-    place = Path(path).expanduser()
+    """Yield a file's bytes in blocks, unpacked when it is gzip; raises CorpusError for what is no plain text file."""
     try:
-        with open(place, "rb") as file:
+        with open_plain(path, "text file", CorpusError) as file:
             packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            total = 0
             with gzip.open(file) if packed else _same(file) as stream:
                 while block := stream.read(_BLOCK_BYTES):
+                    if not total:
+                        _require_text(block[:_HEAD_BYTES], path)
+                    total += len(block)
+                    if packed and total > max(_UNPACKED_BYTES, MOST_EXPANSION * file.tell()):
+                        raise CorpusError(
+                            f"text file {path} unpacks to more than {MOST_EXPANSION} times its size, which no text "
+                            "does: unpack it yourself if you trust it"
+                        )
                     yield block
-    except FileNotFoundError as error:
-        raise CorpusError(f"text file {path} does not exist: check its path (looked at {place.absolute()})") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(f"text file {path} is damaged gzip ({error}): fetch or pack it again") from error
-    except OSError as error:
-        raise CorpusError(f"text file {path} cannot be read ({error.strerror}): name a readable file") from error
+
+
+def _require_text(head: bytes, path: str) -> None:
+    """Raise CorpusError for a file that begins like another kind of file."""
+    if kind := binary_format(head):
+        raise CorpusError(f"text file {path} is {kind}, no text: name a file with one sentence a line")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CorpusError(
+            f"text must be UTF-8, but {path} line 1 begins with the mark of UTF-16: convert the file, for instance "
+            "with iconv"
+        )
 
 
 def _same(file: BufferedReader) -> BufferedReader:

@@ -15,6 +15,9 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_typed
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
@@ -97,11 +100,23 @@ def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled
     return result
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What `distil.json` holds."""
+
+    mark: str
+    finished: Distilled | None = None
+
+
+_RECORD = TypeAdapter(_Record)
+
+
 def _finished(folder: Folder, mark: str) -> Distilled | None:
     """Return a finished result of the same work; make the folder ready for it otherwise."""
-    record = folder.read_json(RECORD) if folder.exists(RECORD) else {}
-    if record.get("mark") == mark:
-        return Distilled(**record["finished"]) if "finished" in record else None
+    remedy = "delete the folder and translate again"
+    record = read_typed(folder, RECORD, _RECORD, remedy) if folder.exists(RECORD) else None
+    if record is not None and record.mark == mark:
+        return record.finished
     for name in (_PARTS, SOURCE, TARGET):
         folder.delete(name)
     folder.write_json(RECORD, {"mark": mark})

@@ -47,7 +47,7 @@ class Bounds:
 
 
 INT8_BLEU_LOSS = 0.3
-"""BLEU that int8 may lose by default: as much as two trainings of one model differ by."""
+"""BLEU that int8 may lose by default."""
 BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(None, INT8_BLEU_LOSS)}
 BOUNDS_CT2 = {"fp32": Bounds(0.98, 0.3, 1e-3), "int8": Bounds(None, INT8_BLEU_LOSS)}
 """CTranslate2's own beam search ends, and breaks ties, a little differently."""

@@ -130,20 +130,12 @@ def mean_spread(values: list[float | None]) -> tuple[float | None, float | None]
     return (fmean(known) if known else None), (stdev(known) if len(known) > 1 else None)
 
 
-_HEALTH: TypeAdapter[HealthResult] = TypeAdapter(HealthResult)
-_STUDY: TypeAdapter[PolicyStudy] = TypeAdapter(PolicyStudy)
+HEALTH: TypeAdapter[HealthResult] = TypeAdapter(HealthResult)
+STUDY: TypeAdapter[PolicyStudy] = TypeAdapter(PolicyStudy)
 
 
 def result_to_json(result: HealthResult | PolicyStudy) -> dict[str, Any]:
     """Return plain JSON values."""
-    adapter: TypeAdapter[Any] = _HEALTH if isinstance(result, HealthResult) else _STUDY
+    adapter: TypeAdapter[Any] = HEALTH if isinstance(result, HealthResult) else STUDY
     values: dict[str, Any] = adapter.dump_python(result, mode="json")
     return values
-
-
-def health_from_json(value: Any) -> HealthResult:
-    return _HEALTH.validate_python(value)
-
-
-def study_from_json(value: Any) -> PolicyStudy:
-    return _STUDY.validate_python(value)

@@ -7,10 +7,11 @@ thread: pieces run side by side, one a core.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import CorpusError
@@ -26,6 +27,8 @@ from hat_ray.train.checkpoints import fingerprint
 from hat_ray.train.train import MODEL, SUPERNET
 
 KEPT = "scores.json"
+_KNOWN, _BLEUS = TypeAdapter(dict[str, dict[str, float]]), TypeAdapter(dict[str, float])
+_REMEDY = "delete the file and run it again"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class InheritedJob:
             return self._scores()
 
     def _scores(self) -> list[Scores]:
-        known: dict[str, dict[str, Any]] = self.kept.read_json(KEPT) if self.kept.exists(KEPT) else {}
+        known = read_typed(self.kept, KEPT, _KNOWN, _REMEDY) if self.kept.exists(KEPT) else {}
         losses = known.setdefault("loss_bits", {})
         bleus = known.setdefault(_key(self.bleu), {}) if self.bleu else {}
         missing = [a for a in self.architectures if a.id not in losses]
@@ -67,7 +70,7 @@ class InheritedJob:
             for architecture in untranslated:
                 assert self.bleu is not None
                 bleus[architecture.id] = valid_bleu(model.extract(architecture).eval(), corpus, self.bleu)
-            self.kept.write_json(KEPT, known)
+            write_sealed(self.kept, KEPT, known)
         return [Scores(losses[a.id], bleus.get(a.id)) for a in self.architectures]
 
 
@@ -80,12 +83,12 @@ class BleuJob:
     bleu: EvaluateConfig
 
     def __call__(self) -> float:
-        known: dict[str, float] = self.model.read_json(KEPT) if self.model.exists(KEPT) else {}
+        known = read_typed(self.model, KEPT, _BLEUS, _REMEDY) if self.model.exists(KEPT) else {}
         key = _key(self.bleu)
         if key not in known:
             with one_thread():
                 known[key] = valid_bleu(load_sub(self.model, MODEL).eval(), Corpus.load(self.corpus), self.bleu)
-            self.model.write_json(KEPT, known)
+            write_sealed(self.model, KEPT, known)
         return known[key]
 
 

@@ -6,8 +6,10 @@ Decisions
 - A GPU's slug names the host's processor too: with batch 1, an eager decoder waits for the launches of the CPU.
 """
 
+import logging
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,8 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.processor import allowed_isa, isa_level, read_cpu
 from hat_ray.runtime.capability import emulated, unsupported
 from hat_ray.runtime.names import DTYPES, quantisation_of
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = re.compile(rf"-(\d+)t-({'|'.join(DTYPES)})-([a-z0-9]+)(-[a-z0-9]+)?$")
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
@@ -92,6 +96,27 @@ def device_of(config: LatencyConfig, selector: DeviceSelector | None = None) -> 
     return detect(threads=own.threads, name=name, accelerator=accelerator, runtime=own.runtime, dtype=own.dtype)
 
 
+def devices_of(
+    config: LatencyConfig, selectors: Sequence[DeviceSelector | None]
+) -> list[tuple[DeviceSelector | None, DeviceInfo]]:
+    """Describe each device that settings mean on this machine, and warn of those that it cannot be.
+
+    Raises LatencyError when it can be none of them.
+    """
+    found: list[tuple[DeviceSelector | None, DeviceInfo]] = []
+    refused: list[LatencyError] = []
+    for selector in selectors:
+        try:
+            found.append((selector, device_of(config, selector)))
+        except LatencyError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for why in refused:
+        log.warning("a device is left out: %s", why)
+    return found
+
+
 def detect(
     *,
     threads: int = 1,
@@ -115,7 +140,7 @@ def detect(
         threads=threads,
         clock_mhz=cpu.clock_mhz,
         memory_bytes=cpu.memory_bytes,
-        isa=cpu.isa if runtime == "onnx" else allowed_isa(cpu.isa),  # ONNX Runtime has no such limit
+        isa=allowed_isa(cpu.isa),
         accelerator=gpu,
         accelerator_memory_bytes=gpu_memory,
         driver=driver,

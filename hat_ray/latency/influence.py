@@ -153,15 +153,10 @@ def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Infl
     )
 
 
-_RESULT: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)
+SWEEP: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)
 
 
 def sweep_to_json(result: SweepResult) -> dict[str, Any]:
     """Return plain JSON values."""
-    values: dict[str, Any] = _RESULT.dump_python(result, mode="json")
+    values: dict[str, Any] = SWEEP.dump_python(result, mode="json")
     return values
-
-
-def sweep_from_json(value: Any) -> SweepResult:
-    """Read what `sweep_to_json` wrote."""
-    return _RESULT.validate_python(value)

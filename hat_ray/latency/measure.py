@@ -24,7 +24,7 @@ import hat_ray
 from hat_ray.errors import LatencyError
 from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import DeviceInfo, device_of
+from hat_ray.latency.device import DeviceInfo, device_of, devices_of
 from hat_ray.latency.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.row import Circumstances, LatencyRow
 from hat_ray.latency.sensors.conditions import Sensors, advice
@@ -122,19 +122,21 @@ def measure(
 def measure_here(
     job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
 ) -> list[DeviceInfo]:
-    """Time architectures on every device that this machine is by itself, one after the other; return the devices."""
+    """Time architectures on every device that this machine is by itself, one after the other; return the devices.
+
+    A device that this machine cannot be is left out with a warning, unless it is the only one.
+    """
     selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
-    devices, total = [], len(selectors) * len(architectures)
-    for number, selector in enumerate(selectors):
+    devices = devices_of(job.config, selectors)
+    total = len(devices) * len(architectures)
+    for number, (selector, device) in enumerate(devices):
         before = number * len(architectures)
 
         def show(done: int, _: int, figures: Mapping[str, float], before: int = before) -> None:
             progress(before + done, total, figures)
 
-        device = device_of(job.config, selector)
         measure(job.on(selector), architectures, device, show)
-        devices.append(device)
-    return devices
+    return [device for _, device in devices]
 
 
 def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:

@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.config import canonical
 from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.model.claims import first_line, require_room, whole
@@ -23,6 +25,29 @@ from hat_ray.storage import Folder
 
 FORMAT = 1
 _ILL_FORMED = (LookupError, TypeError, AttributeError, ValueError, SpaceError)
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a model's JSON file holds."""
+
+    kind: Literal["super", "sub"]
+    source_vocab_size: Annotated[int, Field(ge=1)]
+    target_vocab_size: Annotated[int, Field(ge=1)]
+    super_dims: tuple[int, int]
+    config: dict[str, Any]
+    sha256: str
+    """Of the weights."""
+    format: int = FORMAT
+    space: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.space if self.kind == "super" else self.architecture) is None:
+            raise ValueError(f"a {self.kind} model names its {'space' if self.kind == 'super' else 'architecture'}")
+
+
+_DESCRIPTION = TypeAdapter(_Description)
 
 
 def save_model(
@@ -43,7 +68,7 @@ def save_model(
         "extra": dict(extra or {}),
     }
     folder.write_bytes(f"{name}.safetensors", content)
-    folder.write_json(f"{name}.json", description)
+    write_sealed(folder, f"{name}.json", description)
 
 
 def load_super(folder: Folder, name: str) -> SuperTransformer:
@@ -101,7 +126,7 @@ def _read(folder: Folder, name: str, kind: str) -> tuple[dict[str, Any], dict[st
     if not folder.exists(f"{name}.json"):
         raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
     try:
-        description = folder.read_json(f"{name}.json")
+        description = asdict(read_typed(folder, f"{name}.json", _DESCRIPTION))
         content = folder.read_bytes(f"{name}.safetensors")
         if hashlib.sha256(content).hexdigest() != description["sha256"]:
             raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")

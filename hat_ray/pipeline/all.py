@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hat_ray.codec import read_typed
 from hat_ray.console import say
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import HatRayError, RunError
@@ -152,7 +154,7 @@ def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
 
 def study_result(place: str, study: str) -> dict[str, Any]:
     """Return the whole result of a finished study; with a sweep, what FLOPs say about the latency stage's rows."""
-    value: dict[str, Any] = Folder.at(place).child(study).read_json(f"{study}.json")
+    value = read_typed(Folder.at(place).child(study), f"{study}.json", TypeAdapter(dict[str, Any]))
     more = {"flops": flops_to_json(read_report(Folder.at(place).child("report")))} if study == "sweep" else {}
     return value | more
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.seeds import stream_seed
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.json_field import ArchitectureField
 from hat_ray.space.search_space import SearchSpace
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ class Chosen:
     """A model to train. A random baseline belongs to the winner of the same device and limit."""
 
     kind: Kind
-    architecture: Architecture
+    architecture: ArchitectureField
     device: str | None = None
     limit_ms: float | None = None
 
@@ -37,10 +40,9 @@ class Chosen:
             "limit_ms": self.limit_ms,
         }
 
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Chosen":
-        architecture = Architecture.from_dict(value["architecture"])
-        return cls(value["kind"], architecture, value["device"], value["limit_ms"])
+
+CHOSEN = TypeAdapter(list[Chosen])
+"""What `chosen.json` holds."""
 
 
 def choose(

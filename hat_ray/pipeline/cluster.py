@@ -37,6 +37,7 @@ from hat_ray.train.cluster import train_many, train_on_cluster
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
+from hat_ray.usable_cpus import share
 
 log = logging.getLogger(__name__)
 
@@ -122,4 +123,6 @@ def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluat
 
 @ray.remote(num_cpus=1)
 def _do(piece: Callable[[], Any]) -> Any:
-    return piece()
+    given = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    with share(given.get("CPU", 0.0)):
+        return piece()

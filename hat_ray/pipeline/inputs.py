@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from hat_ray.codec import read_typed
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import RunError
@@ -11,9 +12,9 @@ from hat_ray.latency.row import LatencyRow
 from hat_ray.latency.table import read_table, scan_table
 from hat_ray.latency.translation import Workload
 from hat_ray.model.checkpoint import load_super
-from hat_ray.pipeline.chosen import Chosen
+from hat_ray.pipeline.chosen import CHOSEN, Chosen
 from hat_ray.pipeline.stage import Context
-from hat_ray.predictor.assess import Assessment, assessment_from_json
+from hat_ray.predictor.assess import ASSESSMENT, Assessment
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.store import load_predictor
 from hat_ray.run import StageRecord
@@ -101,7 +102,7 @@ def _is_of_now(context: Context, record: StageRecord, stage: str) -> bool:
 def assessments_of(context: Context) -> dict[str, Assessment]:
     """Return how good each device's predictor is."""
     folder = context.folder("predictor")
-    return {slug: assessment_from_json(folder.read_json(f"{slug}.quality.json")) for slug in devices_of(context)}
+    return {slug: read_typed(folder, f"{slug}.quality.json", ASSESSMENT) for slug in devices_of(context)}
 
 
 def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
@@ -111,7 +112,7 @@ def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunc
 
 def chosen_of(context: Context) -> list[Chosen]:
     """Return the models that the retrain stage trained."""
-    return [Chosen.from_dict(entry) for entry in context.folder("retrain").read_json("chosen.json")]
+    return read_typed(context.folder("retrain"), "chosen.json", CHOSEN)
 
 
 def limits_of(context: Context) -> list[Limit]:

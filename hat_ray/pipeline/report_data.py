@@ -5,16 +5,19 @@ import json
 import logging
 import math
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_typed
 from hat_ray.corpus.dataset import Corpus
-from hat_ray.health.result import health_from_json, study_from_json
+from hat_ray.health.result import HEALTH, STUDY
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import hardware_of, settings_of
-from hat_ray.latency.influence import sweep_from_json
+from hat_ray.latency.influence import SWEEP
 from hat_ray.latency.translation import Workload
 from hat_ray.pipeline.chosen import Chosen
 from hat_ray.pipeline.inputs import (
@@ -58,10 +61,12 @@ from hat_ray.search.result import SearchResult, scored_whole
 from hat_ray.search.runtimes import Contest, contests
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.train.train import read_finished
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_LINES = TypeAdapter(dict[str, list[str]])
 
 NATS = math.log(2)
 """Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
@@ -101,9 +106,9 @@ def gather(context: Context) -> ReportData:
             **_lengths(workload),
             **_settings(recipe.latency),
         },
-        sweep=_fresh(context, "sweep", sweep_from_json),
-        health=_fresh(context, "health", health_from_json),
-        policies=_fresh(context, "policies", study_from_json),
+        sweep=_fresh(context, "sweep", SWEEP),
+        health=_fresh(context, "health", HEALTH),
+        policies=_fresh(context, "policies", STUDY),
         runtimes=_runtimes(_summary(context, "search").get("winners", []), slugs),
         ledger=gather_ledger(context, result),
     )
@@ -129,7 +134,7 @@ def _summary(context: Context, stage: str) -> dict[str, Any]:
     return record.summary if record else {}
 
 
-def _fresh(context: Context, study: str, read: Callable[[Any], T]) -> T | None:
+def _fresh(context: Context, study: str, kind: TypeAdapter[T]) -> T | None:
     """Return a study's result when the run has one, of the corpus and the SuperTransformer that it has now."""
     record = context.run.record(study)
     if record is None:
@@ -140,7 +145,7 @@ def _fresh(context: Context, study: str, read: Callable[[Any], T]) -> T | None:
             command = "latency sweep" if study == "sweep" else f"train {study}"
             log.warning("%s is of another %s and is not shown: do `hat-ray %s` again", study, name, command)
             return None
-    return read(context.folder(study).read_json(f"{study}.json"))
+    return read_typed(context.folder(study), f"{study}.json", kind)
 
 
 def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
@@ -163,10 +168,15 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
 def _test_set(context: Context, evaluated: dict[str, Any]) -> str | None:
     """Hash the sentences that the models were scored on."""
     for model_id in evaluated.get("models", {}):
-        lines = context.folder("evaluate").read_json(f"{model_id}.json")
+        lines = _lines_of(context, model_id)
         text = json.dumps([lines["sources"], lines["references"]])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
     return None
+
+
+def _lines_of(context: Context, model_id: str) -> dict[str, list[str]]:
+    """Return the test set and its translation by a model."""
+    return read_typed(context.folder("evaluate"), f"{model_id}.json", _LINES)
 
 
 def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
@@ -273,7 +283,7 @@ def _model(
 
 
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
-    lines = context.folder("evaluate").read_json(f"{model_id}.json")
+    lines = _lines_of(context, model_id)
     count = context.recipe.report.translations
     columns = (lines[name][:count] for name in ("sources", "references", "hypotheses"))
     return tuple(Translation(*texts) for texts in zip(*columns, strict=True))
@@ -318,7 +328,7 @@ def _supernet_curves(context: Context) -> tuple[LossCurve, ...]:
 def _retraining_curves(context: Context) -> tuple[LossCurve, ...]:
     curves = []
     for model_id in _summary(context, "retrain").get("models", {}):
-        history = context.folder("retrain").child(model_id).read_json("train.json")["result"]["history"]
+        history = read_finished(context.folder("retrain").child(model_id)).result.to_dict()["history"]
         curves.append(_curve("model", history, model_id))
     return tuple(curves)
 

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import LatencyError
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.fitting import donors_in, fit_device, rows_of_device
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _BEGAN = "began.json"
 """Which predictors a search fitted again before its first phase."""
+_AGAIN = TypeAdapter(dict[Literal["fitted_again"], list[str]])
 _BEFORE = -1
 """The round in which it did."""
 
@@ -100,7 +103,7 @@ class RunDevices:
         self._job = timing_job(self.context, self.context.folder("latency"))
         if not self.folder.exists(_BEGAN):
             self._begin()
-        for slug in self.folder.read_json(_BEGAN)["fitted_again"]:
+        for slug in read_typed(self.folder, _BEGAN, _AGAIN)["fitted_again"]:
             self.recall(slug, _BEFORE)
 
     def _begin(self) -> None:
@@ -113,7 +116,7 @@ class RunDevices:
                 100 * (self.scale(slug) - 1),
             )
             self.learn(slug, _BEFORE)
-        self.folder.write_json(_BEGAN, {"fitted_again": again})
+        write_sealed(self.folder, _BEGAN, {"fitted_again": again})
 
     def known(self) -> dict[str, DeviceLatency]:
         """Return what a search asks of the predictors in force."""

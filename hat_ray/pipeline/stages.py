@@ -6,9 +6,12 @@ Beside them, by their own commands: sweep, health, policies.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.config import canonical
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.download import fetch
@@ -49,6 +52,16 @@ from hat_ray.storage import Folder
 from hat_ray.train.job import TrainJob
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What `session.json` of stage `evaluate` holds."""
+
+    id: str
+
+
+_SESSION = TypeAdapter(_Session)
 
 
 def fetch_texts(context: Context) -> None:
@@ -153,7 +166,7 @@ def evaluate(context: Context, folder: Folder) -> dict[str, Any]:
     floors = corpus_floors(corpus, recipe.evaluate)
     models = {}
     for architecture, evaluation in zip(architectures, evaluations, strict=True):
-        folder.write_json(f"{architecture.id}.json", _translations(evaluation))
+        write_sealed(folder, f"{architecture.id}.json", _translations(evaluation))
         models[architecture.id] = {
             "score": asdict(evaluation.score),
             "measured": {slug: _timing(rows[architecture]) for slug, rows in measured.items() if architecture in rows},
@@ -202,8 +215,8 @@ def measure_again(
 ) -> dict[str, dict[Architecture, LatencyRow]]:
     """Time the chosen architectures once more on each device; a resumed stage keeps its session, and so its rows."""
     if not folder.exists("session.json"):
-        folder.write_json("session.json", {"id": new_session_id()})
-    session = folder.read_json("session.json")["id"]
+        write_sealed(folder, "session.json", {"id": new_session_id()})
+    session = read_typed(folder, "session.json", _SESSION).id
     job = timing_job(context, context.folder("latency"), again=True, session_id=session)
     with context.progress("measuring the models again") as progress:
         devices = context.execution.time(job, architectures, progress)

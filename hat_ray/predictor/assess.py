@@ -80,16 +80,12 @@ class Assessment:
     outliers: tuple[Outlier, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, as `assessment_from_json` reads them."""
-        value: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        """Return JSON values, as `ASSESSMENT` reads them."""
+        value: dict[str, Any] = ASSESSMENT.dump_python(self, mode="json")
         return value
 
 
-_ADAPTER = TypeAdapter(Assessment)
-
-
-def assessment_from_json(value: Any) -> Assessment:
-    return _ADAPTER.validate_python(value)
+ASSESSMENT = TypeAdapter(Assessment)
 
 
 def assess(

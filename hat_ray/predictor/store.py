@@ -1,13 +1,14 @@
 """A predictor on disk: `<name>.json`, and `<name>.ubj` for the trees in XGBoost's own format. No pickle."""
 
+import hashlib
 import importlib.metadata
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from hat_ray.codec import read_checked, read_typed, write_sealed
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.features import FEATURE_SET
 from hat_ray.predictor.model import HeldOut, Predictor
@@ -47,13 +48,19 @@ class _Stored(BaseModel):
     donors: list[str]
     rows_fingerprint: str
     versions: dict[str, str]
+    trees_sha256: str | None = None
+    """Of the trees' file; None where there are none, or an older version wrote them."""
+
+
+_STORED = TypeAdapter(_Stored)
 
 
 def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None) -> None:
     """Write a predictor under `name`, by default its device's; the JSON file comes last."""
     name = name or predictor.device
-    if predictor.trees is not None:
-        folder.write_bytes(f"{name}.ubj", bytes(predictor.trees.save_raw("ubj")))
+    trees = None if predictor.trees is None else bytes(predictor.trees.save_raw("ubj"))
+    if trees is not None:
+        folder.write_bytes(f"{name}.ubj", trees)
     stored = _Stored(
         schema_version=_SCHEMA,
         device=predictor.device,
@@ -77,8 +84,9 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
         donors=list(predictor.donors),
         rows_fingerprint=predictor.rows_fingerprint,
         versions={package: importlib.metadata.version(package) for package in ("hat-ray", "xgboost", "numpy", "scipy")},
+        trees_sha256=None if trees is None else hashlib.sha256(trees).hexdigest(),
     )
-    folder.write_json(f"{name}.json", stored.model_dump())
+    write_sealed(folder, f"{name}.json", stored.model_dump())
 
 
 def load_predictor(folder: Folder, name: str, device: str | None = None, space_id: str | None = None) -> Predictor:
@@ -93,7 +101,7 @@ def load_predictor(folder: Folder, name: str, device: str | None = None, space_i
         device=stored.device,
         space_id=stored.space_id,
         prior=Prior({part: Costs(c.base_ms, np.array(c.ms_per_unit)) for part, c in stored.prior.items()}),
-        trees=_read_trees(folder, name) if stored.has_trees else None,
+        trees=_read_trees(folder, name, stored.trees_sha256) if stored.has_trees else None,
         trees_share=stored.trees_share,
         sees_layers=stored.sees_layers,
         seen=np.array([stored.seen_least, stored.seen_largest]),
@@ -111,19 +119,15 @@ def load_predictor(folder: Folder, name: str, device: str | None = None, space_i
 
 
 def _read(folder: Folder, name: str) -> _Stored:
-    try:
-        value: Any = folder.read_json(f"{name}.json")
-        return _Stored.model_validate(value)
-    except FileNotFoundError as error:
-        raise PredictorError(f"no predictor {name} in {folder}: fit one with `hat-ray predict fit`") from error
-    except (ValidationError, ValueError) as error:
-        raise PredictorError(f"{folder}/{name}.json is not a predictor: {str(error).splitlines()[0]}") from error
+    if not folder.exists(f"{name}.json"):
+        raise PredictorError(f"no predictor {name} in {folder}: fit one with `hat-ray predict fit`")
+    return read_typed(folder, f"{name}.json", _STORED)
 
 
-def _read_trees(folder: Folder, name: str) -> xgb.Booster:
+def _read_trees(folder: Folder, name: str, sha256: str | None) -> xgb.Booster:
     trees = xgb.Booster({"nthread": 1})
     try:
-        trees.load_model(bytearray(folder.read_bytes(f"{name}.ubj")))
-    except (FileNotFoundError, xgb.core.XGBoostError) as error:
+        trees.load_model(bytearray(read_checked(folder, f"{name}.ubj", sha256)))
+    except xgb.core.XGBoostError as error:
         raise PredictorError(f"{folder}/{name}.ubj is missing or damaged: fit the predictor again") from error
     return trees

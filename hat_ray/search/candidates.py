@@ -17,7 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hat_ray.errors import SearchError
+from hat_ray.codec import STAGE_AGAIN, read_rows
+from hat_ray.errors import SearchError, SpaceError
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 
@@ -120,7 +121,7 @@ class CandidateTable:
         names += [f"{PARTS}/{name}" for name in self.folder.child(PARTS).list() if name.endswith(".parquet")]
         found: dict[Architecture, Candidate] = {}
         for name in names:
-            for candidate in _from_table(self.folder.read_table(name), f"{self.folder}/{name}"):
+            for candidate in _from_table(read_rows(self.folder, name), f"{self.folder}/{name}"):
                 found.setdefault(candidate.architecture, candidate)
         return sorted(found.values(), key=lambda candidate: candidate.order)
 
@@ -178,7 +179,10 @@ def _from_table(table: pa.Table, source: str) -> list[Candidate]:
             f"{source} is not a candidates table: it lacks {wrong[0]} as {SCHEMA.field(wrong[0]).type}; "
             f"remove it and search again"
         )
-    return [_candidate(row) for row in table.to_pylist()]
+    try:
+        return [_candidate(row) for row in table.to_pylist()]
+    except (SpaceError, TypeError, ValueError, pa.ArrowException) as error:
+        raise SearchError(f"{source} is damaged ({' '.join(str(error).split())}): {STAGE_AGAIN}") from error
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:

@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.latency import DeviceLatency, Times, refreshed
@@ -88,6 +89,9 @@ class _Book(BaseModel):
     rounds: tuple[_Round, ...] = ()
 
 
+_BOOK = TypeAdapter(_Book)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a whole search found, and how latency is predicted by now."""
@@ -135,7 +139,7 @@ class SearchInRounds:
                 final=self._is_final(number, bool(broke), bool(moved)),
             )
             book = _Book(rounds=(*book.rounds, round_))
-            self.folder.write_json(FILE, book.model_dump(mode="json"))
+            write_sealed(self.folder, FILE, book.model_dump(mode="json"))
             self._take_limits(round_)
         candidates = self._candidates(known, measured)
         CandidateTable(self.folder).replace(candidates)
@@ -180,7 +184,7 @@ class SearchInRounds:
             logger.info("the limits are now %s", "; ".join(map(str, self.limits)))
 
     def _read(self) -> _Book:
-        return _Book.model_validate(self.folder.read_json(FILE)) if self.folder.exists(FILE) else _Book()
+        return read_typed(self.folder, FILE, _BOOK) if self.folder.exists(FILE) else _Book()
 
     def _candidates(self, known: Mapping[str, DeviceLatency], measured: Mapping[str, Times]) -> list[Candidate]:
         return refreshed(CandidateTable(self.folder).read(), known, measured)

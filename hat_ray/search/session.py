@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pydantic import TypeAdapter
+
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import SearchError
 from hat_ray.progress import Progress, silent
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
@@ -38,6 +41,17 @@ _FLUSH_S = 2.0
 _STATE_SHARE = 0.02  # of the driver's time that writing the state may take
 _STATE = "state.json"
 _SPENT = "spent.json"
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What `state.json` holds."""
+
+    round: int
+    evolution: EvolutionState
+
+
+_SAVED, _SECONDS, _IDENTITY = TypeAdapter(_Saved), TypeAdapter(dict[str, float]), TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class Session:
         self._early = EarlyStop(self.watch, config.early_stop_margin if config.early_stop else None)
         self._said = 0
         """Evaluations that progress was told of."""
-        self._stop = StopRule(config, folder.read_json(_SPENT)["seconds"] if folder.exists(_SPENT) else 0.0)
+        self._stop = StopRule(config, read_typed(folder, _SPENT, _SECONDS)["seconds"] if folder.exists(_SPENT) else 0.0)
         self.stopped: str | None = None
         """Why the search ended before its evaluations were used up."""
 
@@ -183,7 +197,7 @@ class Session:
         if began < self._state_due and self.config.workers > 1:
             return
         state = {"round": self.phase.number, "evolution": self.evolution.state().model_dump(mode="json")}
-        self.folder.write_text(_STATE, json.dumps(state))
+        write_sealed(self.folder, _STATE, state)
         self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
 
     def take_up(self) -> None:
@@ -192,9 +206,9 @@ class Session:
         What was under way is asked for again.
         """
         if self.folder.exists(_STATE):
-            state = self.folder.read_json(_STATE)
-            if state["round"] == self.phase.number:
-                self.evolution.load_state(EvolutionState.model_validate(state["evolution"]))
+            state = read_typed(self.folder, _STATE, _SAVED)
+            if state.round == self.phase.number:
+                self.evolution.load_state(state.evolution)
         self.begin()
         for architecture in self.evolution.losses:
             if architecture in self.known:
@@ -271,7 +285,7 @@ class Session:
         if self.phase.number > 0:
             return
         if self.folder.exists("search.json"):
-            if self.folder.read_json("search.json") != identity:
+            if read_typed(self.folder, "search.json", _IDENTITY) != identity:
                 raise SearchError(
                     f"{self.folder} holds a search with another space, predictor, limits, settings or seed: "
                     f"use another folder or delete it"

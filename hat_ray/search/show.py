@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from hat_ray.codec import read_typed
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import names_device
 from hat_ray.search.earlier import table_at
 from hat_ray.search.early_stop_account import Account, account_of
-from hat_ray.search.files import WINNERS
+from hat_ray.search.files import WINNERS, WINNERS_TYPE
 from hat_ray.search.result import frontier
 from hat_ray.search.runtimes import contests
 
@@ -70,7 +71,7 @@ class SearchView:
 def view(place: str) -> SearchView:
     """Read a search from its run folder or its own; raises SearchError where there is none."""
     table: CandidateTable = table_at(place)
-    winners = table.folder.read_json(WINNERS) if table.folder.exists(WINNERS) else []
+    winners = read_typed(table.folder, WINNERS, WINNERS_TYPE) if table.folder.exists(WINNERS) else []
     return SearchView(place, tuple(table.read()), tuple(winners))
 
 

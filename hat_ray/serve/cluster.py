@@ -8,6 +8,7 @@ does no harm, so an accepted request is answered whatever happens to replicas. W
 
 import asyncio
 import logging
+import os
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from grpc.aio import _server as grpc_server
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -52,6 +54,7 @@ class Replica:
     """Holds the model."""
 
     def __init__(self, choice: ModelChoice, config: ServeConfig) -> None:
+        _keep_grpc_on_loopback()
         served = choice.open(config.threads)
         self._timeout_s = config.timeout_s
         self._batcher = Batcher(
@@ -81,6 +84,7 @@ class Front:
     def __init__(
         self, replicas: DeploymentHandle[Any], reader: RequestReader, timeout_s: float, about: dict[str, str]
     ) -> None:
+        _keep_grpc_on_loopback()
         self._replicas, self._reader, self._timeout_s, self._about = replicas, reader, timeout_s, about
         self._asked_again = 0
 
@@ -131,6 +135,24 @@ class Front:
             raise RefusedError(BUSY, f"no replica answers within {_HEALTH_TIMEOUT_S:g} s") from error
         mean = round(sum(sizes) / len(sizes), 2) if sizes else None
         return {"status": "ok", **self._about, "mean_batch": mean, "asked_again": self._asked_again}
+
+
+def _keep_grpc_on_loopback() -> None:
+    """Let this process' gRPC servers listen on loopback only.
+
+    Each of Ray Serve's replicas opens one on all interfaces, which unpickles what it gets, for a way of calling that is
+    off by default. It opens it after it has made what it serves.
+    """
+    if os.environ.get("RAY_SERVE_USE_GRPC_BY_DEFAULT") != "1":
+        grpc_server.Server.add_insecure_port = _add_loopback_port
+
+
+_add_port = grpc_server.Server.add_insecure_port
+
+
+def _add_loopback_port(server: grpc_server.Server, address: str) -> int:
+    host, _, port = address.rpartition(":")
+    return int(_add_port(server, f"127.0.0.1:{port}" if host in ("[::]", "0.0.0.0") else address))
 
 
 @dataclass(frozen=True)

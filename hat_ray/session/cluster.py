@@ -3,16 +3,21 @@
 Decisions
 - Ray lets workers import from the folder that the driver was started in, and from its script's. Here they import what
   is installed on their node: the current folder may have come from anywhere.
-- What is started here is bound to loopback and sends no usage statistics.
+- What is started here listens on loopback only, whatever Ray's version does by default, and asks for a token of its own
+  that only this user's processes can read: it is in their environment. It sends no usage statistics.
 """
 
 import logging
 import os
+import secrets
 import socket
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 
 import hat_ray
@@ -20,6 +25,10 @@ from hat_ray.errors import HatRayError
 from hat_ray.usable_cpus import usable_cpus
 
 _LISTENER_TIMEOUT_S = 10.0
+_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # its "0" makes 127.0.0.1 a node's address on every system
+_before: dict[str, str | None] = {}
+"""Environment variables as they were before a cluster was started here."""
+
 _ROOT = Path(hat_ray.__file__).resolve().parents[1]
 
 
@@ -52,19 +61,40 @@ def start(cpus_needed: int) -> None:
     One machine may offer more CPUs than it has: training, timing and search never run at the same time.
     """
     _settle_environment()
-    ray.init(
-        address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
-        num_cpus=max(usable_cpus(), cpus_needed),
-        include_dashboard=False,
-        job_config=_InstalledCodeOnly(),
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+    _set_environment({_ON_LOOPBACK: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    try:
+        ray.init(
+            address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
+            num_cpus=max(usable_cpus(), cpus_needed),
+            include_dashboard=False,
+            job_config=_InstalledCodeOnly(),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except BaseException:
+        leave()
+        raise
 
 
 def leave() -> None:
     """Leave the cluster; one that was started here ends."""
     ray.shutdown()
+    _set_environment(_before.copy())
+    _before.clear()
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    """Set environment variables (None: unset), and let Ray, which has read them, read them again."""
+    for name, value in values.items():
+        _before.setdefault(name, os.environ.get(name))
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(_ON_LOOPBACK, "1" if sys.platform == "linux" else "0") != "0"
+    raylet: Any = ray._raylet
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _settle_environment() -> None:

@@ -7,12 +7,15 @@ A training that is finished is not repeated: its result is read back.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
+from hat_ray.codec import read_typed, write_sealed
 from hat_ray.config import canonical
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.dataset import Corpus
@@ -44,6 +47,17 @@ from hat_ray.train.workers import OneWorker, Workers
 log = logging.getLogger(__name__)
 
 SUPERNET, MODEL, RESULT = "supernet", "model", "train.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `train.json` holds."""
+
+    fingerprint: str
+    result: TrainResult
+
+
+_FINISHED = TypeAdapter(Finished)
 
 
 def train_super(
@@ -163,13 +177,18 @@ def finished(folder: Folder, mark: str) -> TrainResult | None:
     """Return the result of a training that is over, or None; raises CheckpointError when it is another training's."""
     if not folder.exists(RESULT):
         return None
-    value = folder.read_json(RESULT)
-    if value["fingerprint"] != mark:
+    value = read_finished(folder)
+    if value.fingerprint != mark:
         raise CheckpointError(
-            f"{folder} holds the result of another training (fingerprint {value['fingerprint']}, this one is {mark}): "
+            f"{folder} holds the result of another training (fingerprint {value.fingerprint}, this one is {mark}): "
             "choose another folder or delete it"
         )
-    return TrainResult.from_dict(value["result"])
+    return value.result
+
+
+def read_finished(folder: Folder) -> Finished:
+    """Read what a training that is over left; raises DamagedError."""
+    return read_typed(folder, RESULT, _FINISHED)
 
 
 def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
@@ -214,7 +233,7 @@ def _close(
     if workers.rank != 0:
         return
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
-    folder.write_json(RESULT, {"fingerprint": mark, "result": result.to_dict()})
+    write_sealed(folder, RESULT, {"fingerprint": mark, "result": result.to_dict()})
     log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
 
 

@@ -21,10 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter
 from tensorboardX import SummaryWriter
 
+from hat_ray.codec import read_typed
 from hat_ray.errors import HatRayError
 from hat_ray.storage import Folder
 
@@ -34,6 +36,7 @@ Figures = Mapping[str, float]
 """By name: `train/loss_bits`, `train/tokens_per_s`, `train/lr`, `train/grad_norm`, `valid/loss_bits/<model>` (bits a
 target token), `checkpoint/update`."""
 
+_MLFLOW = TypeAdapter(dict[Literal["run_id"], str])
 _SECONDS_BETWEEN_FLUSHES = 10.0
 _SECONDS_TO_END = 30.0
 _MOST_WAITING = 10_000
@@ -117,7 +120,7 @@ class MlFlow:
 
     def __init__(self, experiment: str, folder: Folder) -> None:
         self._client: Any = importlib.import_module("mlflow").MlflowClient()
-        known = folder.read_json("mlflow.json")["run_id"] if folder.exists("mlflow.json") else None
+        known = read_typed(folder, "mlflow.json", _MLFLOW)["run_id"] if folder.exists("mlflow.json") else None
         self._run = known or self._begin(experiment, folder)
 
     def _begin(self, experiment: str, folder: Folder) -> str:

@@ -2,29 +2,18 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
 
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.space.presets import SPACE0, TOY
-
-CLI = [sys.executable, "-m", "hat_ray.cli"]
-
-
-def hat_ray(*arguments: str | Path, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [*CLI, *map(str, arguments)], cwd=cwd, input=stdin, capture_output=True, timeout=240, check=False
-    )
-    return subprocess.CompletedProcess(
-        result.args, result.returncode, result.stdout.decode(), result.stderr.decode(errors="replace")
-    )
+from tests.command import hat_ray
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+def refused(result: CompletedProcess[str], *words: str) -> None:
     """The last line of stderr tells the mistake; there is no traceback and nothing on stdout."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
@@ -139,12 +128,14 @@ def test_a_run_folder_that_is_damaged_or_cannot_be_made(tmp_path: Path):
     (tmp_path / "bare" / "run.json").write_text('{"recipe": "toy"}')
     refused(hat_ray("report", "bare", "--local", cwd=tmp_path), "bare lacks its recipe.yaml")
     (tmp_path / "file").write_text("x")
-    refused(hat_ray("run", "toy", "--local", "--run", "file/run", cwd=tmp_path), "cannot use the run folder")
+    refused(
+        hat_ray("run", "toy", "--local", "--run", "file/run", cwd=tmp_path), "a file stands where a folder should be"
+    )
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path):
     settings = ["--set", "corpus.toy.train_pairs=300", "--set", "corpus.vocab_size=300"]
-    assert hat_ray("corpus", "toy", "--run", "run", *settings, cwd=tmp_path).returncode == 0
+    assert hat_ray("corpus", "toy", "--local", "--run", "run", *settings, cwd=tmp_path).returncode == 0
     result = hat_ray("train", "super", "toy", "--run", "run", "--address", "127.0.0.1:1", *settings, cwd=tmp_path)
     refused(result, "no Ray cluster answers at 127.0.0.1:1")
 

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -25,6 +26,7 @@ from hat_ray.corpus.download import fetch, text_files, text_folder
 from hat_ray.corpus.transfer import Transfer
 from hat_ray.errors import CorpusError, RecipeError
 from hat_ray.recipe import parse_recipe
+from tests.command import hat_ray
 
 
 @dataclass
@@ -327,23 +329,21 @@ def recipe_of(site: Site, place: Path, name: str = "a.tgz", sha256: str = "") ->
     return place / "mine.yaml"
 
 
-def corpus_command(recipe: Path) -> list[str]:
-    return [sys.executable, "-m", "hat_ray.cli", "corpus", str(recipe), "--local", "--run", str(recipe.parent / "run")]
-
-
 def test_the_command_downloads_and_prepares_and_refuses_in_one_line(site: Site, tmp_path: Path) -> None:
     site.files["a.tgz"] = archive_of(MEMBERS)
+
+    def corpus(**changes: str) -> CompletedProcess[str]:
+        recipe = recipe_of(site, tmp_path, **changes)
+        return hat_ray("corpus", recipe, "--local", "--run", tmp_path / "run", cwd=tmp_path)
+
     for changes, complaint in (
         ({"sha256": "0" * 64}, "must have the SHA-256 000"),
         ({"name": "no.tgz"}, "answers 404"),
     ):
-        recipe = recipe_of(site, tmp_path, **changes)
-        done = subprocess.run(corpus_command(recipe), capture_output=True, text=True, timeout=120, check=False)
+        done = corpus(**changes)
         assert done.returncode == 2, done.stderr
         assert complaint in done.stderr.splitlines()[-1]
-    done = subprocess.run(
-        corpus_command(recipe_of(site, tmp_path)), capture_output=True, text=True, timeout=120, check=False
-    )
+    done = corpus()
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "corpus" / "summary.json").is_file()
 

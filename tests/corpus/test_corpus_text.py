@@ -1,13 +1,18 @@
+import errno
 import gzip
+import os
+import socket
 import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.corpus import text
-from hat_ray.corpus.config import TextPart
+from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
+from hat_ray.corpus.fingerprint import input_fingerprint
 from hat_ray.corpus.text import ParallelText, read_blocks, read_lines, read_pairs
 from hat_ray.errors import CorpusError
 
@@ -87,7 +92,7 @@ def test_a_file_without_line_feeds_is_not_read_whole(tmp_path: Path, monkeypatch
 
 def test_a_missing_file_a_folder_and_damaged_gzip_are_each_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"hello" * 100)[:-9])
-    cases = {"none.txt": "does not exist", ".": "cannot be read", "cut.gz": "damaged gzip"}
+    cases = {"none.txt": "does not exist", ".": "is a folder: name a plain file", "cut.gz": "damaged gzip"}
     for name, complaint in cases.items():
         with pytest.raises(CorpusError, match=complaint) as caught:
             list(read_blocks(str(tmp_path / name)))
@@ -102,3 +107,60 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6
+
+
+def test_what_is_no_plain_text_file_is_named_before_a_byte_is_read(tmp_path: Path) -> None:
+    """A FIFO or a device would block or never end: the test's own time-out is what it would run into."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("x")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    torch.save({"x": torch.zeros(3)}, tmp_path / "model.pt")
+    (tmp_path / "packed.pt").write_bytes(gzip.compress((tmp_path / "model.pt").read_bytes()))
+    (tmp_path / "wide").write_bytes("ein Satz\n".encode("utf-16"))
+    for name, complaint in {
+        "fifo": "is a FIFO",
+        "/dev/zero": "is a device",
+        "/dev/null": "is a device",
+        "socket": "is a socket",
+        "loop": "leads back to itself",
+        "file/more": "a part of its path is a file",
+        "x" * 300: "has a name that is too long",
+        "a\0b": "cannot be a path",
+        "model.pt": "model.pt is a PyTorch checkpoint, no text",
+        "packed.pt": "packed.pt is a PyTorch checkpoint, no text",
+        "wide": "wide line 1 begins with the mark of UTF-16",
+    }.items():
+        for read in (read_blocks, lambda path: read_lines(TextPart(path=path)), lambda path: [input_hash(path)]):
+            with pytest.raises(CorpusError, match=complaint) as caught:
+                list(read(str(tmp_path / name)))
+            assert "\n" not in str(caught.value)
+
+
+def input_hash(path: str) -> str:
+    sides = [f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")]
+    return input_fingerprint(CorpusConfig(source="files", files=FilesConfig(**dict.fromkeys(sides, path))), 1)
+
+
+def test_gzip_that_unpacks_to_more_than_text_does_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_UNPACKED_BYTES", 1 << 23)
+    (tmp_path / "bomb").write_bytes(gzip.compress(b"\n" * (1 << 25)))
+    blocks = read_blocks(str(tmp_path / "bomb"))
+    for _ in range((1 << 23) // text._BLOCK_BYTES):
+        next(blocks)
+    with pytest.raises(CorpusError, match="bomb unpacks to more than 300 times its size"):
+        next(blocks)
+    (tmp_path / "small").write_bytes(gzip.compress(b"\n" * (1 << 22)))
+    assert sum(map(len, read_blocks(str(tmp_path / "small")))) == 1 << 22
+
+
+def test_a_fault_of_the_disk_is_no_mistake_in_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(b"a\n")
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read_blocks(str(tmp_path / "x")))

@@ -9,14 +9,14 @@ import pytest
 from hat_ray.health.ranking import kendall_tau_b
 from hat_ray.health.rate import CEILING, LAYERS, Truth, random_regrets, rank_all, rank_policies, size_predictors
 from hat_ray.health.result import (
+    HEALTH,
+    STUDY,
     HealthResult,
     PolicyStudy,
     ScoredSupernet,
     Tried,
-    health_from_json,
     mean_spread,
     result_to_json,
-    study_from_json,
 )
 from hat_ray.health.stratify import PROXY, stratify
 from hat_ray.space.cost import cost
@@ -104,11 +104,11 @@ def test_results_come_back_from_json_as_they_were():
     truth, losses = Truth.of(tried, 100, seed=1), tuple(t.scratch_mean_bits for t in tried)
     ranks = rank_all(truth, tried, {"inherited loss": losses})
     result = HealthResult(PROXY, tuple(tried), losses, (), ranks, random_regrets=random_regrets(truth))
-    assert health_from_json(result_to_json(result)) == result
+    assert HEALTH.validate_python(result_to_json(result)) == result
     net = ScoredSupernet("front/uniform", 0, 10, 100, 1.5, 1e9, 4.0, 5.0, losses, 0.5, None)
     policies = rank_policies(truth, tried, {"front/uniform": [losses]})
     study = PolicyStudy(PROXY, tuple(tried), (net,), policies, ranks)
-    assert study_from_json(result_to_json(study)) == study
+    assert STUDY.validate_python(result_to_json(study)) == study
 
 
 def test_mean_and_spread_leave_out_what_is_unknown():

@@ -10,7 +10,7 @@ from hat_ray.cli import app
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import HatRayError
-from hat_ray.health.result import health_from_json, study_from_json
+from hat_ray.health.result import HEALTH, STUDY
 from hat_ray.health.scores import one_thread
 from hat_ray.model.checkpoint import load_sub, load_super
 from hat_ray.pipeline.all import run_recipe
@@ -41,7 +41,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_policy_is_scored_against_the_same_trainings_from_scratch(studied: Path):
     folder = Folder.at(studied)
-    study = study_from_json(folder.child("policies").read_json("policies.json"))
+    study = STUDY.validate_python(folder.child("policies").read_json("policies.json"))
     assert [one.policy for one in study.supernets] == ["front/uniform", "importance/uniform", "front/sandwich+distill"]
     assert study.supernets[0].updates == 8
     assert study.supernets[2].updates < 4
@@ -56,7 +56,7 @@ def test_every_policy_is_scored_against_the_same_trainings_from_scratch(studied:
 
 
 def test_inherited_losses_are_those_of_the_policys_own_supernet(studied: Path):
-    study = study_from_json(Folder.at(studied).child("policies").read_json("policies.json"))
+    study = STUDY.validate_python(Folder.at(studied).child("policies").read_json("policies.json"))
     valid = Corpus.load(Folder.at(studied).child("corpus")).valid
     batches = [collate(valid, rows) for rows in make_unshuffled_batches(valid, 4096)]
     for net in study.supernets:
@@ -105,7 +105,7 @@ def test_health_shares_the_trainings_and_adds_bleu(studied: Path):
     arguments = [part for change in settings for part in ("--set", change)]
     result = CliRunner().invoke(app, ["train", "health", TINY, "--local", "--run", place, "--json", *arguments])
     assert result.exit_code == 0, result.output
-    health = health_from_json(json.loads(result.stdout)["health"])
+    health = HEALTH.validate_python(json.loads(result.stdout)["health"])
     assert trained(studied) == before
     assert len(health.tried) == len(health.inherited_loss_bits) == len(health.inherited_bleu) == 4
     assert all(len(one.scratch_bleu) == len(one.scratch_loss_bits) == 2 for one in health.tried)

@@ -31,12 +31,17 @@ A = DeviceSelector(name="device-a", labels={"hw": "a"})
 B = DeviceSelector(name="device-b", resource="board-b")
 
 
+_CLUSTER: list[Cluster] = []
+"""The cluster of these tests, for those that add a node."""
+
+
 @pytest.fixture(scope="module")
 def raylet_a() -> Iterator[int]:
     """Start the cluster; return the process id of the raylet that device a belongs to."""
     niceness = pytest.MonkeyPatch()
     niceness.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the actors
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    _CLUSTER[:] = [started]
     try:
         node_a = started.add_node(num_cpus=1, labels={"hw": "a"}, resources={"board-a": 1})
         started.add_node(num_cpus=1, labels={"hw": "b"}, resources={"board-b": 1})
@@ -84,6 +89,26 @@ def test_a_fleet_times_another_runtime_into_devices_of_its_own(raylet_a: int, tm
         assert (report.devices[0].timed, report.failures) == (2, ())
     slugs = {row.device.slug for row in read_table(tmp_path)}
     assert {slug[slug.index("1t") :] for slug in slugs} == {"1t-eager-fp32", "1t-onnx-int8-pairs"}
+
+
+@pytest.mark.slow
+def test_a_device_that_cannot_run_its_runtime_is_left_out_and_blocks_nobody(
+    raylet_a: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = _CLUSTER[0].add_node(num_cpus=1, labels={"hw": "older"}, env_vars={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    try:
+        _CLUSTER[0].wait_for_nodes(timeout=60)
+        cannot = {"name": "older", "labels": {"hw": "older"}, "runtime": "packed", "dtype": "bf16"}
+        architectures = choose_architectures(SPACE, 3, seed=1)
+        report = measure_fleet(job(tmp_path, devices=[cannot, A.model_dump()]), architectures)
+        assert [(each.device.name, each.timed) for each in report.devices] == [("device-a", 3)]
+        [failure] = report.failures
+        assert failure.startswith("device older: runtime packed in bf16 needs ")
+        assert failure in caplog.text
+        with pytest.raises(LatencyError, match="runtime packed in bf16 needs"):
+            measure_fleet(job(tmp_path, devices=[cannot]), architectures)
+    finally:
+        _CLUSTER[0].remove_node(older)
 
 
 def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
+from hat_ray.errors import LatencyError
 from hat_ray.latency.cluster import measure_fleet
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import detect, hardware_of, settings_of
@@ -52,6 +53,21 @@ def test_without_a_cluster_this_machine_is_every_entry_that_names_no_node(tmp_pa
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     rows = read_table(tmp_path, every_measurement=True)
     assert {(row.device.slug, row.architecture) for row in rows} == {(d.slug, a) for d in found for a in architectures}
+
+
+def test_a_device_that_this_machine_cannot_be_is_left_out_unless_it_is_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # within it nothing computes in bf16
+    architectures = choose_architectures(SPACE, 1, seed=1)
+    packed = {"runtime": "packed", "dtype": "bf16"}
+    found = measure_here(job(tmp_path, devices=[packed, {"runtime": "onnx"}]), architectures)
+    assert [settings_of(device.slug) for device in found] == [SETTINGS[1]]
+    assert {row.device.slug for row in read_table(tmp_path)} == {found[0].slug}
+    assert "a device is left out: " in caplog.text
+    assert "needs" in caplog.text
+    with pytest.raises(LatencyError, match="bf16"):
+        measure_here(job(tmp_path, devices=[packed]), architectures)
 
 
 @pytest.fixture

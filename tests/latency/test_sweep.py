@@ -10,12 +10,12 @@ import pytest
 from hat_ray.errors import RecipeError, SpaceError
 from hat_ray.latency.flops import ALIKE, flops_evidence, most_unlike_twins
 from hat_ray.latency.influence import (
+    SWEEP,
     SweepResult,
     SweptDevice,
     TimedPoint,
     TimedSweep,
     influence_of,
-    sweep_from_json,
     sweep_to_json,
 )
 from hat_ray.latency.sweep import Base, plan_sweep
@@ -141,7 +141,7 @@ def test_dimensions_are_ordered_by_influence_in_either_direction_and_survive_jso
     result = SweepResult("toy", preset("toy").smallest(), "smallest", devices, sweeps)
     assert [one.dimension for one in result.on("pi")] == ["b", "c", "a"]
     assert result.by_influence() == ["c", "b", "a"]
-    assert sweep_from_json(sweep_to_json(result)) == result
+    assert SWEEP.validate_python(sweep_to_json(result)) == result
 
 
 def test_twins_are_the_pair_that_brute_force_finds():

@@ -5,10 +5,21 @@ from pathlib import Path
 import pytest
 
 from hat_ray.pipeline.all import run_recipe
-from hat_ray.recipe import load_recipe
+from hat_ray.pipeline.stages import STAGES
+from hat_ray.recipe import Recipe, load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 TWO_RUNTIMES = 'latency.devices=[{"name": "here"}, {"name": "here", "runtime": "onnx"}]'
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A whole run, its recipe and its folder."""
+    place = tmp_path_factory.mktemp("runs") / "tiny"
+    recipe = load_recipe(TINY)
+    records = run_recipe(recipe, str(place), local=True)
+    assert [record.stage for record in records] == [stage.name for stage in STAGES]
+    return recipe, place
 
 
 @pytest.fixture(scope="session")

@@ -22,19 +22,11 @@ from hat_ray.report.write import read_report
 from hat_ray.space.cost import cost
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage import Folder
+from tests.command import hat_ray
 from tests.report.browsing import assert_links_lead, assert_quiet, show, start_browser
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 CLI = [sys.executable, "-m", "hat_ray.cli"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
-    place = tmp_path_factory.mktemp("runs") / "tiny"
-    recipe = load_recipe(TINY)
-    records = run_recipe(recipe, str(place), local=True)
-    assert [record.stage for record in records] == [stage.name for stage in STAGES]
-    return recipe, place
 
 
 def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path]):
@@ -107,9 +99,9 @@ def test_a_second_run_skips_everything(made: tuple[Recipe, Path]):
 
 def test_a_changed_setting_redoes_only_what_depends_on_it(made: tuple[Recipe, Path]):
     _, place = made
-    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+    before = {path: path.stat().st_mtime_ns for path in place.glob("*/stage.json")}
     run_recipe(load_recipe(TINY, ["report.translations=2"]), str(place), local=True)
-    after = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name == "stage.json"}
+    after = {path: path.stat().st_mtime_ns for path in place.glob("*/stage.json")}
     assert {path.parent.name for path in after if after[path] != before[path]} == {"report"}
 
 
@@ -193,8 +185,8 @@ def test_a_killed_run_goes_on_and_finishes(tmp_path: Path):
 
 def test_an_unreachable_limit_is_answered_with_what_can_be_reached(made: tuple[Recipe, Path]):
     _, place = made
-    command = [*CLI, "search", TINY, "--local", "--run", str(place), "--set", "search.limits_ms=[0.001]"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    limits = ["--set", "search.limits_ms=[0.001]"]
+    result = hat_ray("search", TINY, "--local", "--run", place, *limits, cwd=place.parent)
     assert result.returncode == 2, result.stderr
     assert "the fastest is predicted to take" in result.stderr
     assert "Traceback" not in result.stderr

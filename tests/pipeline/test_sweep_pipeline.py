@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.latency.influence import sweep_from_json
+from hat_ray.latency.influence import SWEEP
 from hat_ray.latency.measure import choose_architectures
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.latency.table import read_table
@@ -55,7 +55,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_architecture_of_the_plan_is_timed_once_and_rated(swept: Path):
     plan = plan_sweep(SPACE)
     assert timed(swept / "sweep" / "table") == once(plan.architectures)
-    result = sweep_from_json(json.loads((swept / "sweep" / "sweep.json").read_text()))
+    result = SWEEP.validate_python(json.loads((swept / "sweep" / "sweep.json").read_text()))
     rows = {row.architecture: row for row in read_table(swept / "sweep" / "table")}
     assert [one.dimension for one in result.sweeps] == [one.dimension for one in plan.dimensions]
     for rated, planned in zip(result.sweeps, plan.dimensions, strict=True):
@@ -73,7 +73,7 @@ def test_every_architecture_of_the_plan_is_timed_once_and_rated(swept: Path):
 
 def test_the_report_of_a_run_with_nothing_else_shows_the_sweep(swept: Path):
     data = read_report(Folder.at(swept / "report"))
-    assert data.sweep == sweep_from_json(json.loads((swept / "sweep" / "sweep.json").read_text()))
+    assert data.sweep == SWEEP.validate_python(json.loads((swept / "sweep" / "sweep.json").read_text()))
     assert data.devices == ()
     page = (swept / "report" / "report.html").read_text()
     assert "What each dimension costs" in page

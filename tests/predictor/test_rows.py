@@ -11,7 +11,7 @@ from hat_ray.latency.exchange import import_csv
 from hat_ray.latency.hat_published import published
 from hat_ray.latency.parts import partition_values, partitions
 from hat_ray.pipeline.fitting import assess_table
-from hat_ray.predictor.assess import assess, assessment_from_json
+from hat_ray.predictor.assess import ASSESSMENT, assess
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.model import Predictor
 from hat_ray.predictor.rows import read_rows, rows_of, rows_of_averages, workloads_in
@@ -112,7 +112,7 @@ def test_an_assessment_tells_depths_outliers_and_the_curve_and_survives_json() -
     assert found.timing_error_pct == pytest.approx(0.8)
     assert found.coverage_pct is not None
     assert 80 < found.coverage_pct < 98
-    assert assessment_from_json(found.to_json()) == found
+    assert ASSESSMENT.validate_python(found.to_json()) == found
 
 
 def test_a_table_is_judged_without_a_run(lake: Path, tmp_path: Path) -> None:

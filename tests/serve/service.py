@@ -10,8 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 60.0
@@ -42,6 +43,24 @@ class Running:
         finally:
             client.close()
 
+    def listening(self) -> set[tuple[str, int]]:
+        """Return the addresses at which the processes of this service accept connections."""
+        inodes = set()
+        for process in self.processes(""):
+            for link in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    inodes.add(link.readlink().name)
+        found = set()
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                    address, port = fields[1].split(":")
+                    words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
+                    at = ip_address(b"".join(words))
+                    found.add((str(getattr(at, "ipv4_mapped", None) or at), int(port, 16)))
+        return found
+
     def processes(self, title: str) -> list[int]:
         """Return the processes of this service's cluster whose title holds some words."""
         found = []
@@ -55,7 +74,7 @@ class Running:
 
 
 @contextmanager
-def running(place: Path, folder: Path, *options: str) -> Iterator[Running]:
+def running(place: Path, folder: Path, *options: str, cwd: Path | None = None) -> Iterator[Running]:
     """Serve a model until the block ends; the process must then end by itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,14 +82,21 @@ def running(place: Path, folder: Path, *options: str) -> Iterator[Running]:
     mark, log = uuid.uuid4().hex, folder / "serve.log"
     environment = {**os.environ, "SERVICE_MARK": mark, "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "jobs/serve.py", str(place), "--port", str(port), *options]
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[2] / "jobs/serve.py"),
+        str(place),
+        "--port",
+        str(port),
+        *options,
+    ]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,
             stdout=stream,
             stderr=stream,
             env=environment,
-            cwd=Path(__file__).parents[2],
+            cwd=cwd or folder,
             start_new_session=True,
         )
     service = Running(port, mark, process, log)

@@ -1,6 +1,8 @@
 """The service on a real Ray cluster: good and bad requests at once, a killed replica, a clean end."""
 
+import ipaddress
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.canary import Canary
 from tests.exported import Exported
 from tests.serve.service import Answer, Running, running
 
@@ -33,10 +36,16 @@ BAD = [
 @pytest.fixture(scope="module")
 def service(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("service")
-    with running(exported.folder, folder, "--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000") as one:
+    shutil.copytree(exported.folder, folder / "foreign")
+    canary = Canary(
+        folder / "foreign", folder / "marks"
+    )  # served from within its own folder, as a stranger would have it
+    options = ["--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000"]
+    with running(exported.folder, folder, *options, cwd=canary.folder) as one:
         yield one
     assert one.process.returncode == 0, one.log.read_text()
     assert one.processes("ServeReplica") == []
+    assert canary.caught() == {}
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +132,15 @@ def test_a_port_that_another_service_has_is_told(service: Running, exported: Exp
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert result.returncode == 2
     assert f"port {service.port} is taken" in result.stderr
+
+
+def test_every_port_is_on_loopback_and_ray_asks_for_a_token(service: Running) -> None:
+    assert service.ask(b"", "GET", "/health").status == 200  # replicas have opened what they open
+    open_at = service.listening()
+    assert service.port in {port for _, port in open_at}
+    assert len(open_at) > 5, "the cluster's own ports must be among them"
+    assert all(ipaddress.ip_address(address).is_loopback for address, _ in open_at), sorted(open_at)
+    for program in ("gcs_server", "raylet/raylet"):  # the others overwrite their environment with their title
+        for process in service.processes(program):
+            assert b"RAY_AUTH_MODE=token" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    assert service.processes("gcs_server")

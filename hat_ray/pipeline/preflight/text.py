@@ -7,6 +7,7 @@ Decisions
   characters, the mark at a word's beginning among them.
 """
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -145,7 +146,7 @@ def text_bytes(files: FilesConfig) -> int:
     total = 0
     for part in all_parts(files):
         place = Path(part.path).expanduser()
-        if place.is_file():
+        if os.path.isfile(place):
             with open(place, "rb") as file:
                 packed = file.read(2) == b"\x1f\x8b"
             total += place.stat().st_size * (_PACKED if packed else 1)
@@ -153,4 +154,4 @@ def text_bytes(files: FilesConfig) -> int:
 
 
 def _exists(part: TextPart) -> bool:
-    return Path(part.path).expanduser().exists()
+    return os.path.lexists(Path(part.path).expanduser())  # what is no plain file is told when it is read

@@ -1,0 +1,53 @@
+"""The command line in a process of its own, without its start: a server with everything imported forks one for each.
+
+The process, its exit code, its traceback and its streams are real. What the start itself does (what is imported when,
+from where) is the business of tests that start Python anew: `test_foreign_code.py`, `test_recipe_commands.py`.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from hat_ray.cli import main
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["pytest", "tests.command", "hat_ray.pipeline.all"])
+
+
+def hat_ray(
+    *arguments: str | Path, cwd: Path, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = 240
+) -> CompletedProcess[str]:
+    """Run `hat-ray` with arguments in a folder, as `subprocess.run` would; the environment is this process's."""
+    command = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_bytes(stdin)
+        process = _SERVER.Process(
+            target=_run, args=(command, str(cwd), dict(env or os.environ), list(map(str, streams)))
+        )
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        out, err = (stream.read_text(encoding="utf-8", errors="replace") for stream in streams[1:])
+        return CompletedProcess(command, process.exitcode or 0, out, err)
+
+
+def _run(command: list[str], folder: str, environment: dict[str, str], streams: list[str]) -> None:
+    """Become the command: its streams, its folder, its environment."""
+    for number, (path, flags) in enumerate(zip(streams, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
+        os.dup2(os.open(path, flags), number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, encoding="utf-8", closefd=False, errors=errors)  # noqa: SIM115
+        for number, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+    )
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["hat-ray", *command]
+    main()
