@@ -3,7 +3,11 @@
 import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 
 def missing_folders(folder: Path) -> list[Path]:
@@ -36,6 +40,19 @@ def create(target: Path, content: bytes) -> bool:
     for folder in (target.parent, *new):
         sync(folder)
     return made
+
+
+@contextmanager
+def content_of(file: "SpooledTemporaryFile[bytes]", in_memory: int) -> Iterator[bytes | mmap]:
+    """Hand out what was written to a temporary file; mapped when it is larger than what is kept in memory."""
+    size = file.seek(0, os.SEEK_END)
+    if size <= in_memory:
+        file.seek(0)
+        yield file.read()
+    else:
+        file.flush()
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            yield mapped
 
 
 def _link(aside: Path, target: Path) -> bool:

@@ -12,7 +12,7 @@ Decisions
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from hat_ray.errors import HatRayError
 
@@ -138,8 +138,3 @@ def _local(authority: str, parts: Sequence[str], query: str, place: str) -> str:
     if parts and re.fullmatch(r"[A-Za-z]:", parts[0]):
         raise HatRayError(f"{place} begins with a Windows drive letter: name a folder of this machine, or a URI")
     return "/" + "/".join(unquote(part) for part in parts)
-
-
-def query_of(uri: str) -> dict[str, str]:
-    """Return the parameters of a canonical place's query."""
-    return dict(parse_qsl(uri.partition("?")[2], keep_blank_values=True))

@@ -1,8 +1,8 @@
 """A folder on any file system that PyArrow knows (local path, s3://, gs://, hdfs://), with atomic writes.
 
 Decisions
-- A file appears whole or not at all: it is written under a temporary name and then renamed. On object stores a
-  rename is a copy; what is written there is kept here first, so that an upload that fails is tried again.
+- A file appears whole or not at all: it is written under a temporary name and then renamed. An object store shows an
+  upload when it is whole; what goes there is kept on this machine first, so that an upload that fails is tried again.
 - On local disks a file that has its name has its content too, also after a power cut: file and folder are synced. It
   costs a fraction of a millisecond to some milliseconds a file; what may be lost is written with `durable=False`.
 - Names are relative and may not leave the folder. Deleting takes such a name: no folder deletes itself, so nothing
@@ -22,19 +22,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, TypeVar
+from mmap import mmap
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from hat_ray import faults, local_disk, places
+from hat_ray import faults, file_systems, local_disk, places
 from hat_ray.errors import DamagedError, HatRayError, NotFoundError
 from hat_ray.patience import PatientFile, patiently
 
 Result = TypeVar("Result")
-_TRIES = 10  # of what another process disturbs
 _SPOOL_BYTES = 1 << 26  # what is written to a remote storage is kept in memory up to here, beyond it on the local disk
 _BLOCK_BYTES = 1 << 22
 _LARGEST_COPY = 4 << 30  # object stores copy no larger file in one request
@@ -89,7 +89,7 @@ class Folder:
         if self.is_local:
             return pafs.LocalFileSystem(), self.uri
         try:
-            file_system, path = pafs.FileSystem.from_uri(self.uri)
+            file_system, path = file_systems.open_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, OSError) and faults.fault_of(error, remote=True) != faults.Fault.LASTING:
                 raise
@@ -98,7 +98,7 @@ class Folder:
 
     def path(self, name: str) -> str:
         """Return the path of `name` on this folder's file system; refuse a name that would leave the folder."""
-        return f"{self.root}/{_relative(name)}"
+        return f"{self.root}/{file_systems.relative_name(name)}"
 
     @property
     def file_system(self) -> pafs.FileSystem:
@@ -113,7 +113,7 @@ class Folder:
         return self._place if self.is_local else self._do(lambda: self._place)
 
     def child(self, *names: str) -> "Folder":
-        names = tuple(_relative(name) for name in names)
+        names = tuple(file_systems.relative_name(name) for name in names)
         return self._with(Folder(places.joined(self.uri, names), self.fence), *names)
 
     def fenced(self, fence: Fence) -> "Folder":
@@ -157,7 +157,7 @@ class Folder:
         """
         # a folder that another process creates while PyArrow looks is taken for one that exists and cannot be read
         selector = pafs.FileSelector(self.root, allow_not_found=True, recursive=recursive)
-        found = self._do(lambda: _undisturbed(lambda: tuple(self.file_system.get_file_info(selector))))
+        found = self._do(lambda: file_systems.undisturbed(lambda: tuple(self.file_system.get_file_info(selector))))
         if not found:
             self._require_bucket()
         return found
@@ -208,7 +208,7 @@ class Folder:
         parent, _, base = target.rpartition("/")
         aside = f"{parent}/.{base}.{uuid.uuid4().hex[:8]}.tmp"  # readers of data sets pass over names with a dot
         self._ask_fence()
-        with self._write_here(aside, target, durable) if self.is_local else self._write_there(aside, target) as stream:
+        with self._write_here(aside, target, durable) if self.is_local else self._write_there(name, aside) as stream:
             yield stream
 
     @contextmanager
@@ -232,38 +232,44 @@ class Folder:
             raise
 
     @contextmanager
-    def _write_there(self, aside: str, target: str) -> Iterator[pa.NativeFile]:
+    def _write_there(self, name: str, aside: str) -> Iterator[pa.NativeFile]:
         with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
             stream = pa.PythonFile(spool, mode="w")
             yield stream
             stream.flush()
             self._ask_fence()
-            try:
-                self._do(lambda: self._upload(spool, aside, target), at=target)
-            except BaseException:
-                with suppress(OSError):
-                    self.file_system.delete_file(aside)
-                raise
+            with local_disk.content_of(spool, _SPOOL_BYTES) as content:
+                self._put(name, aside, content)
 
-    def _upload(self, spool: IO[bytes], aside: str, target: str) -> None:
-        file_system = self.file_system
-        self._make_parent(target)
-        spool.seek(0)
-        with file_system.open_output_stream(aside, compression=None) as stream:
-            while block := spool.read(_BLOCK_BYTES):
-                stream.write(block)
-        file_system.move(aside, target)
+    def _put(self, name: str, aside: str, content: bytes | mmap) -> None:
+        """Upload a file: at once where that is all or nothing, else under another name first."""
+        target = self.path(name)
+        if self.file_system.type_name in _WITH_BUCKETS:
+            self._do(lambda: self._upload(target, content), name)
+            return
+        try:
+            self._do(lambda: self._upload(aside, content), name)
+            self._do(lambda: self.file_system.move(aside, target), name)
+        except BaseException:
+            with suppress(OSError):
+                self.file_system.delete_file(aside)
+            raise
+
+    def _upload(self, path: str, content: bytes | mmap) -> None:
+        self._make_parent(path)
+        with self.file_system.open_output_stream(path, compression=None) as stream:
+            stream.write(content)  # in one piece: a stream that is closed after some of them keeps those
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file, whole, where none of this name stands; return False where one does. One of many wins."""
-        self._ask_fence()
-        if not self.is_local:
-            return self._create_elsewhere(name, content)
-        target = self.path(name)
-        with faults.telling(target, remote=False):
-            return local_disk.create(Path(target), content)
+        """Write a file, whole, where none of this name stands; return False where one does.
 
-    def _create_elsewhere(self, name: str, content: bytes) -> bool:
+        One of many wins on local and shared disks; elsewhere two that come in the same instant may.
+        """
+        self._ask_fence()
+        if self.is_local:
+            target = self.path(name)
+            with faults.telling(target, remote=False):
+                return local_disk.create(Path(target), content)
         if self.exists(name):
             return False
         self.write_bytes(name, content)
@@ -334,7 +340,7 @@ class Folder:
         """Delete a file or a sub-folder; nothing happens when it does not exist."""
         target = self.path(name)
         self._ask_fence()
-        self._do(lambda: _undisturbed(lambda: _delete(self.file_system, target)), name)
+        self._do(lambda: file_systems.undisturbed(lambda: file_systems.delete(self.file_system, target)), name)
 
     def delete_if_empty(self) -> None:
         """Delete this folder when nothing stands in it; nothing happens otherwise."""
@@ -344,11 +350,11 @@ class Folder:
         elif self.exists() and not self.entries():
             self._do(lambda: self.file_system.delete_dir(self.root))
 
-    def _do(self, action: Callable[[], Result], name: str = ".", at: str = "") -> Result:
+    def _do(self, action: Callable[[], Result], name: str = ".") -> Result:
         """Do something on the file system, patiently; a new connection reads the credentials anew."""
         place = self.uri if name == "." else places.joined(self.uri, [name])
         renew = None if self.is_local else lambda: self.__dict__.pop("_place", None)
-        return patiently(action, at or place, not self.is_local, renew=renew)
+        return patiently(action, place, not self.is_local, renew=renew)
 
     def _require_bucket(self) -> None:
         """Raise NotFoundError when the bucket is known not to exist."""
@@ -357,31 +363,10 @@ class Folder:
         key = (self.uri.partition("?")[2], bucket)
         if file_system.type_name not in _WITH_BUCKETS or key in _seen_buckets:
             return
-        with suppress(OSError):  # one may be allowed to list a folder, and not to look at its bucket
-            if file_system.get_file_info(bucket).type == pafs.FileType.NotFound:
-                raise NotFoundError(f"{self} does not exist (no bucket {bucket!r}): create it, or name another place")
+        try:
+            there = file_system.get_file_info(bucket).type != pafs.FileType.NotFound
+        except OSError:  # one may be allowed to list a folder, and not to look at its bucket
+            there = True
+        if not there:
+            raise NotFoundError(f"{self} does not exist (no bucket {bucket!r}): create it, or name another place")
         _seen_buckets.add(key)
-
-
-def _relative(name: str) -> str:
-    """Return a name in its plain spelling; refuse one that is not strictly inside a folder."""
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or "\0" in name:
-        raise HatRayError(f"a file name must stay inside its folder, got {name!r}")
-    return str(pure)
-
-
-def _delete(file_system: pafs.FileSystem, target: str) -> None:
-    kind = file_system.get_file_info(target).type
-    if kind == pafs.FileType.Directory:
-        file_system.delete_dir(target)
-    elif kind != pafs.FileType.NotFound:
-        file_system.delete_file(target)
-
-
-def _undisturbed(action: Callable[[], Result]) -> Result:
-    """Try again what another process disturbs by creating or deleting the same thing at the same moment."""
-    for _ in range(_TRIES - 1):
-        with suppress(FileNotFoundError):
-            return action()
-    return action()

@@ -1,11 +1,13 @@
 """Fixtures that every room's tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.exported import exported, exported_ct2
+from tests.s3 import CREDENTIALS, S3, served
 
 __all__ = ["exported", "exported_ct2"]
 
@@ -24,3 +26,22 @@ def shared() -> Path:
     if not (place / "hat").is_dir():
         pytest.skip("verification data not found: set HAT_RAY_SHARED to its folder")
     return place
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server, for all tests of a process."""
+    with pytest.MonkeyPatch.context() as patch, served(tmp_path_factory.mktemp("s3") / "moto.log") as server:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3) -> Iterator[S3]:
+    """The S3 server, on which nothing goes wrong until a test says so."""
+    s3_server.faults = s3_server.only_key = None
+    yield s3_server
+    s3_server.faults = s3_server.only_key = None

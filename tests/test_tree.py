@@ -26,6 +26,7 @@ ORDER = (
         "faults",
         "patience",
         "local_disk",
+        "file_systems",
         "storage",
         "codec",
         "lease",
