@@ -9,6 +9,7 @@ Decisions
 
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
@@ -18,10 +19,14 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 import hat_ray
 from hat_ray.errors import HatRayError
+from hat_ray.session.answer import require_ray
 from hat_ray.usable_cpus import usable_cpus
 
 _LISTENER_TIMEOUT_S = 10.0
@@ -29,6 +34,7 @@ _ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # its "0" makes 127.0.0.1 a 
 _before: dict[str, str | None] = {}
 """Environment variables as they were before a cluster was started here."""
 
+_LONGEST_REASON = 300
 _ROOT = Path(hat_ray.__file__).resolve().parents[1]
 
 
@@ -46,13 +52,18 @@ def connected() -> bool:
 
 
 def join(address: str) -> None:
-    """Join the cluster at an address; raises HatRayError where none answers."""
+    """Join the cluster at an address; raises HatRayError where none answers, or it does not let this process in."""
     _settle_environment()
     _require_listener(address)
     try:
+        _require_ray(address)
         ray.init(address=address, job_config=_InstalledCodeOnly(), log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
+    except AuthenticationError as error:
+        raise HatRayError(f"the token for the Ray cluster at {address}: {str(error).split('. ')[0]}") from error
+    except RuntimeError as error:
+        raise other_version(error, address) or error from error
 
 
 def start(cpus_needed: int) -> None:
@@ -100,6 +111,30 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 def _settle_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+
+
+def other_version(error: RuntimeError, address: str) -> HatRayError | None:
+    """Return the user's mistake where Ray complains of a cluster of another version of Ray or Python."""
+    text = " ".join(str(error).split())
+    if "ersion mismatch" not in text and "was started with" not in text:
+        return None
+    versions = re.search(r"started with: (Ray: \S+ Python: \S+) This process .*? with: (Ray: \S+ Python: \S+)", text)
+    told = f"its versions are {versions[1]}, here are {versions[2]}" if versions else text[:_LONGEST_REASON]
+    return HatRayError(
+        f"the Ray cluster at {address} must have this process's versions of Ray and Python, {told}: install the same "
+        "ones on both sides"
+    )
+
+
+def _require_ray(address: str) -> None:
+    """Raise HatRayError unless a Ray head answers and lets this process in; `auto` is looked up first."""
+    if "://" in address:
+        return  # a form whose answer is Ray's to give
+    place = canonicalize_bootstrap_address(address)
+    if place is None:
+        return
+    with init_grpc_channel(place) as channel:
+        require_ray(channel, place)
 
 
 def _require_listener(address: str) -> None:
