@@ -11,8 +11,6 @@ from hat_ray.cli.run import print_json, resolve
 from hat_ray.recipe import json_schema, load_recipe, shipped_recipes, to_yaml
 from hat_ray.storage import Folder
 
-MARKS = {"ok": "ok     ", "warning": "WARNING", "failure": "FAILED "}
-
 
 @recipe_app.command("list", epilog="Example:  hat-ray recipe list")
 def recipe_list(as_json: JsonOpt = False) -> None:
@@ -60,14 +58,13 @@ def recipe_check(
 
     Nothing is begun. Each check is told in a line; a warning is what is only likely, or depends on the place.
     """
-    from hat_ray.pipeline.preflight.here import situation_here
-    from hat_ray.pipeline.preflight.table import examine, failures, first_failure
+    from hat_ray.cli.checks import MARKS, look
+    from hat_ray.pipeline.preflight.table import failures, first_failure
 
     loaded, place = resolve(recipe, run, set_, data)
     space = loaded.space.build()
     named = place if run is not None or Folder.at(place).exists("run.json") else None
-    situation = situation_here(loaded, named, committed=False)
-    results = examine(loaded, situation)
+    results = look(loaded, named, address)
     if as_json:
         found = [asdict(result) for result in results]
         about = {"recipe": loaded.name, "space": space.name, "space_id": space.id, "architectures": str(space.size())}

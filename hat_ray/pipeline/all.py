@@ -23,8 +23,9 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.inputs import assessments_of, chosen_of, predictors_of
 from hat_ray.pipeline.outline import stages_of
+from hat_ray.pipeline.preflight.all import asks_nodes, examine_all
 from hat_ray.pipeline.preflight.here import situation_here
-from hat_ray.pipeline.preflight.table import Watch, examine
+from hat_ray.pipeline.preflight.table import Watch
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
 from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.predictor.assess import Assessment
@@ -68,17 +69,20 @@ def run_recipe(
     """
     check(recipe)
     with _execution(address, local, recipe) as execution:
-        watch = None if skip_checks else check_first(recipe, place, only=only, local=local)
+        watch = None if skip_checks else check_first(recipe, place, execution, only=only, local=local)
         run = Run.open(place, recipe)
         ready = always_ready if watch is None else watch.before
         return run_stages(Context(run, execution, progress, ready), stages_for(only), take_over=take_over)
 
 
-def check_first(recipe: Recipe, place: str, *, only: str | None, local: bool) -> Watch:
+def check_first(
+    recipe: Recipe, place: str | None, execution: Execution, *, only: str | None = None, local: bool = False
+) -> Watch:
     """Check all that can be known before the first stage; raise CheckError where it could not end well."""
     situation = situation_here(recipe, place, only=only, local=local)
+    situation = execution.situation(situation, ask=asks_nodes(recipe))
     watch = Watch(recipe, situation)
-    watch.begin(examine(recipe, situation))
+    watch.begin(examine_all(recipe, situation))
     return watch
 
 

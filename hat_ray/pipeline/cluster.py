@@ -7,6 +7,7 @@ starts nothing (`session/cluster.py`).
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.measure import TimingJob
 from hat_ray.model.checkpoint import load_sub
 from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.preflight.check import Situation
+from hat_ray.pipeline.preflight.cluster import cluster_machines
 from hat_ray.progress import Progress, silent
 from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.result import SearchResult
@@ -33,13 +36,16 @@ from hat_ray.search.session import Score
 from hat_ray.session import cluster as session
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
-from hat_ray.train.cluster import train_many, train_on_cluster
+from hat_ray.train.cluster import may_grow, train_many, train_on_cluster
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
 from hat_ray.usable_cpus import share
 
 log = logging.getLogger(__name__)
+
+_WITHOUT_A_CLUSTER = {"corpus", "predictor", "report"}
+"""Stages that need none; a large corpus takes one where it is there."""
 
 T = TypeVar("T")
 
@@ -67,6 +73,14 @@ class RayExecution:
         else:
             session.start(self.cpus_needed)
         self._ours = True
+
+    def situation(self, here: Situation, *, ask: bool) -> Situation:
+        """Join a cluster that is named, where a stage has work for it, and return what its nodes are."""
+        named = self.address or os.environ.get("RAY_ADDRESS") or session.connected()
+        if not (named and set(here.stages) - _WITHOUT_A_CLUSTER):
+            return here
+        self.connect()
+        return replace(here, machines=cluster_machines(ask=ask), cluster=True, may_grow=may_grow())
 
     def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
         return prepare(config, folder, seed, progress, self._encode)

@@ -17,6 +17,7 @@ from hat_ray.evaluate.score import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.measure import TimingJob, measure_here
 from hat_ray.model.checkpoint import load_sub
+from hat_ray.pipeline.preflight.check import Situation
 from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit
@@ -72,12 +73,18 @@ class Execution(Protocol):
     def do(self, pieces: Sequence[Callable[[], T]], progress: Progress) -> list[T]:
         """Do independent pieces of work, each on one CPU; return their results in order."""
 
+    def situation(self, here: Situation, *, ask: bool) -> Situation:
+        """Return the situation that checks look at: `here`, or on a cluster; `ask` nodes for what only they know."""
+
     def close(self) -> None:
         """End what was started for this work."""
 
 
 class LocalExecution:
     """Everything in this process, one thing after another: no cluster, no Ray."""
+
+    def situation(self, here: Situation, *, ask: bool) -> Situation:
+        return here
 
     def close(self) -> None:
         """Nothing was started."""

@@ -1,7 +1,7 @@
 """Who answers at a cluster's address: a Ray head that lets this process in, one that does not, or something else.
 
-Decision: Ray itself asks twenty times in twenty seconds, prints each refusal, and then says only that it cannot connect.
-One question of the kind that Ray begins with tells why.
+Decision: Ray itself asks twenty times in twenty seconds, prints each refusal, and then says only that it cannot
+connect. One question of the kind that it begins with tells why.
 """
 
 import os

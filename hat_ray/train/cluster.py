@@ -210,7 +210,7 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _may_grow() -> bool:
+def may_grow() -> bool:
     """Say whether an autoscaler may add nodes: it calls them after its node types, and without one they are numbered.
 
     Ray has no public question for this; where the answer is wrong, training waits for `max_wait_s`, or is refused.
@@ -225,7 +225,7 @@ def _require_room(job: TrainJob, workers: int) -> None:
     """Raise HatRayError when the cluster can never hold the workers, instead of waiting for them."""
     nodes = _nodes()
     room = workers_that_fit(nodes, needs(job.config))
-    if room < workers and not _may_grow():
+    if room < workers and not may_grow():
         message = too_small(job.config, workers, nodes)
         raise HatRayError(f"{message}: lower train.workers or train.threads, or add nodes")
 
@@ -238,7 +238,7 @@ def _wait_for_room(patience: Patience) -> int:
         room = workers_that_fit(nodes, needs(config))
         if room >= fewest_workers(config):
             return min(room, config.workers)
-        if _may_grow():
+        if may_grow():
             return config.workers  # asking for them is what makes the cluster grow
         _warn(patience.wait(_SECONDS_BETWEEN_LOOKS_FOR_ROOM, too_small(config, fewest_workers(config), nodes)))
         time.sleep(_SECONDS_BETWEEN_LOOKS_FOR_ROOM)

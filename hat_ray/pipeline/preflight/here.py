@@ -12,6 +12,8 @@ from hat_ray.recipe import Recipe
 from hat_ray.run import Run
 from hat_ray.storage import Folder
 
+_OTHER_DRIVERS = ("dxg", "kfd", "nvgpu", "nvhost-gpu")
+
 
 def situation_here(
     recipe: Recipe, place: str | None, *, only: str | None = None, local: bool = False, committed: bool = True
@@ -37,9 +39,13 @@ def this_machine() -> Machine:
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:
-    """Return how many of NVIDIA's GPUs this process may use; the driver makes a device file for each."""
+    """Return how many GPUs this process may use, by their device files: NVIDIA's driver makes one for each.
+
+    Where another driver's are there (boards, WSL, AMD), it is one at least.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = sum(entry.name[6:].isdigit() for entry in devices.glob("nvidia*"))
+    there = there or int(any((devices / name).exists() for name in _OTHER_DRIVERS))
     if visible is None:
         return there
     named = [name for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]

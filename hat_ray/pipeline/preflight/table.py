@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.preflight import packages, settings, text
+from hat_ray.pipeline.preflight import packages, resources, settings, text
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Look, Situation
 from hat_ray.recipe import Recipe
 
@@ -20,6 +20,10 @@ def _check(name: str, look: Look, *stages: str, again: bool = False) -> Check:
 
 CHECKS = (
     _check("text files", text.check_texts, "corpus"),
+    _check("room for training", resources.check_training, *_TRAINING),
+    _check("room for timing", resources.check_timing, *_TIMING),
+    _check("room for the search", resources.check_search, "search"),
+    _check("room for translating", resources.check_evaluation, "evaluate", "health", "policies"),
     _check("rows for the predictor", settings.check_rows, "predictor"),
     _check("vocabulary size", settings.check_vocabulary_size, "corpus"),
     _check("vocabulary for the text", text.check_vocabulary, "corpus"),

@@ -118,10 +118,10 @@ def test_every_shipped_recipe_passes(name: str):
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert told["fit"]
-    assert len({check["name"] for check in told["checks"]}) == len(told["checks"]) >= 15
+    assert len({check["name"] for check in told["checks"]}) >= 20
     of_the_recipe = [check for check in told["checks"] if check["verdict"] != "ok" and check["name"] not in _OF_MACHINE]
     assert not of_the_recipe
 
 
-_OF_MACHINE = {"GPUs", "disk", "memory", "CPUs"}
+_OF_MACHINE = {"disk", "memory", "room for training", "room for timing"}
 """What a recipe for another machine than this one may lack here."""

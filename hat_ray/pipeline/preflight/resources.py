@@ -1,0 +1,130 @@
+"""CPUs and GPUs that stages ask for, and whether the machines can ever give them."""
+
+from collections.abc import Iterator, Mapping
+
+from hat_ray.pipeline.preflight.check import Finding, Situation, Verdict
+from hat_ray.recipe import Recipe
+from hat_ray.train.config import TrainConfig
+from hat_ray.train.room import fewest_workers, needs, workers_that_fit
+
+_WAITS = "; the cluster may grow, and it will be waited for"
+
+
+def check_training(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Workers that train find room: all of a SuperTransformer's, one of each training from scratch."""
+    scratch = {"retrain", "health", "policies"} & set(situation.stages)
+    if "supernet" in situation.stages:
+        yield from _check_workers("supernet", recipe.supernet, fewest_workers(recipe.supernet), situation)
+    if "policies" in situation.stages:
+        yield from _check_workers("supernet", recipe.supernet, 1, situation)
+    if scratch:
+        yield from _check_workers("retrain", recipe.retrain, 1, situation)
+
+
+def _check_workers(section: str, config: TrainConfig, workers: int, situation: Situation) -> Iterator[Finding]:
+    """One process, and a Ray of our own on this machine, find CPUs for all; a GPU has to be there."""
+    need = needs(config) if situation.cluster else {name: n for name, n in needs(config).items() if name == "GPU"}
+    if situation.local:
+        workers = 1
+    if not (need and situation.machines):
+        return
+    room = workers_that_fit([_resources(machine.cpus, machine.gpus) for machine in situation.machines], need)
+    if room >= workers:
+        return
+    amounts = " and ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in need.items())
+    yield (
+        _verdict(situation),
+        f"{section} trains with {workers} worker{'s' if workers > 1 else ''} of {amounts} each, "
+        f"{_where(situation)} room for {room}: " + _remedy(section, config, room) + _wait(situation),
+    )
+
+
+def _remedy(section: str, config: TrainConfig, room: int) -> str:
+    if config.use_gpu and room == 0:
+        return f"set {section}.use_gpu to false, or add GPUs"
+    if room == 0:
+        return f"lower {section}.threads, or add larger nodes"
+    return f"lower {section}.workers or {section}.min_workers, or add nodes"
+
+
+def check_search(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """One worker of the search at least finds room; else it would be waited for without end."""
+    if situation.local:
+        return
+    config = recipe.search
+    asked = {"CPU": config.worker_cpus} if situation.cluster else {}
+    asked |= {"GPU": config.worker_gpus}
+    need = {name: amount for name, amount in asked.items() if amount > 0}
+    if (
+        need
+        and situation.machines
+        and not any(
+            all(_resources(machine.cpus, machine.gpus).get(name, 0) >= amount for name, amount in need.items())
+            for machine in situation.machines
+        )
+    ):
+        told = " and ".join(f"search.worker_{name.lower()}s {amount:g}" for name, amount in need.items())
+        yield (
+            _verdict(situation),
+            f"one machine must have what a worker of the search asks for, got {told}, and {_where(situation)} no such "
+            "one: lower them" + _wait(situation),
+        )
+
+
+def check_timing(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """A device that is to be a GPU has one, and threads have CPUs."""
+    config, machines = recipe.latency, situation.machines
+    if not machines:
+        return
+    if situation.cluster:
+        if not any(machine.cpus >= 1 for machine in machines):
+            yield (
+                _verdict(situation),
+                "a node that times needs a CPU, the cluster's have none: start one with ray start --num-cpus 1"
+                + _wait(situation),
+            )
+        return
+    here = [device for device in config.devices if device.is_anywhere]
+    on_gpu = any(device.num_gpus for device in here) if here else config.accelerator == "cuda"
+    if on_gpu and not machines[0].gpus:
+        yield (
+            situation.of_machine,
+            "latency times on a GPU (latency.accelerator, latency.devices), this machine has none: set "
+            "latency.accelerator to cpu, or num_gpus to 0",
+        )
+    threads = max(config.of(device).threads for device in here or (None,))
+    if threads > machines[0].cpus:
+        yield (
+            "warning",
+            f"latency.threads should be at most the CPUs that may be used, got {threads} for {machines[0].cpus}: "
+            "threads would wait for each other; lower it",
+        )
+
+
+def check_evaluation(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """What is translated, scored and ranked on a cluster takes one CPU each."""
+    if situation.cluster and situation.machines and not any(machine.cpus >= 1 for machine in situation.machines):
+        yield (
+            _verdict(situation),
+            "translating needs a node with a CPU, the cluster's have none: start one with ray start --num-cpus 1"
+            + _wait(situation),
+        )
+
+
+def _resources(cpus: float, gpus: float) -> Mapping[str, float]:
+    return {"CPU": float(cpus), "GPU": float(gpus)}
+
+
+def _verdict(situation: Situation) -> Verdict:
+    """What a cluster can never give is a failure; what this machine lacks is one where work begins on it."""
+    if situation.cluster:
+        return "warning" if situation.may_grow else "failure"
+    return situation.of_machine
+
+
+def _wait(situation: Situation) -> str:
+    return _WAITS if situation.cluster and situation.may_grow else ""
+
+
+def _where(situation: Situation) -> str:
+    return "the cluster has" if situation.cluster else "this machine has"
