@@ -3,8 +3,8 @@
 Nothing is left half-written: the folder is made beside its place, checked, and then put there whole.
 """
 
-import json
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,9 @@ from hat_ray.progress import Progress, silent
 from hat_ray.runtime import ct2_loader, loader
 from hat_ray.runtime.capability import saturates
 from hat_ray.runtime.ct2 import require_ctranslate2
-from hat_ray.runtime.export_folder import ExportRuntime, write_files, write_manifest
+from hat_ray.runtime.export_folder import ExportRuntime, require_weights_inside, write_files, write_manifest
 from hat_ray.runtime.graph import GraphDtype
+from hat_ray.runtime.manifest import MANIFEST, kind_of, read_manifest
 from hat_ray.runtime.onnx_model import OnnxModel
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 
@@ -60,7 +61,10 @@ class Served:
         """Return the best translation of every line, in order; an empty line stays empty."""
         if not isinstance(self.model, ct2_loader.Translator):
             return translate(self.model, self.vocabulary, lines, self.config, progress)
-        found = self.model.translate(lines, **{name: getattr(self.config, name) for name in SEARCH})
+        try:
+            found = self.model.translate(lines, **{name: getattr(self.config, name) for name in SEARCH})
+        except ValueError as error:
+            raise ExportError(str(error)) from error
         progress(len(lines), len(lines), {})
         return found
 
@@ -115,30 +119,25 @@ def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
 
 def is_export(place: str | Path) -> bool:
     """Tell whether a local folder looks like an exported model; it may still be damaged."""
-    return (Path(place) / loader.MANIFEST).is_file()
+    return os.path.lexists(Path(place) / MANIFEST)
 
 
 def open_export(place: str | Path, threads: int = 1, **changes: Any) -> Served:
     """Load an exported model with its manifest's search settings, some of them changed; raises ExportError."""
     try:
-        if _is_of_ct2(Path(place)):
+        if kind_of(place) == ct2_loader.KIND:
             return _open_ct2(place, threads, changes)
-        manifest = loader.read_manifest(place)
+        manifest = read_manifest(place, loader.KIND, loader.FORMAT)
         if saturates(str(manifest.get("quantisation", "none"))):
             log.warning("%s was exported when bytes saturated on such processors: export it again", place)
+        require_weights_inside(Path(place), manifest)
         graphs = loader.open_graphs(place, manifest, threads)
+        loader.open_vocabulary(place, manifest)
         vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
         config = EvaluateConfig(**{**manifest["search"], **changes})
         return Served(OnnxModel(graphs, manifest["max_positions"]), vocabulary, config)
-    except (ValueError, KeyError, OSError) as error:
+    except ValueError as error:
         raise ExportError(str(error)) from error
-
-
-def _is_of_ct2(place: Path) -> bool:
-    try:
-        return bool(json.loads((place / loader.MANIFEST).read_bytes())["kind"] == ct2_loader.KIND)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # the other loader will say what is wrong
 
 
 def _open_ct2(place: str | Path, threads: int, changes: Mapping[str, Any]) -> Served:

@@ -4,6 +4,7 @@ A group is what is there: hundreds of lines of a file, one line of somebody who 
 length are translated together.
 """
 
+import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,8 +89,10 @@ def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer:
 def _texts(lines: list[bytes], first: int) -> list[str]:
     texts = []
     for number, line in enumerate(lines, first + 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         try:
-            texts.append(line.decode("utf-8").rstrip("\r"))
+            texts.append(content.decode("utf-8").rstrip("\r"))
         except UnicodeDecodeError as error:
-            raise CorpusError(f"stdin must be UTF-8 text, got byte {line[error.start]:#x} in line {number}") from error
+            byte = content[error.start]
+            raise CorpusError(f"stdin must be UTF-8 text, got byte {byte:#x} in line {number}") from error
     return texts

@@ -14,10 +14,14 @@ import sys
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
 
-import argparse
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import signal
+
+if __name__ == "__main__":  # Ctrl-C, and a reader that ends early, end it at once and quietly, as they end any filter
+    for signal_name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):
+        signal.signal(getattr(signal, signal_name), signal.SIG_DFL)
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,17 @@ try:
 except ModuleNotFoundError:  # told when a model is opened
     ctranslate2 = None
 
-KIND, FORMAT = "hat-ray export for CTranslate2", 1
-MANIFEST = "manifest.json"
+from hat_ray.runtime.lines import translate_stdin
+from hat_ray.runtime.manifest import read_manifest  # in an export that file's own text stands here
+
+KIND, FORMAT = "hat-ray export for CTranslate2", 2
+
+_READ_BY_CTRANSLATE2 = (
+    "model.bin",
+    "config.json",
+    "vmap.txt",
+    *(f"{side}_vocabulary.{kind}" for side in ("shared", "source", "target") for kind in ("json", "txt")),
+)
 
 
 class Translator:
@@ -38,14 +51,25 @@ class Translator:
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
         """Load it; 0 threads: CTranslate2's own choice."""
         place = Path(folder)
-        self.manifest = read_manifest(place)
+        self.manifest = read_manifest(place, KIND, FORMAT)
         if ctranslate2 is None:
             raise ValueError(f"{place} needs the library ctranslate2: pip install ctranslate2")
-        model = (place / self.manifest["vocabulary"]).read_bytes()
-        self.vocabulary = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.engine = ctranslate2.Translator(
-            str(place), device="cpu", compute_type=self.manifest["compute_type"], intra_threads=threads, inter_threads=1
-        )
+        for name in _READ_BY_CTRANSLATE2:
+            if os.path.lexists(place / name) and name not in self.manifest["files"]:
+                raise ValueError(f"{place / name} is no part of this export: delete it, or export again")
+        try:
+            model = (place / self.manifest["vocabulary"]).read_bytes()
+            self.vocabulary = sentencepiece.SentencePieceProcessor(model_proto=model)
+            kind = self.manifest["compute_type"]
+            self.engine = ctranslate2.Translator(
+                str(place), device="cpu", compute_type=kind, intra_threads=threads, inter_threads=1
+            )
+            end = self.vocabulary.piece_to_id(self.manifest["end"])
+        except Exception as error:  # of both libraries: they have no type in common
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ValueError(f"{place} cannot be run here ({why}): export again") from error
+        if end != self.manifest["special_tokens"]["eos"]:
+            raise ValueError(f"{place} has a vocabulary of another model: export again")
 
     def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
         """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
@@ -68,16 +92,27 @@ class Translator:
         for rows in _batches(sources, int(search["batch_tokens"])):
             length = max(len(sources[row]) for row in rows)
             most = int(search["max_length_factor"] * length + search["max_length_extra"])
-            best = self.engine.translate_batch(
-                [sources[row] for row in rows],
-                beam_size=int(search["beam"]),
-                length_penalty=search["length_penalty"],
-                max_decoding_length=min(most, self.manifest["max_positions"] - 1),
-                max_input_length=0,
-            )
+            best = self._best([sources[row] for row in rows], search, min(most, self.manifest["max_positions"] - 1))
             for row, found in zip(rows, best, strict=True):
                 translations[row] = [self.vocabulary.piece_to_id(piece) for piece in found.hypotheses[0]]
         return translations
+
+    def _best(self, sources: Sequence[Sequence[str]], search: Mapping[str, Any], max_length: int) -> list[Any]:
+        """Return CTranslate2's results; raises ValueError for what it cannot do."""
+        try:
+            found: list[Any] = self.engine.translate_batch(
+                sources,
+                beam_size=int(search["beam"]),
+                length_penalty=search["length_penalty"],
+                max_decoding_length=max_length,
+                max_input_length=0,
+            )
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"CTranslate2 cannot translate with this export ({why}): export the model again"
+            ) from error
+        return found
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the logarithm of the probability of each word of a translation, its end of sentence included."""
@@ -88,22 +123,6 @@ class Translator:
     def pieces(self, tokens: Sequence[int]) -> list[str]:
         """Return what CTranslate2 reads: a sentence's pieces and its end."""
         return [*(str(self.vocabulary.id_to_piece(token)) for token in tokens), self.manifest["end"]]
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read an exported folder's manifest and check every file in it; raises ValueError where something is wrong."""
-    place = Path(folder)
-    try:
-        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["kind"] != KIND or manifest["format"] != FORMAT:
-            raise ValueError(f"{place}/{MANIFEST} is not of an export that this loader reads (format {FORMAT})")
-        for name, expected in manifest["files"].items():
-            with (place / name).open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
-                    raise ValueError(f"{place}/{name} is damaged (its SHA-256 differs): export the model again")
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{place} is not a whole export of hat-ray ({error!r}): export the model again") from error
-    return manifest
 
 
 def _batches(sources: Mapping[int, Sequence[str]], batch_tokens: int) -> Iterator[list[int]]:
@@ -118,33 +137,5 @@ def _batches(sources: Mapping[int, Sequence[str]], batch_tokens: int) -> Iterato
         yield batch
 
 
-def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for line in lines:
-        chunk.append(line.rstrip("\n"))
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Translate lines from stdin to stdout, in order.")
-    parser.add_argument("--folder", default=Path(__file__).parent, type=Path, help="the exported model")
-    parser.add_argument("--threads", default=1, type=int)
-    parser.add_argument("--beam", default=None, type=int, help="hypotheses kept; default: the manifest's")
-    parser.add_argument("--chunk", default=256, type=int, help="lines translated together")
-    options = parser.parse_args()
-    try:
-        translator = Translator(options.folder, options.threads)
-    except ValueError as error:
-        sys.exit(f"translate.py: error: {error}")
-    settings = {} if options.beam is None else {"beam": options.beam}
-    for chunk in _chunks(sys.stdin, options.chunk):
-        sys.stdout.write("".join(f"{line}\n" for line in translator.translate(chunk, **settings)))
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(translate_stdin(Translator, Path(__file__).parent))

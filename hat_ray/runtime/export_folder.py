@@ -5,14 +5,13 @@ For ONNX Runtime that is two graphs and their weights; for CTranslate2 its own f
 Decisions
 - Both graphs read one `weights.bin`: a matrix that both use, such as the joint embeddings, is stored, and held in
   memory, once.
-- The loader is a copy of `loader.py`: what a user runs is what the tests run.
-- The manifest comes last and names every other file with its SHA-256.
+- The loader is a copy of `loader.py` with `lines.py` and `manifest.py` in it: what a user runs is what the tests run.
+- The manifest comes last, and names every other file with its SHA-256, and itself.
 """
 
 import hashlib
 import json
 import platform
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,9 +26,11 @@ from onnx.external_data_helper import set_external_data
 import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime import ct2_loader, loader
+from hat_ray.runtime import ct2_loader, lines, loader
+from hat_ray.runtime import manifest as manifest_file
 from hat_ray.runtime.ct2 import QUANTISATION, write_ct2
 from hat_ray.runtime.graph import GraphDtype
+from hat_ray.runtime.manifest import MANIFEST, SEAL, seal_of
 from hat_ray.runtime.names import quantisation_of
 from hat_ray.runtime.onnx_model import build_graphs
 from hat_ray.runtime.shortlist import ShortLists
@@ -57,17 +58,27 @@ def write_files(
     if runtime == "ctranslate2":
         pieces = vocabulary.pieces()
         write_ct2(model, pieces, place, dtype)
-        shutil.copyfile(ct2_loader.__file__, place / LOADER)
+        _write_loader(place, ct2_loader.__file__)
         facts = {"compute_type": QUANTISATION[dtype], "end": pieces[EOS]}
         return {"kind": ct2_loader.KIND, "format": ct2_loader.FORMAT, "runtime": runtime, "dtype": dtype, **facts}
     graphs = _write_graphs(place, model, dtype, listed=lists is not None)
-    shutil.copyfile(loader.__file__, place / LOADER)
+    _write_loader(place, loader.__file__)
     listed = {}
     if lists is not None:
         lists.save(place / SHORT_LISTS)
         listed = {"short_lists": SHORT_LISTS}
     of_onnx = {"quantisation": quantisation_of(dtype), "graphs": graphs, **listed}
     return {"kind": loader.KIND, "format": loader.FORMAT, "runtime": runtime, "dtype": dtype, **of_onnx}
+
+
+def _write_loader(place: Path, source: str) -> None:
+    """Write the loader, with the texts of the files of its own that it imports in the places of their imports."""
+    text = Path(source).read_text(encoding="utf-8")
+    for module in (lines, manifest_file):
+        own = Path(str(module.__file__)).read_text(encoding="utf-8")
+        [line] = [line for line in text.splitlines() if line.startswith(f"from {module.__name__} import ")]
+        text = text.replace(line, own)
+    (place / LOADER).write_text(text, encoding="utf-8")
 
 
 def _write_graphs(place: Path, model: SubTransformer, dtype: GraphDtype, *, listed: bool) -> dict[str, str]:
@@ -89,7 +100,7 @@ def write_manifest(
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write and return the manifest of the files that are there; `search` are the beam search's defaults."""
-    files = sorted(path.name for path in place.iterdir() if path.name != loader.MANIFEST)
+    files = sorted(path.name for path in place.iterdir() if path.name != MANIFEST)
     manifest = {
         **of_runtime,
         "model_id": model.architecture.id,
@@ -104,9 +115,29 @@ def write_manifest(
         **more,
         "files": {name: _sha256(place / name) for name in files},
     }
+    manifest = dict(json.loads(json.dumps(manifest, allow_nan=False)))
+    manifest[SEAL] = seal_of(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
-    (place / loader.MANIFEST).write_text(text + "\n", encoding="utf-8")
+    (place / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def require_weights_inside(place: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError where a graph wants weights of anything but a file of the manifest.
+
+    ONNX Runtime refuses that as well, from some version on, and is all that an exported loader has.
+    """
+    for name in manifest["graphs"].values():
+        try:
+            graph = onnx.load(place / name, load_external_data=False)
+            tensors = list(graph.graph.initializer)
+        except Exception as error:  # protobuf's have no type in common
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ValueError(f"{place / name} is no graph ({why}): export the model again") from error
+        for tensor in tensors:
+            wanted = {entry.key: entry.value for entry in tensor.external_data}
+            if wanted and wanted.get("location") not in manifest["files"]:
+                raise ValueError(f"{place / name} wants weights of {wanted.get('location')!r:.200}, outside the export")
 
 
 def _put_outside(graph: onnx.ModelProto, weights: BinaryIO, kept: dict[str, int]) -> None:

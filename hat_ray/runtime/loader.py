@@ -22,10 +22,13 @@ import sys
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
 
-import argparse
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import signal
+
+if __name__ == "__main__":  # Ctrl-C, and a reader that ends early, end it at once and quietly, as they end any filter
+    for signal_name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):
+        signal.signal(getattr(signal, signal_name), signal.SIG_DFL)
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,10 @@ import onnxruntime
 import sentencepiece
 from numpy.typing import NDArray
 
-KIND, FORMAT = "hat-ray export", 2
-MANIFEST = "manifest.json"
+from hat_ray.runtime.lines import translate_stdin
+from hat_ray.runtime.manifest import read_manifest  # in an export that file's own text stands here
+
+KIND, FORMAT = "hat-ray export", 3
 HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
@@ -279,44 +284,46 @@ def _best_continuations(values: Floats, words: Ints, scores: Floats) -> tuple[Fl
     return np.take_along_axis(totals, order, 1), found, order // words.shape[1]
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read an exported folder's manifest and check every file in it; raises ValueError where something is wrong."""
+def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 1) -> Graphs:
+    """Load the graphs of an exported folder; raises ValueError where they cannot be, or are of another model."""
     place = Path(folder)
     try:
-        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["kind"] != KIND or manifest["format"] != FORMAT:
-            raise ValueError(
-                f"{place}/{MANIFEST} is not of an export that this loader reads (format {FORMAT}): export again"
-            )
-        for name, expected in manifest["files"].items():
-            if _sha256(place / name) != expected:
-                raise ValueError(f"{place}/{name} is damaged (its SHA-256 differs): export the model again")
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{place} is not a whole export of hat-ray ({error!r}): export the model again") from error
-    return manifest
+        paths = {part: str(place / name) for part, name in manifest["graphs"].items()}
+        lists = ShortLists.load(place / manifest["short_lists"]) if "short_lists" in manifest else None
+        graphs = Graphs(paths["encoder"], paths["decoder"], threads, paths.get("output"), lists)
+        eos = manifest["special_tokens"]["eos"]
+        graphs.start(np.array([[eos]]), 1).best(np.array([eos]), 1)  # what is wrong shows itself
+    except Exception as error:  # ONNX Runtime's have no type in common
+        raise ValueError(f"{place} holds no graphs that can be run here ({_line(error)}): export again") from error
+    if graphs.vocab_size != manifest["vocab_size"]:
+        raise ValueError(f"{place} has graphs of {graphs.vocab_size} words, not {manifest['vocab_size']}: export again")
+    return graphs
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def open_vocabulary(folder: str | Path, manifest: Mapping[str, Any]) -> sentencepiece.SentencePieceProcessor:
+    """Load the sub-words of an exported folder; raises ValueError where they cannot be, or are of another model."""
+    path = Path(folder) / manifest["vocabulary"]
+    try:
+        vocabulary = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except Exception as error:
+        raise ValueError(f"{path} is no sub-word model ({_line(error)}): export again") from error
+    if vocabulary.get_piece_size() != manifest["vocab_size"]:
+        raise ValueError(f"{path} has {vocabulary.get_piece_size()} words, not {manifest['vocab_size']}: export again")
+    return vocabulary
 
 
-def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 1) -> Graphs:
-    """Load the graphs of an exported folder."""
-    place = Path(folder)
-    paths = {part: str(place / name) for part, name in manifest["graphs"].items()}
-    lists = ShortLists.load(place / manifest["short_lists"]) if "short_lists" in manifest else None
-    return Graphs(paths["encoder"], paths["decoder"], threads, paths.get("output"), lists)
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 class Translator:
     """An exported model: lines of text in, lines of text out."""
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
-        self.manifest = read_manifest(folder)
+        """Load it; raises ValueError, in one line, where it is damaged."""
+        self.manifest = read_manifest(folder, KIND, FORMAT)
         self.graphs = open_graphs(folder, self.manifest, threads)
-        model = (Path(folder) / self.manifest["vocabulary"]).read_bytes()
-        self.vocabulary = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.vocabulary = open_vocabulary(folder, self.manifest)
 
     def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
         """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
@@ -365,33 +372,5 @@ def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterato
         yield batch
 
 
-def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for line in lines:
-        chunk.append(line.rstrip("\n"))
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Translate lines from stdin to stdout, in order.")
-    parser.add_argument("--folder", default=Path(__file__).parent, type=Path, help="the exported model")
-    parser.add_argument("--threads", default=1, type=int)
-    parser.add_argument("--beam", default=None, type=int, help="hypotheses kept; default: the manifest's")
-    parser.add_argument("--chunk", default=256, type=int, help="lines translated together")
-    options = parser.parse_args()
-    try:
-        translator = Translator(options.folder, options.threads)
-    except ValueError as error:
-        sys.exit(f"translate.py: error: {error}")
-    settings = {} if options.beam is None else {"beam": options.beam}
-    for chunk in _chunks(sys.stdin, options.chunk):
-        sys.stdout.write("".join(f"{line}\n" for line in translator.translate(chunk, **settings)))
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(translate_stdin(Translator, Path(__file__).parent))
