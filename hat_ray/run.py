@@ -30,6 +30,7 @@ from hat_ray.kept import BEGUN, FINISHED, Kept
 from hat_ray.lease import held
 from hat_ray.recipe import Recipe, to_yaml
 from hat_ray.storage import Folder
+from hat_ray.summaries import check_summary
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class StageRecord:
     """UTC, ISO 8601."""
     seconds: float
     summary: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.finished)
+        check_summary(self.stage, self.summary)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ORDER = (
         "file_systems",
         "storage",
         "codec",
+        "summaries",
         "lease",
         "progress",
         "space",

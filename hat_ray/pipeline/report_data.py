@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from hat_ray.codec import read_typed
 from hat_ray.corpus.dataset import Corpus
@@ -66,7 +67,15 @@ from hat_ray.train.train import read_finished
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_LINES = TypeAdapter(dict[str, list[str]])
+
+
+class _Lines(TypedDict):
+    sources: list[str]
+    references: list[str]
+    hypotheses: list[str]
+
+
+_LINES = TypeAdapter(_Lines)
 
 NATS = math.log(2)
 """Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
@@ -174,7 +183,7 @@ def _test_set(context: Context, evaluated: dict[str, Any]) -> str | None:
     return None
 
 
-def _lines_of(context: Context, model_id: str) -> dict[str, list[str]]:
+def _lines_of(context: Context, model_id: str) -> _Lines:
     """Return the test set and its translation by a model."""
     return read_typed(context.folder("evaluate"), f"{model_id}.json", _LINES)
 
@@ -285,7 +294,7 @@ def _model(
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
     lines = _lines_of(context, model_id)
     count = context.recipe.report.translations
-    columns = (lines[name][:count] for name in ("sources", "references", "hypotheses"))
+    columns = (lines["sources"][:count], lines["references"][:count], lines["hypotheses"][:count])
     return tuple(Translation(*texts) for texts in zip(*columns, strict=True))
 
 

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import LatencyError
@@ -35,7 +36,13 @@ log = logging.getLogger(__name__)
 
 _BEGAN = "began.json"
 """Which predictors a search fitted again before its first phase."""
-_AGAIN = TypeAdapter(dict[Literal["fitted_again"], list[str]])
+
+
+class _Began(TypedDict):
+    fitted_again: list[str]
+
+
+_AGAIN = TypeAdapter(_Began)
 _BEFORE = -1
 """The round in which it did."""
 

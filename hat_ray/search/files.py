@@ -7,36 +7,22 @@
 import csv
 import io
 from collections.abc import Mapping
-from typing import Any, NotRequired
+from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.latency import DeviceLatency
 from hat_ray.search.result import SearchResult, Winner
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage import Folder
+from hat_ray.summaries import ToldWinner
 
 WINNERS = "winners.json"
 
-
-class ToldWinner(TypedDict):
-    """What `winners.json` says of one winner."""
-
-    device: str
-    limit_ms: float
-    loss_bits: float
-    predicted_ms: float
-    low_ms: float | None
-    high_ms: float | None
-    measured_ms: float | None
-    id: str
-    hat_yaml: NotRequired[str]
-
-
 WINNERS_TYPE: TypeAdapter[Any] = TypeAdapter(list[ToldWinner])
+
 _FRONTIER = pa.schema(
     [
         ("device", pa.string()),

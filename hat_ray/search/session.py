@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import SearchError
@@ -51,7 +52,13 @@ class _Saved:
     evolution: EvolutionState
 
 
-_SAVED, _SECONDS, _IDENTITY = TypeAdapter(_Saved), TypeAdapter(dict[str, float]), TypeAdapter(dict[str, str])
+class _Spent(TypedDict):
+    """What `spent.json` holds."""
+
+    seconds: float
+
+
+_SAVED, _SECONDS, _IDENTITY = TypeAdapter(_Saved), TypeAdapter(_Spent), TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 from tensorboardX import SummaryWriter
+from typing_extensions import TypedDict
 
 from hat_ray.codec import read_typed
 from hat_ray.errors import HatRayError
@@ -36,7 +37,12 @@ Figures = Mapping[str, float]
 """By name: `train/loss_bits`, `train/tokens_per_s`, `train/lr`, `train/grad_norm`, `valid/loss_bits/<model>` (bits a
 target token), `checkpoint/update`."""
 
-_MLFLOW = TypeAdapter(dict[Literal["run_id"], str])
+
+class _Known(TypedDict):
+    run_id: str
+
+
+_MLFLOW = TypeAdapter(_Known)
 _SECONDS_BETWEEN_FLUSHES = 10.0
 _SECONDS_TO_END = 30.0
 _MOST_WAITING = 10_000
