@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from hat_ray.errors import PredictorError
+from hat_ray.errors import DamagedError, PredictorError
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.features import costs_from_hat
 from hat_ray.predictor.model import Predictor
@@ -177,7 +177,7 @@ def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match="no predictor pi"):
         load_predictor(folder, "pi")
     folder.write_json("pi.json", {"device": "pi"})
-    with pytest.raises(PredictorError, match="is not a predictor"):
+    with pytest.raises(DamagedError, match=r"pi\.json is damaged \(schema_version: Field required\)"):
         load_predictor(folder, "pi")
 
 
