@@ -2,10 +2,12 @@
 
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.config import StageConfig
+from hat_ray.places import redacted
 
 Form = Literal["lines", "tags", "segments"]
 
@@ -103,13 +105,25 @@ class Download(StageConfig):
     """What its content must hash to; empty: not known, then the hash at the first download is kept beside the file
     and holds from then on."""
     members: tuple[str, ...] = ()
-    """Which files of a .tgz, .tar or .zip are unpacked, under their own names; empty: the file is used as it is."""
+    """Which files of a .tgz, .tar or .zip are unpacked, under their own names; empty: the file is used as it is. Links
+    and devices are never unpacked."""
 
     @field_validator("url")
     @classmethod
     def _is_web(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")) or url.partition("?")[0].endswith("/"):
-            raise ValueError(f"a download's url must begin with http:// or https:// and name a file, got {url!r}")
+        rule = "a download's url must begin with http:// or https:// and name a file"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{rule} ({error})") from error
+        name = PurePosixPath(url.partition("?")[0]).name
+        if not url.startswith(("http://", "https://")) or url.partition("?")[0].endswith("/") or name in (".", ".."):
+            raise ValueError(rule)
+        if not parts.hostname or port == 0 or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError(f"{rule}, with a host and in printable ASCII (%20 for a space)")
+        if redacted(url) != url:
+            raise ValueError("a url holds no user, password, token or signature: fetch the file, and use --data FOLDER")
         return url
 
     @field_validator("members")
@@ -131,7 +145,10 @@ class CorpusConfig(StageConfig):
     """Which text, and how it becomes tokens."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"downloads", "downloads_folder", "download_timeout_s", "download_tries"}
+        {
+            *("downloads", "downloads_folder", "download_timeout_s", "download_tries"),
+            *("max_download_gb", "max_unpacked_gb", "max_expansion"),
+        }
     )
 
     source: Literal["toy", "files"] = "toy"
@@ -152,6 +169,13 @@ class CorpusConfig(StageConfig):
     """Seconds without a byte after which a transfer is given up and tried again."""
     download_tries: int = Field(default=5, ge=1)
     """Tries in a row without a new byte before a download fails; between them it waits 1, 2, 4, ... seconds."""
+    max_download_gb: float = Field(default=20.0, gt=0)
+    """Gigabytes that one downloaded file may have; a larger one is refused when the server announces its size, or at
+    the first byte beyond. A redirection leads to http:// or https:// only, and never from https:// to http://."""
+    max_unpacked_gb: float = Field(default=100.0, gt=0)
+    """Gigabytes that one archive may unpack to."""
+    max_expansion: float = Field(default=100.0, ge=1)
+    """Times its own size that an archive may unpack to; what unpacks to less than 64 MB is not held to it."""
     vocab_size: int = Field(default=1_500, ge=8)
     """Entries of the joint sub-word vocabulary, the four special ones included."""
     max_length: int = Field(default=80, ge=2)

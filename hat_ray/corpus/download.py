@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from hat_ray.corpus.cache import cache_root, locked
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
 from hat_ray.corpus.transfer import Transfer
-from hat_ray.corpus.unpack import unpack
+from hat_ray.corpus.unpack import Bounds, unpack
 from hat_ray.errors import CorpusError
 from hat_ray.progress import Progress, silent
 
@@ -43,7 +43,7 @@ def fetch(config: CorpusConfig, progress: Progress = silent) -> None:
         try:
             with locked(archive):
                 fetched = _fetch_one(config, download, archive, progress, f"{number} of {len(config.downloads)}")
-                _provide(download, archive, text_folder(config), fetched)
+                _provide(config, download, archive, fetched)
         except OSError as error:
             raise CorpusError(
                 f"cannot keep {download.url} as {archive} ({error.strerror or error}): make room there, or name "
@@ -87,7 +87,13 @@ def _fetch_one(config: CorpusConfig, download: Download, place: Path, progress: 
             return False
         log.warning("%s is not what it was or should be: downloading it again", place)
     log.info("downloading %s: %s", label, download.url)
-    transfer = Transfer(download.url, place, config.download_timeout_s, config.download_tries)
+    transfer = Transfer(
+        download.url,
+        place,
+        config.download_timeout_s,
+        config.download_tries,
+        max_bytes=round(config.max_download_gb * 1e9),
+    )
     fetched = transfer.run(progress)
     digest = _hash(fetched)
     expected = download.sha256 or (known.sha256 if known else "")
@@ -118,14 +124,15 @@ def _is_whole(download: Download, place: Path, known: _Record | None) -> bool:
     return digest == expected
 
 
-def _provide(download: Download, archive: Path, folder: Path, fetched: bool) -> None:
+def _provide(config: CorpusConfig, download: Download, archive: Path, fetched: bool) -> None:
     """Put what the recipe reads into its text folder: an archive's members, or the file itself."""
+    folder = text_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     if download.members:
         missing = [name for name in download.members if fetched or not (folder / name).is_file()]
         if missing:
             log.info("unpacking %s", archive.name)
-            unpack(archive, missing, folder)
+            unpack(archive, missing, folder, Bounds(round(config.max_unpacked_gb * 1e9), config.max_expansion))
     elif fetched or not (folder / download.name).is_file():
         (folder / download.name).unlink(missing_ok=True)
         (folder / download.name).symlink_to(archive)
