@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,34 +85,54 @@ def test_good_and_bad_requests_at_once_and_the_good_ones_say_what_translate_says
 
 
 def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running, expected: dict[str, str]) -> None:
-    lines, over, answers = list(expected), threading.Event(), []
+    lines, over = list(expected), threading.Event()
+    answers: list[list[tuple[str, Answer]]] = [[] for _ in range(8)]
 
     def client(number: int) -> None:
-        count = number
         while not over.is_set():
-            line = lines[count % len(lines)]
-            answers.append((line, service.ask({"text": line})))
-            count += 8
+            line = lines[(number + 8 * len(answers[number])) % len(lines)]
+            answers[number].append((line, service.ask({"text": line})))
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(client, number) for number in range(8)]
-        time.sleep(2)
-        before = service.processes("ray::ServeReplica:hat-ray:replica")
-        assert len(before) == 2
-        os.kill(before[0], signal.SIGSTOP)  # so that requests wait there
-        time.sleep(1)
-        os.kill(before[0], signal.SIGKILL)
-        time.sleep(4)
-        over.set()
+        try:
+            _until(lambda: all(answers), "not every client was answered")
+            before = service.processes("ray::ServeReplica:hat-ray:replica")
+            assert len(before) == 2
+            os.kill(before[0], signal.SIGSTOP)  # so that requests wait there
+            held = _held(answers)
+            os.kill(before[0], signal.SIGKILL)
+            _until(lambda: all(len(answers[n]) > count for n, count in held.items()), "a request was lost")
+        finally:
+            over.set()
         for one in clients:
             one.result()
-    wrong = [(line, answer) for line, answer in answers if not _is_right(answer, expected[line])]
+    told = [one for each in answers for one in each]
+    wrong = [(line, answer) for line, answer in told if not _is_right(answer, expected[line])]
     assert wrong == []
-    assert len(answers) > 50
+    assert len(told) > 50
     asked_again = service.ask(b"", "GET", "/health").body["asked_again"]
     assert isinstance(asked_again, int)
     assert asked_again > 0, "no request was at the killed replica: the test tells nothing"
     _until_there_are_two(service, before[0])
+
+
+def _held(answers: list[list[tuple[str, Answer]]]) -> dict[int, int]:
+    """Wait until requests are held up; return whose, with how many answers each of these clients has.
+
+    A request is held up when the others get fifty answers meanwhile, or when nobody gets any.
+    """
+    deadline, looked = time.monotonic() + 60, time.monotonic()
+    counts = [len(each) for each in answers]
+    while True:
+        assert time.monotonic() < deadline, "no request was sent to the stopped replica"
+        time.sleep(0.05)
+        more = [len(each) - count for each, count in zip(answers, counts, strict=True)]
+        held = {number: count for number, count in enumerate(counts) if not more[number]}
+        if not held:
+            counts, looked = [len(each) for each in answers], time.monotonic()
+        elif sum(more) > 50 or time.monotonic() - looked > 10:
+            return held
 
 
 def _is_right(answer: Answer, text: str) -> bool:
@@ -120,10 +140,18 @@ def _is_right(answer: Answer, text: str) -> bool:
 
 
 def _until_there_are_two(service: Running, killed: int) -> None:
+    def replaced() -> bool:
+        found = service.processes("ray::ServeReplica:hat-ray:replica")
+        return len(found) >= 2 and killed not in found
+
+    _until(replaced, "the killed replica was not replaced")
+
+
+def _until(happened: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + 60
-    while len(found := service.processes("ray::ServeReplica:hat-ray:replica")) < 2 or killed in found:
-        assert time.monotonic() < deadline, "the killed replica was not replaced"
-        time.sleep(0.5)
+    while not happened():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
 
 
 def test_a_port_that_another_service_has_is_told(service: Running, exported: Exported, tmp_path: Path) -> None:
