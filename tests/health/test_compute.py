@@ -18,7 +18,13 @@ CONFIG = TrainConfig(updates=4_000, warmup_updates=400, validate_every=500, chec
 NAMES = ("front/uniform", "front/sandwich", "front/sandwich+distill", "middle/uniform", "importance/uniform")
 
 
-def plans(config: TrainConfig = CONFIG, names: tuple[str, ...] = NAMES):
+@pytest.fixture(scope="module")
+def plans():
+    """The plans of all policies from the settings above; they are only read."""
+    return planned(CONFIG)
+
+
+def planned(config: TrainConfig, names: tuple[str, ...] = NAMES):
     return dict(
         zip(
             names, plan_policies([parse_policy(n) for n in names], TOY, ModelConfig(), config, SENTENCE, 1), strict=True
@@ -41,9 +47,9 @@ def test_an_update_costs_what_its_architectures_cost_forward_and_twice_that_back
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_policy_costs_as_much_as_the_uniform_updates_asked_for(name: str):
+def test_each_policy_costs_as_much_as_the_uniform_updates_asked_for(plans, name: str):
     """The cost is counted anew, update by update, from another seed's draws."""
-    plan = plans()[name]
+    plan = plans[name]
     sort_update = plan.config.updates // 5 if name.startswith("importance") else None
     uniform = policy_for(TOY, CONFIG, seed=77)
     own = policy_for(TOY, plan.config, 77, sort_update)
@@ -55,15 +61,15 @@ def test_each_policy_costs_as_much_as_the_uniform_updates_asked_for(name: str):
     assert spent == pytest.approx(plan.flops_a_sentence * plan.config.updates, rel=0.02)
 
 
-def test_updates_are_fewer_where_an_update_trains_more():
-    updates = {name: plan.config.updates for name, plan in plans().items()}
+def test_updates_are_fewer_where_an_update_trains_more(plans):
+    updates = {name: plan.config.updates for name, plan in plans.items()}
     assert updates["front/uniform"] == updates["middle/uniform"] == 4_000
     assert updates["front/sandwich"] == updates["front/sandwich+distill"] < 1_200
     assert 2_500 < updates["importance/uniform"] < 4_000
 
 
 def test_policies_reach_the_settings_that_they_name():
-    made = plans(TrainConfig(**{**CONFIG.model_dump(), "hat_sampling": True, "max_seconds": 9.0}))
+    made = planned(TrainConfig(**{**CONFIG.model_dump(), "hat_sampling": True, "max_seconds": 9.0}))
     assert made["front/sandwich"].config.policy == "sandwich"
     assert made["front/sandwich"].config.distillation == 0
     assert made["front/sandwich+distill"].config.distillation == 0.5

