@@ -31,8 +31,23 @@ def configure_logging(verbose: bool) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(_Once())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("hat_ray").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class _Once:
+    """Lets each line about a latency table through once: a command looks at a table's folders more than once."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if not record.name.startswith("hat_ray.latency") or line not in self._seen:
+            self._seen.add(line)
+            return True
+        return False
 
 
 def say(message: str) -> None:

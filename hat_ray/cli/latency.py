@@ -193,6 +193,8 @@ def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
 
     with console.progress_bar("validating") as progress:
         found = validate(table, progress)
+    if not found.files and not found.findings and not as_json:
+        raise LatencyError(f"{table} holds no latency files to check")
     if as_json:
         print_json({"table": table, **asdict(found)})
     else:
@@ -201,7 +203,5 @@ def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
             where = f" rows {rows} ({len(finding.rows)} in all)" if finding.rows else ""
             typer.echo(f"{finding.file}{where}: {finding.rule}")
         console.say(f"{table}: {found.files} files, {found.rows} rows, {len(found.findings)} findings")
-    if not found.files and not as_json:
-        raise LatencyError(f"{table} holds no latency files to check")
     if found.findings:
         raise typer.Exit(2)

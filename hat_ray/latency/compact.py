@@ -13,14 +13,13 @@ Decisions
 """
 
 import logging
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hat_ray.errors import SpaceError
@@ -76,8 +75,13 @@ def compact(
     leftover_age: timedelta = LEFTOVER_AGE,
     progress: Progress = silent,
 ) -> Compaction:
-    """Join small parts; reading gives what it gave before. Safe to kill, and to run while others do anything."""
+    """Join small parts; reading gives what it gave before. Safe to kill, and to run while others do anything.
+
+    Raises NotFoundError when there is no such lake. When a file cannot be read or written it raises a StorageError, and
+    nothing was deleted whose rows do not stand elsewhere.
+    """
     folder = Folder.at(root)
+    folder.require()
     places = partitions(folder, space_id, device)
     done = []
     for i, place in enumerate(places, 1):
@@ -137,7 +141,6 @@ def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, L
     with folder.writing(name) as sink, pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(footer(lineage))
-    _settle(folder, name)
     return name, lineage
 
 
@@ -172,7 +175,7 @@ def _without_held(folder: Folder, files: dict[str, Lineage]) -> dict[str, Lineag
     for holder in sorted(filter(is_compacted, files), key=lambda name: -len(files[name])):
         inside = [name for name in held if holder in held and held[name] < held[holder]]
         if inside and _is_sound(folder, holder):
-            in_parallel(lambda name: _delete(folder, name), inside)
+            in_parallel(folder.delete, inside)
             for name in inside:
                 del held[name]
     return {name: files[name] for name in held}
@@ -189,30 +192,14 @@ def _is_sound(folder: Folder, name: str) -> bool:
     return True
 
 
-def _delete(folder: Folder, name: str) -> None:
-    with suppress(FileNotFoundError):  # another compaction was faster
-        folder.file_system.delete_file(folder.path(name))
-
-
 def _delete_leftovers(folder: Folder, place: str, age: timedelta) -> int:
     """Delete old temporary files; return how many. A writer whose file is taken away says so, and was not heard of."""
     oldest = datetime.now(UTC) - age
     old = [
         f"{place}/{info.base_name}"
         for info in folder.child(place).entries()
-        if info.base_name.startswith(".part") and info.base_name.endswith(".tmp") and info.mtime and info.mtime < oldest
+        if info.type == pafs.FileType.File and info.mtime and info.mtime < oldest
+        if info.base_name.startswith(".part") and info.base_name.endswith(".tmp")
     ]
-    in_parallel(lambda name: _delete(folder, name), old)
+    in_parallel(folder.delete, old)
     return len(old)
-
-
-def _settle(folder: Folder, name: str) -> None:
-    """Bring a file of a local disk to the disk: what it holds is about to be deleted."""
-    if folder.file_system.type_name != "local":
-        return
-    for path in (folder.path(name), os.path.dirname(folder.path(name))):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -41,8 +41,9 @@ class TableGroup:
 def describe_table(
     root: Folder | str | Path, space_id: str | None = None, device: str | None = None
 ) -> list[TableGroup]:
-    """Summarise a latency table by space and device."""
+    """Summarise a latency table by space and device; raises NotFoundError when there is none."""
     folder = Folder.at(root)
+    folder.require()
     places = partitions(folder, space_id, device)
     tables = scan_settled(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]), {})
     return [_group(folder, place, table) for place, table in zip(places, tables, strict=True) if len(table)]

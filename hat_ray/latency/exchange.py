@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hat_ray.errors import LatencyError, SpaceError
+from hat_ray.errors import LatencyError, NotFoundError, SpaceError
 from hat_ray.latency.device import DeviceInfo, slugify
 from hat_ray.latency.hat_csv import export_hat_csv, import_hat_csv
 from hat_ray.latency.measurement import require_measurements
@@ -74,6 +74,7 @@ def import_lake(
 ) -> Imported:
     """Copy another lake's parts, of one space or device where given; go on with the same call after a kill."""
     folder, other = Folder.at(root), Folder.at(source)
+    other.require()
     places = partitions(other, space_id, device)
     if not any(list_parts(other, place) for place in places):
         raise LatencyError(f"{other} holds no latency rows to import: name the root of a lake, or a CSV file of HAT's")
@@ -122,9 +123,10 @@ def _copy(folder: Folder, other: Folder, name: str) -> int:
     require_measurements(table)
     require_architectures(table)
     try:
-        folder.write_bytes(name, other.read_bytes(name))
-    except FileNotFoundError as error:
+        content = other.read_bytes(name)
+    except NotFoundError as error:
         raise PartGoneError(name) from error
+    folder.write_bytes(name, content)
     return len(table)
 
 
@@ -142,6 +144,7 @@ def export_csvs(
     A file that was imported comes out unchanged. Measured rows give the means and deviations of their repetitions, of
     each architecture the best measurement.
     """
+    Folder.at(root).require()
     groups: dict[tuple[str, ...], list[LatencyRow]] = defaultdict(list)
     for row in read_table(root, space_id, device):
         groups[row.space_id, row.device.slug, row.origin.source, repr(row.workload)].append(row)

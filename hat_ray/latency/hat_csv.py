@@ -4,9 +4,7 @@ They do not keep each layer's shape, the number of runs, or the device: whoever 
 """
 
 import csv
-import errno
 import io
-import stat
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from hat_ray.latency.measurement import why_no_measurement
 from hat_ray.latency.row import IMPORTED_AVERAGES, Circumstances, LatencyRow, Origin
 from hat_ray.latency.stats import Spread
 from hat_ray.latency.translation import Workload
+from hat_ray.plain_file import read_text
 from hat_ray.space.features import HAT_FEATURES
 
 _TIMES = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder", "latency_std_decoder")
@@ -36,9 +35,10 @@ _WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decode
 def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workload: Workload) -> list[LatencyRow]:
     """Read a CSV file of HAT's as rows "imported, averages only"; raises LatencyError naming file and line."""
     path = Path(path)
+    text = read_text(path, "the latency table", LatencyError, MOST_BYTES)
     try:
-        lines = list(csv.reader(io.StringIO(_text(path))))
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = list(csv.reader(io.StringIO(text, newline=None)))
+    except csv.Error as error:
         raise LatencyError(f"{path} cannot be read as a latency table of HAT's: {error}") from error
     if not lines or tuple(lines[0]) != _HEADER:
         raise LatencyError(f"{path} is not a latency table of HAT's: its first line must be {','.join(_HEADER)}")
@@ -62,23 +62,6 @@ def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
         pairs = zip(HAT_FEATURES, row.hat_features, strict=True)
         writer.writerow([*(int(value) if name in _WHOLE else float(value) for name, value in pairs), *times])
     return out.getvalue()
-
-
-def _text(path: Path) -> str:
-    """Read a plain file of bounded size; a byte order mark is UTF-8's own and no part of the text."""
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # a pipe or a device may never end
-            raise LatencyError(f"{path} must be a plain file: a pipe, a device, a socket or a folder is no CSV file")
-        if state.st_size > MOST_BYTES:
-            raise LatencyError(f"{path} must be at most {MOST_BYTES} bytes, got {state.st_size}: split it")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise LatencyError(f"there is no file {path}") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise LatencyError(f"{path} is a link that leads to itself") from error
-        raise
 
 
 def _numbers(path: Path, number: int, cells: Sequence[str]) -> list[float]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hat_ray.errors import NotFoundError
 from hat_ray.latency.parts import compacted_name, is_compacted, partition_values
 from hat_ray.latency.schema import why_foreign, why_invalid
 from hat_ray.space.architecture import Architecture
@@ -42,15 +43,13 @@ class PartRows:
 @contextmanager
 def _opened(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
     try:
-        with folder.file_system.open_input_file(folder.path(name)) as source, pq.ParquetFile(source) as file:
+        with folder.reading(name) as source, pq.ParquetFile(source) as file:
             reason = why_foreign(file.schema_arrow)
             if reason:
                 raise ValueError(reason)
             yield file
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError) or not folder.exists(name):
-            raise PartGoneError(name) from error
-        raise
+    except NotFoundError as error:
+        raise PartGoneError(name) from error
 
 
 def read_lineage(folder: Folder, name: str) -> Lineage:
@@ -74,7 +73,8 @@ def read_part(
     """Read one file's columns (default: all that it has, known or not) in the schema's order and types.
 
     `where` keeps rows whose columns equal values, `without` leaves written parts out. Raises PartGoneError when the
-    file has gone, and ValueError and what PyArrow raises when it is not what its name says.
+    file has gone, one of `scan.UNREADABLE` when what was read is not what its name says, and a StorageError when it
+    could not be read.
     """
     with _opened(folder, name) as file:
         return _read(file, name, schema, where or {}, without)

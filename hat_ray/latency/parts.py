@@ -12,13 +12,17 @@ Decisions
 """
 
 import hashlib
+import logging
 import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from hat_ray.latency.listing import look
 from hat_ray.storage import Folder
+
+logger = logging.getLogger(__name__)
 
 WRITTEN, COMPACTED = "part-", "parts-"
 LOOKS = 50
@@ -46,7 +50,11 @@ def is_compacted(name: str) -> bool:
 
 
 def partitions(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
-    """List the folders of a lake that hold parts; folders of other spaces and devices are not looked into."""
+    """List the folders of a lake that hold parts; folders of other spaces and devices are not looked into.
+
+    What is no folder is named in a warning and passed over. A lake that does not exist is empty, a bucket that does not
+    exist is a NotFoundError.
+    """
     folder = Folder.at(root)
     return [
         f"{space}/{device_name}"
@@ -70,13 +78,17 @@ def part_names(root: Folder | str | Path, space_id: str | None = None, device: s
 def list_parts(folder: Folder, partition: str) -> list[str]:
     """List one partition's parts; no row that stands there throughout is missed, whoever compacts meanwhile."""
     place = folder.child(partition)
-    names = [name for name in place.list() if is_part(name)]
+    names = [name for name in look(place).files if is_part(name)]
     for _ in range(LOOKS):
-        again = [name for name in place.list() if is_part(name)]
+        seen = look(place)
+        again = [name for name in seen.files if is_part(name)]
         # what vanished during the first look stands in a compacted part that the second one sees
         if all(name in names for name in again if is_compacted(name)):
             break
         names = again
+    seen.warn(place)
+    for name in filter(is_part, seen.folders):
+        logger.warning("%s/%s is passed over: it is a folder, no part", place, name)
     return [f"{partition}/{name}" for name in names]
 
 
@@ -94,6 +106,11 @@ def divide(lineages: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
 
 
 def _values(folder: Folder, key: str, value: str | None) -> list[str]:
-    if value is not None:
+    if value is not None and not folder.is_local:  # an object store has no folder that could be something else
         return [f"{key}={value}"]
-    return [name for name in folder.list() if name.startswith(f"{key}=")]
+    seen = look(folder)
+    seen.warn(folder)
+    for name in seen.files:
+        if name.startswith(f"{key}="):
+            logger.warning("%s/%s is passed over: a file stands where a folder should be", folder, name)
+    return [name for name in seen.folders if name.startswith(f"{key}=") and value in (None, name[len(key) + 1 :])]

@@ -4,7 +4,8 @@ The life of a scan: every partition is listed, the compacted parts' footers tell
 written part is read from one file, and the rows are put in the order of the written parts' names. When a file has gone
 meanwhile, its partition is listed and read again: a scan never returns fewer rows than there were when it began.
 A file that is truncated, foreign, misplaced or newer than this hat-ray is named in a warning and skipped whole; rows
-that are no measurements are passed over, and their file is named.
+that are no measurements are passed over, and their file is named. A file that cannot be read, because its storage
+refuses or does not answer, is none of these: the scan ends with that error.
 """
 
 import logging
@@ -19,7 +20,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from hat_ray.errors import LatencyError
+from hat_ray.errors import DamagedError, LatencyError
+from hat_ray.faults import cause
 from hat_ray.latency.measurement import JUDGED, measured
 from hat_ray.latency.part_file import Lineage, PartGoneError, PartRows, read_lineage, read_part
 from hat_ray.latency.parts import divide, is_compacted, list_parts
@@ -32,8 +34,8 @@ ATTEMPTS, FIRST_WAIT_S, LONGEST_WAIT_S = 30, 0.01, 2.0
 READERS = 8
 """Files read at once: Parquet decodes on all cores anyway, more hide the way to a remote store."""
 
-UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError)
-"""What reading a damaged or foreign file raises."""
+UNREADABLE = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError)
+"""What a damaged or foreign file raises once it is read. A storage that does not answer is none of these."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -180,8 +182,15 @@ def in_parallel(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
     if len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(READERS, len(items))) as pool:
-        return list(pool.map(function, items))
+        try:
+            return list(pool.map(function, items))
+        except BaseException:  # a storage that failed: each of the others would be as patient with it
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def first_line(error: BaseException) -> str:
+    """Return what is wrong in one line; of a damaged file what PyArrow says, as who asks names the file."""
+    if isinstance(error, DamagedError) and error.__cause__ is not None:
+        return cause(error.__cause__)
     return (str(error).splitlines() or [type(error).__name__])[0]

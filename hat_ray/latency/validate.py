@@ -1,11 +1,12 @@
 """Check a latency table: every file, and every rule that a row must keep (`rules`). Nothing is changed."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
+from hat_ray.latency.listing import look
 from hat_ray.latency.part_file import PartGoneError, read_part
 from hat_ray.latency.parts import is_part, list_parts
 from hat_ray.latency.resolve import KEY_COLUMNS
@@ -43,8 +44,9 @@ class Validation:
 def validate(root: Folder | str | Path, progress: Progress = silent) -> Validation:
     """Check a lake; what is compacted away meanwhile is checked where it went."""
     folder = Folder.at(root)
-    names, strangers, leftovers = _walk(folder)
-    findings = [Finding(name, "a part must stand in space=<id>/device=<slug>/") for name in strangers]
+    folder.require()
+    walk = _walk(folder)
+    names, findings = walk.parts, walk.findings
     places = sorted({name.rpartition("/")[0] for name in names})
     rows, seen = 0, set[str]()
     for place in places:
@@ -56,7 +58,7 @@ def validate(root: Folder | str | Path, progress: Progress = silent) -> Validati
                 rows += count
                 progress(len(seen), max(len(names), len(seen)), {"rows": float(rows), "wrong": float(len(findings))})
         findings += _doubles(folder, place)
-    return Validation(len(seen) + len(strangers), rows, leftovers, tuple(findings))
+    return Validation(len(seen) + walk.strangers, rows, walk.leftovers, tuple(findings))
 
 
 def _check(folder: Folder, name: str) -> tuple[int, list[Finding]]:
@@ -70,14 +72,49 @@ def _check(folder: Folder, name: str) -> tuple[int, list[Finding]]:
     return len(table), [Finding(name, rule, tuple(rows)) for rule, rows in broken_rules(table).items()]
 
 
-def _walk(folder: Folder) -> tuple[list[str], list[str], int]:
-    """Return the parts, the Parquet files that stand elsewhere, and how many temporary files there are."""
-    files = [info for info in folder.entries(recursive=True) if info.type == pafs.FileType.File]
-    names = sorted(info.path[len(folder.root) :].lstrip("/") for info in files)
-    parts = [name for name in names if is_part(name.rpartition("/")[2])]
-    inside = [name for name in parts if _is_in_place(name)]
-    leftovers = sum(name.rpartition("/")[2].startswith(".") and name.endswith(".tmp") for name in names)
-    return inside, [name for name in parts if not _is_in_place(name)], leftovers
+@dataclass
+class _Walk:
+    """What stands anywhere below a lake's root."""
+
+    parts: list[str] = field(default_factory=list)
+    leftovers: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    strangers: int = 0
+
+
+def _walk(folder: Folder) -> _Walk:
+    """Look everywhere once, however links lead back, and open nothing."""
+    walk, todo, been = _Walk(), [""], set[str]()
+    while todo:
+        above = todo.pop()
+        place = folder.child(above) if above else folder
+        real = os.path.realpath(place.root) if place.is_local else place.root
+        if real in been:
+            walk.findings.append(Finding(above, "each folder must stand once, got a link that leads back"))
+            continue
+        been.add(real)
+        seen = look(place)
+        names = {name: f"{above}/{name}" if above else name for name in (*seen.files, *seen.folders)}
+        todo += [names[name] for name in reversed(seen.folders)]
+        for name, kind in (seen.others or {}).items():
+            walk.findings.append(Finding(f"{above}/{name}".lstrip("/"), f"a table holds plain files, got {kind}"))
+        for name in filter(is_part, seen.folders):
+            walk.findings.append(Finding(names[name], "a part must be a plain file, got a folder"))
+        for name in seen.files:
+            _note(walk, names[name])
+    return walk
+
+
+def _note(walk: _Walk, name: str) -> None:
+    above, _, base = name.rpartition("/")
+    if is_part(base) and _is_in_place(name):
+        walk.parts.append(name)
+    elif is_part(base):
+        walk.strangers += 1
+        walk.findings.append(Finding(name, "a part must stand in space=<id>/device=<slug>/"))
+    elif base.startswith(("space=", "device=")[above.count("=") : above.count("=") + 1]):
+        walk.findings.append(Finding(name, "a folder must stand here, got a file"))
+    walk.leftovers += base.startswith(".") and base.endswith(".tmp")
 
 
 def _is_in_place(name: str) -> bool:

@@ -6,11 +6,10 @@ inert stand-ins for those few names; any other name in it is refused.
 """
 
 import argparse
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 
@@ -20,6 +19,7 @@ from hat_ray.model.claims import first_line, require_floats, require_room
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.pickle_scan import METERS, check_file
 from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.plain_file import open_plain
 from hat_ray.space.architecture import MAX_DEPTH, MAX_SIZE, Architecture, DecoderShape, EncoderShape
 from hat_ray.space.hat_yaml import HAT_REACH
 from hat_ray.space.search_space import SearchSpace
@@ -62,21 +62,22 @@ def load_hat_checkpoint(path: str | Path) -> HatCheckpoint:
 
 def read_pickle_safely(path: str | Path) -> Any:
     """Unpickle tensors, plain containers, a Namespace and fairseq's meters; refuse everything else in one line."""
-    path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
-            raise CheckpointError(f"{path} must be a plain file: a folder, a pipe or a device is no checkpoint")
-        check_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace, *((_Meter, name) for name in METERS)]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}") from error
+        with open_plain(path, "the checkpoint", CheckpointError) as file:
+            return _unpickled(file)
     except (CheckpointError, OSError):  # an OSError is a fault of the disk, not of the file
         raise
     except Exception as error:  # PyTorch's reader raises whatever a damaged file makes of it
         told = " ".join(str(error).split())
         what = f"it asks for code: {told[told.index('GLOBAL') :]}" if "GLOBAL" in told else told
         raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded ({what[:160]})") from error
+
+
+def _unpickled(file: BinaryIO) -> Any:
+    check_file(file)
+    file.seek(0)
+    with torch.serialization.safe_globals([argparse.Namespace, *((_Meter, name) for name in METERS)]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def model_from_state(

@@ -17,7 +17,6 @@ import pickletools
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, cast
 
 MOST_OPERATIONS = 2_000_000
@@ -76,15 +75,15 @@ class _Made:
 _MARK, _MADE = _Name("mark"), _Made()
 
 
-def check_file(path: str | Path) -> None:
+def check_file(file: IO[bytes]) -> None:
     """Raise ClaimError unless what a checkpoint claims stands in it, in the zipped or the legacy format."""
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            _check_zip(file, size)
-        else:
-            file.seek(0)
-            _check_legacy(file, size)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if file.read(4) == b"PK\x03\x04":
+        _check_zip(file, size)
+    else:
+        file.seek(0)
+        _check_legacy(file, size)
 
 
 def _check_zip(file: IO[bytes], size: int) -> None:

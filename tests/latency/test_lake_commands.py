@@ -124,7 +124,7 @@ def test_another_lake_is_imported_once_however_it_was_compacted_or_copied(
     rows = read_table(lake, every_measurement=True)
     assert sorted(row.circumstances.utc_time[-3:-1] for row in rows) == ["00", "01", "02", "03", "05", "09"]
     code, _, told = hat_ray(capsys, "import", lake, tmp_path / "nowhere")
-    assert (code, "holds no latency rows to import" in told) == (2, True)
+    assert (code, "does not exist" in told) == (2, True)
     assert import_lake(f"file://{tmp_path}/third", f"file://{lake}").rows >= 6
     assert len(read_table(tmp_path / "third", every_measurement=True)) == 6
 
@@ -187,9 +187,23 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     assert not [name for name in told["findings"] if name["file"] == name]
 
 
-def test_an_empty_place_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["export", tmp_path / "x", tmp_path / "y"], ["validate", tmp_path / "x"], ["show", tmp_path / "x"]):
-        code, _, told = hat_ray(capsys, *command)
-        assert (code, "holds no latency" in told) == (2, True)
-    code, told, _ = hat_ray(capsys, "compact", tmp_path / "x", "--json")
+def test_an_empty_place_and_one_that_does_not_exist_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for command in (
+        ["export", "{}", tmp_path / "y"],
+        ["validate", "{}"],
+        ["show", "{}"],
+        ["import", tmp_path / "y", "{}"],
+    ):
+        for place, rule in (("empty", "holds no latency"), ("gone", "does not exist"), ("file", "a file stands where")):
+            arguments = [tmp_path / place if part == "{}" else part for part in command]
+            code, _, told = hat_ray(capsys, *arguments)
+            assert (code, rule in told, len(told.strip().splitlines())) == (2, True, 1), (command, place, told)
+    code, told, _ = hat_ray(capsys, "compact", tmp_path / "empty", "--json")
     assert (code, told["files_before"]) == (0, 0)
+    code, _, told = hat_ray(capsys, "compact", tmp_path / "gone")
+    assert (code, "does not exist" in told) == (2, True)
+    assert not (tmp_path / "y").exists()

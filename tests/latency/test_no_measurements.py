@@ -117,10 +117,10 @@ def test_a_pipe_or_a_device_is_no_csv_file(tmp_path: Path) -> None:
     (tmp_path / "zero.csv").symlink_to("/dev/zero")
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
     (tmp_path / "folder.csv").mkdir()
-    for name, why in {"fifo": "plain file", "zero": "plain file", "folder": "plain file", "loop": "itself"}.items():
+    for name, why in {"fifo": "a FIFO", "zero": "a device", "folder": "a folder", "loop": "itself"}.items():
         with pytest.raises(LatencyError, match=f"{name}.csv.*{why}"):
             bring_in(tmp_path / f"{name}.csv", tmp_path / "lake")
-    with pytest.raises(LatencyError, match="there is no file"):
+    with pytest.raises(LatencyError, match="does not exist"):
         bring_in(tmp_path / "gone.csv", tmp_path / "lake")
 
 

@@ -194,7 +194,7 @@ def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "fifo.pt")
     (tmp_path / "zero.pt").symlink_to("/dev/zero")
     for path in (tmp_path / "fifo.pt", tmp_path / "zero.pt", tmp_path):
-        assert "must be a plain file" in refusal(path)
+        assert "name a plain file" in refusal(path)
 
 
 def _damaged(whole: bytes, rng: random.Random) -> bytes:

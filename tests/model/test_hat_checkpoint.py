@@ -81,7 +81,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, con
     with pytest.raises(CheckpointError) as refusal:
         load_hat_checkpoint(path)
     assert "\n" not in str(refusal.value)
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_hat_checkpoint(tmp_path / "missing.pt")
 
 
