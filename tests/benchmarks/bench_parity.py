@@ -26,6 +26,7 @@ from hat_ray.latency.process import timing_state
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import ct2_loader
 from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import unsupported
 from hat_ray.runtime.ct2 import why_not_expressible
 from hat_ray.runtime.export_folder import write_files, write_manifest
 from hat_ray.runtime.names import DTYPES
@@ -48,6 +49,7 @@ def test_every_runtime_translates_alike() -> None:
             )
             for runtime, dtypes in DTYPES.items()
             for dtype in dtypes
+            if not unsupported(runtime, dtype)
         }
         found |= _ct2(model, corpus, list(sources), config)
     expected = found["eager fp32"]

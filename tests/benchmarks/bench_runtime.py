@@ -27,10 +27,11 @@ from hat_ray.latency.translation import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import arithmetic, unsupported
 from hat_ray.runtime.ct2 import why_not_expressible, write_ct2
 from hat_ray.runtime.graph import GraphDtype
 from hat_ray.runtime.onnx_model import OnnxModel
-from hat_ray.runtime.packed import PackedModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import SPACE0, TOY
 from tests.benchmarks.hat_decoder import HatDecoder
@@ -50,6 +51,8 @@ PUBLISHED = {
     "xeon-450.9ms": "HAT_wmt14ende_xeon@450.9ms",
 }
 ROUNDS, BUDGET_S = 12, 150.0
+RUNTIMES = (("packed", "fp32", 4.0), ("packed", "bf16", 2.0), ("onnx", "fp32", 4.0), ("onnx", "int8", 1.0))
+"""Runtime, dtype, and the bytes of a weight."""
 CASES = [("base", 1, 1), *((shape, batch, 5) for shape in ("base", *PUBLISHED, "toy") for batch in (1, 32))]
 
 
@@ -131,11 +134,12 @@ def _ours(model: SubTransformer, shape: Shape, workload: Workload) -> Iterator[C
         "plain PyTorch": (PlainDecoder(model), 4.0),
         "HAT's steps": (HatDecoder(model, shape.largest), 4.0),
         "eager": (model, 4.0),
-        "packed fp32": (PackedModel(model), 4.0),
-        "packed bf16": (PackedModel(copy.deepcopy(model), torch.bfloat16), 2.0),
-        "onnx fp32": (OnnxModel.of(model, "fp32"), 4.0),
-        "onnx int8": (OnnxModel.of(model, "int8"), 1.0),
     }
+    for runtime, dtype, size in RUNTIMES:
+        if reason := unsupported(runtime, dtype):
+            print(f"\n(no {runtime} {dtype}: {reason})")
+        else:
+            runtimes[f"{runtime} {dtype}"] = on_runtime(copy.deepcopy(model), runtime, dtype), size
     require_alike({name: each for name, (each, size) in runtimes.items() if size == 4}, workload)
     for name, (each, size) in runtimes.items():
         read = workload.target_length * size * shape.weights
@@ -221,7 +225,7 @@ def bandwidth() -> float:
 def _tell(workload: Workload, contestants: list[Contestant], times: np.ndarray, speed: float) -> None:
     print(
         f"batch {workload.batch}, beam {workload.beam}: {len(times)} rounds in turns, memory {speed / 1e9:.1f} GB/s, "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"load {os.getloadavg()[0]:.1f}; int8: {arithmetic('onnx', 'int8')}"
     )
     print(f"  {'':16} encoder ms  decoder ms  total ratio to plain (10-90 %)   decoder ratio   share of the limit")
     totals, decoders = times.sum(2), times[:, :, 1]
