@@ -171,6 +171,9 @@ def model_choice(
         if wrong := [name for name, value in given.items() if value is not None]:
             raise RunError(f"{place} is an exported model, which brings its own: leave {' and '.join(wrong)} out")
         return ModelChoice(place, beam=beam)
+    from hat_ray.runtime.capability import require
+
+    require(runtime or "eager", dtype or "fp32")
     loaded, folder = resolve(place, None, [f"evaluate.beam={beam}"] if beam else None)
     return ModelChoice(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
 

@@ -134,3 +134,21 @@ for other in logits[1:]:
     assert len(lines) == 2
     for line in lines:
         assert line.startswith("runtime packed in bf16 needs avx512f, avx_ne_convert or ARM's bf16, ")
+
+
+@pytest.mark.parametrize("command", ["translate", pytest.param("serve", marks=pytest.mark.slow)])
+def test_a_command_that_asks_for_what_this_processor_cannot_ends_with_2_and_one_line(command: str) -> None:
+    told = ["-m", "hat_ray.cli", command, "toy", "--runtime", "packed", "--dtype", "bf16"]
+    done = subprocess.run(
+        [sys.executable, *told],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **OLDER},
+    )
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("hat-ray: error: runtime packed in bf16 needs avx512f, avx_ne_convert or ARM's bf16, ")
+    assert line.endswith("take dtype fp32, or runtime onnx with dtype int8")
