@@ -56,6 +56,8 @@ class Folder:
     uri: str
     fence: Fence | None = field(default=None, compare=False, repr=False)
     """What must agree to each change of this folder; None: nobody is asked."""
+    patience_s: float | None = field(default=None, compare=False, repr=False)
+    """Seconds for which a storage that does not answer is asked again; None: as long as is set (`patience.py`)."""
 
     @classmethod
     def at(cls, place: "str | Path | Folder") -> "Folder":
@@ -114,11 +116,15 @@ class Folder:
 
     def child(self, *names: str) -> "Folder":
         names = tuple(file_systems.relative_name(name) for name in names)
-        return self._with(Folder(places.joined(self.uri, names), self.fence), *names)
+        return self._with(Folder(places.joined(self.uri, names), self.fence, self.patience_s), *names)
 
     def fenced(self, fence: Fence) -> "Folder":
         """Return this folder with a fence, which every folder below it inherits."""
-        return self._with(Folder(self.uri, fence))
+        return self._with(Folder(self.uri, fence, self.patience_s))
+
+    def asked_for(self, seconds: float) -> "Folder":
+        """Return this folder with a patience of its own."""
+        return self._with(Folder(self.uri, self.fence, seconds))
 
     def _with(self, made: "Folder", *names: str) -> "Folder":
         """Let a folder here or below share this one's connection."""
@@ -354,7 +360,7 @@ class Folder:
         """Do something on the file system, patiently; a new connection reads the credentials anew."""
         place = self.uri if name == "." else places.joined(self.uri, [name])
         renew = None if self.is_local else lambda: self.__dict__.pop("_place", None)
-        return patiently(action, place, not self.is_local, renew=renew)
+        return patiently(action, place, not self.is_local, self.patience_s, renew)
 
     def _require_bucket(self) -> None:
         """Raise NotFoundError when the bucket is known not to exist."""

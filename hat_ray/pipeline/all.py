@@ -25,7 +25,8 @@ from hat_ray.pipeline.inputs import assessments_of, chosen_of, predictors_of
 from hat_ray.pipeline.outline import stages_of
 from hat_ray.pipeline.preflight.all import asks_nodes, examine_all
 from hat_ray.pipeline.preflight.here import situation_here
-from hat_ray.pipeline.preflight.table import Watch
+from hat_ray.pipeline.preflight.stores import try_run_folder
+from hat_ray.pipeline.preflight.table import Watch, require
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
 from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.predictor.assess import Assessment
@@ -76,9 +77,10 @@ def run_recipe(
 
 
 def check_first(
-    recipe: Recipe, place: str | None, execution: Execution, *, only: str | None = None, local: bool = False
+    recipe: Recipe, place: str, execution: Execution, *, only: str | None = None, local: bool = False
 ) -> Watch:
     """Check all that can be known before the first stage; raise CheckError where it could not end well."""
+    require(try_run_folder(place))
     situation = situation_here(recipe, place, only=only, local=local)
     situation = execution.situation(situation, ask=asks_nodes(recipe))
     watch = Watch(recipe, situation)

@@ -14,7 +14,7 @@ from hat_ray.storage import Folder
 logger = logging.getLogger(__name__)
 
 
-def table_at(place: str) -> CandidateTable:
+def table_at(place: str | Folder) -> CandidateTable:
     """Return the candidates table of a run folder, or of a folder that holds one; raise SearchError where none is."""
     folder = Folder.at(place)
     if folder.exists("run.json"):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.preflight import packages, resources, settings, text
+from hat_ray.pipeline.preflight import packages, resources, settings, stores, text
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Look, Situation
 from hat_ray.recipe import Recipe
 
@@ -19,6 +19,9 @@ def _check(name: str, look: Look, *stages: str, again: bool = False) -> Check:
 
 
 CHECKS = (
+    _check("latency table", stores.check_latency_table, *_TIMING, "predictor"),
+    _check("candidates to start from", stores.check_warm_start, "search"),
+    _check("cache", stores.check_cache, "corpus", *_TRAINING, "search", "evaluate"),
     _check("text files", text.check_texts, "corpus"),
     _check("room for training", resources.check_training, *_TRAINING),
     _check("room for timing", resources.check_timing, *_TIMING),

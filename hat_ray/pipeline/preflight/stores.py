@@ -1,0 +1,84 @@
+"""The places that a recipe writes to or reads from: they are there, and let us in.
+
+A file of a name that nobody else has is written, read and deleted. A place that is not there yet is tried where it
+would be made. Storage that does not answer is asked for `PATIENCE_S` seconds only: nothing is under way yet.
+"""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from hat_ray.corpus.cache import cache_root
+from hat_ray.errors import HatRayError, StorageError
+from hat_ray.pipeline.preflight.check import CheckResult, Finding, Situation
+from hat_ray.recipe import Recipe
+from hat_ray.search.earlier import table_at
+from hat_ray.storage import Folder
+
+PATIENCE_S = 5.0
+_CONTENT = b"may be deleted"
+
+
+def try_run_folder(place: str) -> list[CheckResult]:
+    """Return whether the run folder can be written to: asked before it is read what stands in it."""
+    found = list(_probe("the run folder", Folder.at(place), "--run"))
+    return [CheckResult("run folder", *finding) for finding in found or [("ok", "")]]
+
+
+def check_latency_table(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The latency table that teams share can be written to."""
+    if recipe.latency.table:
+        yield from _probe("the latency table", Folder.at(recipe.latency.table), "latency.table")
+
+
+def check_warm_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every earlier search that is named has candidates."""
+    for place in recipe.search.warm_start:
+        folder = Folder.at(place).asked_for(PATIENCE_S)
+        try:
+            folder.list()  # tells of a bucket that is not there
+            table_at(folder)
+        except (HatRayError, StorageError) as error:
+            yield "failure", f"search.warm_start: {error}"
+
+
+def check_cache(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """What is fetched or copied to this machine can be kept."""
+    folder, config = situation.run_folder, recipe.corpus
+    if (folder is not None and not folder.is_local) or (
+        config.downloads and not (config.files and config.files.folder)
+    ):
+        own = config.downloads_folder
+        place = Path(own).expanduser() if own and "corpus" in situation.stages else cache_root()
+        named_by = "corpus.downloads_folder" if own else "HAT_RAY_CACHE"
+        yield from _probe("the cache folder", Folder.at(place), named_by)
+
+
+def _probe(what: str, folder: Folder, named_by: str) -> Iterator[Finding]:
+    try:
+        _try(folder.asked_for(PATIENCE_S))
+    except (HatRayError, StorageError, OSError) as error:
+        yield "failure", f"cannot use {what} {folder}, which {named_by} names: {error}"
+
+
+def _try(folder: Folder) -> None:
+    """Write, read and delete a file; what was not there before is gone afterwards."""
+    place = _existing(folder) if folder.is_local else folder
+    if folder.is_local and not Path(place.uri).is_dir():
+        raise HatRayError(f"{place} is a file where a folder should be")
+    new = not place.is_local and not place.exists()
+    name = f".hat-ray-{uuid.uuid4().hex}.probe"
+    place.write_bytes(name, _CONTENT, durable=False)
+    try:
+        if place.read_bytes(name) != _CONTENT:
+            raise StorageError(f"{place} does not give back what is written to it")
+    finally:
+        place.delete(name)
+    if new:
+        place.delete_if_empty()
+
+
+def _existing(folder: Folder) -> Folder:
+    """Return a local folder, or the nearest one above it that exists."""
+    path = Path(folder.uri)
+    return Folder.at(next(place for place in (path, *path.parents) if place.exists()))

@@ -1,0 +1,91 @@
+"""Places that a run writes to: what they refuse is told by its true cause, before anything is begun."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hat_ray.cli import app
+from hat_ray.errors import CheckError
+from hat_ray.storage import Folder
+from tests.s3 import S3, Faults
+
+TINY = str(Path(__file__).parents[1] / "tiny.yaml")
+
+
+def refused(*arguments: str) -> str:
+    """Return why a run is refused."""
+    result = CliRunner().invoke(app, ["run", TINY, "--local", *arguments])
+    assert isinstance(result.exception, CheckError), result.exception
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_a_bucket_that_is_not_there(s3: S3, tmp_path: Path):
+    missing = f"s3://nobody-made-this/run?{s3.query}"
+    told = refused("--run", missing)
+    assert told.startswith("cannot use the run folder s3://nobody-made-this/run")
+    assert "--run names" in told
+    assert "The specified bucket does not exist" in told
+    told = refused("--run", str(tmp_path / "run"), "--set", f"latency.table={missing}")
+    assert told.startswith("cannot use the latency table s3://nobody-made-this/run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_credentials_that_are_refused(s3: S3, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hat_ray.pipeline.preflight.stores.PATIENCE_S", 0.2)
+    place = s3.place("run")
+    with s3.going_wrong(Faults("refuse", share=1.0, methods=("GET", "HEAD", "PUT", "POST"))):
+        told = refused("--run", place)
+    assert "access to s3://" in told
+    assert "is refused" in told
+    assert "renew the credentials" in told
+    assert Folder.at(place).list() == []
+
+
+def test_a_store_that_may_be_read_and_not_written(s3: S3, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hat_ray.pipeline.preflight.stores.PATIENCE_S", 0.2)
+    place = s3.place("run")
+    with s3.going_wrong(Faults("refuse", share=1.0, methods=("PUT", "POST"))):
+        assert "is refused" in refused("--run", place)
+
+
+def test_a_probe_leaves_nothing(s3: S3, tmp_path: Path):
+    place, table = s3.place("run"), tmp_path / "table"
+    table.mkdir()
+    command = ["recipe", "check", TINY, "--run", place, "--set", f"latency.table={table}"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stdout
+    assert not Folder.at(place).exists()
+    assert not list(table.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_the_right_to_write(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    assert "cannot use the run folder" in refused("--run", str(tmp_path / "run"))
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    told = refused("--run", str(tmp_path / "file" / "run"))
+    assert told.startswith(f"cannot use the run folder {tmp_path}/file/run")
+    assert "is a file where a folder should be" in told
+    told = refused("--run", str(tmp_path / "run"), "--set", f"latency.table={tmp_path}/file")
+    assert told.startswith(f"cannot use the latency table {tmp_path}/file")
+
+
+def test_an_earlier_search_that_has_no_candidates(s3: S3, tmp_path: Path):
+    told = refused("--run", str(tmp_path / "run"), "--set", f"search.warm_start=[{tmp_path}]")
+    assert told == f"search.warm_start: {tmp_path} holds no candidates: name a run folder whose search was begun"
+    missing = f"s3://nobody-made-this/run?{s3.query}"
+    assert "ucket" in refused("--run", str(tmp_path / "run"), "--set", f'search.warm_start=["{missing}"]')
+
+
+def test_a_cache_that_cannot_be_written(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("HAT_RAY_CACHE", str(tmp_path / "file" / "cache"))
+    told = refused("--run", s3.place("run"))
+    assert told.startswith(f"cannot use the cache folder {tmp_path}/file/cache")
+    assert "HAT_RAY_CACHE" in told
