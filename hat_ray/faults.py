@@ -25,6 +25,8 @@ class Fault(Enum):
     MISSING = "missing"
     NO_FOLDER = "no folder"
     """A file stands where a folder should be, or a folder where a file should be."""
+    UNUSABLE = "unusable"
+    """A path that the system refuses to follow."""
     DENIED = "denied"
     FULL = "full"
     READ_ONLY = "read-only"
@@ -36,7 +38,8 @@ OF_WRITING = (Fault.DENIED, Fault.FULL, Fault.READ_ONLY, Fault.PASSING)
 """What a block that writes a file is stopped by, whatever else it does meanwhile."""
 _BY_ERRNO = {
     **dict.fromkeys((errno.ENOENT,), Fault.MISSING),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG), Fault.NO_FOLDER),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY), Fault.NO_FOLDER),
+    **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL), Fault.UNUSABLE),
     **dict.fromkeys((errno.EACCES, errno.EPERM), Fault.DENIED),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), Fault.FULL),
     **dict.fromkeys((errno.EROFS,), Fault.READ_ONLY),
@@ -95,14 +98,8 @@ def telling(place: str, remote: bool, only: Collection[Fault] = tuple(Fault)) ->
 def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError:
     """Return the error of ours that an `OSError` of a place stands for: one line of path, cause and remedy."""
     fault, shown, why = fault_of(error, remote), places.shown(place), cause(error)
-    if fault == Fault.MISSING:
-        if "ucket" in why or "NO_SUCH_BUCKET" in why or "ContainerNotFound" in why:
-            return NotFoundError(f"{shown} does not exist ({why}): create the bucket, or name another place")
-        return NotFoundError(f"{shown} does not exist: name a place that does")
-    if fault == Fault.NO_FOLDER:
-        return HatRayError(
-            f"{shown} cannot be used ({why}): a file stands where a folder should be, name another place"
-        )
+    if fault in (Fault.MISSING, Fault.NO_FOLDER, Fault.UNUSABLE):
+        return _mistake(fault, shown, why)
     if fault in (Fault.FULL, Fault.READ_ONLY):
         remedy = "make room there and run it again" if fault == Fault.FULL else "mount it for writing, or name another"
         return NoRoomError(f"{shown} cannot be written ({why}; {free_space(place)}): {remedy}")
@@ -112,6 +109,24 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
     return StorageError(
         f"{shown} does not answer as it should ({why}): nothing was lost, run it again when the storage works"
     )
+
+
+def _mistake(fault: Fault, shown: str, why: str) -> HatRayError:
+    if fault == Fault.MISSING:
+        no_bucket = "ucket" in why or "NO_SUCH_BUCKET" in why or "ContainerNotFound" in why
+        remedy = f" ({why}): create the bucket, or name another place" if no_bucket else ": name a place that does"
+        return NotFoundError(f"{shown} does not exist{remedy}")
+    reason = "a file stands where a folder should be, " if fault == Fault.NO_FOLDER else ""
+    return HatRayError(f"{shown} cannot be used ({why}): {reason}name another place")
+
+
+def require_no_fault(error: OSError, place: str) -> None:
+    """Raise the StorageError that an error of a local file stands for; return for a file that is missing or damaged.
+
+    Decoders raise an `OSError` for damage, too: without the number that the system gives to its own.
+    """
+    if error.errno is not None and fault_of(error, remote=False) in OF_WRITING:
+        raise told(error, place, remote=False) from error
 
 
 def cause(error: BaseException) -> str:

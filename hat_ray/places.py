@@ -72,11 +72,21 @@ def joined(uri: str, names: Sequence[str]) -> str:
     return "/".join([path.rstrip("/"), *escaped]) + mark + query
 
 
-def last_name(uri: str) -> str:
-    """Return the last part of a canonical place's path, as it is called on the storage."""
+def split(uri: str) -> tuple[str, str]:
+    """Return the canonical place of what holds another, and its name in there; raises HatRayError at the top."""
+    path, mark, query = uri.partition("?") if is_uri(uri) else (uri, "", "")
+    parent, _, _ = path.rpartition("/")
+    if path.endswith("/") or parent.endswith(("/", ":")):
+        raise HatRayError(f"{shown(uri)} names no file: add its name")
+    return (parent or "/") + mark + query, last_names(uri, 1)
+
+
+def last_names(uri: str, count: int) -> str:
+    """Return the last parts of a canonical place's path, as they are called on the storage."""
     if not is_uri(uri):
-        return uri.rsplit("/", 1)[-1]
-    return unquote(uri.partition("?")[0].rsplit("/", 1)[-1])
+        return "/".join(uri.rsplit("/", count)[-count:])
+    path = uri.partition("?")[0].partition("://")[2]
+    return unquote("/".join(path.rsplit("/", count)[-count:]))
 
 
 def refuse_secrets(uri: str) -> None:

@@ -68,7 +68,8 @@ class Folder:
         return {"uri": self.uri, "fence": self.fence}
 
     def __str__(self) -> str:
-        return places.shown(self.uri)
+        """Return the place for people: without its query, so that a file's name may follow."""
+        return places.shown(self.uri).partition("?")[0] if not self.is_local else self.uri
 
     def __repr__(self) -> str:
         return f"Folder({str(self)!r})"
@@ -80,7 +81,22 @@ class Folder:
     @property
     def name(self) -> str:
         """The last part of the folder's path."""
-        return places.last_name(self.uri)
+        return places.last_names(self.uri, 1)
+
+    @property
+    def label(self) -> str:
+        """The last two parts of the folder's path: a name for it among others."""
+        return places.last_names(self.uri, 2)
+
+    @classmethod
+    def of_file(cls, place: str) -> tuple["Folder", str]:
+        """Return the folder and the name of a file that a path or URI names."""
+        parent, name = places.split(places.canonical(place))
+        return cls(parent), name
+
+    def place_of(self, name: str) -> str:
+        """Return the path or URI of a file in here."""
+        return places.joined(self.uri, [name])
 
     def shown(self, name: str) -> str:
         """Return the place of a file in here, for people."""

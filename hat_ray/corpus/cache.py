@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hat_ray.corpus.shards import Shard
-from hat_ray.errors import CorpusError
+from hat_ray.errors import CorpusError, HatRayError, NoRoomError
+from hat_ray.faults import free_space
 from hat_ray.storage import Folder
 
 _BLOCK_BYTES = 1 << 22
@@ -41,9 +42,12 @@ def local_shard(folder: Folder, shard: Shard) -> Path:
             if not (place.is_file() and place.stat().st_size == shard.bytes):
                 _copy(folder, shard, place)
     except OSError as error:
-        raise CorpusError(
-            f"{folder}/{shard.name} cannot be copied to {place.parent} ({error.strerror or error}): free "
-            f"{shard.bytes / 1e6:.0f} MB there, or name another cache folder in HAT_RAY_CACHE"
+        if isinstance(error, HatRayError):
+            raise
+        raise NoRoomError(
+            f"{folder}/{shard.name} cannot be copied to {place.parent} ({error.strerror or error}; "
+            f"{free_space(str(place))}): make room for {shard.bytes / 1e6:.0f} MB there, or name another cache folder "
+            "in HAT_RAY_CACHE"
         ) from error
     return place
 
@@ -62,8 +66,7 @@ def _copy(folder: Folder, shard: Shard, place: Path) -> None:
     log.info("copying %s/%s (%.0f MB) to this machine", folder, shard.name, shard.bytes / 1e6)
     aside, digest = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp"), hashlib.sha256()
     try:
-        source_path = folder.path(shard.name)
-        with folder.file_system.open_input_stream(source_path, compression=None) as source, open(aside, "wb") as target:
+        with folder.reading(shard.name) as source, open(aside, "wb") as target:
             while block := source.read(_BLOCK_BYTES):
                 digest.update(block)
                 target.write(block)

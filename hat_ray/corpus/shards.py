@@ -22,6 +22,7 @@ from hat_ray.corpus.encode import EncodedChunk
 from hat_ray.corpus.source import CHUNK_PAIRS
 from hat_ray.corpus.tokens import Sentences, ShardedSentences, TokenTable, arrow_sentences
 from hat_ray.errors import CorpusError
+from hat_ray.faults import require_no_fault
 from hat_ray.storage import Folder
 
 CHUNKS_PER_SHARD = 20
@@ -66,7 +67,7 @@ def finished_shards(folder: Folder) -> list[ShardRecord]:
             record = ShardRecord.model_validate_json(folder.read_bytes(_record_name(len(records))))
         except ValidationError:
             break
-        if folder.file_system.get_file_info(folder.path(record.shard.name)).size != record.shard.bytes:
+        if folder.size(record.shard.name) != record.shard.bytes:
             break
         records.append(record)
     return records
@@ -127,6 +128,8 @@ def _map(path: Path, shard: Shard) -> pa.Table:
             raise CorpusError(f"{path} must have {shard.bytes} bytes, it has {size}: prepare the corpus again")
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
+        if isinstance(error, OSError):
+            require_no_fault(error, str(path))
         raise CorpusError(f"{path} is no whole token table ({error}): prepare the corpus again") from error
     if table.num_rows != shard.pairs:
         raise CorpusError(f"{path} must hold {shard.pairs} pairs, it holds {table.num_rows}: prepare the corpus again")

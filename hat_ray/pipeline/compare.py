@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hat_ray.errors import RunError
+from hat_ray.errors import DeniedError, HatRayError, RunError
+from hat_ray.places import is_uri
 from hat_ray.report.compare import ComparedRun, cautions, devices_of, letter
 from hat_ray.report.compare_page import comparison_page
 from hat_ray.report.compare_words import comparison_to_json
@@ -25,10 +26,9 @@ def compare_runs(places: Sequence[str], out: str) -> dict[str, Any]:
     page = comparison_page(runs)
     try:
         folder.write_text(name, page)
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error}: name another file with --out") from error
-    written = folder.path(name) if folder.is_local else f"{folder.uri}/{name}"
-    return {"page": written, **comparison_to_json(runs, devices_of(runs), cautions(runs))}
+    except (HatRayError, DeniedError) as error:
+        raise RunError(f"cannot write {out} ({error}): name another file with --out") from error
+    return {"page": folder.place_of(name), **comparison_to_json(runs, devices_of(runs), cautions(runs))}
 
 
 def read_runs(places: Sequence[str]) -> list[ComparedRun]:
@@ -36,8 +36,7 @@ def read_runs(places: Sequence[str]) -> list[ComparedRun]:
     folders = [_folder(place) for place in places]
     seen: dict[str, str] = {}
     for place, folder in zip(places, folders, strict=True):
-        path = folder.uri.removeprefix("file://")
-        key = str(Path(path).resolve()) if "://" not in path else folder.uri
+        key = str(Path(folder.uri).resolve()) if folder.is_local else folder.uri
         if key in seen:
             raise RunError(f"a run is compared with others, and {place} is the same run as {seen[key]}: name it once")
         seen[key] = place
@@ -46,14 +45,11 @@ def read_runs(places: Sequence[str]) -> list[ComparedRun]:
 
 def _folder(place: str) -> Folder:
     """Return the folder of a run: a path, a URI, or the name of a recipe whose run stands in runs/."""
-    folder, named = Folder.at(place), Folder.at(Path("runs") / place) if "://" not in place else None
-    try:
-        for one in (folder, named):
-            if one is not None and one.exists("run.json"):
-                return one
-        there = folder.exists()
-    except OSError as error:
-        raise RunError(f"cannot read {place}: {error}: name a run folder that can be read") from error
+    folder, named = Folder.at(place), Folder.at(Path("runs") / place) if not is_uri(place) else None
+    for one in (folder, named):
+        if one is not None and one.exists("run.json"):
+            return one
+    there = folder.exists()
     why = "is no run folder: it holds no run.json" if there else "does not exist"
     raise RunError(f"{place} {why}; name folders that `hat-ray run` made, such as runs/toy")
 
@@ -64,14 +60,14 @@ def _read(letter_: str, place: str, folder: Folder) -> ComparedRun:
         raise RunError(f"{place} has no report yet: do `hat-ray report {place}` first")
     try:
         return ComparedRun(letter_, folder.name or place, folder.uri, read_report(report))
-    except (RunError, OSError, ValueError) as error:
+    except (HatRayError, ValueError) as error:
         raise RunError(f"{place}: {error}: do `hat-ray report {place}` again") from error
 
 
 def _target(out: str) -> tuple[Folder, str]:
     """Split a target into its folder and its file; refuse a folder."""
-    text = out if "://" in out else str(Path(out).expanduser().absolute())
-    parent, _, name = text.rpartition("/")
-    if not name or out.endswith("/") or parent.endswith(":/") or ("://" not in out and Path(text).is_dir()):
-        raise RunError(f"--out must name a file, got the folder {out}: try {out.rstrip('/')}/{DEFAULT_OUT}")
-    return Folder.at(parent or "/"), name
+    place = Folder.at(out)
+    path = out.partition("?")[0] if is_uri(out) else out
+    if not path or path.endswith("/") or (place.is_local and Path(place.uri).is_dir()):
+        raise RunError(f"--out must name a file, got the folder {out}: try {path.rstrip('/')}/{DEFAULT_OUT}")
+    return Folder.of_file(out)

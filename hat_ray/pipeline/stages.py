@@ -177,7 +177,7 @@ def evaluate(context: Context, folder: Folder) -> dict[str, Any]:
 def report(context: Context, folder: Folder) -> dict[str, Any]:
     """Write the page and its figures as JSON."""
     write_report(gather(context), folder)
-    return {"page": folder.path(PAGE) if folder.is_local else f"{folder.uri}/{PAGE}"}
+    return {"page": folder.place_of(PAGE)}
 
 
 def _stage(name: str, work: Callable[[Context, Folder], dict[str, Any]], **more: Any) -> Stage:

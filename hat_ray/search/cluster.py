@@ -164,7 +164,7 @@ class EvolutionSearcher(Searcher):
         self._waiting: list[str] = []
         self._lost: Counter[Architecture] = Counter()
         self._fruitless = 0
-        self._run = "/".join(session.folder.uri.split("/")[-2:])
+        self._run = session.folder.label
         self._sizes = TrialSizes(
             session.config.workers,
             session.config.trial_seconds,

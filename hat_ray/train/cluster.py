@@ -120,7 +120,7 @@ def train_many(jobs: Sequence[TrainJob], progress: Progress = silent) -> list[Tr
 
 def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> Exception | None:
     """Train with one group of workers until they are done or lost; returns what went wrong, raises a user's mistake."""
-    config = job.config
+    config, scratch = job.config, job.folder.child("ray")
     settings = {"job": job, "lease": lease, "may_grow": workers < config.workers}
     with _watched([run_name(job.folder)], _Onlooker(job, workers, progress)) as board:
         trainer = ray.train.torch.TorchTrainer(
@@ -131,7 +131,8 @@ def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> E
             ),
             run_config=ray_config.RunConfig(  # type: ignore[arg-type]  # typed as the class of Ray Train's first version
                 name=f"train-{uuid.uuid4().hex[:8]}",
-                storage_path=job.folder.child("ray").uri,
+                storage_path=scratch.root,
+                storage_filesystem=None if scratch.is_local else scratch.file_system,
                 failure_config=ray_config.FailureConfig(max_failures=0, controller_failure_limit=0),
                 **_quiet(),
             ),

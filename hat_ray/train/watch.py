@@ -28,7 +28,7 @@ from tensorboardX import SummaryWriter
 from typing_extensions import TypedDict
 
 from hat_ray.codec import read_typed
-from hat_ray.errors import HatRayError
+from hat_ray.errors import HatRayError, StorageError
 from hat_ray.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,13 @@ class TensorBoard:
             self._local.cleanup()
 
     def _copy(self) -> None:
-        if self._local is not None:
+        if self._local is None:
+            return
+        try:
             for file in Path(self._local.name).iterdir():
                 self._folder.write_bytes(file.name, file.read_bytes())
+        except StorageError as error:  # figures on the way are worth no training
+            log.warning("figures are not copied this time: %s", error)
 
 
 class MlFlow:
@@ -192,4 +196,4 @@ def writers(folder: Folder, tensorboard: bool, mlflow: str | None) -> list[Watch
 
 def run_name(folder: Folder) -> str:
     """Name a training after the last two parts of its folder, such as `demo/supernet`."""
-    return "/".join(folder.uri.rstrip("/").split("/")[-2:])
+    return folder.label
