@@ -206,6 +206,7 @@ def _summarise_training(records: list[ShardRecord], found: Survey, config: Corpu
         dropped_duplicate=found.dropped_duplicate,
         dropped_long=dropped_long,
         dropped_ratio=dropped_ratio,
+        held_out=len(found.held_out),
         source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
         target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),
     )

@@ -45,8 +45,32 @@ class SplitSummary(BaseModel):
     """Pairs longer than `max_length` on either side."""
     dropped_ratio: int = 0
     """Pairs whose sides are too unlike in length for `max_ratio`."""
+    held_out: int = 0
+    """Pairs that validation takes instead."""
     source: LengthSummary
     target: LengthSummary
+
+    @property
+    def read(self) -> int:
+        """Pairs that were read: those kept, those left out, and those that validation takes."""
+        return self.pairs + self.held_out + sum(self.left_out.values())
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Why pairs were left out, and how many."""
+        reasons = {
+            "longer than corpus.max_length": self.dropped_long,
+            "too unlike in length for corpus.max_ratio": self.dropped_ratio,
+            "without a side": self.dropped_empty,
+            "repeated": self.dropped_duplicate,
+        }
+        return {reason: count for reason, count in reasons.items() if count}
+
+    def told(self) -> str:
+        """Say in one line how many pairs are kept of those read, and why the rest went."""
+        why = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
+        why += [f"{self.held_out:,} held out for validation"] if self.held_out else []
+        return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
 
 
 class CorpusSummary(BaseModel):
@@ -68,8 +92,21 @@ class CorpusSummary(BaseModel):
     """The sub-folder that holds the files."""
     shards: tuple[Shard, ...]
     """The files of the training table, in order."""
+
+    def leak(self) -> str | None:
+        """Say that test sentences stand in the training text; None where none does."""
+        return told_leak(self.test_sources_in_train)
+
     files: dict[str, str] = {}
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
+
+
+def told_leak(test_sources_in_train: int | None) -> str | None:
+    """Say how many test sources the training text holds; None where it holds none, or nobody counted."""
+    if not test_sources_in_train:
+        return None
+    sources = "1 test source stands" if test_sources_in_train == 1 else f"{test_sources_in_train:,} test sources stand"
+    return f"{sources} in the training text as well: scores are too high; take the pairs out of one of the two"
 
 
 def _percentile(counts: Mapping[int, int], percent: int) -> int:

@@ -171,6 +171,8 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
         nearest_bleu=floors.get("nearest_bleu"),
         fingerprint=summary.fingerprint,
         test_set=_test_set(context, evaluated),
+        train_told=summary.train.told(),
+        test_sources_in_train=summary.test_sources_in_train,
     )
 
 

@@ -76,6 +76,10 @@ def prepare_corpus(context: Context, folder: Folder) -> dict[str, Any]:
     """Text to sub-words and token tables."""
     with context.progress("preparing the corpus") as progress:
         summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress)
+    train = summary.train
+    log.log(logging.WARNING if 2 * train.pairs < train.read else logging.INFO, "training text: %s", train.told())
+    if leak := summary.leak():
+        log.warning(leak)
     return canonical(summary)
 
 

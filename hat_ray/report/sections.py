@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hat_ray.corpus.summary import told_leak
 from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
 from hat_ray.report.drawing import Scale, draw
 from hat_ray.report.figure import LEGEND, Figure
@@ -227,12 +228,15 @@ def _sample(data: ReportData, source: str, reference: str, hypothesis: str) -> M
 def provenance(data: ReportData) -> Markup:
     """What somebody needs who wants to repeat this."""
     source, corpus = data.provenance, data.corpus
+    leak = told_leak(corpus.test_sources_in_train)
     general: dict[str, Child] = {
         "Created": source.created,
         "Seed": str(source.seed),
         "Commit": element("code", source.commit) if source.commit else UNKNOWN,
         "Corpus": f"{corpus.source_language} → {corpus.target_language}: {corpus.train_pairs:,} training, "
         f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_size:,}",
+        **({} if corpus.train_told is None else {"Training text": corpus.train_told}),
+        **({} if leak is None else {"Caution": leak}),
         "Search space": f"{data.space.name} ({data.space.id}): {data.space.size} architectures",
         "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()) or UNKNOWN,
     }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hat_ray.corpus.summary import told_leak
 from hat_ray.report.data import ChosenModel, ReportData
 from hat_ray.report.numbers import fixed, limit, milliseconds, significant
 
@@ -69,7 +70,7 @@ def role(model: ChosenModel) -> str:
 def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:
     """Say in whole sentences what a winner brings on its device."""
     sentences = [_against_largest(data, winner, device), _limit(winner, device), _against_random(data, winner, device)]
-    return [sentence for sentence in [*sentences, _floor(data, winner)] if sentence]
+    return [sentence for sentence in [*sentences, _floor(data, winner), _leak(data)] if sentence]
 
 
 def _against_largest(data: ReportData, winner: ChosenModel, device: str) -> str:
@@ -141,3 +142,8 @@ def _floor(data: ReportData, winner: ChosenModel) -> str:
         f"Its {fixed(winner.bleu, 1)} BLEU does not pass the floor of {fixed(floor, 1)} that needs no model: "
         "it has not learnt to translate yet."
     )
+
+
+def _leak(data: ReportData) -> str:
+    leak = told_leak(data.corpus.test_sources_in_train)
+    return f"Caution: {leak}." if leak else ""

@@ -176,3 +176,41 @@ def test_multi30k_runs_through(shared: Path, tmp_path: Path) -> None:
     assert decoded == list(lines)
     batch = collate(corpus.train, make_batches(corpus.train, 1000, 1, 0)[0])
     assert batch.source.numel() <= 1000
+
+
+def test_what_was_read_kept_and_left_out_is_told_with_every_reason(tmp_path: Path) -> None:
+    """Every pair that is read is either kept, held out, or told with a reason."""
+    lines = ["a dog", "a cat", "", "a dog", "the dog sees the cat and the cat sees the dog again and again", "x y z w"]
+    targets = ["ein hund", "eine katze", "nichts", "ein hund", "der hund", "x"]
+    files = {"train": (lines * 5, targets * 5), "test": (["a dog", "a cow"], ["ein hund", "eine kuh"])}
+    for split, sides in files.items():
+        for side, text in zip(("source", "target"), sides, strict=True):
+            (tmp_path / f"{split}.{side}").write_text("\n".join(text) + "\n")
+    names = {f"{split}_{side}": str(tmp_path / f"{split}.{side}") for split in files for side in ("source", "target")}
+    config = CorpusConfig(
+        source="files",
+        files=FilesConfig(**names, valid_every=6),
+        vocab_size=40,
+        byte_fallback=False,
+        max_length=12,
+        max_ratio=4,
+        deduplicate=True,
+    )
+    summary = prepare(config, Folder.at(tmp_path / "out"), 1)
+    train = summary.train
+    assert train.read == 30
+    assert train.held_out == summary.valid.pairs == 5
+    assert train.pairs + sum(train.left_out.values()) + train.held_out == 30
+    told = train.told()
+    assert told.startswith(f"{train.pairs} of 30 pairs kept (")
+    for reason in ("longer than corpus.max_length", "5 without a side", "repeated", "5 held out for validation"):
+        assert reason in told
+    assert summary.test_sources_in_train == 1
+    assert "1 test source stands in the training text as well: scores are too high" in str(summary.leak())
+
+
+def test_a_clean_corpus_has_nothing_to_tell(tmp_path: Path) -> None:
+    toy = ToyConfig(train_pairs=50, valid_pairs=5, test_pairs=5)
+    summary = prepare(CorpusConfig(toy=toy, vocab_size=200), Folder.at(tmp_path), 1)
+    assert summary.train.told() == "50 of 50 pairs kept"
+    assert (summary.test_sources_in_train, summary.leak()) == (0, None)

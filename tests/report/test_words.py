@@ -5,6 +5,7 @@ import pytest
 
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.report.numbers import count, duration, limit, significant
+from hat_ray.report.sections import provenance
 from hat_ray.report.words import findings, headline_winner, keeps_limit
 
 Make = Callable[..., ReportData]
@@ -78,3 +79,17 @@ def test_numbers_read_well() -> None:
     assert [limit(v) for v in (40.0, 12.5, 8.95709, 1500.0, None)] == [
         *("40 ms", "12.5 ms", "8.957 ms", "1,500 ms", "–")
     ]
+
+
+def test_test_sentences_within_the_training_text_and_what_was_left_out_are_told(
+    small_report: Make, device: str
+) -> None:
+    data = small_report()
+    assert "Caution" not in said(data, device, (11.9, 32.1), (25.3, 32.5), 31.0)
+    corpus = replace(data.corpus, test_sources_in_train=1204, train_told="30 of 100 pairs kept (70 without a side)")
+    leaky = replace(data, corpus=corpus)
+    text = said(leaky, device, (11.9, 32.1), (25.3, 32.5), 31.0)
+    assert "Caution: 1,204 test sources stand in the training text as well: scores are too high" in text
+    page = str(provenance(leaky))
+    assert "30 of 100 pairs kept (70 without a side)" in page
+    assert "1,204 test sources stand in the training text" in page
