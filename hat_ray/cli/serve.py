@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _DEFAULT = ServeConfig()
 
 
-def _flag(field: str, **bounds: Any) -> Any:
+def _flag(field: str, name: str | None = None, **bounds: Any) -> Any:
     """Return the option of a setting, with the setting's own words."""
     words = " ".join(str(ServeConfig.model_fields[field].description).split())
-    return typer.Option(f"--{field.replace('_', '-')}", help=words, **bounds)
+    return typer.Option(name or f"--{field.replace('_', '-')}", help=words, **bounds)
 
 
 @app.command(
@@ -66,6 +66,8 @@ def serve(
     wait_ms: Annotated[float, _flag("wait_ms", min=0)] = _DEFAULT.wait_ms,
     max_texts: Annotated[int, _flag("max_texts", min=1)] = _DEFAULT.max_texts,
     max_body_bytes: Annotated[int, _flag("max_body_bytes", min=1)] = _DEFAULT.max_body_bytes,
+    receive_s: Annotated[float, _flag("receive_s", min=0.1)] = _DEFAULT.receive_s,
+    allowed_host: Annotated[list[str] | None, _flag("allowed_hosts", name="--allowed-host")] = None,
     max_waiting: Annotated[int, _flag("max_waiting", min=1)] = _DEFAULT.max_waiting,
     timeout_s: Annotated[float, _flag("timeout_s", min=0.1)] = _DEFAULT.timeout_s,
     host: Annotated[str, _flag("host")] = _DEFAULT.host,
@@ -85,9 +87,10 @@ def serve(
     choice = model_choice(
         place if "://" in place else str(Path(place).absolute()), model, beam, runtime, dtype, short_list
     )
-    limits = {"max_texts": max_texts, "max_body_bytes": max_body_bytes, "max_waiting": max_waiting}
+    limits: dict[str, Any] = {"max_texts": max_texts, "max_body_bytes": max_body_bytes, "max_waiting": max_waiting}
     place_at = {"host": host, "port": port, "route": route, "name": name}
     work = {"replicas": replicas, "fronts": fronts, "threads": threads, "max_batch": max_batch, "wait_ms": wait_ms}
+    limits |= {"receive_s": receive_s, "allowed_hosts": tuple(allowed_host or ())}
     config = ServeConfig.model_validate({**place_at, **work, **limits, "timeout_s": timeout_s})
     _serve(choice, config, address, detach)
 
@@ -97,12 +100,13 @@ def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, deta
         _require_free(config)
     try:
         from hat_ray.pipeline.cluster import RayExecution
-        from hat_ray.serve.cluster import start_service
+        from hat_ray.serve.cluster import guard_proxies, start_service
     except ModuleNotFoundError as error:
         raise HatRayError(
             f"serving needs Ray Serve, and {error.name} is not installed: pip install 'hat-ray[serve]'"
         ) from error
     execution = RayExecution(address, cpus_needed=config.replicas * config.threads)
+    os.environ.update(guard_proxies(config))  # of a cluster that starts now; one that runs has its own
     execution.connect()
     try:
         service = start_service(choice, config)

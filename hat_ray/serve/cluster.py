@@ -30,6 +30,8 @@ from hat_ray.evaluate.stream import translate_group
 from hat_ray.serve.batcher import Batcher
 from hat_ray.serve.choice import ModelChoice
 from hat_ray.serve.config import ServeConfig
+from hat_ray.serve.guard import VARIABLE, Rules
+from hat_ray.serve.proxy import CALLBACK, CALLBACK_VARIABLE
 from hat_ray.serve.request import (
     BUSY,
     FAULT,
@@ -82,10 +84,16 @@ class Front:
     """Reads requests, refuses bad ones, and sees to it that good ones are answered."""
 
     def __init__(
-        self, replicas: DeploymentHandle[Any], reader: RequestReader, timeout_s: float, about: dict[str, str]
+        self,
+        replicas: DeploymentHandle[Any],
+        reader: RequestReader,
+        rules: Rules,
+        timeout_s: float,
+        about: dict[str, str],
     ) -> None:
         _keep_grpc_on_loopback()
         self._replicas, self._reader, self._timeout_s, self._about = replicas, reader, timeout_s, about
+        self._rules = rules
         self._asked_again = 0
 
     async def __call__(self, request: Request) -> Response:
@@ -96,6 +104,7 @@ class Front:
             return JSONResponse(refused.to_dict(), refused.status, headers)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
+        self._rules.check_head(request.headers)
         path = request.url.path.removeprefix(str(request.scope.get("root_path", ""))).rstrip("/")
         if path == HEALTH:
             return await self._health()
@@ -103,7 +112,7 @@ class Front:
             raise RefusedError(NOT_FOUND, f"there is nothing at {path}: POST to the service's own path, GET {HEALTH}")
         if request.method != "POST":
             raise RefusedError(NOT_ALLOWED, f"translations are asked for by POST, got {request.method}")
-        asked = self._reader.read(await request.body())
+        asked = self._reader.read(await self._rules.body(request.receive))
         try:
             async with asyncio.timeout(self._timeout_s):
                 return asked.answer(await self._translations(list(asked.texts)))
@@ -193,13 +202,23 @@ def start_service(choice: ModelChoice, config: ServeConfig) -> Service:
         max_ongoing_requests=config.max_waiting + 64 * config.replicas + 4 * config.max_batch * config.replicas,
     )(Front)
     serve.run(
-        fronts.bind(replicas.bind(choice, config), reader, config.timeout_s, choice.about()),
+        fronts.bind(replicas.bind(choice, config), reader, rules_of(config), config.timeout_s, choice.about()),
         name=config.name,
         route_prefix=config.route,
     )
     service = Service(f"http://{_address(config.host)}:{config.port}{config.route}", config.name)
     _require_answer(service.url, config)
     return service
+
+
+def rules_of(config: ServeConfig) -> Rules:
+    """Return what a service lets requests be."""
+    return Rules(config.max_body_bytes, config.receive_s, config.allowed_hosts)
+
+
+def guard_proxies(config: ServeConfig) -> dict[str, str]:
+    """Return the environment in which a cluster has to start so that its proxies are guarded."""
+    return {VARIABLE: rules_of(config).to_json(), CALLBACK_VARIABLE: CALLBACK}
 
 
 def _require_answer(url: str, config: ServeConfig) -> None:

@@ -42,6 +42,13 @@ class ServeConfig(StageConfig):
     max_body_bytes: int = Field(default=1 << 18, ge=1)
     """Bytes of one request, at most."""
 
+    receive_s: float = Field(default=10.0, gt=0)
+    """Seconds within which a client must have sent its request, or is answered with status 408."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that clients may call this service by, beside addresses and localhost: those of a proxy before it. `*`: any
+    name, at the cost of DNS rebinding."""
+
     max_waiting: int = Field(default=1000, ge=1)
     """Requests that one front lets wait for a replica; more are refused at once with status 503."""
 

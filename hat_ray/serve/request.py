@@ -11,7 +11,8 @@ from typing import Any
 
 from hat_ray.corpus.vocabulary import Vocabulary
 
-BAD, NOT_FOUND, NOT_ALLOWED, TOO_LARGE, FAULT, BUSY, TOO_LATE = 400, 404, 405, 413, 500, 503, 504
+BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE = 400, 403, 404, 405, 408, 413
+FAULT, BUSY, TOO_LATE = 500, 503, 504
 
 _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
 

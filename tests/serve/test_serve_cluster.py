@@ -2,14 +2,17 @@
 
 import ipaddress
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,7 +43,7 @@ def service(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Ite
     canary = Canary(
         folder / "foreign", folder / "marks"
     )  # served from within its own folder, as a stranger would have it
-    options = ["--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000"]
+    options = ["--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000", "--receive-s", "3"]
     with running(exported.folder, folder, *options, cwd=canary.folder) as one:
         yield one
     assert one.process.returncode == 0, one.log.read_text()
@@ -172,3 +175,61 @@ def test_every_port_is_on_loopback_and_ray_asks_for_a_token(service: Running) ->
         for process in service.processes(program):
             assert b"RAY_AUTH_MODE=token" in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
     assert service.processes("gcs_server")
+
+
+def raw(service: Running, head: str, body: bytes = b"") -> int:
+    """Send a request as it is written; return the status of its answer."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\n{head}\r\n\r\n".encode() + body)
+        return int(connection.recv(65536).split()[1])
+
+
+def test_requests_to_another_name_from_another_page_or_without_end_are_refused(service: Running) -> None:
+    body = b'{"text": "A dog runs."}'
+    here = f"Host: 127.0.0.1:{service.port}"
+    length = f"Content-Length: {len(body)}"
+    assert raw(service, f"{here}\r\n{length}", body) == 200
+    assert raw(service, f"Host: rebound.example\r\n{length}", body) == 403
+    assert raw(service, f"{here}\r\nOrigin: http://evil.example\r\nContent-Type: text/plain\r\n{length}", body) == 403
+    assert raw(service, f"{here}\r\nContent-Length: 300000000", body) == 413
+    assert raw(service, f"{here}\r\nContent-Length: 100", body) == 408
+
+
+def test_large_bodies_are_not_kept_and_memory_returns_after_a_burst(service: Running) -> None:
+    def megabytes() -> float:
+        pages = [int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in service.processes("ray::")]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def flood(_: int) -> int:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection, suppress(OSError):
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for sent in range(300):  # megabytes
+                connection.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+                if select.select([connection], [], [], 0)[0]:
+                    return sent
+        return 0
+
+    almost = {"texts": ["x" * 40] * 64}
+    before = megabytes()
+    with ThreadPoolExecutor(16) as pool:
+        floods = list(pool.map(flood, range(32)))
+        statuses = {answer.status for answer in pool.map(service.ask, [almost] * 200)}
+    assert statuses <= {200, 503}
+    assert max(floods) < 50
+    assert megabytes() - before < 150
+
+
+def test_the_signal_that_ends_it_lets_those_who_wait_be_answered(service: Running, expected: dict[str, str]) -> None:
+    """The last test: the service is over then."""
+    lines = list(expected)
+    with ThreadPoolExecutor(48) as pool:
+        answers = [pool.submit(service.ask, {"texts": lines[:20]}) for _ in range(48)]
+        while not any(answer.done() for answer in answers):
+            time.sleep(0.01)
+        service.process.send_signal(signal.SIGTERM)
+        got = [answer.result() for answer in answers]
+    assert [answer.status for answer in got] == [200] * 48
+    assert all(answer.body == {"translations": [expected[line] for line in lines[:20]]} for answer in got)
+    assert service.process.wait(60) == 0
+    with pytest.raises(ConnectionError):
+        service.ask({"text": lines[0]})
