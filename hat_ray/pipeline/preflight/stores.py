@@ -65,7 +65,7 @@ def _try(folder: Folder) -> None:
     """Write, read and delete a file; what was not there before is gone afterwards."""
     place = _existing(folder) if folder.is_local else folder
     if folder.is_local and not Path(place.uri).is_dir():
-        raise HatRayError(f"{place} is a file where a folder should be")
+        raise HatRayError(f"a file stands where a folder should be: {place}")
     new = not place.is_local and not place.exists()
     name = f".hat-ray-{uuid.uuid4().hex}.probe"
     place.write_bytes(name, _CONTENT, durable=False)

@@ -71,7 +71,7 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     told = refused("--run", str(tmp_path / "file" / "run"))
     assert told.startswith(f"cannot use the run folder {tmp_path}/file/run")
-    assert "is a file where a folder should be" in told
+    assert "a file stands where a folder should be" in told
     told = refused("--run", str(tmp_path / "run"), "--set", f"latency.table={tmp_path}/file")
     assert told.startswith(f"cannot use the latency table {tmp_path}/file")
 
