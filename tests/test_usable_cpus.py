@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import hat_ray
+from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.usable_cpus import SHARE, share, usable_cpus
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate\n"
@@ -87,6 +89,17 @@ def test_a_share_holds_for_a_while(tmp_path: Path) -> None:
         assert usable_cpus(tmp_path) == 3
     assert usable_cpus(tmp_path) == 8
     assert SHARE not in os.environ
+
+
+def test_work_without_a_cluster_keeps_to_the_usable_cpus() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with share(1):
+            LocalExecution()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="needs taskset")

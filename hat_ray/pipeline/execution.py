@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import torch
+
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.dataset import Corpus
 from hat_ray.corpus.prepare import prepare
@@ -30,6 +32,7 @@ from hat_ray.storage import Folder
 from hat_ray.train.job import TrainJob
 from hat_ray.train.result import TrainResult
 from hat_ray.train.train import MODEL
+from hat_ray.usable_cpus import usable_cpus
 
 T = TypeVar("T")
 
@@ -82,6 +85,10 @@ class Execution(Protocol):
 
 class LocalExecution:
     """Everything in this process, one thing after another: no cluster, no Ray."""
+
+    def __init__(self) -> None:
+        """Keep PyTorch to the CPUs that this process may use: it knows no quota."""
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
 
     def situation(self, here: Situation, *, ask: bool) -> Situation:
         return here
