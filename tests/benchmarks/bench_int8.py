@@ -2,8 +2,9 @@
 
 "rows" is what hat-ray did before: the largest number of a channel becomes 127, and two neighbours' products may not fit
 into 16 bits. "7 bits" is the usual remedy, "pairs" what is done now. The model is a trained one (`trained.py`);
-`HAT_RAY_SENTENCES` limits the test sentences (default 1,000), of which the first 32 are also timed: one after the other,
-in turns, the best of five; ratios are medians over the sentences, with their 10th and 90th percentiles. `older_processor.py` lets ONNX Runtime be one without VNNI or AVX-512 (`ONEDNN_MAX_CPU_ISA` does not).
+`HAT_RAY_SENTENCES` limits the test sentences (default 1,000). The first 32 are also timed: one after the other, in
+turns, the best of five; ratios are medians over the sentences, with their 10th and 90th percentiles.
+`older_processor.py` lets ONNX Runtime be one without VNNI or AVX-512, which `ONEDNN_MAX_CPU_ISA` does not.
 """
 
 import os
@@ -73,10 +74,9 @@ def test_ways_to_quantise_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
             logit_error(model, runtimes[name], tokens, target)
             for tokens, target in zip(encoded[:TIMED], first, strict=False)
         )
-        ratios = {other: np.percentile(times[other] / times[name], (10, 50, 90)) for other in ("fp32", "rows")}
+        speeds = {other: np.percentile(times[other] / times[name], (10, 50, 90)) for other in ("fp32", "rows")}
         told = "; ".join(
-            f"{middle:.2f} ({low:.2f}-{high:.2f}) of the speed of {other}"
-            for other, (low, middle, high) in ratios.items()
+            f"{middle:.2f} ({low:.2f}-{high:.2f}) of {other}'s speed" for other, (low, middle, high) in speeds.items()
         )
         print(
             f"  {name:7} {same:5} identical, {100 * agreement(first, each):6.2f} % of tokens, BLEU {bleu:.2f}, "
