@@ -1,8 +1,10 @@
 """Command `serve`: a model as a service on Ray Serve."""
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,13 +43,18 @@ curl -d '{"text": "A dog runs."}' http://127.0.0.1:8000/
 
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
 {"translations": [...]}. What cannot be done is answered by {"error": "one line", "status": N}: 400 no JSON, no text,
-an empty one or several lines; 413 more tokens, texts or bytes than allowed; 404 and 405 another path or method; 503 too
-many wait, or no replica answers; 504 not in time; 500 a fault. GET /health says that a replica answers.
+an empty one or several lines; 403 another host's name or another page's origin; 408 sent too slowly; 413 more tokens,
+texts or bytes than allowed; 404 and 405 another path or method; 503 too many wait, no replica answers, or the service
+is ending; 504 not in time; 500 a fault. GET /health says that a replica answers.
 
 Texts of all clients that wait together are translated together. When a replica is lost its requests go to another one.
 More replicas serve more clients at once; more threads make each batch faster, less than in proportion.
 
-It listens on loopback and knows no passwords: put a proxy that does in front of it before you name another --host.
+It listens on loopback and knows no passwords: put a proxy that does in front of it before you name another --host, and
+name the proxy's name with --allowed-host. Ray's own ports are on loopback and ask for a token of this command's, unless
+it works on a cluster that runs already (--address): those are as that cluster has them.
+
+Ctrl-C and SIGTERM refuse what comes then, finish what waits, and end within --timeout-s and some ten seconds.
 Needs ray[serve]: pip install 'hat-ray[serve]'."""
 )
 def serve(
@@ -106,18 +113,30 @@ def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, deta
             f"serving needs Ray Serve, and {error.name} is not installed: pip install 'hat-ray[serve]'"
         ) from error
     execution = RayExecution(address, cpus_needed=config.replicas * config.threads)
-    os.environ.update(guard_proxies(config))  # of a cluster that starts now; one that runs has its own
-    execution.connect()
+    ending = Path(tempfile.mkdtemp(prefix="hat-ray-serve-"))
+    os.environ.update(guard_proxies(config, str(ending / "ends")))  # of a cluster that starts now
     try:
+        execution.connect()
         service = start_service(choice, config)
         console.say(
             f"{service.url} translates with {choice.place}: replicas {config.replicas}, threads {config.threads}"
         )
+        console.say(open_to(config, address or os.environ.get("RAY_ADDRESS")))
         if not detach:
             _wait_for_the_end()
+            (ending / "ends").touch()
             service.stop()
     finally:
         execution.close()
+        shutil.rmtree(ending, ignore_errors=True)
+
+
+def open_to(config: ServeConfig, address: str | None) -> str:
+    """Say in one line what is open to whom."""
+    on_loopback = config.host in ("127.0.0.1", "::1", "localhost")
+    who = "every program of this machine" if on_loopback else f"whoever reaches {config.host}"
+    rays = "on loopback, for this command's token" if address is None else f"the cluster's at {address}: see doctor"
+    return f"open to {who}, without a password; Ray's own ports: {rays}"
 
 
 def _require_free(config: ServeConfig) -> None:

@@ -188,18 +188,21 @@ def start_service(choice: ModelChoice, config: ServeConfig) -> Service:
         proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
         http_options={"host": config.host, "port": config.port},
     )
+    ending: dict[str, Any] = {"graceful_shutdown_timeout_s": config.timeout_s, "graceful_shutdown_wait_loop_s": 0.2}
     replicas = serve.deployment(
         name="replica",
         num_replicas=config.replicas,
         ray_actor_options={"num_cpus": config.threads},
         max_ongoing_requests=max(4 * config.max_batch, 64),
         max_queued_requests=config.max_waiting,
+        **ending,
     )(Replica)
     fronts = serve.deployment(
         name="front",
         num_replicas=config.fronts,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=config.max_waiting + 64 * config.replicas + 4 * config.max_batch * config.replicas,
+        **ending,
     )(Front)
     serve.run(
         fronts.bind(replicas.bind(choice, config), reader, rules_of(config), config.timeout_s, choice.about()),
@@ -211,14 +214,14 @@ def start_service(choice: ModelChoice, config: ServeConfig) -> Service:
     return service
 
 
-def rules_of(config: ServeConfig) -> Rules:
+def rules_of(config: ServeConfig, stop_file: str | None = None) -> Rules:
     """Return what a service lets requests be."""
-    return Rules(config.max_body_bytes, config.receive_s, config.allowed_hosts)
+    return Rules(config.max_body_bytes, config.receive_s, config.allowed_hosts, stop_file)
 
 
-def guard_proxies(config: ServeConfig) -> dict[str, str]:
+def guard_proxies(config: ServeConfig, stop_file: str) -> dict[str, str]:
     """Return the environment in which a cluster has to start so that its proxies are guarded."""
-    return {VARIABLE: rules_of(config).to_json(), CALLBACK_VARIABLE: CALLBACK}
+    return {VARIABLE: rules_of(config, stop_file).to_json(), CALLBACK_VARIABLE: CALLBACK}
 
 
 def _require_answer(url: str, config: ServeConfig) -> None:

@@ -14,12 +14,13 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from hat_ray.serve.request import BAD, FORBIDDEN, TOO_LARGE, TOO_SLOW, RefusedError
+from hat_ray.serve.request import BAD, BUSY, FORBIDDEN, TOO_LARGE, TOO_SLOW, RefusedError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +31,9 @@ VARIABLE = "HAT_RAY_SERVE_RULES"
 """Environment variable by which proxies get the rules."""
 
 
+_DRAIN_BYTES, _DRAIN_S = 900_000, 1.0
+
+
 @dataclass(frozen=True)
 class Rules:
     """What requests may be."""
@@ -37,12 +41,16 @@ class Rules:
     max_body_bytes: int
     receive_s: float
     allowed_hosts: Sequence[str] = ()
+    stop_file: str | None = None
+    """A file that says, once it is there, that the service ends: what comes now is refused."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     def check_head(self, headers: Mapping[str, str]) -> None:
-        """Raise RefusedError for a request to another name, from another origin, or that says that it is too large."""
+        """Raise RefusedError for a request too late, to another name, from another origin, or too large by its word."""
+        if self.stop_file is not None and os.path.exists(self.stop_file):
+            raise RefusedError(BUSY, "the service is ending: ask another one, or ask again later")
         host = _name_of(f"//{headers.get('host', '')}")
         if not (_is_address(host) or host in ("localhost", *self.allowed_hosts) or "*" in self.allowed_hosts):
             raise RefusedError(FORBIDDEN, f"this service is not called {host!r:.100}: allow it by --allowed-host")
@@ -71,6 +79,15 @@ class Rules:
         raise RefusedError(BAD, "the connection ended before the request did")
 
 
+async def drain(receive: Receive) -> None:
+    """Read and forget what is left of a request that is not much too large: its client listens at its end."""
+    forgotten = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while forgotten < _DRAIN_BYTES and (message := await receive()).get("more_body", False):
+                forgotten += len(message.get("body", b""))
+
+
 class Guard:
     """An ASGI application before another one, which gets whole requests that keep the rules."""
 
@@ -86,6 +103,8 @@ class Guard:
             )
             body = await self.rules.body(receive)
         except RefusedError as refused:
+            if refused.status != TOO_SLOW:
+                await drain(receive)
             await _refuse(refused, send)
             return
         whole = [{"type": "http.request", "body": body, "more_body": False}]

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,10 +30,15 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def stop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("guard") / "ends"
+
+
+@pytest.fixture(scope="module")
+def port(stop_file: Path) -> Iterator[int]:
     """Serve `echo` behind what `middlewares` returns, as Ray's proxy does."""
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
-        patch.setenv(VARIABLE, Rules(LIMIT, 1.0, ("mt.example",)).to_json())
+        patch.setenv(VARIABLE, Rules(LIMIT, 1.0, ("mt.example",), str(stop_file)).to_json())
         [guard] = middlewares()
         assert guard.cls is Guard
         config = uvicorn.Config(Guard(echo, **guard.kwargs), lifespan="off", log_level="critical", access_log=False)
@@ -113,6 +119,20 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(port: int) 
 @pytest.mark.parametrize("length", ["-1", "1e3", "5, 5", "99999999999999999999999999"])
 def test_a_length_that_is_none_is_refused(port: int, length: str) -> None:
     assert ask(port, "Host: localhost", b"x", length)[0] in (0, 400, 413)
+
+
+def test_a_client_that_sends_a_little_too_much_hears_so_at_its_end(port: int) -> None:
+    """Who writes all before he reads gets an answer, not a broken connection."""
+    for _ in range(5):
+        assert ask(port, "Host: localhost", b"x" * 500_000)[0] == 413
+
+
+def test_what_comes_while_the_service_ends_is_refused(port: int, stop_file: Path) -> None:
+    stop_file.touch()
+    status, body = ask(port, "Host: localhost")
+    stop_file.unlink()
+    assert (status, body["error"].split(":")[0]) == (503, "the service is ending")
+    assert ask(port, "Host: localhost")[0] == 200
 
 
 def test_a_body_without_length_is_refused_as_soon_as_it_is_too_large(port: int) -> None:

@@ -1,6 +1,7 @@
 """The service on a real Ray cluster: good and bad requests at once, a killed replica, a clean end."""
 
 import ipaddress
+import json
 import os
 import select
 import shutil
@@ -221,15 +222,19 @@ def test_large_bodies_are_not_kept_and_memory_returns_after_a_burst(service: Run
 
 def test_the_signal_that_ends_it_lets_those_who_wait_be_answered(service: Running, expected: dict[str, str]) -> None:
     """The last test: the service is over then."""
-    lines = list(expected)
-    with ThreadPoolExecutor(48) as pool:
-        answers = [pool.submit(service.ask, {"texts": lines[:20]}) for _ in range(48)]
-        while not any(answer.done() for answer in answers):
-            time.sleep(0.01)
-        service.process.send_signal(signal.SIGTERM)
-        got = [answer.result() for answer in answers]
-    assert [answer.status for answer in got] == [200] * 48
-    assert all(answer.body == {"translations": [expected[line] for line in lines[:20]]} for answer in got)
+    lines = list(expected)[:20]
+    body = json.dumps({"texts": lines * 3}).encode()
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=120) for _ in range(48)]
+    for connection in waiting:
+        connection.sendall(head.encode() + body)
+    select.select(waiting, [], [])
+    service.process.send_signal(signal.SIGTERM)
+    for connection in waiting:
+        with connection, connection.makefile("rb") as stream:
+            status, _, content = stream.read().partition(b"\r\n\r\n")
+        assert status.startswith(b"HTTP/1.1 200 "), status
+        assert json.loads(content) == {"translations": [expected[line] for line in lines] * 3}
     assert service.process.wait(60) == 0
     with pytest.raises(ConnectionError):
         service.ask({"text": lines[0]})

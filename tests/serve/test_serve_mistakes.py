@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hat_ray.cli import main
+from hat_ray.cli.serve import open_to
+from hat_ray.serve.config import ServeConfig
 from tests.exported import Exported
 
 
@@ -36,6 +38,14 @@ def test_options_that_cannot_be(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert words in refused(capsys, str(exported.folder), *options)
+
+
+def test_what_is_open_to_whom_is_one_line() -> None:
+    here, wide = ServeConfig(), ServeConfig(host="0.0.0.0")
+    assert open_to(here, None).startswith("open to every program of this machine, without a password; Ray's own ports")
+    assert "whoever reaches 0.0.0.0" in open_to(wide, None)
+    assert "for this command's token" in open_to(here, None)
+    assert "the cluster's at 10.0.0.1:6379" in open_to(here, "10.0.0.1:6379")
 
 
 def test_a_place_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
