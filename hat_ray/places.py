@@ -28,6 +28,7 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>`]+")
 _USER = re.compile(r"(://)(?!anonymous@)[^/?#@]*(?::(?!\d+(?:[/?#]|$))[^?#]*)?@")
 _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s]*)")
 HIDDEN = "***"
+NO_SECRETS = "a URI must hold no user, key, token or signature"
 CREDENTIALS_REMEDY = "give them by environment variables or the storage's credentials file"
 
 
@@ -92,7 +93,7 @@ def last_names(uri: str, count: int) -> str:
 def refuse_secrets(uri: str) -> None:
     """Raise HatRayError when a URI holds a user, a password, a token or a signature; the text shows none of them."""
     if redacted(uri) != uri:
-        raise HatRayError(f"a URI must hold no user, key, token or signature, got {shown(uri)}: {CREDENTIALS_REMEDY}")
+        raise HatRayError(f"{NO_SECRETS}, got {shown(uri)}: {CREDENTIALS_REMEDY}")
 
 
 def shown(uri: str) -> str:

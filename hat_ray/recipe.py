@@ -21,6 +21,7 @@ from hat_ray.health.config import HealthConfig, PoliciesConfig
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
+from hat_ray.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.plain_file import TEXT_BYTES, decode_text, printable, read_text
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
@@ -89,6 +90,7 @@ def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> 
     values, lines = document.values, document.lines
     for override in overrides or []:
         _apply(values, lines, override)
+    _refuse_secrets(values, (), source, lines)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -98,12 +100,12 @@ def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> 
 def load_run_recipe(folder: Folder, overrides: list[str] | None = None) -> Recipe:
     """Read the recipe that a run folder keeps, and apply overrides."""
     source = f"{folder}/{RUN_RECIPE}"
-    found = folder.file_system.get_file_info(folder.path(RUN_RECIPE))
+    found = folder.info(RUN_RECIPE)
     if found.type == pafs.FileType.NotFound:
         raise RunError(f"run folder {folder} lacks its {RUN_RECIPE}: name the recipe, and the folder with --run")
     if found.type != pafs.FileType.File:
         raise RecipeError(f"{source} is no plain file: name the recipe, and the folder with --run")
-    with folder.file_system.open_input_stream(folder.path(RUN_RECIPE), compression=None) as stream:
+    with folder.reading(RUN_RECIPE) as stream:
         content = bytes(stream.read(TEXT_BYTES + 1))
     return parse_recipe(decode_text(content, source, RecipeError), source, overrides)
 
@@ -140,7 +142,7 @@ def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
     """Set one `key.path=value`, the value read as YAML."""
     key, equals, text = override.partition("=")
     parts = tuple(key.strip().split("."))
-    shown = printable(override, 100)
+    shown = printable(redacted(override), 100)
     if not equals or not all(parts):
         raise RecipeError(f"an override must read key.path=value, such as search.evaluations=200, got {shown!r}")
     if len(parts) > MOST_DEPTH:
@@ -155,6 +157,21 @@ def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
         target = inner
     target[parts[-1]] = value
     lines[parts] = f"--set {shown}"
+
+
+def _refuse_secrets(value: object, path: tuple[str, ...], source: str, lines: Lines) -> None:
+    """Raise RecipeError for a URI with a secret anywhere: a run folder keeps its recipe, and reports show it."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            _refuse_secrets(part, (*path, str(key)), source, lines)
+    elif isinstance(value, str) and redacted(value) != value:
+        known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]
+        place = f", {lines[known[0]]}" if known else ""
+        raise RecipeError(
+            f"{source}{place}: {printable('.'.join(path))}: {NO_SECRETS}, got {printable(redacted(value), 200)}: "
+            f"{CREDENTIALS_REMEDY}"
+        )
 
 
 def _explain(error: ValidationError, source: str, lines: Lines) -> str:
@@ -173,7 +190,7 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     else:
         reason = first["msg"].removeprefix("Value error, ")
         given = first["input"]
-        shown = "" if isinstance(given, dict) else f", got {printable(repr(given), 200)}"
+        shown = "" if isinstance(given, dict) else f", got {printable(redacted(repr(given)), 200)}"
         message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"
     rest = f" (and {len(more)} more)" if more else ""
     return f"{source}{place}: {message}{rest}"

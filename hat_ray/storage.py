@@ -165,8 +165,12 @@ class Folder:
 
     def size(self, name: str) -> int | None:
         """Return how many bytes a file has; None when there is no such file."""
-        size: int | None = self._do(lambda: self.file_system.get_file_info(self.path(name)).size, name)
+        size: int | None = self.info(name).size
         return size
+
+    def info(self, name: str) -> pafs.FileInfo:
+        """Return what stands under a name: of what kind, how large, since when."""
+        return self._do(lambda: self.file_system.get_file_info(self.path(name)), name)
 
     def list(self) -> list[str]:
         """Return the names directly inside this folder, sorted; empty when the folder does not exist."""
