@@ -127,7 +127,7 @@ def test_a_process_elsewhere_is_alive_while_it_renews(tmp_path: Path, monkeypatc
     folder = Folder.at(tmp_path)
     stranger(folder)
     theirs = Lease(folder, 1, json.loads(folder.read_bytes("lease/00000001.json"))["token"])
-    monkeypatch.setattr(lease.time, "sleep", lambda _seconds: theirs.renew())
+    monkeypatch.setattr(time, "sleep", lambda _seconds: theirs.renew())
     with pytest.raises(InUseError, match="in use by process 77 on board"), held(folder):
         pass
 

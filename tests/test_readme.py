@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from hat_ray.cli import app
 from hat_ray.recipe import load_recipe
@@ -50,7 +51,7 @@ def test_a_command_of_a_document_is_understood(document: str, line: str) -> None
 
 def test_every_command_stands_in_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in typer.main.get_group(app).commands.items():
         names = [f"{name} {sub}" for sub in getattr(command, "commands", [])] or [name]
         for one in names:
             last = one.split()[-1]
@@ -63,7 +64,7 @@ def parse(arguments: list[str]) -> None:
     while True:
         context = typer.Context(command, parent=context)
         command.parse_args(context, list(arguments))
-        if not hasattr(command, "commands"):
+        if not isinstance(command, TyperGroup):
             return
         name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None, name

@@ -70,8 +70,8 @@ def test_a_compiled_step_beside_the_runtimes(
 
 def _require_the_same(model: SubTransformer, compiled: StaticModel, workload: Workload) -> None:
     source = torch.arange(4, 4 + workload.source_length)[None] % workload.vocab_size
-    states = [each.start(source, workload.beam) for each in (model, compiled)]
+    state, other_state = model.start(source, workload.beam), compiled.start(source, workload.beam)
     for word in (2, 7, 9):
         tokens = torch.full((workload.beam,), word)
-        own, other = (each.step(tokens, state) for each, state in zip((model, compiled), states, strict=True))
+        own, other = model.step(tokens, state), compiled.step(tokens, other_state)
         assert float((own - other).abs().max() / own.abs().max()) < 1e-4

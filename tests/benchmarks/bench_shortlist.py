@@ -43,7 +43,7 @@ def test_bleu_and_speed_on_a_trained_model(dtype: GraphDtype) -> None:
     few = sources[: int(os.environ.get("HAT_RAY_SPEED_SENTENCES", "100"))]
     with timing_state(1):
         served = {"no lists": OnnxModel.of(model, dtype)}
-        sizes = {"no lists": len(corpus.vocabulary)}
+        sizes = {"no lists": float(len(corpus.vocabulary))}
         for (partners, frequent), lists in zip(LISTS, _lists(corpus), strict=True):
             name = f"{partners} partners, {frequent} frequent"
             served[name] = OnnxModel.of(model, dtype, lists=lists)

@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     from hat_ray.cli import main
 
-    codes = {}
+    codes: dict[str, int | str] = {}
     for name, arguments, stdin in json.loads(Path(sys.argv[1]).read_text()):
         sys.stdin = io.TextIOWrapper(io.BytesIO(Path(stdin).read_bytes()))
         print(f"--- {name}, at {time.monotonic():.1f} s", file=sys.stderr, flush=True)

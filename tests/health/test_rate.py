@@ -4,6 +4,7 @@ import math
 import random
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from hat_ray.health.ranking import kendall_tau_b
@@ -27,7 +28,7 @@ def made_up(noise: float, seeds: int, count: int = 18) -> list[Tried]:
     """Losses fall with parameters; each seed adds its own noise."""
     rng = random.Random(4)
     tried = []
-    for one in stratify(TOY, lambda many: [float(cost(a).params) for a in many], count, 3, seed=1):
+    for one in stratify(TOY, lambda many: np.array([float(cost(a).params) for a in many]), count, 3, seed=1):
         counted = cost(one.architecture)
         base = 5 - counted.params / 1e6
         losses = tuple(base + rng.gauss(0, noise) for _ in range(seeds))

@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.cluster import FleetReport, measure_fleet
+from hat_ray.latency.cluster import measure_fleet
 from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.fleet import FleetReport
 from hat_ray.latency.measure import TimingJob, choose_architectures
 from hat_ray.latency.table import read_table
 from hat_ray.model.config import ModelConfig
@@ -34,9 +36,11 @@ QUICK = {
     **{"canary_tolerance": 50.0, "calibration_s": 0.1, "chunk": 4, "flush_s": 0.5, "return_s": 60.0},
     **{"budget_s": 1.0, "patience_s": 0.5, "start_timeout_s": 300.0},
 }
-BOARDS = {name: {"num_cpus": 1, "labels": {"hw": name}, "resources": {f"board-{name}": 1}} for name in ("a", "b", "c")}
+BOARDS: dict[str, dict[str, Any]] = {
+    name: {"num_cpus": 1, "labels": {"hw": name}, "resources": {f"board-{name}": 1}} for name in ("a", "b", "c")
+}
 D = {"num_cpus": 1, "labels": {"hw": "d"}}
-DEVICES = [
+DEVICES: list[dict[str, Any]] = [
     {"name": "device-a", "labels": {"hw": "a"}},
     {"name": "device-b", "resource": "board-b"},
     {"name": "device-c", "labels": {"hw": "in(c,e)"}},
@@ -148,7 +152,7 @@ def test_a_node_that_other_work_holds_is_refused_unless_told(cluster: Cluster, t
         def ready(self) -> bool:
             return True
 
-    holder = Holder.remote()
+    holder = Holder.remote()  # type: ignore[attr-defined]
     ray.get(holder.ready.remote(), timeout=60)
     architectures = choose_architectures(SPACE, 2, seed=5)
     with pytest.raises(LatencyError, match=r"is not free: other work .* its 2 CPUs .* set latency.exclusive to false"):

@@ -13,8 +13,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.cluster import FleetReport, measure_fleet
+from hat_ray.latency.cluster import measure_fleet
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
+from hat_ray.latency.fleet import FleetReport
 from hat_ray.latency.measure import TimingJob, choose_architectures
 from hat_ray.latency.table import part_names, read_table
 from hat_ray.model.config import ModelConfig

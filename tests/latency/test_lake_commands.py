@@ -123,8 +123,8 @@ def test_another_lake_is_imported_once_however_it_was_compacted_or_copied(
     shutil.copytree(board, lake, dirs_exist_ok=True)
     rows = read_table(lake, every_measurement=True)
     assert sorted(row.circumstances.utc_time[-3:-1] for row in rows) == ["00", "01", "02", "03", "05", "09"]
-    code, _, told = hat_ray(capsys, "import", lake, tmp_path / "nowhere")
-    assert (code, "does not exist" in told) == (2, True)
+    code, _, refusal = hat_ray(capsys, "import", lake, tmp_path / "nowhere")
+    assert (code, "does not exist" in refusal) == (2, True)
     assert import_lake(f"file://{tmp_path}/third", f"file://{lake}").rows >= 6
     assert len(read_table(tmp_path / "third", every_measurement=True)) == 6
 

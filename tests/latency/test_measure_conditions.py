@@ -160,6 +160,7 @@ def test_bf16_is_another_device_and_its_times_are_real(tmp_path: Path) -> None:
     this = job(tmp_path, dtype="bf16")
     session = TimingSession(this, device_of(this.config))
     canary = session._canary_model
+    assert isinstance(canary, torch.nn.Module)
     assert {tensor.dtype for tensor in canary.parameters() if tensor.is_floating_point()} == {torch.bfloat16}
     assert session.run([SPACE.smallest(), SPACE.largest()]).timed == 2
     assert measure(job(tmp_path), [SPACE.smallest()]).timed == 1

@@ -135,7 +135,7 @@ def test_whatever_is_damaged_is_refused_in_one_line_or_loads(tmp_path: Path, see
     folder = saved(tmp_path, kind)
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def load_all() -> list[int]:
+    def load_all() -> list[bool]:
         told = []
         for seed in range(seeds):
             for path, content in whole.items():

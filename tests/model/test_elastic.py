@@ -149,8 +149,8 @@ def test_weights_past_the_slice_do_not_matter():
     with torch.inference_mode():
         before = model(source, target, smallest)
         model.encoder.layers[2].fc1.weight.fill_(7.0)
-        model.encoder.layers[0].fc1.weight[16:].fill_(7.0)
-        model.encoder.embed_tokens.weight[:, 16:].fill_(7.0)
+        model.get_parameter("encoder.layers.0.fc1.weight")[16:].fill_(7.0)
+        model.get_parameter("encoder.embed_tokens.weight")[:, 16:].fill_(7.0)
         torch.testing.assert_close(model(source, target, smallest), before, rtol=0, atol=0)
 
 

@@ -50,8 +50,8 @@ def test_what_a_point_adds_to_the_stairs_equals_the_difference_of_hypervolumes(
     some: list[tuple[float, float]], new: list[tuple[float, float]]
 ) -> None:
     reference = (5.0, 4.5)
-    stairs = Staircase.of(*np.array(some).reshape(-1, 2).T, reference)
     losses, times = ([p[0] for p in some], [p[1] for p in some])
+    stairs = Staircase.of(np.array(losses), np.array(times), reference)
     before = hypervolume(losses, times, reference)
     expected = [hypervolume([*losses, p[0]], [*times, p[1]], reference) - before for p in new]
     np.testing.assert_allclose(stairs.gains(*np.array(new).reshape(-1, 2).T), expected, atol=1e-9)

@@ -263,7 +263,7 @@ class Fellow(OneWorker):
 def test_the_feed_gives_every_pair_once_an_epoch_whatever_the_number_of_workers(corpus):
     epoch = make_batches(corpus.train, 400, 1, 0)
     updates = len(epoch) // 3 + 1  # the last one reaches into the second epoch
-    workers = [[OneWorker()], [Fellow(0), Fellow(1)]]
+    workers: list[list[OneWorker]] = [[OneWorker()], [Fellow(0), Fellow(1)]]
     sequences = []
     for group in workers:
         numbered = []

@@ -21,8 +21,9 @@ from hat_ray.model.checkpoint import load_super
 from hat_ray.model.config import ModelConfig
 from hat_ray.storage import Folder
 from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
-from hat_ray.train.cluster import TrainJob, train_many, train_on_cluster
+from hat_ray.train.cluster import train_many, train_on_cluster
 from hat_ray.train.config import TrainConfig
+from hat_ray.train.job import TrainJob
 from hat_ray.train.train import train_super
 from hat_ray.train.watch import run_name
 
