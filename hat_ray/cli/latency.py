@@ -9,6 +9,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import latency_app
+from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.run import print_json
 from hat_ray.errors import LatencyError
@@ -131,6 +132,7 @@ def latency_import(
     from hat_ray.latency.translation import Workload
     from hat_ray.space.presets import preset
 
+    require_folder("latency table", table, there=False)
     done: dict[str, Imported] = {}
     for source in sources:
         if source.lower().endswith(".csv"):
@@ -169,6 +171,7 @@ def latency_export(
     """
     from hat_ray.latency.exchange import export_csvs
 
+    require_folder("folder", out, there=False)
     written = export_csvs(table, out, space, device)
     if as_json:
         print_json({"out": out, "files": written})

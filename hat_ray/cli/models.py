@@ -8,8 +8,9 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import app
+from hat_ray.cli.folders import require_folder, resolve_run
 from hat_ray.cli.options import JsonOpt
-from hat_ray.cli.run import print_json, resolve
+from hat_ray.cli.run import print_json
 from hat_ray.space.cost import cost as architecture_cost
 from hat_ray.space.hat_yaml import load_architecture
 
@@ -30,7 +31,8 @@ def distil(
     """
     from hat_ray.pipeline.all import distil_corpus
 
-    loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
+    require_folder("--out", out, there=False)
+    loaded, place = resolve_run(run, [f"evaluate.beam={beam}"] if beam else None)
     with console.progress_bar("translating the training set") as progress:
         made = distil_corpus(loaded, place, model, out, progress)
     if as_json:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hat_ray.cli.app import predict_app
+from hat_ray.cli.folders import require_folder, resolve_run
 from hat_ray.cli.options import JsonOpt
-from hat_ray.cli.run import print_json, resolve
+from hat_ray.cli.run import print_json
 from hat_ray.storage import Folder
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def predict_score(
     from hat_ray.pipeline.all import assess_run
     from hat_ray.pipeline.fitting import assess_table
 
+    require_folder("folder", place)
     if Folder.at(place).exists("run.json"):
-        loaded, run = resolve(place, None, None)
+        loaded, run = resolve_run(place, None)
         found = [one for one in assess_run(loaded, run) if device in (None, one.device)]
     else:
         found = assess_table(place, space, device)
@@ -74,7 +76,7 @@ def predict_latency(
     """
     from hat_ray.pipeline.all import predict_one
 
-    loaded, place = resolve(run, None, None)
+    loaded, place = resolve_run(run, None)
     predicted = predict_one(loaded, place, architecture, coverage)
     if as_json:
         print_json({"coverage": coverage, "devices": {slug: asdict(one) for slug, one in predicted.items()}})

@@ -11,6 +11,7 @@ import typer
 from hat_ray import console
 from hat_ray.errors import HatRayError
 from hat_ray.kept import Kept, disk_line
+from hat_ray.plain_file import printable
 from hat_ray.recipe import Recipe, load_recipe, load_run_recipe
 from hat_ray.run import StageRecord
 from hat_ray.storage import Folder
@@ -23,6 +24,9 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
     """Return the recipe and the place of its run folder; a run folder given as recipe brings both."""
     changes = list(overrides or [])
     if data is not None:
+        if not os.path.isdir(data):
+            there = "is no folder" if os.path.lexists(data) else "does not exist"
+            raise HatRayError(f"--data {printable(data, 200)} {there}: name the folder that the text files stand in")
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
     if ("://" in recipe or os.path.isdir(recipe)) and (folder := Folder.at(recipe)).exists("run.json"):
         return load_run_recipe(folder, changes), run or recipe

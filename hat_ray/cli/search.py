@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hat_ray.cli.app import search_app
+from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages
 
@@ -72,6 +73,7 @@ def search_show(
     """
     from hat_ray.search.show import to_json, view
 
+    require_folder("folder", place)
     found = view(place).only(device)
     if as_json:
         print_json(to_json(found))

@@ -11,13 +11,17 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import app
+from hat_ray.cli.folders import require_folder, resolve_run
 from hat_ray.cli.options import JsonOpt
-from hat_ray.cli.run import print_json, resolve
+from hat_ray.cli.run import print_json
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.plain_file import read_text
 
 if TYPE_CHECKING:
     from hat_ray.evaluate.stream import ServedScore
     from hat_ray.serve.choice import ModelChoice
+
+_REFERENCE_BYTES = 1 << 30
 
 ModelOpt = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Id of the model. Default: the first winner.")
@@ -141,7 +145,8 @@ def export(
 
     It is checked to give the same translations, and needs nothing of hat-ray.
     """
-    loaded, place = resolve(run, None, [f"evaluate.beam={beam}"] if beam else None)
+    require_folder("--out", out, there=False)
+    loaded, place = resolve_run(run, [f"evaluate.beam={beam}"] if beam else None)
     from hat_ray.pipeline.serving import export_run
 
     wanted: dict[str, Any] = {"min_agreement": min_agreement, "max_bleu_loss": max_bleu_loss}
@@ -174,15 +179,13 @@ def model_choice(
     from hat_ray.runtime.capability import require
 
     require(runtime or "eager", dtype or "fp32")
-    loaded, folder = resolve(place, None, [f"evaluate.beam={beam}"] if beam else None)
+    loaded, folder = resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
     return ModelChoice(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HatRayError(f"--score must name a UTF-8 text file, got {path}: {error}") from error
+    """Return the lines of a reference file."""
+    return read_text(path, "--score: reference", HatRayError, _REFERENCE_BYTES).removesuffix("\n").split("\n")
 
 
 def _tell(figures: "ServedScore") -> None:

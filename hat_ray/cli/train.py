@@ -8,6 +8,7 @@ import typer
 
 from hat_ray import console
 from hat_ray.cli.app import train_app
+from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, resolve, run_stages
 
@@ -79,6 +80,9 @@ def train_sub(
     """
     from hat_ray.pipeline.all import train_one
 
+    require_folder("--out", out, there=False)
+    if run is not None:
+        require_folder("run folder", run)
     loaded, place = resolve(recipe, run, set_)
     with console.progress_bar("training") as progress:
         result = train_one(loaded, place, architecture, out, progress)

@@ -96,7 +96,9 @@ def _disks(place: Path) -> Iterator[Finding]:
         existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         free = shutil.disk_usage(existing).free / _GIB
         told = f"{free:.1f} GiB free at {existing}"
-        if not os.access(existing, os.W_OK):
+        if not existing.is_dir():
+            yield Finding(name, "missing", f"{existing} is a file where a folder should be", how)
+        elif not os.access(existing, os.W_OK):
             yield Finding(name, "missing", f"{existing} cannot be written to", how)
         elif free < _LEAST_DISK_GIB:
             yield Finding(name, "advice", told, how)
