@@ -61,6 +61,8 @@ _DENIED = re.compile(
     r"|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED|MISSING_AUTHENTICATION|PERMISSION_DENIED|UNAUTHENTICATED|AuthenticationFailed"
     r"|AuthorizationFailure"
 )
+_WRONG_KIND = re.compile(r"(is a|is not a|Not a) directory")
+_OBJECT_STORE = re.compile(r"AWS Error|google::cloud::Status|Azure")
 _LASTING = re.compile(r"libjvm|libhdfs|NOT_IMPLEMENTED")
 _NOISE = re.compile(r"\s*\((Request|Host) ID: [^)]*\)?")
 
@@ -78,6 +80,8 @@ def fault_of(error: OSError, remote: bool) -> Fault:
     text = str(error)
     if error.errno is not None:
         return _BY_ERRNO.get(error.errno, Fault.PASSING if remote else Fault.LASTING)
+    if _WRONG_KIND.search(text):
+        return Fault.NO_FOLDER
     for pattern, fault in ((_MISSING, Fault.MISSING), (_DENIED, Fault.DENIED), (_LASTING, Fault.LASTING)):
         if pattern.search(text):
             return fault
@@ -159,6 +163,9 @@ def machine_failure(error: BaseException) -> StorageError | None:
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
+        if isinstance(current, OSError) and _OBJECT_STORE.search(str(current)):
+            result = told(current, "the storage", remote=True)
+            return result if isinstance(result, StorageError) else None
         number = current.errno if isinstance(current, OSError) else _errno_in(str(current))
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
             place = getattr(current, "filename", None)
@@ -169,5 +176,5 @@ def machine_failure(error: BaseException) -> StorageError | None:
 
 
 def _errno_in(text: str) -> int | None:
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
     return next((number for number in numbers if os.strerror(number) in text), None)

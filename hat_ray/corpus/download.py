@@ -19,7 +19,8 @@ from hat_ray.corpus.cache import cache_root, locked
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
 from hat_ray.corpus.transfer import Transfer
 from hat_ray.corpus.unpack import Bounds, unpack
-from hat_ray.errors import CorpusError
+from hat_ray.errors import CorpusError, HatRayError
+from hat_ray.faults import require_no_fault
 from hat_ray.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def fetch(config: CorpusConfig, progress: Progress = silent) -> None:
                 fetched = _fetch_one(config, download, archive, progress, f"{number} of {len(config.downloads)}")
                 _provide(config, download, archive, fetched)
         except OSError as error:
+            if not isinstance(error, HatRayError):
+                require_no_fault(error, str(archive))
             raise CorpusError(
                 f"cannot keep {download.url} as {archive} ({error.strerror or error}): make room there, or name "
                 "another corpus.downloads_folder"

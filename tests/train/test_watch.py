@@ -89,7 +89,7 @@ def test_nothing_is_written_when_it_is_switched_off(tiny_space, corpus, tmp_path
 
 
 def test_storage_by_uri_gets_the_event_files_too(tmp_path):
-    board = TensorBoard(Folder.at(f"file://{tmp_path}/x/tensorboard"), 1)
+    board = TensorBoard(Folder.at(f"fsspec+file://{tmp_path}/x/tensorboard"), 1)
     board.tell(3, {"a": 2.0})
     board.close()
     assert scalars(Folder.at(tmp_path / "x" / "tensorboard")) == {"a": {3: 2.0}}
