@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -51,8 +51,9 @@ class _Once:
 
 
 def say(message: str) -> None:
-    """Print one line for people."""
-    screen.print(message, markup=False, highlight=False, soft_wrap=True)
+    """Print one line for people; where nobody can read it, the work goes on."""
+    with suppress(OSError):
+        screen.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

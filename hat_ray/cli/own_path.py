@@ -23,3 +23,7 @@ def leave_current_folder_out() -> None:
 
 if sys.argv[:1] == ["-m"]:  # before anything else is imported
     leave_current_folder_out()
+if os.path.basename(sys.argv[0] if sys.argv else "") in ("-m", "hat-ray"):
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while all else is imported ends it quietly

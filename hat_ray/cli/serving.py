@@ -79,6 +79,8 @@ def translate(
     """Translate lines from stdin to stdout, in order."""
     if as_json and score is None:
         raise RunError("--json prints the figures of --score: name a reference with --score, or leave --json out")
+    if sys.stdin is None:
+        raise RunError("stdin is closed: give lines to translate by `< FILE`")
     references = None if score is None else _lines(score)
     from hat_ray.evaluate.stream import read_groups, score_stream, translate_stream
 
