@@ -14,20 +14,29 @@ from subprocess import CompletedProcess
 
 from hat_ray.cli import main
 
+_NOBODY = 65534
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["pytest", "tests.command", "hat_ray.pipeline.all"])
 
 
 def hat_ray(
-    *arguments: str | Path, cwd: Path, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = 240
+    *arguments: str | Path,
+    cwd: Path,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 240,
+    without_rights: bool = False,
 ) -> CompletedProcess[str]:
-    """Run `hat-ray` with arguments in a folder, as `subprocess.run` would; the environment is this process's."""
+    """Run `hat-ray` with arguments in a folder, as `subprocess.run` would; the environment is this process's.
+
+    `without_rights`: of a process that is root's the command is nobody's, to whom a folder can be closed.
+    """
     command = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
         streams[0].write_bytes(stdin)
         process = _SERVER.Process(
-            target=_run, args=(command, str(cwd), dict(env or os.environ), list(map(str, streams)))
+            target=_run, args=(command, str(cwd), dict(env or os.environ), list(map(str, streams)), without_rights)
         )
         process.start()
         process.join(timeout)
@@ -38,7 +47,9 @@ def hat_ray(
         return CompletedProcess(command, process.exitcode or 0, out, err)
 
 
-def _run(command: list[str], folder: str, environment: dict[str, str], streams: list[str]) -> None:
+def _run(
+    command: list[str], folder: str, environment: dict[str, str], streams: list[str], without_rights: bool
+) -> None:
     """Become the command: its streams, its folder, its environment."""
     for number, (path, flags) in enumerate(zip(streams, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         os.dup2(os.open(path, flags), number)
@@ -49,5 +60,9 @@ def _run(command: list[str], folder: str, environment: dict[str, str], streams: 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    if without_rights and os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
     sys.argv = ["hat-ray", *command]
     main()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def pytest_collection_finish() -> None:
     """Leave what was imported out of later garbage collections: each timing makes one, in a quarter of a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that other users reach too, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

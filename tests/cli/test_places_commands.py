@@ -1,6 +1,5 @@
 """Places on the command line: a run is never deleted, a secret is never told or kept, a full disk is one line."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +94,17 @@ def test_a_disk_that_takes_no_more_is_one_line_and_the_run_goes_on_later(tmp_pat
     assert (tmp_path / "run" / "corpus" / "stage.json").is_file()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    told = mistake(hat_ray("corpus", TINY, "--run", "closed/run", "--local", cwd=tmp_path), code=1)
-    assert "is refused" in told
+def test_a_folder_that_may_not_be_written_is_one_line(everybodys: Path):
+    for name, mode in (("closed", 0o555), ("open", 0o777)):
+        (everybodys / name).mkdir()
+        (everybodys / name).chmod(mode)
+    (everybodys / "tiny.yaml").write_bytes(Path(TINY).read_bytes())
+
+    def corpus(run: str) -> "subprocess.CompletedProcess[str]":
+        return hat_ray("corpus", "tiny.yaml", "--run", run, "--local", cwd=everybodys, without_rights=True)
+
+    told = mistake(corpus("closed/run"))
+    assert "cannot use the run folder" in told
+    assert "is refused (Permission denied)" in told
+    assert not list((everybodys / "closed").iterdir())
+    assert corpus("open/run").returncode == 0

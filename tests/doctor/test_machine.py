@@ -1,8 +1,7 @@
 """`hat-ray doctor` on this machine: everything is really tried."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import torch
 
 from hat_ray.doctor.finding import is_fit
 from hat_ray.doctor.machine import examine_machine, examine_runtimes
+from tests.command import hat_ray
 
 
 def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> None:
@@ -40,13 +40,14 @@ def test_a_runtime_of_the_cpu_is_not_judged_by_the_gpu(monkeypatch: pytest.Monke
         assert "Old GPU" not in finding.remedy
 
 
-def test_a_place_that_cannot_be_written_to_is_missing_and_ends_with_2(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    if (tmp_path / "x").parent.stat().st_uid == 0:
-        pytest.skip("root may write anywhere")
-    command = [sys.executable, "-m", "hat_ray.cli", "doctor", "--json", "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
+def test_a_place_that_cannot_be_written_to_is_missing_and_ends_with_2(everybodys: Path) -> None:
+    (everybodys / "cache").mkdir()
+    (everybodys / "cache").chmod(0o777)
+    (everybodys / "closed").mkdir(mode=0o555)
+    environment = {**os.environ, "HAT_RAY_CACHE": str(everybodys / "cache")}
+    command = ["doctor", "--json", "--runs", everybodys / "closed" / "runs"]
+    done = hat_ray(*command, cwd=everybodys, env=environment, without_rights=True)
+    assert done.returncode == 2, done.stderr
     told = json.loads(done.stdout)
     assert not told["fit"]
     [missing] = [finding for finding in told["findings"] if finding["verdict"] == "missing"]
