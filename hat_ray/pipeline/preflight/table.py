@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.preflight import packages, resources, settings, stores, text
+from hat_ray.pipeline.preflight import packages, resources, room, settings, stores, text
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Look, Situation
 from hat_ray.recipe import Recipe
 
@@ -27,6 +27,8 @@ CHECKS = (
     _check("room for timing", resources.check_timing, *_TIMING),
     _check("room for the search", resources.check_search, "search"),
     _check("room for translating", resources.check_evaluation, "evaluate", "health", "policies"),
+    _check("disk", room.check_disk, "supernet", "latency", "search", "retrain", "evaluate", "report"),
+    _check("memory", room.check_memory, "supernet", "search", "retrain"),
     _check("rows for the predictor", settings.check_rows, "predictor"),
     _check("vocabulary size", settings.check_vocabulary_size, "corpus"),
     _check("vocabulary for the text", text.check_vocabulary, "corpus"),

@@ -1,0 +1,175 @@
+"""How much disk and memory a recipe takes, in closed form: at least, and at most.
+
+P: parameters of the largest architecture, embeddings included (every weight is 4 bytes); V: vocabulary; L: limits of
+all devices. Bounds were held against real runs of two sizes (`test_estimate.py`).
+
+Disk
+- corpus: 4 bytes a token and 8 a sentence. Text has as many tokens as bytes at most, toy sentences 40 a side;
+  validation and test keep their text beside it.
+- a training: (k + 2) checkpoints of 12 P (weights and Adam's two moments) and a model of 4 P, where k =
+  max(keep_last, average_last), and no more checkpoints than it writes. At least: the k that stay.
+- retrain: that for (1 + random_baselines) L + 1 models. At least: the smallest architecture's, once.
+- latency: 48 KB a row (a file of its own each); search: 16 KB a candidate; report: 10 MB; evaluate: thrice the test
+  set's text a model.
+
+Memory of a process
+- 600 MB (Python, PyTorch and Ray's client), 28 P (weights, gradients, Adam's moments, and a checkpoint's copy), and
+  the larger of what `max_tokens` tokens leave behind in all layers for the gradients, and what a validation batch
+  needs for the largest layer and the words (`_activations`). At least: 16 P.
+- A worker of the search: 600 MB, 4 P, its cache, and a validation batch.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.download import text_files
+from hat_ray.model.config import ModelConfig
+from hat_ray.pipeline.preflight.text import text_bytes
+from hat_ray.recipe import Recipe
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import count_params
+from hat_ray.train.config import TrainConfig
+
+_WEIGHT_BYTES, _CHECKPOINT_BYTES, _TRAINING_BYTES, _COPIED_BYTES = 4, 12, 16, 28
+_PROCESS_BYTES = 600 << 20
+_RAY_BYTES = 1 << 30
+_ROW_BYTES, _CANDIDATE_BYTES, _PAGE_BYTES, _LEAST_PAGE_BYTES = 48 << 10, 16 << 10, 10 << 20, 1 << 20
+_TOY_TOKENS, _TOY_TEXT_BYTES = 40, 200
+_SLACK = 1.5
+"""Memory that the allocator holds beyond what is in use."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes: surely as many, and surely no more."""
+
+    least: float = 0
+    most: float = 0
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        return Estimate(self.least + other.least, self.most + other.most)
+
+
+def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
+    """Return what the run folder grows by when these stages are done."""
+    space, limits = recipe.space.build(), _limits(recipe)
+    largest, smallest = (params_of(a, vocabulary, recipe.model) for a in (space.largest(), space.smallest()))
+    models = (1 + recipe.retrain.random_baselines) * limits + 1
+    devices = max(1, len(recipe.latency.devices))
+    scratch = Estimate(_kept(recipe.retrain, smallest).least, models * _kept(recipe.retrain, largest).most)
+    text = _text_bytes(recipe.corpus)
+    of_stage = {
+        "corpus": Estimate(0, _corpus_most(recipe.corpus)),
+        "supernet": _kept(recipe.supernet, largest),
+        "latency": Estimate(0, _ROW_BYTES * recipe.latency.samples * devices),
+        "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200)),
+        "retrain": scratch,
+        "evaluate": Estimate(0, models * (3 * text + _ROW_BYTES * devices)),
+        "report": Estimate(_LEAST_PAGE_BYTES, _PAGE_BYTES),
+    }
+    return sum((of_stage[stage] for stage in stages if stage in of_stage), Estimate())
+
+
+def memory_of(recipe: Recipe, stages: Iterable[str], vocabulary: int, cpus: int, *, local: bool) -> Estimate:
+    """Return what the most demanding of these stages takes at once on one machine of so many CPUs."""
+    largest = recipe.space.build().largest()
+    params = params_of(largest, vocabulary, recipe.model)
+    models = (1 + recipe.retrain.random_baselines) * _limits(recipe) + 1
+    scratch = 1 if local else min(models, max(1, cpus // recipe.retrain.threads))
+    workers = 1 if local else recipe.supernet.workers
+    searching = 1 if local else recipe.search.workers
+    cache = recipe.search.encoder_cache_mb << 20
+    valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, vocabulary)
+    of_stage = {
+        "supernet": _training(recipe, recipe.supernet, workers, params, vocabulary),
+        "search": Estimate(
+            searching * _WEIGHT_BYTES * params, searching * (_PROCESS_BYTES + _WEIGHT_BYTES * params + cache + valid)
+        ),
+        "retrain": _training(recipe, recipe.retrain, scratch, params, vocabulary),
+    }
+    found = [of_stage[stage] for stage in stages if stage in of_stage] or [Estimate()]
+    base = Estimate(0, _PROCESS_BYTES + (0 if local else _RAY_BYTES))
+    return base + Estimate(max(one.least for one in found), max(one.most for one in found))
+
+
+def params_of(architecture: Architecture, vocabulary: int, config: ModelConfig) -> int:
+    """Return all parameters of an architecture as a model of its own."""
+    source, target = architecture.encoder.embed_dim, architecture.decoder.embed_dim
+    widths = {"all": max(source, target), "decoder": source + target, "none": source + 2 * target}
+    norms = 2 * (source + target) if config.normalize_before else 0
+    return count_params(architecture) + vocabulary * widths[config.share_embeddings] + norms
+
+
+def _kept(config: TrainConfig, params: int) -> Estimate:
+    """Return what a training leaves and needs on disk."""
+    written = math.ceil(config.updates / config.checkpoint_every)
+    stay = min(max(config.keep_last, config.average_last), written)
+    least = stay * _CHECKPOINT_BYTES * params + _WEIGHT_BYTES * params
+    most = min(stay + 2, written + 1) * (_CHECKPOINT_BYTES * params + (64 << 10)) + _WEIGHT_BYTES * params
+    events = 1_000 * (config.updates / config.log_every + 4 * config.updates / config.validate_every)
+    return Estimate(0 if config.max_seconds else least, most + events + (256 << 10))
+
+
+def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, vocabulary: int) -> Estimate:
+    """Return what so many processes that train take of the machine's own memory."""
+    if config.use_gpu:
+        return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
+    largest = recipe.space.build().largest()
+    length = recipe.corpus.max_length
+    left = max(
+        _activations(largest, max(config.max_tokens, length), length, vocabulary),
+        _validation(largest, max(config.valid_max_tokens, length), length, vocabulary),
+    )
+    return Estimate(workers * _TRAINING_BYTES * params, workers * (_PROCESS_BYTES + _COPIED_BYTES * params + left))
+
+
+def _activations(architecture: Architecture, tokens: int, length: int, vocabulary: int) -> float:
+    """Return the bytes that a pass over so many tokens a side leaves behind for the gradients."""
+    floats = sum(_layers(architecture, length)) + 3 * vocabulary
+    return _SLACK * _WEIGHT_BYTES * floats * tokens
+
+
+def _validation(architecture: Architecture, tokens: int, length: int, vocabulary: int) -> float:
+    """Return the bytes that a pass without gradients needs at once: every encoder layer's output stays."""
+    e = architecture.encoder
+    floats = max(_layers(architecture, length)) + len(e.ffn_dims) * e.embed_dim + 3 * vocabulary
+    return _SLACK * _WEIGHT_BYTES * floats * tokens
+
+
+def _layers(architecture: Architecture, length: int) -> list[int]:
+    """Return the floats a token of each layer.
+
+    In an encoder layer 8 widths, 4 query-key-value widths, 2 hidden widths and two rows of attention a head; in a
+    decoder layer 12, 8, 2, and as many rows for both attentions.
+    """
+    e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
+    found = [
+        8 * e.embed_dim + 4 * qkv + 2 * ffn + 2 * heads * length for ffn, heads in zip(e.ffn_dims, e.heads, strict=True)
+    ]
+    for ffn, own, cross, reach in zip(d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers, strict=True):
+        found.append(12 * d.embed_dim + 8 * qkv + 2 * ffn + 2 * (own + reach * cross) * length)
+    return found
+
+
+def _limits(recipe: Recipe) -> int:
+    """Return how many winners there are at most."""
+    config, devices = recipe.search, max(1, len(recipe.latency.devices))
+    if isinstance(config.limits_ms, dict):
+        return sum(map(len, config.limits_ms.values()))
+    return devices * len(config.limits_ms or config.limits_fraction)
+
+
+def _corpus_most(config: CorpusConfig) -> float:
+    if config.source == "toy":
+        held = config.toy.valid_pairs + config.toy.test_pairs
+        return 2 * (config.toy.train_pairs + held) * (4 * _TOY_TOKENS + 8) + _text_bytes(config) + (1 << 20)
+    return 5 * _text_bytes(config) + (2 << 20) + 100 * config.vocab_size
+
+
+def _text_bytes(config: CorpusConfig) -> float:
+    """Return about how many bytes of text there are; of the toy pair those of validation and test."""
+    if config.source == "toy" or config.files is None:
+        return _TOY_TEXT_BYTES * (config.toy.valid_pairs + config.toy.test_pairs)
+    return text_bytes(text_files(config))
