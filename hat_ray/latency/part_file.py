@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hat_ray.errors import NotFoundError
+from hat_ray.faults import cause
 from hat_ray.latency.parts import compacted_name, is_compacted, partition_values
 from hat_ray.latency.schema import why_foreign, why_invalid
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage import Folder
 
 _LINEAGE = b"hat_ray.parts"
+WHOLE_BYTES = 1 << 23
+"""A part of a few thousand rows."""
 
 Lineage = dict[str, int]
 """The written parts that a file holds, in its rows' order, and how many rows of each."""
@@ -43,13 +46,27 @@ class PartRows:
 @contextmanager
 def _opened(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
     try:
-        with folder.reading(name) as source, pq.ParquetFile(source) as file:
+        with _source(folder, name) as source, pq.ParquetFile(source) as file:
             reason = why_foreign(file.schema_arrow)
             if reason:
                 raise ValueError(reason)
             yield file
     except NotFoundError as error:
         raise PartGoneError(name) from error
+
+
+@contextmanager
+def _source(folder: Folder, name: str) -> Iterator[pa.NativeFile]:
+    """Open a file; a small one of a remote storage is read at once: it would take a request a column."""
+    if folder.is_local or (folder.size(name) or 0) > WHOLE_BYTES:
+        with folder.reading(name) as file:
+            yield file
+        return
+    content = folder.read_bytes(name)
+    try:
+        yield pa.BufferReader(content)
+    except (OSError, pa.ArrowException) as error:  # nothing is read here but memory
+        raise folder.damaged(name, cause(error)) from error
 
 
 def read_lineage(folder: Folder, name: str) -> Lineage:

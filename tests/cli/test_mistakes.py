@@ -168,7 +168,9 @@ def test_cost_prints_whole_numbers(tmp_path: Path):
 
 
 def test_an_empty_latency_table(tmp_path: Path):
-    refused(hat_ray("latency", "show", "nowhere", cwd=tmp_path), "holds no latency rows")
+    refused(hat_ray("latency", "show", "nowhere", cwd=tmp_path), "nowhere does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(hat_ray("latency", "show", "empty", cwd=tmp_path), "holds no latency rows")
 
 
 def test_a_wrong_option_is_a_users_mistake_too(tmp_path: Path):
