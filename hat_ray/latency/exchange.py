@@ -119,13 +119,13 @@ def _import_partition(folder: Folder, other: Folder, place: str) -> Imported:
 
 def _copy(folder: Folder, other: Folder, name: str) -> int:
     """Copy one part whose rows are sound; return how many it has."""
-    table = read_part(other, name).table
-    require_measurements(table)
-    require_architectures(table)
     try:
         content = other.read_bytes(name)
     except NotFoundError as error:
         raise PartGoneError(name) from error
+    table = read_part(other, name, content=content).table
+    require_measurements(table)
+    require_architectures(table)
     folder.write_bytes(name, content)
     return len(table)
 

@@ -44,9 +44,9 @@ class PartRows:
 
 
 @contextmanager
-def _opened(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+def _opened(folder: Folder, name: str, content: bytes | None = None) -> Iterator[pq.ParquetFile]:
     try:
-        with _source(folder, name) as source, pq.ParquetFile(source) as file:
+        with _source(folder, name, content) as source, pq.ParquetFile(source) as file:
             reason = why_foreign(file.schema_arrow)
             if reason:
                 raise ValueError(reason)
@@ -56,13 +56,13 @@ def _opened(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
 
 
 @contextmanager
-def _source(folder: Folder, name: str) -> Iterator[pa.NativeFile]:
+def _source(folder: Folder, name: str, content: bytes | None) -> Iterator[pa.NativeFile]:
     """Open a file; a small one of a remote storage is read at once: it would take a request a column."""
-    if folder.is_local or (folder.size(name) or 0) > WHOLE_BYTES:
+    if content is None and (folder.is_local or (folder.size(name) or 0) > WHOLE_BYTES):
         with folder.reading(name) as file:
             yield file
         return
-    content = folder.read_bytes(name)
+    content = folder.read_bytes(name) if content is None else content
     try:
         yield pa.BufferReader(content)
     except (OSError, pa.ArrowException) as error:  # nothing is read here but memory
@@ -86,14 +86,16 @@ def read_part(
     schema: pa.Schema | None = None,
     where: Mapping[str, object] | None = None,
     without: frozenset[str] = frozenset(),
+    content: bytes | None = None,
 ) -> PartRows:
     """Read one file's columns (default: all that it has, known or not) in the schema's order and types.
 
-    `where` keeps rows whose columns equal values, `without` leaves written parts out. Raises PartGoneError when the
+    `where` keeps rows whose columns equal values, `without` leaves written parts out; `content` is what was read of the
+    file already. Raises PartGoneError when the
     file has gone, one of `scan.UNREADABLE` when what was read is not what its name says, and a StorageError when it
     could not be read.
     """
-    with _opened(folder, name) as file:
+    with _opened(folder, name, content) as file:
         return _read(file, name, schema, where or {}, without)
 
 

@@ -26,7 +26,7 @@ from tests.latency.test_lake_commands import DEVICE, LINE, SPACE, a_row
 from tests.s3 import S3, Faults
 
 EVERYTHING = ("GET", "HEAD", "PUT", "POST", "DELETE")
-PARTS = 6
+PARTS = 4
 
 
 def rows_of_part(number: int) -> list[LatencyRow]:
