@@ -82,15 +82,15 @@ def test_import_export_and_compaction_take_the_same_rows_while_half_of_all_gets_
     assert (told.files, told.rows, told.skipped) == (PARTS, 2 * PARTS, ())
     undisturbed = found(twin)
     assert found(lake) == undisturbed
-    with half_of_all_gets_refused(s3, 1):
+    with half_of_all_gets_refused(s3, 3):
         assert import_lake(tmp_path / "copy", lake).rows == 2 * PARTS
         assert import_lake(lake, twin).known == PARTS
     assert found(tmp_path / "copy") == undisturbed
-    with half_of_all_gets_refused(s3, 2):
+    with half_of_all_gets_refused(s3, 15):
         export_csvs(lake, tmp_path / "out")
     export_csvs(twin, tmp_path / "expected")
     assert csvs(tmp_path / "out") == csvs(tmp_path / "expected")
-    with half_of_all_gets_refused(s3, 3):
+    with half_of_all_gets_refused(s3, 22):
         done = compact(lake)
     assert (done.files_before, done.files_after, done.rows_moved, done.left_alone) == (PARTS, 2, 2 * PARTS, 0)
     compact(twin)
