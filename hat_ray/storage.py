@@ -233,12 +233,12 @@ class Folder:
         target = self.path(name)
         parent, _, base = target.rpartition("/")
         aside = f"{parent}/.{base}.{uuid.uuid4().hex[:8]}.tmp"  # readers of data sets pass over names with a dot
-        self._ask_fence()
         with self._write_here(aside, target, durable) if self.is_local else self._write_there(name, aside) as stream:
             yield stream
 
     @contextmanager
     def _write_here(self, aside: str, target: str, durable: bool) -> Iterator[pa.NativeFile]:
+        self._ask_fence()
         new = local_disk.missing_folders(Path(target).parent) if durable else []
         with faults.telling(target, remote=False):
             self.file_system.create_dir(os.path.dirname(target), recursive=True)
