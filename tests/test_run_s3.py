@@ -61,6 +61,7 @@ def test_a_change_of_mind_keeps_results_on_an_object_store(s3: S3):
 
     assert do() == [1, 2]
     assert do("corpus.vocab_size=600") == [3, 4]
+    assert do() == [1, 2]
     folder = Folder.at(place)
     assert folder.read_text("b/deep/in/result") == "b 2"
     assert [(one.stage, one.finished) for one in Kept(folder).results()] == [("a", True), ("b", True)]

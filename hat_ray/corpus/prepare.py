@@ -173,7 +173,7 @@ def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _C
         log.info("going on after %d whole shards", len(records))
         counter.tell(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
 
-    first = len(records) * CHUNKS_PER_SHARD
+    first = min(len(records) * CHUNKS_PER_SHARD, job.text.num_chunks)  # the last shard may be shorter
     return [*records, *write_shards(data, _checked(encode(job, first), first, job.text.num_chunks, counter))]
 
 

@@ -150,6 +150,17 @@ def test_a_killed_preparation_is_no_corpus_and_goes_on_after_its_whole_shards(
     assert all(name.endswith(".tmp") for name in set(left) - set(content_of(prepared)))
 
 
+def test_a_preparation_that_was_killed_after_its_last_shard_goes_on(
+    texts: tuple[Path, list[str], list[str]], prepared: Path, tmp_path: Path
+) -> None:
+    """The last shard holds fewer chunks than the others, so what comes after it is not a multiple of theirs."""
+    shutil.copytree(prepared, tmp_path / "killed")
+    for name in ("summary.json", "*/valid.parquet", "*/test.parquet"):
+        next((tmp_path / "killed").glob(name)).unlink()
+    prepare(config_of(texts[0]), Folder.at(tmp_path / "killed"), 1)
+    assert content_of(tmp_path / "killed") == content_of(prepared)
+
+
 def test_an_earlier_corpus_holds_until_the_new_one_is_whole(
     texts: tuple[Path, list[str], list[str]], tmp_path: Path
 ) -> None:
