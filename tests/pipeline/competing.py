@@ -37,4 +37,4 @@ def die_before(changes: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         check(lease)
 
-    Lease.check = check_or_die  # type: ignore[method-assign]
+    Lease.check = check_or_die  # type: ignore[method-assign,assignment]
