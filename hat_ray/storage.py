@@ -4,7 +4,8 @@ Decisions
 - A file appears whole or not at all: it is written under a temporary name and then renamed. An object store shows an
   upload when it is whole; what goes there is kept on this machine first, so that an upload that fails is tried again.
 - On local disks a file that has its name has its content too, also after a power cut: file and folder are synced. It
-  costs a fraction of a millisecond to some milliseconds a file; what may be lost is written with `durable=False`.
+  costs 12 ms a file of 1 kB to 1 MB on a busy virtual disk (0.05 to 0.25 ms without), 0.3 s for 50 MB (0.03 s); what
+  may be lost is written with `durable=False`.
 - Names are relative and may not leave the folder. Deleting takes such a name: no folder deletes itself, so nothing
   that a user names is ever deleted whole.
 - An `OSError` leaves here as the error that it stands for (`faults.py`): missing, denied, no room, or a storage that

@@ -34,6 +34,8 @@ class Faults:
     share: float = 0.5
     methods: tuple[str, ...] = ("GET",)
     seed: int = 0
+    only: str = ""
+    """What must stand in the path of a request."""
     count: int = 0
     """How many requests it hit."""
     _draws: random.Random = field(init=False)
@@ -41,10 +43,17 @@ class Faults:
     def __post_init__(self) -> None:
         self._draws = random.Random(self.seed)
 
-    def hits(self, method: str) -> bool:
-        hit = method in self.methods and self._draws.random() < self.share
+    def hits(self, method: str, path: str) -> bool:
+        hit = method in self.methods and self.only in path and self._draws.random() < self.share
         self.count += hit
         return hit
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Be quiet about clients that were killed."""
 
 
 class S3:
@@ -57,8 +66,7 @@ class S3:
         """The access key that is let in; None: every one."""
         self.requests: Counter[str] = Counter()
         self._lock, self._numbers = threading.Lock(), itertools.count()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": self}))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -86,13 +94,13 @@ class S3:
             timer.cancel()
             self.faults = None
 
-    def fault(self, method: str, authorization: str) -> str | None:
+    def fault(self, method: str, path: str, authorization: str) -> str | None:
         """Return what is to go wrong with a request."""
         with self._lock:
             self.requests[method] += 1
             if self.only_key is not None and f"Credential={self.only_key}/" not in authorization:
                 return "refuse"
-            return self.faults.kind if self.faults is not None and self.faults.hits(method) else None
+            return self.faults.kind if self.faults is not None and self.faults.hits(method, path) else None
 
     def close(self) -> None:
         self._server.shutdown()
@@ -108,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self._body()
-        fault = self.s3.fault(self.command, self.headers.get("Authorization", ""))
+        fault = self.s3.fault(self.command, self.path, self.headers.get("Authorization", ""))
         if fault in _STATUS:
             status, code = _STATUS[fault]
             text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>injected</Message></Error>'.encode()
