@@ -19,7 +19,15 @@ SPACE = PRESETS["toy"]
 
 @pytest.fixture(scope="module")
 def row(tmp_path_factory: pytest.TempPathFactory) -> LatencyRow:
-    config = LatencyConfig(source_length=3, target_length=2, min_repetitions=5, max_repetitions=5, calibration_s=0.1)
+    config = LatencyConfig(
+        source_length=3,
+        target_length=2,
+        min_repetitions=5,
+        max_repetitions=5,
+        calibration_s=0.1,
+        budget_s=0.1,
+        patience_s=0,
+    )
     job = TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(tmp_path_factory.mktemp("table")))
     return TimingSession(job, detect(accelerator="cpu")).time(SPACE.largest())
 
