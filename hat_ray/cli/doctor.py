@@ -3,18 +3,20 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hat_ray.cli.app import app
-from hat_ray.cli.options import AddressOpt, JsonOpt
-from hat_ray.cli.run import print_json
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, RunOpt, SetOpt
+from hat_ray.cli.run import print_json, resolve
 from hat_ray.errors import HatRayError
 
 if TYPE_CHECKING:
-    from hat_ray.doctor.finding import Finding
+    from hat_ray.doctor.finding import Finding, Verdict
+    from hat_ray.recipe import Recipe
 
 _MARKS = {"good": "good   ", "advice": "ADVICE ", "missing": "MISSING"}
 
@@ -27,9 +29,17 @@ hat-ray doctor                    # this machine
 
 hat-ray doctor --address auto     # and the Ray cluster that it is part of: every node answers for itself
 
+hat-ray doctor mine.yaml --data ~/text     # and whether this recipe can be done here, as `recipe check` tells it
+
 It takes about ten seconds and changes nothing. The exit code is 2 when something is missing that a run needs.""",
 )
 def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe to check as well.", show_default=False)
+    ] = None,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
     address: AddressOpt = None,
     runs: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs would be written.")] = Path("runs"),
     as_json: JsonOpt = False,
@@ -41,7 +51,10 @@ def doctor(
     from hat_ray.doctor.finding import is_fit
 
     findings = []
-    for finding in _findings(address or os.environ.get("RAY_ADDRESS"), runs):
+    address = address or os.environ.get("RAY_ADDRESS")
+    asked = None if recipe is None else resolve(recipe, run, set_, data)
+    of_recipe = () if asked is None else _of_recipe(asked[0], asked[1], address)
+    for finding in chain(_findings(address, runs), of_recipe):
         findings.append(finding)
         if not as_json:
             remedy = f"\n{'':8}-> {finding.remedy}" if finding.remedy else ""
@@ -75,3 +88,17 @@ def _findings(address: str | None, runs: Path) -> Iterator["Finding"]:
         yield Finding("Ray cluster", "missing", str(error), "start one with `ray start --head`, or leave --address out")
     finally:
         cluster.close()
+
+
+def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["Finding"]:
+    """Yield what the checks of a recipe found."""
+    from hat_ray.cli.checks import look
+    from hat_ray.doctor.finding import Finding
+
+    verdicts: dict[str, Verdict] = {"ok": "good", "warning": "advice", "failure": "missing"}
+    recipe.space.build()
+    try:
+        for result in look(recipe, place, address):
+            yield Finding(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.told or "fine")
+    except HatRayError as error:
+        yield Finding(f"recipe {recipe.name}", "missing", str(error))

@@ -7,7 +7,8 @@ Disk
 - corpus: 4 bytes a token and 8 a sentence. Text has as many tokens as bytes at most, toy sentences 40 a side;
   validation and test keep their text beside it.
 - a training: (k + 2) checkpoints of 12 P (weights and Adam's two moments) and a model of 4 P, where k =
-  max(keep_last, average_last), and no more checkpoints than it writes. At least: the k that stay.
+  max(keep_last, average_last), and no more checkpoints than it writes. At least: the k that stay; a SuperTransformer's
+  few updates may leave layers without moments, so that only its weights are sure.
 - retrain: that for (1 + random_baselines) L + 1 models. At least: the smallest architecture's, once.
 - latency: 48 KB a row (a file of its own each); search: 16 KB a candidate; report: 10 MB; evaluate: thrice the test
   set's text a model.
@@ -15,7 +16,7 @@ Disk
 Memory of a process
 - 600 MB (Python, PyTorch and Ray's client), 28 P (weights, gradients, Adam's moments, and a checkpoint's copy), and
   the larger of what `max_tokens` tokens leave behind in all layers for the gradients, and what a validation batch
-  needs for the largest layer and the words (`_activations`). At least: 16 P.
+  needs for the largest layer and the words (`_activations`). At least: 16 P, of a SuperTransformer 4 P.
 - A worker of the search: 600 MB, 4 P, its cache, and a validation batch.
 """
 
@@ -58,11 +59,14 @@ def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
     largest, smallest = (params_of(a, vocabulary, recipe.model) for a in (space.largest(), space.smallest()))
     models = (1 + recipe.retrain.random_baselines) * limits + 1
     devices = max(1, len(recipe.latency.devices))
-    scratch = Estimate(_kept(recipe.retrain, smallest).least, models * _kept(recipe.retrain, largest).most)
+    scratch = Estimate(
+        _kept(recipe.retrain, smallest, _CHECKPOINT_BYTES).least,
+        models * _kept(recipe.retrain, largest, _CHECKPOINT_BYTES).most,
+    )
     text = _text_bytes(recipe.corpus)
     of_stage = {
         "corpus": Estimate(0, _corpus_most(recipe.corpus)),
-        "supernet": _kept(recipe.supernet, largest),
+        "supernet": _kept(recipe.supernet, largest, _WEIGHT_BYTES),
         "latency": Estimate(0, _ROW_BYTES * recipe.latency.samples * devices),
         "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200)),
         "retrain": scratch,
@@ -82,12 +86,14 @@ def memory_of(recipe: Recipe, stages: Iterable[str], vocabulary: int, cpus: int,
     searching = 1 if local else recipe.search.workers
     cache = recipe.search.encoder_cache_mb << 20
     valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, vocabulary)
+    alone = recipe.space.build().smallest() if not recipe.retrain.largest_baseline else largest
+    sure = _TRAINING_BYTES * params_of(alone, vocabulary, recipe.model)
     of_stage = {
-        "supernet": _training(recipe, recipe.supernet, workers, params, vocabulary),
+        "supernet": _training(recipe, recipe.supernet, workers, params, _WEIGHT_BYTES * params),
         "search": Estimate(
             searching * _WEIGHT_BYTES * params, searching * (_PROCESS_BYTES + _WEIGHT_BYTES * params + cache + valid)
         ),
-        "retrain": _training(recipe, recipe.retrain, scratch, params, vocabulary),
+        "retrain": _training(recipe, recipe.retrain, scratch, params, sure),
     }
     found = [of_stage[stage] for stage in stages if stage in of_stage] or [Estimate()]
     base = Estimate(0, _PROCESS_BYTES + (0 if local else _RAY_BYTES))
@@ -102,27 +108,27 @@ def params_of(architecture: Architecture, vocabulary: int, config: ModelConfig) 
     return count_params(architecture) + vocabulary * widths[config.share_embeddings] + norms
 
 
-def _kept(config: TrainConfig, params: int) -> Estimate:
-    """Return what a training leaves and needs on disk."""
+def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
+    """Return what a training leaves and needs on disk; `sure` bytes a parameter are in every checkpoint."""
     written = math.ceil(config.updates / config.checkpoint_every)
     stay = min(max(config.keep_last, config.average_last), written)
-    least = stay * _CHECKPOINT_BYTES * params + _WEIGHT_BYTES * params
+    least = stay * sure * params + _WEIGHT_BYTES * params
     most = min(stay + 2, written + 1) * (_CHECKPOINT_BYTES * params + (64 << 10)) + _WEIGHT_BYTES * params
     events = 1_000 * (config.updates / config.log_every + 4 * config.updates / config.validate_every)
     return Estimate(0 if config.max_seconds else least, most + events + (256 << 10))
 
 
-def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, vocabulary: int) -> Estimate:
+def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, sure: int) -> Estimate:
     """Return what so many processes that train take of the machine's own memory."""
     if config.use_gpu:
         return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
-    largest = recipe.space.build().largest()
+    largest, vocabulary = recipe.space.build().largest(), recipe.corpus.vocab_size
     length = recipe.corpus.max_length
     left = max(
         _activations(largest, max(config.max_tokens, length), length, vocabulary),
         _validation(largest, max(config.valid_max_tokens, length), length, vocabulary),
     )
-    return Estimate(workers * _TRAINING_BYTES * params, workers * (_PROCESS_BYTES + _COPIED_BYTES * params + left))
+    return Estimate(sure, workers * (_PROCESS_BYTES + _COPIED_BYTES * params + left))
 
 
 def _activations(architecture: Architecture, tokens: int, length: int, vocabulary: int) -> float:

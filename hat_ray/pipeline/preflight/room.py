@@ -47,7 +47,7 @@ def _compare(needed: Estimate, total: int | None, free: int | None, situation: S
     if total is not None and needed.least > total:
         yield (
             situation.of_machine,
-            f"training holds at least {size(needed.least)} of weights, gradients and Adam's moments, this machine has "
+            f"training holds at least {size(needed.least)} of weights and what Adam keeps of them, this machine has "
             f"{size(total)} of memory: {remedy}",
         )
     elif free is not None and needed.most > free:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.preflight import packages, resources, room, settings, stores, text
+from hat_ray.pipeline.preflight import limits, packages, resources, room, settings, stores, text
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Look, Situation
 from hat_ray.recipe import Recipe
 
@@ -46,6 +46,7 @@ CHECKS = (
     _check("shared channels", settings.check_sharing, "supernet", "policies"),
     _check("early stop", settings.check_early_stop, "search", again=True),
     _check("population", settings.check_population, "search"),
+    _check("limits within reach", limits.check_limits, "search"),
     _check("limits by device", settings.check_limited_devices, "search"),
     _check("devices without a cluster", settings.check_devices_here, *_TIMING),
     _check("architectures to rank", settings.check_health, "health", "policies"),
