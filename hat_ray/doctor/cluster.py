@@ -1,7 +1,10 @@
 """A Ray cluster: does it answer, what are its nodes, does hat-ray run on each, is its dashboard safe."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import ray
@@ -16,6 +19,11 @@ from hat_ray.latency.device import device_of
 from hat_ray.latency.fleet import Node
 
 _ANSWER_S = 60.0
+_STRANGER = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=10)
+"""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -24,18 +32,47 @@ def examine_cluster() -> Iterator[Finding]:
     nodes = cluster_nodes()
     cpus = sum(node.num_cpus for node in nodes)
     yield Finding("Ray cluster", "good", f"{len(nodes)} nodes, {cpus} CPUs, Ray {ray.__version__}")
-    yield _token()
+    yield _ports()
     yield _dashboard()
     asked = [(node, _ask(node)) for node in nodes if node.num_cpus >= 1]
     for node, answer in asked:
         yield _node(node, answer)
 
 
-def _token() -> Finding:
-    if os.environ.get("RAY_AUTH_MODE") == "token":
-        return Finding("Ray token", "good", "on: only who has the token may use the cluster")
+def _ports() -> Finding:
+    """Tell who may use the cluster's ports: where they are, and whether a stranger's request was refused just now."""
+    addresses = sorted({str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]})
+    here = all(ip_address(address).is_loopback for address in addresses)
+    where = "on loopback" if here else f"at {', '.join(addresses[:8])}"
+    answered = _answers_strangers(str(ray.get_runtime_context().gcs_address))
+    if answered is None:
+        remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN on every node before `ray start`"
+        return Finding("Ray's ports", "advice", f"{where}; whether they ask for a token could not be told", remedy)
+    if not answered:
+        return Finding("Ray's ports", "good", f"{where}; who has no token was refused just now")
+    who = "every program of this machine" if here else "whoever reaches them"
     remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN on every node before `ray start`"
-    return Finding("Ray token", "advice", "off: whoever reaches the cluster's ports may run code on it", remedy)
+    return Finding("Ray's ports", "advice", f"{where}, and ask for no token: {who} may run code on the cluster", remedy)
+
+
+def _answers_strangers(address: str) -> bool | None:
+    """Ask the cluster something without a token; None where neither an answer nor a refusal came."""
+    stranger = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-P", "-c", _STRANGER, address],
+            env={**stranger, "RAY_AUTH_MODE": "disabled"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if asked.returncode == 0:
+        return True
+    return False if "authent" in asked.stderr.lower() else None
 
 
 def _dashboard() -> Finding:

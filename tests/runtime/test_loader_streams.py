@@ -15,7 +15,7 @@ import pytest
 from tests.damage import damaged
 from tests.exported import Exported
 
-KINDS = ["exported", "exported_ct2"]
+KINDS = ["exported", pytest.param("exported_ct2", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=KINDS)
