@@ -41,7 +41,8 @@ def examine_cluster() -> Iterator[Finding]:
 
 def _ports() -> Finding:
     """Tell who may use the cluster's ports: where they are, and whether a stranger's request was refused just now."""
-    addresses = sorted({str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]})
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    addresses = sorted({str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]})
     here = all(ip_address(address).is_loopback for address in addresses)
     where = "on loopback" if here else f"at {', '.join(addresses[:8])}"
     answered = _answers_strangers(str(ray.get_runtime_context().gcs_address))
