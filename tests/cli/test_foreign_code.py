@@ -135,7 +135,7 @@ def run_all(tmp: Path, address: str | None, environment: dict[str, str]) -> tupl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=480,
         check=False,
     )
     assert (tmp / "codes.json").exists(), done.stderr[-3000:]
@@ -255,7 +255,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_no_command_executes_what_lies_in_the_current_folder(
     cluster: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
