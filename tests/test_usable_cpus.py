@@ -114,6 +114,21 @@ def test_taskset_limits() -> None:
     assert done.stdout == "1\n"
 
 
+@pytest.mark.slow
+def test_a_task_counts_what_ray_gave_it() -> None:
+    code = """
+from hat_ray.pipeline.cluster import RayExecution
+from hat_ray.usable_cpus import usable_cpus
+execution = RayExecution(cpus_needed=2)
+try:
+    print(*execution.do([usable_cpus, usable_cpus]))
+finally:
+    execution.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["1", "1"]
+
+
 def test_nothing_else_counts_cpus() -> None:
     sources = Path(hat_ray.__file__).parent.rglob("*.py")
     words = ("os.cpu_count", "sched_getaffinity", "process_cpu_count", "multiprocessing.cpu_count")
