@@ -101,8 +101,11 @@ def test_show_tells_candidates_and_frontiers_of_a_search_that_is_not_finished(tm
 
 def test_show_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     runner = CliRunner()
-    nothing = runner.invoke(app, ["search", "show", str(tmp_path / "nowhere")])
-    assert isinstance(nothing.exception, SearchError)
+    nowhere = runner.invoke(app, ["search", "show", str(tmp_path / "nowhere")])
+    assert str(nowhere.exception) == f"folder {tmp_path}/nowhere does not exist: name a folder that does"
+    (tmp_path / "empty").mkdir()
+    empty = runner.invoke(app, ["search", "show", str(tmp_path / "empty")])
+    assert "holds no candidates" in str(empty.exception)
     search(tmp_path, Counting())
     other = runner.invoke(app, ["search", "show", str(tmp_path), "--device", "pi"])
     assert "has no device pi; it has macs" in str(other.exception)
