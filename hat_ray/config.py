@@ -3,7 +3,9 @@
 import difflib
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+MOST_NUMBER = (1 << 53) - 1
 
 
 class StageConfig(BaseModel):
@@ -12,10 +14,20 @@ class StageConfig(BaseModel):
     Every field carries a description with its unit: it becomes the recipe's JSON schema and the command line's help.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     operational: ClassVar[frozenset[str]] = frozenset()
     """Fields that say how or where the work is done and not what comes out: changing them redoes nothing."""
+
+    @field_validator("*")
+    @classmethod
+    def _within_what_json_holds(cls, value: Any) -> Any:
+        """Refuse whole numbers beyond the exact range of JSON; a field that takes memory has a bound of its own."""
+        if isinstance(value, int) and abs(value) > MOST_NUMBER:
+            raise ValueError(f"a whole number is at most {MOST_NUMBER}")
+        return value
 
     def decisive(self) -> dict[str, Any]:
         """Return the settings that decide the result, as plain JSON values."""

@@ -167,7 +167,7 @@ class CorpusConfig(StageConfig):
     """Where downloads are kept; empty: `$HAT_RAY_CACHE/downloads`, or else `~/.cache/hat-ray/downloads`."""
     download_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds without a byte after which a transfer is given up and tried again."""
-    download_tries: int = Field(default=5, ge=1)
+    download_tries: int = Field(default=5, ge=1, le=1_000)
     """Tries in a row without a new byte before a download fails; between them it waits 1, 2, 4, ... seconds."""
     max_download_gb: float = Field(default=20.0, gt=0)
     """Gigabytes that one downloaded file may have; a larger one is refused when the server announces its size, or at
@@ -176,9 +176,9 @@ class CorpusConfig(StageConfig):
     """Gigabytes that one archive may unpack to."""
     max_expansion: float = Field(default=100.0, ge=1)
     """Times its own size that an archive may unpack to; what unpacks to less than 64 MB is not held to it."""
-    vocab_size: int = Field(default=1_500, ge=8)
+    vocab_size: int = Field(default=1_500, ge=8, le=1_000_000)
     """Entries of the joint sub-word vocabulary, the four special ones included."""
-    max_length: int = Field(default=80, ge=2)
+    max_length: int = Field(default=80, ge=2, le=100_000)
     """Longest training sentence on either side, in tokens with the end mark; longer pairs are dropped. Validation and
     test keep every line, so that scores compare with others'."""
     max_ratio: float = Field(default=0.0, ge=0)
@@ -191,7 +191,7 @@ class CorpusConfig(StageConfig):
     byte_fallback: bool | None = None
     """Spell a character that training never showed as its UTF-8 bytes (256 entries of the vocabulary), so that it can
     be copied into the translation. Null: on for files, off for the toy pair, whose alphabet is closed."""
-    vocab_sample_lines: int = Field(default=2_000_000, ge=1)
+    vocab_sample_lines: int = Field(default=2_000_000, ge=1, le=1_000_000_000)
     """Most lines, both languages together, from which the vocabulary is learned."""
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ class EvaluateConfig(StageConfig):
 
     operational: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
 
-    beam: int = Field(default=5, ge=1)
+    beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence; 1 is greedy."""
 
     length_penalty: float = Field(default=1.0, ge=0)
@@ -23,13 +23,13 @@ class EvaluateConfig(StageConfig):
     max_length_factor: float = Field(default=1.2, ge=0)
     """Longest hypothesis in tokens = `max_length_factor` * longest source of its batch + `max_length_extra`."""
 
-    max_length_extra: int = Field(default=10, ge=1)
+    max_length_extra: int = Field(default=10, ge=1, le=100_000)
     """Tokens added to the longest hypothesis allowed, whatever the source's length."""
 
-    max_source_length: int = Field(default=256, ge=2)
+    max_source_length: int = Field(default=256, ge=2, le=100_000)
     """Source sentences are cut to this many tokens, end of sentence included; a warning counts how many were."""
 
-    batch_tokens: int = Field(default=2048, ge=1)
+    batch_tokens: int = Field(default=2048, ge=1, le=100_000_000)
     """Source tokens, padding included, translated at once; memory grows with `beam` times this."""
 
     chrf: bool = True
@@ -41,5 +41,5 @@ class EvaluateConfig(StageConfig):
     sentences: int | None = Field(default=None, ge=1)
     """Evaluate only this many first sentences of the test set; null for all. Such scores do not compare with others."""
 
-    floor_pairs: int = Field(default=200_000, ge=0)
+    floor_pairs: int = Field(default=200_000, ge=0, le=1_000_000_000)
     """Training pairs searched for the nearest source (a floor that any useful model beats); 0 leaves floors out."""

@@ -9,11 +9,11 @@ from hat_ray.health.policies import PolicySpec, parse_policy
 class HealthConfig(StageConfig):
     """Which architectures are trained from scratch, to see how well inherited weights rank them."""
 
-    architectures: int = Field(default=12, ge=4)
+    architectures: int = Field(default=12, ge=4, le=1_000_000)
     """Architectures to train from scratch, shared out evenly over the latency bins."""
-    bins: int = Field(default=3, ge=1)
+    bins: int = Field(default=3, ge=1, le=1_000_000)
     """Latency bins, each holding the same share of the space; ranks are compared inside each bin as well."""
-    seeds: int = Field(default=2, ge=1)
+    seeds: int = Field(default=2, ge=1, le=100_000)
     """Trainings from scratch of each architecture; from 2 on they show how well one training ranks like another."""
     device: str | None = None
     """Slug of the device whose predicted latency makes the bins; null for the run's first. A run without predictors
@@ -21,7 +21,7 @@ class HealthConfig(StageConfig):
     bleu_sentences: int = Field(default=0, ge=0)
     """First sentences of the validation set that are translated for BLEU, with inherited and with own weights; 0 leaves
     BLEU out."""
-    resamples: int = Field(default=2_000, ge=100)
+    resamples: int = Field(default=2_000, ge=100, le=10_000_000)
     """Bootstrap resamples of the architectures behind each interval of 95 %."""
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class PoliciesConfig(StageConfig):
     )
     """Each as sharing/policy or sharing/policy+distill; the first is what the others are compared with. Sharing: front,
     middle, importance. Policy: uniform, sandwich, stratified."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=100_000)
     """SuperTransformers that are trained with each policy."""
 
     @field_validator("compare")

@@ -34,7 +34,7 @@ class DeviceSelector(StageConfig):
     dtype: DtypeName | None = None
     """Numbers that this device computes in; null: `latency.dtype`, or fp32 where this entry names a runtime."""
 
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=4_096)
     """Threads on this device; null: `latency.threads`."""
 
     @property
@@ -57,30 +57,30 @@ class LatencyConfig(StageConfig):
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
 
-    samples: int = Field(default=200, ge=3)
+    samples: int = Field(default=200, ge=3, le=10_000_000)
     """Architectures timed on each device; with `target_error` at most."""
 
     target_error: float | None = Field(default=None, gt=0, lt=1)
     """Choose architectures that tell most, and stop as soon as the predictor errs by less than this on those that it
     has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
 
-    batch: int = Field(default=1, ge=1)
+    batch: int = Field(default=1, ge=1, le=100_000)
     """Sentences translated at once."""
 
-    beam: int = Field(default=5, ge=1)
+    beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence."""
 
-    source_length: int = Field(default=30, ge=1)
+    source_length: int = Field(default=30, ge=1, le=100_000)
     """Source tokens of each sentence."""
 
-    target_length: int = Field(default=30, ge=1)
+    target_length: int = Field(default=30, ge=1, le=100_000)
     """Decoder steps of each sentence."""
 
     length_mix: int = Field(default=0, ge=0, le=1000)
     """Pairs of source and target length drawn from the corpus's validation set, which one repetition translates once
     each; its time is their mean. 0: the one pair above."""
 
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=4_096)
     """Torch threads. All cores of a machine that is not alone make timings useless: leave one free."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -94,16 +94,16 @@ class LatencyConfig(StageConfig):
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
     compute in it; onnx "fp32" or "int8" (weights in bytes)."""
 
-    warmup: int = Field(default=3, ge=1)
+    warmup: int = Field(default=3, ge=1, le=1_000_000)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""
 
     relative_error: float = Field(default=0.01, gt=0, lt=1)
     """Stop when the relative standard error of the median is below this."""
 
-    min_repetitions: int = Field(default=10, ge=5)
+    min_repetitions: int = Field(default=10, ge=5, le=1_000_000)
     """Timed translations at least."""
 
-    max_repetitions: int = Field(default=300, ge=5)
+    max_repetitions: int = Field(default=300, ge=5, le=1_000_000)
     """Timed translations at most. HAT: 300."""
 
     budget_s: float = Field(default=10.0, gt=0)
@@ -130,7 +130,7 @@ class LatencyConfig(StageConfig):
     """Reserve all CPUs of a node while it times, and refuse a node where other work of Ray's holds some of them; false:
     reserve `threads` of them and time beside the other work."""
 
-    chunk: int = Field(default=8, ge=1)
+    chunk: int = Field(default=8, ge=1, le=1_000_000)
     """Architectures handed to a device at once."""
 
     retries: int = Field(default=2, ge=0)

@@ -26,5 +26,5 @@ class ModelConfig(StageConfig):
     """Dropout of attention probabilities, the same at every width."""
     activation_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout inside the feed-forward network, scaled with the width like `dropout`."""
-    max_positions: int = Field(default=1024, ge=8)
+    max_positions: int = Field(default=1024, ge=8, le=1_000_000)
     """Longest sentence in tokens that positions exist for."""

@@ -8,7 +8,7 @@ from hat_ray.config import StageConfig
 class PredictorConfig(StageConfig):
     """How a predictor is fitted to one device's latency rows."""
 
-    folds: int = Field(default=10, ge=2)
+    folds: int = Field(default=10, ge=2, le=1_000)
     """Parts of the cross-validation that gives the held-out error and decides how far the trees are trusted."""
 
     min_rows: int = Field(default=10, ge=4)
@@ -23,10 +23,10 @@ class PredictorConfig(StageConfig):
     use_other_devices: bool = True
     """Let the table's other devices help where they predict well: a new device then needs fewer rows."""
 
-    rounds: int = Field(default=150, ge=1)
+    rounds: int = Field(default=150, ge=1, le=100_000)
     """Number of boosted trees."""
 
-    depth: int = Field(default=3, ge=1)
+    depth: int = Field(default=3, ge=1, le=64)
     """Splits from a tree's root to a leaf."""
 
     learning_rate: float = Field(default=0.05, gt=0, le=1)

@@ -38,7 +38,7 @@ class SearchConfig(StageConfig):
     """Probability with which a limit is to hold, by the predictor's interval: 0.95 searches below what the latency
     stays under in 95 of 100 cases; null: the prediction itself keeps the limit."""
 
-    evaluations: int = Field(default=1000, ge=1)
+    evaluations: int = Field(default=1000, ge=1, le=100_000_000)
     """Architectures scored in all; every one serves all devices and limits."""
 
     algorithm: AlgorithmName = "surrogate"
@@ -46,11 +46,11 @@ class SearchConfig(StageConfig):
     from thousands of children. `aging`: steady-state evolution in which the oldest die. `random`: uniform draws. `hat`:
     HAT's generations, for comparison (with `evaluations: 3750`)."""
 
-    population: int | None = Field(default=None, ge=2)
+    population: int | None = Field(default=None, ge=2, le=10_000_000)
     """Architectures drawn at random before anything is learned; `aging` and `hat` keep so many alive. null: 40 for
     `surrogate`, 50 for `aging`, 125 for `hat`."""
 
-    parents: int | None = Field(default=None, ge=2)
+    parents: int | None = Field(default=None, ge=2, le=10_000_000)
     """For each limit, the best architectures that have children; `aging`: the size of a tournament. null: 15, 25 for
     `hat`."""
 
@@ -63,7 +63,7 @@ class SearchConfig(StageConfig):
     search sees a way to serve the limit better. null: half for one device, and more for several, which share them:
     1 - 0.5 / sqrt(devices)."""
 
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=100_000)
     """Actors that score at the same time."""
 
     worker_cpus: float = Field(default=1.0, ge=0)
@@ -76,10 +76,10 @@ class SearchConfig(StageConfig):
     """Work that one trial of Ray Tune is given, in seconds: a lost worker costs at most that much. Many workers make it
     larger by themselves, because each trial costs the driver 50 to 90 ms."""
 
-    candidates_per_trial: int = Field(default=64, ge=1)
+    candidates_per_trial: int = Field(default=64, ge=1, le=1_000_000)
     """Architectures that one trial scores at most."""
 
-    encoder_cache_mb: int = Field(default=256, ge=0)
+    encoder_cache_mb: int = Field(default=256, ge=0, le=100_000_000)
     """Megabytes in which each worker keeps what the encoders that it used last make of the validation set: candidates
     that share an encoder are then scored faster, with the same loss. 0: nothing is kept."""
 

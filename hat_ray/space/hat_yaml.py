@@ -64,6 +64,10 @@ def read_architecture(text: str, source: str = "HAT YAML", qkv_dim: int = 512) -
         return numbers[:depth]
 
     encoder_depth, decoder_depth = number("encoder-layer-num"), number("decoder-layer-num")
+    if min(encoder_depth, decoder_depth) < 1:
+        raise SpaceError(
+            f"{source}: encoder and decoder need a layer at least, got {encoder_depth} and {decoder_depth}"
+        )
     try:
         return Architecture(
             EncoderShape(

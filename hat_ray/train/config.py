@@ -19,9 +19,9 @@ class TrainConfig(StageConfig):
 
     updates: int = Field(default=1_000, ge=1)
     """Updates to train. The cosine schedule ends here."""
-    max_tokens: int = Field(default=4_096, ge=1)
+    max_tokens: int = Field(default=4_096, ge=1, le=100_000_000)
     """Size of a batch in tokens: sentence pairs times the longest side of any of them (fairseq's meaning)."""
-    accumulate: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=1, ge=1, le=1_000_000)
     """Batches an update, over all workers together; the workers share them out. HAT: 8 GPUs x 16 = 128 for WMT."""
     lr: float = Field(default=1e-3, gt=0)
     """Learning rate at the end of the warm-up, its highest value."""
@@ -47,7 +47,7 @@ class TrainConfig(StageConfig):
     """Which architectures an update of the SuperTransformer trains. `uniform`: one, each choice equally likely (HAT);
     `sandwich`: the largest, the smallest and random ones, gradients summed; `stratified`: one, each decoder depth in
     turn."""
-    sandwich_random: int = Field(default=2, ge=0)
+    sandwich_random: int = Field(default=2, ge=0, le=1_000)
     """Random architectures an update of the sandwich trains, beside the largest and the smallest."""
     distillation: float = Field(default=0.0, ge=0, le=1)
     """Share of the loss that all but the largest architecture of a sandwich take from the largest's predictions instead
@@ -65,11 +65,11 @@ class TrainConfig(StageConfig):
     update has other shapes, and each shape would be compiled again."""
     validate_every: int = Field(default=500, ge=1)
     """Updates between validations; the last update is always validated."""
-    valid_max_tokens: int = Field(default=4_096, ge=1)
+    valid_max_tokens: int = Field(default=4_096, ge=1, le=100_000_000)
     """Size of a validation batch in tokens, as in `max_tokens`."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Updates between checkpoints, the most that a crash can cost; the last update is always kept."""
-    keep_last: int = Field(default=2, ge=1)
+    keep_last: int = Field(default=2, ge=1, le=10_000)
     """Checkpoints kept. Two at least are wise: a damaged one is skipped and the one before is used."""
     keep_best: bool = True
     """Keep the checkpoint with the lowest validation loss as well, among those that were validated (fairseq's
@@ -77,7 +77,7 @@ class TrainConfig(StageConfig):
     best_check: Literal["largest", "smallest", "model"] | None = None
     """Whose validation loss decides which checkpoint is best: the largest or the smallest architecture's of a
     SuperTransformer, or the `model` from scratch. Null: `largest`, or `model`."""
-    average_last: int = Field(default=1, ge=1)
+    average_last: int = Field(default=1, ge=1, le=10_000)
     """Checkpoints whose mean is the final model; 1 takes the last as it is."""
     final: Literal["average", "best"] = "average"
     """The final model: `average` of the last checkpoints, or the `best` checkpoint."""
@@ -88,12 +88,12 @@ class TrainConfig(StageConfig):
     mlflow: str | None = None
     """Name of an MLflow experiment that gets the figures too, on the server that MLFLOW_TRACKING_URI names; needs the
     package mlflow. Null: none."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=100_000)
     """Ray Train workers that share each update."""
     min_workers: int | None = Field(default=None, ge=1)
     """Fewest workers to train with when nodes are missing; the others join at a checkpoint, once there is room. Null:
     never fewer than `workers`. The number of workers changes only the rounding."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=4_096)
     """CPU threads of a worker."""
     use_gpu: bool = False
     """Give each worker a GPU."""
@@ -150,5 +150,5 @@ class RetrainConfig(TrainConfig):
 
     largest_baseline: bool = True
     """Train the largest architecture of the space as well, at equal updates."""
-    random_baselines: int = Field(default=1, ge=0)
+    random_baselines: int = Field(default=1, ge=0, le=1_000)
     """For each winner, train this many randomly drawn architectures of no lower predicted latency, at equal updates."""
