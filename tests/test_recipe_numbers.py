@@ -80,9 +80,9 @@ def test_hats_files_are_bounded_too(tmp_path: Path):
                 pytest.fail(f"{key} {wrong}: {load_architecture(tmp_path / 'a.yml')}")
     space = yaml.safe_load(write_space(SPACE0))
     for key in (key for key in space if key.endswith("choice")):
-        for wrong in (10**12, "wide", None, [10**12], [0], [], [{}], ["x"], [1.5], [True], [1, 1]):
+        for choices in (10**12, "wide", None, [10**12], [0], [], [{}], ["x"], [1.5], [True], [1, 1]):
             with pytest.raises(SpaceError):
-                read_space(yaml.safe_dump({**space, key: wrong}), "x")
+                read_space(yaml.safe_dump({**space, key: choices}), "x")
     with pytest.raises(SpaceError):
         read_space(yaml.safe_dump({**space, "qkv-dim": 10**12}), "x")
 
