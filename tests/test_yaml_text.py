@@ -1,5 +1,7 @@
 """YAML from outside: what is read, what is refused and in which words, and that nothing grows."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hat_ray
 from hat_ray.errors import SpaceError
 from hat_ray.yaml_text import MOST_DEPTH, MOST_DIGITS, MOST_VALUES, read_mapping, read_yaml
 
@@ -132,3 +135,10 @@ def test_a_document_without_keys_is_refused():
     for text, found in (("", "nothing"), ("- 1", "list"), ("x", "str")):
         with pytest.raises(SpaceError, match=f"my.yaml must hold keys and values, got {found}"):
             read_mapping(text, "my.yaml", SpaceError)
+
+
+def test_no_other_module_reads_yaml():
+    package = Path(hat_ray.__file__).parent
+    reading = re.compile(r"yaml\.(safe_load|load|full_load|unsafe_load|compose|parse|scan)\b")
+    found = [file.name for file in package.rglob("*.py") if reading.search(file.read_text(encoding="utf-8"))]
+    assert found == ["yaml_text.py"]
