@@ -43,7 +43,8 @@ def _swapped(table: pa.Table, rng: random.Random) -> pa.Table:
     values = table.column(name).to_pylist()
     values[rng.randrange(len(values))] = rng.choice(OTHERS)
     try:
-        return table.set_column(column, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+        field = table.schema.field(column).with_nullable(True)
+        return table.set_column(column, field, pa.array(values, field.type))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return table.drop_columns([name])
 
