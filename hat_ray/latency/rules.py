@@ -68,11 +68,11 @@ def _row_rules(table: pa.Table) -> Iterator[tuple[str, int]]:
     made: list[tuple[int, LatencyRow]] = []
     try:
         made = list(enumerate(from_table(table)))
-    except (SpaceError, ValueError, TypeError):
+    except (SpaceError, ValueError, TypeError, LookupError):
         for i in range(len(table)):
             try:
                 made.append((i, from_table(table.slice(i, 1))[0]))
-            except (SpaceError, ValueError, TypeError) as error:
+            except (SpaceError, ValueError, TypeError, LookupError) as error:
                 yield first_line(error), i
     again = to_table(row for _, row in made)
     was = table.take([i for i, _ in made])

@@ -195,7 +195,7 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         device=DeviceInfo(**device),
         encoder=_spread(record, "encoder"),
         decoder=_spread(record, "decoder"),
-        total=None if record.get("total_mean_ms") is None else _spread(record, "total"),
+        total=_spread(record, "total") if _has_total(record) else None,
         encoder_samples_ms=tuple(record.get("encoder_samples_ms") or ()),
         decoder_samples_ms=tuple(record.get("decoder_samples_ms") or ()),
         repetitions=record.get("repetitions"),
@@ -215,6 +215,10 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         origin=Origin(record["provenance"], record.get("source") or "", record.get("source_row")),
         energy=_energy(record),
     )
+
+
+def _has_total(record: Mapping[str, Any]) -> bool:
+    return record.get("total_mean_ms") is not None and record.get("total_std_ms") is not None
 
 
 def _spread(record: Mapping[str, Any], part: str) -> Spread:

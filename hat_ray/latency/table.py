@@ -34,7 +34,7 @@ __all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_set
 
 _COLUMNS = SCHEMA.remove_metadata()
 _LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
-_ROW_ERRORS = (SpaceError, ValueError, TypeError)
+_ROW_ERRORS = (SpaceError, ValueError, TypeError, LookupError)
 
 logger = logging.getLogger(__name__)
 
