@@ -1,0 +1,98 @@
+"""A whole run on a real S3 server that refuses half of what is asked for a while: nothing lost, nothing else made."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hat_ray.model.checkpoint import load_super
+from hat_ray.pipeline.all import run_recipe
+from hat_ray.recipe import Recipe, load_recipe
+from hat_ray.report.write import read_report
+from hat_ray.storage import Folder
+from tests.s3 import S3, Faults
+
+TINY = str(Path(__file__).parent / "tiny.yaml")
+SETTINGS = ["supernet.updates=60", "supernet.checkpoint_every=6", "search.limits_ms=[1000]"]
+SECONDS_OF_REFUSALS = 60.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def recipe() -> Recipe:
+    return load_recipe(TINY, SETTINGS)
+
+
+def train(place: str, cache: Path) -> "subprocess.Popen[str]":
+    changes = [part for setting in SETTINGS for part in ("--set", setting)]
+    command = [
+        sys.executable,
+        "-c",
+        "from hat_ray.cli import main; main()",
+        "train",
+        "super",
+        TINY,
+        "--run",
+        place,
+        "--local",
+        *changes,
+    ]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HAT_RAY_CACHE": str(cache)})
+
+
+def weights(run: Folder) -> dict[str, torch.Tensor]:
+    return load_super(run.child("supernet"), "supernet").weights()
+
+
+def files(folder: Folder) -> dict[str, bytes]:
+    names = [info.path[len(folder.root) + 1 :] for info in folder.entries(recursive=True) if info.is_file]
+    return {name: folder.read_bytes(name) for name in names}
+
+
+def test_a_training_that_is_killed_and_then_refused_half_of_all_gets_loses_nothing(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HAT_RAY_CACHE", str(tmp_path / "cache"))
+    undisturbed = Folder.at(tmp_path / "undisturbed")
+    for stage in ("corpus", "supernet"):
+        run_recipe(recipe(), str(undisturbed), local=True, only=stage)
+
+    place = s3.place("runs/tiny run")
+    run = Folder.at(place)
+    run_recipe(recipe(), place, local=True, only="corpus")
+    first = train(place, tmp_path / "cache")
+    until, checkpoints = time.monotonic() + 200, run.child("supernet", "checkpoints")
+    while len(checkpoints.list()) < 2 and time.monotonic() < until:
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.kill()
+    first.communicate(timeout=60)
+    whole = [name for name in checkpoints.list() if checkpoints.exists(f"{name}/state.json")]
+    assert whole
+    assert not run.exists("supernet/stage.json")
+
+    with s3.going_wrong(Faults("refuse", share=0.5, seed=16), seconds=SECONDS_OF_REFUSALS) as faults:
+        second = train(place, tmp_path / "cache")
+        told = second.communicate(timeout=300)[1]
+    assert second.returncode == 0, told
+    assert faults.count > 10
+    assert "trying again" in told
+    assert not [name for name in whole if f"{name} is damaged" in told]
+    assert f"after update {int(whole[-1].removeprefix('update-'))}\n" in told  # it resumed there
+
+    expected, found = weights(undisturbed), weights(run)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    here, there = files(undisturbed.child("corpus")), files(run.child("corpus"))
+    same = {name for name in here if not name.endswith(".json")}
+    assert same == {name for name in there if not name.endswith(".json")}
+    assert all(here[name] == there[name] for name in same)
+
+    run_recipe(recipe(), place, local=True)
+    report = read_report(run.child("report"))
+    assert [model.kind for model in report.chosen] == ["winner", "random", "largest"]
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in expected.items())
