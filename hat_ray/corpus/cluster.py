@@ -10,6 +10,7 @@ Decisions
   worker's task is run again by Ray.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -22,7 +23,6 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError, UserCodeException
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_chunk
 from hat_ray.corpus.source import CHUNK_PAIRS, Chunk, TrainingText
@@ -33,6 +33,8 @@ from hat_ray.errors import HatRayError
 
 _BLOCK_BYTES = 1 << 20
 """Ray Data closes a block at about this size: one chunk's text, so that chunks are encoded side by side."""
+_NAMED = "label_selector" in inspect.signature(ray.data.read_datasource).parameters
+"""Whether this Ray takes a read's remote parameters by their names; it warns of the others then."""
 _READERS = 2
 """Pairs of files read at the same time: order is kept, so more would only wait with what they read."""
 _PAIR_BYTES = 300
@@ -46,21 +48,21 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.target_max_block_size = _BLOCK_BYTES
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     with ray.data.DataContext.current(context):
         source = _Chunks(job.text, first_chunk)
         encoded = ray.data.read_datasource(
             source,
             override_num_blocks=source.num_tasks,
             concurrency=min(_READERS, source.num_tasks),
-            ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
+            num_cpus=0,
+            **({"label_selector": here} if _NAMED else {"ray_remote_args": {"label_selector": here}}),
         ).map_batches(
             _encode,
             batch_size=1,
             batch_format="pyarrow",
             fn_kwargs={"model": job.vocabulary.to_bytes(), "rules": job.rules},
-            num_cpus=1,
-            scheduling_strategy="SPREAD",  # unlike the reading tasks': so Ray Data does not make one task of both
+            num_cpus=1,  # unlike the reading tasks: so Ray Data does not make one task of both
         )
         try:
             for block in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):

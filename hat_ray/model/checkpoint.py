@@ -2,19 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
 from hat_ray.codec import read_typed, write_sealed
 from hat_ray.config import canonical
 from hat_ray.errors import CheckpointError, SpaceError
-from hat_ray.model.claims import first_line, require_room, whole
+from hat_ray.model.claims import first_line, require_room
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
@@ -27,15 +27,18 @@ FORMAT = 1
 _ILL_FORMED = (LookupError, TypeError, AttributeError, ValueError, SpaceError)
 
 
+_Size = Annotated[int, Field(ge=1, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Description:
     """What a model's JSON file holds."""
 
     kind: Literal["super", "sub"]
-    source_vocab_size: Annotated[int, Field(ge=1)]
-    target_vocab_size: Annotated[int, Field(ge=1)]
-    super_dims: tuple[int, int]
-    config: dict[str, Any]
+    source_vocab_size: _Size
+    target_vocab_size: _Size
+    super_dims: tuple[_Size, _Size]
+    config: ModelConfig
     sha256: str
     """Of the weights."""
     format: int = FORMAT
@@ -76,12 +79,12 @@ def load_super(folder: Folder, name: str) -> SuperTransformer:
     description, weights = _read(folder, name, "super")
     source = f"{folder}/{name}"
     try:
-        space = SearchSpace.from_dict(description["space"])
-        vocab, config, super_dims = _sizes(description)
+        space = SearchSpace.from_dict(description.space or {})
     except _ILL_FORMED as error:
         raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
-    require_room(space.largest(), vocab, config, weights, source, super_dims)
-    model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
+    vocab = description.source_vocab_size, description.target_vocab_size
+    require_room(space.largest(), vocab, description.config, weights, source, description.super_dims)
+    model = SuperTransformer(space, vocab[0], description.config, target_vocab_size=vocab[1])
     assign_weights(model, weights, source)
     return model
 
@@ -91,21 +94,17 @@ def load_sub(folder: Folder, name: str) -> SubTransformer:
     description, weights = _read(folder, name, "sub")
     source = f"{folder}/{name}"
     try:
-        architecture = Architecture.from_dict(description["architecture"])
-        vocab, config, super_dims = _sizes(description)
+        architecture = Architecture.from_dict(description.architecture or {})
     except _ILL_FORMED as error:
         raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
-    require_room(architecture, vocab, config, weights, source, super_dims)
-    model = SubTransformer(architecture, vocab[0], config, super_dims=super_dims, target_vocab_size=vocab[1])
+    vocab = description.source_vocab_size, description.target_vocab_size
+    super_dims = description.super_dims
+    require_room(architecture, vocab, description.config, weights, source, super_dims)
+    model = SubTransformer(
+        architecture, vocab[0], description.config, super_dims=super_dims, target_vocab_size=vocab[1]
+    )
     assign_weights(model, weights, source)
     return model
-
-
-def _sizes(description: Mapping[str, Any]) -> tuple[tuple[int, int], ModelConfig, tuple[int, int]]:
-    """Return vocabulary sizes, settings and the SuperTransformer's widths."""
-    vocab = whole(description, "source_vocab_size"), whole(description, "target_vocab_size")
-    widths = dict(zip(("encoder width", "decoder width"), description["super_dims"], strict=True))
-    return vocab, ModelConfig(**description["config"]), (whole(widths, "encoder width"), whole(widths, "decoder width"))
 
 
 def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], source: str) -> None:
@@ -122,17 +121,16 @@ def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], sou
             parameter.copy_(weights[name])
 
 
-def _read(folder: Folder, name: str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(folder: Folder, name: str, kind: str) -> tuple[_Description, dict[str, Tensor]]:
     if not folder.exists(f"{name}.json"):
         raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
     try:
-        description = asdict(read_typed(folder, f"{name}.json", _DESCRIPTION))
+        description = read_typed(folder, f"{name}.json", _DESCRIPTION)
         content = folder.read_bytes(f"{name}.safetensors")
-        if hashlib.sha256(content).hexdigest() != description["sha256"]:
+        if hashlib.sha256(content).hexdigest() != description.sha256:
             raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")
-        if description["kind"] != kind:
-            raise CheckpointError(f"{folder}/{name} is a {description['kind']} model, not a {kind} model")
-        ModelConfig(**description["config"])
+        if description.kind != kind:
+            raise CheckpointError(f"{folder}/{name} is a {description.kind} model, not a {kind} model")
         return description, safetensors.torch.load(content)
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}/{name} is not a readable model: {' '.join(str(error).split())}") from error

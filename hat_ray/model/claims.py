@@ -50,14 +50,6 @@ def require_room(
         )
 
 
-def whole(values: Mapping[str, object], key: str) -> int:
-    """Return a size; raises ValueError when it is none."""
-    value = values[key]
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{key} must be a whole number from 1 on, got {value!r:.40}")
-    return value
-
-
 def first_line(error: BaseException) -> str:
     """Return what an exception says in one bounded line."""
     told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

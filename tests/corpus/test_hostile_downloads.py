@@ -118,8 +118,8 @@ def test_the_recipe_sets_the_bound(web: str, tmp_path: Path):
         ("http:///y", "with a host"),
         ("http://x/a b", "%20 for a space"),
         ("http://x/\\u0661", "printable ASCII"),
-        ("https://me:secret@x/y", "holds no user, password"),
-        ("https://x/y?X-Amz-Signature=abc", "holds no user, password"),
+        ("https://me:secret@x/y", "must hold no user, key, token or signature"),
+        ("https://x/y?X-Amz-Signature=abc", "must hold no user, key, token or signature"),
     ],
 )
 def test_a_senseless_or_secret_address_is_refused_with_its_line(url: str, words: str):

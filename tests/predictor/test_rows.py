@@ -26,19 +26,13 @@ TABLES = ("wmt14enfr_cpu_raspberrypi", "wmt14ende_cpu_raspberrypi")
 
 @pytest.fixture(scope="module")
 def lake(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lake_of(shared, tmp_path_factory.mktemp("lake"))
-
-
-def lake_of(shared: Path, root: Path, rows: int | None = None) -> Path:
-    """Import HAT's tables, or as many of their first rows."""
+    root = tmp_path_factory.mktemp("lake")
     for name in TABLES:
-        file = root / f"{name}_all.csv"
-        lines = (shared / "hat" / "latency_dataset" / file.name).read_text().splitlines(keepends=True)
-        file.write_text("".join(lines if rows is None else lines[: 1 + rows]))
+        file = shared / "hat" / "latency_dataset" / f"{name}_all.csv"
         known = published(str(file))
         assert known is not None
-        import_csv(str(root / "lake"), file, space_id=preset("hat-latency").id, device=known[0], workload=known[1])
-    return root / "lake"
+        import_csv(str(root), file, space_id=preset("hat-latency").id, device=known[0], workload=known[1])
+    return root
 
 
 def test_an_imported_table_gives_its_lines_in_their_order(shared: Path, lake: Path) -> None:
@@ -121,8 +115,8 @@ def test_an_assessment_tells_depths_outliers_and_the_curve_and_survives_json() -
     assert ASSESSMENT.validate_python(found.to_json()) == found
 
 
-def test_a_table_is_judged_without_a_run(shared: Path, tmp_path: Path) -> None:
-    found = assess_table(str(lake_of(shared, tmp_path, rows=200)))
+def test_a_table_is_judged_without_a_run(lake: Path, tmp_path: Path) -> None:
+    found = assess_table(str(lake))
     assert len(found) == len(TABLES)
     assert min(one.quality.mape for one in found) < 0.6
     with pytest.raises(PredictorError, match="holds no latency rows"):

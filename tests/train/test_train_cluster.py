@@ -95,7 +95,7 @@ def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path)
         torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert shown[-1][:2] == (12, 12)
     assert sorted(job.folder.list()) == [
-        *("checkpoints", "supernet.json", "supernet.safetensors", "tensorboard", "train.json")
+        *("checkpoints", "lease", "supernet.json", "supernet.safetensors", "tensorboard", "train.json")
     ]
 
 
