@@ -2,17 +2,19 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from hat_ray.cli import main
 from hat_ray.lease import Lease
 
 
-def drive(arguments: list[str], said: Path, changes: int | None, insist: bool) -> None:
+def drive(arguments: list[str], said: Path, changes: int | None, insist: bool, environment: Mapping[str, str]) -> None:
     """Do a command; die before change number `changes` of what is leased, or, to `insist`, try until nobody is there.
 
     What it says goes to the file `said`; its exit code is the command's.
     """
+    os.environ.update(environment)
     if changes is not None:
         die_before(changes)
     code = None

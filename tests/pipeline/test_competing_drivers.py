@@ -18,6 +18,7 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.storage import Folder
 from tests.pipeline.competing import drive
 from tests.pipeline.conftest import TINY
+from tests.s3 import CREDENTIALS, S3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KILLS = 24
@@ -29,14 +30,15 @@ SMALL = (
 
 
 class Drivers:
-    """Starts drivers of the run `r`, which has a latency table of its own."""
+    """Starts drivers of one run, which has a latency table of its own."""
 
-    def __init__(self, home: Path, timed: Path) -> None:
+    def __init__(self, home: Path, timed: Path, run: str = "") -> None:
         shutil.copytree(timed, home / "table")
         changes = [*SMALL, f"latency.table={home}/table"]
-        self.arguments = ["run", TINY, "--run", str(home / "r"), "--local"]
+        self.arguments = ["run", TINY, "--run", run or str(home / "r"), "--local"]
         self.arguments += [word for change in changes for word in ("--set", change)]
         self.home, self.started = home, 0
+        self.environment = {**CREDENTIALS, "HAT_RAY_CACHE": str(home / "cache")}
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.pipeline.competing", "hat_ray.pipeline.all"])
 
@@ -44,7 +46,9 @@ class Drivers:
         said = self.home / f"said-{self.started}.txt"
         said.touch()
         self.started += 1
-        process = self.context.Process(target=drive, args=([*self.arguments, *more], said, changes, insist))
+        process = self.context.Process(
+            target=drive, args=([*self.arguments, *more], said, changes, insist, self.environment)
+        )
         process.start()
         return process, said
 
@@ -59,14 +63,19 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "table"
 
 
-def test_two_drivers_that_are_killed_24_times_end_as_one_that_is_not(timed: Path, tmp_path: Path):
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_two_drivers_that_are_killed_24_times_end_as_one_that_is_not(
+    where: str, timed: Path, tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HAT_RAY_CACHE", str(tmp_path / "cache-of-this-process"))
+    run = Folder.at(tmp_path / "r" if where == "disk" else s3.place("team/r"))
     shutil.copytree(timed, tmp_path / "whole-table")  # models are timed again into it when they are evaluated
     recipe = load_recipe(TINY, [*SMALL, f"latency.table={tmp_path}/whole-table"])
     run_recipe(recipe, str(tmp_path / "whole"), local=True)
-    drivers = Drivers(tmp_path, timed)
+    drivers = Drivers(tmp_path, timed, run.uri)
     chance, kills, refused, done = random.Random(1), 0, 0, False
     while not done:
-        lives = [chance.randint(2, 16) if kills + place < KILLS else None for place in range(2)]
+        lives = [chance.randint(2, 12) if kills + place < KILLS else None for place in range(2)]
         pair = [drivers.start(changes=life, insist=place == 1) for place, life in enumerate(lives)]
         for process, said in pair:
             process.join(240)
@@ -80,8 +89,8 @@ def test_two_drivers_that_are_killed_24_times_end_as_one_that_is_not(timed: Path
                 assert "one process at a time may work in" in text
                 assert text.count("hat-ray: error:") == 1
     assert kills >= KILLS, f"the run was over after {kills} kills"
-    print(f"{kills} kills, {refused} refusals, {drivers.started} drivers")
-    assert result_of(tmp_path / "r") == result_of(tmp_path / "whole")
+    print(f"{where}: {kills} kills, {refused} refusals, {drivers.started} drivers")
+    assert result_of(here(run, tmp_path / "fetched")) == result_of(tmp_path / "whole")
 
 
 def test_a_driver_that_was_asleep_while_another_took_over_ends_in_one_line(timed: Path, tmp_path: Path):
@@ -105,6 +114,18 @@ def test_a_driver_that_was_asleep_while_another_took_over_ends_in_one_line(timed
     assert len(errors) == 1
     assert f"was taken over by process {newer.pid} on " in errors[0]
     assert files_of(tmp_path / "r") == before
+
+
+def here(run: Folder, place: Path) -> Path:
+    """Return a run as a folder of this machine."""
+    if run.is_local:
+        return Path(run.uri)
+    for info in run.entries(recursive=True):
+        if info.is_file:
+            name = info.path[len(run.root) + 1 :]
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(run.read_bytes(name))
+    return place
 
 
 def files_of(place: Path) -> dict[Path, bytes]:

@@ -89,8 +89,9 @@ def _refused(place: Path, *settings: str) -> str:
 
 @pytest.mark.timeout(60)
 def test_a_disk_without_room_for_the_checkpoints(tmp_path: Path):
-    many = (f"supernet.{name}=1000000000" for name in ("keep_last", "updates"))
-    told = _refused(tmp_path / "run", *many, "supernet.checkpoint_every=1")
+    wide = [f"space.{side}coder_embed_dims=[16384]" for side in ("en", "de")]
+    many = ("supernet.keep_last=10000", "supernet.updates=1000000", "supernet.checkpoint_every=1")
+    told = _refused(tmp_path / "run", *wide, *many)
     assert told.startswith("the run writes at least ")
     assert f"{tmp_path} has " in told
     assert "--run" in told
@@ -104,7 +105,7 @@ def test_a_machine_without_the_memory():
 
 
 def test_a_machine_that_may_not_have_the_memory_is_warned_of():
-    assert "may take up to" in _checked("memory", "supernet.max_tokens=2000000000")
+    assert "may take up to" in _checked("memory", "supernet.max_tokens=100000000")
 
 
 def _checked(name: str, *settings: str) -> str:
