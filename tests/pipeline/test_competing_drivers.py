@@ -144,7 +144,7 @@ def result_of(place: Path) -> dict[str, object]:
         *("corpus/tokens-*/*", "supernet/supernet.*", "retrain/*/model.*", "retrain/chosen.json"),
         *("predictor/*-fp32.json", "search/winners.json", "search/frontier.csv"),
     ):
-        files = sorted(place.glob(pattern))
+        files = sorted(file for file in place.glob(pattern) if not file.name.startswith("."))  # not of killed writers
         assert files, f"{place} has no {pattern}"
         found |= {str(file.relative_to(place)): file.read_bytes() for file in files}
     for file in sorted(place.glob("evaluate/*.json")):
