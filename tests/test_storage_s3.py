@@ -55,7 +55,10 @@ def test_no_bucket_is_told_apart_from_an_empty_folder(s3: S3):
         there.read_bytes("a")
 
 
-@pytest.mark.parametrize("kind", ["refuse", pytest.param("busy", marks=pytest.mark.slow), "fail", "cut"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("refuse", marks=pytest.mark.slow), pytest.param("busy", marks=pytest.mark.slow), "fail", "cut"],
+)
 def test_what_goes_wrong_for_half_of_all_requests_loses_nothing(s3: S3, kind: str):
     folder = Folder.at(s3.place())
     content = {f"{i}/file": np.random.default_rng(i).bytes(20_000) for i in range(5)}
