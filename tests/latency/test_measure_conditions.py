@@ -116,7 +116,6 @@ def test_energy_is_what_the_machine_draws_times_the_time_of_one_translation(tmp_
         assert row.total is not None
         assert row.energy.joules == pytest.approx(100 * row.total.mean_ms / 1e3, rel=0.3)
         assert row.energy.source == "rapl package-0"
-    assert mixed.latency_ms > 2 * plain.latency_ms
 
 
 def test_what_can_be_mended_is_told_once_a_session_with_its_remedy(

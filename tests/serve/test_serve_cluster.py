@@ -101,12 +101,13 @@ def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running,
         clients = [pool.submit(client, number) for number in range(8)]
         try:
             _until(lambda: all(answers), "not every client was answered")
-            before = service.processes("ray::ServeReplica:hat-ray:replica")
-            assert len(before) == 2
-            os.kill(before[0], signal.SIGSTOP)  # so that requests wait there
-            held = _held(answers)
-            os.kill(before[0], signal.SIGKILL)
-            _until(lambda: all(len(answers[n]) > count for n, count in held.items()), "a request was lost")
+            for _ in range(5):  # what a stopped replica has not yet accepted, Ray itself sends elsewhere
+                killed = _kill_one(service, answers)
+                _until_there_are_two(service, killed)
+                asked_again = service.ask(b"", "GET", "/health").body["asked_again"]
+                assert isinstance(asked_again, int)
+                if asked_again:
+                    break
         finally:
             over.set()
         for one in clients:
@@ -115,10 +116,18 @@ def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running,
     wrong = [(line, answer) for line, answer in told if not _is_right(answer, expected[line])]
     assert wrong == []
     assert len(told) > 50
-    asked_again = service.ask(b"", "GET", "/health").body["asked_again"]
-    assert isinstance(asked_again, int)
-    assert asked_again > 0, "no request was at the killed replica: the test tells nothing"
-    _until_there_are_two(service, before[0])
+    assert asked_again > 0, "no request was at any killed replica: the test shows nothing"
+
+
+def _kill_one(service: Running, answers: list[list[tuple[str, Answer]]]) -> int:
+    """Kill one of two replicas while requests wait there, and wait until these are answered; return its process."""
+    before = service.processes("ray::ServeReplica:hat-ray:replica")
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGSTOP)  # so that requests wait there
+    held = _held(answers)
+    os.kill(before[0], signal.SIGKILL)
+    _until(lambda: all(len(answers[n]) > count for n, count in held.items()), "a request was lost")
+    return before[0]
 
 
 def _held(answers: list[list[tuple[str, Answer]]]) -> dict[int, int]:
