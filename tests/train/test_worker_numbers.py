@@ -40,7 +40,7 @@ class Stop(Exception):
     pass
 
 class Workers:
-    token, watcher, device, rank = None, Nobody(), torch.device("cpu"), rank
+    lease, watcher, device, rank = None, Nobody(), torch.device("cpu"), rank
 
     def __init__(self, group, count, last):
         self.group, self.world_size, self.last = group, count, last
