@@ -194,6 +194,7 @@ class Folder:
             with self.file_system.open_input_stream(self.path(name), compression=None) as stream:
                 return bytes(stream.read())
 
+        local_disk.require_plain(self.path(name) if self.is_local else "")
         return self._do(read, name)
 
     @contextmanager

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from hat_ray.errors import HatRayError
+from hat_ray.errors import DamagedError, HatRayError
 from hat_ray.storage import Folder
 
 
@@ -144,3 +144,9 @@ def test_any_pyarrow_file_system_serves(tmp_path: Path):
     folder.write_text("a.txt", "x")
     assert (tmp_path / "prefix" / "a.txt").read_text() == "x"
     assert folder.list() == ["a.txt"]
+
+
+def test_a_fifo_where_a_file_should_be_is_named_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "stage.json")
+    with pytest.raises(DamagedError, match=r"stage\.json is a FIFO, where a plain file should be"):
+        Folder.at(tmp_path).read_json("stage.json")
