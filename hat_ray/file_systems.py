@@ -1,5 +1,6 @@
 """Steps on PyArrow's file systems that a `Folder` is made of."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -8,7 +9,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from hat_ray.errors import HatRayError
+from hat_ray.errors import DamagedError, HatRayError
+from hat_ray.plain_file import kind_of
 
 Result = TypeVar("Result")
 _TRIES = 10  # of what another process disturbs
@@ -33,6 +35,27 @@ def relative_name(name: str) -> str:
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or "\0" in name:
         raise HatRayError(f"a file name must stay inside its folder, got {name!r}")
     return str(pure)
+
+
+def open_stream(file_system: pafs.FileSystem, path: str) -> pa.NativeFile:
+    """Open a plain file to be read from its beginning."""
+    _require_plain(file_system, path)
+    return file_system.open_input_stream(path, compression=None)
+
+
+def open_file(file_system: pafs.FileSystem, path: str) -> pa.NativeFile:
+    """Open a plain file to be read in any order."""
+    _require_plain(file_system, path)
+    return file_system.open_input_file(path)
+
+
+def _require_plain(file_system: pafs.FileSystem, path: str) -> None:
+    """Raise DamagedError for a FIFO, device or socket: opening one may wait for ever, and no signal ends that."""
+    if file_system.type_name != "local":
+        return
+    with suppress(OSError):  # of a file that is not there: opening it says so
+        if (kind := kind_of(os.stat(path).st_mode)) and not os.path.isdir(path):
+            raise DamagedError(f"{path} is {kind}, where a plain file should be: delete it, or restore the file")
 
 
 def delete(file_system: pafs.FileSystem, target: str) -> None:

@@ -4,25 +4,15 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-
-from hat_ray.errors import DamagedError
-from hat_ray.plain_file import kind_of
 
 
 def missing_folders(folder: Path) -> list[Path]:
     """Return the parents of the folders on a path that do not exist yet, and so will get a new entry."""
     return [one.parent for one in (folder, *folder.parents) if not one.exists()]
-
-
-def require_plain(path: str) -> None:
-    """Raise DamagedError for a FIFO, device or socket: whoever opens one may wait for ever, and no signal ends that."""
-    with suppress(OSError):  # of a file that is not there: opening it says so
-        if (kind := kind_of(os.stat(path).st_mode)) and not os.path.isdir(path):
-            raise DamagedError(f"{path} is {kind}, where a plain file should be: delete it, or restore the file")
 
 
 def sync(path: str | Path) -> None:

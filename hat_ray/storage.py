@@ -191,10 +191,9 @@ class Folder:
 
     def read_bytes(self, name: str) -> bytes:
         def read() -> bytes:
-            with self.file_system.open_input_stream(self.path(name), compression=None) as stream:
+            with file_systems.open_stream(self.file_system, self.path(name)) as stream:
                 return bytes(stream.read())
 
-        local_disk.require_plain(self.path(name) if self.is_local else "")
         return self._do(read, name)
 
     @contextmanager
@@ -202,7 +201,7 @@ class Folder:
         """Open a file to be read in any order; what PyArrow cannot make sense of in the block is a DamagedError."""
         try:
             if self.is_local:
-                with self._do(lambda: self.file_system.open_input_file(self.path(name)), name) as file:
+                with self._do(lambda: file_systems.open_file(self.file_system, self.path(name)), name) as file:
                     yield file
             else:
                 with pa.PythonFile(self._patient_file(name), mode="r") as file:
@@ -216,7 +215,7 @@ class Folder:
 
     def _patient_file(self, name: str) -> PatientFile:
         def open_file() -> pa.NativeFile:
-            return self._do(lambda: self.file_system.open_input_file(self.path(name)), name)
+            return self._do(lambda: file_systems.open_file(self.file_system, self.path(name)), name)
 
         return PatientFile(open_file, lambda read: self._do(read, name))
 

@@ -150,3 +150,8 @@ def test_a_fifo_where_a_file_should_be_is_named_and_never_opened(tmp_path: Path)
     os.mkfifo(tmp_path / "stage.json")
     with pytest.raises(DamagedError, match=r"stage\.json is a FIFO, where a plain file should be"):
         Folder.at(tmp_path).read_json("stage.json")
+    with (
+        pytest.raises(DamagedError, match="where a plain file should be"),
+        Folder.at(tmp_path).reading("stage.json"),
+    ):
+        pass
