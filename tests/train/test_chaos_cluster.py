@@ -24,6 +24,7 @@ import pytest
 
 from hat_ray.model.config import ModelConfig
 from hat_ray.storage import Folder
+from hat_ray.train.cluster import _SECONDS_BETWEEN_LOOKS_FOR_ROOM
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 
@@ -216,9 +217,10 @@ def test_a_group_grows_when_a_node_joins_and_shrinks_when_one_is_lost(raylets, u
             if update and (not sizes or sizes[-1] != size) and size:
                 sizes.append(size)
             if update >= 10 and not added:
-                with held(training_workers(os.getpid())):  # else a fast machine is done before the node is there
+                with held(training_workers(os.getpid())):  # else a fast machine is done before the driver sees the node
                     small.add()
                     small.wait_for_nodes(3)
+                    time.sleep(3 * _SECONDS_BETWEEN_LOOKS_FOR_ROOM)
                 added = True
             if update and sizes == [1, 2] and size == 2:
                 small.kill_one_with_a_worker()
