@@ -18,15 +18,14 @@ from hat_ray.corpus.dataset import Corpus
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.evaluate.distil import Distilled, distil
 from hat_ray.evaluate.translate import translate
-from hat_ray.model.checkpoint import load_sub
-from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.execution import Execution, LocalExecution
-from hat_ray.pipeline.inputs import assessments_of, chosen_of, predictors_of
+from hat_ray.pipeline.inputs import assessments_of, predictors_of
 from hat_ray.pipeline.outline import stages_of
 from hat_ray.pipeline.preflight.all import asks_nodes, examine_all
 from hat_ray.pipeline.preflight.here import situation_here
 from hat_ray.pipeline.preflight.stores import try_run_folder
 from hat_ray.pipeline.preflight.table import Watch, require
+from hat_ray.pipeline.serving import retrained_model
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
 from hat_ray.pipeline.stages import STAGES, STUDIES
 from hat_ray.predictor.assess import Assessment
@@ -43,7 +42,7 @@ from hat_ray.seeds import stream_seed
 from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage import Folder
 from hat_ray.train.result import TrainResult
-from hat_ray.train.train import MODEL, train_sub
+from hat_ray.train.train import train_sub
 
 log = logging.getLogger(__name__)
 
@@ -222,15 +221,3 @@ def distil_corpus(recipe: Recipe, place: str, model_id: str | None, out: str, pr
     """Translate a run's training sources into `out`, for training on what a retrained model says."""
     model, corpus = retrained_model(recipe, place, model_id)
     return distil(model, corpus, Folder.at(out), recipe.evaluate, progress)
-
-
-def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
-    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
-    context = Context(Run(Folder.at(place), recipe), LocalExecution())
-    if context.run.record("retrain") is None:
-        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
-    ids = list(dict.fromkeys(entry.architecture.id for entry in chosen_of(context)))
-    if model_id is not None and model_id not in ids:
-        raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
-    model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
-    return model, Corpus.load(context.folder("corpus"))

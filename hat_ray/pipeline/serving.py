@@ -3,16 +3,36 @@
 from pathlib import Path
 from typing import get_args
 
-from hat_ray.errors import ExportError
+from hat_ray.corpus.dataset import Corpus
+from hat_ray.errors import ExportError, RunError
 from hat_ray.evaluate.export import Exported, Served, export_model, short_lists_of
 from hat_ray.evaluate.parity import BOUNDS, BOUNDS_CT2, Bounds
-from hat_ray.pipeline.all import retrained_model
+from hat_ray.model.checkpoint import load_sub
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.pipeline.execution import LocalExecution
+from hat_ray.pipeline.inputs import chosen_of
+from hat_ray.pipeline.stage import Context
 from hat_ray.progress import Progress, silent
 from hat_ray.recipe import Recipe
+from hat_ray.run import Run
 from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.capability import require
 from hat_ray.runtime.export_folder import ExportRuntime
 from hat_ray.runtime.graph import GraphDtype
+from hat_ray.storage import Folder
+from hat_ray.train.train import MODEL
+
+
+def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
+    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
+    context = Context(Run(Folder.at(place), recipe), LocalExecution())
+    if context.run.record("retrain") is None:
+        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
+    ids = list(dict.fromkeys(entry.architecture.id for entry in chosen_of(context)))
+    if model_id is not None and model_id not in ids:
+        raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
+    model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
+    return model, Corpus.load(context.folder("corpus"))
 
 
 def served_model(

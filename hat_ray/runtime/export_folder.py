@@ -12,6 +12,7 @@ Decisions
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -76,8 +77,9 @@ def _write_loader(place: Path, source: str) -> None:
     text = Path(source).read_text(encoding="utf-8")
     for module in (lines, manifest_file):
         own = Path(str(module.__file__)).read_text(encoding="utf-8")
-        [line] = [line for line in text.splitlines() if line.startswith(f"from {module.__name__} import ")]
-        text = text.replace(line, own)
+        found = re.findall(rf"^from {re.escape(module.__name__)} import (?:\([^)]*\)|.*)$", text, re.MULTILINE)
+        [statement] = found
+        text = text.replace(statement, own)
     (place / LOADER).write_text(text, encoding="utf-8")
 
 
