@@ -7,9 +7,8 @@ from pydantic import TypeAdapter
 
 from hat_ray.codec import read_checked, read_rows, read_typed
 from hat_ray.corpus.cache import local_shard
-from hat_ray.corpus.prepare import MODEL_FILE, SUMMARY_FILE
 from hat_ray.corpus.shards import map_shards
-from hat_ray.corpus.summary import CorpusSummary
+from hat_ray.corpus.summary import MODEL_FILE, SUMMARY_FILE, CorpusSummary
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError

@@ -30,7 +30,7 @@ from hat_ray.corpus.shards import (
     write_shards,
 )
 from hat_ray.corpus.source import PairedFiles, PairedLines, PairSource
-from hat_ray.corpus.summary import CorpusSummary, LengthSummary, SplitSummary
+from hat_ray.corpus.summary import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
 from hat_ray.corpus.survey import Survey, survey, vocabulary_lines
 from hat_ray.corpus.text import ParallelText
 from hat_ray.corpus.tokens import TokenTable
@@ -39,9 +39,6 @@ from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.progress import Progress, silent
 from hat_ray.storage import Folder
-
-MODEL_FILE = "sentencepiece.model"
-SUMMARY_FILE = "summary.json"
 
 _SUMMARY = TypeAdapter(CorpusSummary)
 _DATA = "tokens-"

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from hat_ray.corpus.shards import Shard
 
+MODEL_FILE = "sentencepiece.model"
+SUMMARY_FILE = "summary.json"
+
 
 class LengthSummary(BaseModel):
     """Sentence lengths of one side in tokens, EOS included."""
