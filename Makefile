@@ -9,6 +9,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 # What computes with a model runs other code on a processor without AVX-512: here PyTorch, oneDNN and CTranslate2 take
 # that one. ONNX Runtime cannot be told; its case is proved by arithmetic in tests/runtime.
 AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CT2_FORCE_CPU_ISA=AVX2
+# A file's tests stay together, because they share what is expensive to make.
+EVERY_CORE := -n logical --maxprocesses 8 --dist loadfile
 AVX2_TESTS := tests/model tests/runtime tests/evaluate tests/latency tests/search
 
 demo: $(VENV)/.installed
@@ -17,10 +19,10 @@ demo: $(VENV)/.installed
 test: lint test-default
 
 test-default: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest $(EVERY_CORE)
 
 test-avx2: $(VENV)/.installed
-	$(AVX2_ONLY) $(BIN)/pytest $(AVX2_TESTS)
+	$(AVX2_ONLY) $(BIN)/pytest $(EVERY_CORE) $(AVX2_TESTS)
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow --timeout 1800
