@@ -43,7 +43,7 @@ def refused(recipe: Path, *more: str) -> str:
         ("train_target", b"a b\n" * 79, ["train_source has 80", "train_target has 79"]),
         ("valid_source", b"", ["valid_source is empty"]),
         ("test_source", b"a b\n" * 7 + b"caf\xe9\n" + b"a b\n" * 72, ["test_source line 8", "0xe9", "UTF-8"]),
-        ("test_source", gzip.compress(b"a b\n" * 80)[:-20], ["test_source is damaged gzip"]),
+        ("test_source", gzip.compress(b"a b\n" * 80, mtime=0)[:-20], ["test_source is damaged gzip"]),
         ("train_source", None, ["train_source does not exist", "--data"]),
     ],
 )
