@@ -36,6 +36,8 @@ class Fault(Enum):
 
 OF_WRITING = (Fault.DENIED, Fault.FULL, Fault.READ_ONLY, Fault.PASSING)
 """What a block that writes a file is stopped by, whatever else it does meanwhile."""
+_MISTAKES = (Fault.MISSING, Fault.NO_FOLDER, Fault.UNUSABLE)
+"""What stands for a path that the user can mend."""
 _BY_ERRNO = {
     **dict.fromkeys((errno.ENOENT,), Fault.MISSING),
     **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY), Fault.NO_FOLDER),
@@ -102,7 +104,7 @@ def telling(place: str, remote: bool, only: Collection[Fault] = tuple(Fault)) ->
 def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError:
     """Return the error of ours that an `OSError` of a place stands for: one line of path, cause and remedy."""
     fault, shown, why = fault_of(error, remote), places.shown(place), cause(error)
-    if fault in (Fault.MISSING, Fault.NO_FOLDER, Fault.UNUSABLE):
+    if fault in _MISTAKES:
         return _mistake(fault, shown, why)
     if fault in (Fault.FULL, Fault.READ_ONLY):
         remedy = "make room there and run it again" if fault == Fault.FULL else "mount it for writing, or name another"
@@ -129,7 +131,7 @@ def require_no_fault(error: OSError, place: str) -> None:
 
     Decoders raise an `OSError` for damage, too: without the number that the system gives to its own.
     """
-    if error.errno is not None and fault_of(error, remote=False) in OF_WRITING:
+    if error.errno is not None and fault_of(error, remote=False) not in _MISTAKES:
         raise told(error, place, remote=False) from error
 
 

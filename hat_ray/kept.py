@@ -10,17 +10,18 @@ Decisions
 - Unfinished work is kept as well: half a training is days of somebody's machines.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileType
 
-from hat_ray.errors import RunError
-from hat_ray.lease import held
 from hat_ray.storage import Folder
 
 KEPT = "kept"
 BEGUN, FINISHED = "begun.json", "stage.json"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""The name under which `Folder` writes a file before it is whole."""
 _RENAMES_FOLDERS = ("local", "hdfs")
 
 
@@ -78,21 +79,17 @@ class Kept:
         return f"{KEPT}/{stage}/{mark}"
 
 
-def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[KeptResult]:
-    """Return what a run keeps of earlier settings; delete it where that is asked for.
+def delete_abandoned(folder: Folder, but: str = "") -> int:
+    """Delete temporary files of killed writers, in a folder but for one sub-folder; return how many.
 
-    Raises RunError for a folder that is no run, and for one that another process works in.
+    It is for the only writer there, before it begins: whoever wrote them is gone, or shut out by the run's lease.
     """
-    folder = Folder.at(place)
-    if not folder.exists("run.json"):
-        raise RunError(f"{place} is not a run folder: name one that `hat-ray run` made")
-    if not delete:
-        return Kept(folder).results()
-    with held(folder, take_over) as lease:
-        kept = Kept(folder.fenced(lease))
-        results = kept.results()
-        kept.clean()
-    return results
+    found = [info for info in folder.entries(recursive=True) if info.is_file and _TEMPORARY.fullmatch(info.base_name)]
+    names = [info.path[len(folder.root) + 1 :] for info in found]
+    left = [name for name in names if not (but and name.startswith(f"{but}/"))]
+    for name in left:
+        folder.delete(name)
+    return len(left)
 
 
 def disk_line(results: Sequence[KeptResult], place: str) -> str | None:

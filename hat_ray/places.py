@@ -46,7 +46,7 @@ def canonical(place: str) -> str:
         if colon and scheme.lower() in _KNOWN:
             raise HatRayError(f"a URI has two slashes after its scheme, got {shown(place)}: write {scheme.lower()}://")
         if "\0" in place or not place:
-            raise HatRayError(f"a folder's name is neither empty nor holds a null byte, got {place!r}")
+            raise HatRayError(f"a folder's name is neither empty nor holds a null byte, got {place!r}: name one")
         return _absolute(place)
     scheme, rest = scheme.lower(), rest.removeprefix("//")
     refuse_secrets(place)

@@ -23,10 +23,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hat_ray import __version__
+from hat_ray import __version__, faults
 from hat_ray.codec import read_typed, write_sealed
 from hat_ray.errors import HatRayError, RunError
-from hat_ray.kept import BEGUN, FINISHED, Kept
+from hat_ray.kept import BEGUN, FINISHED, Kept, KeptResult, delete_abandoned
 from hat_ray.lease import held
 from hat_ray.recipe import Recipe, to_yaml
 from hat_ray.storage import Folder
@@ -35,6 +35,8 @@ from hat_ray.summaries import check_summary
 log = logging.getLogger(__name__)
 
 _HEAD = "run.json"
+_TABLE = "table"
+"""A latency table: others write there without the run's lease, and `latency compact` deletes what they leave."""
 VERSIONED = ("torch", "ray", "xgboost", "sentencepiece", "pyarrow", "sacrebleu", "numpy")
 
 
@@ -91,7 +93,8 @@ class Run:
         try:
             return cls._open(folder, recipe)
         except OSError as error:
-            raise RunError(f"cannot use the run folder {folder}: {error}; name another one with --run") from error
+            why = error if isinstance(error, HatRayError) else faults.cause(error)
+            raise RunError(f"cannot use the run folder {folder}: {why}; name another one with --run") from error
 
     @classmethod
     def _open(cls, folder: Folder, recipe: Recipe) -> "Run":
@@ -178,6 +181,7 @@ class Run:
         folder = self.stage_folder(stage)
         if self._begun(stage) == mark and not folder.exists(FINISHED):
             log.info("stage %s: resuming what was begun before", stage)
+            delete_abandoned(folder, but=_TABLE)
             return folder
         if folder.exists(BEGUN):
             log.info("stage %s: settings or inputs changed; what others made is kept", stage)
@@ -185,6 +189,7 @@ class Run:
         if self.kept.has(stage, mark):
             log.info("stage %s: resuming what was begun before", stage)
             self.kept.bring_back(stage, mark)
+            delete_abandoned(folder, but=_TABLE)
         else:
             folder.write_json(BEGUN, {"mark": mark})
         return folder
@@ -231,6 +236,35 @@ class Run:
         )
         write_sealed(self.stage_folder(stage), FINISHED, asdict(record))
         return record
+
+
+def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[KeptResult]:
+    """Return what a run keeps of earlier settings; delete it where that is asked for.
+
+    Raises RunError for a folder that is no run and for one that another process works in, and DamagedError, before
+    anything is deleted, where the run's own record or that of a current result cannot be read.
+    """
+    folder = Folder.at(place)
+    if not folder.exists(_HEAD):
+        raise RunError(f"{place} is not a run folder: name one that `hat-ray run` made")
+    if not delete:
+        _require_sound(folder)
+        return Kept(folder).results()
+    with held(folder, take_over) as lease:
+        _require_sound(folder)
+        kept = Kept(folder.fenced(lease))
+        results = kept.results()
+        kept.clean()
+    return results
+
+
+def _require_sound(folder: Folder) -> None:
+    """Raise DamagedError where a kept result may be all that is left of a stage: its current one cannot be read."""
+    _owner(folder)
+    for stage in folder.list():
+        for name, kind in ((BEGUN, _BEGUN), (FINISHED, _RECORD)):
+            if folder.exists(f"{stage}/{name}"):
+                read_typed(folder.child(stage), name, kind)
 
 
 def _owner(folder: Folder) -> str:

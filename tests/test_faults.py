@@ -155,3 +155,14 @@ def test_a_link_that_is_deleted_takes_nothing_with_it(tmp_path: Path):
     Folder.at(tmp_path / "run").delete("stage")
     assert elsewhere.read_text("kept") == "x"
     assert not (tmp_path / "run" / "stage").is_symlink()
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENODEV, errno.EUCLEAN, errno.EBADF, errno.EFBIG, errno.EIO])
+def test_no_fault_of_the_system_is_taken_for_damage_or_a_mistake(number: int, tmp_path: Path):
+    with pytest.raises(StorageError, match=str(tmp_path)):
+        faults.require_no_fault(OSError(number, os.strerror(number)), str(tmp_path))
+
+
+@pytest.mark.parametrize("error", [OSError("not a gzip file"), FileNotFoundError(errno.ENOENT, "x"), OSError(20, "x")])
+def test_damage_and_a_wrong_path_are_no_faults_of_the_system(error: OSError, tmp_path: Path):
+    faults.require_no_fault(error, str(tmp_path))

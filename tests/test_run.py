@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from hat_ray.errors import RunError, SearchError
-from hat_ray.kept import Kept, clean_run, disk_line
+from hat_ray.errors import DamagedError, RunError, SearchError
+from hat_ray.kept import Kept, disk_line
 from hat_ray.lease import InUseError, Lease, held
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.stage import Context, Stage, run_stages
 from hat_ray.recipe import Recipe, load_recipe
-from hat_ray.run import Run
+from hat_ray.run import Run, clean_run
 from hat_ray.storage import Folder
 
 
@@ -109,7 +109,7 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path: Path):
     code = """
 import sys, time
 from hat_ray.recipe import Recipe, load_recipe
-from hat_ray.run import Run
+from hat_ray.run import Run, clean_run
 with Run.open(sys.argv[1], load_recipe("toy")).held():
     print("locked", flush=True)
     time.sleep(60)
@@ -233,3 +233,46 @@ def dying_after(changes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "check", check_or_die)
         yield left
+
+
+def test_a_resumed_stage_is_rid_of_what_killed_writers_left_and_of_nothing_else(tmp_path: Path):
+    calls: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(context(tmp_path / "r"), [Stage("a", ("corpus",), (), worker(calls, "a", fail=True))])
+    writer = (
+        "import os, sys; from hat_ray.storage import Folder\n"
+        "with Folder.at(sys.argv[1]).writing(sys.argv[2]) as stream: stream.write(b'half'); stream.flush(); os._exit(9)"
+    )
+    for name in ("weights", "deep/er/weights", "table/part-1"):
+        killed = subprocess.run([sys.executable, "-c", writer, tmp_path / "r" / "a", name], timeout=60, check=False)
+        assert killed.returncode == 9
+    for name in ("a/.notes.tmp", "a/x.1234abcd.tmp", ".recipe.yaml.1234abcd.tmp"):
+        (tmp_path / "r" / name).write_text("somebody's")
+    left = {str(path.relative_to(tmp_path / "r").parent) for path in (tmp_path / "r").rglob(".*.????????.tmp")}
+    assert left == {"a", "a/deep/er", "a/table", "."}
+
+    def look(_context: Context, folder: Folder) -> dict[str, Any]:
+        return {"files": len([info for info in folder.entries(recursive=True) if info.base_name.endswith(".tmp")])}
+
+    [record] = run_stages(context(tmp_path / "r"), [Stage("a", ("corpus",), (), look)])
+    assert record.summary == {"files": 3}  # somebody's two, and the table's
+    left = {str(path.relative_to(tmp_path / "r").parent) for path in (tmp_path / "r").rglob(".*.????????.tmp")}
+    assert left == {"a/table", "."}
+
+
+@pytest.mark.parametrize("damaged", ["run.json", "b/stage.json", "b/begun.json"])
+def test_nothing_is_cleaned_in_a_run_whose_records_are_damaged(tmp_path: Path, damaged: str):
+    """A kept result may be all that is left of a stage."""
+    calls: list[str] = []
+    run_stages(context(tmp_path / "r"), stages(calls))
+    run_stages(context(tmp_path / "r", "search.evaluations=7"), stages(calls))
+    before = set((tmp_path / "r" / "kept").rglob("*"))
+    assert before
+    content = (tmp_path / "r" / damaged).read_bytes()
+    for wrong in (b"", content[: len(content) // 2], b"[1]"):
+        (tmp_path / "r" / damaged).write_bytes(wrong)
+        for delete in (False, True):
+            with pytest.raises(DamagedError, match=rf"{damaged} is damaged") as refusal:
+                clean_run(str(tmp_path / "r"), delete=delete)
+            assert "\n" not in str(refusal.value)
+            assert set((tmp_path / "r" / "kept").rglob("*")) == before

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from hat_ray.kept import Kept, clean_run
+from hat_ray.kept import Kept
 from hat_ray.lease import InUseError, Lease, TakenOverError, held
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.stage import Context, Stage, run_stages
 from hat_ray.recipe import load_recipe
-from hat_ray.run import Run
+from hat_ray.run import Run, clean_run
 from hat_ray.storage import Folder
 from tests.s3 import S3
 

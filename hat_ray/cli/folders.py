@@ -13,6 +13,8 @@ from hat_ray.recipe import Recipe, shipped_recipes
 
 def require_folder(what: str, place: str | Path, *, there: bool = True) -> None:
     """Raise RunError when a local path is no folder, or, with `there`, does not exist; a URI is left to its storage."""
+    if not str(place):
+        raise RunError(f"{what} must be a place, got an empty name: name a folder")
     if is_uri(str(place)):
         return
     path, shown = Path(place).expanduser(), printable(str(place), 200)

@@ -128,6 +128,7 @@ def latency_import(
     """Bring in HAT's CSV files, or the rows of another lake."""
     from hat_ray.latency.device import DeviceInfo
     from hat_ray.latency.exchange import Imported, import_csv, import_lake
+    from hat_ray.latency.hat_csv import read_hat_csv
     from hat_ray.latency.hat_published import published
     from hat_ray.latency.translation import Workload
     from hat_ray.space.presets import preset
@@ -138,7 +139,8 @@ def latency_import(
         if source.lower().endswith(".csv"):
             known = published(source) if not (name or model or accelerator) else None
             if known is None and not (name or model):
-                raise LatencyError(f"{source} does not tell what it was timed on: say it with --name and --model")
+                read_hat_csv(source)  # a fault of the file itself is named first
+                raise LatencyError(f"{source} does not name its device: pass --name and --model")
             info = DeviceInfo(
                 *(name, model, machine, 0, threads, None, None, (), accelerator, None, ""),
                 *("eager", "fp32", "none", ""),
@@ -147,6 +149,7 @@ def latency_import(
             space_id = preset(space or "hat-latency").id
             done[source] = import_csv(table, Path(source), space_id=space_id, device=info, workload=workload)
         else:
+            require_folder("latency table to import", source)
             with console.progress_bar("importing") as progress:
                 done[source] = import_lake(table, source, space or None, device, progress)
     if as_json:

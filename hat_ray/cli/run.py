@@ -29,9 +29,9 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
             raise HatRayError(f"--data {printable(data, 200)} {there}: name the folder that the text files stand in")
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
     if ("://" in recipe or os.path.isdir(recipe)) and (folder := Folder.at(recipe)).exists("run.json"):
-        return load_run_recipe(folder, changes), run or recipe
+        return load_run_recipe(folder, changes), recipe if run is None else run
     loaded = load_recipe(recipe, changes)
-    return loaded, run or str(Path("runs") / loaded.name)
+    return loaded, str(Path("runs") / loaded.name) if run is None else run
 
 
 def run_stages(

@@ -9,7 +9,8 @@ from hat_ray import console
 from hat_ray.cli.app import app, latency_app, predict_app, run_app, train_app
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.run import print_json, run_stages, share_of
-from hat_ray.kept import clean_run, size_text
+from hat_ray.kept import size_text
+from hat_ray.run import clean_run
 
 
 def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:

@@ -20,7 +20,7 @@ from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
 from hat_ray.corpus.transfer import Transfer
 from hat_ray.corpus.unpack import Bounds, unpack
 from hat_ray.errors import CorpusError, HatRayError
-from hat_ray.faults import require_no_fault
+from hat_ray.faults import cause, require_no_fault
 from hat_ray.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ def fetch(config: CorpusConfig, progress: Progress = silent) -> None:
                 fetched = _fetch_one(config, download, archive, progress, f"{number} of {len(config.downloads)}")
                 _provide(config, download, archive, fetched)
         except OSError as error:
-            if not isinstance(error, HatRayError):
-                require_no_fault(error, str(archive))
+            if isinstance(error, HatRayError):
+                raise
+            require_no_fault(error, str(archive))
             raise CorpusError(
-                f"cannot keep {download.url} as {archive} ({error.strerror or error}): make room there, or name "
-                "another corpus.downloads_folder"
+                f"cannot keep {download.url} as {archive} ({cause(error)}): name another corpus.downloads_folder"
             ) from error
 
 

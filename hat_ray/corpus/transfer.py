@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from hat_ray.errors import CorpusError
+from hat_ray.errors import CorpusError, StorageError
 from hat_ray.places import redacted
 from hat_ray.plain_file import printable
 from hat_ray.progress import Progress, silent
@@ -47,7 +47,10 @@ class Transfer:
         self._mark = place.with_name(f"{place.name}.part.json")
 
     def run(self, progress: Progress = silent) -> Path:
-        """Fetch all bytes and return the `.part` file; raises CorpusError after `tries` tries without a new byte."""
+        """Fetch all bytes and return the `.part` file.
+
+        Raises StorageError after `tries` tries without a new byte, and CorpusError for an address that no try can mend.
+        """
         failures = 0
         while True:
             before = self._size()
@@ -61,17 +64,16 @@ class Transfer:
                 if error.code == 416:
                     self.discard()
                 elif error.code not in _PASSING:
-                    raise self._failure(
-                        f"the server answers {error.code} {error.reason}", "check its address"
-                    ) from error
+                    told = self._told(f"the server answers {error.code} {error.reason}", "check its address")
+                    raise CorpusError(told) from error
                 reason = f"the server answers {error.code} {error.reason}"
             except _RedirectionError as error:
-                raise self._failure(str(error), "name the address that it stands for") from error
+                raise CorpusError(self._told(str(error), "name the address that it stands for")) from error
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
             failures = 1 if self._size() > before else failures + 1
             if failures >= self._tries:
-                raise self._failure(f"{reason}, {failures} times")
+                raise StorageError(self._told(f"{reason}, {failures} times", "try again later"))
             pause = min(2.0 ** (failures - 1), _LONGEST_PAUSE_S)
             log.warning("%s broke off at %d bytes (%s); again in %.0f s", self.url, self._size(), reason, pause)
             self._sleep(pause)
@@ -137,10 +139,8 @@ class Transfer:
         version = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
         self._mark.write_text(json.dumps({"url": self.url, "version": version}))
 
-    def _failure(self, reason: str, remedy: str = "try again later") -> CorpusError:
-        return CorpusError(
-            f"cannot download {self.url}: {reason}; {remedy}, or give the files yourself with --data FOLDER"
-        )
+    def _told(self, reason: str, remedy: str) -> str:
+        return f"cannot download {self.url}: {reason}; {remedy}, or give the files yourself with --data FOLDER"
 
 
 class _RedirectionError(Exception):

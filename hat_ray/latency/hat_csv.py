@@ -35,6 +35,19 @@ _WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decode
 def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workload: Workload) -> list[LatencyRow]:
     """Read a CSV file of HAT's as rows "imported, averages only"; raises LatencyError naming file and line."""
     path = Path(path)
+    lines = read_hat_csv(path)
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    circumstances = Circumstances(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
+    return [
+        _row(
+            _numbers(path, i, cells), space_id, device, workload, circumstances, Origin(IMPORTED_AVERAGES, path.name, i)
+        )
+        for i, cells in enumerate(lines)
+    ]
+
+
+def read_hat_csv(path: str | Path) -> list[list[str]]:
+    """Return the cells of a CSV file of HAT's below its header; raises LatencyError when it is not one."""
     text = read_text(path, "the latency table", LatencyError, MOST_BYTES)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=None)))
@@ -42,14 +55,7 @@ def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workl
         raise LatencyError(f"{path} cannot be read as a latency table of HAT's: {error}") from error
     if not lines or tuple(lines[0]) != _HEADER:
         raise LatencyError(f"{path} is not a latency table of HAT's: its first line must be {','.join(_HEADER)}")
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    circumstances = Circumstances(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
-    return [
-        _row(
-            _numbers(path, i, cells), space_id, device, workload, circumstances, Origin(IMPORTED_AVERAGES, path.name, i)
-        )
-        for i, cells in enumerate(lines[1:])
-    ]
+    return lines[1:]
 
 
 def export_hat_csv(rows: Iterable[LatencyRow]) -> str:

@@ -24,7 +24,7 @@ import pytest
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
 from hat_ray.corpus.download import fetch, text_files, text_folder
 from hat_ray.corpus.transfer import Transfer
-from hat_ray.errors import CorpusError, RecipeError
+from hat_ray.errors import CorpusError, NoRoomError, RecipeError, StorageError
 from hat_ray.recipe import parse_recipe
 from tests.command import hat_ray
 
@@ -123,7 +123,7 @@ def test_a_server_without_ranges_is_asked_for_all_again(site: Site, tmp_path: Pa
 
 def test_a_file_that_changed_at_its_source_is_not_glued_to_its_old_half(site: Site, tmp_path: Path) -> None:
     site.files["x"], site.break_after = CONTENT, [5000]
-    with pytest.raises(CorpusError, match="ended after 5000 of"):
+    with pytest.raises(StorageError, match="ended after 5000 of"):
         transfer(site, tmp_path, tries=1)[0].run()
     site.files["x"], site.version = CONTENT[::-1], '"2"'
     assert transfer(site, tmp_path)[0].run().read_bytes() == CONTENT[::-1]
@@ -145,12 +145,14 @@ def test_passing_errors_are_tried_again_with_growing_pauses_and_then_told(site: 
     assert pauses == [1.0, 2.0]
     site.statuses = [503] * 9
     (other := tmp_path / "other").mkdir()
-    with pytest.raises(CorpusError, match=r"cannot download .*/x: the server answers 503 .*, 4 times; try again later"):
+    with pytest.raises(
+        StorageError, match=r"cannot download .*/x: the server answers 503 .*, 4 times; try again later"
+    ):
         transfer(site, other, tries=4)[0].run()
 
 
 def test_nobody_there_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"cannot download http://127.0.0.1:9/x: .*refused.*, 2 times") as caught:
+    with pytest.raises(StorageError, match=r"cannot download http://127.0.0.1:9/x: .*refused.*, 2 times") as caught:
         Transfer("http://127.0.0.1:9/x", tmp_path / "x", 5, 2, sleep=lambda _: None).run()
     assert "\n" not in str(caught.value)
 
@@ -256,6 +258,36 @@ def test_a_file_that_was_damaged_on_disk_is_fetched_again(site: Site, tmp_path: 
     fetch(config)
     assert (text_folder(config) / "a").read_bytes() == CONTENT
     assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize("what", ["the part", "its mark"])
+def test_a_full_disk_is_no_mistake_of_the_user(site: Site, tmp_path: Path, what: str) -> None:
+    site.files["a"] = CONTENT
+    config = config_of(site, tmp_path, Download(url=f"{site.url}/a"))
+    fetch(config)
+    kept = next((tmp_path / "downloads" / "files").rglob("a"))
+    kept.unlink()
+    kept.with_name("a.part" if what == "the part" else "a.part.json").symlink_to("/dev/full")
+    with pytest.raises(NoRoomError, match=r"No space left on device.*make room"):
+        fetch(config)
+
+
+def test_a_server_that_fails_is_no_mistake_of_the_user(site: Site, tmp_path: Path) -> None:
+    site.files["a"], site.statuses = CONTENT, [503] * 9
+    names = [f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")]
+    files = json.dumps(dict.fromkeys(names, "a"))
+    settings = ["corpus.source=files", f"corpus.files={files}", f'corpus.downloads=[{{"url": "{site.url}/a"}}]']
+    changes = [part for each in (*settings, "corpus.download_tries=1") for part in ("--set", each)]
+    done = hat_ray(
+        *("corpus", "toy", "--local", "--run", tmp_path / "run", *changes),
+        cwd=tmp_path,
+        env={**os.environ, "HAT_RAY_CACHE": str(tmp_path / "cache")},
+    )
+    lines = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, "answers 503" in lines[-1]) == (1, True), done.stderr
+    site.statuses = [404]
+    assert hat_ray("corpus", "toy", "--local", "--run", tmp_path / "other", *changes, cwd=tmp_path).returncode == 2
 
 
 def test_members_that_would_leave_the_folder_do_not(site: Site, tmp_path: Path) -> None:

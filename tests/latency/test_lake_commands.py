@@ -1,6 +1,7 @@
 """`hat-ray latency show|compact|import|export|validate` on real lakes."""
 
 import json
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -93,13 +94,44 @@ def test_a_csv_of_an_unknown_device_needs_its_name(tmp_path: Path, capsys: pytes
     path = tmp_path / "mine.csv"
     path.write_text(export_hat_csv([]) + LINE)
     code, _, told = hat_ray(capsys, "import", tmp_path / "lake", path)
-    assert (code, "say it with --name and --model" in told) == (2, True)
+    assert (code, "pass --name and --model" in told) == (2, True)
     assert hat_ray(capsys, "import", tmp_path / "lake", path, "--name", "rack-7", "--threads", "4")[0] == 0
     [row] = read_table(tmp_path / "lake")
     assert (row.device.name, row.device.threads, row.latency_ms) == ("rack-7", 4, 126.0)
     assert published(path) is None
     path.write_text(export_hat_csv([]))
     assert hat_ray(capsys, "import", tmp_path / "lake", path, "--name", "rack-7")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        ("missing", "does not exist"),
+        ("fifo", "is a FIFO"),
+        ("folder", "is a folder"),
+        ("binary", "is a gzip file"),
+        ("no utf-8", "line 1: the byte 0xff is not UTF-8"),
+        ("other", "is not a latency table of HAT's"),
+    ],
+)
+def test_a_fault_of_the_file_is_named_before_a_missing_name(
+    kind: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.csv"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes({"binary": b"\x1f\x8b\x08x", "no utf-8": b"\xff,1\n", "other": b"a,b\n1,2\n"}[kind])
+    code, _, told = hat_ray(capsys, "import", tmp_path / "lake", path)
+    assert (code, fault in told, "--name" in told) == (2, True, False), told
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_source_that_is_no_folder_is_named_for_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, told = hat_ray(capsys, "import", tmp_path / "lake", "/dev/zero")
+    assert (code, "/dev/zero is a device where a folder should be" in told) == (2, True), told
 
 
 def test_another_lake_is_imported_once_however_it_was_compacted_or_copied(

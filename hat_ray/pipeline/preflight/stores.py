@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from hat_ray import faults
 from hat_ray.corpus.cache import cache_root
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.pipeline.preflight.check import CheckResult, Finding, Situation
@@ -57,8 +58,10 @@ def check_cache(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 def _probe(what: str, folder: Folder, named_by: str) -> Iterator[Finding]:
     try:
         _try(folder.asked_for(PATIENCE_S))
-    except (HatRayError, StorageError, OSError) as error:
+    except (HatRayError, StorageError) as error:
         yield "failure", f"cannot use {what} {folder}, which {named_by} names: {error}"
+    except OSError as error:  # its text names a file that is none of the user's
+        yield "failure", f"cannot use {what} {folder}, which {named_by} names ({faults.cause(error)}): name another"
 
 
 def _try(folder: Folder) -> None:
@@ -68,12 +71,15 @@ def _try(folder: Folder) -> None:
         raise HatRayError(f"a file stands where a folder should be: {place}")
     new = not place.is_local and not place.exists()
     name = f".hat-ray-{uuid.uuid4().hex}.probe"
-    place.write_bytes(name, _CONTENT, durable=False)
     try:
-        if place.read_bytes(name) != _CONTENT:
-            raise StorageError(f"{place} does not give back what is written to it")
-    finally:
-        place.delete(name)
+        place.write_bytes(name, _CONTENT, durable=False)
+        try:
+            if place.read_bytes(name) != _CONTENT:
+                raise StorageError(f"{place} does not give back what is written to it")
+        finally:
+            place.delete(name)
+    except (HatRayError, StorageError) as error:
+        raise type(error)(str(error).replace(f"/{name}", "")) from error  # no user knows the file of this name
     if new:
         place.delete_if_empty()
 

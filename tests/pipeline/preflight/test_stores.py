@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.errors import CheckError
+from hat_ray.errors import CheckError, HatRayError
 from hat_ray.storage import Folder
 from tests.s3 import S3, Faults
 
@@ -82,3 +82,23 @@ def test_a_cache_that_cannot_be_written(s3: S3, tmp_path: Path, monkeypatch: pyt
     told = refused("--run", s3.place("run"))
     assert told.startswith(f"cannot use the cache folder {tmp_path}/file/cache")
     assert "HAT_RAY_CACHE" in told
+
+
+def test_a_place_that_takes_no_files_is_named_and_the_probe_is_not(tmp_path: Path):
+    told = refused("--run", "/proc/x")
+    assert told.startswith("cannot use the run folder /proc/x, which --run names (")
+    told += refused("--run", str(tmp_path / "run"), "--set", "latency.table=/proc/x")
+    assert ".hat-ray" not in told
+    assert "probe" not in told
+    assert "Errno" not in told
+
+
+@pytest.mark.parametrize("command", [["run", TINY, "--local"], ["recipe", "check", TINY], ["search", "run", TINY]])
+def test_an_empty_run_folder_is_not_the_default_one(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*command, "--run", ""])
+    assert isinstance(result.exception, HatRayError), result.exception
+    assert "empty" in str(result.exception)
+    assert not list(tmp_path.iterdir())
