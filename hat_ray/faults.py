@@ -11,12 +11,13 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
 from hat_ray import places
 from hat_ray.errors import DeniedError, HatRayError, NoRoomError, NotFoundError, StorageError
+from hat_ray.plain_file import kind_of
 
 
 class Fault(Enum):
@@ -105,7 +106,7 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
     """Return the error of ours that an `OSError` of a place stands for: one line of path, cause and remedy."""
     fault, shown, why = fault_of(error, remote), places.shown(place), cause(error)
     if fault in _MISTAKES:
-        return _mistake(fault, shown, why)
+        return _mistake(fault, shown, why, "a file" if remote else _kind_at(place))
     if fault in (Fault.FULL, Fault.READ_ONLY):
         remedy = "make room there and run it again" if fault == Fault.FULL else "mount it for writing, or name another"
         return NoRoomError(f"{shown} cannot be written ({why}; {free_space(place)}): {remedy}")
@@ -117,12 +118,22 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
     )
 
 
-def _mistake(fault: Fault, shown: str, why: str) -> HatRayError:
+def _kind_at(place: str) -> str:
+    """Return what stands at a local place, or at the nearest one above it that exists, in words."""
+    for path in (Path(place), *Path(place).parents):
+        with suppress(OSError, ValueError):
+            kind = kind_of(os.stat(path).st_mode)
+            return kind if kind and (kind != "a folder" or path == Path(place)) else "a file"
+    return "a file"
+
+
+def _mistake(fault: Fault, shown: str, why: str, kind: str) -> HatRayError:
     if fault == Fault.MISSING:
         no_bucket = "ucket" in why or "NO_SUCH_BUCKET" in why or "ContainerNotFound" in why
         remedy = f" ({why}): create the bucket, or name another place" if no_bucket else ": name a place that does"
         return NotFoundError(f"{shown} does not exist{remedy}")
-    reason = "a file stands where a folder should be, " if fault == Fault.NO_FOLDER else ""
+    wanted = "a file" if kind == "a folder" else "a folder"
+    reason = f"{kind} stands where {wanted} should be, " if fault == Fault.NO_FOLDER else ""
     return HatRayError(f"{shown} cannot be used ({why}): {reason}name another place")
 
 

@@ -140,7 +140,7 @@ def test_what_a_decoder_says_of_a_file_is_damage_and_what_the_disk_says_is_not(t
             folder.read_json(name)
     with pytest.raises(DamagedError):
         folder.read_table("t.parquet")
-    with pytest.raises(HatRayError, match="a file stands where") as caught:
+    with pytest.raises(HatRayError, match="a folder stands where a file should be") as caught:
         folder.read_json("folder")
     assert not isinstance(caught.value, DamagedError)
     with pytest.raises(HatRayError, match="a file stands where"):

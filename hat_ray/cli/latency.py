@@ -149,7 +149,6 @@ def latency_import(
             space_id = preset(space or "hat-latency").id
             done[source] = import_csv(table, Path(source), space_id=space_id, device=info, workload=workload)
         else:
-            require_folder("latency table to import", source)
             with console.progress_bar("importing") as progress:
                 done[source] = import_lake(table, source, space or None, device, progress)
     if as_json:

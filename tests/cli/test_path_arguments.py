@@ -58,7 +58,7 @@ COMMANDS = {
     "run clean": (["run", "clean", "@"], WRONG),
 }
 CAUSES = {
-    "fifo": ("a FIFO", "file where a folder should be", "file stands where a folder", "no run", "not a run"),
+    "fifo": ("a FIFO", "no run", "not a run"),
     "model.pt": ("PyTorch checkpoint", "file where a folder should be", "file stands where", "no run", "not a run"),
 }
 """One of these words names the true cause, but for paths below, whose folder is told."""

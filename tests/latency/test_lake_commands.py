@@ -129,9 +129,16 @@ def test_a_fault_of_the_file_is_named_before_a_missing_name(
     assert not (tmp_path / "lake").exists()
 
 
-def test_a_source_that_is_no_folder_is_named_for_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, told = hat_ray(capsys, "import", tmp_path / "lake", "/dev/zero")
-    assert (code, "/dev/zero is a device where a folder should be" in told) == (2, True), told
+@pytest.mark.parametrize("command", [["import", "lake", "@"], ["show", "@"], ["validate", "@"], ["export", "@", "out"]])
+def test_a_table_that_is_no_folder_is_named_for_what_it_is(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    for place, kind in (("/dev/zero", "a device"), ("fifo", "a FIFO")):
+        code, _, told = hat_ray(capsys, *(place if part == "@" else part for part in command))
+        assert (code, f"{kind} stands where a folder should be" in told) == (2, True), told
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 
 def test_another_lake_is_imported_once_however_it_was_compacted_or_copied(
