@@ -262,9 +262,10 @@ def _require_sound(folder: Folder) -> None:
     """Raise DamagedError where a kept result may be all that is left of a stage: its current one cannot be read."""
     _owner(folder)
     for stage in folder.list():
-        for name, kind in ((BEGUN, _BEGUN), (FINISHED, _RECORD)):
-            if folder.exists(f"{stage}/{name}"):
-                read_typed(folder.child(stage), name, kind)
+        if folder.exists(f"{stage}/{BEGUN}"):
+            read_typed(folder.child(stage), BEGUN, _BEGUN)
+        if folder.exists(f"{stage}/{FINISHED}"):
+            read_typed(folder.child(stage), FINISHED, _RECORD)
 
 
 def _owner(folder: Folder) -> str:
