@@ -126,7 +126,7 @@ def _loss(architecture: Architecture) -> float:
 
 
 def training(place: Path) -> dict[str, Any]:
-    """Prepare a small corpus, train a SuperTransformer of every policy and one architecture, and return their values."""
+    """Prepare a small corpus, train a SuperTransformer of every policy and one architecture; return the values."""
     toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=10)
     prepare(CorpusConfig(toy=toy, vocab_size=200), Folder.at(place / "corpus"), seed=3)
     corpus = Corpus.load(Folder.at(place / "corpus"))
