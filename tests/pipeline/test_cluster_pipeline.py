@@ -150,7 +150,7 @@ def test_a_submitted_job_does_the_whole_recipe_and_a_failing_stage_fails_it(head
     assert failing.returncode != 0
     told = [line for line in (failing.stdout + failing.stderr).splitlines() if "hat-ray: error:" in line]
     assert len(set(told)) == 1  # Ray shows a failed job's last lines twice
-    assert "the fastest is predicted to take" in told[0]
+    assert "the fastest architecture timed so far takes" in told[0]
 
     stranger = submit(head, "--recipe", recipe, "--run", str(place), token={"RAY_AUTH_MODE": "disabled"})
     assert stranger.returncode != 0

@@ -188,5 +188,5 @@ def test_an_unreachable_limit_is_answered_with_what_can_be_reached(made: tuple[R
     limits = ["--set", "search.limits_ms=[0.001]"]
     result = hat_ray("search", TINY, "--local", "--run", place, *limits, cwd=place.parent)
     assert result.returncode == 2, result.stderr
-    assert "the fastest is predicted to take" in result.stderr
+    assert "the fastest architecture timed so far takes" in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,18 +1,38 @@
-"""Limits against what a latency table tells already: before a predictor says it, a SuperTransformer is trained."""
+"""Limits against what a latency table tells already: before a predictor says it, a SuperTransformer is trained.
 
-from collections.abc import Iterator, Mapping
+Decisions
+- A limit is refused only for what was timed: the run's latency stage is finished, the space's smallest architecture is
+  among its rows, and on no device that the limit is for is anything timed within `_SPREAD` of it. No prediction counts.
+- Otherwise it is a warning: the table's devices may be another team's, or its architectures a few large ones.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.latency.parts import list_parts, partition_values, partitions
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.recipe import Recipe
+from hat_ray.run import Run
 from hat_ray.search.config import names_device
 from hat_ray.storage import Folder
 
 _MOST_FILES = 64
 """Files of a device that are read; those of a large table tell enough."""
 _WORKLOAD = ("batch", "beam", "source_length", "target_length")
+_SPREAD = 0.05
+"""Share by which timings of one architecture differ between sessions; most lie within a third of it."""
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """What a table tells of one device."""
+
+    device: str
+    fastest_ms: float
+    smallest: bool
+    """Whether the space's smallest architecture is among the rows."""
 
 
 def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
@@ -20,25 +40,59 @@ def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     config, table = recipe.search, _table(recipe, situation)
     if table is None or not config.limits_ms or recipe.latency.length_mix:
         return
-    workload = {name: getattr(recipe.latency, name) for name in _WORKLOAD}
     try:
-        places = partitions(table, recipe.space.build().id)
-        timed = {partition_values(place)[1]: _fastest_ms(table, place, workload) for place in places}
+        own = _devices_of_run(recipe, situation)
+        timed = list(_read(recipe, table, own))
     except (HatRayError, StorageError, OSError):
         return  # told by the check of the table, or by whoever reads it whole
-    for device, fastest in timed.items():
-        if fastest is None:
+    for one in timed:
+        for limit in sorted(ms for ms in _limits(recipe, one.device) if ms < one.fastest_ms):
+            fellows = [other for other in timed if _group(recipe, other.device) == _group(recipe, one.device)]
+            certain = len(timed) == len(own) and all(_excludes(limit, other) for other in fellows)
+            yield (
+                "failure" if certain else "warning",
+                f"search.limits_ms {'must' if certain else 'should'} be within reach, got {limit:g} ms on "
+                f"{one.device}, where the fastest architecture timed so far takes {one.fastest_ms:.4g} ms: raise it or "
+                "widen the space",
+            )
+
+
+def _excludes(limit: float, timed: _Timed) -> bool:
+    return timed.smallest and limit < timed.fastest_ms * (1 - _SPREAD)
+
+
+def _limits(recipe: Recipe, device: str) -> Sequence[float]:
+    limits = recipe.search.limits_ms or ()
+    if isinstance(limits, Mapping):
+        return next((values for key, values in limits.items() if names_device(key, device)), ())
+    return limits
+
+
+def _group(recipe: Recipe, device: str) -> str:
+    """Return the recipe's name for a device: those that share it are one machine, of which one has to keep a limit."""
+    names = (selector.name for selector in recipe.latency.devices)
+    return next((name for name in names if name and names_device(name, device)), "")
+
+
+def _devices_of_run(recipe: Recipe, situation: Situation) -> tuple[str, ...]:
+    """Return the devices that the run's finished latency stage timed; none where it is still to be done."""
+    if situation.run_folder is None or "latency" in situation.stages:
+        return ()
+    record = Run(situation.run_folder.asked_for(PATIENCE_S), recipe).record("latency")
+    return tuple(record.summary["devices"]) if record else ()
+
+
+def _read(recipe: Recipe, table: Folder, devices: Sequence[str]) -> Iterator[_Timed]:
+    """Yield what the table tells of the devices named, or of all that it has where none is."""
+    space = recipe.space.build()
+    workload = {name: getattr(recipe.latency, name) for name in _WORKLOAD}
+    for place in partitions(table, space.id):
+        device = partition_values(place)[1]
+        if devices and device not in devices:
             continue
-        limits = config.limits_ms
-        if isinstance(limits, dict):
-            limits = next((values for key, values in limits.items() if names_device(key, device)), ())
-        for limit in sorted(limits):
-            if limit < fastest:
-                yield (
-                    "warning",
-                    f"search.limits_ms should be within reach, got {limit:g} ms on {device}, where the fastest "
-                    f"architecture timed so far takes {fastest:.4g} ms: raise it or widen the space",
-                )
+        times = _times(table, place, workload)
+        if times:
+            yield _Timed(device, min(times.values()), space.smallest().id in times)
 
 
 def _table(recipe: Recipe, situation: Situation) -> Folder | None:
@@ -49,15 +103,16 @@ def _table(recipe: Recipe, situation: Situation) -> Folder | None:
     return None if folder is None else folder.child("latency", "table").asked_for(PATIENCE_S)
 
 
-def _fastest_ms(table: Folder, partition: str, workload: Mapping[str, int]) -> float | None:
-    """Return the fewest milliseconds of a device's rows of this workload; None where there are none."""
-    times: list[float] = []
+def _times(table: Folder, partition: str, workload: Mapping[str, int]) -> dict[str | None, float]:
+    """Return the fewest milliseconds of each architecture of a device, by its id, under this workload."""
+    times: dict[str | None, float] = {}
     for name in list_parts(table, partition)[:_MOST_FILES]:
         try:
-            rows = table.read_table(name).select([*workload, "latency_corrected_ms"]).to_pylist()
+            rows = table.read_table(name).select([*workload, "architecture_id", "latency_corrected_ms"]).to_pylist()
         except (HatRayError, KeyError, ValueError):
             continue  # a part that is damaged is named by whoever reads the table for its rows
-        times += [
-            row["latency_corrected_ms"] for row in rows if all(row[key] == value for key, value in workload.items())
-        ]
-    return min((ms for ms in times if ms and ms > 0), default=None)
+        for row in rows:
+            ms, architecture = row["latency_corrected_ms"], row["architecture_id"]
+            if ms and ms > 0 and all(row[key] == value for key, value in workload.items()):
+                times[architecture] = min(ms, times.get(architecture, ms))
+    return times

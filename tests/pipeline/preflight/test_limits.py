@@ -1,12 +1,15 @@
 """Limits below what a table has timed are told before anything is trained; `doctor` tells a recipe's checks too."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
+from hat_ray.latency.table import read_table, write_rows
+from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 
@@ -21,22 +24,50 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def warnings(place: Path, *settings: str) -> list[str]:
+def findings(place: Path, *settings: str) -> list[tuple[str, str]]:
+    """Return what is said of the limits: each verdict with its line."""
     options = [part for change in settings for part in ("--set", change)]
     told = json.loads(
         CliRunner().invoke(app, ["recipe", "check", TINY, "--json", "--run", str(place), *options]).stdout
     )
-    return [check["told"] for check in told["checks"] if check["name"] == "limits within reach" and check["told"]]
+    checks = [check for check in told["checks"] if check["name"] == "limits within reach" and check["told"]]
+    return [(check["verdict"], check["told"]) for check in checks]
 
 
-def test_a_limit_below_the_fastest_that_was_timed(timed: Path, tmp_path: Path):
-    [told] = warnings(timed, "search.limits_ms=[0.0001, 100000]")
-    assert "got 0.0001 ms on " in told
-    assert "takes " in told
-    assert not warnings(timed, "search.limits_ms=[100000]")
-    assert not warnings(timed, "search.limits_ms=[0.0001]", "latency.beam=4"), "another workload says nothing"
+def test_a_limit_below_all_that_the_run_timed_is_refused(timed: Path):
+    same = "latency.samples=3"
+    [(verdict, told)] = findings(timed, "search.limits_ms=[0.0001, 100000]", same)
+    assert verdict == "failure"
+    assert "must be within reach, got 0.0001 ms on " in told
+    fastest = float(told.partition("takes ")[2].partition(" ms")[0])
+    assert fastest == pytest.approx(min(row.corrected_ms for row in read_table(timed / "latency" / "table")), rel=0.2)
+    assert not findings(timed, "search.limits_ms=[100000]", same)
+    [(verdict, _)] = findings(timed, f"search.limits_ms=[{0.97 * fastest}]", same)
+    assert verdict == "warning", "the next timing may keep it"
+    [(verdict, _)] = findings(timed, f"search.limits_ms=[{0.94 * fastest}]", same)
+    assert verdict == "failure"
+
+
+def test_a_limit_that_may_be_kept_elsewhere_is_only_doubtful(timed: Path, tmp_path: Path):
+    [(verdict, _)] = findings(timed, "search.limits_ms=[0.0001]")
+    assert verdict == "warning", "more samples are still to be timed, on whatever devices"
+    assert not findings(timed, "search.limits_ms=[0.0001]", "latency.beam=4"), "another workload says nothing"
     table = f"latency.table={timed / 'latency' / 'table'}"
-    assert len(warnings(tmp_path / "new", "search.limits_ms=[0.0001]", table)) == 1
+    [(verdict, _)] = findings(tmp_path / "new", "search.limits_ms=[0.0001]", table)
+    assert verdict == "warning", "the devices of a shared table may be another team's"
+
+
+def test_a_limit_is_doubtful_where_the_smallest_architecture_was_not_timed(timed: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(timed, run)
+    table = run / "latency" / "table"
+    smallest = load_recipe(TINY).space.build().smallest()
+    rows = [row for row in read_table(table) if row.architecture != smallest]
+    assert len(rows) == 2
+    shutil.rmtree(table)
+    write_rows(table, rows)
+    [(verdict, _)] = findings(run, "search.limits_ms=[0.0001]", "latency.samples=3")
+    assert verdict == "warning"
 
 
 def test_the_doctor_tells_whether_a_recipe_can_be_done_here(tmp_path: Path):
