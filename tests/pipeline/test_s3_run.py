@@ -1,5 +1,6 @@
 """A whole run on a real S3 server that refuses half of what is asked for a while: nothing lost, nothing else made."""
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ TINY = str(Path(__file__).parent / "tiny.yaml")
 SETTINGS = ["supernet.updates=60", "supernet.checkpoint_every=6", "search.limits_ms=[1000]"]
 SECONDS_OF_REFUSALS = 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def recipe() -> Recipe:
@@ -96,3 +97,30 @@ def test_a_training_that_is_killed_and_then_refused_half_of_all_gets_loses_nothi
     report = read_report(run.child("report"))
     assert [model.kind for model in report.chosen] == ["winner", "random", "largest"]
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in expected.items())
+
+
+def test_a_whole_run_on_a_ray_cluster_of_its_own_makes_on_s3_what_it_makes_on_a_disk(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HAT_RAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    place, disk = s3.place("runs/tiny run"), Folder.at(tmp_path / "disk")
+    limit = "search.limits_ms=[1000]"
+    command = [sys.executable, "-c", "from hat_ray.cli import main; main()", "run", TINY, "--run", place, "--json"]
+    done = subprocess.run([*command, "--set", limit], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["stages"]
+    expected = {one.stage: one.summary for one in run_recipe(load_recipe(TINY, [limit]), str(disk.uri), local=True)}
+    assert list(made) == list(expected)
+    assert made["corpus"] == expected["corpus"]
+
+    run = Folder.at(place)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(disk).items())
+    data, at_disk = read_report(run.child("report")), read_report(disk.child("report"))
+    kinds = [model.kind for model in data.chosen]
+    assert kinds == [model.kind for model in at_disk.chosen] == ["winner", "random", "largest"]
+    largest = load_recipe(TINY).space.build().largest().id
+    for name in ("inherited_loss_bits", "scratch_loss_bits"):
+        assert made["retrain"]["models"][largest][name] == expected["retrain"]["models"][largest][name]
+    assert run.read_text("report/report.html").startswith("<!doctype html>")
+    assert s3.requests["PUT"] > 50
