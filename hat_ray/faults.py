@@ -106,7 +106,7 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
     """Return the error of ours that an `OSError` of a place stands for: one line of path, cause and remedy."""
     fault, shown, why = fault_of(error, remote), places.shown(place), cause(error)
     if fault in _MISTAKES:
-        return _mistake(fault, shown, why, "a file" if remote else _kind_at(place))
+        return _mistake(fault, shown, why, "a file" if remote else kind_at(place))
     if fault in (Fault.FULL, Fault.READ_ONLY):
         remedy = "make room there and run it again" if fault == Fault.FULL else "mount it for writing, or name another"
         return NoRoomError(f"{shown} cannot be written ({why}; {free_space(place)}): {remedy}")
@@ -118,7 +118,7 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
     )
 
 
-def _kind_at(place: str) -> str:
+def kind_at(place: str) -> str:
     """Return what stands at a local place, or at the nearest one above it that exists, in words."""
     for path in (Path(place), *Path(place).parents):
         with suppress(OSError, ValueError):

@@ -68,7 +68,7 @@ def _try(folder: Folder) -> None:
     """Write, read and delete a file; what was not there before is gone afterwards."""
     place = _existing(folder) if folder.is_local else folder
     if folder.is_local and not Path(place.uri).is_dir():
-        raise HatRayError(f"a file stands where a folder should be: {place}")
+        raise HatRayError(f"{faults.kind_at(place.uri)} stands where a folder should be: {place}")
     new = not place.is_local and not place.exists()
     name = f".hat-ray-{uuid.uuid4().hex}.probe"
     try:
