@@ -13,23 +13,23 @@ import pyarrow.fs as pafs
 import yaml
 from pydantic import Field, ValidationError
 
-from hat_ray.config import StageConfig, nearest_name
+from hat_ray.core.config import StageConfig, nearest_name
+from hat_ray.core.yaml_text import MOST_DEPTH, read_mapping, read_yaml
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.errors import RecipeError, RunError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.health.config import HealthConfig, PoliciesConfig
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
-from hat_ray.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
-from hat_ray.plain_file import TEXT_BYTES, decode_text, printable, read_text
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
 from hat_ray.search.config import SearchConfig
 from hat_ray.space.config import SpaceConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
+from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
+from hat_ray.studies.config import HealthConfig, PoliciesConfig
 from hat_ray.train.config import RetrainConfig, TrainConfig
-from hat_ray.yaml_text import MOST_DEPTH, read_mapping, read_yaml
 
 RUN_RECIPE = "recipe.yaml"
 """The file of a run folder that keeps its recipe."""

@@ -16,7 +16,7 @@ from hat_ray.cli import main
 
 _NOBODY = 65534
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["pytest", "tests.command", "hat_ray.pipeline.all"])
+_SERVER.set_forkserver_preload(["pytest", "tests.command", "hat_ray.api"])
 
 
 def hat_ray(

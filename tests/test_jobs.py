@@ -9,8 +9,8 @@ import pytest
 import ray
 import yaml
 
-from hat_ray.search import live as search
-from hat_ray.train import live as train
+from hat_ray.cluster import population as search
+from hat_ray.cluster import train_status as train
 
 JOBS = Path(__file__).parents[1] / "jobs"
 

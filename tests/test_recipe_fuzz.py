@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from hat_ray.errors import HatRayError
-from hat_ray.plain_file import decode_text
 from hat_ray.recipe import load_recipe, parse_recipe, to_yaml
 from hat_ray.space.hat_yaml import load_architecture, read_space, write_architecture, write_space
 from hat_ray.space.presets import SPACE0, TOY
+from hat_ray.storage.plain_file import decode_text
 
 FEW, ALL = 40, 500
 SEEDS = pytest.mark.parametrize("seeds", [FEW, pytest.param(ALL, marks=pytest.mark.slow)])

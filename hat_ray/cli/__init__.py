@@ -15,25 +15,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hat_ray import console
-from hat_ray.cli import (
-    doctor,
-    latency,
-    models,
-    predict,
-    recipes,
-    report,
-    search,
-    serve,
-    serving,
-    stages,
-    streams,
-    train,
-)
+from hat_ray.cli import streams
 from hat_ray.cli.app import app
+from hat_ray.cli.commands import doctor, latency, models, predict, recipes, report, search, serve, stages
+from hat_ray.cli.commands import models as serving
+from hat_ray.cli.commands import stages as train
+from hat_ray.core import console
 from hat_ray.errors import storage_error, user_error
-from hat_ray.faults import machine_failure
-from hat_ray.places import redacted
+from hat_ray.storage.faults import machine_failure
+from hat_ray.storage.places import redacted
 
 __all__ = [
     "app",

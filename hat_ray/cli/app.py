@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hat_ray import __version__, console
+from hat_ray import __version__
+from hat_ray.core import console
 
 
 def _in_order(*names: str) -> type[TyperGroup]:

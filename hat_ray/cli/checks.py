@@ -20,7 +20,7 @@ def look(recipe: Recipe, place: str | None, address: str | None) -> list[CheckRe
 def _look(recipe: Recipe, situation: Situation, address: str | None) -> list[CheckResult]:
     if address is None:
         return examine_all(recipe, situation)
-    from hat_ray.pipeline.cluster import RayExecution
+    from hat_ray.cluster.execution import RayExecution
 
     cluster = RayExecution(address)
     try:

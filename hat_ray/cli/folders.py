@@ -4,11 +4,11 @@ import errno
 import os
 from pathlib import Path
 
-from hat_ray.cli.run import resolve
+from hat_ray.cli.output import resolve
 from hat_ray.errors import RunError
-from hat_ray.places import is_uri
-from hat_ray.plain_file import binary_format, kind_of, open_plain, printable
 from hat_ray.recipe import Recipe, shipped_recipes
+from hat_ray.storage.places import is_uri
+from hat_ray.storage.plain_file import binary_format, kind_of, open_plain, printable
 
 
 def require_folder(what: str, place: str | Path, *, there: bool = True) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from hat_ray import console
+from hat_ray.core import console
 from hat_ray.errors import RunError
 
 STOPPED, ENDED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13

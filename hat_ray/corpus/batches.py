@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.tokens import Sentences, SentenceStore, TokenTable
 from hat_ray.corpus.vocabulary import EOS, PAD
 from hat_ray.errors import CorpusError
-from hat_ray.seeds import stream_seed
 
 Indices = NDArray[np.int64]
 

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from hat_ray.config import StageConfig
-from hat_ray.places import redacted
+from hat_ray.core.config import StageConfig
+from hat_ray.storage.places import redacted
 
 Form = Literal["lines", "tags", "segments"]
 

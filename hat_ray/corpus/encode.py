@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hat_ray.corpus.source import Chunk, TrainingText
-from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.text.files import ParallelText
+from hat_ray.corpus.text.source import Chunk, TrainingText
 from hat_ray.corpus.tokens import Sentences, TokenTable
 from hat_ray.corpus.vocabulary import Vocabulary
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 
 from pydantic import TypeAdapter
 
-from hat_ray.codec import read_typed, write_sealed
+from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.progress import Progress, silent
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.corpus.download import text_files
+from hat_ray.corpus.corpus import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
-from hat_ray.corpus.fingerprint import input_fingerprint
 from hat_ray.corpus.shards import (
     CHUNKS_PER_SHARD,
     ShardRecord,
@@ -29,16 +29,16 @@ from hat_ray.corpus.shards import (
     total_lengths,
     write_shards,
 )
-from hat_ray.corpus.source import PairedFiles, PairedLines, PairSource
-from hat_ray.corpus.summary import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
-from hat_ray.corpus.survey import Survey, survey, vocabulary_lines
-from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.text.files import ParallelText
+from hat_ray.corpus.text.fingerprint import input_fingerprint
+from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
+from hat_ray.corpus.text.survey import Survey, survey, vocabulary_lines
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError, DamagedError, HatRayError
-from hat_ray.progress import Progress, silent
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 _SUMMARY = TypeAdapter(CorpusSummary)
 _DATA = "tokens-"

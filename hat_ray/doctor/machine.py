@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hat_ray.corpus.cache import cache_root
+from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
+from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.finding import Finding
 from hat_ray.errors import HatRayError
-from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.device import detect
-from hat_ray.latency.process import timing_state
-from hat_ray.latency.sensors.conditions import Conditions, Sensors, advice
-from hat_ray.latency.translation import Workload, translation
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice
+from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.capability import arithmetic
 from hat_ray.runtime.names import DTYPES

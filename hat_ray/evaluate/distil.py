@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter
 
-from hat_ray.codec import read_typed
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.core.codec import read_typed
+from hat_ray.core.progress import Progress, silent
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.progress import Progress, silent
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 CHUNK_PAIRS = 2_000
 """Sentences translated at once: what a kill can cost."""

@@ -6,12 +6,12 @@ Legend: B sentences of a batch, S source tokens.
 import logging
 from collections.abc import Iterator, Sequence
 
+from hat_ray.core.progress import Progress, silent
 from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import Translator, evaluating
-from hat_ray.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 

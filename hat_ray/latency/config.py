@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 from hat_ray.runtime.names import DtypeName, RuntimeName, why_unsupported
 
 

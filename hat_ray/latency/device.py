@@ -15,9 +15,9 @@ from typing import Literal
 
 import torch
 
+from hat_ray.core.processor import allowed_isa, isa_level, read_cpu
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.processor import allowed_isa, isa_level, read_cpu
 from hat_ray.runtime.capability import emulated, unsupported
 from hat_ray.runtime.names import DTYPES, quantisation_of
 

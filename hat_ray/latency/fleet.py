@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.measure import Tally
+from hat_ray.latency.timing.session import Tally
 from hat_ray.space.architecture import Architecture
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 from hat_ray.errors import SpaceError
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace

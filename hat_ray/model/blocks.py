@@ -11,10 +11,10 @@ from hat_ray.model.layers import (
     ElasticAttention,
     ElasticFeedForward,
     ElasticLayerNorm,
+    cut_for,
     merge_heads,
     split_heads,
 )
-from hat_ray.model.slicing import cut_for
 
 
 class ElasticBlock(ElasticFeedForward):

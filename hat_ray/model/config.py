@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 
 Sharing = Literal["front", "middle", "importance"]
 

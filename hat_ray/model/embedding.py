@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.config import Sharing
-from hat_ray.model.slicing import Cut, cut_for, front
+from hat_ray.model.layers import Cut, cut_for, front
 
 PAD = 1
 """fairseq's padding index; the corpus room uses the same."""

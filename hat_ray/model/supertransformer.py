@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.slicing import Cut, cut_for
+from hat_ray.model.layers import Cut, cut_for
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit
 from hat_ray.space.architecture import Architecture

@@ -18,8 +18,7 @@ from hat_ray.errors import HatRayError
 from hat_ray.model.blocks import DecoderLayer, EncoderLayer
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
-from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear
-from hat_ray.model.slicing import cut_for
+from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, cut_for
 from hat_ray.space.architecture import Architecture, EncoderShape
 
 

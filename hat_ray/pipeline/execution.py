@@ -10,29 +10,27 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from hat_ray.core.progress import Progress, silent
+from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus, CorpusSummary
 from hat_ray.corpus.prepare import prepare
-from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.score import Evaluation, evaluate
+from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.measure import TimingJob, measure_here
-from hat_ray.model.checkpoint import load_sub
+from hat_ray.latency.timing.session import TimingJob, measure_here
+from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.preflight.check import Situation
-from hat_ray.progress import Progress, silent
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.engine.session import Phase, Score
+from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.result import SearchResult
-from hat_ray.search.search import run_search
-from hat_ray.search.session import Phase, Score
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
-from hat_ray.train.job import TrainJob
-from hat_ray.train.result import TrainResult
-from hat_ray.train.train import MODEL
-from hat_ray.usable_cpus import usable_cpus
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.state import TrainResult
 
 T = TypeVar("T")
 

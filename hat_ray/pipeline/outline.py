@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe
-from hat_ray.run import Run
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
+from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.pipeline.execution import Execution
-from hat_ray.progress import Progress, silent
+from hat_ray.pipeline.run_folder import Run, StageRecord
 from hat_ray.recipe import Recipe
-from hat_ray.run import Run, StageRecord
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import Quality, fold_of_rows, quality
 from hat_ray.predictor.rows import TimedRows
 from hat_ray.space.features import COST_FEATURES

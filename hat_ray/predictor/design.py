@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import COST_FEATURES, FloatArray, cost_features
 from hat_ray.space.search_space import SearchSpace

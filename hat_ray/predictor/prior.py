@@ -18,8 +18,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from hat_ray.errors import PredictorError
-from hat_ray.predictor.features import DECODER_COLUMNS, ENCODER_COLUMNS
-from hat_ray.predictor.rows import TimedRows
+from hat_ray.predictor.rows import DECODER_COLUMNS, ENCODER_COLUMNS, TimedRows
 from hat_ray.space.features import COST_FEATURES, FloatArray
 
 HELD_BACK = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)

@@ -8,13 +8,13 @@ import numpy as np
 import xgboost as xgb
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from hat_ray.codec import read_checked, read_typed, write_sealed
+from hat_ray.core.codec import read_checked, read_typed, write_sealed
 from hat_ray.errors import PredictorError
-from hat_ray.predictor.features import FEATURE_SET
-from hat_ray.predictor.model import HeldOut, Predictor
+from hat_ray.predictor.predictor import HeldOut, Predictor
 from hat_ray.predictor.prior import Costs, Prior
+from hat_ray.predictor.rows import FEATURE_SET
 from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 _SCHEMA = 2
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 
 
 class ReportConfig(StageConfig):

@@ -7,11 +7,11 @@ measured is None and shows as a dash: a report of an unfinished or failed run is
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hat_ray.health.result import HealthResult, PolicyStudy
-from hat_ray.latency.influence import SweepResult
+from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.report.ledger import Ledger
 from hat_ray.space.json_field import ArchitectureField
+from hat_ray.studies.results import HealthResult, PolicyStudy
 
 SCHEMA_VERSION = 1
 

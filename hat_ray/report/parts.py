@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hat_ray.report.figure import Cell, Figure
+from hat_ray.report.chart import Cell, Figure
 from hat_ray.report.html import Child, Markup, element, join
 
 MAX_ROWS_SHOWN = 50  # of a figure's data; the link holds all

@@ -8,7 +8,7 @@ from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.capability import require
 from hat_ray.runtime.names import why_unsupported
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.runtime.packed import PackedModel
 from hat_ray.runtime.shortlist import ShortLists
 

@@ -12,8 +12,8 @@ from functools import cache
 
 import torch
 
+from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.errors import HatRayError
-from hat_ray.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.runtime.names import why_unsupported
 from hat_ray.runtime.packed import PackedLinear, is_available
 

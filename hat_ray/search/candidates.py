@@ -17,10 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hat_ray.codec import STAGE_AGAIN, read_rows
+from hat_ray.core.codec import STAGE_AGAIN, read_rows
 from hat_ray.errors import SearchError, SpaceError
 from hat_ray.space.architecture import Architecture
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 FILE = "candidates.parquet"
 PARTS = "parts"

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 from hat_ray.errors import SearchError
 
 AlgorithmName = Literal["surrogate", "aging", "random", "hat"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hat_ray.blas import one_blas_thread
+from hat_ray.core.determinism import one_blas_thread
 from hat_ray.errors import SearchError
 from hat_ray.latency.device import hardware_of
 from hat_ray.search.config import SearchConfig, names_device
-from hat_ray.search.genes import GeneCode, Rows
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.genes import GeneCode, Rows
 from hat_ray.space.search_space import SearchSpace
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from hat_ray.serve.request import BAD, BUSY, FORBIDDEN, TOO_LARGE, TOO_SLOW, RefusedError
+from hat_ray.serve.requests import BAD, BUSY, FORBIDDEN, TOO_LARGE, TOO_SLOW, RefusedError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 from hat_ray.errors import SpaceError
-from hat_ray.plain_file import read_text
 from hat_ray.space.hat_yaml import read_space
 from hat_ray.space.presets import preset
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.plain_file import read_text
 
 Choices = tuple[int, ...] | None
 

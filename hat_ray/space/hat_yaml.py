@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from hat_ray.config import nearest_name
+from hat_ray.core.config import nearest_name
+from hat_ray.core.yaml_text import read_mapping
 from hat_ray.errors import SpaceError
-from hat_ray.plain_file import printable, read_text
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.yaml_text import read_mapping
+from hat_ray.storage.plain_file import printable, read_text
 
 HAT_REACH = {-1: 1, 1: 2, 2: 3}
 """HAT's code for "layers attended" to their number."""

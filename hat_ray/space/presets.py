@@ -1,6 +1,6 @@
 """Named search spaces: HAT's own, exact, and hat-ray's."""
 
-from hat_ray.config import nearest_name
+from hat_ray.core.config import nearest_name
 from hat_ray.errors import SpaceError
 from hat_ray.space.search_space import SearchSpace
 

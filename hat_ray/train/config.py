@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hat_ray.config import StageConfig
+from hat_ray.core.config import StageConfig
 
 
 class TrainConfig(StageConfig):

@@ -1,17 +1,287 @@
-"""One training as a value, so that it can travel to a worker and be done there."""
+"""Train a SuperTransformer, or one architecture from scratch, in this process or as one of several workers.
 
+The folder of a training holds `checkpoints/`, the final model (`supernet` or `model`) and, written last, `train.json`.
+A training that is finished is not repeated: its result is read back.
+
+One training as a value, so that it can travel to a worker and be done there.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from hat_ray.corpus.dataset import Corpus
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.config import canonical
+from hat_ray.core.determinism import stream_seed
+from hat_ray.core.lease import Lease
+from hat_ray.core.progress import Progress, silent
+from hat_ray.corpus.batches import Batch
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.model.channels import order_by_importance, used_parts
+from hat_ray.model.checkpoints.native import save_model
 from hat_ray.model.config import ModelConfig
-from hat_ray.progress import Progress, silent
+from hat_ray.model.layers import cut_for
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.model.transformer import Output
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
+from hat_ray.train.checkpoints import CheckpointStore, fingerprint
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.result import TrainResult
-from hat_ray.train.train import finished, sub_fingerprint, super_fingerprint, train_sub, train_super
-from hat_ray.train.workers import Workers
+from hat_ray.train.data import Feed, Forward, Validation
+from hat_ray.train.loop import Rearrangement, Trainee, Training
+from hat_ray.train.metrics import Everybody, Nobody, Watcher, writers
+from hat_ray.train.sampling import Policy, policy_for
+from hat_ray.train.state import TrainResult
+from hat_ray.train.workers import OneWorker, Workers
+
+log = logging.getLogger(__name__)
+
+SUPERNET, MODEL, RESULT = "supernet", "model", "train.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `train.json` holds."""
+
+    fingerprint: str
+    result: TrainResult
+
+
+_FINISHED = TypeAdapter(Finished)
+
+
+def train_super(
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+    workers: Workers | None = None,
+) -> TrainResult:
+    """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`."""
+    workers = workers or OneWorker(device_for(config))
+    mark = super_fingerprint(space, corpus, model_config, config, seed)
+    done = finished(folder, mark)
+    if done is not None:
+        return done
+    model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
+    sort_update = config.sorted_at if model_config.sharing == "importance" else None
+    trainee = super_trainee(model, policy_for(space, config, seed, sort_update), sort_update)
+    result = _train(trainee, corpus, config, folder, seed, progress, workers, mark)
+    _close(folder, SUPERNET, model, result, mark, workers)
+    return result
+
+
+def train_sub(
+    architecture: Architecture,
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+    workers: Workers | None = None,
+) -> TrainResult:
+    """Train one architecture of a space from scratch; save it as `model`."""
+    workers = workers or OneWorker(device_for(config))
+    mark = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
+    done = finished(folder, mark)
+    if done is not None:
+        return done
+    largest = space.largest()
+    model = SubTransformer(
+        architecture,
+        len(corpus.vocabulary),
+        model_config,
+        super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
+        seed=stream_seed(seed, "init"),
+    )
+    result = _train(sub_trainee(model, config.compile), corpus, config, folder, seed, progress, workers, mark)
+    _close(folder, MODEL, model, result, mark, workers)
+    return result
+
+
+def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> Trainee:
+    """Train what the policy says; validate the largest and the smallest architecture."""
+    chosen = lru_cache(maxsize=1)(policy)  # asked for again by each batch and each gradient of an update
+
+    def forward(architecture: Architecture) -> Forward:
+        return lambda batch: model.output(batch.source, batch.target_in, architecture)
+
+    cut, shared = cut_for(model.config.sharing), model.config.share_embeddings == "all"
+
+    def parts(update: int, name: str, gradient: Tensor) -> list[Tensor]:
+        used = chosen(update)
+        return used_parts(name, gradient, used[0], cut, shared) if len(used) == 1 else [gradient]
+
+    def rearrange(update: int) -> Rearrangement | None:
+        return order_by_importance(model).apply if update == sort_update else None
+
+    return Trainee(
+        model,
+        lambda update: [forward(architecture) for architecture in chosen(update)],
+        {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
+        parts,
+        rearrange,
+    )
+
+
+def sub_trainee(model: SubTransformer, compiled: bool = False) -> Trainee:
+    """Train and validate the model itself."""
+    output = torch.compile(model.output, dynamic=True) if compiled else model.output
+
+    def forward(batch: Batch) -> Output:
+        return output(batch.source, batch.target_in)
+
+    return Trainee(
+        model,
+        lambda _update: [forward],
+        {"model": lambda batch: model.output(batch.source, batch.target_in)},
+    )
+
+
+def super_fingerprint(
+    space: SearchSpace, corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int
+) -> str:
+    """Hash all that decides the weights of a SuperTransformer's training."""
+    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed)})
+
+
+def sub_fingerprint(
+    architecture: Architecture,
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+) -> str:
+    """Hash all that decides the weights of a training from scratch."""
+    parts = {"architecture": architecture.to_dict(), "space": space.to_dict()}
+    return fingerprint({**parts, **_common(corpus, model_config, config, seed)})
+
+
+def finished(folder: Folder, mark: str) -> TrainResult | None:
+    """Return the result of a training that is over, or None; raises CheckpointError when it is another training's."""
+    if not folder.exists(RESULT):
+        return None
+    value = read_finished(folder)
+    if value.fingerprint != mark:
+        raise CheckpointError(
+            f"{folder} holds the result of another training (fingerprint {value.fingerprint}, this one is {mark}): "
+            "choose another folder or delete it"
+        )
+    return value.result
+
+
+def read_finished(folder: Folder) -> Finished:
+    """Read what a training that is over left; raises DamagedError."""
+    return read_typed(folder, RESULT, _FINISHED)
+
+
+def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
+    return {
+        "corpus": corpus.summary.fingerprint,
+        "model": canonical(model_config),
+        "train": config.what_is_learnt(),
+        "seed": seed,
+    }
+
+
+def _train(
+    trainee: Trainee,
+    corpus: Corpus,
+    config: TrainConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress,
+    workers: Workers,
+    mark: str,
+) -> TrainResult:
+    feed = Feed(corpus.train, config.max_tokens, config.accumulate, seed, workers)
+    validation = Validation(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
+    keep = max(config.keep_last, config.average_last)
+    with _threads(config.threads), _taken(folder, workers) as lease, _watched(folder, config, workers) as watcher:
+        store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, lease)
+        try:
+            return Training(trainee, feed, validation, config, store, workers, seed, watcher).run(progress)
+        finally:
+            store.wait()
+
+
+def _close(
+    folder: Folder,
+    name: str,
+    model: SuperTransformer | SubTransformer,
+    result: TrainResult,
+    mark: str,
+    workers: Workers,
+) -> None:
+    """Save the final model, then the result, which says that the training is over."""
+    if workers.rank != 0:
+        return
+    save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
+    write_sealed(folder, RESULT, {"fingerprint": mark, "result": result.to_dict()})
+    log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
+
+
+def device_for(config: TrainConfig) -> torch.device:
+    if config.use_gpu and not torch.cuda.is_available():
+        raise HatRayError("train.use_gpu is set, but PyTorch sees no CUDA device here: unset it, or install a driver")
+    return torch.device("cuda" if config.use_gpu else "cpu")
+
+
+@contextmanager
+def _taken(folder: Folder, workers: Workers) -> Iterator[Lease | None]:
+    """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have taken it already.
+
+    It is taken from whoever has it. A killed driver leaves workers that live on for seconds, and a node that the
+    network lost may live on for hours: nobody waits for them, they end at their next checkpoint.
+    """
+    if workers.rank != 0 or workers.lease is not None:
+        yield workers.lease if workers.rank == 0 else None
+        return
+    lease = Lease.take(folder)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+@contextmanager
+def _watched(folder: Folder, config: TrainConfig, workers: Workers) -> Iterator[Watcher]:
+    """Let everybody look on who is asked for; rank 0 tells them."""
+    if workers.rank != 0:
+        yield Nobody()
+        return
+    watcher = Everybody([workers.watcher, *writers(folder, config.tensorboard, config.mlflow)])
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run with `count` CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -24,22 +24,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from hat_ray.core.determinism import stream_seed
+from hat_ray.core.progress import Progress
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.transformer import Output
-from hat_ray.progress import Progress
-from hat_ray.seeds import stream_seed
 from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Position
+from hat_ray.train.data import Forward, Position, Validation
+from hat_ray.train.metrics import Nobody, Watcher
 from hat_ray.train.objective import LossSums, smoothed_loss
-from hat_ray.train.optimizer import Adam
-from hat_ray.train.precision import Precision
-from hat_ray.train.result import TrainPoint, TrainResult
-from hat_ray.train.schedule import learning_rate
-from hat_ray.train.validation import Forward, Validation
-from hat_ray.train.watch import Nobody, Watcher
+from hat_ray.train.optimizer import Adam, Precision, learning_rate
+from hat_ray.train.state import TrainPoint, TrainResult
 from hat_ray.train.workers import Workers, sum_over_workers
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hat_ray.lease import Lease
-from hat_ray.train.watch import Nobody, Watcher
+from hat_ray.core.lease import Lease
+from hat_ray.train.metrics import Nobody, Watcher
 
 
 class Workers(Protocol):

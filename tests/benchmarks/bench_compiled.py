@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from hat_ray.latency.process import timing_state
-from hat_ray.latency.translation import Workload, translation
+from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.runtime.packed import PackedModel
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY

@@ -23,19 +23,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import detect
-from hat_ray.latency.measure import TimingJob, TimingSession, choose_architectures
-from hat_ray.latency.protocol import Protocol, Timing, ready, repeat
-from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.table import read_table
-from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.protocol import Protocol, Timing, ready, repeat
+from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
+from hat_ray.latency.timing.workload import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = pytest.mark.benchmark
 

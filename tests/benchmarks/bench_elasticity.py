@@ -28,13 +28,12 @@ from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import SMALL, SPACE0
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Position
+from hat_ray.train.data import Position, Validation
+from hat_ray.train.job import sub_trainee, super_trainee
 from hat_ray.train.loop import Training
-from hat_ray.train.train import sub_trainee, super_trainee
-from hat_ray.train.validation import Validation
 from hat_ray.train.workers import OneWorker
 
 pytestmark = pytest.mark.benchmark

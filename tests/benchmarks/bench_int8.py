@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hat_ray.corpus.batches import pad_sources
-from hat_ray.evaluate.bleu import score_text
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.parity import agreement, logit_error
-from hat_ray.evaluate.score import scored_text
+from hat_ray.evaluate.evaluate import scored_text
+from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
-from hat_ray.latency.process import timing_state
+from hat_ray.export.parity import agreement, logit_error
+from hat_ray.latency.timing.process import timing_state
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import Translator
-from hat_ray.runtime import graph
 from hat_ray.runtime.capability import arithmetic
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx import graph
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from tests.benchmarks.trained import trained_model
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]

@@ -13,19 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hat_ray.latency.compact import compact
-from hat_ray.latency.describe import describe_table
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.parts import new_part_name, part_names
-from hat_ray.latency.resolve import best_of_each
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.schema import SCHEMA, from_table, to_table
-from hat_ray.latency.stats import spread
-from hat_ray.latency.table import read_table, scan_table
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.best import best_of_each
+from hat_ray.latency.table.compact import compact
+from hat_ray.latency.table.parts import new_part_name, part_names
+from hat_ray.latency.table.row import SCHEMA, Canary, Circumstances, LatencyRow, from_table, to_table
+from hat_ray.latency.table.summary import describe_table
+from hat_ray.latency.table.table import read_table, scan_table
+from hat_ray.latency.timing.statistics import spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = pytest.mark.benchmark
 

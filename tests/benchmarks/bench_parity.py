@@ -14,22 +14,22 @@ import pytest
 import torch
 
 from hat_ray.corpus.batches import pad_sources
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import EOS
-from hat_ray.evaluate.bleu import score_text
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.export import SEARCH
-from hat_ray.evaluate.parity import agreement
-from hat_ray.evaluate.score import scored_text
+from hat_ray.evaluate.evaluate import scored_text
+from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
-from hat_ray.latency.process import timing_state
+from hat_ray.export.export import SEARCH
+from hat_ray.export.folder import write_files, write_manifest
+from hat_ray.export.parity import agreement
+from hat_ray.latency.timing.process import timing_state
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime import ct2_loader
 from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.capability import unsupported
-from hat_ray.runtime.ct2 import why_not_expressible
-from hat_ray.runtime.export_folder import write_files, write_manifest
+from hat_ray.runtime.ctranslate2 import why_not_expressible
 from hat_ray.runtime.names import DTYPES
+from hat_ray.runtime.standalone import engine_ctranslate2 as ct2_loader
 from tests.benchmarks.trained import trained_model
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]

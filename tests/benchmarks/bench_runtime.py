@@ -22,16 +22,16 @@ import numpy as np
 import pytest
 import torch
 
-from hat_ray.latency.process import timing_state
-from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.workload import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.capability import arithmetic, unsupported
-from hat_ray.runtime.ct2 import why_not_expressible, write_ct2
-from hat_ray.runtime.graph import GraphDtype
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.ctranslate2 import why_not_expressible, write_ct2
+from hat_ray.runtime.onnx.graph import GraphDtype
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import SPACE0, TOY
 from tests.benchmarks.hat_decoder import HatDecoder

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.evolution import Evolution
+from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray, hat_features

@@ -19,16 +19,16 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
-from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import the benchmarks

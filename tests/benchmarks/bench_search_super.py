@@ -21,24 +21,23 @@ import numpy as np
 import pytest
 import torch
 
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.api import run_recipe
+from hat_ray.pipeline.context import latency_functions, predictors_of, scorer_of
 from hat_ray.pipeline.execution import LocalExecution
-from hat_ray.pipeline.inputs import latency_functions, predictors_of, scorer_of
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import load_recipe
-from hat_ray.run import Run
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stop import SHARES, Bars, PartScore
-from hat_ray.search.early_stop_account import account_of
-from hat_ray.search.evolution import Evolution
+from hat_ray.search.early_stopping import SHARES, Bars, PartScore, account_of
+from hat_ray.search.engine.ask_tell import Evolution
+from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import hypervolume
 from hat_ray.search.limits import LatencyFunction, resolve_limits
-from hat_ray.search.score import CandidateScorer
-from hat_ray.search.search import run_search
+from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 SEEDS = range(3)

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.evaluate.bleu import score_text
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.score import scored_text
+from hat_ray.evaluate.evaluate import scored_text
+from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate
-from hat_ray.latency.process import timing_state
-from hat_ray.latency.translation import Workload, translation
+from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.graph import GraphDtype
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx.graph import GraphDtype
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from tests.benchmarks.bench_runtime import BASE, VOCAB, Contestant, rounds
 from tests.benchmarks.trained import trained_model

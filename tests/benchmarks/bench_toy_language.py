@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.evaluate.translate import translate
-from hat_ray.model.checkpoint import load_sub
+from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
-from hat_ray.train.train import train_sub
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import train_sub
 
 RECIPE = load_recipe("toy")
 SENTENCES = 300

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hat_ray.evaluate.export import open_export
-from hat_ray.evaluate.stream import GROUP_LINES, translate_group
+from hat_ray.export.export import open_export
+from hat_ray.export.stream import GROUP_LINES, translate_group
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 ROUNDS = 3

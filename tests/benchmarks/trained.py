@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.model.checkpoint import load_sub, load_super
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.model.checkpoints.native import load_sub, load_super
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 
 def trained_model() -> tuple[SubTransformer, Corpus]:

@@ -208,7 +208,7 @@ def test_a_worker_of_a_local_cluster_imports_nothing_from_the_current_folder(tmp
     canary = Canary(tmp_path / "foreign", tmp_path / "marks")
     code = """
 from functools import partial
-from hat_ray.pipeline.cluster import RayExecution
+from hat_ray.cluster.execution import RayExecution
 execution = RayExecution()
 execution.do([partial(exec, "import onnxruntime, cProfile, plotly")])
 execution.close()

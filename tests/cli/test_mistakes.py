@@ -181,7 +181,7 @@ def test_a_wrong_option_is_a_users_mistake_too(tmp_path: Path):
 
 def test_a_pickle_is_never_executed_as_a_checkpoint(tmp_path: Path):
     from hat_ray.errors import CheckpointError
-    from hat_ray.model.hat_checkpoint import load_hat_checkpoint
+    from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
 
     torch.save({"x": Path("/tmp")}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hat_ray.cli import app, main
 from hat_ray.report.codec import to_json
 from hat_ray.report.data import CorpusFacts, Provenance, ReportData, SpaceFacts
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 
 def made_up(name: str, seed: int) -> ReportData:

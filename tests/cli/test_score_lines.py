@@ -1,6 +1,6 @@
 """What `hat-ray evaluate` tells."""
 
-from hat_ray.cli.run import score_lines
+from hat_ray.cli.output import score_lines
 
 
 def test_each_model_is_told_with_signatures_speed_memory_and_the_floors() -> None:

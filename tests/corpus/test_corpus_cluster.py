@@ -12,16 +12,16 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hat_ray.corpus.cluster import encode_on_cluster
+from hat_ray.cluster.corpus import encode_on_cluster
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart, ToyConfig
 from hat_ray.corpus.encode import EncodingJob, LengthRules, encode_here
 from hat_ray.corpus.prepare import prepare
-from hat_ray.corpus.source import PairedFiles
-from hat_ray.corpus.survey import survey
+from hat_ray.corpus.text.source import PairedFiles
+from hat_ray.corpus.text.survey import survey
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 CHUNK = 150
 

@@ -22,8 +22,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
-from hat_ray.corpus.download import fetch, text_files, text_folder
-from hat_ray.corpus.transfer import Transfer
+from hat_ray.corpus.text.download import fetch, text_files, text_folder
+from hat_ray.corpus.text.transfer import Transfer
 from hat_ray.errors import CorpusError, NoRoomError, RecipeError, StorageError
 from hat_ray.recipe import parse_recipe
 from tests.command import hat_ray
@@ -383,7 +383,7 @@ def test_a_killed_download_goes_on(site: Site, tmp_path: Path) -> None:
     """The process gets SIGKILL in the middle of a transfer; the next one asks for the rest alone."""
     site.files["big"], site.seconds_a_block = os.urandom(4_000_000), 0.002
     code = (
-        "import sys; from pathlib import Path; from hat_ray.corpus.transfer import Transfer\n"
+        "import sys; from pathlib import Path; from hat_ray.corpus.text.transfer import Transfer\n"
         f"Transfer('{site.url}/big', Path('{tmp_path}/big'), 5, 1).run()"
     )
     process = subprocess.Popen([sys.executable, "-c", code])

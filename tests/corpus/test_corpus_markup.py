@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
-from hat_ray.corpus.text import read_lines
+from hat_ray.corpus.text.files import read_lines
 from hat_ray.errors import CorpusError
 from hat_ray.recipe import load_recipe
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 TAGS = """<url>http://www.ted.com/talks/x.html</url>
 <keywords>talks, design</keywords>

@@ -7,11 +7,11 @@ import pytest
 
 from hat_ray.corpus.batches import collate, make_batches
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.vocabulary import EOS
 from hat_ray.errors import CorpusError
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 FILES = ["sentencepiece.model", "test.parquet", "train-00000.arrow", "train-00000.json", "valid.parquet"]
 TOY = CorpusConfig(toy=ToyConfig(train_pairs=300, valid_pairs=40, test_pairs=40), vocab_size=300)

@@ -17,14 +17,14 @@ from hat_ray.corpus import prepare as prepare_module
 from hat_ray.corpus import shards
 from hat_ray.corpus.batches import collate, make_batches
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 LINES = 46_000
 """Five chunks."""
@@ -112,7 +112,7 @@ PREPARE = """
 import sys
 from hat_ray.corpus import prepare, shards
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 shards.CHUNKS_PER_SHARD = prepare.CHUNKS_PER_SHARD = 2
 prepare.prepare(CorpusConfig.model_validate_json(sys.argv[1]), Folder.at(sys.argv[2]), 1)
 """
@@ -210,8 +210,8 @@ def test_a_damaged_shard_is_told(prepared: Path, tmp_path: Path, harm: str) -> N
 LOAD = """
 import logging, sys
 logging.basicConfig(level=logging.INFO)
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.storage import Folder
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.storage.folder import Folder
 print(int(Corpus.load(Folder.at(sys.argv[1])).train.source.lengths.sum()))
 """
 

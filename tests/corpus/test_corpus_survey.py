@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.corpus.config import TextPart
+from hat_ray.corpus.corpus import LengthSummary
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_here
-from hat_ray.corpus.source import PairedFiles, PairedLines
-from hat_ray.corpus.summary import LengthSummary
-from hat_ray.corpus.survey import sample_positions, survey, vocabulary_lines
-from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.text.files import ParallelText
+from hat_ray.corpus.text.source import PairedFiles, PairedLines
+from hat_ray.corpus.text.survey import sample_positions, survey, vocabulary_lines
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.errors import CorpusError
@@ -93,7 +93,7 @@ def test_a_sample_has_its_size_and_no_repetition(total: int, seed: int, random: 
 
 
 def test_every_position_is_drawn_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hat_ray.corpus.survey.CHUNK_PAIRS", 4)
+    monkeypatch.setattr("hat_ray.corpus.text.survey.CHUNK_PAIRS", 4)
     counts = Counter(p for seed in range(4000) for p in sample_positions(11, 5, seed).tolist())
     expected = 4000 * 5 / 11
     assert all(abs(counts[p] - expected) < 5 * np.sqrt(expected) for p in range(11))

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hat_ray.corpus import text
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
-from hat_ray.corpus.fingerprint import input_fingerprint
-from hat_ray.corpus.text import ParallelText, read_blocks, read_lines, read_pairs
+from hat_ray.corpus.text import files as text
+from hat_ray.corpus.text.files import ParallelText, read_blocks, read_lines, read_pairs
+from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.errors import CorpusError
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hat_ray.corpus import tokens
 from hat_ray.corpus.tokens import Sentences, TokenTable
 from hat_ray.errors import CorpusError
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 sentences = st.lists(st.integers(0, 2**31 - 1), max_size=6)
 pairs = st.lists(st.tuples(sentences, sentences), max_size=12)

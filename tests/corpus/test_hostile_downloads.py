@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.corpus import unpack as unpacking
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
-from hat_ray.corpus.download import fetch
-from hat_ray.corpus.transfer import Transfer, _RedirectionError, _Redirections
-from hat_ray.corpus.unpack import Bounds, unpack
+from hat_ray.corpus.text import unpack as unpacking
+from hat_ray.corpus.text.download import fetch
+from hat_ray.corpus.text.transfer import Transfer, _RedirectionError, _Redirections
+from hat_ray.corpus.text.unpack import Bounds, unpack
 from hat_ray.errors import CorpusError, RecipeError, StorageError
 from hat_ray.recipe import parse_recipe
 

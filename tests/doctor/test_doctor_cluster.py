@@ -41,7 +41,7 @@ def test_every_node_tells_its_device_and_the_open_door_is_named(monkeypatch: pyt
 
 def test_a_cluster_of_our_own_is_on_loopback_and_refuses_strangers() -> None:
     code = """
-from hat_ray.doctor.cluster import examine_cluster
+from hat_ray.cluster.doctor import examine_cluster
 from hat_ray.session import cluster
 cluster.start(1)
 print(*[finding for finding in examine_cluster() if finding.name == "Ray's ports"])

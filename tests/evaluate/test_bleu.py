@@ -8,8 +8,7 @@ import pytest
 import sacrebleu
 
 from hat_ray.errors import CorpusError
-from hat_ray.evaluate.bleu import score_text
-from hat_ray.evaluate.floors import floors, nearest_sources
+from hat_ray.evaluate.scoring import floors, nearest_sources, score_text
 
 HYPOTHESES = ["Ein Hund läuft durch den Schnee.", "Zwei Männer spielen Schach.", "", "Die Frau, die dort sitzt, liest."]
 REFERENCES = [

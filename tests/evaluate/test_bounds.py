@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hat_ray.errors import ExportError
-from hat_ray.evaluate.parity import BOUNDS, BOUNDS_CT2, INT8_BLEU_LOSS, Bounds, Parity
+from hat_ray.export.parity import BOUNDS, BOUNDS_CT2, INT8_BLEU_LOSS, Bounds, Parity
 from hat_ray.runtime.capability import arithmetic
 
 SEEN = Parity(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.evaluate.config import EvaluateConfig
@@ -18,7 +18,7 @@ from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 torch.set_num_threads(1)
 CONFIG = EvaluateConfig(beam=2, max_length_factor=0, max_length_extra=6)

@@ -5,15 +5,15 @@ import sacrebleu
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.score import corpus_floors, evaluate
+from hat_ray.evaluate.evaluate import corpus_floors, evaluate
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import preset
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 torch.set_num_threads(1)
 CONFIG = EvaluateConfig(beam=2, sentences=20, floor_pairs=200)

@@ -16,22 +16,22 @@ from typing import Any
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.evaluate.export import open_export
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.translate import translate
-from hat_ray.latency.parts import partition_values, partitions
-from hat_ray.latency.table import read_table
+from hat_ray.export.export import open_export
+from hat_ray.latency.table.parts import partition_values, partitions
+from hat_ray.latency.table.table import read_table
+from hat_ray.pipeline.context import limits_of, predictors_of, search_result_of
 from hat_ray.pipeline.execution import LocalExecution
-from hat_ray.pipeline.inputs import limits_of, predictors_of, search_result_of
-from hat_ray.pipeline.report_data import gather
-from hat_ray.pipeline.serving import retrained_model
+from hat_ray.pipeline.models import retrained_model
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.report import gather
 from hat_ray.recipe import load_run_recipe
 from hat_ray.report.data import ReportData
-from hat_ray.report.page import page
-from hat_ray.run import Run
-from hat_ray.storage import Folder
-from hat_ray.train.train import read_finished
+from hat_ray.report.render import page
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import read_finished
 from tests.golden.same import leaves
 
 HERE = Path(__file__).parent

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.model.config import ModelConfig
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.evolution import Evolution
+from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import (
@@ -30,10 +30,10 @@ from hat_ray.space.features import (
 )
 from hat_ray.space.presets import PRESETS, TOY
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.policy import policy_for
-from hat_ray.train.train import train_sub, train_super
+from hat_ray.train.job import train_sub, train_super
+from hat_ray.train.sampling import policy_for
 
 ALGORITHMS = ("hat", "random", "aging", "surrogate")
 SEEDS = (1, 2)

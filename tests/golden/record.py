@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hat_ray.codec import write_sealed
+from hat_ray.core.codec import write_sealed
 from hat_ray.space.architecture import Architecture
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.golden import figures, pins
 
 HERE = Path(__file__).parent

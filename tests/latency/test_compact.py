@@ -13,19 +13,18 @@ import pyarrow.fs as pafs
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from hat_ray.latency import compact as compaction
-from hat_ray.latency.compact import compact
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.part_file import read_part
-from hat_ray.latency.parts import is_compacted, part_names
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.schema import SCHEMA
-from hat_ray.latency.stats import Spread
-from hat_ray.latency.table import read_table, scan_table, write_rows
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table import compact as compaction
+from hat_ray.latency.table.compact import compact
+from hat_ray.latency.table.part_file import read_part
+from hat_ray.latency.table.parts import is_compacted, part_names
+from hat_ray.latency.table.row import SCHEMA, Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.table import read_table, scan_table, write_rows
+from hat_ray.latency.timing.statistics import Spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hat_ray.latency.canary import CanaryWatch
-from hat_ray.latency.protocol import Protocol, repeat
-from hat_ray.latency.translation import Sample, Workload
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.protocol import Protocol, repeat
+from hat_ray.latency.timing.workload import Sample, Workload
 
 ARCHITECTURES = 120
 SEEDS = (1, 2, 3)

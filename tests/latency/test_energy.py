@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.latency.canary import CanaryWatch
-from hat_ray.latency.protocol import Protocol, repeat
-from hat_ray.latency.sensors.energy import NoMeter, RaplMeter, cpu_meter, joules_since
-from hat_ray.latency.translation import Sample, Workload
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.protocol import Protocol, repeat
+from hat_ray.latency.timing.sensors.energy import NoMeter, RaplMeter, cpu_meter, joules_since
+from hat_ray.latency.timing.workload import Sample, Workload
 
 RANGE_UJ = 262_143_328_850
 

@@ -6,7 +6,7 @@ from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import detect
 from hat_ray.latency.fleet import DeviceWork, Node, label_fits, placements, report_of
-from hat_ray.latency.measure import Tally, choose_architectures
+from hat_ray.latency.timing.session import Tally, choose_architectures
 from hat_ray.space.presets import PRESETS
 
 PI = Node("1", "pi", {"hw": "pi4"}, {"CPU": 4, "board": 1})

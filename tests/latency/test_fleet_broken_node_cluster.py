@@ -7,13 +7,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hat_ray.latency.cluster import measure_fleet
+from hat_ray.cluster.fleet import measure_fleet
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.measure import TimingJob, choose_architectures
-from hat_ray.latency.table import read_table
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.session import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 QUICK = {
     **{"source_length": 4, "target_length": 3, "warmup": 1, "min_repetitions": 5, "max_repetitions": 5},

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hat_ray.latency.protocol import ready
-from hat_ray.latency.translation import Workload, translation
+from hat_ray.latency.timing.protocol import ready
+from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS

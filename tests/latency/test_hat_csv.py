@@ -5,9 +5,9 @@ import pytest
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import detect
-from hat_ray.latency.hat_csv import export_hat_csv, import_hat_csv
-from hat_ray.latency.table import read_table, write_rows
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.hat_csv import export_hat_csv, import_hat_csv
+from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.presets import PRESETS
 
 DEVICE = replace(detect(name="hat", accelerator="cpu"), model="Intel Xeon E5-2640 v4", isa=("avx2",))

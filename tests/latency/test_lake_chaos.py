@@ -15,16 +15,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from hat_ray.latency.compact import compact
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.part_file import read_part
-from hat_ray.latency.parts import is_compacted, part_names, partitions
-from hat_ray.latency.row import Circumstances, LatencyRow
-from hat_ray.latency.stats import Spread
-from hat_ray.latency.table import scan_table, write_rows
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.compact import compact
+from hat_ray.latency.table.part_file import read_part
+from hat_ray.latency.table.parts import is_compacted, part_names, partitions
+from hat_ray.latency.table.row import Circumstances, LatencyRow
+from hat_ray.latency.table.table import scan_table, write_rows
+from hat_ray.latency.timing.statistics import Spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICES = [

@@ -13,17 +13,16 @@ import pytest
 
 from hat_ray.cli import main
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.exchange import export_csvs, import_csv, import_lake
-from hat_ray.latency.hat_csv import export_hat_csv
-from hat_ray.latency.hat_published import published
-from hat_ray.latency.parts import part_names
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.stats import spread
-from hat_ray.latency.table import read_table, write_rows
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.hat_csv import export_hat_csv, published
+from hat_ray.latency.table.parts import part_names
+from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.timing.statistics import spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICE = DeviceInfo("rack-7", "Xeon", "x86_64", 4, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")

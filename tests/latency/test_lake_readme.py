@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.latency.schema import SCHEMA
+from hat_ray.latency.table.row import SCHEMA
 
 PAGE = (Path(__file__).parents[2] / "latency_data" / "README.md").read_text(encoding="utf-8")
 

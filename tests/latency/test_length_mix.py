@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.length_mix import draw_pairs
-from hat_ray.latency.protocol import ready
-from hat_ray.latency.translation import Workload, translation
+from hat_ray.latency.timing.protocol import ready
+from hat_ray.latency.timing.workload import Workload, draw_pairs, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from hat_ray.errors import LatencyError, SpaceError
-from hat_ray.latency.canary import CanaryWatch
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import detect
-from hat_ray.latency.measure import TimingJob, TimingSession, choose_architectures, measure, measure_one
-from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.table import part_names, read_table
-from hat_ray.latency.translation import Sample
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.table.table import part_names, read_table
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure, measure_one
+from hat_ray.latency.timing.workload import Sample
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 CONFIG = LatencyConfig(

@@ -15,16 +15,15 @@ import torch
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import detect, device_of, require_device
-from hat_ray.latency.measure import TimingJob, TimingSession, measure, measure_one
-from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.schema import SCHEMA
-from hat_ray.latency.sensors.conditions import Conditions
-from hat_ray.latency.sensors.energy import Energy
-from hat_ray.latency.table import part_names, read_table, write_rows
+from hat_ray.latency.table.row import SCHEMA, LatencyRow
+from hat_ray.latency.table.table import part_names, read_table, write_rows
+from hat_ray.latency.timing.sensors.conditions import Conditions
+from hat_ray.latency.timing.sensors.energy import Energy
+from hat_ray.latency.timing.session import TimingJob, TimingSession, measure, measure_one
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.capability import emulated
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 CONFIG = LatencyConfig(

@@ -11,19 +11,19 @@ import pytest
 
 from hat_ray.cli import main
 from hat_ray.errors import LatencyError
-from hat_ray.latency.compact import compact
-from hat_ray.latency.describe import describe_table
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.exchange import export_csvs, import_csv, import_lake
-from hat_ray.latency.hat_csv import export_hat_csv
-from hat_ray.latency.measurement import JUDGED, NUMBERS
-from hat_ray.latency.parts import part_names
-from hat_ray.latency.table import read_table, scan_table, write_rows
-from hat_ray.latency.translation import Workload
-from hat_ray.latency.validate import validate
+from hat_ray.latency.table.compact import compact
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.hat_csv import export_hat_csv
+from hat_ray.latency.table.parts import part_names
+from hat_ray.latency.table.summary import describe_table
+from hat_ray.latency.table.table import read_table, scan_table, write_rows
+from hat_ray.latency.table.validate import validate
+from hat_ray.latency.timing.measurement import JUDGED, NUMBERS
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.predictor.rows import read_rows
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.latency.test_lake_commands import DEVICE, SPACE, a_row
 
 HEADER = export_hat_csv([])

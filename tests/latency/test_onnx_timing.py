@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import detect, device_of
-from hat_ray.latency.measure import TimingJob, choose_architectures, measure
-from hat_ray.latency.table import read_table
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 QUICK = {

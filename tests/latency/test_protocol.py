@@ -10,11 +10,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.canary import CanaryWatch, Group, local_levels
-from hat_ray.latency.process import timing_state
-from hat_ray.latency.protocol import Protocol, Timing, repeat, time_architecture
-from hat_ray.latency.stats import relative_error_of_median, spread
-from hat_ray.latency.translation import Sample, Workload, translation
+from hat_ray.latency.timing.canary import CanaryWatch, Group, local_levels
+from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.protocol import Protocol, Timing, repeat, time_architecture
+from hat_ray.latency.timing.statistics import relative_error_of_median, spread
+from hat_ray.latency.timing.workload import Sample, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS

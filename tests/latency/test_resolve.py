@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.resolve import RESOLVING_COLUMNS, best_indices, best_of_each
-from hat_ray.latency.row import Circumstances, LatencyRow, Origin
-from hat_ray.latency.schema import to_table
-from hat_ray.latency.stats import Spread
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices, best_of_each
+from hat_ray.latency.table.row import Circumstances, LatencyRow, Origin, to_table
+from hat_ray.latency.timing.statistics import Spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.presets import PRESETS
 
 SPACE = PRESETS["toy"]

@@ -11,12 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hat_ray.latency.sensors.clocks import CoreWatch, cpu_mhz, governor
-from hat_ray.latency.sensors.conditions import Conditions, Sensors, advice
-from hat_ray.latency.sensors.heat import Thermometer, ThrottleWatch, cpu_throttle_sources
-from hat_ray.latency.sensors.load import LoadWatch
-from hat_ray.latency.sensors.memory import PeakMemory
-from hat_ray.latency.sensors.nvml import Gpu, GpuMeter, GpuThrottling, find_gpu
+from hat_ray.latency.timing.sensors.clocks import CoreWatch, cpu_mhz, governor
+from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice
+from hat_ray.latency.timing.sensors.heat import Thermometer, ThrottleWatch, cpu_throttle_sources
+from hat_ray.latency.timing.sensors.host import LoadWatch, PeakMemory
+from hat_ray.latency.timing.sensors.nvml import Gpu, GpuMeter, GpuThrottling, find_gpu
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CPU = "sys/devices/system/cpu"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.latency.describe import describe_table
-from hat_ray.latency.table import read_table
-from hat_ray.latency.validate import validate
+from hat_ray.latency.table.summary import describe_table
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.table.validate import validate
 from hat_ray.space.presets import PRESETS
 
 ROOT = Path(__file__).parents[2] / "latency_data"

@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 
 from hat_ray.errors import RecipeError, SpaceError
+from hat_ray.latency.effects import SWEEP, SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of, sweep_to_json
 from hat_ray.latency.flops import ALIKE, flops_evidence, most_unlike_twins
-from hat_ray.latency.influence import (
-    SWEEP,
-    SweepResult,
-    SweptDevice,
-    TimedPoint,
-    TimedSweep,
-    influence_of,
-    sweep_to_json,
-)
 from hat_ray.latency.sweep import Base, plan_sweep
 from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape

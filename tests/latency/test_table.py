@@ -10,14 +10,13 @@ import pyarrow.dataset as ds
 import pytest
 
 from hat_ray.latency.device import detect
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.schema import SCHEMA, SCHEMA_VERSION
-from hat_ray.latency.stats import spread
-from hat_ray.latency.table import part_names, read_table, scan_table, write_rows
-from hat_ray.latency.translation import Workload
+from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.table import part_names, read_table, scan_table, write_rows
+from hat_ray.latency.timing.statistics import spread
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICE = detect(name="bench", accelerator="cpu")

@@ -9,19 +9,19 @@ import pytest
 
 from hat_ray.cli import main
 from hat_ray.errors import DeniedError, NotFoundError, StorageError
-from hat_ray.latency.compact import compact
-from hat_ray.latency.describe import describe_table
-from hat_ray.latency.exchange import export_csvs, import_csv, import_lake
-from hat_ray.latency.hat_csv import export_hat_csv
-from hat_ray.latency.parts import is_compacted, part_names
-from hat_ray.latency.row import LatencyRow
-from hat_ray.latency.table import read_table, write_rows
-from hat_ray.latency.translation import Workload
-from hat_ray.latency.validate import validate
-from hat_ray.patience import PATIENCE
+from hat_ray.latency.table.compact import compact
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.hat_csv import export_hat_csv
+from hat_ray.latency.table.parts import is_compacted, part_names
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.table.summary import describe_table
+from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.table.validate import validate
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.predictor.rows import read_rows
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.patience import PATIENCE
 from tests.latency.test_lake_commands import DEVICE, LINE, SPACE, a_row
 from tests.s3 import S3, Faults
 

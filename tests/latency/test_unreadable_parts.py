@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.latency.parts import part_names
-from hat_ray.latency.table import read_table, write_rows
+from hat_ray.latency.table.parts import part_names
+from hat_ray.latency.table.table import read_table, write_rows
 from tests.command import hat_ray
 from tests.latency.test_lake_commands import a_row
 

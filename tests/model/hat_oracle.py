@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hat_ray.model.hat_checkpoint import model_from_state
+from hat_ray.model.checkpoints.fairseq import model_from_state
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.hat_yaml import architecture_from_config

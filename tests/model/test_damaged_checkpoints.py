@@ -14,7 +14,7 @@ import torch
 from hat_files import ARGUMENTS, SPACE, VOCAB, Call, Claim, Spread, content, weights, write
 
 from hat_ray.errors import CheckpointError
-from hat_ray.model.hat_checkpoint import load_hat_checkpoint
+from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
 from tests.bounded import bounded
 
 BOTH = pytest.mark.parametrize("legacy", [False, True], ids=["zipped", "legacy"])

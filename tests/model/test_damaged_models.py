@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 from hat_files import SPACE, VOCAB
 
-from hat_ray.codec import SEAL, write_sealed
+from hat_ray.core.codec import SEAL, write_sealed
 from hat_ray.errors import CheckpointError, HatRayError
-from hat_ray.model.checkpoint import load_sub, load_super, save_model
+from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.bounded import bounded
 
 LOADERS: dict[str, Callable[[Folder, str], Any]] = {"super": load_super, "sub": load_sub}

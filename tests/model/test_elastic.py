@@ -9,16 +9,15 @@ from torch import nn
 
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.channels import used_parts
-from hat_ray.model.checkpoint import load_sub, load_super, save_model
+from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import ElasticAttention, ElasticLinear
-from hat_ray.model.slicing import cut_for
+from hat_ray.model.layers import ElasticAttention, ElasticLinear, cut_for
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import TOY
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.model.rounding import assert_same_but_for_rounding
 
 SPACE = SearchSpace(

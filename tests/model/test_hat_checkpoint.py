@@ -9,7 +9,7 @@ import torch
 from hat_oracle import Oracle
 
 from hat_ray.errors import CheckpointError
-from hat_ray.model.hat_checkpoint import load_hat_checkpoint, model_from_state, read_dictionary
+from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint, model_from_state, read_dictionary
 
 
 def test_a_hat_checkpoint_holds_the_weights_that_hat_wrote(shared: Path):

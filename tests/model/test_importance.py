@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hat_ray.errors import HatRayError
+from hat_ray.model.channels import order_by_importance
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.importance import order_by_importance
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.search_space import SearchSpace
 from tests.model.rounding import assert_same_but_for_rounding

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hat_ray.cli import main
-from hat_ray.lease import Lease
+from hat_ray.core.lease import Lease
 
 
 def drive(arguments: list[str], said: Path, changes: int | None, insist: bool, environment: Mapping[str, str]) -> None:

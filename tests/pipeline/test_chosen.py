@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 
-from hat_ray.pipeline.chosen import choose, distinct, slower_rivals
 from hat_ray.search.limits import Limit
+from hat_ray.search.selection import choose, distinct, slower_rivals
 from hat_ray.space.cost import count_params
 from hat_ray.space.presets import TOY
 

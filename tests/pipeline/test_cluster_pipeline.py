@@ -17,11 +17,11 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.api import run_recipe
+from hat_ray.latency.table.table import read_table
 from hat_ray.recipe import load_recipe
-from hat_ray.report.write import read_report
-from hat_ray.storage import Folder
+from hat_ray.report.render import read_report
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

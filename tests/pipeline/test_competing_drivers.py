@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.api import run_recipe
 from hat_ray.recipe import load_recipe
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.pipeline.competing import drive
 from tests.pipeline.conftest import TINY
 from tests.s3 import CREDENTIALS, S3
@@ -40,7 +40,7 @@ class Drivers:
         self.home, self.started = home, 0
         self.environment = {**CREDENTIALS, "HAT_RAY_CACHE": str(home / "cache")}
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.pipeline.competing", "hat_ray.pipeline.all"])
+        self.context.set_forkserver_preload(["tests.pipeline.competing", "hat_ray.api"])
 
     def start(self, *more: str, changes: int | None = None, insist: bool = False) -> tuple[BaseProcess, Path]:
         said = self.home / f"said-{self.started}.txt"

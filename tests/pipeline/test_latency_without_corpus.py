@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from hat_ray.api import run_recipe
 from hat_ray.errors import RunError
-from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.latency.table.table import read_table
 from hat_ray.recipe import Recipe, load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")

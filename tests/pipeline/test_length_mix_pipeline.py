@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.latency.table import read_table
-from hat_ray.storage import Folder
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.latency.table.table import read_table
+from hat_ray.storage.folder import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 MIX = (

@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 
-from hat_ray.pipeline.search import device_latency
+from hat_ray.pipeline.stages.search import device_latency
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
 from hat_ray.space.features import cost_features
 from hat_ray.space.presets import TOY

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import predict_one, run_recipe, translate_lines
 from hat_ray.cli import app
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.model.checkpoint import load_sub
-from hat_ray.pipeline.all import predict_one, run_recipe, translate_lines
-from hat_ray.pipeline.stages import STAGES
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.model.checkpoints.native import load_sub
+from hat_ray.pipeline.stages.all import STAGES
 from hat_ray.recipe import Recipe, load_recipe
-from hat_ray.report.write import read_report
+from hat_ray.report.render import read_report
 from hat_ray.space.cost import cost
 from hat_ray.space.hat_yaml import write_architecture
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.command import hat_ray
 from tests.report.browsing import assert_links_lead, assert_quiet, show, start_browser
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import run_recipe
 from hat_ray.cli import app
-from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.latency.table.table import read_table
 from hat_ray.pipeline.outline import ONBOARD
 from hat_ray.recipe import load_recipe
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.report.write import read_report
-from hat_ray.storage import Folder
+from hat_ray.report.render import read_report
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.latency.device import settings_of
-from hat_ray.latency.table import read_table
-from hat_ray.pipeline.ledger import stage_at
+from hat_ray.latency.table.table import read_table
+from hat_ray.pipeline.run_folder import Run, StageRecord
+from hat_ray.pipeline.stages.cost import stage_at
 from hat_ray.recipe import load_recipe
 from hat_ray.report.data import ReportData
-from hat_ray.report.write import read_report
-from hat_ray.run import Run, StageRecord
+from hat_ray.report.render import read_report
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 SUMMARIES = {"latency": {"devices": {}}, "search": {"limits": [], "winners": []}}

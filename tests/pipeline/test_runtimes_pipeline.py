@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.latency.device import settings_of
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import load_recipe
-from hat_ray.run import Run
 from hat_ray.search.limits import Limit
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 STAGES = ("latency", "search", "evaluate")
 SETTINGS = ["eager fp32, 1 thread", "onnx fp32, 1 thread"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hat_ray.model.checkpoint import load_super
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.api import run_recipe
+from hat_ray.model.checkpoints.native import load_super
 from hat_ray.recipe import Recipe, load_recipe
-from hat_ray.report.write import read_report
-from hat_ray.storage import Folder
+from hat_ray.report.render import read_report
+from hat_ray.storage.folder import Folder
 from tests.s3 import S3, Faults
 
 TINY = str(Path(__file__).parent / "tiny.yaml")

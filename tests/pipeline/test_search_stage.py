@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import predict_one, run_recipe
 from hat_ray.cli import app
-from hat_ray.latency.table import read_table, write_rows
-from hat_ray.pipeline.all import predict_one, run_recipe
+from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.recipe import load_recipe
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 WIDE = ["space.encoder_ffn_dims=[64,48,32,16]", "space.decoder_ffn_dims=[64,48,32,16]", "latency.samples=14"]

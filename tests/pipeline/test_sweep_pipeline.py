@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import run_recipe
 from hat_ray.cli import app
-from hat_ray.latency.influence import SWEEP
-from hat_ray.latency.measure import choose_architectures
+from hat_ray.core.determinism import stream_seed
+from hat_ray.latency.effects import SWEEP
 from hat_ray.latency.sweep import plan_sweep
-from hat_ray.latency.table import read_table
-from hat_ray.pipeline.all import run_recipe
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.session import choose_architectures
 from hat_ray.recipe import load_recipe
-from hat_ray.report.write import read_report
-from hat_ray.seeds import stream_seed
-from hat_ray.storage import Folder
+from hat_ray.report.render import read_report
+from hat_ray.storage.folder import Folder
 
 ROOT = Path(__file__).parents[2]
 TINY = str(Path(__file__).parent / "tiny.yaml")

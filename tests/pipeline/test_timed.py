@@ -6,14 +6,14 @@ from pathlib import Path
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.measure import TimingJob, known_architectures
-from hat_ray.latency.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.stats import spread
-from hat_ray.latency.table import write_rows
+from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.table import write_rows
+from hat_ray.latency.timing.session import TimingJob, known_architectures
+from hat_ray.latency.timing.statistics import spread
 from hat_ray.model.config import ModelConfig
-from hat_ray.pipeline.inputs import rows_of, timed_of
+from hat_ray.pipeline.context import rows_of, timed_of
 from hat_ray.space.presets import PRESETS
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hat_ray.predictor.bursts import slow_rows
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
+from hat_ray.predictor.slow_periods import slow_rows
 from tests.predictor.hat_tables import BURSTS, hat_table, split
 
 

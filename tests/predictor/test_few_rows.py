@@ -6,14 +6,14 @@ import numpy as np
 
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.design import most_telling, next_architectures, relative_columns
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import quality
 from hat_ray.predictor.rows import rows_of
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.space.features import cost_features
 from hat_ray.space.presets import SPACE0
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.predictor.hat_tables import hat_table, split
 from tests.predictor.test_predictor import sampled
 

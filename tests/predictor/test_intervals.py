@@ -7,7 +7,7 @@ import pytest
 
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.model import Predictor, conformal_factor
+from hat_ray.predictor.predictor import Predictor, conformal_factor
 from hat_ray.predictor.rows import rows_of
 from hat_ray.space.features import cost_features
 from hat_ray.space.presets import SPACE0

@@ -9,16 +9,15 @@ import xgboost as xgb
 
 from hat_ray.errors import DamagedError, PredictorError
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.features import costs_from_hat
-from hat_ray.predictor.model import Predictor
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import Quality, fold_of_rows, quality
-from hat_ray.predictor.rows import TimedRows, rows_of
+from hat_ray.predictor.rows import TimedRows, costs_from_hat, rows_of
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.features import FloatArray, cost_features, hat_features
 from hat_ray.space.presets import HAT_LATENCY, SPACE0
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.predictor.hat_tables import hat_table
 
 CONFIG = PredictorConfig()

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hat_ray.health.rate import Truth, random_regrets, rank_all, rank_policies
-from hat_ray.health.result import HealthResult, PolicyStudy, ScoredSupernet, Tried
-from hat_ray.health.stratify import PROXY, LatencySource, stratify
-from hat_ray.latency.influence import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
 from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
 from hat_ray.predictor.quality import Quality
@@ -45,6 +42,9 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import preset
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.studies.rating import Truth, random_regrets, rank_all, rank_policies
+from hat_ray.studies.results import HealthResult, PolicyStudy, ScoredSupernet, Tried
+from hat_ray.studies.stratify import PROXY, LatencySource, stratify
 
 if TYPE_CHECKING:
     from selenium import webdriver

@@ -9,8 +9,8 @@ import pytest
 from hat_ray.errors import RunError
 from hat_ray.report.codec import from_json, to_json
 from hat_ray.report.data import LossCurve, ReportData
-from hat_ray.report.write import read_report, write_report
-from hat_ray.storage import Folder
+from hat_ray.report.render import read_report, write_report
+from hat_ray.storage.folder import Folder
 
 Make = Callable[..., ReportData]
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from hat_ray.report.compare import (
+from hat_ray.report.comparison.charts import delivered, overlay
+from hat_ray.report.comparison.page import comparison_page, comparison_to_json, device_sentences
+from hat_ray.report.comparison.runs import (
     ComparedRun,
     SharedDevice,
     cautions,
@@ -18,9 +20,6 @@ from hat_ray.report.compare import (
     merged_frontier,
     recipe_differences,
 )
-from hat_ray.report.compare_figures import delivered, overlay
-from hat_ray.report.compare_page import comparison_page
-from hat_ray.report.compare_words import comparison_to_json, device_sentences
 from hat_ray.report.data import ReportData
 
 Make = Callable[..., ReportData]

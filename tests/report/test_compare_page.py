@@ -8,8 +8,8 @@ import pytest
 from browsing import NASTY, assert_links_lead, assert_quiet, hover_text, show
 from selenium import webdriver
 
-from hat_ray.report.compare import ComparedRun, frontier_of
-from hat_ray.report.compare_page import comparison_page
+from hat_ray.report.comparison.page import comparison_page
+from hat_ray.report.comparison.runs import ComparedRun, frontier_of
 from hat_ray.report.data import ReportData
 
 Make = Callable[..., ReportData]

@@ -7,11 +7,15 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from hat_ray.report import frontier_figures, method_figures, predictor_figures, rank_sections, sweep_figures
+from hat_ray.report.chart import Figure, escaped
 from hat_ray.report.data import Device, ReportData
-from hat_ray.report.drawing import Scale, draw
-from hat_ray.report.figure import Figure, escaped
-from hat_ray.report.table import summary_tables
+from hat_ray.report.network import Scale, draw
+from hat_ray.report.tables import summary_tables
+from hat_ray.report.topics import frontier as frontier_figures
+from hat_ray.report.topics import predictor as predictor_figures
+from hat_ray.report.topics import ranking as rank_sections
+from hat_ray.report.topics import search as method_figures
+from hat_ray.report.topics import sweep as sweep_figures
 from hat_ray.space.presets import PRESETS
 
 Make = Callable[..., ReportData]

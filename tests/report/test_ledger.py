@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from hat_ray.core.text import energy, mass
 from hat_ray.report.data import ReportData
-from hat_ray.report.hat_cost import work_rows
 from hat_ray.report.ledger import Ledger, LedgerLine, WorkDone
-from hat_ray.report.ledger_sections import cost, cost_sentence, ledger_figure
-from hat_ray.report.numbers import energy, mass
-from hat_ray.report.page import page
+from hat_ray.report.render import page
+from hat_ray.report.topics.cost import cost, cost_sentence, ledger_figure, work_rows
 
 Make = Callable[..., ReportData]
 HOUR = 3600.0

@@ -8,11 +8,16 @@ import pytest
 
 from hat_ray.report.data import Candidate, Device, ReportData
 from hat_ray.report.html import Markup
-from hat_ray.report.likes import AS_FAST, DIMENSIONS, SHARES, differences, likes
-from hat_ray.report.likes_figures import likes_figures
-from hat_ray.report.likes_sections import devices as devices_section
-from hat_ray.report.likes_words import contest_rows, contest_sentence, likes_sentence, mean_table
-from hat_ray.report.page import page
+from hat_ray.report.render import page
+from hat_ray.report.topics.device_charts import (
+    contest_rows,
+    contest_sentence,
+    likes_figures,
+    likes_sentence,
+    mean_table,
+)
+from hat_ray.report.topics.device_preferences import AS_FAST, DIMENSIONS, SHARES, differences, likes
+from hat_ray.report.topics.devices import devices as devices_section
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 
 Make = Callable[..., ReportData]

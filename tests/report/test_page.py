@@ -10,9 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hat_ray.report.data import ReportData, Translation
-from hat_ray.report.page import page
-from hat_ray.report.write import write_report
-from hat_ray.storage import Folder
+from hat_ray.report.render import page, write_report
+from hat_ray.storage.folder import Folder
 
 Make = Callable[..., ReportData]
 

@@ -7,13 +7,20 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hat_ray.health.ranking import Estimate
-from hat_ray.health.result import HealthResult, PolicyStudy
 from hat_ray.report.data import ReportData
-from hat_ray.report.page import page
-from hat_ray.report.rank_figures import inherited_against_scratch, policy_ranks
-from hat_ray.report.rank_sections import health_sentence, policy_sentence
-from hat_ray.report.rank_tables import NATS, markdown, ranks_table, study_table, study_tables
+from hat_ray.report.render import page
+from hat_ray.report.topics.ranking import health_sentence, policy_sentence
+from hat_ray.report.topics.ranking_figures import (
+    NATS,
+    inherited_against_scratch,
+    markdown,
+    policy_ranks,
+    ranks_table,
+    study_table,
+    study_tables,
+)
+from hat_ray.studies.results import HealthResult, PolicyStudy
+from hat_ray.studies.statistics import Estimate
 
 
 @pytest.fixture

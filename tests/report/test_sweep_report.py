@@ -7,12 +7,21 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hat_ray.latency.influence import Influence, SweepResult, TimedSweep
+from hat_ray.latency.effects import Influence, SweepResult, TimedSweep
 from hat_ray.report.data import ReportData
-from hat_ray.report.flops_words import flops_sentence, flops_to_json
-from hat_ray.report.page import page
-from hat_ray.report.sweep_figures import NARROW, WIDE, Grid, sweep_figures
-from hat_ray.report.sweep_words import NAMES, sweep_sentence, sweep_table, sweep_tables, times
+from hat_ray.report.render import page
+from hat_ray.report.topics.flops import flops_sentence, flops_to_json
+from hat_ray.report.topics.sweep import (
+    NAMES,
+    NARROW,
+    WIDE,
+    Grid,
+    sweep_figures,
+    sweep_sentence,
+    sweep_table,
+    sweep_tables,
+    times,
+)
 from hat_ray.space.presets import preset
 
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.report.data import ChosenModel, Latency, ReportData
-from hat_ray.report.numbers import count, duration, limit, significant
-from hat_ray.report.sections import provenance
-from hat_ray.report.words import findings, headline_winner, keeps_limit
+from hat_ray.report.reading import findings, headline_winner, keeps_limit
+from hat_ray.report.topics.models import provenance
 
 Make = Callable[..., ReportData]
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from hat_ray.core.processor import allowed_isa
 from hat_ray.errors import HatRayError
-from hat_ray.processor import allowed_isa
 from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.capability import arithmetic, emulated, saturates, unsupported
 from hat_ray.runtime.names import DTYPES

@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.export import export_model, open_export
-from hat_ray.evaluate.parity import Bounds
+from hat_ray.export.export import export_model, open_export
+from hat_ray.export.parity import Bounds
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.ct2 import model_spec, quantise_spec, why_not_expressible
+from hat_ray.runtime.ctranslate2 import model_spec, quantise_spec, why_not_expressible
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.runtime.models import ARCHITECTURES
 
 ctranslate2 = pytest.importorskip("ctranslate2")
@@ -93,7 +93,7 @@ def test_int8_means_the_same_within_older_instructions(corpus: Corpus, tmp_path:
     export_model(model, corpus, tmp_path / "out", "int8", CONFIG, Bounds(None, 100.0), runtime="ctranslate2")
     code = """
 import json, sys
-from hat_ray.runtime.ct2_loader import Translator
+from hat_ray.runtime.standalone.engine_ctranslate2 import Translator
 exported = Translator(sys.argv[1])
 print(json.dumps([exported.log_probabilities([*range(4 + row, 20 + row)], [*range(5, 25)]) for row in range(20)]))
 """

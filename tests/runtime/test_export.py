@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.export import export_model, open_export
-from hat_ray.evaluate.parity import BOUNDS, Bounds, agreement
 from hat_ray.evaluate.translate import translate
+from hat_ray.export.export import export_model, open_export
+from hat_ray.export.parity import BOUNDS, Bounds, agreement
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime import loader
 from hat_ray.runtime.capability import arithmetic
-from hat_ray.storage import Folder
+from hat_ray.runtime.standalone import engine_onnx as loader
+from hat_ray.storage.folder import Folder
 from tests.runtime.models import ARCHITECTURES
 
 torch.set_num_threads(1)

@@ -11,10 +11,10 @@ from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Translator, best_of
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime import loader
 from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.graph import GraphDtype, quantise
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx.graph import GraphDtype, quantise
+from hat_ray.runtime.onnx.runtime import OnnxModel
+from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.space.architecture import Architecture
 from tests.model.rounding import assert_same_but_for_rounding
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources

@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError, HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.export import export_model, open_export
-from hat_ray.evaluate.parity import Bounds
+from hat_ray.export.export import export_model, open_export
+from hat_ray.export.parity import Bounds
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import best_of
-from hat_ray.runtime import loader
 from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.graph import GraphDtype
-from hat_ray.runtime.onnx_model import OnnxModel
+from hat_ray.runtime.onnx.graph import GraphDtype
+from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.storage import Folder
+from hat_ray.runtime.standalone import engine_onnx as loader
+from hat_ray.storage.folder import Folder
 from tests.model.rounding import assert_same_but_for_rounding
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
 

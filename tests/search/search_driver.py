@@ -14,17 +14,17 @@ import ray
 import torch
 from search_stand_ins import depth_ms, macs_ms
 
-from hat_ray import console
+from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.core import console
+from hat_ray.core.progress import silent
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS
-from hat_ray.progress import silent
-from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 CONFIG = SearchConfig(population=10, parents=5, evaluations=40, candidates_per_trial=3, limits_fraction=(0.3, 0.6))

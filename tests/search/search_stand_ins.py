@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hat_ray.search.early_stop import SHARES, Bars, PartScore
+from hat_ray.search.early_stopping import SHARES, Bars, PartScore
 from hat_ray.search.limits import LatencyFunction
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs

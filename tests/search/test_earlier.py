@@ -12,16 +12,16 @@ from hat_ray.cli import app
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import _BEFORE_VERSION_2, EARLIER, Candidate, CandidateTable, to_table
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.earlier import earlier_candidates
-from hat_ray.search.latency import DeviceLatency
+from hat_ray.search.engine.device_latency import DeviceLatency
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.engine.measured import adopt
+from hat_ray.search.engine.session import Phase
+from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import Limit
-from hat_ray.search.result import SearchResult
-from hat_ray.search.rounds import adopt
-from hat_ray.search.search import run_search
-from hat_ray.search.session import Phase
+from hat_ray.search.warm_start import earlier_candidates
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(population=10, parents=5, evaluations=30)
 LIMIT = Limit("macs", 120.0)

@@ -10,14 +10,13 @@ from search_stand_ins import PART_SPREAD, InParts, bigger_is_better, depth_ms, m
 
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stop import NO_BARS, EarlyStop, is_control, line_through
-from hat_ray.search.early_stop_account import account_of
+from hat_ray.search.early_stopping import NO_BARS, EarlyStop, account_of, is_control, line_through
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.frontier import SearchResult, favourite, frontier, summarise
 from hat_ray.search.limits import Limit
-from hat_ray.search.result import SearchResult, favourite, frontier, summarise
-from hat_ray.search.search import run_search
-from hat_ray.search.watch import FrontierWatch
+from hat_ray.search.stopping import FrontierWatch
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))

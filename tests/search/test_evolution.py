@@ -10,9 +10,9 @@ from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
 from hat_ray.search.config import AlgorithmName, SearchConfig
-from hat_ray.search.evolution import Evolution
+from hat_ray.search.engine.ask_tell import Evolution
+from hat_ray.search.engine.state import EvolutionState
 from hat_ray.search.limits import LatencyFunction, Limit, fastest, resolve_limits
-from hat_ray.search.state import EvolutionState
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0, TOY

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from search_stand_ins import EIGHT, ODD
 
-from hat_ray.search.gene_features import GROUPS, GeneFeatures
-from hat_ray.search.genes import GeneCode
-from hat_ray.space.features import cost_features, hat_features, layer_features
+from hat_ray.search.algorithms.surrogate.features import GROUPS, GeneFeatures
+from hat_ray.space.features import cost_features, hat_features, layer_features, places_of
+from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import DEEP_SHALLOW, HAT_LATENCY, SMALL, SPACE0, SPACE1, TOY
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.space.shapes import places_of
 
 SPACES = pytest.mark.parametrize(
     "space", [TOY, SPACE0, HAT_LATENCY, SMALL, DEEP_SHALLOW, EIGHT, ODD], ids=lambda space: space.name

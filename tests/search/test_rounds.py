@@ -11,17 +11,17 @@ from search_stand_ins import bigger_is_better, macs_ms
 
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.files import describe_winner, write_files
-from hat_ray.search.latency import DeviceLatency, Times
+from hat_ray.search.engine.device_latency import DeviceLatency, Times
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.engine.measured import Outcome, ResolveLimits, SearchInRounds
+from hat_ray.search.engine.session import Phase
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.rounds import Outcome, ResolveLimits, SearchInRounds
-from hat_ray.search.search import run_search
-from hat_ray.search.session import Phase
+from hat_ray.search.winners import describe_winner, write_files
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(population=10, parents=5, evaluations=40, extra_evaluations=15)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0))

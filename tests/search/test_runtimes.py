@@ -11,7 +11,7 @@ from search_stand_ins import macs_ms
 from hat_ray.errors import SearchError
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import Limit, fastest, resolve_limits
-from hat_ray.search.runtimes import contests
+from hat_ray.search.winners import contests
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 

@@ -13,8 +13,8 @@ from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS, PAD
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.search.early_stop import NO_BARS, SHARES, PartScore
-from hat_ray.search.score import CandidateScorer, divided
+from hat_ray.search.early_stopping import NO_BARS, SHARES, PartScore
+from hat_ray.search.scorer import CandidateScorer, divided
 from hat_ray.space.presets import TOY
 
 VOCABULARY = 40

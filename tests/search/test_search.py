@@ -9,12 +9,12 @@ from search_stand_ins import bigger_is_better, depth_ms, macs_ms
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.frontier import SearchResult, hypervolume_of
 from hat_ray.search.limits import Limit
-from hat_ray.search.result import SearchResult, hypervolume_of
-from hat_ray.search.search import run_search
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(population=10, parents=5, evaluations=40)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))

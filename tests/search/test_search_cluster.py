@@ -16,18 +16,18 @@ import torch
 from search_driver import CONFIG, DEVICES, ONE_AT_A_TIME, LoggingScore, a_batch
 from search_stand_ins import InParts
 
+from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.engine.session import Score
+from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import resolve_limits
-from hat_ray.search.result import SearchResult
-from hat_ray.search.score import CandidateScorer
-from hat_ray.search.search import run_search
-from hat_ray.search.session import Score
+from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 for module in (search_driver, search_stand_ins):  # Ray's workers cannot import the tests
     ray.cloudpickle.register_pickle_by_value(module)

@@ -13,13 +13,13 @@ import search_driver
 from ray.cluster_utils import Cluster
 from search_driver import DEVICES, ONE_AT_A_TIME, LoggingScore
 
+from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.search.cluster import run_search_on_cluster
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.engine.local import run_search
 from hat_ray.search.limits import resolve_limits
-from hat_ray.search.search import run_search
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ray.cloudpickle.register_pickle_by_value(search_driver)

@@ -17,9 +17,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from search_driver import CONFIG, DEVICES
 
+from hat_ray.cluster.population import BEST, EVALUATIONS, HYPERVOLUME
 from hat_ray.search.candidates import CandidateTable
-from hat_ray.search.live import BEST, EVALUATIONS, HYPERVOLUME
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HERE = Path(__file__).parent

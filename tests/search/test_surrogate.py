@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hat_ray.search.gene_features import GROUPS, FloatArray, GeneFeatures
-from hat_ray.search.genes import GeneCode
-from hat_ray.search.surrogate import Posterior, Scales, learn_scales, targets
+from hat_ray.search.algorithms.surrogate.features import GROUPS, FloatArray, GeneFeatures
+from hat_ray.search.algorithms.surrogate.model import Posterior, Scales, learn_scales, targets
+from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import SPACE0
 
 SCALES = Scales.start()

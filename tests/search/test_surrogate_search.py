@@ -11,13 +11,13 @@ from search_stand_ins import ODD, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError, SpaceError
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.evolution import Evolution
+from hat_ray.search.engine.ask_tell import Evolution
+from hat_ray.search.engine.state import EvolutionState
 from hat_ray.search.frontier import pareto_front
-from hat_ray.search.genes import GeneCode
 from hat_ray.search.limits import Limit, resolve_limits
-from hat_ray.search.state import EvolutionState
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
+from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import SPACE0, TOY
 from hat_ray.space.search_space import SearchSpace
 

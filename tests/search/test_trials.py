@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_ray.search.trials import TrialSizes
+from hat_ray.cluster.population import TrialSizes
 
 
 def sizes(workers: int, seconds: float, evaluations: int = 10_000, most: int = 64, trial_seconds: float = 2.0):

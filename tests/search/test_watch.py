@@ -8,14 +8,13 @@ import pytest
 from search_stand_ins import bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.frontier import hypervolume
+from hat_ray.search.engine.local import run_search
+from hat_ray.search.frontier import SearchResult, hypervolume
 from hat_ray.search.limits import Limit
-from hat_ray.search.result import SearchResult
-from hat_ray.search.search import run_search
-from hat_ray.search.watch import FrontierWatch
+from hat_ray.search.stopping import FrontierWatch
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
 CONFIG = SearchConfig(population=10, parents=5, evaluations=60)

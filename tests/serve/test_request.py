@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hat_ray.corpus.vocabulary import Vocabulary
-from hat_ray.serve.request import Asked, RefusedError, RequestReader
+from hat_ray.serve.requests import Asked, RefusedError, RequestReader
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hat_ray.cli import main
-from hat_ray.cli.serve import open_to
+from hat_ray.cli.commands.serve import open_to
 from hat_ray.serve.config import ServeConfig
 from tests.exported import Exported
 

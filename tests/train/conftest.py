@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.dataset import Corpus
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 SPACE = SearchSpace(
     name="tiny",

@@ -22,9 +22,9 @@ from typing import TypeVar
 
 import pytest
 
+from hat_ray.cluster.train import _SECONDS_BETWEEN_LOOKS_FOR_ROOM
 from hat_ray.model.config import ModelConfig
-from hat_ray.storage import Folder
-from hat_ray.train.cluster import _SECONDS_BETWEEN_LOOKS_FOR_ROOM
+from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 
@@ -50,7 +50,7 @@ import logging, os, pickle, sys
 import ray
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 from hat_ray.errors import HatRayError
-from hat_ray.train.cluster import train_on_cluster
+from hat_ray.cluster.train import train_on_cluster
 ray.init(address=os.environ["HEAD"], log_to_driver=False, logging_level="ERROR")
 job = pickle.load(open(sys.argv[1], "rb"))
 try:

@@ -13,14 +13,14 @@ import pytest
 import safetensors.torch
 import torch
 
+from hat_ray.core.lease import Lease, TakenOverError
 from hat_ray.errors import HatRayError, NoRoomError
-from hat_ray.lease import Lease, TakenOverError
-from hat_ray.model.checkpoint import load_super
+from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import STATE, TENSORS, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.train import train_super
+from hat_ray.train.job import train_super
 
 
 def made(update: int, score: float | None = None) -> Checkpoint:
@@ -228,7 +228,7 @@ def test_a_best_check_that_this_training_has_not_is_refused(tiny_space, corpus, 
 
 SAVING = """
 import sys, torch
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
 store = CheckpointStore(Folder.at(sys.argv[1]), "f", keep_last=2)
 newest = store.latest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import STATE, TENSORS, Checkpoint, CheckpointStore
 from tests.bounded import bounded
 from tests.damage import damaged

@@ -13,7 +13,7 @@ from hat_ray.corpus.batches import Batch, collate, make_batches
 from hat_ray.corpus.tokens import Sentences, ShardedSentences, TokenTable
 from hat_ray.corpus.vocabulary import EOS
 from hat_ray.errors import CorpusError
-from hat_ray.train.feed import Feed, Position
+from hat_ray.train.data import Feed, Position
 from hat_ray.train.workers import OneWorker
 
 lengths = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=30)

@@ -5,15 +5,14 @@ import torch
 
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.tokens import TokenTable
-from hat_ray.model.hat_checkpoint import model_from_state
+from hat_ray.model.checkpoints.fairseq import model_from_state
 from hat_ray.space.hat_yaml import architecture_from_config
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Position
+from hat_ray.train.data import Position, Validation
 from hat_ray.train.loop import Trainee, Training
-from hat_ray.train.policy import HatUniform
-from hat_ray.train.validation import Validation
+from hat_ray.train.sampling import HatUniform
 from hat_ray.train.workers import OneWorker
 
 

@@ -9,19 +9,18 @@ import torch
 from pydantic import ValidationError
 
 from hat_ray.corpus.batches import collate, make_batches
-from hat_ray.model.checkpoint import load_super
+from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.presets import SPACE0
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Feed
+from hat_ray.train.data import Feed, Validation
+from hat_ray.train.job import super_trainee, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.objective import smoothed_loss
-from hat_ray.train.policy import HatUniform, LargestFirst, Sandwich, Stratified, Uniform, policy_for
-from hat_ray.train.train import super_trainee, train_super
-from hat_ray.train.validation import Validation
+from hat_ray.train.sampling import HatUniform, LargestFirst, Sandwich, Stratified, Uniform, policy_for
 from hat_ray.train.workers import OneWorker
 
 CONFIG = TrainConfig(updates=6, max_tokens=400, lr=3e-3, warmup_updates=2, validate_every=3, checkpoint_every=2)

@@ -1,10 +1,9 @@
 import pytest
 
+from hat_ray.cluster.train_status import AGE, METRICS, UPDATES, VALID_LOSS, Board, Sample, samples
 from hat_ray.errors import HatRayError
-from hat_ray.train.board import Board
+from hat_ray.train.capacity import Patience, needs, too_small, workers_that_fit
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.live import AGE, METRICS, UPDATES, VALID_LOSS, Sample, samples
-from hat_ray.train.room import Patience, needs, too_small, workers_that_fit
 
 CONFIG = TrainConfig(workers=3, accumulate=3, threads=2, max_failures=2, max_wait_s=100)
 

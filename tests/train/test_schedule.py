@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.schedule import learning_rate
+from hat_ray.train.optimizer import learning_rate
 
 
 def test_warm_up_equals_what_hat_used(reference):

@@ -14,17 +14,16 @@ import torch
 
 from hat_ray.corpus.batches import collate, make_batches
 from hat_ray.errors import CheckpointError, HatRayError
-from hat_ray.model.checkpoint import load_sub, load_super
+from hat_ray.model.checkpoints.native import load_sub, load_super
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.feed import Feed, Position
+from hat_ray.train.data import Feed, Position, Validation
+from hat_ray.train.job import super_trainee, train_sub, train_super
 from hat_ray.train.loop import Training
-from hat_ray.train.policy import Uniform
-from hat_ray.train.train import super_trainee, train_sub, train_super
-from hat_ray.train.validation import Validation
+from hat_ray.train.sampling import Uniform
 from hat_ray.train.workers import OneWorker
 
 MODEL = ModelConfig(dropout=0.1)
@@ -186,10 +185,10 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from conftest import SPACE
 from test_train import CONFIG, MODEL
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.storage import Folder
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.storage.folder import Folder
 from hat_ray.train import loop
-from hat_ray.train.train import train_super
+from hat_ray.train.job import train_super
 
 loop._SECONDS_BETWEEN_REPORTS = 0
 

@@ -16,16 +16,15 @@ import ray
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from hat_ray.cluster.train import train_many, train_on_cluster
 from hat_ray.errors import CheckpointError, HatRayError
-from hat_ray.model.checkpoint import load_super
+from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
-from hat_ray.train.cluster import train_many, train_on_cluster
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.job import TrainJob
-from hat_ray.train.train import train_super
-from hat_ray.train.watch import run_name
+from hat_ray.train.job import TrainJob, train_super
+from hat_ray.train.metrics import run_name
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(

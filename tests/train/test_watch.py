@@ -10,10 +10,10 @@ from tensorboardX.proto.event_pb2 import Event
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.train import train_super
-from hat_ray.train.watch import Background, TensorBoard, run_name
+from hat_ray.train.job import train_super
+from hat_ray.train.metrics import Background, TensorBoard, run_name
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -102,7 +102,7 @@ def test_a_writer_that_fails_is_named_once_and_holds_nothing_up(tmp_path, caplog
         for update in range(20_000):
             watcher.tell(update, {"a": 1.0})
         watcher.close()
-    told = [record.getMessage() for record in caplog.records if record.name == "hat_ray.train.watch"]
+    told = [record.getMessage() for record in caplog.records if record.name == "hat_ray.train.metrics"]
     assert len(told) == 1
     assert told[0].startswith("TensorBoard gets no more figures, training goes on: ")
     assert "TensorBoard" not in {thread.name for thread in threading.enumerate()}

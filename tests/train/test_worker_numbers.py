@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hat_ray.model.checkpoint import load_super
+from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.train import train_super
+from hat_ray.train.job import train_super
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -26,10 +26,10 @@ sys.path.insert(0, {tests!r})
 import torch, torch.distributed as dist
 from conftest import SPACE
 from test_worker_numbers import CONFIG, MODEL, STAGES
-from hat_ray.corpus.dataset import Corpus
-from hat_ray.storage import Folder
-from hat_ray.train.train import train_super
-from hat_ray.train.watch import Nobody
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import train_super
+from hat_ray.train.metrics import Nobody
 
 rank = int(sys.argv[1])
 torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 """Draw derivations. Probabilities stand here together; they were tuned to the aims that tests/corpus/toy measures."""
 
-from hat_ray.corpus.toy.dice import Dice, Urn
+from hat_ray.corpus.toy.draws import Dice, Urn
 from hat_ray.corpus.toy.lexicon import OBJECTS, SORT, Adjective, Frame, Gender, Kind, Lexicon, Noun, Verb
 from hat_ray.corpus.toy.tree import (
     Clause,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from hat_ray.corpus.config import ToyConfig
-from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.toy.derive import Deriver
-from hat_ray.corpus.toy.dice import Dice
+from hat_ray.corpus.toy.draws import Dice
 from hat_ray.corpus.toy.lexicon import lexicon
 from hat_ray.corpus.toy.source import speak_source
 from hat_ray.corpus.toy.target import speak_target

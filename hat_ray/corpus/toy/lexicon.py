@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
 
-from hat_ray.corpus.toy.coin import SOURCE_SOUND, TARGET_SOUND, Mint
-from hat_ray.corpus.toy.dice import Dice, Urn
+from hat_ray.corpus.toy.draws import SOURCE_SOUND, TARGET_SOUND, Dice, Mint, Urn
 
 Gender = Literal["m", "f", "n"]
 Kind = Literal["person", "animal", "thing", "tool", "place", "idea"]

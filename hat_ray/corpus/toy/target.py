@@ -9,7 +9,7 @@ Free variation, drawn from its own stream: synonyms, and a late adverb of time t
 from typing import Literal
 
 from hat_ray.corpus.toy import inflect
-from hat_ray.corpus.toy.dice import Dice
+from hat_ray.corpus.toy.draws import Dice
 from hat_ray.corpus.toy.inflect import Case, Slot
 from hat_ray.corpus.toy.tree import Clause, Gap, Nominal, NounPhrase, Pair, Place, Pronoun, Proper, Sentence, person_of
 

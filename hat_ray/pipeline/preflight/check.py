@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from hat_ray.corpus.corpus import CorpusSummary
 from hat_ray.corpus.prepare import read_summary
-from hat_ray.corpus.summary import CorpusSummary
 from hat_ray.recipe import Recipe
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 Verdict = Literal["ok", "warning", "failure"]
 

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.corpus.download import text_files
+from hat_ray.corpus.text.download import text_files
 from hat_ray.model.config import ModelConfig
 from hat_ray.pipeline.preflight.text import text_bytes
 from hat_ray.recipe import Recipe

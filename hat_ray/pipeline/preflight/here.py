@@ -4,13 +4,13 @@ import os
 import platform
 from pathlib import Path
 
+from hat_ray.core.processor import read_cpu
 from hat_ray.pipeline.outline import stages_of, unfinished
 from hat_ray.pipeline.preflight.check import Machine, Situation
 from hat_ray.pipeline.preflight.packages import installed
-from hat_ray.processor import read_cpu
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe
-from hat_ray.run import Run
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 _OTHER_DRIVERS = ("dxg", "kfd", "nvgpu", "nvhost-gpu")
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hat_ray.errors import HatRayError, StorageError
-from hat_ray.latency.parts import list_parts, partition_values, partitions
+from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
+from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe
-from hat_ray.run import Run
 from hat_ray.search.config import names_device
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 
 _MOST_FILES = 64
 """Files of a device that are read; those of a large table tell enough."""

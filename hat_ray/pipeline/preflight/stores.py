@@ -8,13 +8,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from hat_ray import faults
-from hat_ray.corpus.cache import cache_root
+from hat_ray.corpus.shards import cache_root
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.pipeline.preflight.check import CheckResult, Finding, Situation
 from hat_ray.recipe import Recipe
-from hat_ray.search.earlier import table_at
-from hat_ray.storage import Folder
+from hat_ray.search.warm_start import table_at
+from hat_ray.storage import faults
+from hat_ray.storage.folder import Folder
 
 PATIENCE_S = 5.0
 _CONTENT = b"may be deleted"

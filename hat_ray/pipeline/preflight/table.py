@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.preflight import limits, packages, resources, room, settings, stores, text
+from hat_ray.pipeline.preflight import limits, packages, resources, settings, stores, text
+from hat_ray.pipeline.preflight import resources as room
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Look, Situation
 from hat_ray.recipe import Recipe
 

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
-from hat_ray.corpus.download import text_files
-from hat_ray.corpus.text import read_lines, read_pairs
+from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.text.files import read_lines, read_pairs
 from hat_ray.errors import CorpusError
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe

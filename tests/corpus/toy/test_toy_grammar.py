@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_ray.corpus.toy.dice import Dice, Urn
+from hat_ray.corpus.toy.draws import Dice, Urn
 from hat_ray.corpus.toy.generate import write
 from hat_ray.corpus.toy.inflect import adjective_form, compound_form, finite_form, noun_form, participle
 from hat_ray.corpus.toy.lexicon import (

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 
 from hat_ray.corpus.config import ToyConfig
-from hat_ray.corpus.text import ParallelText
+from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.toy.lexicon import lexicon
 

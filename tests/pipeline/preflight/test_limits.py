@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.latency.table import read_table, write_rows
+from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import run_recipe
 from hat_ray.cli import app
 from hat_ray.errors import CheckError
-from hat_ray.pipeline.all import run_recipe
 from hat_ray.recipe import load_recipe, shipped_recipes
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")

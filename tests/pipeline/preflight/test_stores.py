@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.errors import CheckError, HatRayError
-from hat_ray.storage import Folder
+from hat_ray.storage.folder import Folder
 from tests.s3 import S3, Faults
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")

@@ -1,0 +1,104 @@
+"""`hat-ray doctor`: what this machine and a cluster can do, and what they lack."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hat_ray.cli.app import app
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, RunOpt, SetOpt
+from hat_ray.cli.output import print_json, resolve
+from hat_ray.errors import HatRayError
+
+if TYPE_CHECKING:
+    from hat_ray.doctor.finding import Finding, Verdict
+    from hat_ray.recipe import Recipe
+
+_MARKS = {"good": "good   ", "advice": "ADVICE ", "missing": "MISSING"}
+
+
+@app.command(
+    "doctor",
+    epilog="""Examples:
+
+hat-ray doctor                    # this machine
+
+hat-ray doctor --address auto     # and the Ray cluster that it is part of: every node answers for itself
+
+hat-ray doctor mine.yaml --data ~/text     # and whether this recipe can be done here, as `recipe check` tells it
+
+It takes about ten seconds and changes nothing. The exit code is 2 when something is missing that a run needs.""",
+)
+def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe to check as well.", show_default=False)
+    ] = None,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
+    address: AddressOpt = None,
+    runs: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs would be written.")] = Path("runs"),
+    as_json: JsonOpt = False,
+) -> None:
+    """Say what this machine can do, and what is missing.
+
+    With a Ray cluster: what each of its nodes can do.
+    """
+    from hat_ray.doctor.finding import is_fit
+
+    findings = []
+    address = address or os.environ.get("RAY_ADDRESS")
+    asked = None if recipe is None else resolve(recipe, run, set_, data)
+    of_recipe = () if asked is None else _of_recipe(asked[0], asked[1], address)
+    for finding in chain(_findings(address, runs), of_recipe):
+        findings.append(finding)
+        if not as_json:
+            remedy = f"\n{'':8}-> {finding.remedy}" if finding.remedy else ""
+            typer.echo(f"{_MARKS[finding.verdict]} {finding.name}: {finding.seen}{remedy}")
+    fit = is_fit(findings)
+    if as_json:
+        print_json({"fit": fit, "findings": [asdict(finding) for finding in findings]})
+    else:
+        told = "Fit for a run: try `hat-ray run toy`." if fit else "Not fit for a run: see what is MISSING above."
+        typer.echo(f"\n{told}")
+    if not fit:
+        raise typer.Exit(2)
+
+
+def _findings(address: str | None, runs: Path) -> Iterator["Finding"]:
+    from hat_ray.doctor.finding import Finding
+    from hat_ray.doctor.machine import examine_machine
+
+    yield from examine_machine(runs)
+    if address is None:
+        yield Finding("Ray cluster", "good", "none named (--address): a run starts one here, bound to loopback")
+        return
+    from hat_ray.cluster.doctor import examine_cluster
+    from hat_ray.cluster.execution import RayExecution
+
+    cluster = RayExecution(address)
+    try:
+        cluster.connect()
+        yield from examine_cluster()
+    except HatRayError as error:
+        yield Finding("Ray cluster", "missing", str(error), "start one with `ray start --head`, or leave --address out")
+    finally:
+        cluster.close()
+
+
+def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["Finding"]:
+    """Yield what the checks of a recipe found."""
+    from hat_ray.cli.checks import look
+    from hat_ray.doctor.finding import Finding
+
+    verdicts: dict[str, Verdict] = {"ok": "good", "warning": "advice", "failure": "missing"}
+    recipe.space.build()
+    try:
+        for result in look(recipe, place, address):
+            yield Finding(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.told or "fine")
+    except HatRayError as error:
+        yield Finding(f"recipe {recipe.name}", "missing", str(error))

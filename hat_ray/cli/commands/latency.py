@@ -1,0 +1,211 @@
+"""`hat-ray latency show|compact|import|export|validate`: the table as a lake; `measure` stands with the stages."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hat_ray.cli.app import latency_app
+from hat_ray.cli.folders import require_folder
+from hat_ray.cli.options import JsonOpt
+from hat_ray.cli.output import print_json
+from hat_ray.core import console
+from hat_ray.errors import LatencyError
+
+TableArg = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Root of a latency table: a path or URI.", show_default=False)
+]
+SpaceOpt = Annotated[
+    str | None, typer.Option("--space", metavar="SPACE", help="Only this space: its id, as `show` lists it.")
+]
+DeviceOpt = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="Only this device: its slug, as `show` lists it.")
+]
+
+
+@latency_app.command("show", epilog="Example:  hat-ray latency show runs/toy/latency/table")
+def latency_show(table: TableArg, space: SpaceOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
+    """List what a latency table holds.
+
+    Its devices and spaces with their rows, milliseconds, error and drift.
+    """
+    from hat_ray.latency.table.summary import describe_table
+
+    groups = describe_table(table, space, device)
+    if as_json:
+        print_json({"table": table, "groups": [asdict(group) for group in groups]})
+        return
+    if not groups:
+        raise LatencyError(f"{table} holds no latency rows: time some with `hat-ray latency measure`")
+    for group in groups:
+        error = "" if group.median_relative_error is None else f", error {100 * group.median_relative_error:.2f} %"
+        drift = "" if group.worst_drift is None else f", drift up to {100 * group.worst_drift:.1f} %"
+        again = f", {group.measurements} measurements" if group.measurements > group.rows else ""
+        span = f"{group.fastest_ms:.4g}-{group.slowest_ms:.4g} ms"
+        typer.echo(f"space {group.space_id}  {group.rows:6d} rows{again}  {span}{error}{drift}  {group.device}")
+
+
+@latency_app.command(
+    "compact",
+    epilog="""Examples:
+
+hat-ray latency compact runs/toy/latency/table
+
+hat-ray latency compact s3://team/latency --device rig-intel-xeon-e5-2640-v4-avx2-1t-eager-fp32
+
+Readers get the same rows as before. It may be killed, and others may write, read and compact meanwhile.""",
+)
+def latency_compact(
+    table: TableArg,
+    space: SpaceOpt = None,
+    device: DeviceOpt = None,
+    leftover_hours: Annotated[
+        float, typer.Option("--leftover-hours", min=0, help="Delete temporary files of killed writers this old.")
+    ] = 24.0,
+    as_json: JsonOpt = False,
+) -> None:
+    """Join many small files to few, which read faster."""
+    from hat_ray.latency.table.compact import compact
+
+    with console.progress_bar("compacting") as progress:
+        done = compact(table, space, device, leftover_age=timedelta(hours=leftover_hours), progress=progress)
+    if as_json:
+        print_json({"table": table, **asdict(done)})
+        return
+    alone = f"; {done.left_alone} cannot be read: see `hat-ray latency validate`" if done.left_alone else ""
+    left = f", {done.leftovers} leftovers deleted" if done.leftovers else ""
+    console.say(
+        f"{table}: {done.files_before} files are now {done.files_after}, {done.rows_moved} rows moved{left}{alone}"
+    )
+
+
+@latency_app.command(
+    "import",
+    epilog="""Examples:
+
+hat-ray latency import lake ~/hat/latency_dataset/*.csv
+
+hat-ray latency import lake mine.csv --name rack-7 --model "Intel Xeon E5-2640 v4" --threads 4 --length 30
+
+hat-ray latency import s3://team/latency pi/runs/toy/latency/table
+
+Importing twice adds nothing. HAT's own eight files need no options: what they timed is known.""",
+)
+def latency_import(
+    table: TableArg,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="HAT's CSV files, or roots of other lakes: paths or URIs.")
+    ],
+    space: Annotated[
+        str,
+        typer.Option(
+            "--space", metavar="SPACE", help="Space of a CSV file: a preset's name. Of a lake: only this space's id."
+        ),
+    ] = "",
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Of a lake: only this device, by its slug.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Of a CSV file: what you call the device it was timed on.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", help="Of a CSV file: the CPU's or board's model.")
+    ] = "",
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", metavar="MODEL", help="Of a CSV file: the GPU's model.")
+    ] = "",
+    machine: Annotated[
+        str, typer.Option("--machine", metavar="MACHINE", help="Of a CSV file: x86_64, aarch64, ...")
+    ] = "x86_64",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of a CSV file: torch threads.")] = 1,
+    length: Annotated[int, typer.Option("--length", min=1, help="Of a CSV file: source and target tokens.")] = 30,
+    beam: Annotated[int, typer.Option("--beam", min=1, help="Of a CSV file: hypotheses a sentence.")] = 5,
+    vocab_size: Annotated[int, typer.Option("--vocab-size", min=1, help="Of a CSV file: words.")] = 32768,
+    as_json: JsonOpt = False,
+) -> None:
+    """Bring in HAT's CSV files, or the rows of another lake."""
+    from hat_ray.latency.device import DeviceInfo
+    from hat_ray.latency.table.exchange import Imported, import_csv, import_lake
+    from hat_ray.latency.table.hat_csv import published, read_hat_csv
+    from hat_ray.latency.timing.workload import Workload
+    from hat_ray.space.presets import preset
+
+    require_folder("latency table", table, there=False)
+    done: dict[str, Imported] = {}
+    for source in sources:
+        if source.lower().endswith(".csv"):
+            known = published(source) if not (name or model or accelerator) else None
+            if known is None and not (name or model):
+                read_hat_csv(source)  # a fault of the file itself is named first
+                raise LatencyError(f"{source} does not name its device: pass --name and --model")
+            info = DeviceInfo(
+                *(name, model, machine, 0, threads, None, None, (), accelerator, None, ""),
+                *("eager", "fp32", "none", ""),
+            )
+            info, workload = known or (info, Workload(1, beam, length, length, vocab_size))
+            space_id = preset(space or "hat-latency").id
+            done[source] = import_csv(table, Path(source), space_id=space_id, device=info, workload=workload)
+        else:
+            with console.progress_bar("importing") as progress:
+                done[source] = import_lake(table, source, space or None, device, progress)
+    if as_json:
+        print_json({"table": table, "sources": {source: asdict(each) for source, each in done.items()}})
+        return
+    for source, each in done.items():
+        skipped = f", {len(each.skipped)} skipped" if each.skipped else ""
+        console.say(f"{source}: {each.rows} rows in {each.files} files, {each.known} files were there{skipped}")
+
+
+@latency_app.command("export", epilog="Example:  hat-ray latency export lake csv --device hat-intel-xeon-e5-2640-...")
+def latency_export(
+    table: TableArg,
+    out: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder for the CSV files.", show_default=False)],
+    space: SpaceOpt = None,
+    device: DeviceOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write HAT's CSV files.
+
+    The imported ones unchanged, and one for each device and workload that was measured.
+    """
+    from hat_ray.latency.table.exchange import export_csvs
+
+    require_folder("folder", out, there=False)
+    written = export_csvs(table, out, space, device)
+    if as_json:
+        print_json({"out": out, "files": written})
+        return
+    for name, rows in written.items():
+        console.say(f"{out}/{name}: {rows} rows")
+
+
+@latency_app.command(
+    "validate",
+    epilog="""Example:  hat-ray latency validate runs/toy/latency/table
+
+Exit code 2 when something is wrong. Readers pass over files that cannot be read and rows that are no measurements; rows
+that break another rule are read.""",
+)
+def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
+    """Check every file and every row.
+
+    Each bad file is named with what is wrong, and so are rows that break a rule.
+    """
+    from hat_ray.latency.table.validate import validate
+
+    with console.progress_bar("validating") as progress:
+        found = validate(table, progress)
+    if not found.files and not found.findings and not as_json:
+        raise LatencyError(f"{table} holds no latency files to check")
+    if as_json:
+        print_json({"table": table, **asdict(found)})
+    else:
+        for finding in found.findings:
+            rows = ", ".join(map(str, finding.rows[:5])) + (", ..." if len(finding.rows) > 5 else "")
+            where = f" rows {rows} ({len(finding.rows)} in all)" if finding.rows else ""
+            typer.echo(f"{finding.file}{where}: {finding.rule}")
+        console.say(f"{table}: {found.files} files, {found.rows} rows, {len(found.findings)} findings")
+    if found.findings:
+        raise typer.Exit(2)

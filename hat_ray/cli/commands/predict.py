@@ -1,0 +1,109 @@
+"""`hat-ray predict score|latency`; `fit` stands with the stages."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hat_ray.cli.app import predict_app
+from hat_ray.cli.folders import require_folder, resolve_run
+from hat_ray.cli.options import JsonOpt
+from hat_ray.cli.output import print_json
+from hat_ray.storage.folder import Folder
+
+if TYPE_CHECKING:
+    from hat_ray.predictor.assess import Assessment
+
+
+@predict_app.command(
+    "score",
+    epilog="""Examples:
+
+hat-ray predict score runs/toy
+
+hat-ray predict score s3://team/latency --device rig-intel-xeon-e5-2640-v4-avx2-1t-eager-fp32 --json
+
+Every figure is of architectures that the predictor had not seen. Of a latency table a predictor is fitted to each
+space, device and workload that has rows enough, and judged; nothing is written.""",
+)
+def predict_score(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="A run folder with fitted predictors, or the root of a latency table."),
+    ],
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="Of a table: only this space, by its id.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Only this device, by its slug.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Tell how good latency predictors are.
+
+    Error, interval, learning curve, error by depth, outliers.
+    """
+    from hat_ray.api import assess_run
+    from hat_ray.predictor.fit import assess_table
+
+    require_folder("folder", place)
+    if Folder.at(place).exists("run.json"):
+        loaded, run = resolve_run(place, None)
+        found = [one for one in assess_run(loaded, run) if device in (None, one.device)]
+    else:
+        found = assess_table(place, space, device)
+    if as_json:
+        print_json({"place": place, "predictors": [one.to_json() for one in found]})
+        return
+    for one in found:
+        for line in _lines(one):
+            typer.echo(line)
+
+
+@predict_app.command("latency", epilog="Example:  hat-ray predict latency runs/toy winner.yml --coverage 0.95")
+def predict_latency(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with fitted predictors.")],
+    architecture: Annotated[Path, typer.Argument(metavar="FILE", help="The architecture: HAT's YAML, or our JSON.")],
+    coverage: Annotated[
+        float, typer.Option("--coverage", help="Probability with which the latency lies in the interval.")
+    ] = 0.9,
+    as_json: JsonOpt = False,
+) -> None:
+    """Predict an architecture's latency on each device.
+
+    With the interval that it lies in.
+    """
+    from hat_ray.api import predict_one
+
+    loaded, place = resolve_run(run, None)
+    predicted = predict_one(loaded, place, architecture, coverage)
+    if as_json:
+        print_json({"coverage": coverage, "devices": {slug: asdict(one) for slug, one in predicted.items()}})
+        return
+    for slug, one in predicted.items():
+        unseen = f"  ({one.unseen})" if one.unseen else ""
+        typer.echo(f"{one.predicted_ms:10.2f} ms  [{one.low_ms:.2f} to {one.high_ms:.2f}]  {slug}{unseen}")
+
+
+def _lines(one: "Assessment") -> list[str]:
+    """Say one predictor's quality in words."""
+    lines = [f"{one.device}  (space {one.space_id})", f"  {one.quality}"]
+    if one.timing_error_pct is not None:
+        lines.append(f"  the timings themselves: {one.timing_error_pct:.2f} % (their median's standard error)")
+    if one.coverage_pct is not None:
+        lines.append(f"  the 90 % interval covers {one.coverage_pct:.0f} % of unseen rows")
+    if one.slow_rows:
+        lines.append(f"  {one.slow_rows} rows were timed in slow stretches and set aside")
+    if one.curve:
+        lines.append("  error by rows: " + ", ".join(f"{point.rows}: {point.mape:.2f} %" for point in one.curve))
+    if one.by_depth:
+        told = ", ".join(f"{group.depth}: {group.mape:.2f} %" for group in one.by_depth)
+        lines.append(f"  error by decoder layers: {told}")
+    if one.donors:
+        lines.append(f"  helped by the table's other devices: {', '.join(one.donors)}")
+    for outlier in one.outliers:
+        lines.append(
+            f"  outlier {outlier.name}: measured {outlier.measured_ms:.4g} ms, predicted {outlier.predicted_ms:.4g} ms"
+        )
+    return lines

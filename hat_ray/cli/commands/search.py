@@ -1,0 +1,123 @@
+"""`hat-ray search RECIPE`, and `hat-ray search show`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hat_ray.cli.app import search_app
+from hat_ray.cli.folders import require_folder
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
+from hat_ray.cli.output import print_json, run_stages
+
+if TYPE_CHECKING:
+    from hat_ray.search.view import SearchView
+
+
+@search_app.command(
+    "run",
+    epilog="""Examples:
+
+hat-ray search toy --set search.limits_ms=[20,30]
+
+hat-ray search runs/toy --set search.max_seconds=600 --set search.patience_evaluations=200
+
+hat-ray search toy --run runs/more --set search.warm_start=[runs/toy]
+
+`run` may be left out. A killed search goes on where it was. Winners are timed on their devices: where one breaks its
+limit, the predictor learns it and the search goes on (search.measure_rounds, search.extra_evaluations).""",
+)
+def search_run(
+    recipe: RecipeArg,
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    data: DataOpt = None,
+    address: AddressOpt = None,
+    local: LocalOpt = False,
+    take_over: TakeOverOpt = False,
+    as_json: JsonOpt = False,
+    skip_checks: SkipOpt = False,
+) -> None:
+    """Evolve architectures under latency limits with Ray Tune.
+
+    One search serves all devices and all limits.
+    """
+    records = run_stages(
+        recipe, run, set_, data, address, local, as_json, only="search", take_over=take_over, skip_checks=skip_checks
+    )
+    if not as_json:
+        for line in _winner_lines(records[0].summary["winners"]):
+            typer.echo(line)
+
+
+@search_app.command(
+    "show",
+    epilog="""Examples:
+
+hat-ray search show runs/toy
+
+hat-ray search show s3://team/runs/wmt --device pi4 --json
+
+A search that is still under way, or was killed, is shown as far as it is.""",
+)
+def search_show(
+    place: Annotated[str, typer.Argument(metavar="FOLDER", help="A run folder, or a folder that holds candidates.")],
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Only this device: its slug or its name.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Show what a search found, also while it runs.
+
+    Its candidates, each device's frontier, and the winner of each limit.
+    """
+    from hat_ray.search.view import to_json, view
+
+    require_folder("folder", place)
+    found = view(place).only(device)
+    if as_json:
+        print_json(to_json(found))
+        return
+    for line in _lines(found):
+        typer.echo(line)
+
+
+def _lines(search: "SearchView") -> list[str]:
+    counts = search.counts
+    lines = [
+        f"{search.place}: {counts['candidates']:g} candidates"
+        + (f", {counts['from_earlier_runs']:g} of earlier runs" if counts["from_earlier_runs"] else "")
+        + (f", {counts['without_loss']:g} without a loss" if counts["without_loss"] else "")
+        + f"; {counts['scoring_seconds']:g} s of scoring by {counts['workers']:g} workers",
+        "  origins: " + ", ".join(f"{name} {count}" for name, count in search.origins.items()),
+    ]
+    if search.early_stop is not None:
+        lines.append(f"  {search.early_stop}")
+    for device in search.devices:
+        lines.append(f"frontier on {device}")
+        lines.append(f"  {'ms':>10} {'90 % interval':>19} {'measured':>10} {'loss':>8}  architecture")
+        for one in search.frontier(device):
+            low, high, measured = (values.get(device) for values in (one.low_ms, one.high_ms, one.measured_ms))
+            between = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+            timed = "" if measured is None else f"{measured:.4g}"
+            lines.append(
+                f"  {one.latency_ms[device]:10.4g} {between:>19} {timed:>10} {one.loss:8.4f}  "
+                f"{one.architecture.id}  {one.architecture}"
+            )
+    return lines + _winner_lines(search.winners)
+
+
+def _winner_lines(winners: Sequence[dict[str, Any]]) -> list[str]:
+    """Return each limit's winner, and where several runtimes share one, which of them is best."""
+    from hat_ray.search.winners import contests
+
+    return [*map(_winner_line, winners), *(contest.line for contest in contests(winners))]
+
+
+def _winner_line(winner: dict[str, Any]) -> str:
+    measured = winner["measured_ms"]
+    timed = "not timed" if measured is None else f"{measured:.4g} ms measured"
+    return (
+        f"winner under {winner['limit_ms']:.4g} ms on {winner['device']}: {winner['id']}, loss "
+        f"{winner['loss_bits']:.4f}, {winner['predicted_ms']:.4g} ms predicted, {timed}"
+    )

@@ -1,0 +1,109 @@
+"""What commands do with a recipe: find it and its run folder, run its stages, print."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from hat_ray.core import console
+from hat_ray.errors import HatRayError
+from hat_ray.pipeline.kept import Kept, disk_line
+from hat_ray.pipeline.run_folder import StageRecord
+from hat_ray.recipe import Recipe, load_recipe, load_run_recipe
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.plain_file import printable
+
+STUDIES = ("sweep", "health", "policies")
+"""Stages that their own commands do, and whose whole result `--json` prints."""
+
+
+def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str | None = None) -> tuple[Recipe, str]:
+    """Return the recipe and the place of its run folder; a run folder given as recipe brings both."""
+    changes = list(overrides or [])
+    if data is not None:
+        if not os.path.isdir(data):
+            there = "is no folder" if os.path.lexists(data) else "does not exist"
+            raise HatRayError(f"--data {printable(data, 200)} {there}: name the folder that the text files stand in")
+        changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
+    if ("://" in recipe or os.path.isdir(recipe)) and (folder := Folder.at(recipe)).exists("run.json"):
+        return load_run_recipe(folder, changes), recipe if run is None else run
+    loaded = load_recipe(recipe, changes)
+    return loaded, str(Path("runs") / loaded.name) if run is None else run
+
+
+def run_stages(
+    recipe: str,
+    run: str | None,
+    overrides: list[str] | None,
+    data: str | None,
+    address: str | None,
+    local: bool,
+    as_json: bool,
+    only: str | None = None,
+    take_over: bool = False,
+    skip_checks: bool = False,
+) -> list[StageRecord]:
+    """Do one stage, or all, print what was made, and return the stages' records."""
+    loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
+    loaded.space.build()
+    from hat_ray.api import close_message, run_recipe, study_result
+
+    records = run_recipe(
+        loaded,
+        place,
+        address=address,
+        local=local,
+        only=only,
+        progress=console.progress_bar,
+        take_over=take_over,
+        skip_checks=skip_checks,
+    )
+    if as_json and only in STUDIES:
+        print_json({"run": place, only: study_result(place, only)})
+    elif as_json:
+        print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
+    elif only == "evaluate":
+        for line in score_lines(records[0].summary):
+            typer.echo(line)
+    else:
+        close_message(place, records)
+    if disk := disk_line(Kept(Folder.at(place)).results(), place):
+        console.say(disk)
+    return records
+
+
+def score_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the evaluation of a run says: each model's scores, speed and memory, and the floors."""
+    lines = []
+    for model, evaluated in summary["models"].items():
+        score = evaluated["score"]
+        chrf = "" if score["chrf"] is None else f", chrF {score['chrf']:.1f} ({score['chrf_signature']})"
+        memory = score.get("peak_memory_bytes", 0) / 2**20
+        speed = score["sentences"] / max(score["seconds"], 1e-9)
+        lines.append(
+            f"{model}: BLEU {score['bleu']:.1f} ({score['bleu_signature']}){chrf}; {speed:.1f} sentences a second, "
+            f"peak memory {memory:.0f} MiB"
+        )
+    if floors := summary.get("floors"):
+        nearest = f"the nearest training source's translation {floors['nearest_bleu']:.1f}"
+        lines.append(f"floors: copying the source {floors['copy_bleu']:.1f} BLEU, {nearest}")
+    return lines
+
+
+def share_of(text: str) -> float:
+    """Read a share that is written as `5%` or `0.05`; raises HatRayError for anything else."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise HatRayError(f"a share is written as 5% or 0.05 and lies between 0 and 1, got {text!r}")
+    return value
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,140 @@
+"""The heavy work of a pipeline on a Ray cluster: Ray Train, timing actors, Ray Tune, tasks.
+
+Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
+starts nothing (`session/cluster.py`).
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+
+from hat_ray.cluster import session
+from hat_ray.cluster.corpus import encode_on_cluster
+from hat_ray.cluster.fleet import measure_fleet
+from hat_ray.cluster.preflight import cluster_machines
+from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.cluster.train import may_grow, train_many, train_on_cluster
+from hat_ray.core.progress import Progress, silent
+from hat_ray.core.usable_cpus import share
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.corpus import Corpus, CorpusSummary
+from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
+from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.shards import SHARD_PAIRS
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.evaluate import Evaluation, evaluate
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.timing.session import TimingJob
+from hat_ray.model.checkpoints.native import load_sub
+from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.preflight.check import Situation
+from hat_ray.search.engine.session import Score
+from hat_ray.search.frontier import SearchResult
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.state import TrainResult
+
+log = logging.getLogger(__name__)
+
+_WITHOUT_A_CLUSTER = {"corpus", "predictor", "report"}
+"""Stages that need none; a large corpus takes one where it is there."""
+
+T = TypeVar("T")
+
+
+class RayExecution:
+    """Work on the cluster at `address`, on the one that `RAY_ADDRESS` names, or on one of our own on this machine."""
+
+    def __init__(self, address: str | None = None, cpus_needed: int = 1) -> None:
+        self.address, self.cpus_needed = address, cpus_needed
+        self._ours = False
+
+    def close(self) -> None:
+        """Leave the cluster; end it when it was started here."""
+        if self._ours:
+            session.leave()
+            self._ours = False
+
+    def connect(self) -> None:
+        """Join the cluster, or start one, unless that is done."""
+        if session.connected():
+            return
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        if address:
+            session.join(address)
+        else:
+            session.start(self.cpus_needed)
+        self._ours = True
+
+    def situation(self, here: Situation, *, ask: bool) -> Situation:
+        """Join a cluster that is named, where a stage has work for it, and return what its nodes are."""
+        named = self.address or os.environ.get("RAY_ADDRESS") or session.connected()
+        if not (named and set(here.stages) - _WITHOUT_A_CLUSTER):
+            return here
+        self.connect()
+        return replace(here, machines=cluster_machines(ask=ask), cluster=True, may_grow=may_grow())
+
+    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+        return prepare(config, folder, seed, progress, self._encode)
+
+    def _encode(self, job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
+        """Encode on the cluster what is more than a shard; less is done before a cluster has started."""
+        if job.text.num_rows <= SHARD_PAIRS:
+            return encode_here(job, first_chunk)
+        self.connect()
+        return encode_on_cluster(job, first_chunk)
+
+    def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
+        self.connect()
+        return train_on_cluster(job, progress)
+
+    def time(
+        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+    ) -> list[DeviceInfo]:
+        self.connect()
+        report = measure_fleet(job, architectures, progress)
+        for failure in report.failures:
+            log.warning("%s", failure)
+        return [device.device for device in report.devices]
+
+    def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
+        self.connect()
+        return run_search_on_cluster(
+            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
+        )
+
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+        self.connect()
+        return train_many(jobs, progress)
+
+    def evaluate(
+        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = silent
+    ) -> list[Evaluation]:
+        return self.do([partial(_evaluate, folder, corpus, config) for folder in models], progress)
+
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
+        self.connect()
+        tasks = [_do.remote(piece) for piece in pieces]
+        waiting = list(tasks)
+        while waiting:
+            progress(len(tasks) - len(waiting), len(tasks), {})
+            _, waiting = ray.wait(waiting, num_returns=1)
+        progress(len(tasks), len(tasks), {})
+        return list(ray.get(tasks))
+
+
+def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
+    return evaluate(load_sub(folder, MODEL).eval(), Corpus.load(corpus), config)
+
+
+@ray.remote(num_cpus=1)
+def _do(piece: Callable[[], Any]) -> Any:
+    given = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    with share(given.get("CPU", 0.0)):
+        return piece()

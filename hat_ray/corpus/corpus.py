@@ -1,0 +1,176 @@
+"""What a prepared corpus holds, in figures.
+
+A prepared corpus, read back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from hat_ray.core.codec import read_checked, read_rows, read_typed
+from hat_ray.corpus.shards import Shard, local_shard, map_shards
+from hat_ray.corpus.tokens import TokenTable
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.errors import CorpusError
+from hat_ray.storage.folder import Folder
+
+MODEL_FILE = "sentencepiece.model"
+SUMMARY_FILE = "summary.json"
+
+
+class LengthSummary(BaseModel):
+    """Sentence lengths of one side in tokens, EOS included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokens: int
+    median: int
+    p90: int
+    longest: int
+
+    @classmethod
+    def of(cls, counts: Mapping[int, int]) -> "LengthSummary":
+        """Sum up lengths and how many sentences have each."""
+        if not counts:
+            return cls(tokens=0, median=0, p90=0, longest=0)
+        return cls(
+            tokens=sum(length * count for length, count in counts.items()),
+            median=_percentile(counts, 50),
+            p90=_percentile(counts, 90),
+            longest=max(counts),
+        )
+
+
+class SplitSummary(BaseModel):
+    """One split: pairs kept and dropped, and the lengths of those kept. Only training drops."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pairs: int
+    dropped_empty: int = 0
+    """Pairs that lack a side."""
+    dropped_duplicate: int = 0
+    """Pairs that occurred before; counted where `deduplicate` is on."""
+    dropped_long: int = 0
+    """Pairs longer than `max_length` on either side."""
+    dropped_ratio: int = 0
+    """Pairs whose sides are too unlike in length for `max_ratio`."""
+    held_out: int = 0
+    """Pairs that validation takes instead."""
+    source: LengthSummary
+    target: LengthSummary
+
+    @property
+    def read(self) -> int:
+        """Pairs that were read: those kept, those left out, and those that validation takes."""
+        return self.pairs + self.held_out + sum(self.left_out.values())
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Why pairs were left out, and how many."""
+        reasons = {
+            "longer than corpus.max_length": self.dropped_long,
+            "too unlike in length for corpus.max_ratio": self.dropped_ratio,
+            "without a side": self.dropped_empty,
+            "repeated": self.dropped_duplicate,
+        }
+        return {reason: count for reason, count in reasons.items() if count}
+
+    def told(self) -> str:
+        """Say in one line how many pairs are kept of those read, and why the rest went."""
+        why = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
+        why += [f"{self.held_out:,} held out for validation"] if self.held_out else []
+        return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
+
+
+class CorpusSummary(BaseModel):
+    """A prepared corpus: written last, as `summary.json`, so its presence says that the folder is whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source_language: str
+    target_language: str
+    vocabulary_size: int
+    train: SplitSummary
+    valid: SplitSummary
+    test: SplitSummary
+    test_sources_in_train: int
+    """Test lines whose source sentence also occurs in training: above zero, scores are optimistic."""
+    fingerprint: str
+    """Hash of the settings and of every input byte: a folder whose fingerprint differs is prepared anew."""
+    data: str
+    """The sub-folder that holds the files."""
+    shards: tuple[Shard, ...]
+    """The files of the training table, in order."""
+
+    def leak(self) -> str | None:
+        """Say that test sentences stand in the training text; None where none does."""
+        return told_leak(self.test_sources_in_train)
+
+    files: dict[str, str] = {}
+    """SHA-256 of every other file; empty of a corpus that an older version prepared."""
+
+
+def told_leak(test_sources_in_train: int | None) -> str | None:
+    """Say how many test sources the training text holds; None where it holds none, or nobody counted."""
+    if not test_sources_in_train:
+        return None
+    sources = "1 test source stands" if test_sources_in_train == 1 else f"{test_sources_in_train:,} test sources stand"
+    return f"{sources} in the training text as well: scores are too high; take the pairs out of one of the two"
+
+
+def _percentile(counts: Mapping[int, int], percent: int) -> int:
+    """Return the sorted values' element at that rank, the higher one between two (numpy's `higher`)."""
+    rank = -(-(sum(counts.values()) - 1) * percent // 100)
+    lengths = sorted(counts)
+    ends = accumulate(counts[length] for length in lengths)
+    return next(length for length, end in zip(lengths, ends, strict=True) if rank < end)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The vocabulary and the token tables of a prepared folder. Tables are opened on first use and not pickled."""
+
+    folder: Folder
+    summary: CorpusSummary
+
+    @classmethod
+    def load(cls, folder: Folder) -> "Corpus":
+        """Open a prepared folder."""
+        if not folder.exists(SUMMARY_FILE):
+            raise CorpusError(f"{folder} holds no whole corpus: prepare it first with `hat-ray corpus`")
+        return cls(folder, read_typed(folder, SUMMARY_FILE, TypeAdapter(CorpusSummary)))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"folder": self.folder, "summary": self.summary}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_bytes(read_checked(self._data, MODEL_FILE, self.summary.files.get(MODEL_FILE)))
+
+    @cached_property
+    def train(self) -> TokenTable:
+        """Training pairs, mapped from the shards' files; those of a remote folder are copied to this machine once."""
+        shards = self.summary.shards
+        return map_shards([local_shard(self._data, shard) for shard in shards], shards)
+
+    @cached_property
+    def valid(self) -> TokenTable:
+        """Validation pairs, with their lines."""
+        return self._table("valid")
+
+    @cached_property
+    def test(self) -> TokenTable:
+        """Test pairs, with their lines: `source_text` and the references in `target_text`."""
+        return self._table("test")
+
+    @property
+    def _data(self) -> Folder:
+        return self.folder.child(self.summary.data)
+
+    def _table(self, split: str) -> TokenTable:
+        name = f"{split}.parquet"
+        return TokenTable.from_arrow(read_rows(self._data, name, self.summary.files.get(name)))

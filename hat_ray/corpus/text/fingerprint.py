@@ -1,0 +1,51 @@
+"""The hash of all that decides a prepared corpus: settings, seed, versions, and every byte of the text."""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from hat_ray.corpus.config import CorpusConfig, FilesConfig
+from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.text.files import read_blocks
+from hat_ray.corpus.toy.generate import GENERATOR_VERSION
+
+_FORMAT_VERSION = 2
+"""Rises with every change of what is written, sizes of chunks and shards included."""
+_SIDES = ("train_source", "train_target", "valid_source", "valid_target", "test_source", "test_target")
+
+
+def input_fingerprint(config: CorpusConfig, seed: int) -> str:
+    """Hash the settings and every input byte, as the summary's fingerprint does; files are streamed."""
+    settings = config.decisive()
+    settings.pop("toy" if config.source == "files" else "files")
+    if config.source == "files":
+        settings["files"] = _hash_files(text_files(config))
+    versions = [_FORMAT_VERSION, GENERATOR_VERSION]
+    return hashlib.sha256(json.dumps([settings, seed, versions], sort_keys=True).encode()).hexdigest()
+
+
+def _hash_files(files: FilesConfig) -> dict[str, object]:
+    """Return what matters of the files: not where they are, but what they hold and how that is read."""
+    found: dict[str, object] = {"valid_every": files.valid_every}
+    for side in _SIDES:
+        found[side] = [[_hash_file(part.path), part.resolved_form, part.column] for part in files.parts(side)]
+    return found
+
+
+def _hash_file(path: str) -> str:
+    place = Path(path).expanduser()
+    if not os.path.isfile(place):
+        return _hash(path, 0, 0)  # which says what is wrong with it
+    status = place.stat()
+    return _hash(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash(path: str, _size: int, _modified: int) -> str:
+    """Hash a file's unpacked content, once a process as long as its size and time stay the same."""
+    digest = hashlib.sha256()
+    for block in read_blocks(path):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""The training text as numbered chunks, read again and again and never held: what every pass over it sees alike.
+
+A chunk is `CHUNK_PAIRS` consecutive pairs of one pair of files (its last may be shorter). Chunks are numbered over all
+files, and pairs are numbered over all files too; both numbers are the same in every pass and on every machine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hat_ray.corpus.config import TextPart
+from hat_ray.corpus.text.files import ParallelText, read_pairs
+
+CHUNK_PAIRS = 10_000
+"""Pairs that are read and encoded at once."""
+
+
+class PairSource(Protocol):
+    """Parallel text in one or several parts; pickles, so that another process may read it."""
+
+    @property
+    def num_parts(self) -> int:
+        """Number of parts, which may be read side by side."""
+
+    def chunks(self, part: int) -> Iterator[ParallelText]:
+        """Yield a part in chunks of `CHUNK_PAIRS` pairs, from its beginning."""
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """Pairs of text files."""
+
+    source: tuple[TextPart, ...]
+    target: tuple[TextPart, ...]
+    nfc: bool = False
+    chunk_pairs: int = CHUNK_PAIRS
+
+    @property
+    def num_parts(self) -> int:
+        return len(self.source)
+
+    def chunks(self, part: int) -> Iterator[ParallelText]:
+        return read_pairs(self.source[part], self.target[part], self.chunk_pairs, nfc=self.nfc)
+
+
+@dataclass(frozen=True)
+class PairedLines:
+    """Pairs in memory."""
+
+    text: ParallelText
+    chunk_pairs: int = CHUNK_PAIRS
+    num_parts = 1
+
+    def chunks(self, part: int) -> Iterator[ParallelText]:
+        for first in range(0, len(self.text), self.chunk_pairs):
+            rows = slice(first, first + self.chunk_pairs)
+            yield ParallelText(self.text.source[rows], self.text.target[rows])
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive pairs with their place in the corpus."""
+
+    number: int
+    first_row: int
+    text: ParallelText
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a part begins: numbers of its first chunk and of its first pair."""
+
+    chunk: int
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingText:
+    """The pairs to train on: a source without the rows that a survey left out. Pickles."""
+
+    source: PairSource
+    starts: tuple[Start, ...]
+    """Of each part, and the end of the last."""
+    left_out: NDArray[np.uint8]
+    """One bit a row, set where the pair is not for training."""
+
+    @property
+    def num_chunks(self) -> int:
+        return self.starts[-1].chunk
+
+    @property
+    def num_rows(self) -> int:
+        """Pairs of the source, those left out included."""
+        return self.starts[-1].row
+
+    def chunks(self, part: int, first_chunk: int = 0) -> Iterator[Chunk]:
+        """Yield a part's chunks from number `first_chunk` on, each without what is left out."""
+        if self.starts[part + 1].chunk <= first_chunk:
+            return
+        for chunk in number_chunks(self.source, part, self.starts[part]):
+            if chunk.number >= first_chunk:
+                yield Chunk(chunk.number, chunk.first_row, self._kept(chunk))
+
+    def all_chunks(self, first_chunk: int = 0) -> Iterator[Chunk]:
+        """Yield the chunks of all parts in order."""
+        for part in range(self.source.num_parts):
+            yield from self.chunks(part, first_chunk)
+
+    def _kept(self, chunk: Chunk) -> ParallelText:
+        text, first = chunk.text, chunk.first_row
+        bits = np.unpackbits(self.left_out[first // 8 : (first + len(text) + 7) // 8])[first % 8 :][: len(text)]
+        if not bits.any():
+            return text
+        rows = np.flatnonzero(bits == 0).tolist()
+        return ParallelText([text.source[row] for row in rows], [text.target[row] for row in rows])
+
+
+def number_chunks(source: PairSource, part: int, start: Start) -> Iterator[Chunk]:
+    """Yield all pairs of a part that begins at `start`."""
+    row = start.row
+    for number, text in enumerate(source.chunks(part), start.chunk):
+        yield Chunk(number, row, text)
+        row += len(text)

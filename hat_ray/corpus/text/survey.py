@@ -1,0 +1,188 @@
+"""The first pass over the training text: is it sound, how long is it, what of it is left out, and a sample of it.
+
+Everything that a user can have wrong in the text is found here, before anything is written.
+
+Find pairs that occurred before, in memory that does not grow: hashes go to files by their first bits.
+
+Two unlike pairs with equal 64-bit hashes are taken for duplicates: among 40 million pairs the chance that there is one
+such case is below one in 20,000.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence, Set
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hat_ray.core.determinism import stream_seed
+from hat_ray.corpus.text.files import ParallelText
+from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
+from hat_ray.errors import CorpusError
+
+_BUCKET_BITS = 6
+_RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
+
+
+class DuplicateFinder:
+    """Takes every pair once, in order, and then tells which rows repeat an earlier one; use it in a `with` block."""
+
+    def __enter__(self) -> "DuplicateFinder":
+        self._folder = tempfile.TemporaryDirectory(prefix="hat-ray-")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def add(self, chunk: Chunk, rows: NDArray[np.int64]) -> None:
+        """Take the chosen rows of a chunk, counted within it."""
+        source, target = chunk.text.source, chunk.text.target
+        digests = [blake2b(f"{source[row]}\n{target[row]}".encode(), digest_size=8).digest() for row in rows.tolist()]
+        records = np.empty(len(rows), dtype=_RECORD)
+        records["hash"], records["row"] = np.frombuffer(b"".join(digests), dtype="<u8"), rows + chunk.first_row
+        buckets = records["hash"] >> np.uint64(64 - _BUCKET_BITS)
+        for bucket in np.unique(buckets).tolist():
+            with open(self._path(bucket), "ab") as file:
+                file.write(records[buckets == bucket].tobytes())
+
+    def repeated_rows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield, in several arrays, the rows whose pair occurred in an earlier row."""
+        for bucket in filter(lambda number: self._path(number).exists(), range(1 << _BUCKET_BITS)):
+            records = np.fromfile(self._path(bucket), dtype=_RECORD)
+            records = records[np.argsort(records["hash"], kind="stable")]  # stable: the earliest row stays first
+            yield records["row"][1:][records["hash"][1:] == records["hash"][:-1]]
+
+    def _path(self, bucket: int) -> Path:
+        return Path(self._folder.name) / f"{bucket:02d}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass found."""
+
+    text: TrainingText
+    kept: int
+    """Pairs to train on, before those of unfit length are dropped."""
+    dropped_empty: int
+    dropped_duplicate: int
+    held_out: ParallelText
+    """Every n-th pair, for validation; empty where validation has its own files."""
+    test_sources_seen: int
+    """Test sentences whose source also occurs among the kept pairs."""
+
+
+def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, deduplicate: bool = False) -> Survey:
+    """Read all pairs once; raises CorpusError for text that cannot be used."""
+    starts, tally = [Start(0, 0)], _Tally(test_sources, valid_every)
+    with DuplicateFinder() if deduplicate else nullcontext() as finder:
+        for part in range(source.num_parts):
+            end = starts[-1]
+            for chunk in number_chunks(source, part, end):
+                kept = tally.take(chunk)
+                if finder is not None:
+                    finder.add(chunk, kept)
+                end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))
+            starts.append(end)
+        left_out = np.concatenate([np.empty(0, dtype=np.bool_), *tally.left_out])
+        repeated = list(finder.repeated_rows()) if finder is not None else []
+    for rows in repeated:
+        left_out[rows] = True
+    kept_rows = len(left_out) - int(left_out.sum())
+    if not kept_rows:
+        raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
+    if valid_every and not tally.held_out:
+        raise CorpusError(
+            f"corpus.files.valid_every {valid_every} takes no pair out of {len(left_out)} for validation: lower it"
+        )
+    return Survey(
+        text=TrainingText(source, tuple(starts), np.packbits(left_out)),
+        kept=kept_rows,
+        dropped_empty=tally.empty,
+        dropped_duplicate=sum(map(len, repeated)),
+        held_out=ParallelText([pair[0] for pair in tally.held_out], [pair[1] for pair in tally.held_out]),
+        test_sources_seen=len(tally.seen),
+    )
+
+
+@dataclass
+class _Tally:
+    """What a survey counts and keeps of the chunks that it takes."""
+
+    test_sources: Set[str]
+    valid_every: int
+    left_out: list[NDArray[np.bool_]] = field(default_factory=list)
+    held_out: list[tuple[str, str]] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    empty: int = 0
+
+    def take(self, chunk: Chunk) -> NDArray[np.int64]:
+        """Count a chunk; return its rows that are for training, counted within it."""
+        empty, held = _empty_rows(chunk.text), _held_out_rows(chunk, self.valid_every)
+        self.held_out += _pairs_of(chunk.text, held & ~empty)
+        self.empty += int(empty.sum())
+        self.left_out.append(empty | held)
+        kept = np.flatnonzero(~(empty | held))
+        sources = chunk.text.source if len(kept) == len(empty) else [chunk.text.source[row] for row in kept.tolist()]
+        self.seen |= self.test_sources & set(sources)
+        return kept
+
+
+def vocabulary_lines(found: Survey, most: int, seed: int) -> Iterator[str]:
+    """Yield the lines that the vocabulary is learned from: source lines in order, then target lines in order.
+
+    Where there are more than `most`, `seed` draws that many of them, each equally likely. One pass: the target lines
+    wait in a temporary file.
+    """
+    total = 2 * found.kept
+    chosen = None if total <= most else sample_positions(total, most, seed)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as aside:
+        row = 0
+        for chunk in found.text.all_chunks():
+            source = _chosen_lines(chunk.text.source, row, chosen)
+            aside.writelines(f"{line}\n" for line in _chosen_lines(chunk.text.target, found.kept + row, chosen))
+            yield from source
+            row += len(chunk.text)
+        aside.seek(0)
+        for line in aside:
+            yield line.removesuffix("\n")
+
+
+def sample_positions(total: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Draw `size` of the numbers below `total` without repetition, each set equally likely; sorted.
+
+    Block by block, so that memory grows with `size` and not with `total`.
+    """
+    stream = np.random.default_rng(stream_seed(seed, "vocabulary"))
+    pieces, left = [np.empty(0, dtype=np.int64)], size
+    for first in range(0, total, CHUNK_PAIRS):
+        block = min(CHUNK_PAIRS, total - first)
+        number = int(stream.hypergeometric(block, total - first - block, left)) if left else 0
+        pieces.append(first + np.sort(stream.choice(block, number, replace=False)))
+        left -= number
+    return np.concatenate(pieces)
+
+
+def _chosen_lines(lines: Sequence[str], first: int, chosen: NDArray[np.int64] | None) -> Sequence[str]:
+    """Return those of consecutive lines, the first of which is number `first`, that were chosen."""
+    if chosen is None:
+        return lines
+    begin, end = np.searchsorted(chosen, [first, first + len(lines)])
+    return [lines[position - first] for position in chosen[begin:end].tolist()]
+
+
+def _pairs_of(text: ParallelText, flags: NDArray[np.bool_]) -> list[tuple[str, str]]:
+    return [(text.source[row], text.target[row]) for row in np.flatnonzero(flags).tolist()]
+
+
+def _empty_rows(text: ParallelText) -> NDArray[np.bool_]:
+    flags = (not (source and target) for source, target in zip(text.source, text.target, strict=True))
+    return np.fromiter(flags, dtype=np.bool_, count=len(text))
+
+
+def _held_out_rows(chunk: Chunk, valid_every: int) -> NDArray[np.bool_]:
+    """HAT counts lines from 1: with 23, the 23rd, 46th, ... pair is held out."""
+    numbers = np.arange(chunk.first_row + 1, chunk.first_row + 1 + len(chunk.text))
+    return numbers % valid_every == 0 if valid_every else np.zeros(len(chunk.text), dtype=np.bool_)

@@ -1,0 +1,115 @@
+"""Evaluate one model on a corpus's test set: translate, score, and put the floors beside the score.
+
+How much memory a process has held.
+"""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hat_ray.core.progress import Progress, silent
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.corpus.tokens import TokenTable
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.errors import CorpusError
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.scoring import Floors, floors, score_text
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.protocol import Translator
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A test-set score with its circumstances; BLEU and chrF from 0 to 100."""
+
+    bleu: float
+    bleu_signature: str
+    chrf: float | None
+    chrf_signature: str | None
+    brevity_penalty: float
+    sentences: int
+    beam: int
+    length_penalty: float
+    seconds: float
+    """Wall time of the translation alone."""
+    sentences_per_second: float
+    peak_memory_bytes: int
+    """The most that the process has held by then, whatever else it did before included."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score and what it was computed from, line by line."""
+
+    score: Score
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+    hypotheses: tuple[str, ...]
+
+
+def evaluate(
+    model: Translator, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
+) -> Evaluation:
+    """Translate the test set (its first `config.sentences`) and score it against its reference."""
+    config = config or EvaluateConfig()
+    sources, references = scored_text(corpus, config)
+    started = time.perf_counter()
+    hypotheses = translate(model, corpus.vocabulary, sources, config, progress)
+    seconds = time.perf_counter() - started
+    text = score_text(hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf)
+    score = Score(
+        bleu=text.bleu,
+        bleu_signature=text.bleu_signature,
+        chrf=text.chrf,
+        chrf_signature=text.chrf_signature,
+        brevity_penalty=text.brevity_penalty,
+        sentences=len(sources),
+        beam=config.beam,
+        length_penalty=config.length_penalty,
+        seconds=seconds,
+        sentences_per_second=len(sources) / max(seconds, 1e-9),
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    log.info("BLEU %.2f on %d sentences (%.1f a second)", score.bleu, score.sentences, score.sentences_per_second)
+    return Evaluation(score, tuple(sources), tuple(references), tuple(hypotheses))
+
+
+def corpus_floors(corpus: Corpus, config: EvaluateConfig | None = None) -> Floors | None:
+    """Return the floors of the test set that `evaluate` scores; None when `config.floor_pairs` is 0."""
+    config = config or EvaluateConfig()
+    if not config.floor_pairs:
+        return None
+    sources, references = scored_text(corpus, config)
+    train_sources, train_targets = _decoded(corpus.train, corpus.vocabulary, config.floor_pairs)
+    return floors(sources, [references], train_sources, train_targets, tokenizer=config.tokenizer, chrf=config.chrf)
+
+
+def scored_text(corpus: Corpus, config: EvaluateConfig) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the source and the reference lines that are scored, as they stand in the corpus: never decoded tokens."""
+    table = corpus.test
+    if table.source_text is None or table.target_text is None:
+        raise CorpusError(
+            "a score needs the test set's own text, but this corpus was prepared without it: prepare it again"
+        )
+    return table.source_text[: config.sentences], table.target_text[: config.sentences]
+
+
+def _decoded(table: TokenTable, vocabulary: Vocabulary, limit: int) -> tuple[list[str], list[str]]:
+    """Return a table's first `limit` pairs as text; the training set is kept as tokens only."""
+    pairs = [table.sentence(row) for row in range(min(limit, len(table)))]
+    return (
+        [vocabulary.decode(source.tolist()) for source, _ in pairs],
+        [vocabulary.decode(target.tolist()) for _, target in pairs],
+    )

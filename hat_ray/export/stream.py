@@ -1,0 +1,98 @@
+"""Translate a stream: lines come in as they come, translations go out in the same order, a group at a time.
+
+A group is what is there: hundreds of lines of a file, one line of somebody who types. Inside a group sentences of like
+length are translated together.
+"""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hat_ray.core.progress import Progress, silent
+from hat_ray.errors import CorpusError
+from hat_ray.evaluate.evaluate import peak_memory_bytes
+from hat_ray.evaluate.scoring import TextScore, score_text
+from hat_ray.export.export import Served
+
+GROUP_LINES = 512
+"""Lines translated together at most."""
+
+_READ_BYTES = 1 << 16
+
+
+class ByteStream(Protocol):
+    """Such as `sys.stdin.buffer`."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Return what is there, `size` bytes at most, waiting for the first."""
+
+
+@dataclass(frozen=True)
+class ServedScore:
+    """What a served model makes of a file of sentences, and at what cost; scores from 0 to 100."""
+
+    text: TextScore
+    copy_floor: TextScore
+    """The score of the sources themselves: what any model must beat."""
+    sentences: int
+    sentences_per_second: float
+    peak_memory_bytes: int
+    """The process's, the model's loading included."""
+
+
+def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[str]]:
+    """Yield lines as they come, `most` at once; a line ends with a line feed only, so that outputs match inputs."""
+    pending, number = b"", 0
+    while block := stream.read1(_READ_BYTES):
+        *whole, pending = (pending + block).split(b"\n")
+        for start in range(0, len(whole), most):
+            yield _texts(whole[start : start + most], number + start)
+        number += len(whole)
+    if pending:
+        yield _texts([pending], number)
+
+
+def translate_stream(
+    served: Served, groups: Iterator[list[str]], progress: Progress = silent
+) -> Iterator[tuple[str, str]]:
+    """Yield each line with its translation, which is one line."""
+    done = 0
+    for lines in groups:
+        before = done
+
+        def show(ready: int, total: int, figures: object, before: int = before) -> None:
+            progress(before + ready, before + total, {})
+
+        translations = translate_group(served, lines, show)
+        done += len(lines)
+        yield from zip(lines, translations, strict=True)
+
+
+def translate_group(served: Served, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+    """Return the translation of every line, each one line, in order."""
+    return [" ".join(text.split("\n")) for text in served.translate(lines, progress)]
+
+
+def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float) -> ServedScore:
+    """Score sources and translations against references; `seconds` is what translating took."""
+    sources, translations = (list(side) for side in zip(*pairs, strict=True)) if pairs else ([], [])
+    return ServedScore(
+        text=score_text(translations, [references], tokenizer=tokenizer),
+        copy_floor=score_text(sources, [references], tokenizer=tokenizer),
+        sentences=len(pairs),
+        sentences_per_second=len(pairs) / max(seconds, 1e-9),
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def _texts(lines: list[bytes], first: int) -> list[str]:
+    texts = []
+    for number, line in enumerate(lines, first + 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            texts.append(content.decode("utf-8").rstrip("\r"))
+        except UnicodeDecodeError as error:
+            byte = content[error.start]
+            raise CorpusError(f"stdin must be UTF-8 text, got byte {byte:#x} in line {number}") from error
+    return texts

@@ -1,1 +1,0 @@
-"""How well inherited weights rank architectures, and which training policy makes them rank better."""

@@ -1,0 +1,162 @@
+"""What a sweep found: milliseconds at each choice of each dimension on each device, and how much each one matters."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hat_ray.latency.sweep import Base, DimensionSweep, SweepPlan
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import cost
+from hat_ray.space.json_field import ArchitectureField
+
+_SURE = 1.96
+"""Standard errors on either side of an interval of 95 %."""
+
+
+@dataclass(frozen=True)
+class TimedPoint:
+    """One timed choice. Milliseconds are drift-corrected: one translation's median, its p10 and p90, its two parts."""
+
+    choice: int
+    architecture: ArchitectureField
+    flops: int
+    """Of one sentence of the timed target length, in HAT's convention."""
+    ms: float
+    p10_ms: float | None
+    p90_ms: float | None
+    encoder_ms: float
+    decoder_ms: float
+    relative_error: float | None
+    """The relative standard error of `ms`."""
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What going from a dimension's smallest choice to its largest does to latency."""
+
+    ratio: float
+    """Latency at the largest choice / latency at the smallest."""
+    low: float
+    high: float
+    """The interval of 95 % that the errors of the two medians leave for `ratio`; see `rate_device`."""
+    flops_ratio: float
+    encoder_ms: float
+    decoder_ms: float
+    """What the encoder and the decoder take more, in milliseconds; they need not add up: medians do not."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether the two latencies differ by more than their errors."""
+        return not self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True)
+class TimedSweep:
+    """One dimension on one device, its points ascending by choice."""
+
+    device: str
+    """The device's slug."""
+    dimension: str
+    influence: Influence
+    points: tuple[TimedPoint, ...]
+
+
+@dataclass(frozen=True)
+class SweptDevice:
+    """A device and its name for readers."""
+
+    slug: str
+    title: str
+    base_ms: float
+    """The base's latency there."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A whole sweep: what `sweep.json` holds."""
+
+    space: str
+    """The search space's name."""
+    base: ArchitectureField
+    base_choice: Base
+    devices: tuple[SweptDevice, ...]
+    sweeps: tuple[TimedSweep, ...]
+
+    def on(self, slug: str) -> list[TimedSweep]:
+        """Return a device's sweeps, the most influential dimension first."""
+        return sorted((one for one in self.sweeps if one.device == slug), key=lambda one: -strength(one.influence))
+
+    def by_influence(self) -> list[str]:
+        """Return the dimensions, first the one that matters most on the average device."""
+        total: dict[str, float] = {}
+        for one in self.sweeps:
+            total[one.dimension] = total.get(one.dimension, 0.0) + strength(one.influence)
+        return sorted(total, key=lambda dimension: -total[dimension])
+
+
+def strength(influence: Influence) -> float:
+    """Return how far a ratio is from 1 in either direction: 0 for no influence."""
+    return abs(math.log(influence.ratio))
+
+
+def rate_device(
+    plan: SweepPlan, rows: Mapping[Architecture, LatencyRow], slug: str, length: int
+) -> tuple[TimedSweep, ...]:
+    """Rate every dimension on one device; `rows` must hold all that the plan times, `length` counts FLOPs.
+
+    No row counts as surer than the least sure one of the device: an error from repetitions within seconds does not see
+    what disturbed the device for longer.
+    """
+    floor = max(rows[architecture].relative_error or 0.0 for architecture in plan.architectures)
+    return tuple(_timed(sweep, rows, slug, length, floor) for sweep in plan.dimensions)
+
+
+def _timed(
+    sweep: DimensionSweep, rows: Mapping[Architecture, LatencyRow], slug: str, length: int, floor: float
+) -> TimedSweep:
+    points = tuple(_point(one.choice, rows[one.architecture], one.architecture, length) for one in sweep.points)
+    return TimedSweep(slug, sweep.dimension, influence_of(points, floor), points)
+
+
+def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
+    correction, total = row.corrected_ms / row.latency_ms, row.total
+    return TimedPoint(
+        choice=choice,
+        architecture=architecture,
+        flops=cost(architecture, length).flops,
+        ms=row.corrected_ms,
+        p10_ms=total.p10_ms * correction if total and total.p10_ms is not None else None,
+        p90_ms=total.p90_ms * correction if total and total.p90_ms is not None else None,
+        encoder_ms=row.encoder.typical_ms * correction,
+        decoder_ms=row.decoder.typical_ms * correction,
+        relative_error=row.relative_error,
+    )
+
+
+def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Influence:
+    """Compare a dimension's last point with its first; each median's relative error is `error_floor` at least."""
+    first, last = points[0], points[-1]
+    ratio = last.ms / first.ms
+    errors = [max(point.relative_error or 0.0, error_floor) for point in (first, last)]
+    spread = math.exp(_SURE * math.hypot(*errors))
+    return Influence(
+        ratio=ratio,
+        low=ratio / spread,
+        high=ratio * spread,
+        flops_ratio=last.flops / first.flops,
+        encoder_ms=last.encoder_ms - first.encoder_ms,
+        decoder_ms=last.decoder_ms - first.decoder_ms,
+    )
+
+
+SWEEP: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)
+
+
+def sweep_to_json(result: SweepResult) -> dict[str, Any]:
+    """Return plain JSON values."""
+    values: dict[str, Any] = SWEEP.dump_python(result, mode="json")
+    return values

@@ -1,0 +1,136 @@
+"""The latency table, or lake: a Hive-partitioned Parquet data set that many writers and teams share.
+
+    <root>/space=<space id>/device=<device slug>/part-<uuid>.parquet
+
+Decisions
+- A part appears whole or not at all, and nobody ever changes one: writers need no lock and cannot hurt each other.
+- `compact` moves the rows of many parts into few; what a reader gets stays the same, to the order of the rows.
+- The same thing timed twice is kept twice in the files; reading resolves it to the better measurement, on columns.
+- Reading brings the rows of a device and workload to one quiet level (`settle`).
+- The file repeats its partition's values under other names (`space_id`, `device_slug`), so that it still tells what it
+  is when it is copied elsewhere, and so that the two do not clash in readers that add the partition's columns.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from hat_ray.errors import SpaceError
+from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices, best_of_each
+from hat_ray.latency.table.part_file import PartGoneError, read_part
+from hat_ray.latency.table.parts import list_parts, new_part_name, part_names, partitions
+from hat_ray.latency.table.quiet_level import LEVEL_COLUMNS, SETTLED_COLUMNS, quiet_levels, settle
+from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
+from hat_ray.latency.table.scan import UNREADABLE, first_line, scan
+from hat_ray.latency.timing.workload import Workload
+from hat_ray.storage.folder import Folder
+
+__all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_settled", "scan_table", "write_rows"]
+
+_COLUMNS = SCHEMA.remove_metadata()
+_LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
+_ROW_ERRORS = (SpaceError, ValueError, TypeError, LookupError)
+
+logger = logging.getLogger(__name__)
+
+
+def partition_of(row: LatencyRow) -> str:
+    """Return the folder that a row stands in."""
+    return f"space={row.space_id}/device={row.device.slug}"
+
+
+def write_rows(root: Folder | str | Path, rows: Iterable[LatencyRow]) -> list[str]:
+    """Append rows, one new part for each space and device; return the parts' names below the root."""
+    groups: dict[str, list[LatencyRow]] = defaultdict(list)
+    for row in rows:
+        groups[partition_of(row)].append(row)
+    names = [f"{partition}/{new_part_name()}" for partition in groups]
+    for name, group in zip(names, groups.values(), strict=True):
+        Folder.at(root).write_table(name, to_table(group))
+    return names
+
+
+def read_table(
+    root: Folder | str | Path,
+    space_id: str | None = None,
+    device: str | None = None,
+    *,
+    session_id: str | None = None,
+    workload: Workload | None = None,
+    every_measurement: bool = False,
+) -> list[LatencyRow]:
+    """Read rows, of one space, device (its slug), session or workload where given; empty when there are none.
+
+    Of several rows with one `key` only the best is returned (see `resolve`), unless `every_measurement`. The order is
+    stable: by the name of the part that a row was written in and its place there. A row takes a fifth of a millisecond:
+    where columns are enough, `scan_table` is a thousand times faster.
+    """
+    folder = Folder.at(root)
+    where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
+    places = partitions(folder, space_id, device)
+    try:
+        return _rows(scan_settled(folder, places, _COLUMNS, where), every_measurement)
+    except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
+        bad = _without_rows(folder, places)
+        return _rows(scan_settled(folder, places, _COLUMNS, where, bad), every_measurement)
+
+
+def scan_settled(
+    folder: Folder, places: list[str], schema: pa.Schema, where: Mapping[str, object], bad: Iterable[str] = ()
+) -> list[pa.Table]:
+    """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
+    tables = scan(folder, places, schema, where, bad)
+    levels = scan(folder, places, _LEVELS, bad=bad) if where else tables
+    return [settle(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
+
+
+def _rows(tables: list[pa.Table], every_measurement: bool) -> list[LatencyRow]:
+    if not every_measurement:
+        tables = [table.take(best_indices(table)) for table in tables]
+    return [row for table in tables for row in from_table(table)]
+
+
+def _without_rows(folder: Folder, places: list[str]) -> list[str]:
+    """Name and return the parts with values that no row can be made of."""
+    bad = []
+    for name in (name for place in places for name in list_parts(folder, place)):
+        try:
+            table = read_part(folder, name, _COLUMNS).table
+        except (PartGoneError, *UNREADABLE):  # the scan names it
+            continue
+        try:
+            from_table(table)
+        except _ROW_ERRORS as error:
+            bad.append(name)
+            logger.warning("latency part %s/%s is skipped: %s", folder, name, first_line(error))
+    return bad
+
+
+def scan_table(
+    root: Folder | str | Path,
+    space_id: str | None = None,
+    device: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    where: Mapping[str, object] | None = None,
+    best_only: bool = False,
+) -> pa.Table:
+    """Read columns (default: all) as one Arrow table, without making rows of it.
+
+    `where` keeps the rows whose columns equal values (None: are null). Every measurement is returned, or of several of
+    one thing only the best, as in `read_table`.
+    """
+    folder = Folder.at(root)
+    names = list(_COLUMNS.names if columns is None else columns)
+    settled = any(name in SETTLED_COLUMNS for name in names)
+    needed = dict.fromkeys([*names, *(RESOLVING_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if settled else ())])
+    schema = pa.schema([_COLUMNS.field(name) for name in needed])
+    places = partitions(folder, space_id, device)
+    tables = scan_settled(folder, places, schema, where or {}) if settled else scan(folder, places, schema, where)
+    if best_only:
+        tables = [table.take(best_indices(table)) for table in tables]
+    return pa.concat_tables([schema.empty_table(), *tables]).select(names)

@@ -1,0 +1,314 @@
+"""Time architectures on the machine that this process runs on, into the latency table. No Ray here.
+
+The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
+while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
+as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
+what found no calm moment is timed again when the others are done, for as long as that finds calm ones.
+What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
+its last part ended.
+"""
+
+import logging
+import os
+import platform
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import hat_ray
+from hat_ray.core.progress import Progress, silent
+from hat_ray.errors import LatencyError
+from hat_ray.latency.config import DeviceSelector, LatencyConfig
+from hat_ray.latency.device import DeviceInfo, device_of, devices_of
+from hat_ray.latency.table.row import Circumstances, LatencyRow
+from hat_ray.latency.table.table import scan_table, write_rows
+from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
+from hat_ray.latency.timing.sensors.conditions import Sensors, advice
+from hat_ray.latency.timing.sensors.energy import Energy
+from hat_ray.latency.timing.workload import translation
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Translator
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.build import library_versions, on_runtime
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import hat_features
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
+
+logger = logging.getLogger(__name__)
+
+_MOST_TRIES = 3
+"""How often an architecture that finds no calm moment is timed again."""
+_IN_VAIN = 3
+"""Tries in a row without a calm moment, after which the device is left to calm down."""
+
+
+@dataclass(frozen=True)
+class TimingJob:
+    """What is timed, how, and where its rows go: all that a device has to be told. It pickles."""
+
+    space: SearchSpace
+    model_config: ModelConfig
+    vocab_size: int
+    config: LatencyConfig
+    table_root: Folder
+    again: bool = False
+    """Time also what other sessions have timed (re-measurement of winners); what this session has timed stays."""
+    session_id: str = ""
+    length_pairs: tuple[tuple[int, int], ...] = ()
+    """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
+
+    def __post_init__(self) -> None:
+        if self.config.length_mix and not self.length_pairs:
+            raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
+        if not self.session_id:
+            object.__setattr__(self, "session_id", new_session_id())
+
+    def on(self, device: DeviceSelector | None) -> "TimingJob":
+        """Return the job with a device's own runtime, dtype and threads."""
+        return replace(self, config=self.config.of(device))
+
+    @property
+    def protocol(self) -> Protocol:
+        protocol = Protocol.of(self.config, self.vocab_size)
+        if not self.length_pairs:
+            return protocol
+        return replace(protocol, workload=protocol.workload.with_mix(self.length_pairs))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one call did."""
+
+    timed: int
+    skipped: int
+    """Architectures that the table already had."""
+    seconds: float
+    advice: tuple[str, ...] = ()
+    """What disturbed the timings and can be mended: one line each, each kind once a session."""
+
+
+def new_session_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def choose_architectures(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Return distinct architectures: the smallest, the largest, then uniform draws; fewer when the space has fewer."""
+    chosen = dict.fromkeys([space.smallest(), space.largest()])
+    rng = random.Random(seed)
+    for _ in range(100 * count):  # a small space runs dry: every draw is then known
+        if len(chosen) >= count:
+            break
+        chosen.setdefault(space.sample(rng))
+    return list(chosen)[:count]
+
+
+def measure(
+    job: TimingJob,
+    architectures: Sequence[Architecture],
+    device: DeviceInfo | None = None,
+    progress: Progress = silent,
+) -> Tally:
+    """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
+    return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
+
+
+def measure_here(
+    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+) -> list[DeviceInfo]:
+    """Time architectures on every device that this machine is by itself, one after the other; return the devices.
+
+    A device that this machine cannot be is left out with a warning, unless it is the only one.
+    """
+    selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
+    devices = devices_of(job.config, selectors)
+    total = len(devices) * len(architectures)
+    for number, (selector, device) in enumerate(devices):
+        before = number * len(architectures)
+
+        def show(done: int, _: int, figures: Mapping[str, float], before: int = before) -> None:
+            progress(before + done, total, figures)
+
+        measure(job.on(selector), architectures, device, show)
+    return [device for _, device in devices]
+
+
+def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:
+    """Time one architecture, whether or not the table has it, append its row and return it."""
+    row = TimingSession(job, device or device_of(job.config)).time(architecture)
+    write_rows(job.table_root, [row])
+    return row
+
+
+@dataclass
+class TimingSession:
+    """One device at work: keeps the canary's model and history between calls.
+
+    `root` stands for the root of the file system that the sensors are in.
+    """
+
+    job: TimingJob
+    device: DeviceInfo
+    root: Path = Path("/")
+
+    def __post_init__(self) -> None:
+        config = self.job.config
+        for name in ("threads", "runtime", "dtype"):
+            wanted, found = getattr(config, name), getattr(self.device, name)
+            if wanted != found:
+                raise LatencyError(f"the device must use latency.{name} {wanted}, got {found}")
+        self._canary_model = self._build(self.job.space.smallest())
+        self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
+        self._levels_ms: dict[Architecture, float] = {}
+        self._restless: dict[Architecture, float] = {}
+        """Drift corrections of what has been timed without a calm moment so far."""
+        self._tries: Counter[Architecture] = Counter()
+        self._calibrated = False
+        self._known = known_architectures(self.job, self.device)
+        self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
+        self._advice: dict[str, str] = {}
+
+    def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> Tally:
+        """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
+        started, advised = time.monotonic(), len(self._advice)
+        flushed = started
+        todo = [a for a in dict.fromkeys(architectures) if a.id not in self._known]
+        skipped = len(architectures) - len(todo)
+        pending: list[LatencyRow] = []
+        try:
+            for done, architecture in enumerate(todo, skipped + 1):
+                row = self.time(architecture)
+                pending.append(row)
+                if time.monotonic() - flushed >= self.job.config.flush_s:
+                    self._write(pending)
+                    flushed = time.monotonic()
+                progress(done, len(architectures), {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
+            pending += [
+                self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
+            ]
+            pending += self._time_restless_again(most=len(architectures))
+        finally:
+            self._write(pending)
+        return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
+
+    def look_again(self) -> None:
+        """See what the table holds by now: another node of this device may have timed some of what comes."""
+        self._known = known_architectures(self.job, self.device)
+
+    def time(self, architecture: Architecture) -> LatencyRow:
+        """Time one architecture with canaries between its repetitions; write nothing."""
+        self.job.space.require(architecture)
+        with ready(self._canary_model, self.device.threads):
+            if not self._calibrated:
+                self._watch.calibrate(self.job.config.calibration_s)
+                self._calibrated = True
+            circumstances = _circumstances(self.job.session_id, self.device.runtime)
+            model = self._build(architecture)
+            self._sensors.start()
+            timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
+            conditions = self._sensors.stop()
+        self._levels_ms[architecture] = self._watch.level_ms
+        self._note_calm(architecture, timing)
+        self._advise(advice(conditions))
+        return self._row(architecture, timing, replace(circumstances, conditions=conditions))
+
+    def _advise(self, lines: dict[str, str]) -> None:
+        """Tell what can be mended, each kind once."""
+        for kind, line in lines.items():
+            if kind not in self._advice:
+                logger.warning(line)
+            self._advice.setdefault(kind, line)
+
+    def _time_restless_again(self, most: int) -> Iterator[LatencyRow]:
+        """Time again what found no calm moment yet; yield the rows that came out calmer than those before.
+
+        `most` timings, since whoever waits for this session counts on a bounded time. Once a few in a row were in vain
+        too, the rest waits until the session's next architectures are done: a disturbance may last for minutes. Each
+        is tried `_MOST_TRIES` times in all.
+        """
+        timed = in_vain = 0
+        while todo := [one for one in self._restless if self._tries[one] < _MOST_TRIES]:
+            for architecture in todo:
+                if timed == most or in_vain == _IN_VAIN:
+                    return
+                self._tries[architecture] += 1
+                before = self._restless[architecture]
+                row = self.time(architecture)
+                calm = architecture not in self._restless
+                if calm or self._restless[architecture] > before:
+                    yield row
+                timed, in_vain = timed + 1, 0 if calm else in_vain + 1
+
+    def _note_calm(self, architecture: Architecture, timing: Timing) -> None:
+        """Remember what was timed without a calm moment: its correction is all that brings it right."""
+        if timing.calm or timing.canary is None:
+            self._restless.pop(architecture, None)
+        else:  # the least correction of all tries: the one whose row counts
+            correction = timing.canary.drift_correction
+            self._restless[architecture] = max(correction, self._restless.get(architecture, 0.0))
+
+    def _was_misjudged(self, architecture: Architecture) -> bool:
+        """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
+        return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
+
+    def _build(self, architecture: Architecture) -> Translator:
+        """Build a SubTransformer with random weights on its runtime: their values do not matter for speed."""
+        model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
+        device = self.device
+        return on_runtime(model, device.runtime, device.dtype, device=device.torch_device, threads=device.threads)
+
+    def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
+        return LatencyRow(
+            space_id=self.job.space.id,
+            architecture=architecture,
+            hat_features=tuple(hat_features([architecture])[0].tolist()),
+            workload=self.job.protocol.workload,
+            device=self.device,
+            encoder=timing.encoder,
+            decoder=timing.decoder,
+            total=timing.total,
+            encoder_samples_ms=timing.encoder_samples_ms,
+            decoder_samples_ms=timing.decoder_samples_ms,
+            repetitions=timing.repetitions,
+            warmups=timing.warmups,
+            disturbed=timing.disturbed,
+            relative_error=timing.relative_error,
+            canary=timing.canary,
+            circumstances=replace(circumstances, niceness=timing.niceness),
+            energy=self._energy(timing),
+        )
+
+    def _energy(self, timing: Timing) -> Energy | None:
+        """Return what one translation took: a repetition does one for each pair of lengths."""
+        if timing.energy_j is None:
+            return None
+        return Energy(timing.energy_j / len(self.job.protocol.workload.pairs), self._sensors.meter.source)
+
+    def _write(self, pending: list[LatencyRow]) -> None:
+        write_rows(self.job.table_root, pending)
+        self._known |= {row.architecture.id for row in pending if row.architecture}
+        pending.clear()
+
+
+def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
+    """Return the ids of the architectures that need no timing on a device: the table has them under this workload."""
+    wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
+    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id"], where=wanted)
+    return set(table.column(0).unique().drop_null().to_pylist())
+
+
+def _circumstances(session_id: str, runtime: str) -> Circumstances:
+    libraries = {"hat-ray": hat_ray.__version__, "python": platform.python_version(), **library_versions(runtime)}
+    return Circumstances(
+        host=platform.node(),
+        session_id=session_id,
+        utc_time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        library_versions=tuple(sorted(libraries.items())),
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )

@@ -1,0 +1,202 @@
+"""HAT's (fairseq's) checkpoints and dictionaries, read without executing anything from the file.
+
+A HAT `.pt` file is a pickle with an argparse Namespace and fairseq's meter objects beside the tensors. What it claims
+is held against what stands in the file (`pickle_scan`); then it goes through PyTorch's weights-only unpickler with
+inert stand-ins for those few names; any other name in it is refused.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import torch
+
+from hat_ray.errors import CheckpointError, SpaceError
+from hat_ray.model.checkpoints.claims import first_line, require_floats, require_room
+from hat_ray.model.checkpoints.native import assign_weights
+from hat_ray.model.checkpoints.pickle_scan import METERS, check_file
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.space.architecture import MAX_DEPTH, MAX_SIZE, Architecture, DecoderShape, EncoderShape
+from hat_ray.space.hat_yaml import HAT_REACH
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.plain_file import open_plain
+
+
+class _Meter:
+    """Stands in for fairseq's running averages; holds whatever the file says and does nothing."""
+
+
+_SIZES = ("encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim", "qkv_dim")
+_DEPTHS = ("encoder_layers", "decoder_layers")
+_NO_PARAMETER = (".version", "._float_tensor")
+"""Endings of what fairseq keeps beside the parameters."""
+
+
+@dataclass(frozen=True)
+class HatCheckpoint:
+    """A HAT model. `architecture` is set where the file is one SubTransformer inside its SuperTransformer's shapes."""
+
+    space: SearchSpace
+    model: SuperTransformer
+    architecture: Architecture | None
+    updates: int
+
+
+def load_hat_checkpoint(path: str | Path) -> HatCheckpoint:
+    """Read a checkpoint that HAT's code wrote; raises CheckpointError for anything else, and for unsafe content."""
+    content = read_pickle_safely(path)
+    if not isinstance(content, dict) or "args" not in content or "model" not in content:
+        raise CheckpointError(f"{path} is not a HAT checkpoint: it lacks `args` or `model`")
+    if not isinstance(content["args"], argparse.Namespace):
+        raise CheckpointError(f"{path} is not a HAT checkpoint: `args` must be a Namespace")
+    history = content.get("optimizer_history")
+    last = history[-1] if isinstance(history, list) and history else None
+    updates = last.get("num_updates") if isinstance(last, dict) else None
+    return model_from_state(
+        content["model"], vars(content["args"]), str(path), updates if isinstance(updates, int) else 0
+    )
+
+
+def read_pickle_safely(path: str | Path) -> Any:
+    """Unpickle tensors, plain containers, a Namespace and fairseq's meters; refuse everything else in one line."""
+    try:
+        with open_plain(path, "the checkpoint", CheckpointError) as file:
+            return _unpickled(file)
+    except (CheckpointError, OSError):  # an OSError is a fault of the disk, not of the file
+        raise
+    except Exception as error:  # PyTorch's reader raises whatever a damaged file makes of it
+        told = " ".join(str(error).split())
+        what = f"it asks for code: {told[told.index('GLOBAL') :]}" if "GLOBAL" in told else told
+        raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded ({what[:160]})") from error
+
+
+def _unpickled(file: BinaryIO) -> Any:
+    check_file(file)
+    file.seek(0)
+    with torch.serialization.safe_globals([argparse.Namespace, *((_Meter, name) for name in METERS)]):
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def model_from_state(
+    state: Mapping[str, torch.Tensor], arguments: Mapping[str, Any], source: str, updates: int = 0
+) -> HatCheckpoint:
+    """Build a SuperTransformer from HAT's state dict and arguments, once the weights are known to be there."""
+    try:
+        require_floats(state, source)
+        _require_sizes(arguments, source)
+        space = space_from_arguments(arguments, Path(source).stem)
+        vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
+        config, architecture = _config(arguments), _architecture(arguments)
+    except (LookupError, TypeError, AttributeError, ValueError, SpaceError) as error:
+        raise CheckpointError(f"{source} is not a HAT Transformer checkpoint: {first_line(error)}") from error
+    require_room(space.largest(), vocab, config, state, source)
+    model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
+    assign_weights(model, state, source)
+    _require_no_others(model, state, source)
+    return HatCheckpoint(space, model.eval(), architecture, updates)
+
+
+def _require_sizes(arguments: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for sizes that are none, before anything as large is made."""
+    for key in (*_SIZES, *_DEPTHS):
+        value, most = arguments[key], MAX_DEPTH if key in _DEPTHS else MAX_SIZE
+        if type(value) is not int or not 1 <= value <= most:
+            raise CheckpointError(f"{source}: {key} must be a whole number from 1 to {most}, got {value!r:.40}")
+
+
+def _require_no_others(model: SuperTransformer, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raise CheckpointError for weights that this model would leave unused."""
+    known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    others = [name for name in state if name not in known and not name.endswith(_NO_PARAMETER)]
+    if others:
+        raise CheckpointError(f"{source} has weights that HAT's Transformer lacks, such as {others[0]:.80}")
+
+
+def space_from_arguments(arguments: Mapping[str, Any], name: str) -> SearchSpace:
+    """Read the search space from HAT's arguments, widened where needed to the super sizes that the weights have."""
+    encoder_depth, decoder_depth = arguments["encoder_layers"], arguments["decoder_layers"]
+    return SearchSpace(
+        name=name,
+        encoder_embed_dims=_choices(arguments, "encoder_embed_choice", arguments["encoder_embed_dim"]),
+        encoder_depths=_choices(arguments, "encoder_layer_num_choice", encoder_depth),
+        encoder_ffn_dims=_choices(arguments, "encoder_ffn_embed_dim_choice", arguments["encoder_ffn_embed_dim"]),
+        encoder_heads=tuple(arguments["encoder_self_attention_heads_choice"]),
+        decoder_embed_dims=_choices(arguments, "decoder_embed_choice", arguments["decoder_embed_dim"]),
+        decoder_depths=_choices(arguments, "decoder_layer_num_choice", decoder_depth),
+        decoder_ffn_dims=_choices(arguments, "decoder_ffn_embed_dim_choice", arguments["decoder_ffn_embed_dim"]),
+        decoder_self_heads=tuple(arguments["decoder_self_attention_heads_choice"]),
+        decoder_cross_heads=tuple(arguments["decoder_ende_attention_heads_choice"]),
+        decoder_cross_layers=tuple(HAT_REACH[code] for code in arguments["decoder_arbitrary_ende_attn_choice"]),
+        qkv_dim=arguments["qkv_dim"],
+    )
+
+
+def read_dictionary(path: str | Path) -> list[str]:
+    """Read a fairseq dictionary: the symbol of each index, the four special ones first."""
+    symbols = ["<s>", "<pad>", "</s>", "<unk>"]
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read the dictionary {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        symbol, _, count = line.rpartition(" ")
+        if not symbol or not count.isdigit():
+            raise CheckpointError(f"{path} line {number} must be `symbol count`, got {line[:60]!r}")
+        symbols.append(symbol)
+    return symbols
+
+
+def _choices(arguments: Mapping[str, Any], key: str, largest: int) -> tuple[int, ...]:
+    """Choices that fit in the weights, with the weights' own size among them.
+
+    HAT's SubTransformer checkpoints keep the super's weights, but their arguments hold the code's default choices,
+    some of them larger than the weights.
+    """
+    choices = tuple(choice for choice in arguments[key] if choice <= largest)
+    return choices if largest in choices else (largest, *choices)
+
+
+def _config(arguments: Mapping[str, Any]) -> ModelConfig:
+    sharing: Literal["all", "decoder", "none"] = "none"
+    if arguments.get("share_all_embeddings"):
+        sharing = "all"
+    elif arguments.get("share_decoder_input_output_embed"):
+        sharing = "decoder"
+    return ModelConfig(
+        share_embeddings=sharing,
+        normalize_before=bool(arguments.get("encoder_normalize_before")),
+        dropout=arguments.get("dropout", 0.1),
+        attention_dropout=arguments.get("attention_dropout", 0.0),
+        activation_dropout=arguments.get("activation_dropout", 0.0),
+    )
+
+
+def _architecture(arguments: Mapping[str, Any]) -> Architecture | None:
+    """Read the one architecture that a SubTransformer checkpoint was trained as."""
+    if not arguments.get("encoder_embed_dim_subtransformer"):
+        return None
+    encoder_depth = arguments["encoder_layer_num_subtransformer"]
+    decoder_depth = arguments["decoder_layer_num_subtransformer"]
+
+    def layers(key: str, depth: int) -> tuple[int, ...]:
+        return tuple(arguments[f"{key}_all_subtransformer"][:depth])
+
+    return Architecture(
+        EncoderShape(
+            arguments["encoder_embed_dim_subtransformer"],
+            layers("encoder_ffn_embed_dim", encoder_depth),
+            layers("encoder_self_attention_heads", encoder_depth),
+            repeats=arguments["encoder_layers"] - encoder_depth,
+        ),
+        DecoderShape(
+            arguments["decoder_embed_dim_subtransformer"],
+            layers("decoder_ffn_embed_dim", decoder_depth),
+            layers("decoder_self_attention_heads", decoder_depth),
+            layers("decoder_ende_attention_heads", decoder_depth),
+            tuple(HAT_REACH[code] for code in layers("decoder_arbitrary_ende_attn", decoder_depth)),
+        ),
+        arguments["qkv_dim"],
+    )

@@ -1,0 +1,135 @@
+"""What stages read from one another."""
+
+from dataclasses import asdict
+
+from hat_ray.core.codec import read_typed
+from hat_ray.corpus.batches import collate, make_unshuffled_batches
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import RunError
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.table.table import read_table, scan_table
+from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.workload import Workload, draw_pairs
+from hat_ray.model.checkpoints.native import load_super
+from hat_ray.pipeline.run_folder import StageRecord
+from hat_ray.pipeline.stage import Context
+from hat_ray.predictor.assess import ASSESSMENT, Assessment
+from hat_ray.predictor.predictor import Predictor
+from hat_ray.predictor.store import load_predictor
+from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.frontier import SearchResult, summarise
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.scorer import CandidateScorer
+from hat_ray.search.selection import CHOSEN, Chosen
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import SUPERNET
+
+
+def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
+    """Return how this run times architectures, and the table that it writes to: a shared one, or its own.
+
+    The corpus tells the size of the vocabulary, and the lengths of a mix; before it is prepared, the recipe does.
+    """
+    recipe = context.recipe
+    corpus = Corpus.load(context.folder("corpus")) if context.run.record("corpus") else None
+    count = recipe.latency.length_mix
+    if count and corpus is None:
+        raise RunError("latency.length_mix draws lengths from the corpus: do `hat-ray corpus` first, or set it to 0")
+    return TimingJob(
+        recipe.space.build(),
+        recipe.model,
+        len(corpus.vocabulary) if corpus else recipe.corpus.vocab_size,
+        recipe.latency,
+        Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
+        again=again,
+        session_id=session_id,
+        length_pairs=_pairs(corpus, count) if corpus and count else (),
+    )
+
+
+def _pairs(corpus: Corpus, count: int) -> tuple[tuple[int, int], ...]:
+    return draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count)
+
+
+def workload_of(context: Context) -> Workload:
+    """Return what this run's timings translate."""
+    return timing_job(context, context.folder("latency")).protocol.workload
+
+
+def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
+    """Return the table's rows of this job's space and workload on a device."""
+    return read_table(job.table_root, job.space.id, slug, workload=job.protocol.workload)
+
+
+def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
+    """Return what each architecture takes on a device, in drift-corrected milliseconds: two columns of those rows."""
+    columns = ["architecture_json", "latency_corrected_ms"]
+    where = asdict(job.protocol.workload)
+    texts, times = scan_table(job.table_root, job.space.id, slug, columns, where=where, best_only=True).columns
+    pairs = zip(texts.to_pylist(), times.to_pylist(), strict=True)
+    return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
+
+
+def devices_of(context: Context) -> list[str]:
+    """Return the devices of the latency stage, by slug."""
+    record = context.run.record("latency")
+    return list(record.summary["devices"]) if record else []
+
+
+PREDICTORS = "predictors"
+"""Where a finished search keeps the predictors that learned from its winners' timings."""
+
+
+def predictors_of(context: Context) -> dict[str, Predictor]:
+    """Return each device's fitted predictor: where a finished search has fitted it again, that one."""
+    space, found = context.recipe.space.build(), {}
+    record = context.run.record("search")
+    learned = record.summary.get("learned", []) if record and _is_of_now(context, record, "predictor") else []
+    for slug in devices_of(context):
+        folder = context.folder("search").child(PREDICTORS) if slug in learned else context.folder("predictor")
+        found[slug] = load_predictor(folder, slug, slug, space.id)
+    return found
+
+
+def _is_of_now(context: Context, record: StageRecord, stage: str) -> bool:
+    """Tell whether a finished stage read what another one holds now."""
+    now = context.run.record(stage)
+    return now is not None and record.inputs.get(stage) == now.id
+
+
+def assessments_of(context: Context) -> dict[str, Assessment]:
+    """Return how good each device's predictor is."""
+    folder = context.folder("predictor")
+    return {slug: read_typed(folder, f"{slug}.quality.json", ASSESSMENT) for slug in devices_of(context)}
+
+
+def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
+    """Return each device's milliseconds as predicted."""
+    return {slug: predictor.predict for slug, predictor in predictors.items()}
+
+
+def chosen_of(context: Context) -> list[Chosen]:
+    """Return the models that the retrain stage trained."""
+    return read_typed(context.folder("retrain"), "chosen.json", CHOSEN)
+
+
+def limits_of(context: Context) -> list[Limit]:
+    """Return the limits that the search stage resolved."""
+    record = context.run.record("search")
+    return [Limit(**limit) for limit in record.summary["limits"]] if record else []
+
+
+def search_result_of(context: Context) -> SearchResult:
+    """Return what the search found, from its candidates table."""
+    return summarise(CandidateTable(context.folder("search")).read(), limits_of(context))
+
+
+def scorer_of(context: Context) -> CandidateScorer:
+    """Return what scores architectures of this run: the SuperTransformer and the validation set."""
+    recipe, table = context.recipe, Corpus.load(context.folder("corpus")).valid
+    batches = [collate(table, rows) for rows in make_unshuffled_batches(table, recipe.supernet.valid_max_tokens)]
+    model = load_super(context.folder("supernet"), SUPERNET)
+    kept = recipe.search.encoder_cache_mb << 20
+    parts = recipe.search.early_stop
+    return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept, in_parts=parts)

@@ -1,0 +1,83 @@
+"""A run's models as they are served: on a runtime in this process, or exported as a folder."""
+
+from pathlib import Path
+from typing import get_args
+
+from hat_ray.core.progress import Progress, silent
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import ExportError, RunError
+from hat_ray.export.export import Exported, Served, export_model, short_lists_of
+from hat_ray.export.folder import ExportRuntime
+from hat_ray.export.parity import BOUNDS, BOUNDS_CT2, Bounds
+from hat_ray.model.checkpoints.native import load_sub
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.pipeline.context import chosen_of
+from hat_ray.pipeline.execution import LocalExecution
+from hat_ray.pipeline.run_folder import Run
+from hat_ray.pipeline.stage import Context
+from hat_ray.recipe import Recipe
+from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.capability import require
+from hat_ray.runtime.onnx.graph import GraphDtype
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import MODEL
+
+
+def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
+    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
+    context = Context(Run(Folder.at(place), recipe), LocalExecution())
+    if context.run.record("retrain") is None:
+        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
+    ids = list(dict.fromkeys(entry.architecture.id for entry in chosen_of(context)))
+    if model_id is not None and model_id not in ids:
+        raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
+    model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
+    return model, Corpus.load(context.folder("corpus"))
+
+
+def served_model(
+    recipe: Recipe,
+    place: str,
+    model_id: str | None,
+    runtime: str = "eager",
+    dtype: str = "fp32",
+    threads: int = 1,
+    short_list: int = 0,
+) -> Served:
+    """Load a retrained model of a run, the one named or the first winner, and put it on a runtime (0 threads: all)."""
+    require(runtime, dtype)
+    model, corpus = retrained_model(recipe, place, model_id)
+    lists = short_lists_of(corpus, short_list)
+    return Served(on_runtime(model, runtime, dtype, threads=threads, lists=lists), corpus.vocabulary, recipe.evaluate)
+
+
+def export_run(
+    recipe: Recipe,
+    place: str,
+    model_id: str | None,
+    out: str,
+    dtype: str = "fp32",
+    *,
+    sentences: int | None = None,
+    min_agreement: float | None = None,
+    max_bleu_loss: float | None = None,
+    progress: Progress = silent,
+    runtime: str = "onnx",
+    short_list: int = 0,
+) -> Exported:
+    """Export a retrained model of a run; bounds that are not given are those of its runtime and dtype."""
+    if runtime not in get_args(ExportRuntime):
+        raise ExportError(f"the runtime of an export must be {' or '.join(get_args(ExportRuntime))}, got {runtime!r}")
+    if dtype not in get_args(GraphDtype):
+        raise ExportError(f"the dtype of an export must be one of {', '.join(get_args(GraphDtype))}, got {dtype!r}")
+    usual = BOUNDS_CT2[dtype] if runtime == "ctranslate2" else BOUNDS[dtype]
+    bounds = Bounds(
+        usual.min_token_agreement if min_agreement is None else min_agreement,
+        usual.max_bleu_loss if max_bleu_loss is None else max_bleu_loss,
+        usual.max_logit_error,
+    )
+    model, corpus = retrained_model(recipe, place, model_id)
+    config = recipe.evaluate if sentences is None else recipe.evaluate.model_copy(update={"sentences": sentences})
+    kind: GraphDtype = "int8" if dtype == "int8" else "fp32"
+    engine: ExportRuntime = "ctranslate2" if runtime == "ctranslate2" else "onnx"
+    return export_model(model, corpus, Path(out), kind, config, bounds, progress, runtime=engine, short_list=short_list)

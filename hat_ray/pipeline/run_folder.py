@@ -1,0 +1,286 @@
+"""The run folder: what one recipe has made so far, and what of it still holds.
+
+Each stage has a folder of its own. `begun.json` says for which settings and inputs it was begun, so that a killed stage
+is resumed and a changed one is started afresh; `stage.json`, written last, says that it is finished. A stage's mark
+covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed downstream.
+What other settings made is kept aside (`kept.py`) and comes back with them.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hat_ray import __version__
+from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.lease import held
+from hat_ray.core.summaries import check_summary
+from hat_ray.errors import HatRayError, RunError
+from hat_ray.pipeline.kept import BEGUN, FINISHED, Kept, KeptResult, delete_abandoned
+from hat_ray.recipe import Recipe, to_yaml
+from hat_ray.storage import faults
+from hat_ray.storage.folder import Folder
+
+log = logging.getLogger(__name__)
+
+_HEAD = "run.json"
+_TABLE = "table"
+"""A latency table: others write there without the run's lease, and `latency compact` deletes what they leave."""
+VERSIONED = ("torch", "ray", "xgboost", "sentencepiece", "pyarrow", "sacrebleu", "numpy")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What `stage.json` holds."""
+
+    stage: str
+    id: str
+    """Fresh each time the stage is made: stages that read from it are made again when it changes."""
+    mark: str
+    section: dict[str, Any]
+    inputs: dict[str, str]
+    seed: int
+    versions: dict[str, str]
+    finished: str
+    """UTC, ISO 8601."""
+    seconds: float
+    summary: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.finished)
+        check_summary(self.stage, self.summary)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What `run.json` holds."""
+
+    recipe: str
+    format: int = 1
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What `begun.json` holds."""
+
+    mark: str
+
+
+_RECORD, _OWNER, _BEGUN = TypeAdapter(StageRecord), TypeAdapter(_Head), TypeAdapter(_Begun)
+
+
+class Run:
+    """One run folder, local or remote, opened for one recipe."""
+
+    def __init__(self, folder: Folder, recipe: Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+
+    @classmethod
+    def open(cls, place: Folder | str | Path, recipe: Recipe) -> "Run":
+        """Open or create a run folder; raises RunError when it belongs to a recipe of another name."""
+        folder = Folder.at(place)
+        try:
+            return cls._open(folder, recipe)
+        except OSError as error:
+            why = error if isinstance(error, HatRayError) else faults.cause(error)
+            raise RunError(f"cannot use the run folder {folder}: {why}; name another one with --run") from error
+
+    @classmethod
+    def _open(cls, folder: Folder, recipe: Recipe) -> "Run":
+        if not folder.exists(_HEAD):
+            if folder.exists() and folder.list():
+                raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
+            head = json.dumps(asdict(_Head(recipe.name)), indent=2) + "\n"
+            folder.create(_HEAD, head.encode())  # where another process was quicker, its recipe counts
+        owner = _owner(folder)
+        if owner != recipe.name:
+            raise RunError(
+                f"run folder {folder} belongs to recipe {owner!r}, this one is {recipe.name!r}: "
+                "name another folder with --run, or delete it"
+            )
+        return cls(folder, recipe)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep this recipe in the folder; put the one before back when a user's mistake in it comes to light."""
+        before = self.folder.read_text("recipe.yaml") if self.folder.exists("recipe.yaml") else None
+        self.folder.write_text("recipe.yaml", to_yaml(self.recipe))
+        try:
+            yield
+        except HatRayError:
+            if before is not None:
+                self.folder.write_text("recipe.yaml", before)
+            raise
+
+    @contextmanager
+    def held(self, take_over: bool = False) -> Iterator[None]:
+        """Keep other processes out of the folder; once another one took it over, nothing more is written there.
+
+        Raises InUseError where a process that lives has it, unless it is to be taken over.
+        """
+        free = self.folder
+        with held(free, take_over) as lease:
+            self._open(free, self.recipe)  # two may have opened it at once
+            self.folder = free.fenced(lease)
+            try:
+                yield
+            finally:
+                self.folder = free
+
+    @property
+    def kept(self) -> Kept:
+        """The results of other settings."""
+        return Kept(self.folder)
+
+    def stage_folder(self, stage: str) -> Folder:
+        return self.folder.child(stage)
+
+    def record(self, stage: str) -> StageRecord | None:
+        """Return what a finished stage left, or None."""
+        folder = self.stage_folder(stage)
+        return read_typed(folder, FINISHED, _RECORD) if folder.exists(FINISHED) else None
+
+    def mark(self, stage: str, section: Mapping[str, Any], needs: Sequence[str]) -> str:
+        """Hash what decides a stage's result: its settings, the seed and what it reads."""
+        content = {
+            "stage": stage,
+            "section": dict(section),
+            "seed": self.recipe.seed,
+            "inputs": {name: record.id for name in needs if (record := self.record(name))},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def finished(self, stage: str, mark: str) -> StageRecord | None:
+        """Return the record of a stage that is finished for these settings and inputs, now or at an earlier time."""
+        record = self.record(stage)
+        if record is not None and record.mark == mark:
+            return record
+        if not self.kept.has(stage, mark, finished=True):
+            return None
+        self._put_aside(stage, but=mark)
+        self.kept.bring_back(stage, mark)
+        log.info("stage %s: the result of these settings was kept and is back", stage)
+        return self.record(stage)
+
+    def begin(self, stage: str, mark: str) -> Folder:
+        """Prepare a stage's folder: with what the same work left when it was begun before, or empty.
+
+        What other settings made there is kept.
+        """
+        folder = self.stage_folder(stage)
+        if self._begun(stage) == mark and not folder.exists(FINISHED):
+            log.info("stage %s: resuming what was begun before", stage)
+            delete_abandoned(folder, but=_TABLE)
+            return folder
+        if folder.exists(BEGUN):
+            log.info("stage %s: settings or inputs changed; what others made is kept", stage)
+        self._put_aside(stage, but=mark)
+        if self.kept.has(stage, mark):
+            log.info("stage %s: resuming what was begun before", stage)
+            self.kept.bring_back(stage, mark)
+            delete_abandoned(folder, but=_TABLE)
+        else:
+            folder.write_json(BEGUN, {"mark": mark})
+        return folder
+
+    def abandon(self, stage: str, before: str | None) -> None:
+        """Make the finished result of mark `before` the current one again, after a user's mistake in new settings."""
+        if before is None or not self.kept.has(stage, before, finished=True):
+            return
+        if self.stage_folder(stage).list() != [BEGUN]:
+            self._put_aside(stage, but=before)
+        self.kept.bring_back(stage, before)
+
+    def _begun(self, stage: str) -> str | None:
+        """Return the mark of what stands in a stage's folder; None where nothing, or no one knows what, does."""
+        folder = self.stage_folder(stage)
+        if folder.exists(BEGUN):
+            return read_typed(folder, BEGUN, _BEGUN).mark
+        record = self.record(stage)
+        return record.mark if record else None
+
+    def _put_aside(self, stage: str, but: str) -> None:
+        """Empty a stage's folder: what stands there is kept, unless mark `but` decided it or no one knows what did."""
+        mark = self._begun(stage)
+        if mark is None or mark == but:
+            self.folder.delete(stage)
+        else:
+            self.kept.put_aside(stage, mark)
+
+    def finish(
+        self, stage: str, mark: str, section: Mapping[str, Any], needs: Sequence[str], started: float, summary: Any
+    ) -> StageRecord:
+        """Write `stage.json`, the last file of a stage. `started` is a `time.monotonic()` reading."""
+        record = StageRecord(
+            stage=stage,
+            id=uuid.uuid4().hex,
+            mark=mark,
+            section=dict(section),
+            inputs={name: upstream.id for name in needs if (upstream := self.record(name))},
+            seed=self.recipe.seed,
+            versions=versions(),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 3),
+            summary=summary,
+        )
+        write_sealed(self.stage_folder(stage), FINISHED, asdict(record))
+        return record
+
+
+def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[KeptResult]:
+    """Return what a run keeps of earlier settings; delete it where that is asked for.
+
+    Raises RunError for a folder that is no run and for one that another process works in, and DamagedError, before
+    anything is deleted, where the run's own record or that of a current result cannot be read.
+    """
+    folder = Folder.at(place)
+    if not folder.exists(_HEAD):
+        raise RunError(f"{place} is not a run folder: name one that `hat-ray run` made")
+    if not delete:
+        _require_sound(folder)
+        return Kept(folder).results()
+    with held(folder, take_over) as lease:
+        _require_sound(folder)
+        kept = Kept(folder.fenced(lease))
+        results = kept.results()
+        kept.clean()
+    return results
+
+
+def _require_sound(folder: Folder) -> None:
+    """Raise DamagedError where a kept result may be all that is left of a stage: its current one cannot be read."""
+    _owner(folder)
+    for stage in folder.list():
+        if folder.exists(f"{stage}/{BEGUN}"):
+            read_typed(folder.child(stage), BEGUN, _BEGUN)
+        if folder.exists(f"{stage}/{FINISHED}"):
+            read_typed(folder.child(stage), FINISHED, _RECORD)
+
+
+def _owner(folder: Folder) -> str:
+    """Return the name of the recipe that a run folder belongs to."""
+    return read_typed(folder, _HEAD, _OWNER, "mend it, or name another folder with --run").recipe
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"hat-ray": __version__, "python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,158 @@
+"""Time a device until its latency can be predicted: choose what tells most, time it, fit, and stop by itself.
+
+Stage `sweep`: latency against each single dimension of the space, on every device.
+
+corpus + a few dozen architectures timed into the latency table -> `sweep/sweep.json`
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hat_ray.core.determinism import stream_seed
+from hat_ray.core.progress import silent
+from hat_ray.errors import LatencyError
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device, sweep_to_json
+from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.timing.session import TimingJob
+from hat_ray.pipeline.context import rows_of, timed_of, timing_job
+from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.report import device_title
+from hat_ray.predictor.design import next_architectures
+from hat_ray.predictor.fit import donors_in, fit_device
+from hat_ray.predictor.predictor import Predictor
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage.folder import Folder
+
+RESULT = "sweep.json"
+
+
+def sweep_latency(context: Context, folder: Folder) -> dict[str, Any]:
+    """Time what the sweep lacks in the latency table, and compare each dimension's choices."""
+    recipe, job = context.recipe, timing_job(context, table_home(context, folder))
+    plan = plan_sweep(job.space, recipe.sweep.base)
+    with context.progress("timing the sweep") as progress:
+        devices = context.execution.time(job, plan.architectures, progress)
+    result = rate(job, plan, devices, recipe.sweep.base, job.protocol.workload.target_length)
+    folder.write_json(RESULT, sweep_to_json(result))
+    return {
+        "table": job.table_root.uri,
+        "architectures": len(plan.architectures),
+        "devices": {
+            device.slug: {one.dimension: one.influence.ratio for one in result.on(device.slug)}
+            for device in result.devices
+        },
+    }
+
+
+def table_home(context: Context, folder: Folder) -> Folder:
+    """Return the stage folder whose table the rows go to, where the recipe names no shared one.
+
+    It is that of the latency stage once this is finished: before, its table may still be thrown away with its folder.
+    """
+    own = folder.exists("table")  # begun before the latency stage was finished: go on there
+    return folder if own or context.run.record("latency") is None else context.folder("latency")
+
+
+def rate(job: TimingJob, plan: SweepPlan, devices: Sequence[DeviceInfo], base: Base, length: int) -> SweepResult:
+    """Put the table's rows together; raises LatencyError when a device lacks some."""
+    timed: list[TimedSweep] = []
+    swept: list[SweptDevice] = []
+    for device in devices:
+        rows = _rows(job, plan, device.slug)
+        swept.append(SweptDevice(device.slug, device_title(asdict(device)), rows[plan.base].corrected_ms))
+        timed += rate_device(plan, rows, device.slug, length)
+    return SweepResult(job.space.name, plan.base, base, tuple(swept), tuple(timed))
+
+
+def _rows(job: TimingJob, plan: SweepPlan, slug: str) -> dict[Architecture, LatencyRow]:
+    rows = {row.architecture: row for row in rows_of(job, slug) if row.architecture is not None}
+    missing = [architecture.id for architecture in plan.architectures if architecture not in rows]
+    if missing:
+        raise LatencyError(f"{slug} did not time {', '.join(missing)}: see the log, and run the sweep again")
+    return rows
+
+
+log = logging.getLogger(__name__)
+
+_GROWTH = 1.5  # a round begins with actors that start and canaries that are watched: few large ones cost least
+
+
+@dataclass(frozen=True)
+class Onboarded:
+    """How one device was learned to be predicted."""
+
+    rows: int
+    """Rows of the table that its predictor was fitted to."""
+    error: float
+    """Mean relative error on architectures that the predictor had not seen, plus its standard error."""
+    met: bool
+    """Whether that is below the error that was asked for."""
+
+
+def onboard(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Onboarded]]:
+    """Time architectures on every device until each one's predictor errs by less than `error`; `samples` at most.
+
+    What the table holds already counts: a killed call goes on where it was, and a device that is known well enough is
+    not timed at all.
+    """
+    recipe, most = context.recipe, job.config.samples
+    lenders = donors_in(job, recipe.predictor, recipe.seed)
+    devices = context.execution.time(job, [], silent)
+    known = _timed_on_all(job, devices)
+    unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
+    while not found or (unmet and len(known) < most):
+        more = _next(context, job, known, unmet or lenders)
+        if not more:
+            break
+        known += more
+        with context.progress(f"timing {len(known)} architectures") as progress:
+            devices = context.execution.time(job, known, progress)
+        unmet, found = _fit(context, job, devices, lenders, error)
+    for one in unmet:
+        log.warning(
+            "%s: the error is %.1f %% after %d rows, above the %.1f %% asked for: time more with a larger "
+            "latency.samples (%d), or ask for less",
+            *(one.device, 100 * found[one.device].error, found[one.device].rows, 100 * error, most),
+        )
+    return devices, found
+
+
+def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Architecture]:
+    """Return what the table holds of every device, in the order of timing on the first."""
+    timed = [timed_of(job, device.slug) for device in devices]
+    return [one for one in timed[0] if all(one in other for other in timed)] if timed else []
+
+
+def _fit(
+    context: Context, job: TimingJob, devices: Sequence[DeviceInfo], lenders: Sequence[Predictor], error: float
+) -> tuple[list[Predictor], dict[str, Onboarded]]:
+    """Fit every device; return the predictors that err too much, and how good each is."""
+    recipe, found, unmet = context.recipe, {}, []
+    for slug in (device.slug for device in devices):
+        lent = [one for one in lenders if one.device != slug]
+        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, lent)
+        found[slug] = _judge(predictor, error)
+        log.info("%s: error %.1f %% after %d rows", slug, 100 * found[slug].error, found[slug].rows)
+        if not found[slug].met:
+            unmet.append(predictor)
+    return unmet, found
+
+
+def _next(
+    context: Context, job: TimingJob, known: Sequence[Architecture], predictors: Sequence[Predictor]
+) -> list[Architecture]:
+    """Choose a round's architectures: as few as can be fitted to, then half as many as there are."""
+    count = max(context.recipe.predictor.min_rows - len(known), math.ceil((_GROWTH - 1) * len(known)))
+    seed = stream_seed(context.recipe.seed, "latency")
+    return next_architectures(job.space, known, min(count, job.config.samples - len(known)), seed, predictors)
+
+
+def _judge(predictor: Predictor, error: float) -> Onboarded:
+    quality = predictor.quality
+    upper = (quality.mape + quality.mape_error) / 100
+    return Onboarded(len(predictor.held_out.measured_ms), upper, upper < error)

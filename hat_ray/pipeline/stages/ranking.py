@@ -1,0 +1,140 @@
+"""Stage `health`: how well the run's SuperTransformer ranks architectures that are trained from scratch as well.
+
+supernet + K architectures x seeds from scratch -> `health/health.json`
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hat_ray.core.determinism import stream_seed
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import RunError
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.pipeline.context import predictors_of
+from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.scratch import scratch_job, train_all
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import cost
+from hat_ray.storage.folder import Folder
+from hat_ray.studies.compute import Sentence
+from hat_ray.studies.rating import Truth, random_regrets, rank_all
+from hat_ray.studies.results import HealthResult, Ranked, Tried, result_to_json
+from hat_ray.studies.scoring_jobs import BleuJob, InheritedJob, Scores
+from hat_ray.studies.stratify import PROXY, LatencySource, SpeedFunction, Stratified, stratify
+from hat_ray.train.job import TrainJob
+
+RESULT = "health.json"
+
+
+def check_health(context: Context, folder: Folder) -> dict[str, Any]:
+    """Train architectures from scratch and compare them with what they inherit."""
+    source, picked = pick_architectures(context)
+    jobs = scratch_jobs(context, picked)
+    train_all(context, jobs, "training from scratch")
+    bleu = bleu_config(context)
+    tried = tried_architectures(context, picked, jobs, bleu)
+    inherited = inherit(context, [one.architecture for one in tried], folder, bleu)
+    result = rate(context, source, tried, inherited)
+    folder.write_json(RESULT, result_to_json(result))
+    return {
+        "architectures": len(tried),
+        "seeds": context.recipe.health.seeds,
+        "latency": source.name,
+        "tau": {rank.name: {"overall": rank.overall.value, "within": rank.within.value} for rank in result.loss_ranks},
+    }
+
+
+def rate(context: Context, source: LatencySource, tried: Sequence[Tried], inherited: Sequence[Scores]) -> HealthResult:
+    """Put all figures together."""
+    config, seed = context.recipe.health, stream_seed(context.recipe.seed, "health", "bootstrap")
+    losses, bleus = [one.loss_bits for one in inherited], [one.bleu for one in inherited if one.bleu is not None]
+    truth = Truth.of(tried, config.resamples, seed)
+    bleu_ranks: tuple[Ranked, ...] = ()
+    if bleus:
+        learnt = {"inherited BLEU": [-bleu for bleu in bleus], "inherited loss": losses}
+        bleu_ranks = rank_all(Truth.of(tried, config.resamples, seed, bleu=True), tried, learnt)
+    return HealthResult(
+        latency=source,
+        tried=tuple(tried),
+        inherited_loss_bits=tuple(losses),
+        inherited_bleu=tuple(bleus),
+        loss_ranks=rank_all(truth, tried, {"inherited loss": losses}),
+        bleu_ranks=bleu_ranks,
+        random_regrets=random_regrets(truth),
+        bleu_sentences=config.bleu_sentences,
+    )
+
+
+def pick_architectures(context: Context) -> tuple[LatencySource, list[Stratified]]:
+    """Draw the architectures of both studies: the same ones as long as space, seed and latency are the same."""
+    config, space = context.recipe.health, context.recipe.space.build()
+    source, latency = latency_source(context)
+    seed = stream_seed(context.recipe.seed, "health", "architectures")
+    return source, stratify(space, latency, config.architectures, config.bins, seed)
+
+
+def latency_source(context: Context) -> tuple[LatencySource, SpeedFunction]:
+    """Return the run's predictor of the chosen device, or the proxy where the run has none."""
+    wanted = context.recipe.health.device
+    if context.run.record("predictor") is None:
+        if wanted is not None:
+            raise RunError(f"health.device={wanted} needs the run's predictors: `hat-ray predict fit`, or unset it")
+        sentence = sentence_of(context)
+        return PROXY, sentence.decoder_flops
+    predictors = predictors_of(context)
+    slug = wanted or next(iter(predictors))
+    if slug not in predictors:
+        raise RunError(f"health.device must be one of this run's devices, {', '.join(predictors)}, got {slug}")
+    return LatencySource(slug, "ms", proxy=False), predictors[slug].predict
+
+
+def sentence_of(context: Context) -> Sentence:
+    return Sentence.of(Corpus.load(context.folder("corpus")).summary)
+
+
+def scratch_jobs(context: Context, picked: Sequence[Stratified]) -> list[TrainJob]:
+    """List every training from scratch: seed by seed within each architecture."""
+    return [scratch_job(context, one.architecture, n) for one in picked for n in range(context.recipe.health.seeds)]
+
+
+def bleu_config(context: Context) -> EvaluateConfig | None:
+    """Return how validation sentences are translated, if they are."""
+    config, sentences = context.recipe.evaluate, context.recipe.health.bleu_sentences
+    return config.model_copy(update={"sentences": sentences, "chrf": False}) if sentences else None
+
+
+def tried_architectures(
+    context: Context, picked: Sequence[Stratified], jobs: Sequence[TrainJob], bleu: EvaluateConfig | None
+) -> list[Tried]:
+    """Read back what training from scratch gave, and translate where BLEU is asked for."""
+    seeds, length = context.recipe.health.seeds, sentence_of(context).length
+    losses = [result.valid_loss_bits["model"] for job in jobs if (result := job.finished())]
+    tried = []
+    for index, one in enumerate(picked):
+        counted = cost(one.architecture, length)
+        own = tuple(losses[index * seeds : (index + 1) * seeds])
+        tried.append(Tried(one.architecture, one.latency, one.bin, counted.params, counted.flops, own))
+    if bleu is None:
+        return tried
+    with context.progress("translating validation sentences") as progress:
+        scores = context.execution.do([BleuJob(job.folder, job.corpus, bleu) for job in jobs], progress)
+    return [replace(o, scratch_bleu=tuple(scores[i * seeds : (i + 1) * seeds])) for i, o in enumerate(tried)]
+
+
+def inherit(
+    context: Context, architectures: Sequence[Architecture], kept: Folder, bleu: EvaluateConfig | None
+) -> list[Scores]:
+    """Score architectures with the weights that they inherit from the run's SuperTransformer."""
+    config = context.recipe.supernet
+    job = InheritedJob(
+        supernet=context.folder("supernet"),
+        kept=kept,
+        corpus=context.folder("corpus"),
+        architectures=tuple(architectures),
+        max_tokens=config.valid_max_tokens,
+        label_smoothing=config.label_smoothing,
+        bleu=bleu,
+    )
+    with context.progress("scoring inherited weights") as progress:
+        return context.execution.do([job], progress)[0]

@@ -1,0 +1,61 @@
+"""Predictors from a latency table: each device's own, with the help of the table's other devices."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from hat_ray.core.determinism import stream_seed
+from hat_ray.errors import PredictorError
+from hat_ray.latency.table.parts import partition_values, partitions
+from hat_ray.latency.timing.session import TimingJob
+from hat_ray.predictor.assess import Assessment, assess
+from hat_ray.predictor.config import PredictorConfig
+from hat_ray.predictor.predictor import Predictor
+from hat_ray.predictor.rows import TimedRows, read_rows, workloads_in
+
+log = logging.getLogger(__name__)
+
+
+def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
+    """Read what the table holds of this job's space and workload on a device."""
+    return read_rows(job.table_root, job.space.id, slug, asdict(job.protocol.workload))
+
+
+def fit_device(job: TimingJob, slug: str, config: PredictorConfig, seed: int, donors: Sequence[Predictor]) -> Predictor:
+    """Fit one device's predictor to the table's rows, with the help of other devices'."""
+    return Predictor.fit(
+        rows_of_device(job, slug), config, slug, job.space.id, stream_seed(seed, "predictor", slug), donors
+    )
+
+
+def donors_in(job: TimingJob, config: PredictorConfig, seed: int) -> list[Predictor]:
+    """Fit each device that the table has rows enough of, from its own rows alone; none where settings want none."""
+    found: list[Predictor] = []
+    for place in partitions(job.table_root, job.space.id) if config.use_other_devices else []:
+        _, slug = partition_values(place)
+        try:
+            found.append(fit_device(job, slug, config, seed, ()))
+        except PredictorError as error:
+            log.debug("%s lends nothing to other devices: %s", slug, error)
+    return found
+
+
+def assess_table(root: str, space_id: str | None = None, device: str | None = None) -> list[Assessment]:
+    """Fit and judge a predictor of each space, device and workload of a latency table that has rows enough.
+
+    Raises PredictorError when there is none.
+    """
+    config, found, reasons = PredictorConfig(), [], []
+    for place in partitions(root, space_id, device):
+        space, slug = partition_values(place)
+        for workload in workloads_in(root, space, slug):
+            rows = read_rows(root, space, slug, workload)
+            try:
+                predictor = Predictor.fit(rows, config, slug, space, stream_seed(1, "predictor", slug))
+            except PredictorError as error:
+                reasons.append(str(error))
+            else:
+                found.append(assess(predictor, rows, config))
+    if not found:
+        raise PredictorError("; ".join(reasons) or f"{root} holds no latency rows: time some, or name a run folder")
+    return found

@@ -1,0 +1,164 @@
+"""The figures of a comparison: the frontiers of all runs on one device, and what the models deliver there."""
+
+from collections.abc import Sequence
+
+from hat_ray.core.text import fixed, milliseconds
+from hat_ray.report.chart import Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.comparison.runs import Caution, ComparedRun, SharedDevice, frontier_of
+from hat_ray.report.data import Candidate, ChosenModel
+from hat_ray.report.reading import latency_ms, role
+from hat_ray.report.topics.frontier import describe
+from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
+
+SIDES = ("top center", "bottom center", "middle right", "middle left")
+"""Where a run's letter stands beside its marks: apart from the others' where marks coincide."""
+COLUMNS = ("run", "what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU")
+
+
+def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequence[Caution], id: str) -> Figure | None:
+    """The frontiers of all runs that have a device, and their winners."""
+    slug = shared.device.slug
+    with_frontier = [run for run in shared.runs if frontier_of(run, slug)]
+    if not with_frontier:
+        return None
+    traces: list[Trace] = []
+    rows: list[list[Cell]] = []
+    for run in with_frontier:
+        best, winners = frontier_of(run, slug), [m for m in run.data.winners(slug) if m.inherited_loss is not None]
+        traces += [_line(runs, run, best, slug), _stars(runs, run, winners, slug, [m.inherited_loss for m in winners])]
+        rows += [_candidate_row(run, one, slug) for one in best] + [_model_row(run, one, slug) for one in winners]
+    return Figure(
+        id=id,
+        title="Frontiers: loss against latency",
+        caption=(
+            "Each line is one run's frontier: validation loss with inherited weights at predicted latency. Larger "
+            "marks with a letter are the winners of its limits, at their measured latency." + _warned(cautions, "loss")
+        ),
+        traces=traces,
+        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, nats a token")),
+        columns=COLUMNS,
+        rows=rows,
+    )
+
+
+def delivered(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequence[Caution], id: str) -> Figure | None:
+    """BLEU against measured latency of the models that the runs built."""
+    slug = shared.device.slug
+    traces: list[Trace] = []
+    rows: list[list[Cell]] = []
+    for run in shared.runs:
+        built = [m for m in run.data.models_on(slug) if m.bleu is not None and latency_ms(m, slug) is not None]
+        winners, others = [m for m in built if m.kind == "winner"], [m for m in built if m.kind != "winner"]
+        if winners:
+            traces.append(_stars(runs, run, winners, slug, [m.bleu for m in winners], legend=True))
+        if others:
+            traces.append(_small(runs, run, others, slug))
+        rows += [_model_row(run, one, slug) for one in built]
+    if not rows:
+        return None
+    return Figure(
+        id=id,
+        title="BLEU against measured latency",
+        caption=(
+            "The models after training from scratch. Marks with a letter are each run's winners; small hollow ones its "
+            "baselines." + _warned(cautions, "bleu")
+        ),
+        traces=traces,
+        layout=layout(axis("Measured latency, ms a sentence", rangemode="tozero"), axis("BLEU")),
+        columns=COLUMNS,
+        rows=rows,
+    )
+
+
+def _warned(cautions: Sequence[Caution], what: str) -> str:
+    """Return the cautions that a figure must not be looked at without."""
+    told = [caution.text.partition(" (")[0] for caution in cautions if caution.what in (what, "latency")]
+    return "".join(f" Caution: {text}." for text in told)
+
+
+def _place(runs: Sequence[ComparedRun], run: ComparedRun) -> int:
+    return [one.letter for one in runs].index(run.letter)
+
+
+def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str]:
+    """Return a run's colour, symbol and dash: the same in all figures."""
+    i = _place(runs, run)
+    return f"@series-{i % NUM_SERIES + 1}", SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
+
+
+def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidate], slug: str) -> Trace:
+    colour, symbol, dash = _style(runs, run)
+    hover = [
+        f"{run.label}\nloss {fixed(c.loss, 3)} · predicted {milliseconds(c.predicted_ms[slug])}\n"
+        f"{describe(c.architecture)}"
+        for c in best
+    ]
+    return points(
+        run.label,
+        [c.predicted_ms[slug] for c in best],
+        [c.loss for c in best],
+        hover,
+        {"symbol": symbol, "size": 6, "color": colour},
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "shape": "hv", "dash": dash},
+        legendgroup=run.letter,
+    )
+
+
+def _stars(
+    runs: Sequence[ComparedRun],
+    run: ComparedRun,
+    models: Sequence[ChosenModel],
+    slug: str,
+    heights: Sequence[float | None],
+    *,
+    legend: bool = False,
+) -> Trace:
+    colour, symbol, _ = _style(runs, run)
+    return points(
+        run.label,
+        [latency_ms(m, slug) for m in models],
+        list(heights),
+        [_hover(run, m, slug) for m in models],
+        {"symbol": symbol, "size": 14, "color": colour, "line": {"color": "@surface", "width": 1.5}},
+        mode="markers+text",
+        text=[run.letter] * len(models),
+        textposition=SIDES[_place(runs, run) % len(SIDES)],
+        textfont={"color": "@ink", "size": 12},
+        legendgroup=run.letter,
+        showlegend=legend,
+    )
+
+
+def _small(runs: Sequence[ComparedRun], run: ComparedRun, models: Sequence[ChosenModel], slug: str) -> Trace:
+    colour, symbol, _ = _style(runs, run)
+    return points(
+        f"{run.label}, baselines",
+        [latency_ms(m, slug) for m in models],
+        [m.bleu for m in models],
+        [_hover(run, m, slug) for m in models],
+        {"symbol": f"{symbol}-open", "size": 8, "color": colour},
+        legendgroup=run.letter,
+        showlegend=False,
+    )
+
+
+def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
+    latency = model.latency.get(slug)
+    predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
+    return (
+        f"{run.label}\n{role(model)}\nmeasured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
+        f"loss inherited {fixed(model.inherited_loss, 3)} · BLEU {fixed(model.bleu, 1)}\n{describe(model.architecture)}"
+    )
+
+
+def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Cell]:
+    what: list[Cell] = [run.label, "frontier", str(one.architecture), one.architecture.id]
+    return [*what, one.loss, one.predicted_ms[slug], None, None]
+
+
+def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Cell]:
+    latency = model.latency.get(slug)
+    predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
+    first: list[Cell] = [run.label, role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
+    return [*first, predicted, measured, model.bleu]

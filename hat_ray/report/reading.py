@@ -1,0 +1,149 @@
+"""What was found, in plain words. Every sentence follows from the figures alone, also where they disappoint."""
+
+from dataclasses import dataclass
+
+from hat_ray.core.text import fixed, limit, milliseconds, significant
+from hat_ray.corpus.corpus import told_leak
+from hat_ray.report.data import ChosenModel, ReportData
+
+LIMIT_TOLERANCE = 1.10  # a measured median within 10 % of the limit keeps it
+FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against another on one device."""
+
+    speedup: float | None
+    """How many times faster; below 1 it is slower."""
+    bleu: float | None
+    """BLEU gained; negative when lost."""
+
+
+def latency_ms(model: ChosenModel, device: str) -> float | None:
+    """Return the measured latency, or the predicted one where nothing was measured."""
+    latency = model.latency.get(device)
+    if latency is None:
+        return None
+    return latency.measured_ms if latency.measured_ms is not None else latency.predicted_ms
+
+
+def compare(model: ChosenModel, other: ChosenModel, device: str) -> Comparison:
+    mine, its = latency_ms(model, device), latency_ms(other, device)
+    return Comparison(
+        speedup=its / mine if mine and its else None,
+        bleu=model.bleu - other.bleu if model.bleu is not None and other.bleu is not None else None,
+    )
+
+
+def keeps_limit(model: ChosenModel, device: str) -> bool | None:
+    """Say whether the measured latency keeps the limit within 10 %; None when either is missing."""
+    latency = model.latency.get(device)
+    if model.limit_ms is None or latency is None or latency.measured_ms is None:
+        return None
+    return latency.measured_ms <= model.limit_ms * LIMIT_TOLERANCE
+
+
+def headline_winner(data: ReportData, device: str) -> ChosenModel | None:
+    """Return the winner to speak of first: the best BLEU among those that keep their limit, else among all."""
+    winners = data.winners(device)
+    kept = [winner for winner in winners if keeps_limit(winner, device)] or list(winners)
+    return max(kept, key=lambda winner: winner.bleu if winner.bleu is not None else -1.0, default=None)
+
+
+def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
+    """Return the random architecture drawn for a winner's comparison."""
+    drawn = [model for model in data.chosen if model.kind == "random" and model.device in (None, winner.device)]
+    same = [model for model in drawn if model.limit_ms == winner.limit_ms]
+    return next(iter(same or [model for model in drawn if model.limit_ms is None]), None)
+
+
+def role(model: ChosenModel) -> str:
+    """Return what a model is, in a few words."""
+    if model.kind == "winner":
+        return f"Chosen for ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "Chosen"
+    if model.kind == "random" and model.limit_ms is not None:
+        return f"Random, no faster than the choice for {limit(model.limit_ms)}"
+    return {"largest": "Largest of the space", "smallest": "Smallest of the space", "random": "Random"}[model.kind]
+
+
+def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:
+    """Say in whole sentences what a winner brings on its device."""
+    sentences = [_against_largest(data, winner, device), _limit(winner, device), _against_random(data, winner, device)]
+    return [sentence for sentence in [*sentences, _floor(data, winner), _leak(data)] if sentence]
+
+
+def _against_largest(data: ReportData, winner: ChosenModel, device: str) -> str:
+    needs = f"The chosen model needs {milliseconds(latency_ms(winner, device))} a sentence"
+    largest = data.first("largest")
+    if largest is None:
+        return f"{needs}."
+    if largest.architecture == winner.architecture:
+        return f"{needs}: it is the largest architecture itself, so the limit leaves nothing to gain."
+    compared = compare(winner, largest, device)
+    if compared.speedup is None:
+        return f"{needs}."
+    pace = _pace(compared.speedup)
+    speed = f"{needs} instead of {milliseconds(latency_ms(largest, device))} ({pace} than the largest architecture)"
+    return f"{speed}{_bleu_words(compared.bleu, winner, largest)}."
+
+
+def _pace(speedup: float) -> str:
+    return f"{fixed(speedup, 1)}× faster" if speedup >= 1 else f"{fixed(1 / speedup, 1)}× slower"
+
+
+def _bleu_words(gain: float | None, model: ChosenModel, other: ChosenModel) -> str:
+    if gain is None:
+        return ""
+    scores = f"({fixed(model.bleu, 1)} against {fixed(other.bleu, 1)})"
+    if abs(gain) < 0.05:
+        return f" at equal BLEU {scores}"
+    return f" and {'gains' if gain > 0 else 'loses'} {fixed(abs(gain), 1)} BLEU {scores}"
+
+
+def _limit(winner: ChosenModel, device: str) -> str:
+    kept, measured = keeps_limit(winner, device), latency_ms(winner, device)
+    if kept is None or winner.limit_ms is None or measured is None:
+        return ""
+    if measured <= winner.limit_ms:
+        return f"It keeps its limit of {limit(winner.limit_ms)}."
+    misses = f"It misses its limit of {limit(winner.limit_ms)}"
+    over = significant((measured / winner.limit_ms - 1) * 100, 2)
+    if kept:
+        return f"{misses} by {over} %, within the tolerance of 10 %."
+    return f"{misses} by {over} %: the prediction was too hopeful."
+
+
+def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:
+    drawn = partner(data, winner)
+    if drawn is None:
+        return ""
+    compared = compare(winner, drawn, device)
+    gain, slower = compared.bleu, compared.speedup or 1.0
+    if gain is None:
+        return ""
+    needs = milliseconds(latency_ms(drawn, device))
+    who = f"A randomly drawn architecture of no lower predicted latency (it needs {needs})"
+    if gain > 0.05:
+        return f"{who} scores {fixed(gain, 1)} BLEU less."
+    if slower > FAIR:
+        more = f"{fixed(-gain, 1)} BLEU more" if gain < -0.05 else "the same"
+        return f"{who} scores {more}, at {fixed(slower, 1)}× the latency."
+    if gain < -0.05:
+        return f"{who} scores {fixed(-gain, 1)} BLEU more: here the search did not beat chance."
+    return f"{who} scores the same: here the search did not beat chance."
+
+
+def _floor(data: ReportData, winner: ChosenModel) -> str:
+    floor = max((f for f in (data.corpus.copy_bleu, data.corpus.nearest_bleu) if f is not None), default=None)
+    if floor is None or winner.bleu is None or winner.bleu > floor:
+        return ""
+    return (
+        f"Its {fixed(winner.bleu, 1)} BLEU does not pass the floor of {fixed(floor, 1)} that needs no model: "
+        "it has not learnt to translate yet."
+    )
+
+
+def _leak(data: ReportData) -> str:
+    leak = told_leak(data.corpus.test_sources_in_train)
+    return f"Caution: {leak}." if leak else ""

@@ -1,0 +1,93 @@
+"""What FLOPs say about latency on a device, in words: the page's figure and the terminal say the same."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from hat_ray.core.text import count, fixed, milliseconds
+from hat_ray.latency.flops import ALIKE, Correlation, FlopsEvidence, flops_evidence
+from hat_ray.report.data import ReportData, TimedArchitecture
+
+
+def evidence_of(rows: Sequence[TimedArchitecture]) -> FlopsEvidence | None:
+    """Compare FLOPs with latency over one device's timed architectures."""
+    return flops_evidence(
+        [row.flops for row in rows],
+        [row.measured_ms for row in rows],
+        [row.architecture.decoder.depth for row in rows],
+    )
+
+
+def flops_sentence(rows: Sequence[TimedArchitecture]) -> str:
+    """Say how FLOPs and latency go together, and name the two architectures that contradict it most."""
+    found, text = evidence_of(rows), f"{len(rows):,} architectures timed on this device."
+    if found is None:
+        return text
+    return " ".join(part for part in (text, _correlations(found), _twins(found, rows)) if part)
+
+
+def _correlations(found: FlopsEvidence) -> str:
+    if found.overall.pearson is None:
+        return ""
+    text = f"Correlation of FLOPs and latency {_told(found.overall)}"
+    within = [one for one in found.within.values() if one.pearson is not None]
+    if len(found.within) < 2 or not within:
+        return f"{text}."
+    taus = [one.kendall_tau for one in within if one.kendall_tau is not None]
+    pearsons = [one.pearson for one in within if one.pearson is not None]
+    return f"{text}; among architectures of equal decoder depth {_range(pearsons)} (Kendall tau {_range(taus)})."
+
+
+def _told(one: Correlation) -> str:
+    return f"{_number(one.pearson)} (Kendall tau {_number(one.kendall_tau)})"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = _number(min(values)), _number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _number(value: float | None) -> str:
+    return fixed(value, 2).replace("-", "−")
+
+
+def _twins(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> str:
+    if found.twins is None:
+        return ""
+    fast, slow = rows[found.twins.fast], rows[found.twins.slow]
+    return (
+        f"{slow.architecture.id} ({milliseconds(slow.measured_ms)}, {count(slow.flops)}FLOPs) takes "
+        f"{fixed(found.twins.ratio, 2)} times as long as {fast.architecture.id} ({milliseconds(fast.measured_ms)}, "
+        f"{count(fast.flops)}FLOPs), at equal FLOPs within {100 * ALIKE:.0f} %."
+    )
+
+
+def flops_lines(data: ReportData) -> list[Text]:
+    """Return one paragraph a device for the terminal; none where nothing was sampled and timed."""
+    found = [(device, [row for row in data.timed if row.device == device.slug]) for device in data.devices]
+    return [
+        Text.assemble((f"FLOPs against latency: {device.title}\n", "bold"), flops_sentence(rows))
+        for device, rows in found
+        if rows
+    ]
+
+
+def flops_to_json(data: ReportData) -> dict[str, Any]:
+    """Return every device's evidence as plain JSON values, with the ids of the two architectures."""
+    values: dict[str, Any] = {}
+    for device in data.devices:
+        rows = [row for row in data.timed if row.device == device.slug]
+        found = evidence_of(rows)
+        if found is not None:
+            values[device.slug] = {**asdict(found), "twins": _twins_to_json(found, rows)}
+    return values
+
+
+def _twins_to_json(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> dict[str, Any] | None:
+    if found.twins is None:
+        return None
+    pair = {"fast": rows[found.twins.fast], "slow": rows[found.twins.slow]}
+    told = {name: {"id": row.architecture.id, "flops": row.flops, "ms": row.measured_ms} for name, row in pair.items()}
+    return {**told, "ratio": found.twins.ratio}

@@ -1,0 +1,157 @@
+"""The figures that say what was found: loss against latency of all candidates, BLEU against latency of the models."""
+
+from collections.abc import Sequence
+
+from hat_ray.core.text import UNKNOWN, count, fixed, limit, milliseconds
+from hat_ray.report.chart import LEGEND, MARKERS, Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.data import Candidate, ChosenModel, Device, Kind, ReportData
+from hat_ray.report.reading import latency_ms, role
+from hat_ray.space.architecture import Architecture
+
+COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU", "on frontier")
+
+
+def describe(architecture: Architecture) -> str:
+    """Return an architecture as a few short lines for a hover label."""
+    return f"{architecture.id}\n" + "\n".join(str(architecture).split(" | ")[:2])
+
+
+def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
+    """Loss against latency: every candidate, the frontier, the limits, and the models that were built."""
+    candidates = [c for c in data.candidates if device.slug in c.predicted_ms]
+    models = [m for m in data.models_on(device.slug) if m.inherited_loss is not None]
+    if not candidates:
+        return None
+    best = sorted((c for c in candidates if device.slug in c.frontier_on), key=lambda c: c.predicted_ms[device.slug])
+    others = [c for c in candidates if device.slug not in c.frontier_on]
+    traces = [
+        _candidates("Candidates", others, device.slug, {"symbol": "circle", "size": 5, "color": "@candidate"}),
+        _candidates(
+            "Frontier",
+            best,
+            device.slug,
+            {"symbol": "circle", "size": 6, "color": "@frontier"},
+            mode="lines+markers",
+            line={"color": "@frontier", "width": 2, "shape": "hv"},
+        ),
+        *_models(models, device.slug, [m.inherited_loss for m in models]),
+    ]
+    limits = sorted({m.limit_ms for m in models if m.kind == "winner" and m.limit_ms is not None})
+    return Figure(
+        id=id,
+        title="Loss against latency",
+        caption=(
+            f"{len(candidates):,} architectures scored with inherited weights, at their predicted latency; "
+            f"{len(best)} of them are the frontier: nothing is both faster and better. "
+            "Larger marks are the models that were built, at their measured latency."
+        ),
+        traces=traces,
+        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, nats a token"), **_limit_lines(limits)),
+        columns=COLUMNS,
+        rows=[_candidate_row(c, device.slug) for c in candidates] + [_model_row(m, device.slug) for m in models],
+    )
+
+
+def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
+    """BLEU against measured latency of the retrained models, with the floor that needs no model."""
+    models = [m for m in data.models_on(device.slug) if m.bleu is not None and latency_ms(m, device.slug) is not None]
+    if not models:
+        return None
+    floor = max((f for f in (data.corpus.copy_bleu, data.corpus.nearest_bleu) if f is not None), default=None)
+    more: Trace = {}
+    caption = "The models after training from scratch, all with the same number of updates. Bars run from p10 to p90."
+    if floor is not None:
+        more = _horizontal(floor, f"floor {fixed(floor, 1)}")
+        caption += " The dotted line is the best score that needs no model."
+    return Figure(
+        id=id,
+        title="BLEU against measured latency",
+        caption=caption,
+        traces=_models(models, device.slug, [m.bleu for m in models], spread=True),
+        layout=layout(axis("Measured latency, ms a sentence", rangemode="tozero"), axis("BLEU"), **more),
+        columns=COLUMNS,
+        rows=[_model_row(model, device.slug) for model in models],
+    )
+
+
+def _candidates(name: str, chosen: Sequence[Candidate], slug: str, marker: Trace, **more: object) -> Trace:
+    hover = [
+        f"loss {fixed(c.loss, 3)} · predicted {milliseconds(c.predicted_ms[slug])}\n{describe(c.architecture)}"
+        for c in chosen
+    ]
+    return points(name, [c.predicted_ms[slug] for c in chosen], [c.loss for c in chosen], hover, marker, **more)
+
+
+def _models(
+    models: Sequence[ChosenModel], slug: str, heights: Sequence[float | None], spread: bool = False
+) -> list[Trace]:
+    """One trace a kind, so that the legend explains the shapes; the small marks lie on the large ones."""
+    kinds: list[Kind] = ["winner", "largest", "smallest", "random"]
+    traces = []
+    for kind in kinds:
+        pairs = [(m, y) for m, y in zip(models, heights, strict=True) if m.kind == kind]
+        if pairs:
+            more: Trace = {"error_x": _spread([m for m, _ in pairs], slug)} if spread else {}
+            x = [latency_ms(m, slug) for m, _ in pairs]
+            hover = [_model_hover(m, slug) for m, _ in pairs]
+            marker = {**MARKERS[kind], "line": {"color": "@surface", "width": 1.5}}
+            traces.append(points(LEGEND[kind], x, [y for _, y in pairs], hover, marker, **more))
+    return traces
+
+
+def _spread(models: Sequence[ChosenModel], slug: str) -> Trace:
+    up, down = [], []
+    for model in models:
+        latency = model.latency.get(slug)
+        middle = latency.measured_ms if latency else None
+        known = latency is not None and middle is not None
+        up.append(latency.p90_ms - middle if known and latency and middle and latency.p90_ms else 0.0)
+        down.append(middle - latency.p10_ms if known and latency and middle and latency.p10_ms else 0.0)
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "color": "@muted", "thickness": 1.5}
+
+
+def _model_hover(model: ChosenModel, slug: str) -> str:
+    latency = model.latency.get(slug)
+    predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
+    return (
+        f"{role(model)}\n"
+        f"measured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
+        f"loss inherited {fixed(model.inherited_loss, 3)} · from scratch {fixed(model.scratch_loss, 3)}\n"
+        f"BLEU {fixed(model.bleu, 1)} · {count(model.params)} parameters\n{describe(model.architecture)}"
+    )
+
+
+def _limit_lines(limits: Sequence[float]) -> Trace:
+    shapes, notes = [], []
+    for limit_ms in limits:
+        shapes.append(_shape(x0=limit_ms, x1=limit_ms, y0=0, y1=1, yref="paper"))
+        label = {"text": f"≤ {limit(limit_ms)}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
+        notes.append(
+            {**label, "x": limit_ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+        )
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _horizontal(height: float, text: str) -> Trace:
+    note = {"text": text, "showarrow": False, "font": {"size": 11, "color": "@muted"}, "x": 1, "xref": "paper"}
+    return {
+        "shapes": [_shape(x0=0, x1=1, y0=height, y1=height, xref="paper")],
+        "annotations": [{**note, "y": height, "xanchor": "right", "yanchor": "bottom"}],
+    }
+
+
+def _shape(**place: object) -> Trace:
+    return {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}, **place}
+
+
+def _candidate_row(candidate: Candidate, slug: str) -> list[Cell]:
+    predicted, architecture = candidate.predicted_ms[slug], candidate.architecture
+    on = "yes" if slug in candidate.frontier_on else "no"
+    return ["candidate", str(architecture), architecture.id, candidate.loss, predicted, None, None, on]
+
+
+def _model_row(model: ChosenModel, slug: str) -> list[Cell]:
+    latency = model.latency.get(slug)
+    predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
+    first: list[Cell] = [role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
+    return [*first, predicted, measured, model.bleu, UNKNOWN]

@@ -1,0 +1,364 @@
+"""The figure of a sweep: small multiples, one panel a dimension, one line a device, on one scale.
+
+Latency is shown against that of the base, so that a board and a GPU stand in one panel; milliseconds are in the labels,
+the data and the tables.
+
+What a sweep found, in words and tables: page and terminal show the same. Every sentence follows from the figures.
+
+The page's section of a sweep: which dimensions of an architecture cost time, on every device.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from hat_ray.core.text import fixed, milliseconds, signed, significant
+from hat_ray.latency.effects import Influence, SweepResult, SweptDevice, TimedPoint, TimedSweep, strength
+from hat_ray.report.chart import Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.data import ReportData
+from hat_ray.report.html import Markup, element, join
+from hat_ray.report.parts import figure, lined_table, section
+from hat_ray.report.topics.ranking_figures import Rows, terminal
+from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
+from hat_ray.space.architecture import Architecture
+
+NAMES = {
+    "encoder_embed_dims": "encoder width",
+    "encoder_depths": "encoder layers",
+    "encoder_ffn_dims": "encoder FFN width",
+    "encoder_heads": "encoder heads",
+    "decoder_embed_dims": "decoder width",
+    "decoder_depths": "decoder layers",
+    "decoder_ffn_dims": "decoder FFN width",
+    "decoder_self_heads": "decoder self heads",
+    "decoder_cross_heads": "decoder cross heads",
+    "decoder_cross_layers": "layers attended",
+}
+COLUMNS = (
+    *("dimension", "from – to", "latency\nms", "latency\nratio", "FLOPs\nratio"),
+    *("encoder\nms more", "decoder\nms more"),
+)
+MATTERS = 0.05
+"""A dimension is named when it changes latency by this share at least, and by more than the error."""
+_NAMED = 3  # dimensions in a sentence
+_UNCERTAIN = 0.05  # relative error of a median from which on readers are warned
+_MISLED = 1.1  # FLOPs and latency whose ratios differ by less do not contradict one another
+
+
+def name_of(dimension: str) -> str:
+    """Return a dimension's name for readers."""
+    return NAMES.get(dimension, dimension)
+
+
+def times(ratio: float) -> str:
+    """Return a ratio as readers like it: ×1.05, ×2.4, ×12."""
+    return f"×{fixed(ratio, 2 if ratio < 2 else 1)}" if ratio < 10 else f"×{significant(ratio)}"
+
+
+def sweep_table(result: SweepResult, slug: str) -> Rows:
+    """One row for each dimension on a device, the most influential first."""
+    return COLUMNS, [_row(one) for one in result.on(slug)]
+
+
+def sweep_tables(result: SweepResult) -> list[Table]:
+    """Return one table a device for the terminal, with what it says above it."""
+    return [
+        terminal(f"{device.title}\n{sweep_sentence(result, device)}", *sweep_table(result, device.slug))
+        for device in result.devices
+    ]
+
+
+def sweep_sentence(result: SweepResult, device: SweptDevice) -> str:
+    """Say which dimensions matter on a device, which do not, and where FLOPs say otherwise."""
+    sweeps = result.on(device.slug)
+    strong = [one for one in sweeps if _matters(one.influence)][:_NAMED]
+    others = [one for one in sweeps if one not in strong]
+    if not strong:
+        found = f"No dimension changes latency by more than {_most(others)} %: too little to tell from the noise."
+        return f"{found}{_caution(sweeps)}"
+    named = "; ".join(_named(one) for one in strong)
+    rest = f". {_rest(others)}" if others else "."
+    return f"{_capital(named)}{rest}{_misled(sweeps)}{_caution(sweeps)}"
+
+
+def _matters(influence: Influence) -> bool:
+    return influence.is_sure and strength(influence) > math.log(1 + MATTERS)
+
+
+def _named(one: TimedSweep) -> str:
+    first, last = one.points[0], one.points[-1]
+    return f"{name_of(one.dimension)} {first.choice} to {last.choice}: {times(one.influence.ratio)}"
+
+
+def _rest(others: list[TimedSweep]) -> str:
+    if len(others) == 1:
+        return f"{_capital(name_of(others[0].dimension))} changes it by {_most(others)} %."
+    return f"The other {len(others)} dimensions change it by {_most(others)} % at most."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _most(sweeps: list[TimedSweep]) -> str:
+    """Return the largest change of latency among dimensions, in per cent."""
+    return significant(max(100 * (math.exp(strength(one.influence)) - 1) for one in sweeps), 2)
+
+
+def _caution(sweeps: list[TimedSweep]) -> str:
+    """Warn of a device that was too busy to be timed well."""
+    worst = max((point.relative_error or 0.0 for one in sweeps for point in one.points), default=0.0)
+    if worst <= _UNCERTAIN:
+        return ""
+    return f" Caution: the device was not quiet, medians here have errors of up to {significant(100 * worst, 2)} %."
+
+
+def base_words(base: Architecture) -> str:
+    """Return an architecture whose layers are all alike in few words."""
+    e, d = base.encoder, base.decoder
+    return (
+        f"encoder {e.embed_dim}×{e.depth}, FFN {e.ffn_dims[0]}, {e.heads[0]} heads; decoder {d.embed_dim}×{d.depth}, "
+        f"FFN {d.ffn_dims[0]}, {d.self_heads[0]} self and {d.cross_heads[0]} cross heads, "
+        f"{d.cross_layers[0]} layers attended"
+    )
+
+
+def _misled(sweeps: list[TimedSweep]) -> str:
+    """Name the dimension whose FLOPs say least about its latency."""
+    worst = max(sweeps, key=lambda one: abs(math.log(one.influence.flops_ratio / one.influence.ratio)))
+    flops, latency = worst.influence.flops_ratio, worst.influence.ratio
+    if worst.influence.low / _MISLED <= flops <= worst.influence.high * _MISLED:
+        return ""
+    return f" FLOPs mislead most on {name_of(worst.dimension)}: {times(flops)} the FLOPs, {times(latency)} the latency."
+
+
+def _row(one: TimedSweep) -> tuple[str, ...]:
+    first, last, found = one.points[0], one.points[-1], one.influence
+    return (
+        name_of(one.dimension),
+        f"{first.choice} – {last.choice}",
+        f"{significant(first.ms)} – {significant(last.ms)}",
+        f"{times(found.ratio)}\n[{fixed(found.low, 2)}, {fixed(found.high, 2)}]",
+        times(found.flops_ratio),
+        signed(found.encoder_ms, 2),
+        signed(found.decoder_ms, 2),
+    )
+
+
+def point_words(dimension: str, point: TimedPoint, base_ms: float) -> str:
+    """Return a point as a few short lines for a hover label."""
+    spread = f" ({significant(point.p10_ms)} – {significant(point.p90_ms)})" if point.p10_ms is not None else ""
+    return (
+        f"{name_of(dimension)} {point.choice}\n"
+        f"{milliseconds(point.ms)}{spread}, {times(point.ms / base_ms)} the base\n"
+        f"encoder {milliseconds(point.encoder_ms)} · decoder {milliseconds(point.decoder_ms)}"
+    )
+
+
+WIDE, NARROW = 5, 2
+"""Panels side by side, on wide and on narrow screens."""
+GAPS = {WIDE: 0.025, NARROW: 0.07}
+"""Between panels side by side, as a share of the figure's width."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where panels stand; heights in pixels, widths as shares of the figure's."""
+
+    panels: int
+    columns: int
+    title: float = 26
+    panel: float = 140
+    ticks: float = 38
+    top: float = 44
+    bottom: float = 28
+
+    @property
+    def height(self) -> float:
+        return self.top + self.bottom + self._inner
+
+    @property
+    def gap(self) -> float:
+        return GAPS[self.columns]
+
+    @property
+    def _rows(self) -> int:
+        return -(-self.panels // self.columns)
+
+    @property
+    def _inner(self) -> float:
+        return self._rows * (self.title + self.panel + self.ticks) - self.ticks
+
+    def across(self, index: int) -> list[float]:
+        """Return where a panel begins and ends, from the left."""
+        width = (1 - self.gap * (self.columns - 1)) / self.columns
+        start = (index % self.columns) * (width + self.gap)
+        return [start, min(start + width, 1.0)]
+
+    def up(self, index: int) -> list[float]:
+        """Return where a panel begins and ends, from below: the first row is on top."""
+        above = (index // self.columns) * (self.title + self.panel + self.ticks) + self.title
+        return [max(1 - (above + self.panel) / self._inner, 0.0), 1 - above / self._inner]
+
+
+def sweep_figures(result: SweepResult | None) -> list[Figure]:
+    """Draw a sweep, if there was one."""
+    if result is None:
+        return []
+    dimensions = result.by_influence()
+    devices = f"on {result.devices[0].title}" if len(result.devices) == 1 else f"on {len(result.devices)} devices"
+    return [
+        Figure(
+            id="sweep-dimensions",
+            title="Latency against each dimension, relative to the base",
+            caption=(
+                f"Latency {devices} when one dimension changes in all layers and everything else stays as in the base, "
+                "whose latency is 1 (dotted line, larger mark). Bars run from p10 to p90 of single translations. The "
+                f"dimension that matters most comes first. The base: {base_words(result.base)}."
+            ),
+            traces=[
+                _line(device, i, sweep, dimensions.index(sweep.dimension))
+                for i, device in enumerate(result.devices)
+                for sweep in result.on(device.slug)
+            ],
+            layout=_panels(result, dimensions, WIDE),
+            narrow=_panels(result, dimensions, NARROW),
+            columns=(
+                *("device", "dimension", "choice", "architecture id", "latency ms", "p10 ms", "p90 ms"),
+                *("encoder ms", "decoder ms", "relative error", "FLOPs"),
+            ),
+            rows=[_data_row(device, sweep, one) for device, sweep in _rows(result) for one in sweep.points],
+        )
+    ]
+
+
+def _line(device: SweptDevice, i: int, sweep: TimedSweep, place: int) -> Trace:
+    """One device in one panel."""
+    colour = f"@series-{i % NUM_SERIES + 1}"
+    heights = [one.ms / device.base_ms for one in sweep.points]
+    sizes = [10 if one.ms == device.base_ms else 6 for one in sweep.points]
+    marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": sizes, "color": colour, "opacity": 1}
+    return points(
+        device.title,
+        [one.choice for one in sweep.points],
+        heights,
+        [point_words(sweep.dimension, one, device.base_ms) for one in sweep.points],
+        marker,
+        mode="lines+markers",
+        line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
+        error_y=_spread(device, sweep),
+        legendgroup=device.slug,
+        showlegend=place == 0,
+        **_axes(place),
+    )
+
+
+def _spread(device: SweptDevice, sweep: TimedSweep) -> Trace:
+    up = [(one.p90_ms - one.ms) / device.base_ms if one.p90_ms is not None else 0.0 for one in sweep.points]
+    down = [(one.ms - one.p10_ms) / device.base_ms if one.p10_ms is not None else 0.0 for one in sweep.points]
+    bars: Trace = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
+    return {**bars, "color": "@muted", "thickness": 1.2, "width": 3}
+
+
+def _panels(result: SweepResult, dimensions: Sequence[str], columns: int) -> Trace:
+    """Lay out one panel for each dimension: own choices across, one scale of latency for all."""
+    grid, many = Grid(len(dimensions), columns), len(result.devices) > 1
+    axes: Trace = {}
+    shapes, titles = [], []
+    for place, dimension in enumerate(dimensions):
+        suffix = "" if place == 0 else str(place + 1)
+        swept = [one for one in result.sweeps if one.dimension == dimension]
+        across, up = grid.across(place), grid.up(place)
+        axes[f"xaxis{suffix}"] = _choices(swept, across, f"y{suffix}")
+        axes[f"yaxis{suffix}"] = _latencies(result, up, f"x{suffix}", place, columns)
+        axes_of = {"xref": f"x{suffix} domain", "yref": f"y{suffix}"}
+        shapes.append({**_reference(), **axes_of})
+        ratio = "" if many or columns == NARROW else f"  {times(swept[0].influence.ratio)}"
+        titles.append(_title(f"{name_of(dimension)}{ratio}", across[0], up[1]))
+    frame = layout({}, {}, showlegend=many, shapes=shapes, annotations=titles, height=grid.height)
+    return {**frame, "margin": {"l": 48, "r": 12, "t": grid.top if many else 8, "b": grid.bottom}, **axes}
+
+
+def _choices(swept: Sequence[TimedSweep], domain: list[float], anchor: str) -> Trace:
+    choices = [one.choice for one in swept[0].points]
+    room = 0.12 * (choices[-1] - choices[0])
+    return axis(
+        "",
+        domain=domain,
+        anchor=anchor,
+        tickmode="array",
+        tickvals=choices,
+        ticktext=_labels(choices),
+        tickangle=0,
+        range=[choices[0] - room, choices[-1] + room],
+        showgrid=False,
+    )
+
+
+def _labels(choices: Sequence[int]) -> list[str]:
+    """Name the choices; one that would run into the label before it, or into the last, stays without a name."""
+    span, shown = choices[-1] - choices[0], [str(choices[0])]
+    last = choices[0]
+    for choice in choices[1:-1]:
+        room = 0.075 * len(str(choice)) * span
+        fits = choice - last >= room and choices[-1] - choice >= room
+        shown.append(str(choice) if fits else "")
+        last = choice if fits else last
+    return [*shown, str(choices[-1])]
+
+
+def _latencies(result: SweepResult, domain: list[float], anchor: str, place: int, columns: int) -> Trace:
+    """The scale of latency; figures stand at the left edge only, so that all panels are read on one scale."""
+    base = {device.slug: device.base_ms for device in result.devices}
+    top = max((one.p90_ms or one.ms) / base[sweep.device] for sweep in result.sweeps for one in sweep.points)
+    at_edge = place % columns == 0
+    return axis(
+        "", domain=domain, anchor=anchor, range=[0, 1.06 * top], nticks=5, showticklabels=at_edge, tickformat=".2~f"
+    )
+
+
+def _reference() -> Trace:
+    line: Trace = {"color": "@muted", "width": 1, "dash": "dot"}
+    return {"type": "line", "layer": "below", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}
+
+
+def _title(text: str, x: float, y: float) -> Trace:
+    place: Trace = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    return {**place, "text": text, "showarrow": False, "font": {"size": 12.5, "color": "@ink"}}
+
+
+def _axes(place: int) -> dict[str, str]:
+    return {"xaxis": "x", "yaxis": "y"} if place == 0 else {"xaxis": f"x{place + 1}", "yaxis": f"y{place + 1}"}
+
+
+def _rows(result: SweepResult) -> list[tuple[SweptDevice, TimedSweep]]:
+    return [(device, sweep) for device in result.devices for sweep in result.on(device.slug)]
+
+
+def _data_row(device: SweptDevice, sweep: TimedSweep, one: TimedPoint) -> list[Cell]:
+    first: list[Cell] = [device.title, name_of(sweep.dimension), one.choice, one.architecture.id]
+    spread: list[Cell] = [one.ms, one.p10_ms, one.p90_ms, one.encoder_ms, one.decoder_ms]
+    return [*first, *spread, one.relative_error, one.flops]
+
+
+def sweep(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
+    """Latency against each single dimension."""
+    result = data.sweep
+    if result is None:
+        return None
+    lead = (
+        f"One architecture of space {result.space}, with every dimension at its {result.base_choice} choice, and what "
+        "changing a single dimension does to its latency: from the smallest choice to the largest, in all layers."
+    )
+    figures = element("div", [figure(one) for one in drawn], class_="figures")
+    devices = [_device(result, device) for device in result.devices]
+    return section("sweep", "What each dimension costs", lead, figures, devices)
+
+
+def _device(result: SweepResult, device: SweptDevice) -> Markup:
+    heading = element("h3", device.title, element("small", f" base {milliseconds(device.base_ms)}"))
+    caption = f"Influence of each dimension on {device.title}"
+    found = element("p", sweep_sentence(result, device), class_="lead")
+    return join(heading, found, lined_table(*sweep_table(result, device.slug), caption=caption))

@@ -1,0 +1,146 @@
+"""A SubTransformer as a CTranslate2 model, where the architecture is one that CTranslate2 can express.
+
+Free are depths, the widths of both sides, the width of queries, keys and values, and each layer's hidden width; norms
+stand before or after. But there is *one* number of heads for all of the encoder and *one* for all of the decoder,
+and the decoder attends to the last encoder layer only.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hat_ray.corpus.vocabulary import BOS, EOS, UNK
+from hat_ray.errors import ExportError
+from hat_ray.model.blocks import ElasticBlock
+from hat_ray.model.embedding import PAD
+from hat_ray.model.layers import ElasticLayerNorm, ElasticLinear
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.onnx.graph import quantise_channels
+from hat_ray.space.architecture import Architecture
+
+try:
+    import ctranslate2
+except ModuleNotFoundError:  # an optional extra
+    ctranslate2 = None
+
+QUANTISATION = {"fp32": "float32", "int8": "int8"}
+"""CTranslate2's names of the numbers that weights are kept and multiplied in."""
+
+
+def require_ctranslate2() -> None:
+    """Raise ExportError where CTranslate2 is not installed."""
+    if ctranslate2 is None:
+        raise ExportError("runtime ctranslate2 needs its library: pip install 'hat-ray[ctranslate2]'")
+
+
+def why_not_expressible(architecture: Architecture) -> str | None:
+    """Return why CTranslate2 has no place for an architecture, or None where it has."""
+    encoder, decoder = architecture.encoder, architecture.decoder
+    if any(reach != 1 for reach in decoder.cross_layers):
+        return (
+            f"its decoder layers attend to {list(decoder.cross_layers)} encoder layers, CTranslate2's to the last one"
+        )
+    if len(set(encoder.heads)) > 1:
+        return f"its encoder layers have {list(encoder.heads)} heads, CTranslate2's all have the same number"
+    if len({*decoder.self_heads, *decoder.cross_heads}) > 1:
+        heads = sorted({*decoder.self_heads, *decoder.cross_heads})
+        return f"its decoder's attentions have {heads} heads, CTranslate2's all have the same number"
+    return None
+
+
+def write_ct2(model: SubTransformer, pieces: list[str], place: Path, dtype: str) -> None:
+    """Write CTranslate2's own files into a folder; `pieces` are the vocabulary's words in their order."""
+    require_ctranslate2()
+    if reason := why_not_expressible(model.architecture):
+        raise ExportError(f"CTranslate2 cannot run this architecture: {reason}; take --runtime onnx")
+    spec = model_spec(model)
+    spec.register_source_vocabulary(pieces)
+    spec.register_target_vocabulary(pieces)
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = pieces[BOS], pieces[EOS], pieces[UNK]
+    spec.config.decoder_start_token = pieces[EOS]
+    spec.config.add_source_bos = spec.config.add_source_eos = False
+    spec.validate()
+    spec.optimize(quantization=None if dtype == "int8" else QUANTISATION[dtype])  # equal weights are one from now on
+    if dtype == "int8":
+        quantise_spec(spec)
+    spec.save(str(place))
+
+
+def model_spec(model: SubTransformer) -> Any:
+    """Return CTranslate2's description of a model, with its weights."""
+    specs, shape = ctranslate2.specs, model.architecture
+    pre_norm = model.encoder.layer(0).config.normalize_before
+    heads = shape.encoder.heads[0], shape.decoder.self_heads[0]
+    widths = [{"head_dim": shape.qkv_dim // count, "pre_norm": pre_norm} for count in heads]
+    spec = specs.TransformerSpec(
+        specs.TransformerEncoderSpec(shape.encoder.depth, heads[0], **widths[0]),
+        specs.TransformerDecoderSpec(shape.decoder.depth, heads[1], **widths[1]),
+    )
+    for side, ours, width in (
+        (spec.encoder, model.encoder, shape.encoder.embed_dim),
+        (spec.decoder, model.decoder, shape.decoder.embed_dim),
+    ):
+        embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
+        embeddings.weight = _array(ours.embed_tokens.columns(width))
+        side.position_encodings.encodings = _array(ours.embed_positions.columns(width)[PAD + 1 :])
+        if ours.layer_norm is not None:
+            _norm(side.layer_norm, ours.layer_norm)
+    spec.decoder.projection.weight = _array(model.decoder.output_weight(shape.decoder.embed_dim))
+    for index, layer in enumerate(spec.encoder.layer):
+        _block(layer, model.encoder.layer(index))
+    for index, layer in enumerate(spec.decoder.layer):
+        block = model.decoder.layer(index)
+        _block(layer, block)
+        cross = block.encoder_attn
+        query, joint, out = layer.attention.linear
+        query.weight, query.bias = map(_array, cross.query_weights())
+        joint.weight, joint.bias = (
+            np.concatenate([_array(each) for each in pair]) for pair in cross.key_value_weights()
+        )
+        _linear(out, cross.out_proj)
+        _norm(layer.attention.layer_norm, block.encoder_attn_layer_norm)
+    return spec
+
+
+def _block(layer: Any, ours: ElasticBlock) -> None:
+    joint, out = layer.self_attention.linear
+    joint.weight, joint.bias = _array(ours.self_attn.in_proj_weight), _array(ours.self_attn.in_proj_bias)
+    _linear(out, ours.self_attn.out_proj)
+    _norm(layer.self_attention.layer_norm, ours.self_attn_layer_norm)
+    _linear(layer.ffn.linear_0, ours.fc1)
+    _linear(layer.ffn.linear_1, ours.fc2)
+    _norm(layer.ffn.layer_norm, ours.final_layer_norm)
+
+
+def quantise_spec(spec: Any) -> None:
+    """Replace the weights of CTranslate2's description by bytes and their scales.
+
+    Bytes as CTranslate2 chooses them saturate where oneDNN multiplies without VNNI; `graph.py` says why ours do not.
+    """
+    ctranslate2.specs.model_spec.visit_spec(spec, _quantise)
+
+
+def _quantise(layer: Any, name: str, value: Any) -> None:
+    name = name.rpartition("/")[2]
+    variable = ctranslate2.specs.model_spec.NumpyVariable
+    if hasattr(layer, f"{name}_scale") and isinstance(value, variable):
+        packed, scales = quantise_channels(torch.from_numpy(value.numpy()))
+        setattr(layer, name, variable(packed))
+        setattr(layer, f"{name}_scale", variable(1 / np.where(scales == 0, np.float32(1), scales)))
+
+
+def _linear(spec: Any, ours: ElasticLinear) -> None:
+    spec.weight, spec.bias = _array(ours.weight), _array(ours.bias)
+
+
+def _norm(spec: Any, ours: ElasticLayerNorm) -> None:
+    spec.gamma, spec.beta = _array(ours.weight), _array(ours.bias)
+
+
+def _array(value: Tensor) -> NDArray[Any]:
+    """Return a copy: CTranslate2 quantises in place."""
+    return np.array(value.detach().numpy(), order="C")

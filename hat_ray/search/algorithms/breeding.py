@@ -1,0 +1,95 @@
+"""New architectures that keep a limit: at random, or as children of others; every search for one is bounded."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from hat_ray.search.engine.archive import Archive
+from hat_ray.search.limits import Limit
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.genes import GeneCode
+
+_POOLS = (8, 24, 64)
+"""Children drawn and predicted together, one pool after another until a new one keeps the limit."""
+_RANDOM_POOLS = (16, 128, 1024)
+_SMALL_STEPS = (0.3, 0.1, 0.03)
+"""Mutation probabilities for leaving the fastest architecture when nothing else keeps the limit."""
+_COUNTABLE = 4096
+"""A space of so many networks or fewer is gone through one by one when draws find nothing new."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A new architecture, how it was made, and the ids of what it was made from."""
+
+    architecture: Architecture
+    origin: str
+    parents: tuple[str, ...] = ()
+
+
+Draw = Callable[[], Child]
+
+
+class Breeder:
+    """Draws children and returns the first that was never proposed and keeps a limit."""
+
+    def __init__(self, archive: Archive, rng: random.Random, mutation_probability: float) -> None:
+        self._archive, self._rng, self._probability = archive, rng, mutation_probability
+        self.random_fails: set[Limit] = set()
+        """Limits that random draws hardly ever keep: they are not tried again."""
+        self._all: list[Architecture] | None = None
+
+    def at_random(self, limit: Limit) -> Child | None:
+        """Return a random architecture."""
+        if limit in self.random_fails:
+            return None
+        found = self._first_new(limit, lambda: Child(self._archive.space.sample(self._rng), "random"), _RANDOM_POOLS)
+        if found is None:
+            self.random_fails.add(limit)
+        return found
+
+    def child(self, limit: Limit, choose: Callable[[], Architecture]) -> Child | None:
+        """Return a child by mutation or cross-over, with equal chance; `choose` picks a parent."""
+        ways = [lambda: self._mutant(choose(), self._probability), lambda: self._cross(choose(), choose())]
+        first = self._rng.randrange(2)
+        return self._first_new(limit, ways[first], _POOLS) or self._first_new(limit, ways[1 - first], _POOLS)
+
+    def near(self, limit: Limit, parents: Sequence[Architecture]) -> Child | None:
+        """Return a mutation of the device's fastest architecture or of one of `parents`, where all else fails."""
+        some = [self._archive.fastest[limit.device], *parents]
+        for step in _SMALL_STEPS:
+            found = self._first_new(limit, partial(self._mutant_of, some, step), _POOLS)
+            if found:
+                return found
+        return self._one_by_one(limit)
+
+    def _mutant_of(self, some: Sequence[Architecture], probability: float) -> Child:
+        return self._mutant(self._rng.choice(some), probability)
+
+    def _mutant(self, parent: Architecture, probability: float) -> Child:
+        return Child(self._archive.space.mutate(parent, self._rng, probability), "mutation", (parent.id,))
+
+    def _cross(self, first: Architecture, second: Architecture) -> Child:
+        if first == second:
+            return self._mutant(first, self._probability)
+        return Child(self._archive.space.cross_over(first, second, self._rng), "crossover", (first.id, second.id))
+
+    def _first_new(self, limit: Limit, draw: Draw, pools: Sequence[int]) -> Child | None:
+        for size in pools:
+            children = [draw() for _ in range(size)]
+            new = [child for child in children if child.architecture not in self._archive.proposals]
+            times = self._archive.latencies_of([child.architecture for child in new])[limit.device]
+            for child, ms in zip(new, times, strict=True):
+                if ms <= limit.ms:
+                    return child
+        return None
+
+    def _one_by_one(self, limit: Limit) -> Child | None:
+        if self._all is None:
+            space = self._archive.space
+            self._all = GeneCode(space).all() if space.size() <= _COUNTABLE else []
+        new = [architecture for architecture in self._all if architecture not in self._archive.proposals]
+        times = self._archive.latencies_of(new)[limit.device]
+        within = [architecture for architecture, ms in zip(new, times, strict=True) if ms <= limit.ms]
+        return Child(self._rng.choice(within), "random") if within else None

@@ -1,0 +1,228 @@
+"""Early stop: a candidate that is surely beaten is scored on a part of the validation set only, and its loss estimated.
+
+Life of a candidate: before it is scored, `bars` says how much loss it may have on each part of the validation set; its
+scorer stops at the first part where it has more; `judge` turns what was scored into a loss, an estimated one where
+it was stopped, and learns from it where it was not.
+
+Decisions
+- Hopeless is what does not reach any device's frontier: on each device something that takes no longer has less loss. So
+  neither a limit's winner nor a point of a frontier is looked for among the stopped, whatever the limit.
+- The whole loss is predicted from that of a part by a line through all that was scored whole, on the same sentences: it
+  takes out what makes these sentences easy or hard. The bar lies `search.early_stop_margin` standard errors beyond.
+- A tenth, chosen by the architecture's id, is always scored whole. They keep the line honest, and say how often the
+  rule would have stopped something good: that error is shown beside what was saved.
+- An estimated loss is learned from by the search's model, and counts for nothing else.
+
+What early stopping saved in a search, and the error that it made: told by the controls that it spared.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from hat_ray.search.candidates import Candidate
+from hat_ray.search.frontier import frontier, scored_whole
+from hat_ray.search.stopping import FrontierWatch
+from hat_ray.space.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Account:
+    """Counts of one search, and how far estimates are off."""
+
+    candidates: int
+    stopped: int
+    saved_share: float
+    """Share of all validation passes that was saved."""
+    error_bits: float
+    """Standard error of the estimated losses, root of the mean square; as the lines through whole ones say it."""
+    spared: int
+    """Controls that would have been stopped, and were scored whole."""
+    spared_error_bits: float | None
+    """How far the estimates that these would have got are off their losses, root of the mean square."""
+    spared_on_frontier: int
+    """How many of these stand on a frontier at the end: each would have been lost by mistake."""
+
+    def __str__(self) -> str:
+        off = "" if self.spared_error_bits is None else f" (estimates off by {self.spared_error_bits:.4f} bits)"
+        return (
+            f"stopped early: {self.stopped} of {self.candidates}, {100 * self.saved_share:.0f} % of scoring saved, "
+            f"estimated losses +- {self.error_bits:.4f} bits; of {self.spared} controls that would have been stopped"
+            f"{off} {self.spared_on_frontier} stand on a frontier"
+        )
+
+
+def account_of(candidates: Sequence[Candidate]) -> Account | None:
+    """Return the account of a search; None where candidates were not scored in parts."""
+    scored = [one for one in candidates if one.loss_at_shares]
+    if not scored:
+        return None
+    stopped, spared = [one for one in scored if one.estimated], [one for one in scored if one.spared_at is not None]
+    devices = {device for one in scored for device in one.latency_ms}
+    best = {one.architecture for device in devices for one in frontier(candidates, device)}
+    return Account(
+        candidates=len(scored),
+        stopped=len(stopped),
+        saved_share=sum(1 - one.scored_share for one in scored) / len(scored),
+        error_bits=_root_mean_square([one.loss_error for one in stopped]),
+        spared=len(spared),
+        spared_error_bits=_spared_error(scored_whole(scored), spared),
+        spared_on_frontier=sum(one.architecture in best for one in spared),
+    )
+
+
+def _spared_error(whole: Sequence[Candidate], spared: Sequence[Candidate]) -> float | None:
+    """Estimate each spared control by the line through what would have been scored whole anyway."""
+    learned = [one for one in whole if one.spared_at is None and np.isfinite(one.loss)]
+    if len(learned) < 3 or not spared:
+        return None
+    losses, parts = np.array([one.loss for one in learned]), np.array([one.loss_at_shares for one in learned])
+    lines = [line_through(part, losses) for part in parts.T]
+    off = []
+    for one in spared:
+        place = SHARES.index(one.spared_at)
+        off.append(lines[place].at(one.loss_at_shares[place]) - one.loss)
+    return _root_mean_square(off)
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values else 0.0
+
+
+SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of the validation set after which a candidate may be stopped."""
+CONTROLS = 10
+"""One in so many is scored whole, however bad it looks."""
+_LEAST_WHOLE = 24
+"""Candidates scored whole before any is stopped."""
+_LEAST_SLOPE = 0.25
+"""Where losses of a part say less about the whole ones, nothing is stopped."""
+
+Bars = tuple[float, ...]
+"""The most loss at each of `SHARES`; infinite where nothing is too much, empty where candidates are never stopped."""
+NO_BARS: Bars = (math.inf,) * len(SHARES)
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """What a scorer found: the loss of the part of the validation set that it came to, the whole one or less."""
+
+    loss: float
+    share: float = 1.0
+    """Of the validation set."""
+    at_shares: tuple[float, ...] = ()
+    """The loss over each part of `SHARES` that was reached."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate's loss as the search takes it."""
+
+    loss: float
+    share: float = 1.0
+    """Of the validation set that it was scored on; below 1 the loss is an estimate."""
+    error: float = 0.0
+    """The estimate's standard error, in bits."""
+    at_shares: tuple[float, ...] = ()
+    spared_at: float | None = None
+    """The share at which a candidate that is scored whole whatever it looks like would have been stopped."""
+
+
+@runtime_checkable
+class ScoresInParts(Protocol):
+    """A scorer that can stop."""
+
+    def in_parts(self, architecture: Architecture, bars: Bars) -> PartScore:
+        """Score part after part, and stop after the first whose loss is above its bar."""
+
+
+def part_score(score: Callable[[Architecture], float], architecture: Architecture, bars: Bars) -> PartScore:
+    """Score an architecture, in parts where there are bars and the scorer can stop at them."""
+    if bars and isinstance(score, ScoresInParts):
+        return score.in_parts(architecture, bars)
+    return PartScore(float(score(architecture)))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Whole losses by those of a part: loss = `start` + `slope` * part, with this standard error."""
+
+    start: float
+    slope: float
+    error: float
+
+    def bar(self, loss: float, margin: float) -> float:
+        """Return the part's loss from which on the whole one is above `loss` by `margin` standard errors."""
+        return (loss - self.start + margin * self.error) / self.slope if self.slope >= _LEAST_SLOPE else math.inf
+
+    def at(self, part: float) -> float:
+        return self.start + self.slope * part
+
+
+def line_through(parts: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> Line:
+    """Return the line of least squares through losses (N,) of a part and of the whole set."""
+    mean, centred = float(parts.mean()), parts - parts.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ losses) / spread if spread > 0 else 0.0
+    start = float(losses.mean()) - slope * mean
+    rest = losses - start - slope * parts
+    return Line(start, slope, float(np.sqrt(rest @ rest / max(1, len(rest) - 2) * (1 + 1 / len(rest)))))
+
+
+class EarlyStop:
+    """What the search knows of losses of parts, and what follows for the next candidate."""
+
+    def __init__(self, watch: FrontierWatch, margin: float | None) -> None:
+        """`margin`: standard errors; None: candidates are never stopped."""
+        self._watch, self._margin = watch, margin
+        self._parts: list[tuple[float, ...]] = []
+        self._losses: list[float] = []
+        self._lines: list[Line] | None = None
+
+    def bars(self, architecture: Architecture, latencies_ms: Mapping[str, float]) -> Bars:
+        """Return what a candidate may have at each share."""
+        if self._margin is None:
+            return ()
+        return NO_BARS if is_control(architecture) else self._bars(latencies_ms, self._margin)
+
+    def _bars(self, latencies_ms: Mapping[str, float], margin: float) -> Bars:
+        lines, least = self._fitted(), self._watch.least_loss(latencies_ms)
+        return tuple(line.bar(least, margin) for line in lines) if lines and math.isfinite(least) else NO_BARS
+
+    def judge(self, architecture: Architecture, latencies_ms: Mapping[str, float], score: PartScore) -> Judged:
+        """Return a candidate's loss; one that was scored whole is learned from."""
+        reached = len(score.at_shares)
+        lines = self._fitted()
+        if score.share < 1:
+            line = lines[reached - 1]  # without lines there are no bars to stop at
+            return Judged(line.at(score.loss), score.share, line.error, score.at_shares)
+        spared = None
+        if self._margin is not None and reached and is_control(architecture):
+            bars = self._bars(latencies_ms, self._margin)
+            above = [share for share, part, bar in zip(SHARES, score.at_shares, bars, strict=True) if part > bar]
+            spared = above[0] if above else None
+        self.learn(score.loss, score.at_shares)
+        return Judged(score.loss, at_shares=score.at_shares, spared_at=spared)
+
+    def learn(self, loss: float, at_shares: Sequence[float]) -> None:
+        """Take what a candidate that was scored whole says of the parts."""
+        if len(at_shares) == len(SHARES) and math.isfinite(loss) and np.isfinite(at_shares).all():
+            self._parts.append(tuple(at_shares))
+            self._losses.append(loss)
+            self._lines = None
+
+    def _fitted(self) -> list[Line]:
+        if len(self._losses) < _LEAST_WHOLE:
+            return []
+        if self._lines is None:
+            losses = np.array(self._losses)
+            self._lines = [line_through(part, losses) for part in np.array(self._parts).T]
+        return self._lines
+
+
+def is_control(architecture: Architecture) -> bool:
+    return int(architecture.id, 16) % CONTROLS == 0

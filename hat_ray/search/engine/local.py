@@ -1,0 +1,47 @@
+"""The search in one plain process: ask, score, tell, until nothing is left to ask.
+
+A killed search is run again with the same arguments: it asks the same architectures, takes what stands in the table
+from there, and goes on as if it had never stopped.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from hat_ray.core.progress import Progress, silent
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.early_stopping import part_score
+from hat_ray.search.engine.session import Phase, Score, Session
+from hat_ray.search.frontier import SearchResult
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
+
+
+def run_search(
+    space: SearchSpace,
+    latency_ms: Mapping[str, LatencyFunction],
+    limits: Sequence[Limit],
+    score: Score,
+    config: SearchConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = silent,
+    phase: Phase | None = None,
+) -> SearchResult:
+    """Search for every limit at once; `latency_ms` predicts on each device. Resumes what `folder` holds."""
+    session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
+    evolution = session.evolution
+    session.begin()
+    try:
+        while asked := evolution.ask(1):
+            for architecture in asked:
+                if architecture in session.known:
+                    session.recall(architecture)
+                    continue
+                bars = session.bars(architecture)
+                start = time.perf_counter()
+                found = part_score(score, architecture, bars)
+                session.record(architecture, found, time.perf_counter() - start)
+    finally:
+        session.write()
+    return session.close()

@@ -1,0 +1,327 @@
+"""One search with its record on disk: what is asked, what came back, and where it was when it was killed.
+
+Both drivers stand on it: `search.py` in one process, `cluster.py` on Ray. The candidates table is the truth: what
+stands in it is never scored again, whatever else was lost.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.determinism import stream_seed
+from hat_ray.core.progress import Progress, silent
+from hat_ray.errors import SearchError
+from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.early_stopping import Bars, EarlyStop, Judged, PartScore
+from hat_ray.search.engine.ask_tell import Evolution
+from hat_ray.search.engine.device_latency import IntervalFunction
+from hat_ray.search.engine.state import EvolutionState
+from hat_ray.search.frontier import SearchResult, summarise
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.stopping import FrontierWatch, StopRule
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
+
+logger = logging.getLogger(__name__)
+
+Score = Callable[[Architecture], float]
+"""The validation loss of one architecture, such as `CandidateScorer`."""
+
+_FLUSH_S = 2.0
+_STATE_SHARE = 0.02  # of the driver's time that writing the state may take
+_STATE = "state.json"
+_SPENT = "spent.json"
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What `state.json` holds."""
+
+    round: int
+    evolution: EvolutionState
+
+
+class _Spent(TypedDict):
+    """What `spent.json` holds."""
+
+    seconds: float
+
+
+_SAVED, _SECONDS, _IDENTITY = TypeAdapter(_Saved), TypeAdapter(_Spent), TypeAdapter(dict[str, str])
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a search: what comes before the winners are measured, or between two such measurements.
+
+    What the table holds of earlier phases, and of earlier runs, is told before the first ask and counts as no
+    evaluation of this one. So a phase depends on the table and its arguments alone, and a killed one is done again
+    without a trace of the others.
+    """
+
+    number: int = 0
+    evaluations: int | None = None
+    """None: `search.evaluations`."""
+    intervals: Mapping[str, IntervalFunction] = field(default_factory=dict)
+    scored_by: str = ""
+    """What names the SuperTransformer and the validation set that losses come from."""
+
+
+class Session:
+    """A phase that is under way: an `Evolution`, its candidates table, and who is told of progress."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        latency_ms: Mapping[str, LatencyFunction],
+        limits: Sequence[Limit],
+        config: SearchConfig,
+        folder: Folder,
+        seed: int,
+        progress: Progress = silent,
+        phase: Phase | None = None,
+    ) -> None:
+        self.config, self.folder, self._progress = config, folder, progress
+        self.phase = phase or Phase()
+        self.evolution = Evolution(space, latency_ms, limits, config, _seed(seed, self.phase.number))
+        self._table = CandidateTable(folder)
+        self._require_same_search(_identity(space, latency_ms, limits, config, seed))
+        rows = self._table.read()
+        self.before = [candidate for candidate in rows if candidate.round < self.phase.number]
+        """Candidates of earlier phases and runs."""
+        self.known = {c.architecture: c for c in rows if c.round == self.phase.number}
+        """Candidates of this phase that stand in the table, by architecture."""
+        evaluations = config.evaluations if self.phase.evaluations is None else self.phase.evaluations
+        self.evolution.budget = len(self.before) + evaluations
+        self._unseen = set(self.known)
+        self._unwritten: list[Architecture] = []
+        self._written_at = time.monotonic()
+        self._state_due = 0.0
+        largest = [space.largest()]
+        self.watch = FrontierWatch({d: float(f(largest)[0]) for d, f in latency_ms.items()}, config.initial)
+        self._early = EarlyStop(self.watch, config.early_stop_margin if config.early_stop else None)
+        self._said = 0
+        """Evaluations that progress was told of."""
+        self._stop = StopRule(config, read_typed(folder, _SPENT, _SECONDS)["seconds"] if folder.exists(_SPENT) else 0.0)
+        self.stopped: str | None = None
+        """Why the search ended before its evaluations were used up."""
+
+    def begin(self) -> None:
+        """Tell what was scored before this phase; nothing where a restored evolution knows it."""
+        for candidate in self.before:
+            if candidate.architecture not in self.evolution.losses:
+                self.evolution.tell(candidate.architecture, candidate.loss, estimated=candidate.estimated)
+            self._watch(candidate)
+            self._learn_parts(candidate)
+        self._stop_if_due()
+
+    def bars(self, architecture: Architecture) -> Bars:
+        """Return how much loss a proposal may have on each part of the validation set before it is stopped."""
+        return self._early.bars(architecture, self.evolution.latencies_ms(architecture))
+
+    def record(self, architecture: Architecture, score: PartScore, seconds: float, worker: str = "") -> None:
+        """Tell the evolution a score, put the candidate on the list to be written, and say how far the search is."""
+        judged = self._early.judge(architecture, self.evolution.latencies_ms(architecture), score)
+        self.evolution.tell(architecture, judged.loss, estimated=judged.share < 1)
+        self.known[architecture] = self._candidate(architecture, judged, seconds, worker or _WORKER)
+        self._unwritten.append(architecture)
+        self._count(architecture)
+        if time.monotonic() - self._written_at > _FLUSH_S:
+            self.write()
+        self._say()
+
+    def recall(self, architecture: Architecture) -> None:
+        """Tell the evolution what the table holds of a proposal, as `record` did before a kill."""
+        candidate = self.known[architecture]
+        self.evolution.tell(architecture, candidate.loss, estimated=candidate.estimated)
+        self._learn_parts(candidate)
+        self._count(architecture)
+        self._say()
+
+    def _say(self) -> None:
+        self._said = self.done
+        self._progress(self.done, self.evaluations, self.figures())
+
+    def _learn_parts(self, candidate: Candidate) -> None:
+        if not candidate.estimated:
+            self._early.learn(candidate.loss, candidate.loss_at_shares)
+
+    def _watch(self, candidate: Candidate) -> None:
+        times = self.evolution.latencies_ms(candidate.architecture)
+        self.watch.add(candidate.loss, times, estimated=candidate.estimated)
+
+    def _count(self, architecture: Architecture) -> None:
+        """Watch the frontiers, and stop asking once a rule says so; what a killed search had scored stops nothing."""
+        self._watch(self.known[architecture])
+        self._stop.told(self.watch)
+        self._unseen.discard(architecture)
+        self._stop_if_due()
+
+    def _stop_if_due(self) -> None:
+        if self._unseen or self.stopped:
+            return
+        self.stopped = self._stop.reason()
+        if self.stopped:
+            self.evolution.budget = self.evolution.spent
+            logger.info("the search asks no more: %s", self.stopped)
+
+    @property
+    def done(self) -> int:
+        """Evaluations of this phase that are over, as the algorithm counts them."""
+        return self.evolution.done - len(self.before)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations that this phase will have made."""
+        return self.evolution.budget - len(self.before)
+
+    def write(self) -> None:
+        """Put what was recorded on disk now."""
+        if self._unwritten:
+            self._fill_intervals(self._unwritten)
+            self._table.append([self.known[architecture] for architecture in self._unwritten])
+            if self.config.max_seconds is not None:
+                self.folder.write_json(_SPENT, {"seconds": self._stop.spent_s})
+        self._unwritten, self._written_at = [], time.monotonic()
+
+    def save_state(self) -> None:
+        """Keep what was asked for, so that a killed driver goes on from there; seldom where that takes long.
+
+        Called after an ask and before the answer is recorded, it makes the search of one worker repeat exactly.
+        """
+        began = time.monotonic()
+        if began < self._state_due and self.config.workers > 1:
+            return
+        state = {"round": self.phase.number, "evolution": self.evolution.state().model_dump(mode="json")}
+        write_sealed(self.folder, _STATE, state)
+        self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
+
+    def take_up(self) -> None:
+        """Go on where a killed driver was: its last state, then what stands in the table beyond that.
+
+        What was under way is asked for again.
+        """
+        if self.folder.exists(_STATE):
+            state = read_typed(self.folder, _STATE, _SAVED)
+            if state.round == self.phase.number:
+                self.evolution.load_state(state.evolution)
+        self.begin()
+        for architecture in self.evolution.losses:
+            if architecture in self.known:
+                self._learn_parts(self.known[architecture])
+                self._count(architecture)
+        for architecture in self.known:
+            if architecture not in self.evolution.losses:
+                self.recall(architecture)
+        self.evolution.retry_pending()
+
+    def close(self) -> SearchResult:
+        """Write the table as one file and return what was found."""
+        self.write()
+        if self._said != self.done:  # `hat` ends with networks that it knows: they count, and are not scored
+            self._say()
+        self._table.compact()
+        self.folder.delete(_STATE)
+        return self.result()
+
+    def result(self) -> SearchResult:
+        told = self.evolution.losses
+        candidates = [*self.before, *(c for a, c in self.known.items() if a in told)]
+        return summarise(sorted(candidates, key=lambda candidate: candidate.order), self.evolution.limits)
+
+    def figures(self) -> dict[str, float]:
+        """Return what the progress line shows: the least loss under each limit, and the mean hypervolume."""
+        figures: dict[str, float] = {}
+        several = len({limit.device for limit in self.evolution.limits}) > 1
+        for limit in self.evolution.limits:
+            best = self.evolution.best(limit)
+            if best is not None:
+                place = f"{limit.device[:24]} " if several else ""
+                figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
+        volumes = self.watch.hypervolumes()
+        stopped = {"stopped early": self.stopped_early} if self.config.early_stop else {}
+        return figures | {"hypervolume": sum(volumes.values()) / len(volumes)} | stopped
+
+    @property
+    def stopped_early(self) -> int:
+        """Candidates whose scoring was stopped early, of all that the evolution knows."""
+        return self.evolution.num_estimated
+
+    def _candidate(self, architecture: Architecture, judged: Judged, seconds: float, worker: str) -> Candidate:
+        proposal = self.evolution.proposal(architecture)
+        return Candidate(
+            architecture=architecture,
+            loss=self.evolution.losses[architecture],
+            latency_ms=self.evolution.latencies_ms(architecture),
+            order=proposal.order,
+            generation=proposal.generation,
+            origin=proposal.origin,
+            parents=proposal.parents,
+            seconds=seconds,
+            round=self.phase.number,
+            worker=worker,
+            utc_time=utc_now(),
+            scored_by=self.phase.scored_by,
+            scored_share=judged.share,
+            loss_error=judged.error,
+            loss_at_shares=judged.at_shares,
+            spared_at=judged.spared_at,
+        )
+
+    def _fill_intervals(self, architectures: Sequence[Architecture]) -> None:
+        """Predict intervals for many at once: one by one they would cost the driver more than all else."""
+        ends = {device: function(architectures) for device, function in self.phase.intervals.items()}
+        for place, architecture in enumerate(architectures):
+            low = {device: float(low[place]) for device, (low, _) in ends.items()}
+            high = {device: float(high[place]) for device, (_, high) in ends.items()}
+            self.known[architecture] = replace(self.known[architecture], low_ms=low, high_ms=high)
+
+    def _require_same_search(self, identity: Mapping[str, str]) -> None:
+        """Refuse a folder that holds another search; name this one there otherwise. Later phases know more."""
+        if self.phase.number > 0:
+            return
+        if self.folder.exists("search.json"):
+            if read_typed(self.folder, "search.json", _IDENTITY) != identity:
+                raise SearchError(
+                    f"{self.folder} holds a search with another space, predictor, limits, settings or seed: "
+                    f"use another folder or delete it"
+                )
+        else:
+            self.folder.write_json("search.json", identity)
+
+
+_WORKER = f"{platform.node()}:{os.getpid()}"
+
+
+def _seed(seed: int, phase: int) -> int:
+    return seed if phase == 0 else stream_seed(seed, "round", phase)
+
+
+def _identity(
+    space: SearchSpace,
+    latency_ms: Mapping[str, LatencyFunction],
+    limits: Sequence[Limit],
+    config: SearchConfig,
+    seed: int,
+) -> dict[str, str]:
+    """Return what makes two searches the same, in words and as one hash; the predictors by what they answer."""
+    settings = config.decisive()
+    probes = {d: [f"{ms:.6g}" for ms in f([space.smallest(), space.largest()])] for d, f in latency_ms.items()}
+    asked = [[limit.device, limit.ms] for limit in limits]
+    text = json.dumps([space.id, settings, probes, asked, seed], sort_keys=True)
+    return {
+        "space": space.id,
+        "limits": "; ".join(map(str, limits)),
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16],
+    }

@@ -1,0 +1,102 @@
+"""What `hat-ray search show` tells of a search: finished, under way, or a bare folder of candidates."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from hat_ray.core.codec import read_typed
+from hat_ray.errors import SearchError
+from hat_ray.search.candidates import Candidate, CandidateTable
+from hat_ray.search.config import names_device
+from hat_ray.search.early_stopping import Account, account_of
+from hat_ray.search.frontier import frontier
+from hat_ray.search.warm_start import table_at
+from hat_ray.search.winners import WINNERS, WINNERS_TYPE, contests
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """The candidates of a search, and its winners where it is finished."""
+
+    place: str
+    candidates: tuple[Candidate, ...]
+    winners: tuple[dict[str, Any], ...]
+
+    device: str | None = None
+    """The device to show, by slug or name; None: all."""
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that are shown."""
+        return [device for device in self._all_devices if self.device is None or names_device(self.device, device)]
+
+    @property
+    def _all_devices(self) -> list[str]:
+        return sorted({device for one in self.candidates for device in one.latency_ms})
+
+    def only(self, device: str | None) -> "SearchView":
+        """Return the view of one device; raise SearchError for one that the search is not for."""
+        if device is not None and not any(names_device(device, one) for one in self._all_devices):
+            raise SearchError(f"{self.place} has no device {device}; it has {', '.join(self._all_devices)}")
+        winners = self.winners if device is None else [w for w in self.winners if names_device(device, w["device"])]
+        return replace(self, device=device, winners=tuple(winners))
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many candidates there are, how many came from earlier runs or gave no loss, and what they took."""
+        return {
+            "candidates": len(self.candidates),
+            "from_earlier_runs": sum(one.round < 0 for one in self.candidates),
+            "without_loss": sum(not math.isfinite(one.loss) for one in self.candidates),
+            "workers": len({one.worker for one in self.candidates if one.worker}),
+            "scoring_seconds": round(sum(one.seconds for one in self.candidates if one.round >= 0), 3),
+        }
+
+    @property
+    def origins(self) -> dict[str, int]:
+        return dict(Counter(one.origin for one in self.candidates).most_common())
+
+    @property
+    def early_stop(self) -> Account | None:
+        """What early stopping saved and what error it made; None where it was off."""
+        return account_of(self.candidates)
+
+    def frontier(self, device: str) -> Sequence[Candidate]:
+        return frontier([one for one in self.candidates if device in one.latency_ms], device)
+
+
+def view(place: str) -> SearchView:
+    """Read a search from its run folder or its own; raises SearchError where there is none."""
+    table: CandidateTable = table_at(place)
+    winners = read_typed(table.folder, WINNERS, WINNERS_TYPE) if table.folder.exists(WINNERS) else []
+    return SearchView(place, tuple(table.read()), tuple(winners))
+
+
+def to_json(search: SearchView) -> dict[str, Any]:
+    """Return a view as JSON values."""
+    return {
+        "place": search.place,
+        **search.counts,
+        "origins": search.origins,
+        "stopped_early": None if search.early_stop is None else asdict(search.early_stop),
+        "winners": list(search.winners),
+        "best_runtimes": [contest.to_json() for contest in contests(search.winners)],
+        "frontiers": {
+            device: [candidate_to_json(one, device) for one in search.frontier(device)] for device in search.devices
+        },
+    }
+
+
+def candidate_to_json(one: Candidate, device: str) -> dict[str, Any]:
+    """Return a candidate as one device sees it."""
+    return {
+        "id": one.architecture.id,
+        "loss_bits": one.loss,
+        "latency_ms": one.latency_ms[device],
+        "low_ms": one.low_ms.get(device),
+        "high_ms": one.high_ms.get(device),
+        "measured_ms": one.measured_ms.get(device),
+        "architecture": one.architecture.to_dict(),
+    }

@@ -1,1 +1,0 @@
-"""The Ray cluster that a command works on."""
