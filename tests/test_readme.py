@@ -1,4 +1,4 @@
-"""What the documents tell users to type exists: commands, options, settings, files."""
+"""The documents name commands, options, settings, files and sections that exist."""
 
 import itertools
 import re
@@ -13,49 +13,135 @@ from hat_ray.cli import app
 from hat_ray.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "jobs/README.md", "latency_data/README.md", "hat_ray/recipes/TUTORIAL.md")
-BLOCK = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    ".github/CONTRIBUTING.md",
+    "hat_ray/recipes/REFERENCE.md",
+    "hat_ray/recipes/TUTORIAL.md",
+    "jobs/README.md",
+    "latency_data/README.md",
+    "tests/benchmarks/README.md",
+)
+SHELL = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)
+SPAN = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+INCOMPLETE = ("MissingParameter", "NoArgsIsHelpError")
 
 
-def told(document: str) -> list[str]:
-    """Return the commands of a document's shell blocks, and those in running text that are whole."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
-COMMANDS = [(document, line) for document in DOCUMENTS for line in told(document)]
+def shell_lines(document: str) -> list[str]:
+    """Return the commands of a document's shell blocks and indented blocks."""
+    text = text_of(document)
+    blocks = [*SHELL.findall(text), *INDENTED.findall(FENCE.sub("", text))]
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "<"))]
+
+
+def spans(document: str) -> list[str]:
+    """Return the commands of hat-ray in a document's running text."""
+    found = [" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", text_of(document)))]
+    return [span for span in found if span.startswith("hat-ray ")]
+
+
+COMMANDS = [(document, line) for document in DOCUMENTS for line in shell_lines(document)]
+SPANS = [(document, span) for document in DOCUMENTS for span in dict.fromkeys(spans(document))]
 
 
 def hat_ray_arguments(line: str) -> list[str] | None:
     """Return the arguments of a line's `hat-ray`, without redirections and comments; None: another program's line."""
     words = shlex.split(line, comments=True)
-    if words[:1] != ["hat-ray"]:
-        return None
-    ends = [place for place, word in enumerate(words) if word in ("<", ">", "|", "&&")]
-    return words[1 : min(ends, default=len(words))]
+    ends = [place for place, word in enumerate(words) if word in ("<", ">", "|", "&&", "...")]
+    return words[1 : min(ends, default=len(words))] if words[:1] == ["hat-ray"] else None
 
 
-@pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{d}: {line.strip()[:60]}" for d, line in COMMANDS])
+def require_settings(arguments: list[str]) -> None:
+    """Refuse a `--set` whose setting or value a recipe does not have; `seed=N` stands for any number."""
+    changes = [after for word, after in itertools.pairwise(arguments) if word == "--set"]
+    load_recipe("toy", [change for change in changes if "." in change.partition("=")[0]])
+
+
+@pytest.mark.parametrize(("document", "line"), COMMANDS, ids=[f"{d}: {line[:60]}" for d, line in COMMANDS])
 def test_a_command_of_a_document_is_understood(document: str, line: str) -> None:
     arguments = hat_ray_arguments(line)
     if arguments is not None:
         parse(arguments)
-        changes = [after for word, after in itertools.pairwise(arguments) if word == "--set"]
-        load_recipe("toy", [change for change in changes if "." in change])
+        require_settings(arguments)
     elif scripts := re.findall(r"\bjobs/\S+", line):
         assert all((ROOT / script).exists() for script in scripts)
     else:
-        assert line.split(maxsplit=1)[0] in {"make", "ray", "python", "export", "kubectl", "echo"}, "an unknown program"
+        programs = {"make", "ray", "python", "python3", "export", "kubectl", "echo", "git", ".ci/run", "pre-commit"}
+        assert line.split(maxsplit=1)[0].removeprefix(".venv/bin/") in programs | {"pip", "pytest"}, "unknown program"
+
+
+@pytest.mark.parametrize(("document", "span"), SPANS, ids=[f"{d}: {span[:60]}" for d, span in SPANS])
+def test_a_command_in_running_text_is_understood(document: str, span: str) -> None:
+    arguments = hat_ray_arguments(span)
+    assert arguments is not None
+    try:
+        parse([argument for argument in arguments if argument != "--help"])  # every command has it; it ends the parsing
+    except Exception as error:
+        if type(error).__name__ not in INCOMPLETE:  # a command may be named without its arguments
+            raise
+    require_settings(arguments)
+
+
+def test_a_command_that_does_not_exist_is_refused() -> None:
+    for wrong in (["latency", "weigh"], ["run", "toy", "--sett", "a=b"], ["predict", "score"]):
+        with pytest.raises(Exception, match=r"(?i)no such|missing") as refused:
+            parse(wrong)
+        assert (type(refused.value).__name__ in INCOMPLETE) == (wrong == ["predict", "score"])
 
 
 def test_every_command_stands_in_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text_of("README.md")
     for name, command in typer.main.get_group(app).commands.items():
         names = [f"{name} {sub}" for sub in getattr(command, "commands", [])] or [name]
         for one in names:
             last = one.split()[-1]
             assert f"`{one}`" in text or (f"`{last}`" in text and name in text), f"README does not name {one}"
+
+
+def test_readme_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= 150, "move reference text to hat_ray/recipes/REFERENCE.md"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = HEADING.findall(FENCE.sub("", path.read_text(encoding="utf-8")))
+    kept = [re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings]
+    return {
+        slug if not before else f"{slug}-{before}"
+        for place, slug in enumerate(kept)
+        for before in [kept[:place].count(slug)]
+    }
+
+
+LINKS = [(d, link) for d in DOCUMENTS for link in dict.fromkeys(LINK.findall(FENCE.sub("", text_of(d))))]
+RELATIVE = [(document, link) for document, link in LINKS if "://" not in link]
+
+
+@pytest.mark.parametrize(("document", "link"), RELATIVE, ids=[f"{d}: {link}" for d, link in RELATIVE])
+def test_a_relative_link_resolves(document: str, link: str) -> None:
+    place, _, anchor = link.partition("#")
+    target = (ROOT / document).parent / place if place else ROOT / document
+    assert target.exists(), f"{document} links to {place}, which is not there"
+    if anchor:
+        assert anchor in anchors(target), f"{target.name} has no section {anchor}: {sorted(anchors(target))}"
+
+
+def test_every_page_is_checked() -> None:
+    skipped = {".venv", "runs", "build", ".git"}
+    pages = {path.relative_to(ROOT) for path in ROOT.rglob("*.md")}
+    assert {str(page) for page in pages if not skipped & set(page.parts)} >= set(DOCUMENTS)
+    own = [page for page in pages if not any(part in skipped or part.startswith(".pytest") for part in page.parts)]
+    assert {str(page) for page in own} == set(DOCUMENTS), "name every page in DOCUMENTS"
 
 
 def parse(arguments: list[str]) -> None:
@@ -66,5 +152,8 @@ def parse(arguments: list[str]) -> None:
         command.parse_args(context, list(arguments))
         if not isinstance(command, TyperGroup):
             return
-        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, command, arguments = command.resolve_command(context, rest)
         assert command is not None, name
