@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from hat_ray.cli import app
 from hat_ray.recipe import load_recipe
+from tests.test_tree import ORDER
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
@@ -28,6 +29,7 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:[\w.]+/[\w./]+|bench_\w+)\.(?:py|yaml|yml|json))`")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 INCOMPLETE = ("MissingParameter", "NoArgsIsHelpError")
 
@@ -36,11 +38,16 @@ def text_of(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
+def joined(block: str) -> str:
+    """Return a block with continued lines as one."""
+    return block.replace("\\\n", " ")
+
+
 def shell_lines(document: str) -> list[str]:
     """Return the commands of a document's shell blocks and indented blocks."""
     text = text_of(document)
     blocks = [*SHELL.findall(text), *INDENTED.findall(FENCE.sub("", text))]
-    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line.strip().removeprefix(".venv/bin/") for block in blocks for line in joined(block).splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "<"))]
 
 
@@ -77,7 +84,7 @@ def test_a_command_of_a_document_is_understood(document: str, line: str) -> None
         assert all((ROOT / script).exists() for script in scripts)
     else:
         programs = {"make", "ray", "python", "python3", "export", "kubectl", "echo", "git", ".ci/run", "pre-commit"}
-        assert line.split(maxsplit=1)[0].removeprefix(".venv/bin/") in programs | {"pip", "pytest"}, "unknown program"
+        assert line.split(maxsplit=1)[0] in programs | {"pip", "pytest"}, "unknown program"
 
 
 @pytest.mark.parametrize(("document", "span"), SPANS, ids=[f"{d}: {span[:60]}" for d, span in SPANS])
@@ -136,12 +143,25 @@ def test_a_relative_link_resolves(document: str, link: str) -> None:
         assert anchor in anchors(target), f"{target.name} has no section {anchor}: {sorted(anchors(target))}"
 
 
+FILES = [(d, name) for d in DOCUMENTS for name in dict.fromkeys(FILE.findall(FENCE.sub("", text_of(d))))]
+
+
+@pytest.mark.parametrize(("document", "name"), FILES, ids=[f"{d}: {name}" for d, name in FILES])
+def test_a_source_file_that_a_page_names_exists(document: str, name: str) -> None:
+    near = (ROOT, ROOT / "hat_ray", ROOT / "tests" / "benchmarks", (ROOT / document).parent)
+    assert any((place / name).exists() for place in near), f"{document} names {name}"
+
+
+def test_contributing_describes_every_room() -> None:
+    rows = [line.split("|")[1] for line in text_of(".github/CONTRIBUTING.md").splitlines() if line.startswith("| `")]
+    described = {name.removesuffix(".py") for row in rows for name in SPAN.findall(row)}
+    assert not set(ORDER) - described - {"errors"}
+
+
 def test_every_page_is_checked() -> None:
-    skipped = {".venv", "runs", "build", ".git"}
-    pages = {path.relative_to(ROOT) for path in ROOT.rglob("*.md")}
-    assert {str(page) for page in pages if not skipped & set(page.parts)} >= set(DOCUMENTS)
-    own = [page for page in pages if not any(part in skipped or part.startswith(".pytest") for part in page.parts)]
-    assert {str(page) for page in own} == set(DOCUMENTS), "name every page in DOCUMENTS"
+    rooms = [ROOT / name for name in (".github", "hat_ray", "jobs", "latency_data", "tests")]
+    pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in room.rglob("*.md"))]
+    assert {str(page.relative_to(ROOT)) for page in pages} == set(DOCUMENTS), "name every page in DOCUMENTS"
 
 
 def parse(arguments: list[str]) -> None:
