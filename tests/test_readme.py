@@ -31,6 +31,9 @@ SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:[\w.]+/[\w./]+|bench_\w+)\.(?:py|yaml|yml|json))`")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+LOOSE = re.compile(
+    r"\b(?:tells?|told|says?|said|what is finished|goes on|so many|as many as|and also)\b", re.IGNORECASE
+)
 INCOMPLETE = ("MissingParameter", "NoArgsIsHelpError")
 
 
@@ -117,6 +120,13 @@ def test_every_command_stands_in_readme() -> None:
 
 def test_readme_is_short() -> None:
     assert len(text_of("README.md").splitlines()) <= 150, "move reference text to hat_ray/recipes/REFERENCE.md"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_pages_use_the_standard_verbs(document: str) -> None:
+    """Programs report, return, resume and refuse; a thing has a name instead of a clause."""
+    found = [line for line in text_of(document).splitlines() if LOOSE.search(line)]
+    assert not found
 
 
 def anchors(path: Path) -> set[str]:
