@@ -62,4 +62,6 @@ def test_a_commit_checks_what_the_lane_lint_checks() -> None:
     lint = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
     for hook in hooks:
         assert hook["language"] == "system"
-        assert hook["entry"].replace(".venv/bin/", "$(BIN)/") in lint.replace(" --check", "")
+        command, _, options = hook["entry"].partition(" --")
+        assert command.replace(".venv/bin/", "$(BIN)/") in lint.replace(" --check", "")
+        assert options == ("force-exclude" if "ruff" in command else ""), "ruff would change files that it excludes"
