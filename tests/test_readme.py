@@ -1,6 +1,8 @@
 """The documents name commands, options, settings, files and sections that exist."""
 
+import ast
 import itertools
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -29,6 +31,8 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^(?: {4}.*\n)+", re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DOTTED = re.compile(r"`(hat_ray(?:\.\w+){2,})`")
 FILE = re.compile(r"`((?:[\w.]+/[\w./]+|bench_\w+)\.(?:py|yaml|yml|json))`")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 LOOSE = re.compile(
@@ -58,6 +62,18 @@ def spans(document: str) -> list[str]:
     """Return the commands of hat-ray in a document's running text."""
     found = [" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", text_of(document)))]
     return [span for span in found if span.startswith("hat-ray ")]
+
+
+def names(document: str) -> list[str]:
+    """Return the Python names of hat-ray in a document: dotted ones, and those that its examples import."""
+    text = text_of(document)
+    found: list[str] = DOTTED.findall(FENCE.sub("", text))
+    for node in (node for block in PYTHON.findall(text) for node in ast.walk(ast.parse(block))):
+        if isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}:{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
 
 
 COMMANDS = [(document, line) for document in DOCUMENTS for line in shell_lines(document)]
@@ -160,6 +176,14 @@ FILES = [(d, name) for d in DOCUMENTS for name in dict.fromkeys(FILE.findall(FEN
 def test_a_source_file_that_a_page_names_exists(document: str, name: str) -> None:
     near = (ROOT, ROOT / "hat_ray", ROOT / "tests" / "benchmarks", (ROOT / document).parent)
     assert any((place / name).exists() for place in near), f"{document} names {name}"
+
+
+NAMES = [(d, name) for d in DOCUMENTS for name in dict.fromkeys(names(d))]
+
+
+@pytest.mark.parametrize(("document", "name"), NAMES, ids=[f"{d}: {name}" for d, name in NAMES])
+def test_a_python_name_of_a_page_exists(document: str, name: str) -> None:
+    assert pkgutil.resolve_name(name) is not None
 
 
 def test_contributing_describes_every_room() -> None:
