@@ -50,6 +50,10 @@ class RunError(HatRayError):
     """A run folder that does not fit what is asked of it."""
 
 
+class PluginError(HatRayError):
+    """A plug-in that is not known here, not installed, or cannot be loaded."""
+
+
 class SpaceError(HatRayError):
     """An architecture or a search space that is not well-formed, or an architecture outside its space."""
 
