@@ -23,8 +23,8 @@ from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
+from hat_ray.runtime.space import RuntimeSpaceConfig
 from hat_ray.search.config import SearchConfig
-from hat_ray.space.config import SpaceConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
@@ -46,7 +46,7 @@ class Recipe(StageConfig):
     """Every random stream of the run derives from it."""
     corpus: CorpusConfig = CorpusConfig()
     """The parallel text and its sub-words."""
-    space: SpaceConfig = SpaceConfig()
+    space: RuntimeSpaceConfig = RuntimeSpaceConfig()
     """The architectures to choose from."""
     model: ModelConfig = ModelConfig()
     """What all architectures share."""

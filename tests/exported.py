@@ -21,10 +21,9 @@ def export_here(place: Path, runtime: str) -> Exported:
     from hat_ray.corpus.prepare import prepare
     from hat_ray.evaluate.config import EvaluateConfig
     from hat_ray.export.export import export_model
-    from hat_ray.export.folder import ExportRuntime
-    from hat_ray.export.parity import Bounds
     from hat_ray.model.config import ModelConfig
     from hat_ray.model.subtransformer import SubTransformer
+    from hat_ray.runtime.protocol import Bounds
     from hat_ray.storage.folder import Folder
     from tests.runtime.models import ARCHITECTURES
 
@@ -39,8 +38,7 @@ def export_here(place: Path, runtime: str) -> Exported:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
     anything = Bounds(0, 100, 100)  # weights are random: two runtimes may well choose different words
-    name: ExportRuntime = "onnx" if runtime == "onnx" else "ctranslate2"
-    export_model(model, corpus, place / "out", "fp32", config, anything, runtime=name)
+    export_model(model, corpus, place / "out", "fp32", config, anything, runtime=runtime)
     return Exported(place / "out", tuple(corpus.test.source_text or ()))
 
 

@@ -81,7 +81,7 @@ class Registry(Generic[PluginT, FactsT]):
 
     def require(self, name: str) -> str:
         """Return a name that `load` will look up; refuse any other in one line. Import nothing."""
-        if name in self._members or name in self._added or name in self._entry_points:
+        if name in self._members or name in self._loaded or name in self._added or name in self._entry_points:
             return name
         if ":" in name:
             return self._require_installed(name)

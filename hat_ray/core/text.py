@@ -20,8 +20,10 @@ def fixed(value: float | None, decimals: int) -> str:
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
 
 
-def signed(value: float, decimals: int) -> str:
+def signed(value: float | None, decimals: int) -> str:
     """Return `value` with its sign, a true minus."""
+    if value is None:
+        return UNKNOWN
     text = f"{value:+,.{decimals}f}"
     return text.replace("-", "−")
 

@@ -14,24 +14,23 @@ import torch
 from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.finding import Finding
-from hat_ray.errors import HatRayError
+from hat_ray.errors import HatRayError, PluginError
 from hat_ray.latency.device import detect
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice
 from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import EOS, BeamSettings, StepwiseEngine, WholeEngine
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.capability import arithmetic
-from hat_ray.runtime.names import DTYPES
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
 from hat_ray.space.presets import TOY
 
 _PACKAGES = ("torch", "ray", "xgboost", "pyarrow", "sentencepiece", "sacrebleu", "onnxruntime")
 _GIB = 2**30
 _LEAST_MEMORY_GIB = 4.0  # what the toy recipe uses at most, and room for the system
 _LEAST_DISK_GIB = 2.0
+_WORDS = 8  # of a translation that two runtimes are compared by
 _STEADY = 0.05  # spread of a canary above which more repetitions are needed
 _WORKLOAD = Workload(source_length=10, target_length=10, vocab_size=200)
 
@@ -116,26 +115,48 @@ def _gpu() -> Finding:
 def examine_runtimes() -> Iterator[Finding]:
     """Let every runtime decode a few steps of a small model, and compare its choices with PyTorch's."""
     model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
-    for runtime, dtypes in DTYPES.items():
+    for runtime in RUNTIMES.names:
+        try:
+            dtypes = RUNTIMES.facts(runtime).dtypes
+        except PluginError as problem:
+            yield Finding(f"runtime {runtime}", "advice", "cannot be loaded", str(problem))
+            continue
         for dtype in dtypes:
             name = f"runtime {runtime} {dtype}"
             try:
                 detect(runtime=runtime, dtype=dtype)  # refuses a dtype that the runtime's own device would emulate
-                error = _logit_error(model, runtime, dtype)
+                difference = _difference(model, runtime, dtype)
             except (HatRayError, ImportError, RuntimeError) as problem:
                 yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))
             else:
-                told = f"runs, {arithmetic(runtime, dtype)}; logits differ from fp32 PyTorch's by {error:.1e} at most"
+                told = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
                 yield Finding(name, "good", told)
 
 
 @torch.inference_mode()
-def _logit_error(model: SubTransformer, runtime: str, dtype: str) -> float:
-    """Return the largest difference between two runtimes' first logits."""
-    runtimes: list[Translator] = [model, on_runtime(deepcopy(model), runtime, dtype)]
-    first, source = torch.tensor([2]), torch.arange(4, 12)[None]
-    told = [each.step(first, each.start(source, 1)).float().clone() for each in runtimes]
-    return float((told[0] - told[1]).abs().max())
+def _difference(model: SubTransformer, runtime: str, dtype: str) -> str:
+    """Compare a runtime's first logits, or where it gives none its translation, with PyTorch's."""
+    engine = load_engine(deepcopy(model), runtime, RuntimeSettings(dtype))
+    source = torch.tensor([[*range(4, 12), EOS]])
+    if isinstance(engine, WholeEngine):
+        words = engine.translate(source.tolist(), BeamSettings(1, 1.0, _WORDS), exact_length=_WORDS)[0]
+        alike = sum(a == b for a, b in zip(words, _greedy(model, source), strict=True))
+        return f"{alike} of {_WORDS} words are those of fp32 PyTorch"
+    both: list[StepwiseEngine] = [model, engine]
+    first = torch.tensor([EOS])
+    logits = [each.step(first, each.start(source, 1)).float().clone() for each in both]
+    error = float((logits[0] - logits[1]).abs().max())
+    return f"logits differ from fp32 PyTorch's by {error:.1e} at most"
+
+
+def _greedy(model: SubTransformer, source: torch.Tensor) -> list[int]:
+    """Return the most probable word after each step, the end of sentence left out."""
+    state, words = model.start(source, 1), [EOS]
+    for _ in range(_WORDS):
+        logits = model.step(torch.tensor(words[-1:]), state)
+        logits[:, EOS] = -torch.inf
+        words.append(int(logits.argmax()))
+    return words[1:]
 
 
 def _timing(watch_s: float) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import Floors, floors, score_text
 from hat_ray.evaluate.translate import translate
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import Engine
 
 
 def peak_memory_bytes() -> int:
@@ -60,7 +60,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Translator, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
+    model: Engine, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
 ) -> Evaluation:
     """Translate the test set (its first `config.sentences`) and score it against its reference."""
     config = config or EvaluateConfig()

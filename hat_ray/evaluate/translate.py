@@ -11,13 +11,13 @@ from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
-from hat_ray.model.protocol import Translator, evaluating
+from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
 
 log = logging.getLogger(__name__)
 
 
 def translate(
-    model: Translator,
+    model: Engine,
     vocabulary: Vocabulary,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
@@ -31,7 +31,7 @@ def translate(
 
 
 def translate_tokens(
-    model: Translator,
+    model: Engine,
     vocabulary: Vocabulary,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
@@ -47,7 +47,7 @@ def translate_tokens(
     with evaluating(model):
         for rows in plan_batches({row: len(tokens) for row, tokens in sources.items()}, config.batch_tokens):
             for row, tokens in zip(rows, _decode([sources[row] for row in rows], model, config), strict=True):
-                translations[row] = tokens[:-1] if tokens[-1] == EOS else tokens
+                translations[row] = tokens[:-1] if tokens[-1:] == (EOS,) else tokens
             done += len(rows)
             progress(done, len(lines), {})
     return translations
@@ -79,13 +79,11 @@ def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[in
         yield batch
 
 
-def _decode(sources: list[list[int]], model: Translator, config: EvaluateConfig) -> list[tuple[int, ...]]:
+def _decode(sources: list[list[int]], model: Engine, config: EvaluateConfig) -> list[tuple[int, ...]]:
+    most = int(config.max_length_factor * max(map(len, sources)) + config.max_length_extra)
+    if isinstance(model, WholeEngine):
+        search = BeamSettings(config.beam, config.length_penalty, min(most, model.max_positions - 1))
+        return [tuple(tokens) for tokens in model.translate(sources, search)]
     source = pad_sources(sources).to(model.device)  # (B, S)
-    hypotheses = beam_search(
-        model,
-        source,
-        beam=config.beam,
-        length_penalty=config.length_penalty,
-        max_length=int(config.max_length_factor * source.shape[1] + config.max_length_extra),
-    )
+    hypotheses = beam_search(model, source, beam=config.beam, length_penalty=config.length_penalty, max_length=most)
     return [best[0].tokens for best in hypotheses]

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,13 @@ from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
-from hat_ray.evaluate.translate import translate
-from hat_ray.export.folder import ExportRuntime, require_weights_inside, write_files, write_manifest
-from hat_ray.export.parity import Bounds, Parity, compare
-from hat_ray.model.protocol import Translator
+from hat_ray.export.folder import write_files, write_manifest
+from hat_ray.export.loaded import LoadedModel
+from hat_ray.export.parity import Parity, compare
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.capability import saturates
-from hat_ray.runtime.ctranslate2 import require_ctranslate2
-from hat_ray.runtime.onnx.graph import GraphDtype
-from hat_ray.runtime.onnx.runtime import OnnxModel
+from hat_ray.runtime.protocol import RUNTIMES, Bounds, Exporter, Runtime, RuntimeSettings, exporting, require_runtime
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.runtime.standalone import engine_ctranslate2 as ct2_loader
-from hat_ray.runtime.standalone import engine_onnx as loader
-from hat_ray.runtime.standalone.manifest import MANIFEST, kind_of, read_manifest
+from hat_ray.runtime.standalone.manifest import MANIFEST, kind_of
 
 SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
 """Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""
@@ -49,65 +42,71 @@ class Exported:
     parity: Parity
 
 
-@dataclass(frozen=True)
-class Served:
-    """A model on its runtime, with the sub-words and the search settings that it is used with."""
-
-    model: Translator | ct2_loader.Translator
-    """CTranslate2 has a beam search of its own."""
-    vocabulary: Vocabulary
-    config: EvaluateConfig
-
-    def translate(self, lines: Sequence[str], progress: Progress = silent) -> list[str]:
-        """Return the best translation of every line, in order; an empty line stays empty."""
-        if not isinstance(self.model, ct2_loader.Translator):
-            return translate(self.model, self.vocabulary, lines, self.config, progress)
-        try:
-            found = self.model.translate(lines, **{name: getattr(self.config, name) for name in SEARCH})
-        except ValueError as error:
-            raise ExportError(str(error)) from error
-        progress(len(lines), len(lines), {})
-        return found
+def exporter_of(runtime: str) -> Exporter:
+    """Return what exports for a runtime; raise ExportError where nothing does."""
+    exporter = RUNTIMES.load(runtime).exporter if RUNTIMES.facts(runtime).exports else None
+    if exporter is None:
+        raise ExportError(f"the runtime of an export must be {' or '.join(exporting())}, got {runtime!r}")
+    return exporter
 
 
 def export_model(
     model: SubTransformer,
     corpus: Corpus,
     out: Path,
-    dtype: GraphDtype,
+    dtype: str,
     config: EvaluateConfig,
     bounds: Bounds,
     progress: Progress = silent,
     *,
-    runtime: ExportRuntime = "onnx",
+    runtime: str = "onnx",
     short_list: int = 0,
 ) -> Exported:
     """Write `out`, after translating the test set (its first `config.sentences`) with the exported model too.
 
     `short_list`: target words listed for each source word; 0: all words may follow.
     """
-    if runtime == "ctranslate2":
-        require_ctranslate2()
-    if short_list and runtime != "onnx":
+    exporter = exporter_of(runtime)
+    if short_list and not RUNTIMES.facts(runtime).short_lists:
         raise ExportError(f"short-lists are for runtime onnx, got {runtime}: leave --short-list out")
+    on = require_runtime(runtime, RuntimeSettings(dtype), model.architecture)
     _require_place(out)
-    sources, references = scored_text(corpus, config)
+    settings = RuntimeSettings(dtype, short_lists=short_lists_of(corpus, short_list))
     aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
     aside.mkdir(parents=True)
     try:
-        of_runtime = write_files(aside, model, corpus.vocabulary, dtype, runtime, short_lists_of(corpus, short_list))
-        search = {name: getattr(config, name) for name in SEARCH}
-        write_manifest(aside, model, of_runtime, search, {})
-        exported = (ct2_loader if runtime == "ctranslate2" else loader).Translator(aside)
-        parity = compare(model, exported, corpus.vocabulary, sources, references, config, progress)
+        facts = write_files(aside, model, corpus.vocabulary, runtime, exporter, settings)
+        parity = _checked(aside, model, corpus, on, facts, config, progress)
         parity.require(bounds)
-        write_manifest(aside, model, of_runtime, search, {"parity": asdict(parity), "bounds": asdict(bounds)})
+        proof = {"parity": asdict(parity), "bounds": asdict(bounds)}
+        write_manifest(aside, model, facts, _search(config), proof)
         size = sum(path.stat().st_size for path in aside.iterdir())
         _put(aside, out.absolute())
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     log.info("exported %s: %d of %d sentences identical", model.architecture.id, parity.identical, parity.sentences)
     return Exported(str(out), model.architecture.id, dtype, size, parity)
+
+
+def _checked(
+    place: Path,
+    model: SubTransformer,
+    corpus: Corpus,
+    runtime: Runtime,
+    facts: dict[str, Any],
+    config: EvaluateConfig,
+    progress: Progress,
+) -> Parity:
+    """Write a manifest, open the folder, and compare its translations with the model's."""
+    assert runtime.exporter is not None
+    write_manifest(place, model, facts, _search(config), {})
+    opened = runtime.exporter.open(place)
+    sources, references = scored_text(corpus, config)
+    return compare(model, opened, runtime, corpus.vocabulary, sources, references, config, progress)
+
+
+def _search(config: EvaluateConfig) -> dict[str, float]:
+    return {name: getattr(config, name) for name in SEARCH}
 
 
 def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
@@ -123,28 +122,21 @@ def is_export(place: str | Path) -> bool:
     return os.path.lexists(Path(place) / MANIFEST)
 
 
-def open_export(place: str | Path, threads: int = 1, **changes: Any) -> Served:
-    """Load an exported model with its manifest's search settings, some of them changed; raises ExportError."""
+def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedModel:
+    """Load an exported model with its manifest's search settings, some of them changed; raise ExportError."""
     try:
-        if kind_of(place) == ct2_loader.KIND:
-            return _open_ct2(place, threads, changes)
-        manifest = read_manifest(place, loader.KIND, loader.FORMAT)
-        if saturates(str(manifest.get("quantisation", "none"))):
-            log.warning("%s was exported when bytes saturated on such processors: export it again", place)
-        require_weights_inside(Path(place), manifest)
-        graphs = loader.open_graphs(place, manifest, threads)
-        loader.open_vocabulary(place, manifest)
-        vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
-        config = EvaluateConfig(**{**manifest["search"], **changes})
-        return Served(OnnxModel(graphs, manifest["max_positions"]), vocabulary, config)
+        opened = _exporter_by_kind(kind_of(place)).open(Path(place), threads)
     except ValueError as error:
         raise ExportError(str(error)) from error
+    manifest = opened.translator.manifest
+    vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
+    return LoadedModel(opened.engine, vocabulary, EvaluateConfig(**{**manifest["search"], **changes}))
 
 
-def _open_ct2(place: str | Path, threads: int, changes: Mapping[str, Any]) -> Served:
-    model = ct2_loader.Translator(place, threads)
-    vocabulary = Vocabulary.from_bytes((Path(place) / model.manifest["vocabulary"]).read_bytes())
-    return Served(model, vocabulary, EvaluateConfig(**{**model.manifest["search"], **changes}))
+def _exporter_by_kind(kind: object) -> Exporter:
+    """Return the exporter that writes a kind of export; for an unknown one onnx's, which refuses it."""
+    found = (exporter_of(name) for name in exporting())
+    return next((exporter for exporter in found if exporter.kind == kind), exporter_of("onnx"))
 
 
 def _require_place(out: Path) -> None:

@@ -7,50 +7,23 @@ Decisions
   words on them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-import torch
-
 from hat_ray.core.progress import Progress, silent
-from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
-from hat_ray.model.protocol import Translator as Model
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.capability import arithmetic
-from hat_ray.runtime.onnx.runtime import OnnxModel
-from hat_ray.runtime.standalone import engine_ctranslate2 as ct2_loader
-from hat_ray.runtime.standalone.engine_onnx import Translator
+from hat_ray.runtime.protocol import Bounds, OpenedExport, Runtime
 
 LOGIT_SENTENCES = 32
 """Sentences whose logits are compared."""
 
-_LISTED = -1e8  # what is on no short-list has less
-
 Tokens = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How far an exported model may be from the model itself."""
-
-    min_token_agreement: float | None
-    """None: any; int8 chooses other words where two are nearly as good, and BLEU says whether that matters."""
-    max_bleu_loss: float
-    max_logit_error: float | None = None
-    """None: any; logits of int8 differ by what quantisation costs."""
-
-
-INT8_BLEU_LOSS = 0.3
-"""BLEU that int8 may lose by default."""
-BOUNDS = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(None, INT8_BLEU_LOSS)}
-BOUNDS_CT2 = {"fp32": Bounds(0.98, 0.3, 1e-3), "int8": Bounds(None, INT8_BLEU_LOSS)}
-"""CTranslate2's own beam search ends, and breaks ties, a little differently."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +66,8 @@ class Parity:
 
 def compare(
     model: SubTransformer,
-    exported: Translator | ct2_loader.Translator,
+    opened: OpenedExport,
+    runtime: Runtime,
     vocabulary: Vocabulary,
     sources: Sequence[str],
     references: Sequence[str],
@@ -101,6 +75,8 @@ def compare(
     progress: Progress = silent,
 ) -> Parity:
     """Translate `sources` with both and compare what comes out."""
+    exporter, exported = runtime.exporter, opened.translator
+    assert exporter is not None
     if not sources:
         raise ExportError("the parity check needs at least one sentence of the test set, got none")
     ours = translate_tokens(model, vocabulary, sources, config, progress)
@@ -114,7 +90,6 @@ def compare(
         ([*source[:-1][: config.max_source_length - 1], EOS], ours[row])
         for row, source in zip(full, encoded, strict=True)
     ]
-    error = _error_of(model, exported)
     return Parity(
         sentences=len(sources),
         identical=sum(a == b for a, b in zip(ours, theirs, strict=True)),
@@ -122,20 +97,10 @@ def compare(
         bleu=own.bleu,
         exported_bleu=other.bleu,
         bleu_signature=own.bleu_signature,
-        logit_error=max((error(source, target) for source, target in pairs), default=0.0),
+        logit_error=max((exporter.difference(model, opened.engine, *pair) for pair in pairs), default=0.0),
         logit_sentences=len(pairs),
-        arithmetic=arithmetic(exported.manifest["runtime"], exported.manifest["dtype"]),
+        arithmetic=runtime.arithmetic(exported.manifest["dtype"]),
     )
-
-
-def _error_of(
-    model: SubTransformer, exported: Translator | ct2_loader.Translator
-) -> Callable[[Sequence[int], Sequence[int]], float]:
-    """Return what tells, of a source and a translation, how far the two models' figures are apart."""
-    if isinstance(exported, ct2_loader.Translator):
-        return lambda source, target: word_error(model, exported, source, target)
-    served = OnnxModel(exported.graphs, model.max_positions)
-    return lambda source, target: logit_error(model, served, source, target)
 
 
 def agreement(ours: Sequence[Tokens], theirs: Sequence[Tokens]) -> float:
@@ -147,27 +112,3 @@ def agreement(ours: Sequence[Tokens], theirs: Sequence[Tokens]) -> float:
         for a, b in pairs
     )
     return 2 * common / total if total else 1.0
-
-
-@torch.inference_mode()
-def logit_error(model: Model, other: Model, source: Sequence[int], target: Sequence[int]) -> float:
-    """Feed both a translation token by token; return the largest absolute difference of two logits."""
-    states = [each.start(pad_sources([source]), 1) for each in (model, other)]
-    worst = 0.0
-    for token in (EOS, *target):
-        fed = torch.tensor([token])
-        ours, theirs = (each.step(fed, state) for each, state in zip((model, other), states, strict=True))
-        known = theirs > _LISTED  # on a short-list, or there is none
-        worst = max(worst, float((ours - theirs)[known].abs().max()))
-    return worst
-
-
-@torch.inference_mode()
-def word_error(model: Model, other: ct2_loader.Translator, source: Sequence[int], target: Sequence[int]) -> float:
-    """Let both judge a translation; return the largest difference of the logarithms of its words' probabilities."""
-    state = model.start(pad_sources([source]), 1)
-    own = []
-    for fed, token in zip((EOS, *target), (*target, EOS), strict=True):
-        own.append(float(model.step(torch.tensor([fed]), state).log_softmax(1)[0, token]))
-    theirs = other.log_probabilities(source[:-1], target)
-    return max(abs(a - b) for a, b in zip(own, theirs, strict=True))

@@ -13,7 +13,7 @@ from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.evaluate import peak_memory_bytes
 from hat_ray.evaluate.scoring import TextScore, score_text
-from hat_ray.export.export import Served
+from hat_ray.export.loaded import LoadedModel
 
 GROUP_LINES = 512
 """Lines translated together at most."""
@@ -29,8 +29,8 @@ class ByteStream(Protocol):
 
 
 @dataclass(frozen=True)
-class ServedScore:
-    """What a served model makes of a file of sentences, and at what cost; scores from 0 to 100."""
+class TranslationScore:
+    """The quality of a file's translations, and their cost; scores from 0 to 100."""
 
     text: TextScore
     copy_floor: TextScore
@@ -54,7 +54,7 @@ def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[st
 
 
 def translate_stream(
-    served: Served, groups: Iterator[list[str]], progress: Progress = silent
+    model: LoadedModel, groups: Iterator[list[str]], progress: Progress = silent
 ) -> Iterator[tuple[str, str]]:
     """Yield each line with its translation, which is one line."""
     done = 0
@@ -64,20 +64,22 @@ def translate_stream(
         def show(ready: int, total: int, figures: object, before: int = before) -> None:
             progress(before + ready, before + total, {})
 
-        translations = translate_group(served, lines, show)
+        translations = translate_group(model, lines, show)
         done += len(lines)
         yield from zip(lines, translations, strict=True)
 
 
-def translate_group(served: Served, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+def translate_group(model: LoadedModel, lines: Sequence[str], progress: Progress = silent) -> list[str]:
     """Return the translation of every line, each one line, in order."""
-    return [" ".join(text.split("\n")) for text in served.translate(lines, progress)]
+    return [" ".join(text.split("\n")) for text in model.translate(lines, progress)]
 
 
-def score_stream(pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float) -> ServedScore:
+def score_stream(
+    pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float
+) -> TranslationScore:
     """Score sources and translations against references; `seconds` is what translating took."""
     sources, translations = (list(side) for side in zip(*pairs, strict=True)) if pairs else ([], [])
-    return ServedScore(
+    return TranslationScore(
         text=score_text(translations, [references], tokenizer=tokenizer),
         copy_floor=score_text(sources, [references], tokenizer=tokenizer),
         sentences=len(pairs),

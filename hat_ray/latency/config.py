@@ -1,11 +1,15 @@
 """Settings of the latency stage: what one timing does, how long it may take, and which devices do it."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
-from hat_ray.runtime.names import DtypeName, RuntimeName, why_unsupported
+from hat_ray.core.registry import NameIn
+from hat_ray.runtime.protocol import RUNTIMES, why_no_dtype, why_not_on
+
+RuntimeName = Annotated[str, NameIn(RUNTIMES)]
+DtypeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
 
 
 class DeviceSelector(StageConfig):
@@ -88,11 +92,12 @@ class LatencyConfig(StageConfig):
 
     runtime: RuntimeName = "eager"
     """What executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU, "onnx" ONNX
-    Runtime on the CPU. Each is a device of its own."""
+    Runtime on the CPU, "ctranslate2" CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot express every
+    architecture). Or the name of an installed package's runtime. Each is a device of its own."""
 
     dtype: DtypeName = "fp32"
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
-    compute in it; onnx "fp32" or "int8" (weights in bytes)."""
+    compute in it; onnx and ctranslate2 "fp32" or "int8" (weights in bytes)."""
 
     warmup: int = Field(default=3, ge=1, le=1_000_000)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""
@@ -154,10 +159,11 @@ class LatencyConfig(StageConfig):
 
     @model_validator(mode="after")
     def _a_runtime_with_its_dtype(self) -> Self:
-        if reason := why_unsupported(self.runtime, self.dtype):
+        facts = RUNTIMES.facts(self.runtime)
+        if reason := why_no_dtype(self.runtime, facts, self.dtype):
             raise ValueError(reason)
-        if self.runtime != "eager" and self.accelerator == "cuda":
-            raise ValueError(f"runtime {self.runtime} runs on the CPU: set accelerator to cpu, or runtime to eager")
+        if self.accelerator == "cuda" and (reason := why_not_on(self.runtime, facts, "cuda")):
+            raise ValueError(f"{reason}, or set accelerator to cpu")
         return self
 
     @model_validator(mode="after")
@@ -165,10 +171,11 @@ class LatencyConfig(StageConfig):
         seen: set[tuple[str, str]] = set()
         for device in self.devices:
             own = self.of(device)
-            if reason := why_unsupported(own.runtime, own.dtype):
+            facts = RUNTIMES.facts(own.runtime)
+            if reason := why_no_dtype(own.runtime, facts, own.dtype):
                 raise ValueError(f"devices: {reason}")
-            if own.runtime != "eager" and device.num_gpus:
-                raise ValueError(f"devices: runtime {own.runtime} runs on the CPU: set num_gpus to 0")
+            if device.num_gpus and (reason := why_not_on(own.runtime, facts, "cuda")):
+                raise ValueError(f"devices: {reason}, or set num_gpus to 0")
             told = f"{own.runtime} {own.dtype} with {own.threads} threads"
             if device.name and (device.name, told) in seen:
                 raise ValueError(f"each device needs its own name, got {device.name!r} twice for {told}")

@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -18,12 +19,10 @@ import torch
 from hat_ray.core.processor import allowed_isa, isa_level, read_cpu
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.runtime.capability import emulated, unsupported
-from hat_ray.runtime.names import DTYPES, quantisation_of
+from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, why_not_on, why_unsupported
 
 log = logging.getLogger(__name__)
 
-_SETTINGS = re.compile(rf"-(\d+)t-({'|'.join(DTYPES)})-([a-z0-9]+)(-[a-z0-9]+)?$")
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
 
 
@@ -70,16 +69,23 @@ class DeviceInfo:
 
 def hardware_of(slug: str) -> str:
     """Return the part of a device's id that tells the hardware: devices that share it differ in software alone."""
-    return _SETTINGS.sub("", slug)
+    return _settings().sub("", slug)
 
 
 def settings_of(slug: str) -> str:
     """Return what a device's id says of its software, such as "onnx int8, 2 threads"; the id where it says nothing."""
-    found = _SETTINGS.search(slug)
+    found = _settings().search(slug)
     if found is None:
         return slug
     threads, runtime, dtype, _ = found.groups()
     return f"{runtime} {dtype}, {threads} thread{'' if threads == '1' else 's'}"
+
+
+@cache
+def _settings() -> re.Pattern[str]:
+    """Return what finds threads, runtime, dtype and quantisation at the end of a device's id."""
+    names = "|".join(slugify(name) for name in RUNTIMES.names)
+    return re.compile(rf"-(\d+)t-({names})-([a-z0-9]+)(-[a-z0-9]+)?$")
 
 
 def slugify(text: str) -> str:
@@ -146,30 +152,27 @@ def detect(
         driver=driver,
         runtime=runtime,
         dtype=dtype,
-        quantisation=quantisation_of(dtype),
+        quantisation=RUNTIMES.facts(runtime).dtypes[dtype],
         os=f"{platform.system()} {platform.release()}",
     )
 
 
-def require_device(runtime: str, dtype: str, isa: tuple[str, ...] | None, gpu: str) -> None:
+def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:
     """Raise LatencyError where a device cannot run a runtime in a dtype, or only emulates the dtype.
 
     Times of an emulation say nothing of a device that computes in it. `isa`: another machine's flags; None: this one's.
     """
-    if gpu:
-        if dtype == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise LatencyError(f"bf16 needs a GPU of compute capability 8.0, {gpu} has less: set latency.dtype to fp32")
-    elif reason := unsupported(runtime, dtype, isa) or emulated(dtype, isa):
+    settings = RuntimeSettings(dtype, "cuda" if gpu else "cpu", timed=True)
+    if reason := why_unsupported(runtime, settings, isa=isa):
         raise LatencyError(reason)
 
 
 def _where(runtime: str, accelerator: str) -> str:
-    """Return where a runtime can run of what was asked for; raises LatencyError when that is nowhere."""
-    if runtime == "eager":
-        return accelerator
-    if accelerator == "cuda":
-        raise LatencyError(f"runtime {runtime} runs on the CPU, not on a GPU: set latency.runtime to eager")
-    return "cpu"
+    """Return where a runtime can run of what was asked for; raise LatencyError when that is nowhere."""
+    reason = why_not_on(runtime, RUNTIMES.facts(runtime), "cuda")
+    if reason and accelerator == "cuda":
+        raise LatencyError(reason)
+    return "cpu" if reason else accelerator
 
 
 def _gpu(accelerator: str) -> tuple[str, int | None, str]:

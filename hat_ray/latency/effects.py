@@ -28,8 +28,9 @@ class TimedPoint:
     ms: float
     p10_ms: float | None
     p90_ms: float | None
-    encoder_ms: float
-    decoder_ms: float
+    encoder_ms: float | None
+    """None where the runtime does not split its time; likewise `decoder_ms`."""
+    decoder_ms: float | None
     relative_error: float | None
     """The relative standard error of `ms`."""
 
@@ -44,9 +45,10 @@ class Influence:
     high: float
     """The interval of 95 % that the errors of the two medians leave for `ratio`; see `rate_device`."""
     flops_ratio: float
-    encoder_ms: float
-    decoder_ms: float
-    """What the encoder and the decoder take more, in milliseconds; they need not add up: medians do not."""
+    encoder_ms: float | None
+    decoder_ms: float | None
+    """What the encoder and the decoder take more, in milliseconds; they need not add up: medians do not. None where the
+    runtime does not split its time."""
 
     @property
     def is_sure(self) -> bool:
@@ -131,8 +133,8 @@ def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int
         ms=row.corrected_ms,
         p10_ms=total.p10_ms * correction if total and total.p10_ms is not None else None,
         p90_ms=total.p90_ms * correction if total and total.p90_ms is not None else None,
-        encoder_ms=row.encoder.typical_ms * correction,
-        decoder_ms=row.decoder.typical_ms * correction,
+        encoder_ms=row.encoder.typical_ms * correction if row.encoder else None,
+        decoder_ms=row.decoder.typical_ms * correction if row.decoder else None,
         relative_error=row.relative_error,
     )
 
@@ -148,9 +150,13 @@ def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Infl
         low=ratio / spread,
         high=ratio * spread,
         flops_ratio=last.flops / first.flops,
-        encoder_ms=last.encoder_ms - first.encoder_ms,
-        decoder_ms=last.decoder_ms - first.decoder_ms,
+        encoder_ms=_difference(last.encoder_ms, first.encoder_ms),
+        decoder_ms=_difference(last.decoder_ms, first.decoder_ms),
     )
+
+
+def _difference(last_ms: float | None, first_ms: float | None) -> float | None:
+    return None if last_ms is None or first_ms is None else last_ms - first_ms
 
 
 SWEEP: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)

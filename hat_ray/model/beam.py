@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.embedding import PAD
-from hat_ray.model.protocol import EOS, Best, Translator
+from hat_ray.model.protocol import EOS, StepwiseEngine, TopTokens
 
 __all__ = ["EOS", "Hypothesis", "beam_search", "best_continuations"]
 
@@ -35,7 +35,7 @@ class Hypothesis:
 
 @torch.inference_mode()
 def beam_search(
-    model: Translator,
+    model: StepwiseEngine,
     source: Tensor,
     *,
     beam: int = 5,
@@ -77,7 +77,7 @@ def beam_search(
     return [sorted(hypotheses, key=lambda h: h.score, reverse=True)[:beam] for hypotheses in finished]
 
 
-def best_continuations(best: Best, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def best_continuations(best: TopTokens, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Find the 2 * beam best continuations of each sentence.
 
     Rows' best (R, C), (N, beam) -> total log-probability, token and beam, each (N, 2 * beam), best first.
@@ -88,7 +88,7 @@ def best_continuations(best: Best, scores: Tensor) -> tuple[Tensor, Tensor, Tens
     return totals, best.words.view(sentences, -1).gather(1, flat), flat // best.words.shape[1]
 
 
-def _rule_out(best: Best, too_early: bool, too_late: bool) -> None:
+def _rule_out(best: TopTokens, too_early: bool, too_late: bool) -> None:
     """Padding never follows; the end does not come too early, and when it is late nothing else comes.
 
     As in fairseq probabilities stay as they are: they are not shared out anew among what is left.
@@ -128,7 +128,7 @@ def _finish(
             hypotheses.append(Hypothesis((*row, EOS), float(totals[index, rank]) / length**length_penalty))
 
 
-def _check(model: Translator, beam: int, max_length: int) -> None:
+def _check(model: StepwiseEngine, beam: int, max_length: int) -> None:
     if not 1 <= beam <= model.target_vocab_size // 2 - 1:
         raise HatRayError(f"beam must be from 1 to half of the vocabulary, got {beam}")
     if not 1 <= max_length < model.max_positions:

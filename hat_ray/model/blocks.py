@@ -11,8 +11,8 @@ from hat_ray.model.layers import (
     ElasticAttention,
     ElasticFeedForward,
     ElasticLayerNorm,
-    cut_for,
     merge_heads,
+    slice_rule,
     split_heads,
 )
 
@@ -21,7 +21,7 @@ class ElasticBlock(ElasticFeedForward):
     """What encoder and decoder layers share: self-attention, feed-forward network, residuals and norms."""
 
     def __init__(self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
-        cut = cut_for(config.sharing)
+        cut = slice_rule(config.sharing)
         super().__init__(dim, ffn_dim, cut)
         self.config = config
         self.self_attn = ElasticAttention(dim, dim, qkv_dim, cut)
@@ -67,7 +67,7 @@ class DecoderLayer(ElasticBlock):
 
     def __init__(self, dim: int, memory_dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
         super().__init__(dim, ffn_dim, qkv_dim, config)
-        cut = cut_for(config.sharing)
+        cut = slice_rule(config.sharing)
         self.encoder_attn = ElasticAttention(dim, memory_dim, qkv_dim, cut)
         self.encoder_attn_layer_norm = ElasticLayerNorm(dim, cut)
 

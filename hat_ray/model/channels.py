@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import Cut
+from hat_ray.model.layers import SliceRule
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture
 
@@ -64,7 +64,7 @@ def channel_axes(name: str, tensor: Tensor) -> Iterator[tuple[slice, int, str]]:
             yield _EVERY, 0, side
 
 
-def used_parts(name: str, tensor: Tensor, architecture: Architecture, cut: Cut, shared: bool) -> list[Tensor]:
+def used_parts(name: str, tensor: Tensor, architecture: Architecture, cut: SliceRule, shared: bool) -> list[Tensor]:
     """Return the parts of a parameter, or of its gradient, that an architecture uses: views that do not overlap.
 
     `shared` says that one embedding serves both sides, so that the wider side decides.

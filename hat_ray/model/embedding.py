@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hat_ray.errors import HatRayError
 from hat_ray.model.config import Sharing
-from hat_ray.model.layers import Cut, cut_for, front
+from hat_ray.model.layers import SliceRule, front, slice_rule
 
 PAD = 1
 """fairseq's padding index; the corpus room uses the same."""
@@ -20,7 +20,7 @@ PAD = 1
 class TokenEmbedding(nn.Module):
     """A matrix (V, D) of which a slice of columns serves narrower architectures."""
 
-    def __init__(self, vocab_size: int, dim: int, cut: Cut = front) -> None:
+    def __init__(self, vocab_size: int, dim: int, cut: SliceRule = front) -> None:
         super().__init__()
         self.cut = cut
         self.weight = nn.Parameter(torch.empty(vocab_size, dim))
@@ -49,7 +49,7 @@ class Positions(nn.Module):
 
     def __init__(self, super_dim: int, max_positions: int, dim: int, sharing: Sharing = "front") -> None:
         super().__init__()
-        self.max_positions, self.cut = max_positions, cut_for(sharing)
+        self.max_positions, self.cut = max_positions, slice_rule(sharing)
         self.register_buffer("table", sinusoids(max_positions + PAD + 1, super_dim), persistent=False)
         # a parameter without gradient: so it goes wherever the weights go
         order = nn.Parameter(torch.arange(dim), requires_grad=False) if sharing == "importance" else None

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from hat_ray.model.config import Sharing
 
 
-class Cut(Protocol):
+class SliceRule(Protocol):
     """A rule that cuts a weight to given sizes."""
 
     def __call__(self, weight: Tensor, *sizes: int) -> Tensor: ...
@@ -49,7 +49,7 @@ def middle(weight: Tensor, *sizes: int) -> Tensor:
     return weight
 
 
-def cut_for(sharing: Sharing) -> Cut:
+def slice_rule(sharing: Sharing) -> SliceRule:
     """Return the rule of a policy; `importance` sorts the channels once and then takes the front."""
     return middle if sharing == "middle" else front
 
@@ -57,7 +57,7 @@ def cut_for(sharing: Sharing) -> Cut:
 class ElasticLinear(nn.Module):
     """A linear layer of which a slice of rows and columns serves smaller sizes."""
 
-    def __init__(self, in_features: int, out_features: int, cut: Cut = front) -> None:
+    def __init__(self, in_features: int, out_features: int, cut: SliceRule = front) -> None:
         super().__init__()
         self.cut = cut
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
@@ -71,7 +71,7 @@ class ElasticLinear(nn.Module):
 class ElasticLayerNorm(nn.Module):
     """Layer normalisation over the width that the input has."""
 
-    def __init__(self, dim: int, cut: Cut = front) -> None:
+    def __init__(self, dim: int, cut: SliceRule = front) -> None:
         super().__init__()
         self.cut = cut
         self.weight = nn.Parameter(torch.empty(dim))
@@ -89,7 +89,7 @@ class ElasticAttention(nn.Module):
     the projections are sliced. Where queries and memory have one width, the three projections are one matrix.
     """
 
-    def __init__(self, query_dim: int, memory_dim: int, qkv_dim: int, cut: Cut = front) -> None:
+    def __init__(self, query_dim: int, memory_dim: int, qkv_dim: int, cut: SliceRule = front) -> None:
         super().__init__()
         self.qkv_dim, self.cut = qkv_dim, cut
         self.fused = query_dim == memory_dim
@@ -150,7 +150,7 @@ def merge_heads(x: Tensor) -> Tensor:
 class ElasticFeedForward(nn.Module):
     """Two linear layers with a rectifier between. It adds its weights to its owner's names, as fairseq has them."""
 
-    def __init__(self, dim: int, hidden_dim: int, cut: Cut = front) -> None:
+    def __init__(self, dim: int, hidden_dim: int, cut: SliceRule = front) -> None:
         super().__init__()
         self.fc1 = ElasticLinear(dim, hidden_dim, cut)
         self.fc2 = ElasticLinear(hidden_dim, dim, cut)

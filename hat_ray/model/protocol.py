@@ -1,8 +1,10 @@
-"""What executes a trained model, as beam search and timing see it: PyTorch, ONNX Runtime, or what comes.
+"""What executes a trained model, as beam search and timing see it.
 
-The life of a translation: `start` encodes the sources and returns a state with `beam` rows for each sentence; `best`
-feeds one token a row and returns the best words to follow; between steps the state's rows are reordered, and finished
-sentences dropped. `step` is `best` for those who want all logits.
+Two kinds: a `StepwiseEngine` decodes step by step under hat-ray's beam search; a `WholeEngine` has its own.
+
+The life of a stepwise translation: `start` encodes the sources and returns a state with `beam` rows for each sentence;
+`best` feeds one token a row and returns the best words to follow; between steps the state's rows are reordered, and
+finished sentences dropped. `step` is `best` for those who want all logits.
 
 N sentences, S source length, R = N * beam rows, V vocabulary.
 
@@ -10,9 +12,10 @@ Decisions
 - A runtime finds the best words itself: it may do so without handing out, or writing, a value for each word.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ EOS = 2
 """fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
 
 
-class Best(NamedTuple):
+class TopTokens(NamedTuple):
     """The words that may follow, of all words: nothing is ruled out yet. Log-probabilities, the caller's to change."""
 
     values: Tensor
@@ -32,11 +35,11 @@ class Best(NamedTuple):
     """(R, 1): that of the end of sentence, whether or not it is among the best."""
 
 
-def best_of(logits: Tensor, count: int) -> Best:
+def top_tokens(logits: Tensor, count: int) -> TopTokens:
     """(R, V) -> the `count` best words of each row: the vocabulary is read twice and never written."""
     normaliser = logits.logsumexp(1, keepdim=True)
     values, words = logits.topk(count, dim=1)
-    return Best(values - normaliser, words, logits[:, EOS : EOS + 1] - normaliser)
+    return TopTokens(values - normaliser, words, logits[:, EOS : EOS + 1] - normaliser)
 
 
 class DecodingState(Protocol):
@@ -49,7 +52,7 @@ class DecodingState(Protocol):
         """Drop all sentences but those at the given indices (their rows stay together)."""
 
 
-class Translator(Protocol):
+class StepwiseEngine(Protocol):
     """A model that is ready to translate on some runtime."""
 
     @property
@@ -69,12 +72,46 @@ class Translator(Protocol):
     def step(self, tokens: Tensor, state: Any) -> Tensor:
         """Feed one token a row, (R,) -> logits (R, V), the caller's to change until the next step."""
 
-    def best(self, tokens: Tensor, state: Any, count: int) -> Best:
+    def best(self, tokens: Tensor, state: Any, count: int) -> TopTokens:
         """Feed one token a row, (R,) -> the `count` best words to follow each."""
 
 
+@dataclass(frozen=True)
+class BeamSettings:
+    """What a beam search keeps, and when it ends."""
+
+    beam: int
+    length_penalty: float
+    max_length: int
+    """Tokens of a translation at most, the end of sentence not counted."""
+
+
+@runtime_checkable
+class WholeEngine(Protocol):
+    """A model on a runtime with a beam search of its own."""
+
+    @property
+    def target_vocab_size(self) -> int: ...
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sentence in tokens."""
+
+    def translate(
+        self, sources: Sequence[Sequence[int]], search: BeamSettings, exact_length: int | None = None
+    ) -> list[list[int]]:
+        """Return the best translation of each source as tokens, without the end of sentence.
+
+        Sources end with EOS. `exact_length` takes so many decoder steps for each, whatever the probabilities: a timing
+        must not depend on when a model ends.
+        """
+
+
+Engine = StepwiseEngine | WholeEngine
+
+
 @contextmanager
-def evaluating(model: Translator) -> Iterator[None]:
+def evaluating(model: Engine) -> Iterator[None]:
     """Bring a PyTorch model into evaluation mode for a while; other runtimes have no other mode."""
     if not isinstance(model, nn.Module):
         yield

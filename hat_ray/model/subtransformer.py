@@ -6,7 +6,7 @@ from torch import Tensor
 from hat_ray.model import decoding
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.decoding import DecoderState
-from hat_ray.model.protocol import Best, best_of
+from hat_ray.model.protocol import TopTokens, top_tokens
 from hat_ray.model.transformer import ElasticTransformer, Output
 from hat_ray.space.architecture import Architecture
 
@@ -63,6 +63,6 @@ class SubTransformer(ElasticTransformer):
         """Feed one token a row, (N * beam,) -> logits (N * beam, V)."""
         return decoding.step(self, self.architecture, tokens, state)
 
-    def best(self, tokens: Tensor, state: DecoderState, count: int) -> Best:
+    def best(self, tokens: Tensor, state: DecoderState, count: int) -> TopTokens:
         """Feed one token a row, (N * beam,) -> the `count` best words to follow each."""
-        return best_of(self.step(tokens, state), count)
+        return top_tokens(self.step(tokens, state), count)

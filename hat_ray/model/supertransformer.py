@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import Cut, cut_for
+from hat_ray.model.layers import SliceRule, slice_rule
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit
 from hat_ray.space.architecture import Architecture
@@ -52,7 +52,7 @@ class SuperTransformer(ElasticTransformer):
             super_dims=self.super_dims,
             target_vocab_size=self.target_vocab_size,
         )
-        inherited, cut = dict(self.named_parameters()), cut_for(self.config.sharing)
+        inherited, cut = dict(self.named_parameters()), slice_rule(self.config.sharing)
         with torch.no_grad():
             for name, parameter in sub.named_parameters():
                 parameter.copy_(_inherited(inherited, name, tuple(parameter.shape), architecture.qkv_dim, cut))
@@ -60,7 +60,7 @@ class SuperTransformer(ElasticTransformer):
 
 
 def _inherited(
-    weights: dict[str, torch.nn.Parameter], name: str, shape: tuple[int, ...], qkv_dim: int, cut: Cut
+    weights: dict[str, torch.nn.Parameter], name: str, shape: tuple[int, ...], qkv_dim: int, cut: SliceRule
 ) -> Tensor:
     """Cut the weight that a SubTransformer's parameter comes from to its shape.
 

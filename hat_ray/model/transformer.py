@@ -18,7 +18,7 @@ from hat_ray.errors import HatRayError
 from hat_ray.model.blocks import DecoderLayer, EncoderLayer
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
-from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, cut_for
+from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, slice_rule
 from hat_ray.space.architecture import Architecture, EncoderShape
 
 
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
         self.embed_positions = Positions(super_dim, config.max_positions, shape.embed_dim, config.sharing)
         self.layers = nn.ModuleList(EncoderLayer(shape.embed_dim, ffn, qkv_dim, config) for ffn in shape.ffn_dims)
         self.layer_norm = (
-            ElasticLayerNorm(shape.embed_dim, cut_for(config.sharing)) if config.normalize_before else None
+            ElasticLayerNorm(shape.embed_dim, slice_rule(config.sharing)) if config.normalize_before else None
         )
 
     def layer(self, index: int) -> EncoderLayer:
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
             DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config) for ffn in shape.ffn_dims
         )
         self.layer_norm = (
-            ElasticLayerNorm(shape.embed_dim, cut_for(config.sharing)) if config.normalize_before else None
+            ElasticLayerNorm(shape.embed_dim, slice_rule(config.sharing)) if config.normalize_before else None
         )
         if config.share_embeddings == "none":
             self.embed_out = nn.Parameter(torch.empty(tokens.weight.shape[0], shape.embed_dim))
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
     def output_weight(self, dim: int) -> Tensor:
         """Return the weight (V, dim) of the output projection, a view."""
         if self.config.share_embeddings == "none":
-            return cut_for(self.config.sharing)(self.embed_out, self.embed_out.shape[0], dim)
+            return slice_rule(self.config.sharing)(self.embed_out, self.embed_out.shape[0], dim)
         return self.embed_tokens.columns(dim)
 
 
@@ -163,7 +163,7 @@ class ElasticTransformer(nn.Module):
 
     def _embeddings(self) -> tuple[TokenEmbedding, TokenEmbedding]:
         encoder_dim, decoder_dim = self.holds.encoder.embed_dim, self.holds.decoder.embed_dim
-        cut = cut_for(self.config.sharing)
+        cut = slice_rule(self.config.sharing)
         if self.config.share_embeddings == "all":
             if self.source_vocab_size != self.target_vocab_size:
                 raise HatRayError(

@@ -1,14 +1,12 @@
 """A run's models as they are served: on a runtime in this process, or exported as a folder."""
 
 from pathlib import Path
-from typing import get_args
 
 from hat_ray.core.progress import Progress, silent
 from hat_ray.corpus.corpus import Corpus
-from hat_ray.errors import ExportError, RunError
-from hat_ray.export.export import Exported, Served, export_model, short_lists_of
-from hat_ray.export.folder import ExportRuntime
-from hat_ray.export.parity import BOUNDS, BOUNDS_CT2, Bounds
+from hat_ray.errors import RunError
+from hat_ray.export.export import Exported, export_model, exporter_of, short_lists_of
+from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.context import chosen_of
@@ -16,9 +14,7 @@ from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import Recipe
-from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.capability import require
-from hat_ray.runtime.onnx.graph import GraphDtype
+from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine, require_runtime
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import MODEL
 
@@ -43,12 +39,12 @@ def served_model(
     dtype: str = "fp32",
     threads: int = 1,
     short_list: int = 0,
-) -> Served:
+) -> LoadedModel:
     """Load a retrained model of a run, the one named or the first winner, and put it on a runtime (0 threads: all)."""
-    require(runtime, dtype)
+    require_runtime(runtime, RuntimeSettings(dtype))
     model, corpus = retrained_model(recipe, place, model_id)
-    lists = short_lists_of(corpus, short_list)
-    return Served(on_runtime(model, runtime, dtype, threads=threads, lists=lists), corpus.vocabulary, recipe.evaluate)
+    settings = RuntimeSettings(dtype, threads=threads, short_lists=short_lists_of(corpus, short_list))
+    return LoadedModel(load_engine(model, runtime, settings), corpus.vocabulary, recipe.evaluate)
 
 
 def export_run(
@@ -66,18 +62,15 @@ def export_run(
     short_list: int = 0,
 ) -> Exported:
     """Export a retrained model of a run; bounds that are not given are those of its runtime and dtype."""
-    if runtime not in get_args(ExportRuntime):
-        raise ExportError(f"the runtime of an export must be {' or '.join(get_args(ExportRuntime))}, got {runtime!r}")
-    if dtype not in get_args(GraphDtype):
-        raise ExportError(f"the dtype of an export must be one of {', '.join(get_args(GraphDtype))}, got {dtype!r}")
-    usual = BOUNDS_CT2[dtype] if runtime == "ctranslate2" else BOUNDS[dtype]
+    usual = exporter_of(runtime).bounds
+    require_runtime(runtime, RuntimeSettings(dtype))
     bounds = Bounds(
-        usual.min_token_agreement if min_agreement is None else min_agreement,
-        usual.max_bleu_loss if max_bleu_loss is None else max_bleu_loss,
-        usual.max_logit_error,
+        usual[dtype].min_token_agreement if min_agreement is None else min_agreement,
+        usual[dtype].max_bleu_loss if max_bleu_loss is None else max_bleu_loss,
+        usual[dtype].max_logit_error,
     )
     model, corpus = retrained_model(recipe, place, model_id)
     config = recipe.evaluate if sentences is None else recipe.evaluate.model_copy(update={"sentences": sentences})
-    kind: GraphDtype = "int8" if dtype == "int8" else "fp32"
-    engine: ExportRuntime = "ctranslate2" if runtime == "ctranslate2" else "onnx"
-    return export_model(model, corpus, Path(out), kind, config, bounds, progress, runtime=engine, short_list=short_list)
+    return export_model(
+        model, corpus, Path(out), dtype, config, bounds, progress, runtime=runtime, short_list=short_list
+    )

@@ -136,10 +136,7 @@ def read_rows(root: Folder | str, space_id: str, device: str, where: Mapping[str
     table = scan_table(root, space_id, device, _TABLE_COLUMNS, where=where, best_only=True).sort_by(list(_ORDER))
     read = {name: table[name].to_numpy() for name in table.column_names}
     total = read["latency_corrected_ms"]
-    encoder = np.where(np.isnan(_real(read["encoder_p50_ms"])), read["encoder_mean_ms"], _real(read["encoder_p50_ms"]))
-    decoder = np.where(np.isnan(_real(read["decoder_p50_ms"])), read["decoder_mean_ms"], _real(read["decoder_p50_ms"]))
-    with np.errstate(invalid="ignore", divide="ignore"):  # a row of zeros is refused by `check`
-        encoder_ms = total * encoder / (encoder + decoder)
+    encoder_ms = _encoder_part(read)
     errors = np.nan_to_num(_real(read["relative_error"]))
     texts = read["architecture_json"]
     if all(text is not None for text in texts):
@@ -147,6 +144,18 @@ def read_rows(root: Folder | str, space_id: str, device: str, where: Mapping[str
     averages = np.column_stack([read[f"hat_{name}"] for name in HAT_FEATURES])
     names = [id or f"{source}:{line}" for id, source, line in _origins(read)]
     return rows_of_averages(averages, total, encoder_ms, names)
+
+
+def _encoder_part(read: dict[str, Any]) -> FloatArray | None:
+    """Return the encoder's part of each row's milliseconds; None where the device's runtime does not split them."""
+    encoder, decoder = (
+        np.where(np.isnan(_real(read[f"{part}_p50_ms"])), _real(read[f"{part}_mean_ms"]), _real(read[f"{part}_p50_ms"]))
+        for part in ("encoder", "decoder")
+    )
+    if np.isnan(encoder + decoder).any():
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):  # a row of zeros is refused by `check`
+        return np.asarray(read["latency_corrected_ms"] * encoder / (encoder + decoder), dtype=np.float64)
 
 
 def workloads_in(root: Folder | str, space_id: str, device: str) -> list[dict[str, object]]:

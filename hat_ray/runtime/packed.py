@@ -9,8 +9,11 @@ Decisions
 - The beams of a sentence attend to the keys of all its beams, and a mask hides what is not a beam's own past. So caches
   are written once, in place, and reordering beams is reordering that mask.
 - The encoder is the model's own: it is 3 to 5 % of a translation.
+- Of this processor oneDNN itself is asked, by one tiny product in bf16: what the flags promise may be forbidden by
+  `ONEDNN_MAX_CPU_ISA`, or be missing from this PyTorch. Of another machine its flags are all that is known.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +23,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hat_ray.errors import HatRayError
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.layers import ElasticLayerNorm, split_heads
-from hat_ray.model.protocol import EOS, Best
+from hat_ray.model.protocol import EOS, TopTokens
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.base import BaseRuntime
+from hat_ray.runtime.eager import TORCH_DTYPES
+from hat_ray.runtime.processor import NATIVE_BF16, describe
+from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings
+from hat_ray.space.architecture import Architecture
 
 FIRST_POSITIONS = 32
 _HIDDEN = -1e9
 _PACKED_FOR = 160
 """Rows that oneDNN is told to pack for: this layout was the fastest one, or as fast, with 1, 5 and 160 rows alike."""
+_BF16 = frozenset({*NATIVE_BF16, "avx512f", "avx_ne_convert"})
+"""oneDNN's bf16 products need one of these; with avx512f alone it converts within the product."""
 _BLOCKS = 64  # the best words are sought among the best of so many blocks
 
 
@@ -171,15 +180,11 @@ class PackedState:
             self.seen = self.seen.index_select(0, sentences)
 
 
-class PackedModel:
-    """A model that is ready to translate; a `Translator`. Run it under `torch.inference_mode()`."""
+class PackedEngine:
+    """A model that is ready to translate; a `StepwiseEngine`. Run it under `torch.inference_mode()`."""
 
     def __init__(self, model: SubTransformer, dtype: torch.dtype = torch.float32) -> None:
         """Pack a model's decoder in a dtype."""
-        if not is_available():
-            raise HatRayError(
-                "runtime packed needs a PyTorch with oneDNN, this one has none: take runtime eager or onnx"
-            )
         self._model = model.to(dtype).eval()
         shape, decoder = model.architecture.decoder, self._model.decoder
         self._qkv_dim = model.architecture.qkv_dim
@@ -233,12 +238,12 @@ class PackedModel:
         state.position += 1
         return self._output(x if self._norm is None else self._norm(x))
 
-    def best(self, tokens: Tensor, state: PackedState, count: int) -> Best:
+    def best(self, tokens: Tensor, state: PackedState, count: int) -> TopTokens:
         """Feed one token a row, (R,) -> the `count` best words to follow each."""
         logits = self.step(tokens, state)
         normaliser = logits.logsumexp(1, keepdim=True).float()
         values, words = best_logits(logits, count)
-        return Best(values.float() - normaliser, words, logits[:, EOS : EOS + 1].float() - normaliser)
+        return TopTokens(values.float() - normaliser, words, logits[:, EOS : EOS + 1].float() - normaliser)
 
 
 def best_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -263,3 +268,43 @@ def best_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _norm(norm: ElasticLayerNorm) -> Callable[[Tensor], Tensor]:
     weight, bias = norm.weight.detach(), norm.bias.detach()
     return lambda x: F.layer_norm(x, weight.shape, weight, bias, 1e-5)
+
+
+class PackedRuntime(BaseRuntime):
+    """PyTorch tuned for decoding on a CPU."""
+
+    name, facts = "packed", RUNTIMES.facts("packed")
+
+    def unsupported(
+        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+    ) -> str | None:
+        """Return the rule that the settings break: oneDNN is missing, or the processor lacks its bf16 products."""
+        if isa is None and not is_available():
+            return "runtime packed needs a PyTorch with oneDNN, this one has none: take runtime eager or onnx"
+        able = settings.dtype != "bf16" or (_multiplies_bf16() if isa is None else bool(_BF16 & set(isa)))
+        return super().unsupported(architecture, settings, isa) if able else self._lacks_bf16(isa)
+
+    def load(self, model: SubTransformer, settings: RuntimeSettings) -> PackedEngine:
+        """Pack a model's decoder."""
+        return PackedEngine(model, TORCH_DTYPES[settings.dtype])
+
+    @staticmethod
+    def _lacks_bf16(isa: Isa | None) -> str:
+        return (
+            f"runtime packed in bf16 needs avx512f, avx_ne_convert or ARM's bf16, {describe(isa)}: "
+            "take dtype fp32, or runtime onnx with dtype int8"
+        )
+
+
+@functools.cache
+def _multiplies_bf16() -> bool:
+    """Let oneDNN multiply a small matrix in bf16; it refuses what it, or `ONEDNN_MAX_CPU_ISA`, cannot."""
+    try:
+        with torch.inference_mode():
+            PackedLinear.of(torch.ones(16, 16, dtype=torch.bfloat16))(torch.ones(1, 16, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True
+
+
+PACKED = PackedRuntime()

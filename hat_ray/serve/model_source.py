@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from hat_ray.core.usable_cpus import usable_cpus
-from hat_ray.export.export import Served, is_export, open_export
+from hat_ray.export.export import is_export, open_export
+from hat_ray.export.loaded import LoadedModel
 from hat_ray.pipeline.models import served_model
 from hat_ray.recipe import Recipe
 
@@ -26,7 +27,7 @@ class ModelChoice:
     beam: int | None = None
     """Hypotheses kept of an exported model; a run's are its recipe's. None: the export's own."""
 
-    def open(self, threads: int) -> Served:
+    def open(self, threads: int) -> LoadedModel:
         """Load the model; 0 threads: one for each usable CPU. PyTorch's threads are the calling thread's."""
         threads = threads or usable_cpus()
         torch.set_num_threads(threads)

@@ -28,7 +28,7 @@ from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.channels import order_by_importance, used_parts
 from hat_ray.model.checkpoints.native import save_model
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import cut_for
+from hat_ray.model.layers import slice_rule
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.model.transformer import Output
@@ -121,7 +121,7 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
     def forward(architecture: Architecture) -> Forward:
         return lambda batch: model.output(batch.source, batch.target_in, architecture)
 
-    cut, shared = cut_for(model.config.sharing), model.config.share_embeddings == "all"
+    cut, shared = slice_rule(model.config.sharing), model.config.share_embeddings == "all"
 
     def parts(update: int, name: str, gradient: Tensor) -> list[Tensor]:
         used = chosen(update)

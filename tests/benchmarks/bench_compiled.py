@@ -15,10 +15,10 @@ import torch
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import StepwiseEngine
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.onnx.runtime import OnnxModel
-from hat_ray.runtime.packed import PackedModel
+from hat_ray.runtime.onnx.engine import OnnxEngine
+from hat_ray.runtime.packed import PackedEngine
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from tests.benchmarks.bench_runtime import BASE, TOY_VOCAB, VOCAB, Contestant, require_alike, rounds
@@ -44,12 +44,12 @@ def test_a_compiled_step_beside_the_runtimes(
     workload = Workload(beam=beam, vocab_size=vocab_size)
     with timing_state(1), torch.inference_mode():
         compiled = StaticModel(model, beam).compile(torch.full((1, workload.source_length), 4), beam)
-        runtimes: dict[str, Translator] = {
+        runtimes: dict[str, StepwiseEngine] = {
             "eager": model,
             "static, not compiled": StaticModel(model, beam),
             "static, compiled": compiled,
-            "packed fp32": PackedModel(model),
-            "onnx fp32": OnnxModel.of(model, "fp32"),
+            "packed fp32": PackedEngine(model),
+            "onnx fp32": OnnxEngine.of(model, "fp32"),
         }
         require_alike({name: each for name, each in runtimes.items() if each is not compiled}, workload)
         contestants = [

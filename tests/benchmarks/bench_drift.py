@@ -30,7 +30,7 @@ from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, repeat
 from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
-from hat_ray.latency.timing.workload import Sample, Workload, translation
+from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture
@@ -74,7 +74,7 @@ def watch() -> Iterator[CanaryWatch]:
 
 
 @pytest.fixture(scope="module")
-def translations(watch: CanaryWatch) -> dict[Architecture, Callable[[], Sample]]:
+def translations(watch: CanaryWatch) -> dict[Architecture, Callable[[], TranslationTime]]:
     chosen = choose_architectures(TOY, ARCHITECTURES, seed=1)
     return {a: translation(SubTransformer(a, WORKLOAD.vocab_size, ModelConfig()).eval(), WORKLOAD) for a in chosen}
 
@@ -96,7 +96,7 @@ class Truth:
 
 
 @pytest.fixture(scope="module")
-def truth(watch: CanaryWatch, translations: dict[Architecture, Callable[[], Sample]]) -> Truth:
+def truth(watch: CanaryWatch, translations: dict[Architecture, Callable[[], TranslationTime]]) -> Truth:
     """Time everything a few times on the machine at rest, and say how far the times agree.
 
     Each pass has an order of its own: what the machine does meanwhile must not look like a trend over neighbours.
@@ -116,8 +116,8 @@ class WithHats(TimingSession):
 
     def beside(
         self,
-        truths_canary: Callable[[], Sample],
-        translations: dict[Architecture, Callable[[], Sample]],
+        truths_canary: Callable[[], TranslationTime],
+        translations: dict[Architecture, Callable[[], TranslationTime]],
         burning: Callable[[], int],
     ) -> "WithHats":
         self._watch.translate = truths_canary  # two copies of one model differ by some per cent in speed
@@ -144,7 +144,7 @@ class WithHats(TimingSession):
 def test_under_a_load_that(
     kind: str,
     watch: CanaryWatch,
-    translations: dict[Architecture, Callable[[], Sample]],
+    translations: dict[Architecture, Callable[[], TranslationTime]],
     truth: Truth,
     tmp_path: Path,
 ) -> None:
@@ -175,9 +175,9 @@ def test_under_a_load_that(
 
 
 def test_architectures_an_hour(
-    watch: CanaryWatch, translations: dict[Architecture, Callable[[], Sample]], truth: Truth
+    watch: CanaryWatch, translations: dict[Architecture, Callable[[], TranslationTime]], truth: Truth
 ) -> None:
-    protocols: dict[str, Callable[[Callable[[], Sample]], float]] = {
+    protocols: dict[str, Callable[[Callable[[], TranslationTime]], float]] = {
         "between canaries, 1 %": lambda one: _ours(one, OURS, watch),
         "HAT's, 300": lambda one: _hats(one, 300),
         "HAT's, 20": lambda one: _hats(one, 20),
@@ -197,7 +197,7 @@ def test_architectures_an_hour(
         print(f"  {name:22} {rate:7.0f} architectures an hour, error {error:5.2%}; ours times {ratio:.2f} as many")
 
 
-def _ours(translate: Callable[[], Sample], protocol: Protocol, watch: CanaryWatch) -> float:
+def _ours(translate: Callable[[], TranslationTime], protocol: Protocol, watch: CanaryWatch) -> float:
     return _in_canaries(repeat(translate, protocol, watch=watch))
 
 
@@ -213,14 +213,14 @@ def _correction(row: LatencyRow) -> float:
     return row.canary.drift_correction
 
 
-def _hats(translate: Callable[[], Sample], repetitions: int) -> float:
-    return _trimmed_mean([sum(translate()) for _ in range(repetitions)])
+def _hats(translate: Callable[[], TranslationTime], repetitions: int) -> float:
+    return _trimmed_mean([translate().total_ms for _ in range(repetitions)])
 
 
-def _samples_for(translate: Callable[[], Sample], seconds: float) -> list[float]:
-    until, samples = time.perf_counter() + seconds, [sum(translate()) for _ in range(5)]
+def _samples_for(translate: Callable[[], TranslationTime], seconds: float) -> list[float]:
+    until, samples = time.perf_counter() + seconds, [translate().total_ms for _ in range(5)]
     while time.perf_counter() < until:
-        samples.append(sum(translate()))
+        samples.append(translate().total_ms)
     return samples
 
 

@@ -22,13 +22,14 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
-from hat_ray.export.parity import agreement, logit_error
+from hat_ray.export.parity import agreement
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.model.beam import beam_search
-from hat_ray.model.protocol import Translator
-from hat_ray.runtime.capability import arithmetic
+from hat_ray.model.protocol import StepwiseEngine
+from hat_ray.runtime.difference import logit_error
 from hat_ray.runtime.onnx import graph
-from hat_ray.runtime.onnx.runtime import OnnxModel
+from hat_ray.runtime.onnx.engine import OnnxEngine
+from hat_ray.runtime.processor import arithmetic
 from tests.benchmarks.trained import trained_model
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -55,15 +56,15 @@ def test_ways_to_quantise_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     config = EvaluateConfig(sentences=int(os.environ.get("HAT_RAY_SENTENCES", "1000")))
     sources, references = scored_text(corpus, config)
     encoded = corpus.vocabulary.encode_lines(list(sources))
-    runtimes: dict[str, Translator] = {"fp32": OnnxModel.of(model, "fp32")}
+    runtimes: dict[str, StepwiseEngine] = {"fp32": OnnxEngine.of(model, "fp32")}
     for name, quantise in WAYS.items():
         monkeypatch.setattr(graph, "quantise_channels", quantise)
-        runtimes[name] = OnnxModel.of(model, "int8")
+        runtimes[name] = OnnxEngine.of(model, "int8")
     with timing_state(1):
         found = {name: translate_tokens(each, corpus.vocabulary, sources, config) for name, each in runtimes.items()}
         times = _times(runtimes, [pad_sources([tokens]) for tokens in encoded[:TIMED]])
     as_if = os.environ.get("HAT_RAY_OLDER_X86")
-    told = f"ONNX Runtime as on a processor with {as_if} and no VNNI" if as_if else arithmetic("onnx", "int8")
+    told = f"ONNX Runtime as on a processor with {as_if} and no VNNI" if as_if else arithmetic("int8")
     print(f"\n{len(sources)} sentences, beam {config.beam}, one thread, {told}, load {os.getloadavg()[0]:.1f}")
     first = found["fp32"]
     for name, each in found.items():
@@ -85,7 +86,7 @@ def test_ways_to_quantise_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.inference_mode()
-def _times(runtimes: dict[str, Translator], sources: list[Tensor]) -> dict[str, NDArray[np.float64]]:
+def _times(runtimes: dict[str, StepwiseEngine], sources: list[Tensor]) -> dict[str, NDArray[np.float64]]:
     """Return milliseconds of each runtime for each sentence: the best of the rounds, runtimes taking turns."""
     times = {name: np.full(len(sources), np.inf) for name in runtimes}
     for _ in range(ROUNDS):

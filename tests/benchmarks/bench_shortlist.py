@@ -22,8 +22,8 @@ from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.onnx.engine import OnnxEngine
 from hat_ray.runtime.onnx.graph import GraphDtype
-from hat_ray.runtime.onnx.runtime import OnnxModel
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from tests.benchmarks.bench_runtime import BASE, VOCAB, Contestant, rounds
 from tests.benchmarks.trained import trained_model
@@ -42,11 +42,11 @@ def test_bleu_and_speed_on_a_trained_model(dtype: GraphDtype) -> None:
     sources, references = scored_text(corpus, config)
     few = sources[: int(os.environ.get("HAT_RAY_SPEED_SENTENCES", "100"))]
     with timing_state(1):
-        served = {"no lists": OnnxModel.of(model, dtype)}
+        served = {"no lists": OnnxEngine.of(model, dtype)}
         sizes = {"no lists": float(len(corpus.vocabulary))}
         for (partners, frequent), lists in zip(LISTS, _lists(corpus), strict=True):
             name = f"{partners} partners, {frequent} frequent"
-            served[name] = OnnxModel.of(model, dtype, lists=lists)
+            served[name] = OnnxEngine.of(model, dtype, lists=lists)
             sizes[name] = _mean_length(lists, corpus, sources)
         texts = {name: translate(each, corpus.vocabulary, sources, config) for name, each in served.items()}
         alone = _paired(served, corpus, few, config.model_copy(update={"batch_tokens": ONE_BY_ONE}))
@@ -70,11 +70,11 @@ def test_speed_at_the_shape_of_transformer_base(dtype: GraphDtype) -> None:
     with timing_state(1), torch.inference_mode():
         for beam in (1, 5):
             workload = Workload(beam=beam, vocab_size=VOCAB)
-            served = {"no lists": OnnxModel.of(model, dtype)}
+            served = {"no lists": OnnxEngine.of(model, dtype)}
             for partners, frequent in ((10, 1000), (50, 1000), (100, 4000)):
                 words = np.sort(draw.choice(VOCAB, frequent, replace=False))
                 lists = ShortLists(words, draw.integers(4, VOCAB, (VOCAB, partners)))
-                served[f"{partners} partners, {frequent} frequent"] = OnnxModel.of(model, dtype, lists=lists)
+                served[f"{partners} partners, {frequent} frequent"] = OnnxEngine.of(model, dtype, lists=lists)
             contestants = [
                 Contestant(name, translation(each, workload), translation(each, workload), 0.0)
                 for name, each in served.items()
@@ -99,7 +99,9 @@ def _mean_length(lists: ShortLists, corpus: Corpus, sources: Sequence[str]) -> f
     return float(np.mean([(words >= 0).sum() for words in found]))
 
 
-def _paired(served: dict[str, OnnxModel], corpus: Corpus, sources: Sequence[str], config: EvaluateConfig) -> np.ndarray:
+def _paired(
+    served: dict[str, OnnxEngine], corpus: Corpus, sources: Sequence[str], config: EvaluateConfig
+) -> np.ndarray:
     """Return seconds (rounds, models)."""
     times = []
     for _ in range(3):

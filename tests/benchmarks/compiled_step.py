@@ -19,7 +19,7 @@ from torch._inductor import config as inductor
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.layers import split_heads
-from hat_ray.model.protocol import Best, best_of
+from hat_ray.model.protocol import TopTokens, top_tokens
 from hat_ray.model.subtransformer import SubTransformer
 
 HIDDEN = -1e9
@@ -83,7 +83,7 @@ class StaticStep(nn.Module):
 
 
 class StaticModel:
-    """A `Translator` for one beam and up to `positions` steps; `compile_s` is what compiling took, 0 uncompiled."""
+    """A `StepwiseEngine` for one beam and up to `positions` steps; `compile_s` is what compiling took, 0 uncompiled."""
 
     def __init__(self, model: SubTransformer, beam: int, positions: int = 32) -> None:
         self.model, self.capacity, self.compile_s = model, positions * beam, 0.0
@@ -122,5 +122,5 @@ class StaticModel:
         state.position += 1
         return logits
 
-    def best(self, tokens: Tensor, state: StaticState, count: int) -> Best:
-        return best_of(self.step(tokens, state), count)
+    def best(self, tokens: Tensor, state: StaticState, count: int) -> TopTokens:
+        return top_tokens(self.step(tokens, state), count)

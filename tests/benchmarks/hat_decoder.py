@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
-from hat_ray.model.protocol import EOS, Best
+from hat_ray.model.protocol import EOS, TopTokens
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture
 from tests.benchmarks.plain_decoder import Baseline, Weight, cross_projections, normalised, norms_of
@@ -122,10 +122,10 @@ class HatDecoder(Baseline):
         state.position += 1
         return F.linear(x[0], self.output)
 
-    def best(self, tokens: Tensor, state: HatState, count: int) -> Best:
+    def best(self, tokens: Tensor, state: HatState, count: int) -> TopTokens:
         logarithms = F.log_softmax(self.step(tokens, state), dim=-1)
         values, words = logarithms.topk(count, dim=1)
-        return Best(values, words, logarithms[:, EOS : EOS + 1])
+        return TopTokens(values, words, logarithms[:, EOS : EOS + 1])
 
 
 def _slice(weight: Tensor, bias: Tensor, rows: int, columns: int) -> Weight:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.layers import ElasticLayerNorm
-from hat_ray.model.protocol import Best, best_of
+from hat_ray.model.protocol import TopTokens, top_tokens
 from hat_ray.model.subtransformer import SubTransformer
 
 Weight = tuple[Tensor, Tensor]
@@ -24,7 +24,7 @@ Weight = tuple[Tensor, Tensor]
 
 
 class Baseline:
-    """What both have in common: a `Translator` around a SubTransformer's encoder and embeddings."""
+    """What both have in common: a `StepwiseEngine` around a SubTransformer's encoder and embeddings."""
 
     def __init__(self, model: SubTransformer, output: Tensor) -> None:
         assert not model.config.normalize_before, "post-norm models only"
@@ -105,8 +105,8 @@ class PlainDecoder(Baseline):
         state.position += 1
         return F.linear(x, self.output)[:, 0]
 
-    def best(self, tokens: Tensor, state: PlainState, count: int) -> Best:
-        return best_of(self.step(tokens, state), count)
+    def best(self, tokens: Tensor, state: PlainState, count: int) -> TopTokens:
+        return top_tokens(self.step(tokens, state), count)
 
 
 def _thirds(layer: DecoderLayer) -> list[Weight]:

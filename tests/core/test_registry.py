@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -22,11 +22,11 @@ class Faint:
     pass
 
 
-def wave_of(plugin: type) -> int:
+def wave_of(plugin: type[Any]) -> int:
     return int(plugin.wave_nm)
 
 
-def registry() -> Registry[type, int]:
+def registry() -> Registry[type[Any], int]:
     members = {
         "red": Member(f"{__name__}:Red", 700),
         "gone": Member("hat_ray.no_such_module:Gone", 400),
@@ -54,7 +54,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def refused(name: str, *, by: Registry[type, int] | None = None, load: bool = False) -> str:
+def refused(name: str, *, by: Registry[type[Any], int] | None = None, load: bool = False) -> str:
     colours = by or registry()
     with pytest.raises(PluginError) as caught:
         (colours.load if load else colours.require)(name)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.protocol import Protocol, repeat
-from hat_ray.latency.timing.workload import Sample, Workload
+from hat_ray.latency.timing.workload import TranslationTime, Workload
 
 ARCHITECTURES = 120
 SEEDS = (1, 2, 3)
@@ -39,12 +39,12 @@ class Device:
     def clock(self) -> float:
         return self.now_s
 
-    def takes(self, undisturbed_ms: float) -> Callable[[], Sample]:
-        def translate() -> Sample:
+    def takes(self, undisturbed_ms: float) -> Callable[[], TranslationTime]:
+        def translate() -> TranslationTime:
             scatter = math.exp(self.rng.normal(0, 0.015)) * (1.5 if self.rng.random() < 0.02 else 1.0)
             ms = undisturbed_ms * scatter * self.slowness(self.now_s)
             self.now_s += ms / 1e3
-            return Sample(0.1 * ms, 0.9 * ms)
+            return TranslationTime.of_parts(0.1 * ms, 0.9 * ms)
 
         return translate
 
@@ -83,9 +83,9 @@ def hats(device: Device, truths_ms: list[float], seconds: list[float]) -> NDArra
     means = []
     for truth, budget in zip(truths_ms, seconds, strict=True):
         translate, until = device.takes(truth), device.now_s + budget
-        samples = [sum(translate()) for _ in range(5)]
+        samples = [translate().total_ms for _ in range(5)]
         while device.now_s < until:
-            samples.append(sum(translate()))
+            samples.append(translate().total_ms)
         tenth = max(1, len(samples) // 10)
         means.append(np.mean(sorted(samples)[tenth:-tenth]))
     return np.array(means)

@@ -10,7 +10,7 @@ import pytest
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.protocol import Protocol, repeat
 from hat_ray.latency.timing.sensors.energy import NoMeter, RaplMeter, cpu_meter, joules_since
-from hat_ray.latency.timing.workload import Sample, Workload
+from hat_ray.latency.timing.workload import TranslationTime, Workload
 
 RANGE_UJ = 262_143_328_850
 
@@ -39,10 +39,10 @@ class PowerCap:
         """Seconds: moved by what it computes, and by nothing else."""
         return self.now_s
 
-    def compute(self, ms: float, microjoules: int) -> Sample:
+    def compute(self, ms: float, microjoules: int) -> TranslationTime:
         self.now_s += ms / 1e3
         self.draw(d0=microjoules)
-        return Sample(0.0, ms)
+        return TranslationTime.of_parts(0.0, ms)
 
     def draw(self, **microjoules: int) -> None:
         for domain, amount in microjoules.items():
@@ -78,7 +78,7 @@ def test_a_counter_that_wraps_around_goes_on(tmp_path: Path) -> None:
 def test_only_the_architectures_own_repetitions_are_counted(tmp_path: Path) -> None:
     machine = PowerCap(tmp_path)
 
-    def translate() -> Sample:
+    def translate() -> TranslationTime:
         return machine.compute(20.0, 250_000)
 
     protocol = Protocol(Workload(), warmup=2, min_repetitions=20, max_repetitions=20)
@@ -93,7 +93,7 @@ def test_only_the_architectures_own_repetitions_are_counted(tmp_path: Path) -> N
 def test_disturbed_repetitions_are_left_out(tmp_path: Path) -> None:
     machine, turn = PowerCap(tmp_path), iter(range(10**6))
 
-    def canary() -> Sample:
+    def canary() -> TranslationTime:
         return machine.compute(16.0, 7_000_000) if next(turn) % 4 == 3 else machine.compute(8.0, 0)
 
     watch = CanaryWatch(canary, tolerance=0.1, clock=machine.clock)
@@ -140,4 +140,4 @@ def test_a_counter_that_does_not_answer_makes_the_sum_unknown(tmp_path: Path) ->
 
 def test_without_a_meter_a_timing_has_no_energy() -> None:
     protocol = Protocol(Workload(), warmup=1, min_repetitions=5, max_repetitions=5)
-    assert repeat(lambda: Sample(0.1, 1.0), protocol, clock=lambda: 0.0).energy_j is None
+    assert repeat(lambda: TranslationTime.of_parts(0.1, 1.0), protocol, clock=lambda: 0.0).energy_j is None

@@ -16,7 +16,7 @@ from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure, measure_one
-from hat_ray.latency.timing.workload import Sample
+from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
@@ -136,8 +136,8 @@ class RestlessDevice:
         self.session._watch = CanaryWatch(self._canary, brief.canary_tolerance)
         self.session._watch.calibrate(0.0)
 
-    def _canary(self) -> Sample:
-        return Sample(0.0, 30.0**self.disturbed)
+    def _canary(self) -> TranslationTime:
+        return TranslationTime.of_parts(0.0, 30.0**self.disturbed)
 
     def calm_down_after(self, done: int, total: int, figures: Mapping[str, float]) -> None:
         self.disturbed = done < total

@@ -21,7 +21,7 @@ from hat_ray.latency.timing.sensors.conditions import Conditions
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.session import TimingJob, TimingSession, measure, measure_one
 from hat_ray.model.config import ModelConfig
-from hat_ray.runtime.capability import emulated
+from hat_ray.runtime.processor import emulated
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 

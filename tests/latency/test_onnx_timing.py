@@ -48,7 +48,7 @@ def test_the_id_of_a_device_tells_runtime_dtype_and_how_it_is_quantised() -> Non
 
 def test_onnx_is_timed_on_the_processor_even_where_there_is_a_gpu() -> None:
     assert detect(runtime="onnx", accelerator="auto").accelerator == ""
-    with pytest.raises(LatencyError, match="runtime onnx runs on the CPU, not on a GPU"):
+    with pytest.raises(LatencyError, match="runtime onnx runs on the CPU, not on cuda"):
         device_of(LatencyConfig(runtime="onnx"), DeviceSelector(num_gpus=1))
 
 

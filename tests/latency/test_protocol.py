@@ -14,7 +14,7 @@ from hat_ray.latency.timing.canary import CanaryWatch, Group, local_levels
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.protocol import Protocol, Timing, repeat, time_architecture
 from hat_ray.latency.timing.statistics import relative_error_of_median, spread
-from hat_ray.latency.timing.workload import Sample, Workload, translation
+from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS
@@ -34,10 +34,10 @@ class GivenTimes:
     def clock(self) -> float:
         return self.now_s
 
-    def translate(self) -> Sample:
+    def translate(self) -> TranslationTime:
         ms = next(self._values_ms)
         self.now_s += ms / 1e3
-        return Sample(*np.array([0.1, 0.9]) * ms)
+        return TranslationTime.of_parts(*np.array([0.1, 0.9]) * ms)
 
 
 def timed(values_ms: list[float], protocol: Protocol) -> Timing:
@@ -97,7 +97,7 @@ def test_a_timing_adds_up_to_the_time_that_passed(time_is_work: FlopCounterMode)
         samples = [translate() for _ in range(20)]
         passed_ms = (time_is_work.get_total_flops() - before) / 1e6
     assert min(map(min, samples)) > 0
-    assert sum(map(sum, samples)) == pytest.approx(passed_ms)
+    assert sum(one.total_ms for one in samples) == pytest.approx(passed_ms)
 
 
 @pytest.mark.usefixtures("time_is_work")
@@ -159,11 +159,11 @@ class WanderingDevice:
     def watch(self) -> CanaryWatch:
         return CanaryWatch(self.takes(8.0), tolerance=0.1, clock=self.clock)
 
-    def takes(self, quiet_ms: float) -> Callable[[], Sample]:
-        def translate() -> Sample:
+    def takes(self, quiet_ms: float) -> Callable[[], TranslationTime]:
+        def translate() -> TranslationTime:
             factor = self.slow if self.always_slow or int(self.now_ms / self.stretch_ms) % 2 else 1.0
             self.now_ms += quiet_ms * factor
-            return Sample(0.0, quiet_ms * factor)
+            return TranslationTime.of_parts(0.0, quiet_ms * factor)
 
         return translate
 
@@ -206,7 +206,7 @@ def test_a_few_calm_canaries_among_many_disturbed_ones_are_chance() -> None:
         watch.time()
     device.always_slow = True
     slow_canary, quiet_ms = device.takes(8.0), 80.0
-    watch.translate = lambda: Sample(0.0, 8.0) if rng.random() < 0.25 else slow_canary()
+    watch.translate = lambda: TranslationTime.of_parts(0.0, 8.0) if rng.random() < 0.25 else slow_canary()
     impatient = replace(QUICK, min_repetitions=10, budget_s=0.0, patience_s=6.0)
     timing = repeat(device.takes(quiet_ms), impatient, watch=watch, clock=device.clock)
     assert not timing.calm
@@ -243,7 +243,7 @@ def test_canaries_of_another_state_do_not_count_beside_a_calm_group() -> None:
 
 
 def test_the_quiet_level_forgets_what_is_long_ago() -> None:
-    times = iter([Sample(0.0, 5.0)] * 100 + [Sample(0.0, 8.0)] * 6000)
+    times = iter([TranslationTime.of_parts(0.0, 5.0)] * 100 + [TranslationTime.of_parts(0.0, 8.0)] * 6000)
     watch = CanaryWatch(lambda: next(times), tolerance=0.1)
     for _ in range(100):
         watch.time()

@@ -11,7 +11,7 @@ from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.channels import used_parts
 from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.layers import ElasticAttention, ElasticLinear, cut_for
+from hat_ray.model.layers import ElasticAttention, ElasticLinear, slice_rule
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -234,7 +234,7 @@ def test_the_parts_that_an_architecture_uses_hold_its_whole_gradient(config: Mod
                 continue
             grad = parameter.grad.clone()
             shared = config.share_embeddings == "all"
-            parts = used_parts(name, grad, architecture, cut_for(config.sharing), shared)
+            parts = used_parts(name, grad, architecture, slice_rule(config.sharing), shared)
             told, whole = told + sum(part.numel() for part in parts), whole + grad.numel()
             for part in parts:
                 part.zero_()

@@ -14,13 +14,13 @@ import torch
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
-from hat_ray.errors import ExportError
+from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.export.export import export_model, open_export
-from hat_ray.export.parity import Bounds
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.ctranslate2 import model_spec, quantise_spec, why_not_expressible
+from hat_ray.runtime.ctranslate2.spec import model_spec, quantise_spec, why_not_expressible
+from hat_ray.runtime.protocol import Bounds
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
 from tests.runtime.models import ARCHITECTURES
@@ -93,8 +93,8 @@ def test_int8_means_the_same_within_older_instructions(corpus: Corpus, tmp_path:
     export_model(model, corpus, tmp_path / "out", "int8", CONFIG, Bounds(None, 100.0), runtime="ctranslate2")
     code = """
 import json, sys
-from hat_ray.runtime.standalone.engine_ctranslate2 import Translator
-exported = Translator(sys.argv[1])
+from hat_ray.runtime.standalone.engine_ctranslate2 import ExportedTranslator
+exported = ExportedTranslator(sys.argv[1])
 print(json.dumps([exported.log_probabilities([*range(4 + row, 20 + row)], [*range(5, 25)]) for row in range(20)]))
 """
     told = [
@@ -143,6 +143,6 @@ def test_no_product_of_its_bytes_can_saturate(corpus: Corpus) -> None:
 def test_what_it_cannot_express_is_refused(corpus: Corpus, tmp_path: Path, name: str, words: str) -> None:
     assert why_not_expressible(FREE) is None
     model = a_model(ARCHITECTURES[name], corpus)
-    with pytest.raises(ExportError, match=f"CTranslate2 cannot run this architecture: .*{words}.*take --runtime onnx"):
+    with pytest.raises(HatRayError, match=f"cannot express architecture .*{words}.*take runtime onnx"):
         export_model(model, corpus, tmp_path / "out", "fp32", CONFIG, Bounds(0.0, 100.0), runtime="ctranslate2")
     assert list(tmp_path.iterdir()) == []

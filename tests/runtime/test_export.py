@@ -17,15 +17,17 @@ from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
 from hat_ray.export.export import export_model, open_export
-from hat_ray.export.parity import BOUNDS, Bounds, agreement
+from hat_ray.export.parity import agreement
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.capability import arithmetic
+from hat_ray.runtime.processor import arithmetic
+from hat_ray.runtime.protocol import RUNTIMES, Bounds
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.storage.folder import Folder
 from tests.runtime.models import ARCHITECTURES
 
 torch.set_num_threads(1)
+BOUNDS = RUNTIMES.load("onnx").exporter.bounds
 CONFIG = EvaluateConfig(beam=2, sentences=12, max_length_factor=0, max_length_extra=15)
 LONE = """
 import sys
@@ -79,7 +81,7 @@ def test_an_exported_folder_opens_again_and_translates_the_same(made: Made) -> N
     lines = list(made.corpus.test.source_text or ())[:6]
     assert (served.config.beam, served.config.max_length_extra) == (3, 15)
     wider = CONFIG.model_copy(update={"beam": 3})
-    assert translate(served.model, served.vocabulary, lines, served.config) == translate(
+    assert translate(served.engine, served.vocabulary, lines, served.config) == translate(
         made.model, made.corpus.vocabulary, lines, wider
     )
 
@@ -108,7 +110,7 @@ def test_int8_is_smaller_and_close_and_replaces_an_earlier_export(made: Made, tm
     done = export_model(made.model, made.corpus, out, "int8", CONFIG, Bounds(0.0, 100.0))
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["dtype"], manifest["quantisation"]) == ("int8", "pairs")
-    assert manifest["parity"]["arithmetic"] == done.parity.arithmetic == arithmetic("onnx", "int8")
+    assert manifest["parity"]["arithmetic"] == done.parity.arithmetic == arithmetic("int8")
     assert 0 < done.parity.logit_error < 1
     assert done.file_bytes < sum(path.stat().st_size for path in made.folder.iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -153,7 +155,7 @@ def test_a_damaged_export_is_refused(made: Made, tmp_path: Path, name: str, harm
     with pytest.raises(ExportError, match=r"is damaged|is not a whole export"):
         open_export(place)
     with pytest.raises(ValueError, match=r"is damaged|is not a whole export"):
-        loader.Translator(place)
+        loader.ExportedTranslator(place)
 
 
 def test_agreement_counts_tokens_in_common_and_in_order() -> None:

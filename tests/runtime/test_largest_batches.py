@@ -2,8 +2,8 @@
 
 import pytest
 
-from hat_ray.runtime.build import on_runtime
 from hat_ray.runtime.packed import is_available
+from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from tests.runtime.models import ARCHITECTURES, a_model
 from tests.runtime.test_onnx_model import differences
 
@@ -15,11 +15,13 @@ ARCHITECTURE = ARCHITECTURES["every layer its own, reach 3 1 2"]
 def test_logits_are_those_of_the_model(runtime: str, sentences: int, beam: int) -> None:
     if runtime == "packed" and not is_available():
         pytest.skip("this PyTorch has no oneDNN")
-    other = on_runtime(a_model(ARCHITECTURE), runtime)
+    other = load_engine(a_model(ARCHITECTURE), runtime, RuntimeSettings())
     assert max(differences(a_model(ARCHITECTURE), other, 5, beam, sentences)) < 1e-5
 
 
 @pytest.mark.parametrize("beam", [1, 16])
 def test_int8_is_as_close_with_many_sentences(beam: int) -> None:
     model = a_model(ARCHITECTURE)
-    assert max(differences(model, on_runtime(model, "onnx", "int8"), 5, beam, 256)) < 0.1  # the largest of many more
+    assert (
+        max(differences(model, load_engine(model, "onnx", RuntimeSettings("int8")), 5, beam, 256)) < 0.1
+    )  # the largest of many more

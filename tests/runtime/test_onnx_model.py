@@ -9,11 +9,11 @@ import torch
 from hat_ray.errors import HatRayError
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator, best_of
+from hat_ray.model.protocol import StepwiseEngine, top_tokens
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.build import on_runtime
+from hat_ray.runtime.onnx.engine import OnnxEngine
 from hat_ray.runtime.onnx.graph import GraphDtype, quantise
-from hat_ray.runtime.onnx.runtime import OnnxModel
+from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.space.architecture import Architecture
 from tests.model.rounding import assert_same_but_for_rounding
@@ -26,7 +26,9 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 
 
 @torch.inference_mode()
-def differences(model: Translator, other: Translator, steps: int, beam: int, sentences: int = 3) -> Iterator[float]:
+def differences(
+    model: StepwiseEngine, other: StepwiseEngine, steps: int, beam: int, sentences: int = 3
+) -> Iterator[float]:
     """Feed both the same tokens, orders of beams and finished sentences; yield each step's largest difference."""
     source = sources(sentences, 9)
     states = [each.start(source, beam) for each in (model, other)]
@@ -51,25 +53,25 @@ def test_logits_are_those_of_pytorch_through_padding_reordered_beams_and_finishe
     architecture: Architecture, beam: int, norm_first: bool
 ) -> None:
     model = a_model(architecture, normalize_before=norm_first)
-    assert max(differences(model, OnnxModel.of(model, "fp32"), 40, beam)) < 1e-5  # past the cache's first capacity
+    assert max(differences(model, OnnxEngine.of(model, "fp32"), 40, beam)) < 1e-5  # past the cache's first capacity
 
 
 @pytest.mark.parametrize("share", ["decoder", "none"])
 @pytest.mark.parametrize("sharing", ["middle", "importance"])
 def test_shared_and_cut_embeddings_are_the_same(share: str, sharing: str) -> None:
     model = a_model(ARCHITECTURES["decoder wider than encoder"], share_embeddings=share, sharing=sharing)
-    assert max(differences(model, OnnxModel.of(model, "fp32"), 5, 2)) < 1e-5
+    assert max(differences(model, OnnxEngine.of(model, "fp32"), 5, 2)) < 1e-5
 
 
 def test_an_extracted_models_positions_are_cut_from_the_wider_table() -> None:
     small = ARCHITECTURES["one layer each"]
     model = SubTransformer(small, VOCAB, ModelConfig(sharing="middle"), super_dims=(64, 48)).eval()
-    assert max(differences(model, OnnxModel.of(model, "fp32"), 5, 2)) < 1e-5
+    assert max(differences(model, OnnxEngine.of(model, "fp32"), 5, 2)) < 1e-5
 
 
 def test_int8_is_close(architecture: Architecture) -> None:
     model = a_model(architecture)
-    assert max(differences(model, OnnxModel.of(model, "int8"), 8, 2)) < 0.05
+    assert max(differences(model, OnnxEngine.of(model, "int8"), 8, 2)) < 0.05
 
 
 @pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (96, 32), (33, 32)])
@@ -88,7 +90,7 @@ def test_a_quantised_weight_is_within_half_a_step_of_itself(inputs: int, block: 
 def test_beam_search_is_the_same_on_both_and_in_the_loader() -> None:
     for seed, architecture in enumerate(ARCHITECTURES.values()):
         model = a_model(architecture, seed=seed)
-        served = OnnxModel.of(model, "fp32")
+        served = OnnxEngine.of(model, "fp32")
         source = sources(5, 12, seed=seed)
         for beam, penalty in ((1, 1.0), (4, 0.6)):
             settings = {"beam": beam, "length_penalty": penalty, "max_length": 15}
@@ -101,13 +103,13 @@ def test_beam_search_is_the_same_on_both_and_in_the_loader() -> None:
 
 @pytest.mark.parametrize("dtype", ["fp32", "int8"])
 def test_the_best_words_are_those_of_all_logits(dtype: GraphDtype) -> None:
-    model = OnnxModel.of(a_model(ARCHITECTURES["one layer each"]), dtype)
+    model = OnnxEngine.of(a_model(ARCHITECTURES["one layer each"]), dtype)
     states = [model.start(sources(3, 7), 2) for _ in range(2)]
     draw = torch.Generator().manual_seed(2)
     for count in (4, 1, 101, 4):
         tokens = torch.randint(4, VOCAB, (6,), generator=draw)
         best = model.best(tokens, states[0], count)
-        expected = best_of(model.step(tokens, states[1]), count)
+        expected = top_tokens(model.step(tokens, states[1]), count)
         assert_same_but_for_rounding(best.values, expected.values)
         assert_same_but_for_rounding(best.ending, expected.ending)
         assert torch.equal(best.words, expected.words)
@@ -115,7 +117,7 @@ def test_the_best_words_are_those_of_all_logits(dtype: GraphDtype) -> None:
 
 def test_one_model_serves_several_translations_at_once() -> None:
     model = a_model(ARCHITECTURES["one layer each"])
-    served = OnnxModel.of(model, "fp32")
+    served = OnnxEngine.of(model, "fp32")
     first, second = sources(2, 6, seed=1), sources(2, 6, seed=2)
     tokens = torch.tensor([5, 6])
     with torch.inference_mode():
@@ -128,7 +130,7 @@ def test_one_model_serves_several_translations_at_once() -> None:
 
 def test_a_sentence_may_not_be_longer_than_the_models_positions() -> None:
     model = a_model(ARCHITECTURES["one layer each"], max_positions=8)
-    served = OnnxModel.of(model, "fp32")
+    served = OnnxEngine.of(model, "fp32")
     with pytest.raises(HatRayError, match="at most 8 tokens, got 9"):
         served.start(sources(1, 9), 1)
     with torch.inference_mode():
@@ -142,9 +144,9 @@ def test_a_sentence_may_not_be_longer_than_the_models_positions() -> None:
 def test_runtimes_refuse_dtypes_that_they_do_not_compute_in() -> None:
     model = a_model(ARCHITECTURES["one layer each"])
     with pytest.raises(HatRayError, match="runtime onnx computes in fp32 or int8, got dtype bf16"):
-        on_runtime(model, "onnx", "bf16")
+        load_engine(model, "onnx", RuntimeSettings("bf16"))
     with pytest.raises(HatRayError, match="runtime eager computes in fp32 or bf16, got dtype int8"):
-        on_runtime(model, "eager", "int8")
+        load_engine(model, "eager", RuntimeSettings("int8"))
     with pytest.raises(HatRayError, match="runs on the CPU, not on cuda"):
-        on_runtime(model, "onnx", "fp32", device="cuda")
-    assert on_runtime(model, "eager") is model
+        load_engine(model, "onnx", RuntimeSettings(device="cuda"))
+    assert load_engine(model, "eager", RuntimeSettings()) is model

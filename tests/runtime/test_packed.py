@@ -6,8 +6,8 @@ import torch
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.capability import unsupported
-from hat_ray.runtime.packed import PackedModel, best_logits, is_available
+from hat_ray.runtime.packed import PackedEngine, best_logits, is_available
+from hat_ray.runtime.protocol import RuntimeSettings, why_unsupported
 from hat_ray.space.architecture import Architecture
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
 from tests.runtime.test_onnx_model import differences
@@ -25,19 +25,22 @@ def test_logits_are_those_of_the_model_through_padding_reordered_beams_and_finis
     architecture: Architecture, beam: int, norm_first: bool
 ) -> None:
     model = a_model(architecture, normalize_before=norm_first)
-    assert max(differences(model, PackedModel(model), 40, beam)) < 1e-5  # past the caches' first capacity
+    assert max(differences(model, PackedEngine(model), 40, beam)) < 1e-5  # past the caches' first capacity
 
 
 def test_cut_embeddings_and_positions_are_the_same() -> None:
     small = ARCHITECTURES["one layer each"]
     model = SubTransformer(small, VOCAB, ModelConfig(sharing="middle"), super_dims=(64, 48)).eval()
-    assert max(differences(model, PackedModel(model), 5, 2)) < 1e-5
+    assert max(differences(model, PackedEngine(model), 5, 2)) < 1e-5
 
 
-@pytest.mark.skipif(unsupported("packed", "bf16") is not None, reason=str(unsupported("packed", "bf16")))
+BF16 = why_unsupported("packed", RuntimeSettings("bf16"))
+
+
+@pytest.mark.skipif(BF16 is not None, reason=str(BF16))
 def test_bf16_is_close(architecture: Architecture) -> None:
     model = a_model(architecture)
-    packed = PackedModel(a_model(architecture), torch.bfloat16)
+    packed = PackedEngine(a_model(architecture), torch.bfloat16)
     assert max(differences(model, packed, 8, 2)) < 0.05
 
 
@@ -47,7 +50,7 @@ def test_beam_search_is_the_same() -> None:
         source = sources(5, 12, seed=seed)
         for beam, penalty in ((1, 1.0), (4, 0.6)):
             settings = {"beam": beam, "length_penalty": penalty, "max_length": 15}
-            found = [best[0].tokens for best in beam_search(PackedModel(model), source, **settings)]
+            found = [best[0].tokens for best in beam_search(PackedEngine(model), source, **settings)]
             assert found == [best[0].tokens for best in beam_search(model, source, **settings)]
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.onnx.engine import build_graphs
 from hat_ray.runtime.onnx.graph import LARGE, PAIR, GraphBuilder, quantise, quantise_channels
-from hat_ray.runtime.onnx.runtime import build_graphs
 from tests.runtime.models import ARCHITECTURES, a_model
 
 INT16 = np.iinfo(np.int16)

@@ -13,12 +13,11 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError, HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.export.export import export_model, open_export
-from hat_ray.export.parity import Bounds
 from hat_ray.model.beam import beam_search
-from hat_ray.model.protocol import best_of
-from hat_ray.runtime.build import on_runtime
+from hat_ray.model.protocol import top_tokens
+from hat_ray.runtime.onnx.engine import OnnxEngine
 from hat_ray.runtime.onnx.graph import GraphDtype
-from hat_ray.runtime.onnx.runtime import OnnxModel
+from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.storage.folder import Folder
@@ -66,7 +65,7 @@ def test_a_sentence_may_say_what_is_on_its_own_list_and_nothing_else(tmp_path: P
 def test_with_every_word_on_the_lists_nothing_changes(dtype: GraphDtype) -> None:
     model, source = a_model(ARCHITECTURES["every layer its own, reach 3 1 2"]), sources(4, 9)
     everything = ShortLists(np.arange(VOCAB), FEW.partners)
-    short, plain = (OnnxModel.of(model, dtype, lists=lists) for lists in (everything, None))
+    short, plain = (OnnxEngine.of(model, dtype, lists=lists) for lists in (everything, None))
     tolerance = 1e-5 if dtype == "fp32" else 0.05  # the output projection is not multiplied in bytes
     states = [each.start(source, 2) for each in (short, plain)]
     tokens = torch.arange(8)
@@ -79,20 +78,20 @@ def test_with_every_word_on_the_lists_nothing_changes(dtype: GraphDtype) -> None
 
 def test_what_follows_is_listed_and_does_not_depend_on_the_batch() -> None:
     model, source = a_model(ARCHITECTURES["one layer each"]), sources(4, 9)
-    short = OnnxModel.of(model, "fp32", lists=FEW)
+    short = OnnxEngine.of(model, "fp32", lists=FEW)
     together = [best[0].tokens for best in beam_search(short, source, **SETTINGS)]
     alone = [beam_search(short, source[row : row + 1], **SETTINGS)[0][0].tokens for row in range(4)]
     assert together == alone
     for line, tokens in zip(source.tolist(), together, strict=True):
         assert set(tokens) <= {*range(12), *FEW.partners[line].ravel().tolist()}
-    state, other = short.start(source, 1), OnnxModel.of(model, "fp32").start(source, 1)
+    state, other = short.start(source, 1), OnnxEngine.of(model, "fp32").start(source, 1)
     best = short.best(torch.tensor([2, 2, 2, 2]), state, 4)
-    logits = OnnxModel.of(model, "fp32").step(torch.tensor([2, 2, 2, 2]), other)
+    logits = OnnxEngine.of(model, "fp32").step(torch.tensor([2, 2, 2, 2]), other)
     words, allowed = loader.ShortLists(FEW.frequent, FEW.partners).of(source.numpy())
     logits[:, [word for word in range(VOCAB) if word not in words]] = -torch.inf
     logits[:, words] += torch.from_numpy(allowed[:, 0])
-    assert_same_but_for_rounding(best.values, best_of(logits, 4).values)
-    assert torch.equal(best.words, best_of(logits, 4).words)
+    assert_same_but_for_rounding(best.values, top_tokens(logits, 4).values)
+    assert torch.equal(best.words, top_tokens(logits, 4).words)
 
 
 def test_an_export_brings_its_lists(tmp_path: Path) -> None:
@@ -105,9 +104,9 @@ def test_an_export_brings_its_lists(tmp_path: Path) -> None:
     made = export_model(model, corpus, out, "fp32", config, Bounds(0.0, 100.0, 1e-3), short_list=20)
     assert made.parity.logit_error < 1e-3
     lines = list(corpus.test.source_text or ())[:5]
-    assert open_export(out).translate(lines) == loader.Translator(out).translate(lines)
+    assert open_export(out).translate(lines) == loader.ExportedTranslator(out).translate(lines)
 
 
 def test_lists_are_for_onnx() -> None:
     with pytest.raises(HatRayError, match="for runtime onnx, got eager"):
-        on_runtime(a_model(ARCHITECTURES["one layer each"]), "eager", lists=FEW)
+        load_engine(a_model(ARCHITECTURES["one layer each"]), "eager", RuntimeSettings(short_lists=FEW))

@@ -23,7 +23,7 @@ from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.plain_file import read_text
 
 if TYPE_CHECKING:
-    from hat_ray.export.stream import ServedScore
+    from hat_ray.export.stream import TranslationScore
     from hat_ray.serve.model_source import ModelChoice
 
 _REFERENCE_BYTES = 1 << 30
@@ -183,9 +183,9 @@ def model_choice(
         if wrong := [name for name, value in given.items() if value is not None]:
             raise RunError(f"{place} is an exported model, which brings its own: leave {' and '.join(wrong)} out")
         return ModelChoice(place, beam=beam)
-    from hat_ray.runtime.capability import require
+    from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 
-    require(runtime or "eager", dtype or "fp32")
+    require_runtime(runtime or "eager", RuntimeSettings(dtype or "fp32"))
     loaded, folder = resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
     return ModelChoice(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
 
@@ -195,7 +195,7 @@ def _lines(path: Path) -> list[str]:
     return read_text(path, "--score: reference", HatRayError, _REFERENCE_BYTES).removesuffix("\n").split("\n")
 
 
-def _tell(figures: "ServedScore") -> None:
+def _tell(figures: "TranslationScore") -> None:
     text, floor = figures.text, figures.copy_floor
     console.say(f"BLEU {text.bleu:.2f} (copying the source: {floor.bleu:.2f})  {text.bleu_signature}")
     if text.chrf is not None and floor.chrf is not None:

@@ -107,6 +107,11 @@ def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_HEADER)
     for row in sorted(rows, key=lambda row: (row.origin.source, row.origin.source_row or 0)):
+        if row.encoder is None or row.decoder is None:
+            raise LatencyError(
+                f"HAT's CSV needs the encoder's and the decoder's time, got rows of {row.device.slug}, whose runtime "
+                "does not split it: choose other devices"
+            )
         times = (row.encoder.mean_ms, row.decoder.mean_ms, row.encoder.std_ms, row.decoder.std_ms)
         pairs = zip(HAT_FEATURES, row.hat_features, strict=True)
         writer.writerow([*(int(value) if name in _WHOLE else float(value) for name, value in pairs), *times])

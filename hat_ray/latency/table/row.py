@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.timing.sensors.conditions import Conditions
@@ -79,8 +80,9 @@ class LatencyRow:
     """HAT's ten averages, in the order of `HAT_FEATURES`."""
     workload: Workload
     device: DeviceInfo
-    encoder: Spread
-    decoder: Spread
+    encoder: Spread | None
+    """None where the runtime does not split its time; likewise `decoder`."""
+    decoder: Spread | None
     total: Spread | None
     """Encoder and decoder of the same translation together; None where only averages are known."""
     encoder_samples_ms: tuple[float, ...]
@@ -97,11 +99,17 @@ class LatencyRow:
     origin: Origin = Origin()
     energy: Energy | None = None
     """What one translation took; None where the system does not tell."""
+    total_samples_ms: tuple[float, ...] = ()
+    """Of a runtime that does not split its time; else the sums of the parts' samples."""
 
     @property
     def latency_ms(self) -> float:
         """The typical time of one translation: the median, or the sum of means where only averages are known."""
-        return self.total.typical_ms if self.total else self.encoder.mean_ms + self.decoder.mean_ms
+        if self.total:
+            return self.total.typical_ms
+        if self.encoder is None or self.decoder is None:
+            raise ValueError("a row needs a total, or an encoder's and a decoder's time")
+        return self.encoder.mean_ms + self.decoder.mean_ms
 
     @property
     def corrected_ms(self) -> float:
@@ -115,7 +123,7 @@ class LatencyRow:
         return (self.space_id, what, self.device.slug, self.workload)
 
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
 _SAMPLES = pa.list_(pa.float32())
@@ -125,9 +133,8 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
 
-def _spread_fields(part: str, required: bool) -> list[pa.Field]:
-    quantiles = [pa.field(f"{part}_{name}_ms", _REAL) for name in ("p10", "p50", "p90")]
-    return quantiles + [pa.field(f"{part}_{name}_ms", _REAL, nullable=not required) for name in ("mean", "std")]
+def _spread_fields(part: str) -> list[pa.Field]:
+    return [pa.field(f"{part}_{name}_ms", _REAL) for name in ("p10", "p50", "p90", "mean", "std")]
 
 
 SCHEMA = pa.schema(
@@ -147,11 +154,12 @@ SCHEMA = pa.schema(
         # milliseconds
         _required("latency_ms", _REAL),
         _required("latency_corrected_ms", _REAL),
-        *_spread_fields("encoder", required=True),
-        *_spread_fields("decoder", required=True),
-        *_spread_fields("total", required=False),
+        *_spread_fields("encoder"),
+        *_spread_fields("decoder"),
+        *_spread_fields("total"),
         pa.field("encoder_samples_ms", _SAMPLES),
         pa.field("decoder_samples_ms", _SAMPLES),
+        pa.field("total_samples_ms", _SAMPLES),
         pa.field("repetitions", _INT),
         pa.field("warmups", _INT),
         pa.field("disturbed", _INT),
@@ -234,6 +242,10 @@ def why_invalid(table: pa.Table) -> str | None:
         index = SCHEMA.get_field_index(name)
         if index >= 0 and not SCHEMA.field(index).nullable and table.column(name).null_count:
             return f"column {name} must not have nulls"
+    if {"total_mean_ms", "encoder_mean_ms", "decoder_mean_ms"} <= set(table.column_names):
+        parts = pc.and_(pc.is_valid(table["encoder_mean_ms"]), pc.is_valid(table["decoder_mean_ms"]))
+        if not pc.all(pc.or_(pc.is_valid(table["total_mean_ms"]), parts), min_count=0).as_py():
+            return "a row must have total_mean_ms, or encoder_mean_ms and decoder_mean_ms"
     return None
 
 
@@ -253,6 +265,7 @@ def _to_record(row: LatencyRow) -> dict[str, Any]:
         "latency_corrected_ms": row.corrected_ms,
         "encoder_samples_ms": list(row.encoder_samples_ms),
         "decoder_samples_ms": list(row.decoder_samples_ms),
+        "total_samples_ms": list(row.total_samples_ms) or None,
         "repetitions": row.repetitions,
         "warmups": row.warmups,
         "disturbed": row.disturbed,
@@ -291,7 +304,7 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         device=DeviceInfo(**device),
         encoder=_spread(record, "encoder"),
         decoder=_spread(record, "decoder"),
-        total=_spread(record, "total") if _has_total(record) else None,
+        total=_spread(record, "total"),
         encoder_samples_ms=tuple(record.get("encoder_samples_ms") or ()),
         decoder_samples_ms=tuple(record.get("decoder_samples_ms") or ()),
         repetitions=record.get("repetitions"),
@@ -310,16 +323,13 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         ),
         origin=Origin(record["provenance"], record.get("source") or "", record.get("source_row")),
         energy=_energy(record),
+        total_samples_ms=tuple(record.get("total_samples_ms") or ()),
     )
 
 
-def _has_total(record: Mapping[str, Any]) -> bool:
-    return record.get("total_mean_ms") is not None and record.get("total_std_ms") is not None
-
-
-def _spread(record: Mapping[str, Any], part: str) -> Spread:
-    p10, p50, p90 = (record.get(f"{part}_{name}_ms") for name in ("p10", "p50", "p90"))
-    return Spread(p10, p50, p90, record[f"{part}_mean_ms"], record[f"{part}_std_ms"])
+def _spread(record: Mapping[str, Any], part: str) -> Spread | None:
+    p10, p50, p90, mean, std = (record.get(f"{part}_{name}_ms") for name in ("p10", "p50", "p90", "mean", "std"))
+    return None if mean is None or std is None else Spread(p10, p50, p90, mean, std)
 
 
 def _conditions(record: Mapping[str, Any]) -> Conditions:

@@ -64,7 +64,7 @@ def _column_rules(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for low, high in _ORDERED:
         if {low, high} <= columns.keys():
             yield f"{low} must be at most {high}", pc.greater(columns[low], columns[high])
-    for name in ("encoder_samples_ms", "decoder_samples_ms"):
+    for name in ("encoder_samples_ms", "decoder_samples_ms", "total_samples_ms"):
         if {name, "repetitions"} <= columns.keys():
             lengths = pc.list_value_length(columns[name])
             told = pc.and_(pc.greater(lengths, 0), pc.not_equal(lengths, columns["repetitions"]))

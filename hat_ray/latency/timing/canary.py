@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hat_ray.latency.timing.workload import Sample
+from hat_ray.latency.timing.workload import TranslationTime
 
 _LEVEL_QUANTILE = 0.05
 _REMEMBERED = 5000
@@ -36,7 +36,7 @@ _WINDOW = 7  # canaries of one running median
 class CanaryWatch:
     """Times the canary and judges what lies between two of its timings."""
 
-    translate: Callable[[], Sample]
+    translate: Callable[[], TranslationTime]
     tolerance: float
     """A canary is calm when it takes at most this much longer than the quiet level, as a share."""
     clock: Callable[[], float] = time.perf_counter
@@ -61,7 +61,7 @@ class CanaryWatch:
 
     def time(self) -> float:
         """Time the canary once; return its milliseconds."""
-        ms = sum(self.translate())
+        ms = self.translate().total_ms
         self._latest_ms.append(ms)
         if len(self._latest_ms) == _WINDOW:
             self._remember(statistics.median(self._latest_ms))
@@ -86,7 +86,7 @@ class Group:
 
     before_ms: float
     after_ms: float
-    samples: tuple[Sample, ...]
+    samples: tuple[TranslationTime, ...]
     joules: float | None = None
     """What the repetitions took, the canaries left out; None where the system does not tell."""
 

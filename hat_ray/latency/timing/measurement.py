@@ -28,7 +28,7 @@ _NOT_NEGATIVE = (
     *(f"{part}_{name}_ms" for part in ("encoder", "decoder", "total") for name in (*_QUANTILES, "std")),
     "relative_error",
 )
-_SAMPLES = ("encoder_samples_ms", "decoder_samples_ms")
+_SAMPLES = ("encoder_samples_ms", "decoder_samples_ms", "total_samples_ms")
 
 NUMBERS = (*_POSITIVE, *_NOT_NEGATIVE, *_FEATURES)
 """Columns that hold what was measured, or what was timed."""

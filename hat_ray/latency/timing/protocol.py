@@ -31,8 +31,8 @@ from hat_ray.latency.timing.canary import CanaryWatch, Group, local_levels
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.sensors.energy import EnergyMeter, NoMeter, joules_since
 from hat_ray.latency.timing.statistics import Spread, relative_error_of_median, spread
-from hat_ray.latency.timing.workload import Sample, Workload, translation
-from hat_ray.model.protocol import Translator, evaluating
+from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
+from hat_ray.model.protocol import Engine, evaluating
 
 _NO_METER = NoMeter()
 _MAX_WARMUP_WINDOWS = 5
@@ -75,9 +75,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Timing:
-    """The repeated timings of one SubTransformer, in milliseconds; sample i of both sides is the same translation."""
+    """The repeated timings of one SubTransformer, in milliseconds; sample i of all columns is the same translation."""
 
+    total_samples_ms: tuple[float, ...]
     encoder_samples_ms: tuple[float, ...]
+    """Empty where the engine does not split its time; likewise `decoder_samples_ms`."""
     decoder_samples_ms: tuple[float, ...]
     warmups: int
     niceness: int | None
@@ -96,19 +98,15 @@ class Timing:
 
     @property
     def repetitions(self) -> int:
-        return len(self.encoder_samples_ms)
+        return len(self.total_samples_ms)
 
     @cached_property
-    def total_samples_ms(self) -> tuple[float, ...]:
-        return tuple(e + d for e, d in zip(self.encoder_samples_ms, self.decoder_samples_ms, strict=True))
+    def encoder(self) -> Spread | None:
+        return spread(self.encoder_samples_ms) if self.encoder_samples_ms else None
 
     @cached_property
-    def encoder(self) -> Spread:
-        return spread(self.encoder_samples_ms)
-
-    @cached_property
-    def decoder(self) -> Spread:
-        return spread(self.decoder_samples_ms)
+    def decoder(self) -> Spread | None:
+        return spread(self.decoder_samples_ms) if self.decoder_samples_ms else None
 
     @cached_property
     def total(self) -> Spread:
@@ -116,7 +114,7 @@ class Timing:
 
 
 def time_architecture(
-    model: Translator,
+    model: Engine,
     protocol: Protocol,
     watch: CanaryWatch | None = None,
     meter: EnergyMeter = _NO_METER,
@@ -127,14 +125,14 @@ def time_architecture(
 
 
 @contextmanager
-def ready(model: Translator, threads: int) -> Iterator[int | None]:
+def ready(model: Engine, threads: int) -> Iterator[int | None]:
     """Bring a model and this process into the state of timing; yield the niceness that holds."""
     with evaluating(model), timing_state(threads) as niceness, torch.inference_mode():
         yield niceness
 
 
 def repeat(
-    translate: Callable[[], Sample],
+    translate: Callable[[], TranslationTime],
     protocol: Protocol,
     niceness: int | None = None,
     watch: CanaryWatch | None = None,
@@ -149,10 +147,13 @@ def repeat(
     else:
         taken = _repeat_between_canaries(translate, protocol, watch, meter, clock)
     # kept as 32-bit numbers in the table: rounded here once, so that a row read back equals the row written
-    encoder, decoder = (np.array(side, dtype=np.float32).tolist() for side in zip(*taken.samples, strict=True))
+    encoder = _rounded([one.encoder_ms for one in taken.samples])
+    decoder = _rounded([one.decoder_ms for one in taken.samples])
+    whole = _rounded([one.total_ms for one in taken.samples])
     return Timing(
-        tuple(encoder),
-        tuple(decoder),
+        tuple(e + d for e, d in zip(encoder, decoder, strict=True)) or whole,
+        encoder,
+        decoder,
         warmups,
         niceness,
         clock() - started,
@@ -164,6 +165,12 @@ def repeat(
     )
 
 
+def _rounded(samples_ms: Sequence[float | None]) -> tuple[float, ...]:
+    """Return samples in 32 bits; none at all where one lacks this part."""
+    known = [ms for ms in samples_ms if ms is not None]
+    return tuple(np.array(known, dtype=np.float32).tolist()) if len(known) == len(samples_ms) else ()
+
+
 def _correction_error(canary: Canary | None) -> float:
     return 0.0 if canary is None else _CORRECTION_DOUBT * abs(math.log(canary.drift_correction))
 
@@ -172,7 +179,7 @@ def _correction_error(canary: Canary | None) -> float:
 class _Taken:
     """The repetitions that count."""
 
-    samples: list[Sample]
+    samples: list[TranslationTime]
     levelled_ms: list[float]
     """Their totals with the device's wandering taken out, on any common scale."""
     joules: float | None = None
@@ -182,17 +189,17 @@ class _Taken:
 
 
 def _repeat_plainly(
-    translate: Callable[[], Sample], protocol: Protocol, meter: EnergyMeter, clock: Callable[[], float]
+    translate: Callable[[], TranslationTime], protocol: Protocol, meter: EnergyMeter, clock: Callable[[], float]
 ) -> _Taken:
-    samples: list[Sample] = []
+    samples: list[TranslationTime] = []
     joules, timed_from = meter.read(), clock()
-    while not _enough([sum(sample) for sample in samples], protocol, clock() - timed_from):
+    while not _enough([sample.total_ms for sample in samples], protocol, clock() - timed_from):
         samples.append(translate())
-    return _Taken(samples, [sum(sample) for sample in samples], joules_since(meter, joules))
+    return _Taken(samples, [sample.total_ms for sample in samples], joules_since(meter, joules))
 
 
 def _repeat_between_canaries(
-    translate: Callable[[], Sample],
+    translate: Callable[[], TranslationTime],
     protocol: Protocol,
     watch: CanaryWatch,
     meter: EnergyMeter,
@@ -208,11 +215,11 @@ def _repeat_between_canaries(
             groups and seconds > protocol.budget_s + protocol.patience_s
         ):
             break
-        samples: list[Sample] = []
+        samples: list[TranslationTime] = []
         spent_ms, joules = 0.0, meter.read()
         while not samples or spent_ms < 2 * before:  # the canary takes a third of the time at most
             samples.append(translate())
-            spent_ms += sum(samples[-1])
+            spent_ms += samples[-1].total_ms
         spent_j = joules_since(meter, joules)
         after = watch.time()
         groups.append(Group(before, after, tuple(samples), spent_j))
@@ -231,10 +238,10 @@ def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -
         if not calm_only or max(group.before_ms, group.after_ms) <= limit_ms
     ]
     samples = [sample for group, _ in kept for sample in group.samples]
-    levelled = [sum(sample) * watch.level_ms / level for group, level in kept for sample in group.samples]
+    levelled = [sample.total_ms * watch.level_ms / level for group, level in kept for sample in group.samples]
     if not samples:
         return _Taken([], [])
-    correction = float(np.median(levelled) / np.median([sum(sample) for sample in samples]))
+    correction = float(np.median(levelled) / np.median([sample.total_ms for sample in samples]))
     canary = Canary(kept[0][0].before_ms, kept[-1][0].after_ms, correction, watch.level_ms)
     told = [group.joules for group, _ in kept if group.joules is not None]
     joules = sum(told) if len(told) == len(kept) else None
@@ -250,11 +257,11 @@ def _enough(totals_ms: Sequence[float], protocol: Protocol, seconds: float) -> b
     return relative_error_of_median(totals_ms) <= protocol.relative_error
 
 
-def _warm_up(translate: Callable[[], Sample], protocol: Protocol, clock: Callable[[], float]) -> int:
+def _warm_up(translate: Callable[[], TranslationTime], protocol: Protocol, clock: Callable[[], float]) -> int:
     """Repeat in windows until one is no longer faster than the window before; return the repetitions made."""
     started, previous = clock(), float("inf")
     for window in range(_MAX_WARMUP_WINDOWS):
-        median = float(np.median([sum(translate()) for _ in range(protocol.warmup)]))
+        median = float(np.median([translate().total_ms for _ in range(protocol.warmup)]))
         if median > previous * (1 - _WARM_BELOW) or clock() - started > protocol.budget_s / 3:
             return (window + 1) * protocol.warmup
         previous = median

@@ -33,9 +33,9 @@ from hat_ray.latency.timing.sensors.conditions import Sensors, advice
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.workload import translation
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import Translator
+from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.build import library_versions, on_runtime
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
 from hat_ray.space.search_space import SearchSpace
@@ -257,11 +257,11 @@ class TimingSession:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
         return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
 
-    def _build(self, architecture: Architecture) -> Translator:
+    def _build(self, architecture: Architecture) -> Engine:
         """Build a SubTransformer with random weights on its runtime: their values do not matter for speed."""
         model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
         device = self.device
-        return on_runtime(model, device.runtime, device.dtype, device=device.torch_device, threads=device.threads)
+        return load_engine(model, device.runtime, RuntimeSettings(device.dtype, device.torch_device, device.threads))
 
     def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
         return LatencyRow(
@@ -275,6 +275,7 @@ class TimingSession:
             total=timing.total,
             encoder_samples_ms=timing.encoder_samples_ms,
             decoder_samples_ms=timing.decoder_samples_ms,
+            total_samples_ms=() if timing.encoder_samples_ms else timing.total_samples_ms,
             repetitions=timing.repetitions,
             warmups=timing.warmups,
             disturbed=timing.disturbed,
@@ -304,7 +305,11 @@ def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
 
 
 def _circumstances(session_id: str, runtime: str) -> Circumstances:
-    libraries = {"hat-ray": hat_ray.__version__, "python": platform.python_version(), **library_versions(runtime)}
+    libraries = {
+        "hat-ray": hat_ray.__version__,
+        "python": platform.python_version(),
+        **RUNTIMES.load(runtime).versions(),
+    }
     return Circumstances(
         host=platform.node(),
         session_id=session_id,

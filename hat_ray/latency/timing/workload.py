@@ -10,6 +10,8 @@ Decisions
   launches of a small model included. Only the model's question whether its sources have padding waits before that.
 - With a mix of lengths one repetition is one translation of each pair, and its time their mean: the mean translation of
   the corpus that the mix stands for.
+- An engine with a beam search of its own (`WholeEngine`) translates to exactly `target_length` steps, whatever its
+  weights choose. Its time has a total and no parts, and includes its bookkeeping of hypotheses.
 - HAT counts the cross-attention keys and values to the decoder's first step; here they count to the encoder's side,
   where they are computed. Totals are comparable.
 
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from hat_ray.errors import LatencyError
 from hat_ray.model.beam import EOS, best_continuations
-from hat_ray.model.protocol import Best, Translator
+from hat_ray.model.protocol import BeamSettings, Engine, StepwiseEngine, TopTokens, WholeEngine
 
 _ROUNDS = 5
 _TYPICAL = 0.1  # how much a pair's distance from its part's mean weighs beside the distance of all pairs' sum
@@ -87,43 +89,71 @@ class Workload:
         return replace(self, source_length=means[0], target_length=means[1], length_mix=text)
 
 
-class Sample(NamedTuple):
-    """One translation's times."""
+class TranslationTime(NamedTuple):
+    """One translation's milliseconds."""
 
-    encoder_ms: float
-    decoder_ms: float
+    total_ms: float
+    encoder_ms: float | None = None
+    """None: the engine does not split its time; likewise `decoder_ms`."""
+    decoder_ms: float | None = None
+
+    @classmethod
+    def of_parts(cls, encoder_ms: float, decoder_ms: float) -> "TranslationTime":
+        return cls(encoder_ms + decoder_ms, encoder_ms, decoder_ms)
 
 
-def translation(model: Translator, workload: Workload) -> Callable[[], Sample]:
-    """Return the function that does one repetition and tells its times. Its tokens are the same every time."""
+def translation(model: Engine, workload: Workload) -> Callable[[], TranslationTime]:
+    """Return the function that does one repetition and returns its times. Its tokens are the same every time."""
     _check(model, workload)
+    one_pair = _whole_pair if isinstance(model, WholeEngine) else _stepwise_pair
     parts = [
-        _one_pair(model, replace(workload, source_length=source, target_length=target))
+        one_pair(model, replace(workload, source_length=source, target_length=target))  # type: ignore[arg-type]
         for source, target in workload.pairs
     ]
-    if len(parts) == 1:
-        return parts[0]
+    return parts[0] if len(parts) == 1 else lambda: mean_time([part() for part in parts])
 
-    def translate() -> Sample:
-        encoder_ms, decoder_ms = zip(*(part() for part in parts), strict=True)
-        return Sample(sum(encoder_ms) / len(parts), sum(decoder_ms) / len(parts))
+
+def mean_time(times: Sequence[TranslationTime]) -> TranslationTime:
+    """Return the mean of each part; a part that one time lacks is None."""
+    encoder = [one.encoder_ms for one in times if one.encoder_ms is not None]
+    decoder = [one.decoder_ms for one in times if one.decoder_ms is not None]
+    if len(encoder) == len(decoder) == len(times):
+        return TranslationTime.of_parts(sum(encoder) / len(times), sum(decoder) / len(times))
+    return TranslationTime(sum(one.total_ms for one in times) / len(times))
+
+
+def _whole_pair(model: WholeEngine, workload: Workload) -> Callable[[], TranslationTime]:
+    """Return the function that translates `source_length` tokens to `target_length` by an engine's own search."""
+    source, _ = _drawn(workload)
+    sources: list[list[int]] = source.tolist()
+    search = BeamSettings(workload.beam, 1.0, workload.target_length)
+
+    def translate() -> TranslationTime:
+        begin = time.perf_counter()
+        model.translate(sources, search, exact_length=workload.target_length)
+        return TranslationTime((time.perf_counter() - begin) * 1e3)
 
     return translate
 
 
-def _one_pair(model: Translator, workload: Workload) -> Callable[[], Sample]:
+def _drawn(workload: Workload) -> tuple[Tensor, Tensor]:
+    """Draw sources (B, S) and the tokens of each step (T, R): the same for every engine."""
+    draw = torch.Generator().manual_seed(0)
+    rows = workload.batch * workload.beam
+    source = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
+    source[:, -1] = EOS
+    return source, torch.randint(_FIRST_WORD, workload.vocab_size, (workload.target_length, rows), generator=draw)
+
+
+def _stepwise_pair(model: StepwiseEngine, workload: Workload) -> Callable[[], TranslationTime]:
     """Return the function that does one translation of `source_length` to `target_length`."""
     device = model.device
     rows, beam = workload.batch * workload.beam, workload.beam
-    draw = torch.Generator().manual_seed(0)
-    source = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
-    source[:, -1] = EOS
-    forced = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.target_length, rows), generator=draw)
-    source, forced = source.to(device), forced.to(device)
+    source, forced = (drawn.to(device) for drawn in _drawn(workload))
     first_rows = torch.arange(0, rows, beam, device=device)[:, None]  # (B, 1): each sentence's first row
     mark, elapsed_ms = _gpu_clock() if device.type == "cuda" else _cpu_clock()
 
-    def translate() -> Sample:
+    def translate() -> TranslationTime:
         begin = mark()
         state = model.start(source, beam)
         encoded = mark()
@@ -132,19 +162,19 @@ def _one_pair(model: Translator, workload: Workload) -> Callable[[], Sample]:
             scores, parents = _beam_choice(model.best(tokens, state, 2 * beam), scores, first_rows)
             state.reorder(parents)
         end = mark()
-        return Sample(elapsed_ms(begin, encoded), elapsed_ms(encoded, end))
+        return TranslationTime.of_parts(elapsed_ms(begin, encoded), elapsed_ms(encoded, end))
 
     return translate
 
 
-def _beam_choice(best: Best, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
+def _beam_choice(best: TopTokens, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
     """Choose the survivors: (B*beam, C), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (B*beam,)."""
     totals, words, beams = best_continuations(best, scores)
     order = words.eq(EOS).int().argsort(dim=1, stable=True)[:, : scores.shape[1]]
     return totals.gather(1, order), (first_rows + beams.gather(1, order)).flatten()
 
 
-def _check(model: Translator, workload: Workload) -> None:
+def _check(model: Engine, workload: Workload) -> None:
     longest, most = max(map(max, workload.pairs)), model.max_positions
     if longest > most:
         what = "the lengths of latency.length_mix" if workload.length_mix else "latency.source_length and target_length"

@@ -11,7 +11,7 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.fleet import Node, fits, placements
 from hat_ray.pipeline.preflight.check import Check, Finding, Machine, Situation
 from hat_ray.recipe import Recipe
-from hat_ray.runtime.capability import emulated, unsupported
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 
 _TIMING = frozenset({"latency", "sweep"})
 
@@ -61,16 +61,18 @@ def _why_not(config: LatencyConfig, selector: DeviceSelector | None, situation: 
     for machine in situation.machines:
         if situation.cluster and selector is not None and not fits(_node(machine), selector):
             continue
-        if (selector is None and own.runtime == "eager" and machine.gpus and own.accelerator != "cpu") or (
-            situation.cluster and not machine.isa
-        ):
+        if (selector is None and _on_gpus(own) and machine.gpus) or (situation.cluster and not machine.isa):
             return None
         isa = machine.isa if situation.cluster else None
-        reason = unsupported(own.runtime, own.dtype, isa) or emulated(own.dtype, isa)
+        reason = why_unsupported(own.runtime, RuntimeSettings(own.dtype, timed=True), isa=isa)
         if reason is None:
             return None
         reason = f"{machine.host}: {reason}" if situation.cluster else reason
     return reason
+
+
+def _on_gpus(config: LatencyConfig) -> bool:
+    return "cuda" in RUNTIMES.facts(config.runtime).accelerators and config.accelerator != "cpu"
 
 
 def _node(machine: Machine) -> Node:

@@ -13,6 +13,8 @@ from sacrebleu.utils import SACREBLEU_DIR, download_file
 
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
+from hat_ray.runtime.protocol import RUNTIMES
+from hat_ray.runtime.space import restrictions
 
 TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
@@ -20,13 +22,13 @@ TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "flores200": (("sentencepiece",), "sentencepiece"),
 }
 """Packages that a tokenizer of sacreBLEU needs beside it, and what pip installs them by."""
-_RUNTIMES: Mapping[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime")}
 _COMPILERS = ("c++", "g++", "clang++")
 
 WANTED = tuple(
     dict.fromkeys(
         [
-            *("mlflow", "onnx", "onnxruntime", "torch", "xgboost"),
+            *("mlflow", "torch", "xgboost"),
+            *(package for name in RUNTIMES.own_names for package in RUNTIMES.facts(name).packages),
             *(name for names, _ in TOKENIZERS.values() for name in names),
         ]
     )
@@ -69,10 +71,24 @@ def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Fin
     """The libraries of every runtime that is timed are installed."""
     configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
     for runtime in dict.fromkeys(config.runtime for config in configs):
-        for host, lacking in _lacking(situation, _RUNTIMES.get(runtime, ())):
+        for host, lacking in _lacking(situation, RUNTIMES.facts(runtime).packages):
             yield (
                 situation.of_machine,
                 f"runtime {runtime} needs {' and '.join(lacking)}, {host} has not: pip install {' '.join(lacking)}",
+            )
+
+
+def check_expressible(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every runtime that is timed can express every architecture of the space."""
+    configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
+    choices = recipe.space.build().dimensions()
+    for runtime in dict.fromkeys(config.runtime for config in configs):
+        if changes := restrictions(choices, runtime):
+            wrong = "; ".join(f"{name} {list(choices[name])}" for name in changes)
+            yield (
+                "failure",
+                f"runtime {runtime} must be able to express every architecture of the space, got {wrong}: set "
+                f"space.runtime={runtime}, or take another runtime",
             )
 
 

@@ -37,6 +37,7 @@ CHECKS = (
     _check("MLflow", packages.check_tracking, "supernet", "retrain"),
     _check("compiler", packages.check_compiler, "retrain"),
     _check("libraries of runtimes", packages.check_runtime_packages, *_TIMING),
+    _check("architectures of runtimes", packages.check_expressible, *_TIMING),
     _check("positions in training", settings.check_training_positions, *_TRAINING, again=True),
     _check("positions in timing", settings.check_timed_positions, *_TIMING),
     _check("positions in translation", settings.check_translated_positions, "evaluate", again=True),

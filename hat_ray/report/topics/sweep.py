@@ -150,10 +150,11 @@ def _row(one: TimedSweep) -> tuple[str, ...]:
 def point_words(dimension: str, point: TimedPoint, base_ms: float) -> str:
     """Return a point as a few short lines for a hover label."""
     spread = f" ({significant(point.p10_ms)} – {significant(point.p90_ms)})" if point.p10_ms is not None else ""
+    parts = f"encoder {milliseconds(point.encoder_ms)} · decoder {milliseconds(point.decoder_ms)}"
     return (
         f"{name_of(dimension)} {point.choice}\n"
-        f"{milliseconds(point.ms)}{spread}, {times(point.ms / base_ms)} the base\n"
-        f"encoder {milliseconds(point.encoder_ms)} · decoder {milliseconds(point.decoder_ms)}"
+        f"{milliseconds(point.ms)}{spread}, {times(point.ms / base_ms)} the base"
+        f"{'' if point.encoder_ms is None else chr(10) + parts}"
     )
 
 

@@ -47,6 +47,11 @@ GraphDtype = Literal["fp32", "int8"]
 Array = NDArray[Any]
 
 
+def graph_dtype(dtype: str) -> GraphDtype:
+    """Return the numbers of a graph for a dtype that ONNX Runtime computes in."""
+    return "int8" if dtype == "int8" else "fp32"
+
+
 class GraphBuilder:
     """Collects nodes and weights; `model` makes the ONNX model of them."""
 

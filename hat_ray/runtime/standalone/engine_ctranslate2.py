@@ -2,8 +2,8 @@
 
     python translate.py < source.txt > target.txt
 
-    from translate import Translator
-    Translator("folder").translate(["A dog runs."])
+    from translate import ExportedTranslator
+    ExportedTranslator("folder").translate(["A dog runs."])
 
 `model.bin`, `config.json` and the vocabulary beside them are CTranslate2's own: all its tools read this folder, with
 the pieces of `vocabulary.model` and a final </s> as tokens of a sentence.
@@ -45,7 +45,7 @@ _READ_BY_CTRANSLATE2 = (
 )
 
 
-class Translator:
+class ExportedTranslator:
     """An exported model: lines of text in, lines of text out."""
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
@@ -138,4 +138,4 @@ def _batches(sources: Mapping[int, Sequence[str]], batch_tokens: int) -> Iterato
 
 
 if __name__ == "__main__":
-    sys.exit(translate_stdin(Translator, Path(__file__).parent))
+    sys.exit(translate_stdin(ExportedTranslator, Path(__file__).parent))

@@ -2,8 +2,8 @@
 
     python translate.py < source.txt > target.txt
 
-    from translate import Translator
-    Translator("folder").translate(["A dog runs."])
+    from translate import ExportedTranslator
+    ExportedTranslator("folder").translate(["A dog runs."])
 
 N sentences, R = N * beam rows (a sentence's rows stand together), P cached positions, Q query-key-value width,
 V vocabulary.
@@ -316,12 +316,12 @@ def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-class Translator:
+class ExportedTranslator:
     """An exported model: lines of text in, lines of text out."""
 
-    def __init__(self, folder: str | Path, threads: int = 1) -> None:
-        """Load it; raises ValueError, in one line, where it is damaged."""
-        self.manifest = read_manifest(folder, KIND, FORMAT)
+    def __init__(self, folder: str | Path, threads: int = 1, manifest: dict[str, Any] | None = None) -> None:
+        """Load it; raise ValueError, in one line, where it is damaged. `manifest`: its own, if it was read already."""
+        self.manifest = manifest or read_manifest(folder, KIND, FORMAT)
         self.graphs = open_graphs(folder, self.manifest, threads)
         self.vocabulary = open_vocabulary(folder, self.manifest)
 
@@ -373,4 +373,4 @@ def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterato
 
 
 if __name__ == "__main__":
-    sys.exit(translate_stdin(Translator, Path(__file__).parent))
+    sys.exit(translate_stdin(ExportedTranslator, Path(__file__).parent))

@@ -7,11 +7,8 @@ import sys
 import pytest
 
 from hat_ray.core.processor import allowed_isa
-from hat_ray.errors import HatRayError
-from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.capability import arithmetic, emulated, saturates, unsupported
-from hat_ray.runtime.names import DTYPES
-from tests.runtime.models import ARCHITECTURES, a_model
+from hat_ray.runtime.processor import arithmetic, emulated, saturates
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 
 AVX2 = ("avx2", "avx", "fma")
 OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -37,7 +34,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_packed_bf16_needs_instructions_for_it(isa: tuple[str, ...], able: bool) -> None:
-    reason = unsupported("packed", "bf16", isa)
+    reason = why_unsupported("packed", RuntimeSettings("bf16"), isa=isa)
     assert (reason is None) == able
     if reason:
         assert "needs avx512f, avx_ne_convert or ARM's bf16, the processor has" in reason
@@ -45,24 +42,31 @@ def test_packed_bf16_needs_instructions_for_it(isa: tuple[str, ...], able: bool)
 
 
 def test_everything_else_runs_on_every_processor() -> None:
-    for runtime, dtypes in DTYPES.items():
-        for dtype in dtypes:
+    for runtime in RUNTIMES.own_names:
+        for dtype in RUNTIMES.facts(runtime).dtypes:
             if (runtime, dtype) != ("packed", "bf16"):
-                assert unsupported(runtime, dtype, AVX2) is None
-    assert "computes in" in (unsupported("onnx", "bf16", AVX2) or "")
+                assert why_unsupported(runtime, RuntimeSettings(dtype), isa=AVX2) is None
+    assert "computes in" in (why_unsupported("onnx", RuntimeSettings("bf16"), isa=AVX2) or "")
+
+
+def test_bf16_that_is_only_emulated_translates_and_is_not_timed() -> None:
+    translated, timed = RuntimeSettings("bf16"), RuntimeSettings("bf16", timed=True)
+    assert why_unsupported("eager", translated, isa=AVX2) is None
+    assert "would emulate it" in (why_unsupported("eager", timed, isa=AVX2) or "")
+    assert why_unsupported("eager", timed, isa=("avx512_bf16",)) is None
 
 
 def test_bf16_without_instructions_of_its_own_is_emulated() -> None:
     assert "avx2" in (emulated("bf16", AVX2) or "")
     assert emulated("fp32", ()) is None
-    assert [arithmetic("eager", "bf16", isa) for isa in (AVX2, ("avx512_bf16",))] == [
+    assert [arithmetic("bf16", isa) for isa in (AVX2, ("avx512_bf16",))] == [
         "bf16 emulated in fp32",
         "bf16 by avx512_bf16",
     ]
 
 
 def test_int8_has_a_path_on_every_processor() -> None:
-    told = {flag: arithmetic("onnx", "int8", (flag,)) for flag in ("avx512_vnni", "avx_vnni", "asimddp", "avx2")}
+    told = {flag: arithmetic("int8", (flag,)) for flag in ("avx512_vnni", "avx_vnni", "asimddp", "avx2")}
     assert len(set(told.values())) == 4
     assert told["avx2"] == "bytes in pairs of 16 bits, which these weights cannot overflow"
 
@@ -92,28 +96,17 @@ def test_a_limit_of_the_environment_takes_flags_away(
     assert allowed_isa(flags) == kept
 
 
-def test_what_runs_here_is_what_is_said_to_run_here() -> None:
-    for runtime, dtypes in DTYPES.items():
-        for dtype in dtypes:
-            model = a_model(ARCHITECTURES["one layer each"])
-            if reason := unsupported(runtime, dtype):
-                with pytest.raises(HatRayError, match=reason.split(",")[0]):
-                    on_runtime(model, runtime, dtype)
-            else:
-                assert on_runtime(model, runtime, dtype).target_vocab_size
-
-
 def test_within_older_instructions_packed_bf16_is_refused_in_one_line_and_fp32_is_right() -> None:
     code = """
 import torch
 from hat_ray.latency.device import detect
 from hat_ray.errors import HatRayError
-from hat_ray.runtime.build import on_runtime
-from hat_ray.runtime.capability import unsupported
+from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from tests.runtime.models import ARCHITECTURES, a_model, sources
 assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT"), "the older instructions are not forced"
 small = ARCHITECTURES["one layer each"]
-for make in (lambda: on_runtime(a_model(small), "packed", "bf16"), lambda: detect(runtime="packed", dtype="bf16")):
+on = RuntimeSettings("bf16")
+for make in (lambda: load_engine(a_model(small), "packed", on), lambda: detect(runtime="packed", dtype="bf16")):
     try:
         make()
     except HatRayError as error:
@@ -123,8 +116,8 @@ for make in (lambda: on_runtime(a_model(small), "packed", "bf16"), lambda: detec
         raise AssertionError("packed bf16 was not refused")
 first, source = torch.tensor([5, 6]), sources(2, 7)
 with torch.inference_mode():
-    logits = [each.step(first, each.start(source, 1)).clone()
-              for each in (a_model(small), *(on_runtime(a_model(small), name) for name in ("packed", "onnx")))]
+    engines = [load_engine(a_model(small), name, RuntimeSettings()) for name in ("eager", "packed", "onnx")]
+    logits = [each.step(first, each.start(source, 1)).clone() for each in engines]
 for other in logits[1:]:
     assert float((logits[0] - other).abs().max() / logits[0].abs().max()) < 1e-5
 """

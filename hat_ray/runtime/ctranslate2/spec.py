@@ -5,6 +5,8 @@ stand before or after. But there is *one* number of heads for all of the encoder
 and the decoder attends to the last encoder layer only.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hat_ray.corpus.vocabulary import BOS, EOS, UNK
-from hat_ray.errors import ExportError
 from hat_ray.model.blocks import ElasticBlock
 from hat_ray.model.embedding import PAD
 from hat_ray.model.layers import ElasticLayerNorm, ElasticLinear
@@ -27,14 +28,13 @@ try:
 except ModuleNotFoundError:  # an optional extra
     ctranslate2 = None
 
-QUANTISATION = {"fp32": "float32", "int8": "int8"}
+COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
 """CTranslate2's names of the numbers that weights are kept and multiplied in."""
 
 
-def require_ctranslate2() -> None:
-    """Raise ExportError where CTranslate2 is not installed."""
-    if ctranslate2 is None:
-        raise ExportError("runtime ctranslate2 needs its library: pip install 'hat-ray[ctranslate2]'")
+def supported_compute_types() -> set[str]:
+    """Return CTranslate2's names of the numbers that it computes in on this processor."""
+    return set(ctranslate2.get_supported_compute_types("cpu"))
 
 
 def why_not_expressible(architecture: Architecture) -> str | None:
@@ -52,22 +52,37 @@ def why_not_expressible(architecture: Architecture) -> str | None:
     return None
 
 
-def write_ct2(model: SubTransformer, pieces: list[str], place: Path, dtype: str) -> None:
+def write_model(model: SubTransformer, pieces: Sequence[str], folder: Path, dtype: str) -> None:
     """Write CTranslate2's own files into a folder; `pieces` are the vocabulary's words in their order."""
-    require_ctranslate2()
-    if reason := why_not_expressible(model.architecture):
-        raise ExportError(f"CTranslate2 cannot run this architecture: {reason}; take --runtime onnx")
     spec = model_spec(model)
-    spec.register_source_vocabulary(pieces)
-    spec.register_target_vocabulary(pieces)
+    spec.register_source_vocabulary(list(pieces))
+    spec.register_target_vocabulary(list(pieces))
     spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = pieces[BOS], pieces[EOS], pieces[UNK]
     spec.config.decoder_start_token = pieces[EOS]
     spec.config.add_source_bos = spec.config.add_source_eos = False
     spec.validate()
-    spec.optimize(quantization=None if dtype == "int8" else QUANTISATION[dtype])  # equal weights are one from now on
+    spec.optimize(quantization=None if dtype == "int8" else COMPUTE_TYPES[dtype])  # equal weights are one from now on
     if dtype == "int8":
         quantise_spec(spec)
-    spec.save(str(place))
+    spec.save(str(folder))
+
+
+def open_translator(folder: Path | str, compute_type: str, threads: int) -> Any:
+    """Let CTranslate2 load the model of a folder; 0 threads: its own choice."""
+    with own_threads():
+        return ctranslate2.Translator(
+            str(folder), device="cpu", compute_type=compute_type, intra_threads=threads, inter_threads=1
+        )
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Keep PyTorch's threads as they are: CTranslate2 sets OpenMP's number for the thread that loads a model."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def model_spec(model: SubTransformer) -> Any:

@@ -1,0 +1,23 @@
+"""A model that is ready to translate text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hat_ray.core.progress import Progress, silent
+from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.translate import translate
+from hat_ray.model.protocol import Engine
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model on its runtime, with its sub-words and its search settings."""
+
+    engine: Engine
+    vocabulary: Vocabulary
+    config: EvaluateConfig
+
+    def translate(self, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+        """Return the best translation of every line, in order; an empty line stays empty."""
+        return translate(self.engine, self.vocabulary, lines, self.config, progress)

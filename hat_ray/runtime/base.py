@@ -1,0 +1,42 @@
+"""The answers that most runtimes have in common."""
+
+import torch
+
+from hat_ray.model.protocol import Engine
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime import processor
+from hat_ray.runtime.protocol import Exporter, Isa, RuntimeFacts, RuntimeSettings, why_no_dtype, why_not_on
+from hat_ray.space.architecture import Architecture
+
+
+class BaseRuntime:
+    """A `Runtime` to inherit from: set `name` and `facts`, write `load`, and add to `unsupported` and `versions`."""
+
+    name: str
+    facts: RuntimeFacts
+    exporter: Exporter | None = None
+
+    def unsupported(
+        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+    ) -> str | None:
+        """Return the rule that the settings break: dtype, kind of device, short-lists, emulated numbers."""
+        reason = why_no_dtype(self.name, self.facts, settings.dtype) or why_not_on(
+            self.name, self.facts, settings.device
+        )
+        if reason:
+            return reason
+        if settings.short_lists is not None and not self.facts.short_lists:
+            return f"short-lists are for runtime onnx, got {self.name}: leave them out"
+        return processor.emulated(settings.dtype, isa) if settings.timed and settings.device == "cpu" else None
+
+    def load(self, model: SubTransformer, settings: RuntimeSettings) -> Engine:
+        """Return what executes a model; it may take the model over."""
+        raise NotImplementedError
+
+    def versions(self) -> dict[str, str]:
+        """Return PyTorch's version."""
+        return {"torch": torch.__version__}
+
+    def arithmetic(self, dtype: str, isa: Isa | None = None) -> str:
+        """Describe by which instructions a processor multiplies in a dtype."""
+        return processor.arithmetic(dtype, isa)

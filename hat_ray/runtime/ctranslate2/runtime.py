@@ -1,0 +1,147 @@
+"""CTranslate2 on the CPU: a library with a beam search of its own.
+
+Decisions
+- A model is written into a temporary folder and read back: the library takes models in no other form. What a timing
+  sees is then what an export holds.
+- Words are their own ids, spelled as text, where a model has no vocabulary: the library reads nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hat_ray.corpus.vocabulary import EOS, Vocabulary
+from hat_ray.errors import HatRayError
+from hat_ray.model.protocol import BeamSettings, Engine
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.base import BaseRuntime
+from hat_ray.runtime.ctranslate2.spec import (
+    COMPUTE_TYPES,
+    open_translator,
+    own_threads,
+    supported_compute_types,
+    why_not_expressible,
+    write_model,
+)
+from hat_ray.runtime.difference import word_error
+from hat_ray.runtime.protocol import RUNTIMES, Bounds, ExportFacts, Isa, OpenedExport, RuntimeSettings
+from hat_ray.runtime.standalone import engine_ctranslate2 as loader
+from hat_ray.space.architecture import Architecture
+
+
+class CTranslate2Engine:
+    """A model that is ready to translate; a `WholeEngine`."""
+
+    def __init__(self, translator: Any, pieces: Sequence[str], max_positions: int) -> None:
+        """`translator` is CTranslate2's own, `pieces` are its words in the order of their ids."""
+        self._translator, self._pieces, self._max_positions = translator, pieces, max_positions
+        self._ids = {piece: token for token, piece in enumerate(pieces)}
+
+    @property
+    def target_vocab_size(self) -> int:
+        return len(self._pieces)
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sentence in tokens."""
+        return self._max_positions
+
+    def translate(
+        self, sources: Sequence[Sequence[int]], search: BeamSettings, exact_length: int | None = None
+    ) -> list[list[int]]:
+        """Return the best translation of each source as tokens, without the end of sentence."""
+        try:
+            found = self._translator.translate_batch(
+                [self._words(source) for source in sources],
+                beam_size=search.beam,
+                length_penalty=search.length_penalty,
+                min_decoding_length=exact_length or 1,
+                max_decoding_length=exact_length or search.max_length,
+                max_input_length=0,
+            )
+        except RuntimeError as error:
+            raise HatRayError(
+                f"CTranslate2 cannot translate ({' '.join(str(error).split())[:300]}): export the model again"
+            ) from error
+        return [[self._ids[piece] for piece in one.hypotheses[0]] for one in found]
+
+    def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
+        """Return the log-probability of each word of a translation, its end of sentence included."""
+        [scored] = self._translator.score_batch([self._words(source)], [self._words(target)])
+        return [float(value) for value in scored.log_probs]
+
+    def _words(self, tokens: Sequence[int]) -> list[str]:
+        return [self._pieces[token] for token in tokens]
+
+
+class CTranslate2Exporter:
+    """Writes and opens CTranslate2's own folders, with a vocabulary and a loader beside its files."""
+
+    kind = loader.KIND
+    bounds: Mapping[str, Bounds] = {"fp32": Bounds(0.98, 0.3, 1e-3), "int8": Bounds(None, 0.3)}
+    """The library's own beam search ends, and breaks ties, a little differently."""
+
+    def write(
+        self, model: SubTransformer, vocabulary: Vocabulary, folder: Path, settings: RuntimeSettings
+    ) -> ExportFacts:
+        """Write the model and its vocabulary."""
+        pieces = vocabulary.pieces()
+        write_model(model, pieces, folder, settings.dtype)
+        own = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": pieces[EOS]}
+        return ExportFacts({"kind": self.kind, "format": loader.FORMAT, **own}, Path(loader.__file__))
+
+    def open(self, folder: Path, threads: int = 1) -> OpenedExport:
+        """Check and open an exported folder; raise ValueError, in one line, where it is damaged."""
+        with own_threads():
+            translator = loader.ExportedTranslator(folder, threads)
+        pieces = [
+            str(translator.vocabulary.id_to_piece(token)) for token in range(translator.vocabulary.get_piece_size())
+        ]
+        engine = CTranslate2Engine(translator.engine, pieces, translator.manifest["max_positions"])
+        return OpenedExport(translator, engine)
+
+    def difference(self, model: SubTransformer, engine: Engine, source: Sequence[int], target: Sequence[int]) -> float:
+        """Return the largest difference of two words' log-probabilities."""
+        assert isinstance(engine, CTranslate2Engine)
+        return word_error(model, engine.log_probabilities, source, target)
+
+
+class CTranslate2Runtime(BaseRuntime):
+    """CTranslate2, fp32 or int8, where it can express the architecture."""
+
+    name, facts, exporter = "ctranslate2", RUNTIMES.facts("ctranslate2"), CTranslate2Exporter()
+
+    def unsupported(
+        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+    ) -> str | None:
+        """Return the rule that is broken: the settings', this processor's, or the architecture's."""
+        if reason := super().unsupported(architecture, settings, isa):
+            return reason
+        kind = COMPUTE_TYPES[settings.dtype]
+        if isa is None and kind not in supported_compute_types():
+            return f"CTranslate2 does not compute in {kind} on this processor: take another dtype, or runtime onnx"
+        if architecture is None or (reason := why_not_expressible(architecture)) is None:
+            return None
+        return f"runtime ctranslate2 cannot express architecture {architecture.id}: {reason}: take runtime onnx"
+
+    def load(self, model: SubTransformer, settings: RuntimeSettings) -> CTranslate2Engine:
+        """Let CTranslate2 read a model from a folder that is deleted at once."""
+        pieces = ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, model.target_vocab_size))]
+        with TemporaryDirectory(prefix="hat-ray-ct2-") as folder:
+            write_model(model, pieces, Path(folder), settings.dtype)
+            kind = COMPUTE_TYPES[settings.dtype]
+            translator = open_translator(folder, kind, settings.threads)
+        return CTranslate2Engine(translator, pieces, model.max_positions)
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of PyTorch, which builds the weights, and CTranslate2."""
+        return {**super().versions(), "ctranslate2": version("ctranslate2")}
+
+    def arithmetic(self, dtype: str, isa: Isa | None = None) -> str:
+        """Name the dtype: CTranslate2 chooses its instructions itself."""
+        return f"{dtype} by CTranslate2's choice of instructions"
+
+
+CTRANSLATE2 = CTranslate2Runtime()

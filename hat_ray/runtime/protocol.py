@@ -1,0 +1,257 @@
+"""What executes a SubTransformer: the protocol of a runtime, its settings, and the registry.
+
+The life of a runtime: its facts are read when a recipe or a command line names it; `unsupported` is asked before
+anything is built; `load` puts a model on it, which is then timed or translates.
+
+Decisions
+- This file loads no PyTorch, ONNX Runtime or CTranslate2: help and mistakes in a recipe wait for no heavy library.
+- Whatever a runtime cannot do is answered by `unsupported`, in one line with rule, value and remedy. It raises nothing.
+- A runtime may come from another package: its entry point in the group `hat_ray.runtimes` names an object.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hat_ray.core.registry import Member, Registry
+from hat_ray.errors import HatRayError, PluginError
+from hat_ray.space.architecture import Architecture
+
+if TYPE_CHECKING:
+    from hat_ray.corpus.vocabulary import Vocabulary
+    from hat_ray.model.protocol import Engine
+    from hat_ray.model.subtransformer import SubTransformer
+    from hat_ray.runtime.shortlist import ShortLists
+
+Isa = tuple[str, ...]
+"""Instruction-set flags of a processor, such as ("avx512f", "avx2")."""
+
+PAIRS = "pairs"
+"""How int8 is quantised: activations row by row, large weights channel by channel such that two neighbours' products
+fit into 16 bits. Another way is another name: "rows" was the same without that, and differed without VNNI."""
+
+
+@dataclass(frozen=True)
+class Expressible:
+    """The architectures that a runtime has a place for, as choices of the dimensions of a search space."""
+
+    only: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The choices that it can express, of dimensions where it cannot express all."""
+    alike: tuple[tuple[str, ...], ...] = ()
+    """Groups of dimensions that have one value, the same in all layers."""
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """What is known of a runtime before its libraries are imported."""
+
+    dtypes: Mapping[str, str]
+    """Quantisation by dtype: a part of the device's id; "none" for floats."""
+    accelerators: frozenset[str] = frozenset({"cpu"})
+    """PyTorch's kinds of device that it runs on."""
+    packages: tuple[str, ...] = ()
+    """Python packages that it imports, beside PyTorch."""
+    exports: bool = False
+    """Whether it writes models as folders."""
+    expresses: Expressible = Expressible()
+    """What `space.runtime` restricts a search space to."""
+    short_lists: bool = False
+    """Whether it can restrict target words to short-lists."""
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How a runtime executes one model."""
+
+    dtype: str = "fp32"
+    device: str = "cpu"
+    """PyTorch's name of the device."""
+    threads: int = 1
+    """Threads of runtimes with a pool of their own (0: one for each core); PyTorch's are the process's."""
+    timed: bool = False
+    """Whether times matter: a dtype that the device would emulate is then refused."""
+    short_lists: "ShortLists | None" = None
+    """Target words that may follow, by source word; None: all."""
+
+
+class Runtime(Protocol):
+    """A way to execute models. `runtime.base.BaseRuntime` answers most of it for those that inherit."""
+
+    @property
+    def facts(self) -> RuntimeFacts: ...
+
+    @property
+    def exporter(self) -> "Exporter | None":
+        """What writes models as folders, or None."""
+
+    def unsupported(
+        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+    ) -> str | None:
+        """Return the rule that forbids an architecture or settings, and the remedy; None: they can be executed.
+
+        None as `architecture` asks for the settings alone. `isa` holds another machine's flags; None: this machine.
+        """
+
+    def load(self, model: "SubTransformer", settings: RuntimeSettings) -> "Engine":
+        """Return what executes a model; it may take the model over. Called when `unsupported` returned None."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the libraries that execute a model."""
+
+    def arithmetic(self, dtype: str, isa: Isa | None = None) -> str:
+        """Describe the instructions by which a processor multiplies, such as "bytes by AVX-512 VNNI"."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far an exported model may be from the model itself."""
+
+    min_token_agreement: float | None
+    """None: any; int8 chooses other words where two are nearly as good, and BLEU says whether that matters."""
+    max_bleu_loss: float
+    max_logit_error: float | None = None
+    """None: any; logits of int8 differ by what quantisation costs."""
+
+
+class ExportedTranslator(Protocol):
+    """An exported model opened by the loader that was exported with it."""
+
+    manifest: dict[str, Any]
+
+    def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
+        """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
+
+
+@dataclass(frozen=True)
+class OpenedExport:
+    """An exported folder, checked and opened."""
+
+    translator: ExportedTranslator
+    engine: "Engine"
+    """The same model without sub-words."""
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What an exporter wrote."""
+
+    manifest: dict[str, Any]
+    """Its own entries of the manifest."""
+    loader: Path
+    """The Python file that opens the folder without hat-ray."""
+
+
+class Exporter(Protocol):
+    """The second half of a runtime: models as folders that need nothing of hat-ray."""
+
+    kind: str
+    """The manifest's `kind`."""
+    bounds: Mapping[str, Bounds]
+    """The usual bounds by dtype."""
+
+    def write(
+        self, model: "SubTransformer", vocabulary: "Vocabulary", folder: Path, settings: RuntimeSettings
+    ) -> ExportFacts:
+        """Write the runtime's own files into an existing folder."""
+
+    def open(self, folder: Path, threads: int = 1) -> OpenedExport:
+        """Check and open an exported folder; raise ValueError, in one line, where it is damaged."""
+
+    def difference(
+        self, model: "SubTransformer", engine: "Engine", source: Sequence[int], target: Sequence[int]
+    ) -> float:
+        """Feed both a source and its translation; return how far their figures are apart at most."""
+
+
+def _own(target: str, facts: RuntimeFacts) -> Member[RuntimeFacts]:
+    return Member(f"hat_ray.runtime.{target}", facts)
+
+
+RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
+    "runtime",
+    "hat_ray.runtimes",
+    {
+        "eager": _own("eager:EAGER", RuntimeFacts({"fp32": "none", "bf16": "none"}, frozenset({"cpu", "cuda"}))),
+        "packed": _own("packed:PACKED", RuntimeFacts({"fp32": "none", "bf16": "none"})),
+        "onnx": _own(
+            "onnx.runtime:ONNX",
+            RuntimeFacts(
+                {"fp32": "none", "int8": PAIRS}, packages=("onnx", "onnxruntime"), exports=True, short_lists=True
+            ),
+        ),
+        "ctranslate2": _own(
+            "ctranslate2.runtime:CTRANSLATE2",
+            RuntimeFacts(
+                {"fp32": "none", "int8": PAIRS},
+                packages=("ctranslate2",),
+                exports=True,
+                expresses=Expressible(
+                    {"decoder_cross_layers": (1,)},
+                    (("encoder_heads",), ("decoder_self_heads", "decoder_cross_heads")),
+                ),
+            ),
+        ),
+    },
+    facts_of=lambda runtime: runtime.facts,
+    requires=("facts", "exporter", "unsupported", "load", "versions", "arithmetic"),
+)
+"""hat-ray's runtimes and those of installed packages."""
+
+
+def exporting() -> Iterator[str]:
+    """Yield the names of the runtimes that export; pass over packages that cannot be imported."""
+    for name in RUNTIMES.names:
+        try:
+            exports = RUNTIMES.facts(name).exports
+        except PluginError:
+            continue
+        if exports:
+            yield name
+
+
+def why_no_dtype(runtime: str, facts: RuntimeFacts, dtype: str) -> str | None:
+    """Return why a runtime cannot compute in a dtype, or None when it can."""
+    if dtype in facts.dtypes:
+        return None
+    others = [name for name in RUNTIMES.own_names if dtype in RUNTIMES.facts(name).dtypes]
+    other = f", or runtime {' or '.join(others)}" if others else ""
+    return f"runtime {runtime} computes in {' or '.join(facts.dtypes)}, got dtype {dtype}: take one of these{other}"
+
+
+def why_not_on(runtime: str, facts: RuntimeFacts, device: str) -> str | None:
+    """Return why a runtime cannot run on a device such as "cuda", or None when it can."""
+    if device.partition(":")[0] in facts.accelerators:
+        return None
+    able = "the CPU" if facts.accelerators == {"cpu"} else " or ".join(sorted(facts.accelerators))
+    return f"runtime {runtime} runs on {able}, not on {device}: take runtime eager"
+
+
+def why_not_installed(runtime: str) -> str | None:
+    """Return which packages of a runtime this Python lacks, or None; import nothing."""
+    lacking = [name for name in RUNTIMES.facts(runtime).packages if find_spec(name) is None]
+    if not lacking:
+        return None
+    return f"runtime {runtime} needs {' and '.join(lacking)}: pip install {' '.join(lacking)}"
+
+
+def why_unsupported(
+    runtime: str, settings: RuntimeSettings, architecture: Architecture | None = None, isa: Isa | None = None
+) -> str | None:
+    """Return why a runtime cannot execute an architecture, or anything, with these settings; None: it can."""
+    if isa is None and (reason := why_not_installed(runtime)):
+        return reason
+    return RUNTIMES.load(runtime).unsupported(architecture, settings, isa)
+
+
+def require_runtime(runtime: str, settings: RuntimeSettings, architecture: Architecture | None = None) -> Runtime:
+    """Return a runtime; raise HatRayError where it cannot execute an architecture with these settings here."""
+    if reason := why_unsupported(runtime, settings, architecture):
+        raise HatRayError(reason)
+    return RUNTIMES.load(runtime)
+
+
+def load_engine(model: "SubTransformer", runtime: str, settings: RuntimeSettings) -> "Engine":
+    """Put a model on a runtime; raise HatRayError where it cannot be."""
+    return require_runtime(runtime, settings, model.architecture).load(model, settings)
