@@ -1,7 +1,7 @@
 """The heavy work of a pipeline on a Ray cluster: Ray Train, timing actors, Ray Tune, tasks.
 
 Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
-starts nothing (`session/cluster.py`).
+starts nothing (`session.py`).
 """
 
 import logging

@@ -1,9 +1,23 @@
-"""The service on Ray Serve: fronts that read requests, replicas that translate.
+"""The service on Ray Serve: an ingress that reads requests, replicas that translate.
 
-The life of a request: Ray's proxy hands it to a front, which refuses it or passes its texts to a replica; there they
-become part of a batch. When that replica is lost the front asks another one, or waits for a new one: translating twice
-does no harm, so an accepted request is answered whatever happens to replicas. What a lost *front* was answering is lost
-(status 500): nobody else knows of it.
+`app` builds the application from arguments, for everything that names an application by its import path:
+
+    serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
+    serve deploy service.yaml        # import_path: hat_ray.cluster.serve:app, args: {place: /shared/exported}
+
+and for KubeRay's RayService, whose `serveConfigV2` is that YAML. `serve build` takes no arguments and accepts no
+builder: it gets `hat_ray.cluster.serve:application`, whose arguments stand as JSON in `HAT_RAY_SERVE_ARGS`.
+
+The life of a request: Ray's proxy hands it to an ingress, which refuses it or passes its texts to a replica. There they
+become part of a batch. When that replica is lost the ingress asks another one, or waits for a new one. Translating
+twice does no harm, so the loss of replicas loses no accepted request. What a lost *ingress* was answering is lost
+(status 500): no other process has it.
+
+Decisions
+- Only replicas open the model. An ingress asks one of them for the vocabulary, so that building an application needs
+  neither the model nor its folder.
+- An ingress checks head and body of a request although Ray's proxies do (`proxy.py`): on a cluster that somebody else
+  started these are not ours.
 """
 
 import asyncio
@@ -14,12 +28,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from grpc.aio import _server as grpc_server
+from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.config import AutoscalingConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
@@ -28,9 +44,9 @@ from starlette.responses import JSONResponse, Response
 from hat_ray.errors import HatRayError
 from hat_ray.export.stream import translate_group
 from hat_ray.serve.batcher import Batcher
-from hat_ray.serve.config import ServeConfig
+from hat_ray.serve.config import AppConfig, ServeArgs, ServeConfig
 from hat_ray.serve.guard import VARIABLE, Rules
-from hat_ray.serve.model_source import ModelChoice
+from hat_ray.serve.model_source import ModelSource
 from hat_ray.serve.proxy import CALLBACK, CALLBACK_VARIABLE
 from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
 
@@ -38,21 +54,34 @@ log = logging.getLogger(__name__)
 
 HEALTH = "/health"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ARGS_VARIABLE = "HAT_RAY_SERVE_ARGS"
+"""Environment variable with the arguments of `application`, as a JSON object."""
 
 _HEALTH_TIMEOUT_S = 5.0
 _RETRY_S = 0.2
 _READY_TIMEOUT_S = 30.0
 
 
-class Replica:
-    """Holds the model."""
+@dataclass(frozen=True)
+class ReplicaStatus:
+    """The model that a replica serves, and how many texts its last batches had."""
 
-    def __init__(self, choice: ModelChoice, config: ServeConfig) -> None:
+    model: dict[str, str]
+    batch_sizes: list[int]
+
+
+class Replica:
+    """Holds the model and translates."""
+
+    def __init__(self, source: ModelSource, config: AppConfig) -> None:
         _keep_grpc_on_loopback()
-        served = choice.open(config.threads)
-        self._timeout_s = config.timeout_s
+        loaded = source.open(config.threads)
+        self._timeout_s, self._model = config.timeout_s, source.public_facts()
+        self._reader = RequestReader(
+            loaded.vocabulary, loaded.config.max_source_length, config.max_texts, config.max_body_bytes
+        )
         self._batcher = Batcher(
-            partial(translate_group, served),
+            partial(translate_group, loaded),
             config.max_batch,
             config.wait_ms / 1e3,
             partial(torch.set_num_threads, config.threads),
@@ -60,33 +89,29 @@ class Replica:
 
     async def translate(self, texts: list[str]) -> list[str]:
         """Return the translation of each text."""
-        return await self._batcher.do(texts)
+        return await self._batcher.run(texts)
 
-    async def batch_sizes(self) -> list[int]:
-        """Return how many texts the last batches had."""
-        return list(self._batcher.sizes)
+    async def reader(self) -> RequestReader:
+        """Return the reader of requests, which holds the model's vocabulary."""
+        return self._reader
+
+    async def status(self) -> ReplicaStatus:
+        return ReplicaStatus(self._model, list(self._batcher.sizes))
 
     def check_health(self) -> None:
-        """Tell Ray, by raising, that this replica hangs: it is then replaced."""
+        """Raise where this replica hangs: Ray then replaces it."""
         if self._batcher.busy_s > 2 * self._timeout_s:
             raise RuntimeError(f"a batch has taken {self._batcher.busy_s:.0f} s")
 
 
-class Front:
-    """Reads requests, refuses bad ones, and sees to it that good ones are answered."""
+class Ingress:
+    """Reads requests, refuses bad ones, and answers good ones with the help of replicas."""
 
-    def __init__(
-        self,
-        replicas: DeploymentHandle[Any],
-        reader: RequestReader,
-        rules: Rules,
-        timeout_s: float,
-        about: dict[str, str],
-    ) -> None:
+    def __init__(self, replicas: DeploymentHandle[Any], rules: Rules, timeout_s: float) -> None:
         _keep_grpc_on_loopback()
-        self._replicas, self._reader, self._timeout_s, self._about = replicas, reader, timeout_s, about
-        self._rules = rules
-        self._asked_again = 0
+        self._replicas, self._rules, self._timeout_s = replicas, rules, timeout_s
+        self._reader: RequestReader | None = None
+        self._retries = 0
 
     async def __call__(self, request: Request) -> Response:
         try:
@@ -104,19 +129,23 @@ class Front:
             raise RefusedError(NOT_FOUND, f"there is nothing at {path}: POST to the service's own path, GET {HEALTH}")
         if request.method != "POST":
             raise RefusedError(NOT_ALLOWED, f"translations are asked for by POST, got {request.method}")
-        asked = self._reader.read(await self._rules.body(request.receive))
+        body = await self._rules.body(request.receive)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return asked.answer(await self._translations(list(asked.texts)))
+                if self._reader is None:
+                    self._reader = await self._ask("reader")
+                asked = self._reader.read(body)
+                return asked.answer(await self._ask("translate", list(asked.texts)))
         except TimeoutError as error:
             raise RefusedError(TOO_LATE, f"not translated within {self._timeout_s:g} s: ask again") from error
 
-    async def _translations(self, texts: list[str]) -> list[str]:
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """Return what a replica answers; asks another one when the first is lost."""
         while True:
             try:
-                return list(await self._replicas.translate.remote(texts))
-            except RayActorError as error:  # the replica was lost; the router knows it by now
-                self._asked_again += 1
+                return await getattr(self._replicas, method).remote(*arguments)
+            except RayActorError as error:  # the replica was lost; the router has noticed by now
+                self._retries += 1
                 log.warning("a replica was lost while it translated, another one is asked: %s", _first_line(error))
                 await asyncio.sleep(_RETRY_S)
             except BackPressureError as error:
@@ -128,14 +157,15 @@ class Front:
                 raise RefusedError(FAULT, f"this text could not be translated: {_first_line(error.cause)}") from error
 
     async def _health(self) -> dict[str, Any]:
-        """Say that a replica answers."""
+        """Report that a replica answers."""
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT_S):
-                sizes = await self._replicas.batch_sizes.remote()
+                status: ReplicaStatus = await self._replicas.status.remote()
         except (TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError) as error:
             raise RefusedError(BUSY, f"no replica answers within {_HEALTH_TIMEOUT_S:g} s") from error
+        sizes = status.batch_sizes
         mean = round(sum(sizes) / len(sizes), 2) if sizes else None
-        return {"status": "ok", **self._about, "mean_batch": mean, "asked_again": self._asked_again}
+        return {"status": "ok", **status.model, "mean_batch": mean, "retries": self._retries}
 
 
 def _keep_grpc_on_loopback() -> None:
@@ -156,6 +186,79 @@ def _add_loopback_port(server: grpc_server.Server, address: str) -> int:
     return int(_add_port(server, f"127.0.0.1:{port}" if host in ("[::]", "0.0.0.0") else address))
 
 
+def app(args: ServeArgs) -> serve.Application:
+    """Build the application from arguments; nothing is opened before a replica starts."""
+    source = ModelSource(
+        args.place,
+        model_id=args.model,
+        runtime=args.runtime,
+        dtype=args.dtype,
+        short_list=args.short_list,
+        beam=args.beam,
+    )
+    return build_application(source, args)
+
+
+if not TYPE_CHECKING:  # type checkers would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> serve.Application:
+        """Build `application` where it is named: `serve build` accepts an application, and no builder."""
+        if name != "application":
+            raise AttributeError(f"module {__name__} has no attribute {name}")
+        return app(_args_of_environment())
+
+
+def _args_of_environment() -> ServeArgs:
+    try:
+        return ServeArgs.model_validate_json(os.environ.get(ARGS_VARIABLE, "{}"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise HatRayError(
+            f"{ARGS_VARIABLE} must hold the application's arguments as a JSON object: {key + ': ' if key else ''}"
+            f'{first["msg"]}; such as {{"place": "/shared/exported"}}'
+        ) from error
+
+
+def build_application(source: ModelSource, config: AppConfig) -> serve.Application:
+    """Return the application that serves a model."""
+    ending: dict[str, Any] = {
+        "graceful_shutdown_timeout_s": config.shutdown_s,
+        "graceful_shutdown_wait_loop_s": 0.2,
+    }
+    replicas = serve.deployment(
+        name="replica",
+        ray_actor_options={"num_cpus": config.threads},
+        max_ongoing_requests=max(4 * config.max_batch, 64),
+        max_queued_requests=config.max_waiting,
+        **_scaling(config),
+        **ending,
+    )(Replica)
+    ingress = serve.deployment(
+        name="ingress",
+        num_replicas=config.ingress_replicas,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=config.max_waiting + (64 + 4 * config.max_batch) * config.most_replicas,
+        **ending,
+    )(Ingress)
+    application: serve.Application = ingress.bind(replicas.bind(source, config), rules_of(config), config.timeout_s)
+    return application
+
+
+def _scaling(config: AppConfig) -> dict[str, Any]:
+    """Return the options that fix the number of replicas, or let it follow the load."""
+    if config.most_replicas == config.replicas:
+        return {"num_replicas": config.replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=config.replicas,
+        max_replicas=config.most_replicas,
+        target_ongoing_requests=config.target_ongoing_requests,
+        upscale_delay_s=config.upscale_delay_s,
+        downscale_delay_s=config.downscale_delay_s,
+    )
+    return {"autoscaling_config": scaling}
+
+
 @dataclass(frozen=True)
 class Service:
     """A service that answers."""
@@ -167,69 +270,43 @@ class Service:
         serve.delete(self.name)
 
 
-def start_service(choice: ModelChoice, config: ServeConfig) -> Service:
+def start_service(source: ModelSource, config: ServeConfig) -> Service:
     """Deploy a model on the cluster that this process is connected to; return when it answers."""
-    served = choice.open(config.threads)  # a mistake is told here, at once, and not by every replica
-    reader = RequestReader(
-        served.vocabulary,
-        served.config.max_source_length,
-        config.max_texts,
-        config.max_body_bytes,
-    )
+    source.open(config.threads)  # a mistake is reported here, at once, and not by every replica
     serve.start(
         proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
         http_options={"host": config.host, "port": config.port},
     )
-    ending: dict[str, Any] = {"graceful_shutdown_timeout_s": config.timeout_s, "graceful_shutdown_wait_loop_s": 0.2}
-    replicas = serve.deployment(
-        name="replica",
-        num_replicas=config.replicas,
-        ray_actor_options={"num_cpus": config.threads},
-        max_ongoing_requests=max(4 * config.max_batch, 64),
-        max_queued_requests=config.max_waiting,
-        **ending,
-    )(Replica)
-    fronts = serve.deployment(
-        name="front",
-        num_replicas=config.fronts,
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=config.max_waiting + 64 * config.replicas + 4 * config.max_batch * config.replicas,
-        **ending,
-    )(Front)
-    serve.run(
-        fronts.bind(replicas.bind(choice, config), reader, rules_of(config), config.timeout_s, choice.about()),
-        name=config.name,
-        route_prefix=config.route,
-    )
+    serve.run(build_application(source, config), name=config.name, route_prefix=config.route)
     service = Service(f"http://{_address(config.host)}:{config.port}{config.route}", config.name)
     _require_answer(service.url, config)
     return service
 
 
-def rules_of(config: ServeConfig, stop_file: str | None = None) -> Rules:
-    """Return what a service lets requests be."""
+def rules_of(config: AppConfig, stop_file: str | None = None) -> Rules:
+    """Return the rules that requests to a service must keep."""
     return Rules(config.max_body_bytes, config.receive_s, config.allowed_hosts, stop_file)
 
 
-def guard_proxies(config: ServeConfig, stop_file: str) -> dict[str, str]:
+def guard_proxies(config: AppConfig, stop_file: str) -> dict[str, str]:
     """Return the environment in which a cluster has to start so that its proxies are guarded."""
     return {VARIABLE: rules_of(config, stop_file).to_json(), CALLBACK_VARIABLE: CALLBACK}
 
 
 def _require_answer(url: str, config: ServeConfig) -> None:
-    """Raise HatRayError where nobody answers at the place that was asked for: one cluster has one HTTP address."""
+    """Raise HatRayError where nobody answers at the requested address: one cluster has one HTTP address."""
     health, deadline = url.rstrip("/") + HEALTH, time.monotonic() + _READY_TIMEOUT_S
-    told = ""
+    reason = ""
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(health, timeout=_HEALTH_TIMEOUT_S):
                 return
         except (urllib.error.URLError, OSError) as error:
-            told = str(error)
+            reason = str(error)
         time.sleep(_RETRY_S)
     raise HatRayError(
-        f"the service was started but {health} does not answer ({told}): if Ray Serve already ran on this cluster with "
-        f"another address than {config.host}:{config.port}, use that one, or shut it down with `serve shutdown`"
+        f"the service was started but {health} does not answer ({reason}): if Ray Serve already ran on this cluster "
+        f"with another address than {config.host}:{config.port}, use that one, or shut it down with `serve shutdown`"
     )
 
 

@@ -1,1 +1,0 @@
-"""A found model as a service."""

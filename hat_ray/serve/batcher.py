@@ -1,13 +1,13 @@
-"""Translate together what waits together: texts of all clients become one batch.
+"""Collect the texts of all clients into batches for one worker.
 
-The life of a text: it waits; as soon as the worker is free it takes the texts that wait, the oldest first, up to so
-many; their translations wake those who asked. An idle worker waits a moment for more.
+The life of a text: it waits. As soon as the worker is free it takes the waiting texts, the oldest first, up to
+`max_batch`. Their translations wake the callers. An idle worker waits a moment for more texts.
 
 Decisions
 - Ray's `@serve.batch` closes a batch at the end of its window also while the model is busy, so that under load many
-  small batches queue up behind a slow one. Here a batch is what has come by the time at which it can begin.
-- Work is done in a thread of its own: the event loop goes on taking requests and answering health checks.
-- A batch that raises is done again text by text: one that cannot be translated hurts nobody else's.
+  small batches queue up behind a slow one. Here a batch holds the texts that have come when the worker can begin.
+- The work runs in a thread of its own: the event loop goes on taking requests and answering health checks.
+- A batch that raises is repeated text by text: a text that cannot be translated fails no other one.
 """
 
 import asyncio
@@ -33,34 +33,34 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
         self._began: float | None = None
         self.sizes: deque[int] = deque(maxlen=100)
-        """Texts of the last batches."""
+        """Number of texts in each of the last batches."""
 
     @property
     def busy_s(self) -> float:
-        """Seconds for which the present batch has been worked at; 0 when there is none."""
+        """Return the seconds that the present batch has taken; 0 without one."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def do(self, texts: Sequence[str]) -> list[str]:
-        """Return what the worker makes of each text; raises what it raises for one of them."""
+    async def run(self, texts: Sequence[str]) -> list[str]:
+        """Return the worker's result for each text; raises the exception that it raises for one of them."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[str]] = [loop.create_future() for _ in texts]
         self._waiting.extend(zip(texts, futures, strict=True))
         if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._run())
+            self._worker = loop.create_task(self._work_off())
         try:
             return list(await asyncio.gather(*futures))
-        finally:  # of a request that was given up, or of which one text failed, nothing more is done
+        finally:  # the other texts of a request that was given up or failed need no work
             for future in futures:
                 future.cancel()
 
-    async def _run(self) -> None:
-        """Work until nothing waits."""
+    async def _work_off(self) -> None:
+        """Work until no text waits."""
         if len(self._waiting) < self._max_batch:
             await asyncio.sleep(self._wait_s)
         while batch := self._take():
             self._began = time.monotonic()
             self.sizes.append(len(batch))
-            results = await self._done([text for text, _ in batch])
+            results = await self._results([text for text, _ in batch])
             self._began = None
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():
@@ -69,9 +69,9 @@ class Batcher:
                     future.set_exception(result)
                 else:
                     future.set_result(result)
-            await asyncio.sleep(0)  # those who are answered may ask again at once
+            await asyncio.sleep(0)  # clients that got an answer may ask again at once
 
-    async def _done(self, texts: list[str]) -> list[str | Exception]:
+    async def _results(self, texts: list[str]) -> list[str | Exception]:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._each_or_error, texts)
         except Exception as error:  # the thread itself could not start
@@ -92,5 +92,5 @@ class Batcher:
             if len(texts) == 1:
                 log.exception("a text could not be translated")
                 return [error]
-            log.warning("a batch of %d texts failed (%r): each is done by itself", len(texts), error)
+            log.warning("a batch of %d texts failed (%r): each text is repeated alone", len(texts), error)
             return [self._each_or_error([text])[0] for text in texts]

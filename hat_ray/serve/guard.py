@@ -1,13 +1,13 @@
-"""What a request must be before anybody reads it: for whom, from where, how large, how fast.
+"""Rules that a request must keep before it is read: host name, origin, size, speed.
 
-`Guard` stands in Ray's HTTP proxies where they are ours, so that what is too large is never in memory; fronts check the
-same once more, on a cluster whose proxies somebody else has started.
+`Guard` stands in Ray's HTTP proxies where they are ours, so that a body that is too large is never in memory. An
+ingress checks the same rules again, for clusters whose proxies somebody else has started.
 
 Decisions
 - A name that a browser was made to resolve to this machine (DNS rebinding) shows in `Host`: it must be an address,
   localhost, or a name that was allowed. An address cannot be made to mean another machine.
 - A page of another origin can make a browser send text/plain or a form without asking: `Origin` must be our own.
-- A body is counted while it comes, and has its time to come; a connection that sends no head is closed in that time.
+- A body is counted while it arrives, within `receive_s`; a connection that sends no head is closed in that time.
 """
 
 import asyncio
@@ -30,25 +30,24 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 VARIABLE = "HAT_RAY_SERVE_RULES"
 """Environment variable by which proxies get the rules."""
 
-
 _DRAIN_BYTES, _DRAIN_S = 900_000, 1.0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What requests may be."""
+    """Limits of requests."""
 
     max_body_bytes: int
     receive_s: float
     allowed_hosts: Sequence[str] = ()
     stop_file: str | None = None
-    """A file that says, once it is there, that the service ends: what comes now is refused."""
+    """A file whose presence ends the service: requests are then refused."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     def check_head(self, headers: Mapping[str, str]) -> None:
-        """Raise RefusedError for a request too late, to another name, from another origin, or too large by its word."""
+        """Raise RefusedError for a late request, another host name, another origin, or a Content-Length too large."""
         if self.stop_file is not None and os.path.exists(self.stop_file):
             raise RefusedError(BUSY, "the service is ending: ask another one, or ask again later")
         host = _name_of(f"//{headers.get('host', '')}")
@@ -64,7 +63,7 @@ class Rules:
             raise RefusedError(TOO_LARGE, f"a request may have at most {self.max_body_bytes} bytes, got {length:.20}")
 
     async def body(self, receive: Receive) -> bytes:
-        """Read a body; raises RefusedError as soon as it is too large, or when it takes too long to come."""
+        """Read a body; raises RefusedError as soon as it is too large or too slow."""
         content = bytearray()
         try:
             async with asyncio.timeout(self.receive_s):
@@ -80,7 +79,7 @@ class Rules:
 
 
 async def drain(receive: Receive) -> None:
-    """Read and forget what is left of a request that is not much too large: its client listens at its end."""
+    """Read and drop the rest of a slightly too large request: its client reads the answer only then."""
     forgotten = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
@@ -89,14 +88,14 @@ async def drain(receive: Receive) -> None:
 
 
 class Guard:
-    """An ASGI application before another one, which gets whole requests that keep the rules."""
+    """An ASGI application that passes whole requests on to another one if they keep the rules."""
 
     def __init__(self, app: App, rules: Rules) -> None:
         self.app, self.rules = app, rules
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # nothing here speaks anything else
+            return  # the service speaks HTTP only
         try:
             self.rules.check_head(
                 {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
@@ -116,7 +115,7 @@ class Guard:
 
 
 async def _refuse(refused: RefusedError, send: Send) -> None:
-    """Answer, and close the connection: what is left of the request is not read."""
+    """Answer, and close the connection without reading the rest of the request."""
     content = json.dumps(refused.to_dict()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
     pairs = [(key.encode(), value.encode()) for key, value in headers.items()]
@@ -125,7 +124,7 @@ async def _refuse(refused: RefusedError, send: Send) -> None:
 
 
 def rules_of_environment() -> Rules:
-    """Return the rules that the command gave to the processes of its cluster."""
+    """Return the rules that `hat-ray serve` gave to the processes of its cluster."""
     return Rules(**json.loads(os.environ[VARIABLE]))
 
 

@@ -1,47 +1,76 @@
-"""Which model is served, and on what: told to every replica, opened by each."""
+"""Which model is served and on what. The description travels to every replica; each opens the model by itself."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from hat_ray.core.usable_cpus import usable_cpus
+from hat_ray.errors import RunError
 from hat_ray.export.export import is_export, open_export
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.pipeline.models import served_model
-from hat_ray.recipe import Recipe
+from hat_ray.recipe import Recipe, load_run_recipe
+from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
+from hat_ray.storage.folder import Folder
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class ModelSource:
     """A run's model on a runtime, or an exported folder. It pickles; `place` must be one that every replica reaches."""
 
     place: str
     recipe: Recipe | None = None
-    """The run's; None: `place` is an exported folder, which says all else itself."""
+    """The run's. None: the one in its folder; an exported folder has none."""
     model_id: str | None = None
-    runtime: str = "eager"
-    dtype: str = "fp32"
-    short_list: int = 0
-    """Target words listed for each source word, by runtime onnx; 0: all words may follow."""
+    """A run's retrained model. None: the first winner."""
+    runtime: str | None = None
+    dtype: str | None = None
+    short_list: int | None = None
+    """Target words listed for each source word, by runtime onnx. None or 0: all words may follow."""
     beam: int | None = None
-    """Hypotheses kept of an exported model; a run's are its recipe's. None: the export's own."""
+    """Hypotheses kept by beam search. None: those of the recipe or export."""
+
+    def resolved(self, option: Callable[[str], str] = str) -> "ModelSource":
+        """Return it with what the folder says filled in; raises RunError, which names options by `option`."""
+        if is_exported(self.place):
+            given = {
+                "model": self.model_id,
+                "runtime": self.runtime,
+                "dtype": self.dtype,
+                "short_list": self.short_list,
+            }
+            if wrong := [option(name) for name, value in given.items() if value is not None]:
+                raise RunError(
+                    f"{self.place} is an exported model, which brings its own: leave {' and '.join(wrong)} out"
+                )
+            return self
+        runtime, dtype = self.runtime or "eager", self.dtype or "fp32"
+        require_runtime(runtime, RuntimeSettings(dtype))
+        recipe = self.recipe or load_run_recipe(
+            Folder.at(self.place), [f"evaluate.beam={self.beam}"] if self.beam else None
+        )
+        return replace(self, recipe=recipe, runtime=runtime, dtype=dtype, short_list=self.short_list or 0)
 
     def open(self, threads: int) -> LoadedModel:
         """Load the model; 0 threads: one for each usable CPU. PyTorch's threads are the calling thread's."""
         threads = threads or usable_cpus()
         torch.set_num_threads(threads)
-        if self.recipe is None:
+        source = self.resolved()
+        if source.recipe is None:
             return open_export(self.place, threads, **({} if self.beam is None else {"beam": self.beam}))
-        return served_model(self.recipe, self.place, self.model_id, self.runtime, self.dtype, threads, self.short_list)
+        model = source.recipe, source.place, source.model_id
+        return served_model(*model, source.runtime or "eager", source.dtype or "fp32", threads, source.short_list or 0)
 
-    def about(self) -> dict[str, str]:
-        """Return what a client may know of the model."""
-        if self.recipe is None:
-            return {"export": Path(self.place).name}
-        return {"recipe": self.recipe.name, "runtime": self.runtime, "dtype": self.dtype}
+    def public_facts(self) -> dict[str, str]:
+        """Return what a client may learn of the model."""
+        source = self.resolved()
+        if source.recipe is None:
+            return {"export": Path(source.place).name}
+        return {"recipe": source.recipe.name, "runtime": str(source.runtime), "dtype": str(source.dtype)}
 
 
 def is_exported(place: str) -> bool:
-    """Tell whether a place is an exported folder."""
+    """Report whether a place is an exported folder."""
     return "://" not in place and is_export(place)

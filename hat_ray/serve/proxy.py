@@ -1,4 +1,4 @@
-"""What Ray's HTTP proxies call when they start, on a cluster of ours: it puts the guard before everything else."""
+"""A callback of Ray's HTTP proxies when they start, on clusters of ours: it puts the guard before every request."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 
 
 def middlewares() -> list[Middleware]:
-    """Return the guard, and let connections that send no head end in time."""
+    """Return the guard, and close connections that send no head in time."""
     rules = rules_of_environment()
     for protocol in {auto.AutoHTTPProtocol, H11Protocol}:
         _close_silent(protocol, rules.receive_s)
@@ -22,7 +22,7 @@ def middlewares() -> list[Middleware]:
 
 
 def _close_silent(protocol: Any, seconds: float) -> None:
-    """Let a protocol of uvicorn's, which would wait for ever, close connections whose first head does not come."""
+    """Let a protocol of uvicorn, which waits without end, close connections that send no head."""
     made = protocol.connection_made
 
     def connection_made(self: Any, transport: asyncio.Transport) -> None:

@@ -1,4 +1,4 @@
-"""What clients send and get: JSON in, JSON out, and a clear refusal before anything reaches a batch.
+"""Requests of clients and their answers: JSON in, JSON out, a clear refusal before a text reaches a batch.
 
 In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}.
 Out: {"translation": "..."} or {"translations": ["...", "..."]}; or {"error": "one line", "status": 400}.
@@ -18,7 +18,7 @@ _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
 
 
 class RefusedError(Exception):
-    """A request that is not done, with the HTTP status that says why."""
+    """A refused request, with its HTTP status and one line."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -29,29 +29,30 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TranslationRequest:
     """The texts of one request, each of one line."""
 
     texts: tuple[str, ...]
     single: bool
-    """Asked for as "text", and answered as "translation"."""
+    """It holds "text" instead of "texts", and is answered by "translation"."""
 
     def answer(self, translations: Sequence[str]) -> dict[str, Any]:
+        """Return the JSON answer."""
         return {"translation": translations[0]} if self.single else {"translations": list(translations)}
 
 
 @dataclass(frozen=True)
 class RequestReader:
-    """Reads requests and refuses what a model cannot or should not translate."""
+    """Reads requests and refuses texts that a model cannot or should not translate."""
 
     vocabulary: Vocabulary
     max_tokens: int
-    """Of one text, its end of sentence included."""
+    """Maximum number of tokens of one text, its end of sentence included."""
     max_texts: int
     max_body_bytes: int
 
-    def read(self, body: bytes) -> Asked:
-        """Return what is asked for; raises RefusedError."""
+    def read(self, body: bytes) -> TranslationRequest:
+        """Return the texts of a request; raises RefusedError."""
         if len(body) > self.max_body_bytes:
             raise RefusedError(TOO_LARGE, f"a request may have at most {self.max_body_bytes} bytes, got {len(body)}")
         if not body.strip():
@@ -62,7 +63,9 @@ class RequestReader:
                 TOO_LARGE, f"a request may have at most {self.max_texts} texts, got {len(texts)}: send several requests"
             )
         names = ["text"] if single else [f"texts[{index}]" for index in range(len(texts))]
-        return Asked(tuple(self._checked(name, text) for name, text in zip(names, texts, strict=True)), single)
+        return TranslationRequest(
+            tuple(self._checked(name, text) for name, text in zip(names, texts, strict=True)), single
+        )
 
     def _checked(self, name: str, value: object) -> str:
         if not isinstance(value, str):
@@ -90,12 +93,12 @@ def _json_of(body: bytes) -> object:
     except UnicodeDecodeError as error:
         raise RefusedError(BAD, f"the request must be UTF-8, got byte {body[error.start]:#x}: {_USAGE}") from error
     except (ValueError, RecursionError) as error:
-        told = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
-        raise RefusedError(BAD, f"the request must be JSON ({told}): {_USAGE}") from error
+        reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+        raise RefusedError(BAD, f"the request must be JSON ({reason}): {_USAGE}") from error
 
 
 def _texts_of(value: object) -> tuple[bool, list[object]]:
-    """Return whether one text was asked for, and what stands in the place of texts."""
+    """Return whether the request holds one "text", and the values in the place of texts."""
     if not isinstance(value, dict):
         raise RefusedError(BAD, f"the request must be a JSON object, got {_kind(value)}: {_USAGE}")
     if set(value) == {"text"}:
@@ -112,7 +115,7 @@ def _texts_of(value: object) -> tuple[bool, list[object]]:
 
 
 def _kind(value: object) -> str:
-    """Return what a JSON value is, as JSON calls it."""
+    """Return the kind of a JSON value in words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     kinds = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}

@@ -80,7 +80,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def joining(address: str) -> list[str]:
-    code = "import sys; from hat_ray.session import cluster; cluster.join(sys.argv[1]); print('joined')"
+    code = "import sys; from hat_ray.cluster import session; session.join(sys.argv[1]); print('joined')"
     return [sys.executable, "-c", code, address]
 
 

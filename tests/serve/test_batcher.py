@@ -29,7 +29,7 @@ class Worker:
 
 
 async def asked(batcher: Batcher, requests: Sequence[Sequence[str]]) -> list[object]:
-    return list(await asyncio.gather(*map(batcher.do, requests), return_exceptions=True))
+    return list(await asyncio.gather(*map(batcher.run, requests), return_exceptions=True))
 
 
 async def until_all_wait() -> None:
@@ -49,7 +49,7 @@ def test_requests_that_come_while_it_works_become_one_batch_and_each_gets_its_ow
     async def run() -> None:
         batcher = Batcher(worker, 8, 0.0)
         worker.go.clear()
-        first = asyncio.create_task(batcher.do(["a"]))
+        first = asyncio.create_task(batcher.run(["a"]))
         await until_busy(batcher)
         others = asyncio.create_task(asked(batcher, [["b", "c"], ["d"], ["e", "f", "g"]]))
         await until_all_wait()
@@ -68,7 +68,7 @@ def test_requests_that_come_while_it_works_become_one_batch_and_each_gets_its_ow
 def test_no_batch_is_larger_than_allowed_and_the_oldest_go_first() -> None:
     worker = Worker()
     texts = [str(number) for number in range(10)]
-    assert asyncio.run(Batcher(worker, 4, 0.01).do(texts)) == texts
+    assert asyncio.run(Batcher(worker, 4, 0.01).run(texts)) == texts
     assert worker.batches == [texts[:4], texts[4:8], texts[8:]]
 
 
@@ -85,10 +85,10 @@ def test_an_idle_worker_waits_a_moment_for_more(monkeypatch: pytest.MonkeyPatch)
         batcher = Batcher(worker, 8, 0.2)
         with monkeypatch.context() as patch:
             patch.setattr("asyncio.sleep", moment)
-            first = asyncio.create_task(batcher.do(["a"]))
+            first = asyncio.create_task(batcher.run(["a"]))
             await until_all_wait()
             assert 0.2 in moments
-            second = asyncio.create_task(batcher.do(["b"]))
+            second = asyncio.create_task(batcher.run(["b"]))
             await until_all_wait()
             assert worker.batches == []
             over.set()
@@ -114,14 +114,14 @@ def test_what_was_given_up_is_not_done() -> None:
     async def run() -> None:
         batcher = Batcher(worker, 8, 0.0)
         worker.go.clear()
-        first = asyncio.create_task(batcher.do(["a"]))
+        first = asyncio.create_task(batcher.run(["a"]))
         await until_busy(batcher)
-        given_up = asyncio.create_task(batcher.do(["b"]))
+        given_up = asyncio.create_task(batcher.run(["b"]))
         await until_all_wait()
         given_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await given_up
-        last = asyncio.create_task(batcher.do(["c"]))
+        last = asyncio.create_task(batcher.run(["c"]))
         await until_all_wait()
         worker.go.set()
         assert [await first, await last] == [["A"], ["C"]]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hat_ray.corpus.vocabulary import Vocabulary
-from hat_ray.serve.requests import Asked, RefusedError, RequestReader
+from hat_ray.serve.requests import RefusedError, RequestReader, TranslationRequest
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def reader() -> RequestReader:
 
 def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: RequestReader) -> None:
     one = reader.read(b'{"text": "  a dog runs\\n"}')
-    assert one == Asked(("a dog runs",), True)
+    assert one == TranslationRequest(("a dog runs",), True)
     assert one.answer(["ein Hund"]) == {"translation": "ein Hund"}
     several = reader.read('{"texts": ["a dog", "дом 漢字 \\u0000"]}'.encode())
     assert several.texts == ("a dog", "дом 漢字 \x00")

@@ -1,5 +1,6 @@
 """What a user can do wrong with `hat-ray serve`: one clear line, exit code 2."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 
 from hat_ray.cli import main
 from hat_ray.cli.commands.serve import open_to
-from hat_ray.serve.config import ServeConfig
+from hat_ray.errors import HatRayError, RunError
+from hat_ray.serve.config import ServeArgs, ServeConfig
+from hat_ray.serve.model_source import ModelSource
 from tests.exported import Exported
 
 
@@ -27,6 +30,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--route", "translate"], "--route must begin with /"),
         (["--replicas", "0"], "replicas"),
         (["--port", "70000"], "port"),
+        (["--replicas", "3", "--max-replicas", "2"], "max_replicas must be at least replicas=3, got 2"),
+        (["--timeout-s", "inf"], "--timeout-s: Input should be a finite number"),
     ],
 )
 def test_options_that_cannot_be(
@@ -46,6 +51,43 @@ def test_what_is_open_to_whom_is_one_line() -> None:
     assert "whoever reaches 0.0.0.0" in open_to(wide, None)
     assert "for this command's token" in open_to(here, None)
     assert "the cluster's at 10.0.0.1:6379" in open_to(here, "10.0.0.1:6379")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("{}", 'place: Field required; such as {"place": "/shared/exported"}'),
+        ('{"place": "/a", "replica": 2}', "replica: Extra inputs are not permitted"),
+        ("[", "Invalid JSON"),
+    ],
+)
+def test_arguments_of_an_application_that_cannot_be(
+    arguments: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi", reason="needs ray[serve]")
+    module = importlib.import_module("hat_ray.cluster.serve")
+    monkeypatch.setenv(module.ARGS_VARIABLE, arguments)
+    with pytest.raises(HatRayError) as refused:
+        _ = module.application
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_arguments_as_a_command_line_writes_them_are_those_of_a_file() -> None:
+    """`serve run` passes strings."""
+    written = ServeArgs.model_validate({"place": "/a", "threads": "4", "wait_ms": "0.5", "allowed_hosts": "a,b"})
+    assert written == ServeArgs(place="/a", threads=4, wait_ms=0.5, allowed_hosts=("a", "b"))
+    assert (written.most_replicas, written.shutdown_s) == (1, 60.0)
+    assert ServeArgs(place="/a", max_replicas=3, graceful_shutdown_timeout_s=5).shutdown_s == 5
+
+
+def test_a_run_without_models_and_an_export_with_a_runtime_are_refused_where_a_replica_opens_them(
+    exported: Exported, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="brings its own: leave runtime and short_list out"):
+        ModelSource(str(exported.folder), runtime="onnx", short_list=0).open(1)
+    with pytest.raises(RunError, match="lacks its"):
+        ModelSource(str(tmp_path)).open(1)
 
 
 def test_a_place_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

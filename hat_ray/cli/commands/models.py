@@ -24,7 +24,7 @@ from hat_ray.storage.plain_file import read_text
 
 if TYPE_CHECKING:
     from hat_ray.export.stream import TranslationScore
-    from hat_ray.serve.model_source import ModelChoice
+    from hat_ray.serve.model_source import ModelSource
 
 _REFERENCE_BYTES = 1 << 30
 
@@ -174,20 +174,21 @@ def export(
 
 def model_choice(
     place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, short_list: int | None
-) -> "ModelChoice":
+) -> "ModelSource":
     """Return the exported model that a folder is, or a run's model on a runtime."""
-    from hat_ray.serve.model_source import ModelChoice, is_exported
+    from hat_ray.serve.model_source import ModelSource, is_exported
 
     if is_exported(place):
-        given = {"--model": model, "--runtime": runtime, "--dtype": dtype, "--short-list": short_list}
-        if wrong := [name for name, value in given.items() if value is not None]:
-            raise RunError(f"{place} is an exported model, which brings its own: leave {' and '.join(wrong)} out")
-        return ModelChoice(place, beam=beam)
+        return ModelSource(place, None, model, runtime, dtype, short_list, beam).resolved(_flag_of)
     from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 
     require_runtime(runtime or "eager", RuntimeSettings(dtype or "fp32"))
     loaded, folder = resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
-    return ModelChoice(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
+    return ModelSource(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
+
+
+def _flag_of(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 def _lines(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from hat_ray.cli.app import app
 from hat_ray.cli.commands.models import BeamOpt, DtypeOpt, ModelOpt, RuntimeOpt, ShortListOpt, model_choice
@@ -19,7 +20,7 @@ from hat_ray.errors import HatRayError, RunError
 from hat_ray.serve.config import ServeConfig
 
 if TYPE_CHECKING:
-    from hat_ray.serve.model_source import ModelChoice
+    from hat_ray.serve.model_source import ModelSource
 
 _DEFAULT = ServeConfig()
 
@@ -35,26 +36,32 @@ def _flag(field: str, name: str | None = None, **bounds: Any) -> Any:
 
 hat-ray serve runs/toy --runtime onnx --dtype int8
 
-hat-ray serve exported --replicas 2 --threads 4 --max-batch 64
+hat-ray serve exported --replicas 2 --max-replicas 8 --threads 4 --max-batch 64
 
 ray job submit --address http://127.0.0.1:8265 -- python jobs/serve.py /shared/exported --replicas 4
 
 curl -d '{"text": "A dog runs."}' http://127.0.0.1:8000/
 
+serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
+
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
-{"translations": [...]}. What cannot be done is answered by {"error": "one line", "status": N}: 400 no JSON, no text,
-an empty one or several lines; 403 another host's name or another page's origin; 408 sent too slowly; 413 more tokens,
-texts or bytes than allowed; 404 and 405 another path or method; 503 too many wait, no replica answers, or the service
-is ending; 504 not in time; 500 a fault. GET /health says that a replica answers.
+{"translations": [...]}. A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text,
+an empty text or several lines; 403 another host name or another page's origin; 408 sent too slowly; 413 more tokens,
+texts or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
+service is ending; 504 not in time; 500 a fault. GET /health reports whether a replica answers.
 
-Texts of all clients that wait together are translated together. When a replica is lost its requests go to another one.
-More replicas serve more clients at once; more threads make each batch faster, less than in proportion.
+Waiting texts of all clients are translated together. The requests of a lost replica go to another one. More replicas
+serve more clients at once; more threads make each batch faster, less than in proportion. With --max-replicas the number
+of replicas follows the load.
 
-It listens on loopback and knows no passwords: put a proxy that does in front of it before you name another --host, and
-name the proxy's name with --allowed-host. Ray's own ports are on loopback and ask for a token of this command's, unless
-it works on a cluster that runs already (--address): those are as that cluster has them.
+The service listens on loopback and asks for no password: put a proxy with passwords in front of it before you set
+another --host, and pass the proxy's name as --allowed-host. Ray's own ports are on loopback and ask for a token of this
+command. On a running cluster (--address) they stay as that cluster has them.
 
-Ctrl-C and SIGTERM refuse what comes then, finish what waits, and end within --timeout-s and some ten seconds.
+Ctrl-C and SIGTERM refuse new requests, finish waiting ones, and end within --graceful-shutdown-timeout-s and some ten
+seconds.
+
+Ray Serve's own commands and KubeRay's RayService take the same settings as arguments of hat_ray.cluster.serve:app.
 Needs ray[serve]: pip install 'hat-ray[serve]'."""
 )
 def serve(
@@ -68,7 +75,11 @@ def serve(
     short_list: ShortListOpt = None,
     replicas: Annotated[int, _flag("replicas", min=1)] = _DEFAULT.replicas,
     threads: Annotated[int, _flag("threads", min=1)] = _DEFAULT.threads,
-    fronts: Annotated[int, _flag("fronts", min=1)] = _DEFAULT.fronts,
+    max_replicas: Annotated[int | None, _flag("max_replicas", min=1)] = None,
+    target_ongoing_requests: Annotated[float, _flag("target_ongoing_requests")] = _DEFAULT.target_ongoing_requests,
+    upscale_delay_s: Annotated[float, _flag("upscale_delay_s", min=0)] = _DEFAULT.upscale_delay_s,
+    downscale_delay_s: Annotated[float, _flag("downscale_delay_s", min=0)] = _DEFAULT.downscale_delay_s,
+    ingress_replicas: Annotated[int, _flag("ingress_replicas", min=1)] = _DEFAULT.ingress_replicas,
     max_batch: Annotated[int, _flag("max_batch", min=1)] = _DEFAULT.max_batch,
     wait_ms: Annotated[float, _flag("wait_ms", min=0)] = _DEFAULT.wait_ms,
     max_texts: Annotated[int, _flag("max_texts", min=1)] = _DEFAULT.max_texts,
@@ -77,6 +88,7 @@ def serve(
     allowed_host: Annotated[list[str] | None, _flag("allowed_hosts", name="--allowed-host")] = None,
     max_waiting: Annotated[int, _flag("max_waiting", min=1)] = _DEFAULT.max_waiting,
     timeout_s: Annotated[float, _flag("timeout_s", min=0.1)] = _DEFAULT.timeout_s,
+    graceful_shutdown_timeout_s: Annotated[float | None, _flag("graceful_shutdown_timeout_s", min=0)] = None,
     host: Annotated[str, _flag("host")] = _DEFAULT.host,
     port: Annotated[int, _flag("port", min=1, max=65535)] = _DEFAULT.port,
     route: Annotated[str, _flag("route")] = _DEFAULT.route,
@@ -87,22 +99,28 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a model over HTTP with Ray Serve, until Ctrl-C."""
+    settings = {name: value for name, value in locals().items() if name in ServeConfig.model_fields}
     if detach and not (address or os.environ.get("RAY_ADDRESS")):
         raise RunError("--detach needs a cluster that stays when this command ends: name it with --address")
     if not route.startswith("/") or (route != "/" and route.endswith("/")):
         raise RunError(f"--route must begin with / and not end with it, got {route!r}")
-    choice = model_choice(
+    source = model_choice(
         place if "://" in place else str(Path(place).absolute()), model, beam, runtime, dtype, short_list
     )
-    limits: dict[str, Any] = {"max_texts": max_texts, "max_body_bytes": max_body_bytes, "max_waiting": max_waiting}
-    place_at = {"host": host, "port": port, "route": route, "name": name}
-    work = {"replicas": replicas, "fronts": fronts, "threads": threads, "max_batch": max_batch, "wait_ms": wait_ms}
-    limits |= {"receive_s": receive_s, "allowed_hosts": tuple(allowed_host or ())}
-    config = ServeConfig.model_validate({**place_at, **work, **limits, "timeout_s": timeout_s})
-    _serve(choice, config, address, detach)
+    _serve(source, _config({**settings, "allowed_hosts": tuple(allowed_host or ())}), address, detach)
 
 
-def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, detach: bool) -> None:
+def _config(settings: dict[str, Any]) -> ServeConfig:
+    """Return the service's settings; raises RunError for those that do not go together."""
+    try:
+        return ServeConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        raise RunError(f"{flag}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _serve(source: "ModelSource", config: ServeConfig, address: str | None, detach: bool) -> None:
     if not (address or os.environ.get("RAY_ADDRESS")):
         _require_free(config)
     try:
@@ -112,14 +130,14 @@ def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, deta
         raise HatRayError(
             f"serving needs Ray Serve, and {error.name} is not installed: pip install 'hat-ray[serve]'"
         ) from error
-    execution = RayExecution(address, cpus_needed=config.replicas * config.threads)
+    execution = RayExecution(address, cpus_needed=config.most_replicas * config.threads)
     ending = Path(tempfile.mkdtemp(prefix="hat-ray-serve-"))
     os.environ.update(guard_proxies(config, str(ending / "ends")))  # of a cluster that starts now
     try:
         execution.connect()
-        service = start_service(choice, config)
+        service = start_service(source, config)
         console.say(
-            f"{service.url} translates with {choice.place}: replicas {config.replicas}, threads {config.threads}"
+            f"{service.url} translates with {source.place}: replicas {_replicas(config)}, threads {config.threads}"
         )
         console.say(open_to(config, address or os.environ.get("RAY_ADDRESS")))
         if not detach:
@@ -131,8 +149,13 @@ def _serve(choice: "ModelChoice", config: ServeConfig, address: str | None, deta
         shutil.rmtree(ending, ignore_errors=True)
 
 
+def _replicas(config: ServeConfig) -> str:
+    most = config.most_replicas
+    return str(most) if most == config.replicas else f"{config.replicas} to {most}"
+
+
 def open_to(config: ServeConfig, address: str | None) -> str:
-    """Say in one line what is open to whom."""
+    """Return one line about who may use the service and Ray's own ports."""
     on_loopback = config.host in ("127.0.0.1", "::1", "localhost")
     who = "every program of this machine" if on_loopback else f"whoever reaches {config.host}"
     rays = "on loopback, for this command's token" if address is None else f"the cluster's at {address}: see doctor"
