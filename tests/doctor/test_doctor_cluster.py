@@ -42,10 +42,10 @@ def test_every_node_tells_its_device_and_the_open_door_is_named(monkeypatch: pyt
 def test_a_cluster_of_our_own_is_on_loopback_and_refuses_strangers() -> None:
     code = """
 from hat_ray.cluster.doctor import examine_cluster
-from hat_ray.session import cluster
-cluster.start(1)
+from hat_ray.cluster import session
+session.start(1)
 print(*[finding for finding in examine_cluster() if finding.name == "Ray's ports"])
-cluster.leave()
+session.leave()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert "verdict='good', seen='on loopback; who has no token was refused just now'" in done.stdout, done.stderr
