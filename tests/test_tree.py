@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,23 @@ def test_ray_stands_only_in_the_package_cluster():
     }
     assert with_ray
     assert {path.parts[0] for path in with_ray} == {"cluster"}
+
+
+def test_private_parts_of_ray_are_touched_in_one_function():
+    """Ray reads its environment once, and has no public function that makes it read again (`session.py`)."""
+    private = re.compile(
+        r"\bray\.(_[a-z]\w*|train\.v2\S*|experimental\S*|\w+\._\w+)|import _(?!_)\w+ as|internal_kv|__name__:$"
+    )
+    found = {
+        (path.name, match.group(0))
+        for path in (ROOT / "cluster").glob("*.py")
+        for match in private.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found == {
+        ("session.py", "ray._private"),
+        ("session.py", "ray._raylet"),
+        ("serve.py", "import _server as"),  # gRPC's
+    }
 
 
 def test_only_the_rim_is_imported_inside_functions():

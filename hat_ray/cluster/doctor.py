@@ -1,17 +1,16 @@
-"""A Ray cluster: does it answer, what are its nodes, does hat-ray run on each, is its dashboard safe."""
+"""Examine a Ray cluster: its nodes, hat-ray on each of them, its ports and its dashboard."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+import grpc
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hat_ray
+from hat_ray.cluster import session
 from hat_ray.cluster.fleet import cluster_nodes
 from hat_ray.doctor.finding import Finding
 from hat_ray.latency.config import LatencyConfig
@@ -19,11 +18,6 @@ from hat_ray.latency.device import device_of
 from hat_ray.latency.fleet import Node
 
 _ANSWER_S = 60.0
-_STRANGER = """
-import sys
-from ray._raylet import GcsClient
-GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=10)
-"""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -40,7 +34,7 @@ def examine_cluster() -> Iterator[Finding]:
 
 
 def _ports() -> Finding:
-    """Tell who may use the cluster's ports: where they are, and whether a stranger's request was refused just now."""
+    """Report who may use the cluster's ports: where they are, and whether a request without a token is refused."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     addresses = sorted({str(node["NodeManagerAddress"]) for node in nodes if node["Alive"]})
     here = all(ip_address(address).is_loopback for address in addresses)
@@ -48,7 +42,7 @@ def _ports() -> Finding:
     answered = _answers_strangers(str(ray.get_runtime_context().gcs_address))
     if answered is None:
         remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN on every node before `ray start`"
-        return Finding("Ray's ports", "advice", f"{where}; whether they ask for a token could not be told", remedy)
+        return Finding("Ray's ports", "advice", f"{where}; whether they ask for a token is unknown", remedy)
     if not answered:
         return Finding("Ray's ports", "good", f"{where}; who has no token was refused just now")
     who = "every program of this machine" if here else "whoever reaches them"
@@ -58,26 +52,14 @@ def _ports() -> Finding:
 
 def _answers_strangers(address: str) -> bool | None:
     """Ask the cluster something without a token; None where neither an answer nor a refusal came."""
-    stranger = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-P", "-c", _STRANGER, address],
-            env={**stranger, "RAY_AUTH_MODE": "disabled"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ANSWER_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    if asked.returncode == 0:
+    code = session.ask_head(address, token=None)
+    if code == grpc.StatusCode.OK:
         return True
-    return False if "authent" in asked.stderr.lower() else None
+    return False if session.refused(code) else None
 
 
 def _dashboard() -> Finding:
-    url = str(getattr(ray._private.worker.global_worker.node, "webui_url", None) or "")
+    url = session.dashboard_url()
     if not url:
         return Finding(
             "dashboard", "advice", "none", "start the head with `ray start --head --dashboard-host=127.0.0.1`"

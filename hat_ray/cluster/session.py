@@ -3,13 +3,12 @@
 Decisions
 - Ray lets workers import from the folder that the driver was started in, and from its script's. Here they import what
   is installed on their node: the current folder may have come from anywhere.
-- What is started here listens on loopback only, whatever Ray's version does by default, and asks for a token of its own
-  that only this user's processes can read: it is in their environment. It sends no usage statistics.
-
-Who answers at a cluster's address: a Ray head that lets this process in, one that does not, or something else.
-
-Decision: Ray itself asks twenty times in twenty seconds, prints each refusal, and then says only that it cannot
-connect. One question of the kind that it begins with tells why.
+- A cluster that is started here listens on loopback only, whatever Ray's version does by default, and asks for a token
+  of its own, which stands in the environment of this user's processes. It sends no usage statistics.
+- Before a cluster is joined it is asked one question of the kind that Ray begins with. Ray itself asks twenty times in
+  twenty seconds, prints each refusal, and then reports only that it cannot connect.
+- Ray reads its environment once, when it is imported. `_set_environment` makes it read again, for which Ray has no
+  public function: it is the only place here that touches private parts of Ray (`tests/test_tree.py`).
 """
 
 import logging
@@ -19,14 +18,13 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import ray
 from ray._private import ray_constants
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
@@ -35,23 +33,40 @@ from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.errors import HatRayError
 
 _QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 TIMEOUT_S = 10.0
 
 
-def require_ray(channel: grpc.Channel, address: str, timeout_s: float = TIMEOUT_S) -> None:
-    """Raise HatRayError, with the true cause, unless a Ray head answers on a channel and lets this process in."""
-    try:
-        channel.unary_unary(_QUESTION)(b"", timeout=timeout_s)
-    except grpc.RpcError as error:
-        raise HatRayError(_why(error.code(), address, timeout_s)) from error
+def ask_head(address: str, token: str | None, timeout_s: float = TIMEOUT_S) -> grpc.StatusCode:
+    """Ask the Ray head at host:port one question, with a token or without; return the status of its answer."""
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(_QUESTION)(b"", timeout=timeout_s, metadata=metadata)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+    return grpc.StatusCode.OK
+
+
+def refused(code: grpc.StatusCode) -> bool:
+    """Report whether a status means that the head wants a token, or another one."""
+    return code in _REFUSALS
+
+
+def require_ray(address: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Raise HatRayError, with the true cause, unless a Ray head answers at host:port and lets this process in."""
+    code = ask_head(address, _token(), timeout_s)
+    if code != grpc.StatusCode.OK:
+        raise HatRayError(_why(code, address, timeout_s))
 
 
 def _why(code: grpc.StatusCode, address: str, timeout_s: float) -> str:
-    """Say why a question was not answered, and what to do."""
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+    """Return why a question was not answered, with the remedy."""
+    if refused(code):
         return (
-            f"the Ray cluster at {address} lets in who has its token, and {_token()}: set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN to the cluster's own"
+            f"the Ray cluster at {address} lets in who has its token, and {_token_shown()}: set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN to the cluster's own"
         )
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return (
@@ -60,17 +75,30 @@ def _why(code: grpc.StatusCode, address: str, timeout_s: float) -> str:
         )
     return (
         f"something listens at {address}, but it is no Ray head ({code.name.lower().replace('_', ' ')}): name the "
-        "head's own port, which is 6379 unless `ray start` said another"
+        "head's own port, which is 6379 unless `ray start` had another"
     )
 
 
-def _token() -> str:
-    """Name the token that was shown."""
+def _token() -> str | None:
+    """Return the token that this process shows, from where Ray takes it."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    with suppress(OSError, UnicodeDecodeError):
+        return _token_file().expanduser().read_text(encoding="utf-8").strip()
+    return None
+
+
+def _token_file() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+
+
+def _token_shown() -> str:
+    """Return which token was shown, in words."""
     if os.environ.get("RAY_AUTH_MODE") != "token":
         return "none was shown (RAY_AUTH_MODE is not token)"
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return "refused the one in RAY_AUTH_TOKEN"
-    return f"refused the one in {os.environ.get('RAY_AUTH_TOKEN_PATH') or '~/.ray/auth_token'}"
+    return f"refused the one in {'RAY_AUTH_TOKEN' if os.environ.get('RAY_AUTH_TOKEN') else _token_file()}"
 
 
 _LISTENER_TIMEOUT_S = 10.0
@@ -80,10 +108,12 @@ _before: dict[str, str | None] = {}
 
 _LONGEST_REASON = 300
 _ROOT = Path(hat_ray.__file__).resolve().parents[1]
+_CURRENT_CLUSTER = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+"""Where `ray start` notes the address that `auto` stands for."""
 
 
 class _InstalledCodeOnly(JobConfig):
-    """A job whose workers get no folder of the driver's to import from, but the one that hat-ray itself lies in."""
+    """A job whose workers import from none of the driver's folders but the one that holds hat-ray itself."""
 
     def _get_proto_job_config(self) -> Any:
         self._py_driver_sys_path = [place for place in self._py_driver_sys_path if Path(place).resolve() == _ROOT]
@@ -98,9 +128,12 @@ def connected() -> bool:
 def join(address: str) -> None:
     """Join the cluster at an address; raises HatRayError where none answers, or it does not let this process in."""
     _settle_environment()
-    _require_listener(address)
+    place = _host_and_port(address)
+    if place is not None:
+        _require_listener(place)
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+            require_ray(place)
     try:
-        _require_ray(address)
         ray.init(address=address, job_config=_InstalledCodeOnly(), log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
@@ -131,11 +164,25 @@ def start(cpus_needed: int) -> None:
         raise
 
 
+def dashboard_url() -> str:
+    """Return host:port of the dashboard of the cluster that this process is connected to; empty without one."""
+    return str(ray.init(ignore_reinit_error=True, logging_level=logging.WARNING).dashboard_url or "")
+
+
 def leave() -> None:
     """Leave the cluster; one that was started here ends."""
     ray.shutdown()
     _set_environment(_before.copy())
     _before.clear()
+
+
+def _host_and_port(address: str) -> str | None:
+    """Return host:port of an address; None for one that only Ray resolves."""
+    if address == "auto":
+        with suppress(OSError, UnicodeDecodeError):
+            address = _CURRENT_CLUSTER.read_text(encoding="utf-8").strip()
+    host, _, port = address.rpartition(":")
+    return address if host and port.isdigit() and "://" not in address else None
 
 
 def _set_environment(values: Mapping[str, str | None]) -> None:
@@ -158,34 +205,21 @@ def _settle_environment() -> None:
 
 
 def other_version(error: RuntimeError, address: str) -> HatRayError | None:
-    """Return the user's mistake where Ray complains of a cluster of another version of Ray or Python."""
+    """Return the user's mistake where Ray refuses a cluster of another version of Ray or Python."""
     text = " ".join(str(error).split())
     if "ersion mismatch" not in text and "was started with" not in text:
         return None
     versions = re.search(r"started with: (Ray: \S+ Python: \S+) This process .*? with: (Ray: \S+ Python: \S+)", text)
-    told = f"its versions are {versions[1]}, here are {versions[2]}" if versions else text[:_LONGEST_REASON]
+    found = f"its versions are {versions[1]}, here are {versions[2]}" if versions else text[:_LONGEST_REASON]
     return HatRayError(
-        f"the Ray cluster at {address} must have this process's versions of Ray and Python, {told}: install the same "
+        f"the Ray cluster at {address} must have this process's versions of Ray and Python, {found}: install the same "
         "ones on both sides"
     )
-
-
-def _require_ray(address: str) -> None:
-    """Raise HatRayError unless a Ray head answers and lets this process in; `auto` is looked up first."""
-    if "://" in address:
-        return  # a form whose answer is Ray's to give
-    place = canonicalize_bootstrap_address(address)
-    if place is None:
-        return
-    with init_grpc_channel(place) as channel:
-        require_ray(channel, place)
 
 
 def _require_listener(address: str) -> None:
     """Raise HatRayError at once when nobody listens at host:port; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "://" in address:
-        return  # `auto`, or a form whose answer is Ray's to give
     try:
         socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
     except OSError as error:

@@ -17,7 +17,6 @@ Decisions
 """
 
 import functools
-import json
 import logging
 import signal
 import threading
@@ -33,8 +32,6 @@ import ray.train.torch
 import torch
 import torch.distributed
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-from ray.experimental import internal_kv
-from ray.train.v2.api import config as ray_config
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
@@ -60,6 +57,7 @@ _SECONDS_TO_BEGIN = 45.0
 _SECONDS_TO_START = 60.0
 """Ray Train's own limit for a group of workers to start."""
 _LONGEST_REASON = 200
+_NODE_GROUP = "ray.io/node-group"
 
 
 def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
@@ -127,11 +125,12 @@ def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> E
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=config.use_gpu, resources_per_worker={"CPU": config.threads}
             ),
-            run_config=ray_config.RunConfig(  # type: ignore[arg-type]  # typed as the class of Ray Train's first version
+            run_config=ray.train.RunConfig(
                 name=f"train-{uuid.uuid4().hex[:8]}",
                 storage_path=scratch.root,
                 storage_filesystem=None if scratch.is_local else scratch.file_system,
-                failure_config=ray_config.FailureConfig(max_failures=0, controller_failure_limit=0),
+                # mypy reads the classes of Ray Train's first version, which the second one replaces under these names
+                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
                 **_quiet(),
             ),
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
@@ -161,21 +160,17 @@ def _fit(trainer: Any) -> Exception | None:
 
 def _bear(failure: Exception, patience: Patience) -> None:
     """Tell of a failed attempt; raises it when no other one is allowed."""
-    cause = getattr(failure, "controller_failure", None)
-    match type(cause).__name__:
-        case "WorkerGroupStartupTimeoutError":
-            _warn(patience.wait(_SECONDS_TO_START, _why_no_room(patience.config)))
-        case "InsufficientClusterResourcesError":
-            raise HatRayError(" ".join(str(cause).split())) from failure
-        case _:
-            reason = _reason(failure)
-            if not patience.fail():
-                log.error("training lost its workers %d times without a new checkpoint: %s", patience.failures, reason)
-                raise failure
-            log.warning(
-                "training lost its workers (%s): it goes on from its newest checkpoint, try %d of %d without a new one",
-                *(reason, patience.failures, patience.config.max_failures),
-            )
+    if isinstance(failure, ray.train.ControllerError):  # the group did not start: its nodes are lost, busy or to come
+        _warn(patience.wait(_SECONDS_TO_START, _why_no_room(patience.config)))
+        return
+    reason = _reason(failure)
+    if not patience.fail():
+        log.error("training lost its workers %d times without a new checkpoint: %s", patience.failures, reason)
+        raise failure
+    log.warning(
+        "training lost its workers (%s): it goes on from its newest checkpoint, try %d of %d without a new one",
+        *(reason, patience.failures, patience.config.max_failures),
+    )
 
 
 def _why_no_room(config: TrainConfig) -> str:
@@ -210,14 +205,12 @@ def _nodes() -> list[dict[str, float]]:
 
 
 def may_grow() -> bool:
-    """Say whether an autoscaler may add nodes: it calls them after its node types, and without one they are numbered.
+    """Report whether an autoscaler may add nodes: it labels those that it starts with their group.
 
-    Ray has no public question for this; where the answer is wrong, training waits for `max_wait_s`, or is refused.
+    Ray has no public question for this. Where the answer is wrong, training waits for `max_wait_s`, or is refused.
     """
-    status = internal_kv._internal_kv_get(b"__autoscaling_status")
-    report = (json.loads(status) if status else {}).get("autoscaler_report") or {}
-    types = {**(report.get("active_nodes") or {}), **(report.get("pending_launches") or {})}
-    return any(not name.startswith("node_") for name in types)
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return any(node["Alive"] and node.get("Labels", {}).get(_NODE_GROUP) for node in nodes)
 
 
 def _require_room(job: TrainJob, workers: int) -> None:
@@ -371,6 +364,6 @@ def _gauge(metric: str) -> Gauge:
 
 
 def _quiet() -> dict[str, Any]:
-    """Silence Ray Train's own log below errors, where this version of Ray can."""
-    logging_config = getattr(ray_config, "LoggingConfig", None)
+    """Return the option that silences Ray Train's own log below errors; nothing where this version of Ray has none."""
+    logging_config = getattr(ray.train, "LoggingConfig", None)
     return {"logging_config": logging_config(log_level="ERROR")} if logging_config else {}

@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
-import grpc
 import pytest
 from ray._private.utils import check_version_info, compute_version_info
 
@@ -23,8 +22,8 @@ RECIPE = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
 
 def asked(port: int, timeout_s: float = 10.0) -> str:
     """Return why the question at a port is not answered."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(HatRayError) as told:
-        require_ray(channel, f"127.0.0.1:{port}", timeout_s)
+    with pytest.raises(HatRayError) as told:
+        require_ray(f"127.0.0.1:{port}", timeout_s)
     assert "\n" not in str(told.value)
     return str(told.value)
 
@@ -64,8 +63,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "1"]
     command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
     command += ["--temp-dir", str(home)]
+    environment = {**with_token(TOKEN), "RAY_NODE_TYPE_NAME": "head.default"}  # as an autoscaler starts its nodes
     with open(home / "head.log", "wb") as log:
-        process = subprocess.Popen(command, env=with_token(TOKEN), stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 90
         while subprocess.run(
@@ -82,6 +82,18 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def joining(address: str) -> list[str]:
     code = "import sys; from hat_ray.cluster import session; session.join(sys.argv[1]); print('joined')"
     return [sys.executable, "-c", code, address]
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_nodes_an_autoscaler_named_may_grow(head: str) -> None:
+    """One that `ray start` began may not: test_train_cluster.py asks it for more than it has."""
+    code = (
+        "import sys; from hat_ray.cluster import session, train; session.join(sys.argv[1]);"
+        "print(train.may_grow(), session.dashboard_url() == '')"
+    )
+    command = [sys.executable, "-c", code, head]
+    done = subprocess.run(command, env=with_token(TOKEN), capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout == "True True\n", done.stderr
 
 
 def with_token(token: str | None) -> dict[str, str]:
