@@ -39,12 +39,16 @@ ShortListOpt = Annotated[
 ]
 RuntimeOpt = Annotated[
     str | None,
-    typer.Option("--runtime", metavar="RUNTIME", help="What executes a run's model: eager (default), packed or onnx."),
+    typer.Option(
+        "--runtime", metavar="RUNTIME", help="Runtime of a run's model: eager (default), packed, onnx, ctranslate2."
+    ),
 ]
 DtypeOpt = Annotated[
     str | None,
     typer.Option(
-        "--dtype", metavar="DTYPE", help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx)."
+        "--dtype",
+        metavar="DTYPE",
+        help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx, ctranslate2).",
     ),
 ]
 BeamOpt = Annotated[
@@ -129,7 +133,7 @@ def export(
     model: ModelOpt = None,
     runtime: Annotated[
         str,
-        typer.Option("--runtime", metavar="RUNTIME", help="What will execute it: onnx, or ctranslate2 where it can."),
+        typer.Option("--runtime", metavar="RUNTIME", help="Runtime of the export: onnx, or ctranslate2 where it can."),
     ] = "onnx",
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="Numbers of weights and products: fp32 or int8.")
