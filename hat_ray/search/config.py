@@ -1,14 +1,13 @@
 """Settings of the search."""
 
-import math
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
+from hat_ray.core.registry import NameIn
 from hat_ray.errors import SearchError
-
-AlgorithmName = Literal["surrogate", "aging", "random", "hat"]
+from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_schema
 
 
 class SearchConfig(StageConfig):
@@ -41,27 +40,16 @@ class SearchConfig(StageConfig):
     evaluations: int = Field(default=1000, ge=1, le=100_000_000)
     """Architectures scored in all; every one serves all devices and limits."""
 
-    algorithm: AlgorithmName = "surrogate"
-    """How the next architecture is found. `surrogate`: a model of the loss, fitted to everything scored so far, picks
-    from thousands of children. `aging`: steady-state evolution in which the oldest die. `random`: uniform draws. `hat`:
-    HAT's generations, for comparison (with `evaluations: 3750`)."""
+    algorithm: Annotated[str, NameIn(ALGORITHMS)] = "surrogate"
+    """How the next architecture is found. `surrogate`: a model of the loss, fitted to all losses so far, picks from
+    thousands of children. `aging`: steady-state evolution in which the oldest die. `random`: uniform draws. `hat`:
+    HAT's generations, for comparison (with `evaluations: 3750`). Or an algorithm of an installed package: the name that
+    it registers, or `package:Class`."""
 
-    population: int | None = Field(default=None, ge=2, le=10_000_000)
-    """Architectures drawn at random before anything is learned; `aging` and `hat` keep so many alive. null: 40 for
-    `surrogate`, 50 for `aging`, 125 for `hat`."""
-
-    parents: int | None = Field(default=None, ge=2, le=10_000_000)
-    """For each limit, the best architectures that have children; `aging`: the size of a tournament. null: 15, 25 for
-    `hat`."""
-
-    mutation_probability: float | None = Field(default=None, gt=0, le=1)
-    """Chance that a mutation draws a choice anew. null: 0.07, 0.3 for `hat`."""
-
-    frontier_share: float | None = Field(default=None, ge=0, le=1)
-    """`surrogate`: share of the proposals that are to widen the frontiers of all devices taken together, up to their
-    highest limits; so other limits can be read from them later. The others are for the limits, by turns, as long as the
-    search sees a way to serve the limit better. null: half for one device, and more for several, which share them:
-    1 - 0.5 / sqrt(devices)."""
+    algorithm_options: Annotated[dict[str, Any], WithJsonSchema(options_schema())] = Field(default_factory=dict)
+    """Settings of the algorithm. `surrogate`: population, parents, mutation_probability, frontier_share; `aging`:
+    population, tournament, mutation_probability; `random`: population; `hat`: population, parents,
+    mutation_probability."""
 
     workers: int = Field(default=2, ge=1, le=100_000)
     """Actors that score at the same time."""
@@ -113,10 +101,20 @@ class SearchConfig(StageConfig):
     extra_evaluations: int | None = Field(default=None, ge=0)
     """Architectures scored in each such round; null: a twentieth of `evaluations`."""
 
+    @field_validator("algorithm_options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Check the options of hat-ray's own algorithms; a foreign one is not imported to read a recipe."""
+        algorithm = info.data.get("algorithm")
+        if algorithm in ALGORITHMS.own_names:
+            try:
+                options_of(algorithm, options)
+            except SearchError as error:
+                raise ValueError(str(error)) from error
+        return options
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.algorithm == "hat" and self.elite >= self.initial:
-            raise ValueError(f"search.parents must be below search.population, got {self.elite} and {self.initial}")
         by_device = self.limits_ms.values() if isinstance(self.limits_ms, dict) else [self.limits_ms]
         for value in (value for limits in by_device for value in limits):
             if not 0 < value < float("inf"):
@@ -132,38 +130,6 @@ class SearchConfig(StageConfig):
     def evaluations_more(self) -> int:
         """Architectures scored in each round after the first."""
         return -(-self.evaluations // 20) if self.extra_evaluations is None else self.extra_evaluations
-
-    def widening(self, devices: int) -> float:
-        """Return the share of the proposals that are to widen the frontiers of so many devices.
-
-        Measured on HAT's three devices (`bench_search_devices.py`, 20 seeds): 1,000 evaluations for all three reach
-        the hypervolume that 900 evaluations for each device alone reach, to 0.0002.
-        """
-        return 1 - 0.5 / math.sqrt(devices) if self.frontier_share is None else self.frontier_share
-
-    @property
-    def initial(self) -> int:
-        """The population, or the algorithm's own."""
-        return self.population or {"surrogate": 40, "aging": 50, "random": 50, "hat": 125}[self.algorithm]
-
-    @property
-    def elite(self) -> int:
-        """The number of parents, or the algorithm's own; never more than the population."""
-        return min(self.parents or (25 if self.algorithm == "hat" else 15), self.initial)
-
-    @property
-    def mutation_chance(self) -> float:
-        return self.mutation_probability or (0.3 if self.algorithm == "hat" else 0.07)
-
-    @property
-    def hat_mutations(self) -> int:
-        """Children by mutation in one of HAT's generations: half of the new ones (HAT: 50)."""
-        return (self.initial - self.elite) // 2
-
-    @property
-    def hat_crossovers(self) -> int:
-        """Children by cross-over in one of HAT's generations: the other half (HAT: 50)."""
-        return self.initial - self.elite - self.hat_mutations
 
     def limits_of(self, device: str) -> tuple[float, ...]:
         """Return the limits in milliseconds that are set for a device; empty where only fractions are."""

@@ -24,7 +24,7 @@ from hat_ray.space.presets import SPACE0
 SETTINGS: dict[str, dict[str, object]] = {
     "as it ships": {},
     "all for the frontiers": {
-        "frontier_share": 0.9,
+        "algorithm_options": {"frontier_share": 0.9},
         "limits_fraction": tuple(np.round(np.linspace(0.125, 1.0, 8), 3).tolist()),
     },
 }

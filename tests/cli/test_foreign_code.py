@@ -41,7 +41,12 @@ RECIPE = {
     "space": SPACE,
     "supernet": {"updates": 6, "max_tokens": 1024, "warmup_updates": 2, "validate_every": 6, "workers": 1},
     "latency": {**TIMING, "budget_s": 0.2, "patience_s": 0.2, "calibration_s": 0.2},
-    "search": {"evaluations": 12, "population": 8, "parents": 4, "workers": 1, "limits_ms": [1000]},
+    "search": {
+        "evaluations": 12,
+        "algorithm_options": {"population": 8, "parents": 4},
+        "workers": 1,
+        "limits_ms": [1000],
+    },
     "retrain": {"updates": 4, "max_tokens": 1024, "warmup_updates": 2, "validate_every": 4},
     "evaluate": {"beam": 2},
     "health": {"architectures": 4, "seeds": 1, "bins": 2},

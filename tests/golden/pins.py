@@ -40,6 +40,7 @@ SEEDS = (1, 2)
 ASKS = 200
 _DRAWS = 9  # of each of six presets
 _UPDATES = 12
+_PARENTS = {"aging": "tournament"}
 _SPACE = SearchSpace(
     name="pinned",
     encoder_embed_dims=(32, 16),
@@ -90,7 +91,8 @@ def _space(space: SearchSpace) -> dict[str, Any]:
 
 def asks(algorithm: str, seed: int) -> list[str]:
     """Return the ids of the first architectures that a search asks for, one after another, under three limits."""
-    config = SearchConfig.model_validate({"algorithm": algorithm, "evaluations": 1000, "population": 30, "parents": 6})
+    options = {"population": 30, **({} if algorithm == "random" else {_PARENTS.get(algorithm, "parents"): 6})}
+    config = SearchConfig(algorithm=algorithm, algorithm_options=options, evaluations=1000)
     limits = [Limit("deep", 25.0), Limit("wide", 900.0), Limit("wide", 1500.0)]
     search = Evolution(TOY, {"deep": _deep_ms, "wide": _wide_ms}, limits, config, seed)
     asked: list[str] = []

@@ -20,7 +20,7 @@ SMALL_SIZES = (
     *(
         "space.preset=toy",
         "search.evaluations=4",
-        "search.population=4",
+        "search.algorithm_options.population=4",
         "search.limits_fraction=[0.5]",
         "evaluate.sentences=20",
     ),

@@ -27,7 +27,12 @@ from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
-CONFIG = SearchConfig(population=10, parents=5, evaluations=40, candidates_per_trial=3, limits_fraction=(0.3, 0.6))
+CONFIG = SearchConfig(
+    algorithm_options={"population": 10, "parents": 5},
+    evaluations=40,
+    candidates_per_trial=3,
+    limits_fraction=(0.3, 0.6),
+)
 ONE_AT_A_TIME = CONFIG.model_copy(update={"workers": 1, "candidates_per_trial": 1, "evaluations": 24})
 """Settings with which a search on a cluster repeats exactly."""
 

@@ -23,7 +23,7 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-CONFIG = SearchConfig(population=10, parents=5, evaluations=30)
+CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=30)
 LIMIT = Limit("macs", 120.0)
 KNOWN = {"macs": DeviceLatency(macs_ms, macs_ms, lambda some: (0.9 * macs_ms(some), 1.1 * macs_ms(some)))}
 

@@ -20,7 +20,7 @@ from hat_ray.storage.folder import Folder
 
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
-CONFIG = SearchConfig(population=45, evaluations=120, early_stop=True)
+CONFIG = SearchConfig(algorithm_options={"population": 45}, evaluations=120, early_stop=True)
 
 
 def search(folder: Path, score: InParts, config: SearchConfig = CONFIG) -> SearchResult:

@@ -9,23 +9,26 @@ from bench_search_replay import Problem
 from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
-from hat_ray.search.config import AlgorithmName, SearchConfig
+from hat_ray.search.algorithms.registry import ALGORITHMS
+from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
-from hat_ray.search.engine.state import EvolutionState
 from hat_ray.search.limits import LatencyFunction, Limit, fastest, resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0, TOY
 from hat_ray.space.search_space import SearchSpace
 
-SMALL = SearchConfig(population=20, parents=6, evaluations=80)
-ALGORITHMS: tuple[AlgorithmName, ...] = ("surrogate", "aging", "random", "hat")
+POPULATION = 20
+SMALL = SearchConfig(algorithm_options={"population": POPULATION, "parents": 6}, evaluations=80)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
 DEVICES: dict[str, LatencyFunction] = {"macs": macs_ms, "depth": depth_ms}
 
 
-def by(algorithm: AlgorithmName, **settings: float) -> SearchConfig:
-    return SMALL.model_copy(update={"algorithm": algorithm, **settings})
+def by(algorithm: str, evaluations: int = 80) -> SearchConfig:
+    known = ALGORITHMS.facts(algorithm).model_fields
+    options = {"population": POPULATION, "parents": 6, "tournament": 6}
+    chosen = {name: value for name, value in options.items() if name in known}
+    return SearchConfig(algorithm=algorithm, algorithm_options=chosen, evaluations=evaluations)
 
 
 def evolution(config: SearchConfig = SMALL, seed: int = 0, space: SearchSpace = TOY) -> Evolution:
@@ -43,9 +46,9 @@ def run(search: Evolution, at_a_time: int = 1, most: int = 10**6) -> list[Archit
     return asked
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
 @pytest.mark.parametrize("at_a_time", [1, 7])
-def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: AlgorithmName, at_a_time: int) -> None:
+def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: str, at_a_time: int) -> None:
     search = evolution(by(algorithm))
     asked = run(search, at_a_time)
     assert search.spent == SMALL.evaluations
@@ -63,22 +66,22 @@ def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: AlgorithmN
         assert search.losses[best] == min(map(bigger_is_better, within))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_same_seed_asks_the_same_and_another_seed_does_not(algorithm: AlgorithmName) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
+def test_the_same_seed_asks_the_same_and_another_seed_does_not(algorithm: str) -> None:
     config = by(algorithm, evaluations=45)
     assert run(evolution(config, seed=3)) == run(evolution(config, seed=3)) != run(evolution(config, seed=4))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
 @pytest.mark.parametrize("stop", [5, 50])
-def test_a_restored_search_continues_as_if_it_had_not_stopped(algorithm: AlgorithmName, stop: int) -> None:
+def test_a_restored_search_continues_as_if_it_had_not_stopped(algorithm: str, stop: int) -> None:
     config = by(algorithm, evaluations=64)
     whole = run(evolution(config))
     first = evolution(config)
     before = run(first, most=stop)
     text = first.state().model_dump_json()
     second = evolution(config, seed=99)
-    second.load_state(EvolutionState.model_validate_json(text))
+    second.load_state(second.state_type.model_validate_json(text))
     assert before + run(second) == whole
     assert second.losses.keys() == set(whole)
 
@@ -88,7 +91,7 @@ def test_what_was_pending_survives_a_restore_and_is_asked_again() -> None:
     run(first, most=30)
     lost = first.ask(4)
     second = evolution()
-    second.load_state(EvolutionState.model_validate_json(first.state().model_dump_json()))
+    second.load_state(second.state_type.model_validate_json(first.state().model_dump_json()))
     assert second.pending == lost
     second.retry_pending()
     assert second.ask(4) == lost
@@ -114,19 +117,19 @@ def test_hat_waits_for_a_generation_and_the_others_do_not() -> None:
     limit = [Limit("macs", 120.0)]
     hat = Evolution(TOY, {"macs": macs_ms}, limit, by("hat", evaluations=60), 0)
     first = hat.ask(1000)
-    assert hat.spent == SMALL.population
+    assert hat.spent == POPULATION
     assert hat.ask(1) == []
     for architecture in first:
         hat.tell(architecture, bigger_is_better(architecture))
     second = hat.ask(1000)
-    assert hat.spent == 2 * SMALL.population
+    assert hat.spent == 2 * POPULATION
     assert 0 < len(second) <= 14  # six parents stand in it again, and are known
     assert {hat.proposal(architecture).generation for architecture in second} == {1}
     assert len(evolution().ask(30)) == 30
 
 
 @pytest.mark.parametrize("algorithm", ["surrogate", "aging", "random"])
-def test_a_space_of_eight_is_searched_whole_and_ends(algorithm: AlgorithmName) -> None:
+def test_a_space_of_eight_is_searched_whole_and_ends(algorithm: str) -> None:
     search = Evolution(EIGHT, {"macs": macs_ms}, [Limit("macs", 1e9)], by(algorithm), 0)
     assert EIGHT.size() == 8
     assert len(set(run(search, 3))) == 8

@@ -23,7 +23,7 @@ from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-CONFIG = SearchConfig(population=10, parents=5, evaluations=40, extra_evaluations=15)
+CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40, extra_evaluations=15)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0))
 
 

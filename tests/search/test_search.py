@@ -16,7 +16,7 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-CONFIG = SearchConfig(population=10, parents=5, evaluations=40)
+CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
 DEVICES = {"macs": macs_ms, "depth": depth_ms}
 
@@ -60,7 +60,7 @@ def test_winners_keep_their_limits_and_stand_on_the_frontier(tmp_path: Path) -> 
 
 
 def test_progress_of_hats_evolution_counts_what_it_spends_on_networks_that_it_knows(tmp_path: Path) -> None:
-    config = SearchConfig(algorithm="hat", population=10, parents=5, evaluations=60)
+    config = SearchConfig(algorithm="hat", algorithm_options={"population": 10, "parents": 5}, evaluations=60)
     said: list[tuple[int, int]] = []
     result = run_search(
         TOY,

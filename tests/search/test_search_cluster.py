@@ -97,8 +97,8 @@ def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.slow
 def test_a_search_of_one_worker_that_stops_early_is_the_one_of_a_single_process(tmp_path: Path) -> None:
-    settings = {"evaluations": 70, "population": 30, "early_stop": True, "algorithm": "random"}  # much is hopeless
-    config = ONE_AT_A_TIME.model_copy(update=settings)
+    options = {"algorithm": "random", "algorithm_options": {"population": 30}}  # much is hopeless
+    config = ONE_AT_A_TIME.model_copy(update={"evaluations": 70, "early_stop": True, **options})
     limits = resolve_limits(TOY, DEVICES, config)
     here = run_search(TOY, DEVICES, limits, InParts(), config, Folder.at(tmp_path / "here"), 0)
     there = run_search_on_cluster(TOY, DEVICES, limits, InParts(), config, Folder.at(tmp_path / "there"), 0)

@@ -55,7 +55,11 @@ def test_a_seeded_search_of_one_worker_whose_driver_is_killed_twice_ends_as_in_o
 
 def test_a_lost_raylet_costs_no_candidate(tmp_path: Path) -> None:
     config = SearchConfig(
-        population=10, parents=5, evaluations=60, candidates_per_trial=2, workers=2, limits_fraction=(0.3, 0.6)
+        algorithm_options={"population": 10, "parents": 5},
+        evaluations=60,
+        candidates_per_trial=2,
+        workers=2,
+        limits_fraction=(0.3, 0.6),
     )
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:

@@ -10,9 +10,9 @@ import pytest
 from search_stand_ins import ODD, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError, SpaceError
+from hat_ray.search.algorithms.surrogate.algorithm import frontier_share
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
-from hat_ray.search.engine.state import EvolutionState
 from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit, resolve_limits
 from hat_ray.space.architecture import Architecture
@@ -70,7 +70,7 @@ def test_turns_whose_limit_cannot_be_served_better_go_to_the_frontier() -> None:
     times, losses = macs_ms(everything), [lawful(architecture) for architecture in everything]
     limit = Limit("macs", float(np.quantile(times, 0.5)))
     front = [everything[place] for place in pareto_front(losses, times) if times[place] <= limit.ms]
-    config = SearchConfig(evaluations=300, frontier_share=0)
+    config = SearchConfig(evaluations=300, algorithm_options={"frontier_share": 0})
     search = run(search_for(config, space=ODD, limit=limit), lawful)
     assert best_loss(search, limit) == min(loss for loss, ms in zip(losses, times, strict=True) if ms <= limit.ms)
     assert sum(architecture in search.losses for architecture in front) > 0.8 * len(front) > 100
@@ -93,7 +93,7 @@ def test_a_warm_start_is_learned_from_and_never_asked_again() -> None:
         for architecture in known:
             search.tell(architecture, bigger_is_better(architecture))
         run(search)
-        asked = [proposal for proposal in search.proposals if proposal.origin != "told"]
+        asked = [proposal for proposal in search.proposals if proposal.origin != "external"]
         assert len(asked) == 20
         assert not {proposal.architecture for proposal in asked} & known.keys()
         assert any(proposal.origin == "surrogate" for proposal in asked)
@@ -193,10 +193,10 @@ def test_a_search_is_restored_in_the_middle_of_a_plan_with_its_scales() -> None:
     whole = list(run(search_for(config), at_a_time=1).losses)
     first = search_for(config)
     state = first.state()
-    while len(first.losses) < 60 or not (state.algorithm.surrogate and state.algorithm.surrogate.plan):
+    while len(first.losses) < 60 or not state.algorithm.plan:
         (architecture,) = first.ask(1)
         first.tell(architecture, bigger_is_better(architecture))
-        state = EvolutionState.model_validate_json(first.state().model_dump_json())
+        state = first.state_type.model_validate_json(first.state().model_dump_json())
     second = search_for(config, seed=1)
     second.load_state(state)
     assert list(run(second, at_a_time=1).losses) == whole
@@ -210,6 +210,6 @@ def test_many_workers_that_ask_before_any_tells_get_different_architectures() ->
 
 
 def test_several_devices_share_more_proposals_for_their_frontiers_unless_the_settings_say_how_many() -> None:
-    assert [SearchConfig().widening(devices) for devices in (1, 4)] == [0.5, 0.75]
-    assert [SearchConfig(frontier_share=0.2).widening(devices) for devices in (1, 4)] == [0.2, 0.2]
-    assert SearchConfig(frontier_share=0).widening(2) == 0
+    assert [frontier_share(None, devices) for devices in (1, 4)] == [0.5, 0.75]
+    assert [frontier_share(0.2, devices) for devices in (1, 4)] == [0.2, 0.2]
+    assert frontier_share(0, 2) == 0

@@ -17,7 +17,7 @@ from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
 LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
-CONFIG = SearchConfig(population=10, parents=5, evaluations=60)
+CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=60)
 
 
 class Clock:

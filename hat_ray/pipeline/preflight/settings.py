@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from hat_ray.errors import SpaceError
+from hat_ray.errors import PluginError, SearchError, SpaceError
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
+from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
 from hat_ray.search.config import names_device
 
 _FIRST_WORD = 4
@@ -180,14 +181,24 @@ def check_early_stop(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         )
 
 
-def check_population(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """A search goes on after its first, random architectures."""
+def check_algorithm(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The search's algorithm can be loaded, takes its options, and goes on after its first, random architectures.
+
+    This imports the algorithm: of hat-ray's own, or of the installed package that the recipe names.
+    """
     config = recipe.search
-    if config.algorithm != "random" and config.initial > config.evaluations:
+    try:
+        options = options_of(config.algorithm, config.algorithm_options)
+    except (PluginError, SearchError) as error:
+        yield "failure", str(error)
+        return
+    if config.algorithm not in ALGORITHMS.own_names:
+        yield "ok", f"search.algorithm {config.algorithm} is code of an installed package, and is run"
+    if config.algorithm != "random" and options.population > config.evaluations:
         yield (
             "warning",
-            f"search.evaluations should be above search.population {config.initial}, got {config.evaluations}: nothing "
-            "but random architectures would be scored; raise it, or lower search.population",
+            f"search.evaluations should be above the population of {options.population}, got {config.evaluations}: "
+            "nothing but random architectures would be scored; raise it, or lower search.algorithm_options.population",
         )
 
 

@@ -47,7 +47,7 @@ CHECKS = (
     _check("best checkpoint", settings.check_best, "supernet", "retrain"),
     _check("shared channels", settings.check_sharing, "supernet", "policies"),
     _check("early stop", settings.check_early_stop, "search", again=True),
-    _check("population", settings.check_population, "search"),
+    _check("search algorithm", settings.check_algorithm, "search"),
     _check("limits within reach", limits.check_limits, "search", again=True),
     _check("limits by device", settings.check_limited_devices, "search"),
     _check("devices without a cluster", settings.check_devices_here, *_TIMING),

@@ -1,148 +1,172 @@
-"""The plain algorithms, and what all have in common: random search, and steady-state evolution with ageing.
+"""What a search algorithm is, and the base of those that serve one limit at a time.
 
-Decisions
+Life of an algorithm: the engine (`engine/ask_tell.py`) creates it with the problem, its checked options and a seeded
+random generator. It calls `ask` for each new architecture and `tell` for each loss that arrived, in any order and with
+several architectures asked for and not scored. The archive holds everything that was asked for and scored. An
+algorithm keeps only the rest, returns it as `state`, and takes it back by `restore`.
+
+A new algorithm: implement `SearchAlgorithm`, or inherit `RoundRobin` and write `find`. Then name the class in the
+recipe (`search.algorithm: my_package:MySearch`), or register it by an entry point of the group `hat_ray.algorithms`.
+`tests/contracts/test_algorithms.py` holds what every algorithm must keep.
+
+Decisions of `RoundRobin`
 - The limits take turns. A limit for which nothing new is found leaves its turns to the others until a new architecture
-  is told that keeps it.
+  that keeps it is scored.
 - Every device's fastest architecture is asked first: it is the left end of the frontier, and the last resort.
 """
 
 import logging
 import random
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
 
 from hat_ray.search.algorithms.breeding import Breeder, Child
-from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.archive import Archive, Proposal
-from hat_ray.search.engine.state import AlgorithmState
+from hat_ray.search.algorithms.registry import AlgorithmOptions
+from hat_ray.search.engine.archive import Archive, Proposal, Scored
 from hat_ray.search.limits import Limit
-from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
 
 logger = logging.getLogger(__name__)
 
 _GENERATION = 100
 """Evaluations that count as one generation where none is waited for: HAT's new ones in each."""
 
+StateT = TypeVar("StateT", bound=BaseModel)
 
-class Algorithm(ABC):
-    """Proposes from what an archive knows.
 
-    `propose` is called for each new architecture and `told` after each loss. `save` and `load` carry what neither the
-    archive nor the random generator holds.
-    """
+@dataclass(frozen=True)
+class SearchProblem:
+    """What is searched: a space, and the limits that winners must keep. The archive predicts latency."""
 
-    def __init__(self, archive: Archive, config: SearchConfig, rng: random.Random) -> None:
-        self.archive, self.config, self.rng = archive, config, rng
+    space: SearchSpace
+    limits: tuple[Limit, ...]
+
+
+class SearchAlgorithm(Protocol[StateT]):
+    """Proposes architectures from what the archive holds."""
+
+    State: ClassVar[type[BaseModel]]
+    """The class of `state`: saved as JSON, and checked when it is read."""
+    Options: ClassVar[type[AlgorithmOptions]]
+    """The class of the settings in `search.algorithm_options`."""
+
+    def __init__(self, problem: SearchProblem, options: AlgorithmOptions, rng: random.Random) -> None:
+        """Draw from `rng` alone: the engine saves and restores it."""
+
+    def ask(self, archive: Archive, left: int) -> Proposal | None:
+        """Return an architecture that is not in `archive.proposals`; None when there is none now.
+
+        `left` is how many evaluations the search may still spend.
+        """
+
+    def tell(self, archive: Archive, scored: Scored) -> None:
+        """Learn that an architecture was scored; the archive holds its loss already.
+
+        It may be one that was never asked for: another search scored it.
+        """
+
+    def predictions_changed(self, archive: Archive) -> None:
+        """Forget what was concluded from the latency predictors before; the archive has new ones."""
 
     @property
-    def spent(self) -> int:
-        """Evaluations that are used up, those told from outside included."""
-        return len(self.archive.proposals)
-
-    @property
-    @abstractmethod
-    def dry(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether nothing new is found for any limit."""
 
-    @abstractmethod
-    def propose(self, left: int) -> Proposal | None:
-        """Return a new architecture, spending at most `left` evaluations; None when there is none now."""
+    @property
+    def repeats(self) -> int:
+        """Evaluations spent on architectures that were known already; 0 unless the algorithm counts them."""
 
-    @abstractmethod
-    def told(self, kept: list[Limit]) -> None:
-        """Learn that an architecture was told which keeps these limits."""
+    def state(self) -> StateT:
+        """Return what neither the archive nor the random generator holds."""
 
-    @abstractmethod
-    def latency_changed(self) -> None:
-        """Forget what was concluded from the latency functions before."""
-
-    @abstractmethod
-    def save(self) -> AlgorithmState: ...
-
-    @abstractmethod
-    def load(self, state: AlgorithmState) -> None: ...
+    def restore(self, state: StateT) -> None:
+        """Continue from what `state` returned; the archive is filled before the next `ask`."""
 
 
-class ByTurns(Algorithm):
+class State(BaseModel):
+    """Base of the states of hat-ray's own algorithms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoundRobinState(State):
+    """Limits for which a search was in vain."""
+
+    random_fails: tuple[Limit, ...] = ()
+    """Those that random draws hardly ever keep."""
+    exhausted: tuple[Limit, ...] = ()
+    """Those for which no new architecture was found."""
+
+
+class RoundRobin(ABC):
     """An algorithm that finds one architecture for one limit at a time."""
 
-    def __init__(self, archive: Archive, config: SearchConfig, rng: random.Random) -> None:
-        super().__init__(archive, config, rng)
-        self.breeder = Breeder(archive, rng, config.mutation_chance)
+    State: ClassVar[type[BaseModel]] = RoundRobinState
+    Options: ClassVar[type[AlgorithmOptions]] = AlgorithmOptions
+
+    def __init__(self, problem: SearchProblem, options: AlgorithmOptions, rng: random.Random) -> None:
+        self.problem, self.rng = problem, rng
+        self.population = options.population
+        self.breeder = Breeder(problem.space, rng)
         self._exhausted: set[Limit] = set()
 
     @abstractmethod
-    def find(self, limit: Limit) -> Child | None:
+    def find(self, archive: Archive, limit: Limit) -> Child | None:
         """Return a new architecture that keeps a limit; None when none is found."""
 
     @property
-    def dry(self) -> bool:
-        return len(self._exhausted) == len(self.archive.limits)
+    def exhausted(self) -> bool:
+        return len(self._exhausted) == len(self.problem.limits)
 
-    def turns(self) -> list[Limit]:
+    @property
+    def repeats(self) -> int:
+        return 0
+
+    def turns(self, archive: Archive) -> list[Limit]:
         """Return the limits for which something new may be found, in the order of their next turns."""
-        limits, order = self.archive.limits, len(self.archive.proposals)
+        limits, order = self.problem.limits, len(archive.proposals)
         ordered = [limits[(order + turn) % len(limits)] for turn in range(len(limits))]
         return [limit for limit in ordered if limit not in self._exhausted]
 
-    def propose(self, left: int) -> Proposal | None:
-        order = len(self.archive.proposals)
-        for limit in self.turns():
-            child = self._fastest(limit) or self.find(limit)
+    def ask(self, archive: Archive, left: int) -> Proposal | None:
+        order = len(archive.proposals)
+        for limit in self.turns(archive):
+            child = _fastest(archive, limit) or self.find(archive, limit)
             if child:
-                return Proposal(child.architecture, order, self._generation(order), child.origin, child.parents)
+                return Proposal(child.architecture, child.origin, self._generation(order), child.parents)
             self._exhausted.add(limit)
-            logger.info("no new architecture under %s was found after %d: its share goes to the others", limit, order)
+            logger.info(
+                "no new architecture under %s after %d proposals: the other limits share its turns", limit, order
+            )
         return None
 
-    def _fastest(self, limit: Limit) -> Child | None:
-        start = self.archive.fastest[limit.device]
-        if start in self.archive.proposals or not self.archive.keeps(start, limit):
-            return None
-        return Child(start, "fastest")
-
     def _generation(self, order: int) -> int:
-        past = order - self.config.initial
+        past = order - self.population
         return 0 if past < 0 else 1 + past // _GENERATION
 
-    def told(self, kept: list[Limit]) -> None:
-        self._exhausted.difference_update(kept)  # a new parent may have new children
+    def tell(self, archive: Archive, scored: Scored) -> None:
+        self._exhausted.difference_update(scored.kept)  # a new parent may have new children
 
-    def latency_changed(self) -> None:
+    def predictions_changed(self, archive: Archive) -> None:
         self._exhausted.clear()
         self.breeder.random_fails.clear()
 
-    def save(self) -> AlgorithmState:
-        limits = self.archive.limits
-        return AlgorithmState(
-            random_fails=tuple(limits.index(limit) for limit in limits if limit in self.breeder.random_fails),
-            exhausted=tuple(limits.index(limit) for limit in limits if limit in self._exhausted),
+    def state(self) -> RoundRobinState:
+        return RoundRobinState(
+            random_fails=tuple(limit for limit in self.problem.limits if limit in self.breeder.random_fails),
+            exhausted=tuple(limit for limit in self.problem.limits if limit in self._exhausted),
         )
 
-    def load(self, state: AlgorithmState) -> None:
-        self.breeder.random_fails = {self.archive.limits[place] for place in state.random_fails}
-        self._exhausted = {self.archive.limits[place] for place in state.exhausted}
+    def restore(self, state: RoundRobinState) -> None:
+        self.breeder.random_fails = set(state.random_fails)
+        self._exhausted = set(state.exhausted)
 
 
-class RandomSearch(ByTurns):
-    """Uniform draws that keep the limit of the turn."""
-
-    def find(self, limit: Limit) -> Child | None:
-        return self.breeder.at_random(limit) or self.breeder.near(limit, ())
-
-
-class AgingEvolution(ByTurns):
-    """Children of the winners of small tournaments among the latest, one after another (Real et al., 2019).
-
-    The oldest die, however good: an architecture that was scored well by luck has no children for ever.
-    """
-
-    def find(self, limit: Limit) -> Child | None:
-        if len(self.archive.proposals) < self.config.initial:
-            return self.breeder.at_random(limit) or self.breeder.near(limit, ())
-        latest = self.archive.latest(limit, self.config.initial)
-        child = self.breeder.child(limit, lambda: self._winner(latest)) if latest else None
-        return child or self.breeder.at_random(limit) or self.breeder.near(limit, latest)
-
-    def _winner(self, latest: list[Architecture]) -> Architecture:
-        some = self.rng.sample(latest, min(self.config.elite, len(latest)))
-        return min(some, key=lambda architecture: self.archive.losses[architecture])
+def _fastest(archive: Archive, limit: Limit) -> Child | None:
+    start = archive.fastest[limit.device]
+    if start in archive.proposals or not archive.keeps(start, limit):
+        return None
+    return Child(start, "fastest")

@@ -9,6 +9,7 @@ from hat_ray.search.engine.archive import Archive
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.genes import GeneCode
+from hat_ray.space.search_space import SearchSpace
 
 _POOLS = (8, 24, 64)
 """Children drawn and predicted together, one pool after another until a new one keeps the limit."""
@@ -34,62 +35,68 @@ Draw = Callable[[], Child]
 class Breeder:
     """Draws children and returns the first that was never proposed and keeps a limit."""
 
-    def __init__(self, archive: Archive, rng: random.Random, mutation_probability: float) -> None:
-        self._archive, self._rng, self._probability = archive, rng, mutation_probability
+    def __init__(self, space: SearchSpace, rng: random.Random) -> None:
+        self._space, self._rng = space, rng
         self.random_fails: set[Limit] = set()
         """Limits that random draws hardly ever keep: they are not tried again."""
         self._all: list[Architecture] | None = None
 
-    def at_random(self, limit: Limit) -> Child | None:
+    def at_random(self, archive: Archive, limit: Limit) -> Child | None:
         """Return a random architecture."""
         if limit in self.random_fails:
             return None
-        found = self._first_new(limit, lambda: Child(self._archive.space.sample(self._rng), "random"), _RANDOM_POOLS)
+        found = _first_new(archive, limit, lambda: Child(self._space.sample(self._rng), "random"), _RANDOM_POOLS)
         if found is None:
             self.random_fails.add(limit)
         return found
 
-    def child(self, limit: Limit, choose: Callable[[], Architecture]) -> Child | None:
+    def child(
+        self, archive: Archive, limit: Limit, choose: Callable[[], Architecture], mutation_probability: float
+    ) -> Child | None:
         """Return a child by mutation or cross-over, with equal chance; `choose` picks a parent."""
-        ways = [lambda: self._mutant(choose(), self._probability), lambda: self._cross(choose(), choose())]
+        ways: list[Draw] = [
+            lambda: self._mutant(choose(), mutation_probability),
+            lambda: self._cross(choose(), choose(), mutation_probability),
+        ]
         first = self._rng.randrange(2)
-        return self._first_new(limit, ways[first], _POOLS) or self._first_new(limit, ways[1 - first], _POOLS)
+        return _first_new(archive, limit, ways[first], _POOLS) or _first_new(archive, limit, ways[1 - first], _POOLS)
 
-    def near(self, limit: Limit, parents: Sequence[Architecture]) -> Child | None:
+    def near(self, archive: Archive, limit: Limit, parents: Sequence[Architecture]) -> Child | None:
         """Return a mutation of the device's fastest architecture or of one of `parents`, where all else fails."""
-        some = [self._archive.fastest[limit.device], *parents]
+        some = [archive.fastest[limit.device], *parents]
         for step in _SMALL_STEPS:
-            found = self._first_new(limit, partial(self._mutant_of, some, step), _POOLS)
+            found = _first_new(archive, limit, partial(self._mutant_of, some, step), _POOLS)
             if found:
                 return found
-        return self._one_by_one(limit)
+        return self._one_by_one(archive, limit)
 
     def _mutant_of(self, some: Sequence[Architecture], probability: float) -> Child:
         return self._mutant(self._rng.choice(some), probability)
 
     def _mutant(self, parent: Architecture, probability: float) -> Child:
-        return Child(self._archive.space.mutate(parent, self._rng, probability), "mutation", (parent.id,))
+        return Child(self._space.mutate(parent, self._rng, probability), "mutation", (parent.id,))
 
-    def _cross(self, first: Architecture, second: Architecture) -> Child:
+    def _cross(self, first: Architecture, second: Architecture, probability: float) -> Child:
         if first == second:
-            return self._mutant(first, self._probability)
-        return Child(self._archive.space.cross_over(first, second, self._rng), "crossover", (first.id, second.id))
+            return self._mutant(first, probability)
+        return Child(self._space.cross_over(first, second, self._rng), "crossover", (first.id, second.id))
 
-    def _first_new(self, limit: Limit, draw: Draw, pools: Sequence[int]) -> Child | None:
-        for size in pools:
-            children = [draw() for _ in range(size)]
-            new = [child for child in children if child.architecture not in self._archive.proposals]
-            times = self._archive.latencies_of([child.architecture for child in new])[limit.device]
-            for child, ms in zip(new, times, strict=True):
-                if ms <= limit.ms:
-                    return child
-        return None
-
-    def _one_by_one(self, limit: Limit) -> Child | None:
+    def _one_by_one(self, archive: Archive, limit: Limit) -> Child | None:
         if self._all is None:
-            space = self._archive.space
-            self._all = GeneCode(space).all() if space.size() <= _COUNTABLE else []
-        new = [architecture for architecture in self._all if architecture not in self._archive.proposals]
-        times = self._archive.latencies_of(new)[limit.device]
+            self._all = GeneCode(self._space).all() if self._space.size() <= _COUNTABLE else []
+        new = [architecture for architecture in self._all if architecture not in archive.proposals]
+        times = archive.latencies_of(new)[limit.device]
         within = [architecture for architecture, ms in zip(new, times, strict=True) if ms <= limit.ms]
         return Child(self._rng.choice(within), "random") if within else None
+
+
+def _first_new(archive: Archive, limit: Limit, draw: Draw, pools: Sequence[int]) -> Child | None:
+    """Return the first of the drawn children that was never proposed and keeps a limit; draw pool after pool."""
+    for size in pools:
+        children = [draw() for _ in range(size)]
+        new = [child for child in children if child.architecture not in archive.proposals]
+        times = archive.latencies_of([child.architecture for child in new])[limit.device]
+        for child, ms in zip(new, times, strict=True):
+            if ms <= limit.ms:
+                return child
+    return None

@@ -10,11 +10,13 @@ limits there are as many populations, whose generations take turns.
 
 import random
 from collections.abc import Callable
+from typing import ClassVar
 
-from hat_ray.search.algorithms.base import Algorithm
-from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.archive import Archive, Proposal
-from hat_ray.search.engine.state import AlgorithmState, HatState
+from pydantic import BaseModel, NonNegativeInt
+
+from hat_ray.search.algorithms.base import SearchProblem, State
+from hat_ray.search.algorithms.registry import AlgorithmOptions, HatOptions
+from hat_ray.search.engine.archive import Archive, Proposal, Scored
 from hat_ray.search.limits import Limit
 from hat_ray.space.genes import GeneCode
 
@@ -25,102 +27,111 @@ _Row = list[int]
 _Draw = Callable[[], _Row]
 
 
-class HatEvolution(Algorithm):
+class HatState(State):
+    """The generation under way."""
+
+    populations: tuple[tuple[tuple[int, ...], ...], ...]
+    """By limit, the genes of each member."""
+    generation: int
+    next: NonNegativeInt
+    repeats: NonNegativeInt
+
+
+class HatEvolution:
     """Generations of genes; each is waited for before the next is bred."""
 
-    def __init__(self, archive: Archive, config: SearchConfig, rng: random.Random) -> None:
-        super().__init__(archive, config, rng)
-        self._code = GeneCode(archive.space)
-        self._populations: list[list[_Row]] = [[] for _ in archive.limits]
+    State: ClassVar[type[BaseModel]] = HatState
+    Options: ClassVar[type[AlgorithmOptions]] = HatOptions
+
+    def __init__(self, problem: SearchProblem, options: AlgorithmOptions, rng: random.Random) -> None:
+        assert isinstance(options, HatOptions)
+        self._limits, self._options, self._rng = problem.limits, options, rng
+        self._mutations = (options.population - options.parents) // 2
+        """Children by mutation in a generation: half of the new ones (HAT: 50)."""
+        self._crossovers = options.population - options.parents - self._mutations
+        self._code = GeneCode(problem.space)
+        self._populations: list[list[_Row]] = [[] for _ in problem.limits]
         self._generation = -1
         self._next = 0
         """Place in the population under way of the next gene to be evaluated."""
-        self._spent = 0
+        self._repeats = 0
 
     @property
-    def spent(self) -> int:
-        told = sum(proposal.origin == "told" for proposal in self.archive.proposals.values())
-        return told + self._spent
+    def repeats(self) -> int:
+        return self._repeats
 
     @property
-    def dry(self) -> bool:
+    def exhausted(self) -> bool:
         return False
 
     @property
     def _turn(self) -> int:
-        return max(self._generation, 0) % len(self.archive.limits)
+        return max(self._generation, 0) % len(self._limits)
 
-    def propose(self, left: int) -> Proposal | None:
+    def ask(self, archive: Archive, left: int) -> Proposal | None:
         """Return the next gene's network that is not known; None while a generation is waited for or at the end."""
         for _ in range(left):
             if self._generation < 0 or self._next == len(self._populations[self._turn]):
-                if len(self.archive.losses) < len(self.archive.proposals):
+                if len(archive.losses) < len(archive.proposals):
                     return None
-                self._breed()
+                self._breed(archive)
             architecture = self._code.decode(self._populations[self._turn][self._next])
             self._next += 1
-            self._spent += 1
-            if architecture not in self.archive.proposals:
-                origin = "random" if self._generation < len(self.archive.limits) else self._origin()
-                generation = self._generation // len(self.archive.limits)
-                return Proposal(architecture, len(self.archive.proposals), generation, origin)
+            if architecture not in archive.proposals:
+                origin = "random" if self._generation < len(self._limits) else self._origin()
+                return Proposal(architecture, origin, self._generation // len(self._limits))
+            self._repeats += 1
         return None
 
     def _origin(self) -> str:
-        return "mutation" if self._next <= self.config.elite + self.config.hat_mutations else "crossover"
+        return "mutation" if self._next <= self._options.parents + self._mutations else "crossover"
 
-    def _breed(self) -> None:
+    def _breed(self, archive: Archive) -> None:
         """Make the next generation, of the limit whose turn it is."""
         self._generation += 1
         self._next = 0
-        limit, population = self.archive.limits[self._turn], self._populations[self._turn]
-        fastest = self._code.encode([self.archive.fastest[limit.device]])[0].tolist()
+        limit, population = self._limits[self._turn], self._populations[self._turn]
+        fastest = self._code.encode([archive.fastest[limit.device]])[0].tolist()
         first = not population
-        parents = sorted(population, key=self._loss)[: self.config.elite]
+        parents = sorted(population, key=lambda row: archive.losses[self._code.decode(row)])[: self._options.parents]
         ways: list[tuple[int, _Draw]] = [
-            (self.config.initial if first else 0, lambda: self._code.random_row(self.rng)),
-            (0 if first else self.config.hat_mutations, lambda: self._mutant(parents)),
-            (0 if first else self.config.hat_crossovers, lambda: self._cross(parents)),
+            (self._options.population if first else 0, lambda: self._code.random_row(self._rng)),
+            (0 if first else self._mutations, lambda: self._mutant(parents)),
+            (0 if first else self._crossovers, lambda: self._cross(parents)),
         ]
-        children = [self._within(limit, draw, fastest) for count, draw in ways for _ in range(count)]
+        children = [self._within(archive, limit, draw, fastest) for count, draw in ways for _ in range(count)]
         self._populations[self._turn] = parents + children
 
     def _mutant(self, parents: list[_Row]) -> _Row:
-        fresh, chance = self._code.random_row(self.rng), self.config.mutation_chance
-        parent = self.rng.choice(parents)
-        return [new if self.rng.random() < chance else old for new, old in zip(fresh, parent, strict=True)]
+        fresh, probability = self._code.random_row(self._rng), self._options.mutation_probability
+        parent = self._rng.choice(parents)
+        return [new if self._rng.random() < probability else old for new, old in zip(fresh, parent, strict=True)]
 
     def _cross(self, parents: list[_Row]) -> _Row:
-        first, second = self.rng.sample(parents, 2)
-        return [a if self.rng.random() < 0.5 else b for a, b in zip(first, second, strict=True)]
+        first, second = self._rng.sample(parents, 2)
+        return [a if self._rng.random() < 0.5 else b for a, b in zip(first, second, strict=True)]
 
-    def _loss(self, row: _Row) -> float:
-        return self.archive.losses[self._code.decode(row)]
-
-    def _within(self, limit: Limit, draw: _Draw, otherwise: _Row) -> _Row:
+    def _within(self, archive: Archive, limit: Limit, draw: _Draw, otherwise: _Row) -> _Row:
         for _ in range(_DRAWS):
             row = draw()
-            if self.archive.latencies_of([self._code.decode(row)])[limit.device][0] <= limit.ms:
+            if archive.latencies_of([self._code.decode(row)])[limit.device][0] <= limit.ms:
                 return row
         return otherwise
 
-    def told(self, kept: list[Limit]) -> None:
-        pass
+    def tell(self, archive: Archive, scored: Scored) -> None:
+        """Nothing is learned before the whole generation is scored."""
 
-    def latency_changed(self) -> None:
-        pass
+    def predictions_changed(self, archive: Archive) -> None:
+        """The generation under way stays as it was bred."""
 
-    def save(self) -> AlgorithmState:
-        return AlgorithmState(
-            hat=HatState(
-                populations=tuple(tuple(map(tuple, population)) for population in self._populations),
-                generation=self._generation,
-                next=self._next,
-                spent=self._spent,
-            )
+    def state(self) -> HatState:
+        return HatState(
+            populations=tuple(tuple(map(tuple, population)) for population in self._populations),
+            generation=self._generation,
+            next=self._next,
+            repeats=self._repeats,
         )
 
-    def load(self, state: AlgorithmState) -> None:
-        assert state.hat is not None
-        self._populations = [[list(row) for row in population] for population in state.hat.populations]
-        self._generation, self._next, self._spent = state.hat.generation, state.hat.next, state.hat.spent
+    def restore(self, state: HatState) -> None:
+        self._populations = [[list(row) for row in population] for population in state.populations]
+        self._generation, self._next, self._repeats = state.generation, state.next, state.repeats

@@ -1,9 +1,9 @@
-"""Everything that one search knows: what was proposed, what it scored, what it takes on each device."""
+"""The archive of one search: proposals, their losses, and their latency on each device."""
 
 import math
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,28 @@ class Proposal:
     """An architecture that was asked for, and where it came from."""
 
     architecture: Architecture
-    order: int
-    generation: int
-    """0 for random ones; then what HAT would count, by order and not by waiting."""
     origin: str
-    """`fastest`, `random`, `mutation`, `crossover`, `surrogate`; `told` when it came from outside."""
+    """How it was made, such as `fastest`, `random`, `mutation`, `crossover`, `surrogate`; `external` where another
+    search scored it."""
+    generation: int = 0
+    """0 for random ones; then HAT's generations, counted by order and not by waiting."""
     parents: tuple[str, ...] = ()
     """Ids of the architectures that it was bred from."""
+    order: int = 0
+    """Place among all proposals; the archive sets it."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An architecture whose loss arrived."""
+
+    architecture: Architecture
+    loss: float
+    """In bits per token; infinite where scoring gave no number."""
+    estimated: bool
+    """Whether the loss is an estimate: it is learned from, and never wins."""
+    kept: tuple[Limit, ...]
+    """The limits that the architecture keeps; empty where the loss is infinite."""
 
 
 class Archive:
@@ -42,9 +57,9 @@ class Archive:
             require_reachable(limit, self.latencies_of([self.fastest[limit.device]])[limit.device][0])
         self.proposals: dict[Architecture, Proposal] = {}
         self.losses: dict[Architecture, float] = {}
-        """In the order of telling; infinite where scoring gave no number."""
+        """In the order of arrival; infinite where scoring gave no number."""
         self.estimated: set[Architecture] = set()
-        """Those whose loss is an estimate: they are learned from, and are nobody's best."""
+        """Architectures whose loss is an estimate: they are learned from, and never win."""
         self._times: dict[Architecture, dict[str, float]] = {}
         self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
 
@@ -63,8 +78,12 @@ class Archive:
         """The devices that have a limit."""
         return tuple(dict.fromkeys(limit.device for limit in self.limits))
 
+    def propose(self, proposal: Proposal) -> None:
+        """Add a proposal as the next one."""
+        self.proposals[proposal.architecture] = replace(proposal, order=len(self.proposals))
+
     def times(self, architecture: Architecture) -> dict[str, float]:
-        """Return the milliseconds of one architecture by device, kept once they were asked for."""
+        """Return the milliseconds of one architecture by device; predict them once."""
         if architecture not in self._times:
             self.remember([architecture])
         return self._times[architecture]
@@ -93,13 +112,13 @@ class Archive:
 
     def front(self, device: str) -> list[Architecture]:
         """Return the scored architectures on a device's frontier, fastest first."""
-        told = [architecture for architecture in self.losses if architecture not in self.estimated]
-        losses = [self.losses[architecture] for architecture in told]
-        places = pareto_front(losses, [self.times(architecture)[device] for architecture in told])
-        return [told[place] for place in places]
+        whole = [architecture for architecture in self.losses if architecture not in self.estimated]
+        losses = [self.losses[architecture] for architecture in whole]
+        places = pareto_front(losses, [self.times(architecture)[device] for architecture in whole])
+        return [whole[place] for place in places]
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
-        """Return the architectures that were told last and keep a limit, latest first."""
+        """Return the architectures that were scored last and keep a limit, latest first."""
         found: list[Architecture] = []
         for architecture in reversed(self.losses):
             if self.keeps(architecture, limit):
@@ -108,12 +127,13 @@ class Archive:
                 break
         return found
 
-    def told(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> list[Limit]:
-        """Keep a loss; return the limits that the architecture keeps, none when the loss is no number."""
+    def record(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> Scored:
+        """Keep the loss of a proposal and rank it under the limits that it keeps."""
         self.losses[architecture] = loss if math.isfinite(loss) else math.inf
         if estimated:
             self.estimated.add(architecture)
-        return self._rank(architecture, self.losses[architecture])
+        kept = self._rank(architecture, self.losses[architecture])
+        return Scored(architecture, self.losses[architecture], estimated, tuple(kept))
 
     def _rank(self, architecture: Architecture, loss: float) -> list[Limit]:
         if not math.isfinite(loss):
@@ -124,9 +144,9 @@ class Archive:
         return kept
 
     def update_latency(self, latency_ms: Mapping[str, LatencyFunction]) -> None:
-        """Take other predictors for the same devices: predict everything known again and rank it anew.
+        """Replace the predictors of the same devices: predict and rank every architecture again.
 
-        A limit that nothing keeps by the new ones stays without a winner: no error, since the search is under way.
+        A limit that nothing keeps any more has no winner: no error, since the search is under way.
         """
         missing = [device for device in self._latency_ms if device not in latency_ms]
         if missing:

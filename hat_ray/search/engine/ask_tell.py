@@ -1,6 +1,6 @@
 """The search as ask and tell: plain Python, seeded, for several devices and limits at once (HAT, section 3.2).
 
-Life of an architecture: `ask` proposes it, somebody scores it, `tell` brings its loss; in any order and any number at
+Life of an architecture: `ask` proposes it, a scorer scores it, `tell` records its loss; in any order and any number at
 a time. When its scorer is lost, `retry` makes a later `ask` return it again. `state` at any moment, given to
 `load_state` of a new Evolution, continues as if nothing had happened.
 
@@ -10,36 +10,61 @@ Decisions
 - Differs from HAT: no architecture is ever scored twice (in HAT 19 % of the evaluations are parents again, and half of
   the rest are known networks under other genes), and only `hat` waits for generations.
 - Differs from HAT: every search for a child is bounded.
-- How the next one is found is `search.algorithm`'s: see `surrogate_search.py`, `algorithms.py` and `hat.py`.
+- `search.algorithm` decides which architecture is proposed next: see `algorithms/base.py`.
 """
 
+import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from hat_ray.core.determinism import one_blas_thread
-from hat_ray.errors import SearchError
-from hat_ray.search.algorithms.base import AgingEvolution, Algorithm, RandomSearch
-from hat_ray.search.algorithms.hat import HatEvolution
-from hat_ray.search.algorithms.surrogate.algorithm import SurrogateSearch
-from hat_ray.search.config import AlgorithmName, SearchConfig
+from hat_ray.errors import PluginError, SearchError
+from hat_ray.search.algorithms.base import SearchAlgorithm, SearchProblem
+from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
+from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.archive import Archive, Proposal
-from hat_ray.search.engine.state import EvolutionState, SavedProposal, pack_loss, pack_random, unpack_loss
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.json_field import ArchitectureField
 from hat_ray.space.search_space import SearchSpace
 
-__all__ = ["Evolution", "Proposal"]
+__all__ = ["Evolution", "EvolutionState", "Proposal"]
 
-_ALGORITHMS: Mapping[AlgorithmName, type[Algorithm]] = {
-    "surrogate": SurrogateSearch,
-    "aging": AgingEvolution,
-    "random": RandomSearch,
-    "hat": HatEvolution,
-}
+StateT = TypeVar("StateT", bound=BaseModel)
+
+
+class SavedProposal(BaseModel):
+    """A proposal; its place in the list is its order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: ArchitectureField
+    generation: int
+    origin: str
+    parents: tuple[str, ...]
+
+
+class EvolutionState(BaseModel, Generic[StateT]):
+    """Everything of an `Evolution` that is not an argument of its constructor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    random_state: tuple[int, tuple[int, ...], float | None]
+    proposals: tuple[SavedProposal, ...]
+    losses: tuple[tuple[NonNegativeInt, float | None], ...]
+    """Order of a proposal and its loss, in the order of arrival; None where scoring gave no number."""
+    estimated: tuple[NonNegativeInt, ...]
+    """Orders of the proposals whose loss is an estimate."""
+    again: tuple[NonNegativeInt, ...]
+    """Orders of the proposals that the next `ask` returns again."""
+    algorithm: StateT
 
 
 class Evolution:
-    """The state of one search: what was proposed, what it scored, and what is proposed next."""
+    """One search: its archive, and the algorithm that proposes the next architecture."""
 
     def __init__(
         self,
@@ -52,47 +77,49 @@ class Evolution:
         self.space, self.limits, self.config = space, tuple(limits), config
         self._archive = Archive(space, latency_ms, limits)
         self._rng = random.Random(seed)
-        self._algorithm = _ALGORITHMS[config.algorithm](self._archive, config, self._rng)
+        self.options = options_of(config.algorithm, config.algorithm_options)
+        problem = SearchProblem(space, self.limits)
+        self._algorithm: SearchAlgorithm[Any] = ALGORITHMS.load(config.algorithm)(problem, self.options, self._rng)
         self._again: list[Architecture] = []
         self.budget = config.evaluations
-        """Evaluations in all, those told from outside included; it may be changed at any time."""
+        """Evaluations in all, external ones included; it may be changed at any time."""
 
-    # what is known
+    # read
 
     @property
     def proposals(self) -> list[Proposal]:
-        """Everything that was asked for or told, in order."""
+        """Every proposal, external ones included, in order."""
         return list(self._archive.proposals.values())
 
     @property
     def losses(self) -> Mapping[Architecture, float]:
-        """The loss of everything told, in the order of telling; infinite where scoring gave no number."""
+        """The losses by architecture, in the order of arrival; infinite where scoring gave no number."""
         return self._archive.losses
 
     @property
     def num_estimated(self) -> int:
-        """How many of the losses are estimates."""
+        """The number of losses that are estimates."""
         return len(self._archive.estimated)
 
     @property
     def pending(self) -> list[Architecture]:
-        """What was asked for and not told yet, in order."""
+        """Architectures that were asked for and are not scored yet, in order."""
         return [architecture for architecture in self._archive.proposals if architecture not in self.losses]
 
     @property
     def spent(self) -> int:
-        """Evaluations that are used up of `budget`: all that was proposed; `hat` counts known networks again."""
-        return self._algorithm.spent
+        """Evaluations of `budget` that are used up: every proposal; `hat` counts known networks again."""
+        return len(self._archive.proposals) + self._algorithm.repeats
 
     @property
     def done(self) -> int:
-        """Evaluations that are over: `spent` without those that nobody has told yet."""
+        """Evaluations that are over: `spent` without the architectures that are not scored yet."""
         return self.spent - (len(self._archive.proposals) - len(self.losses))
 
     @property
     def finished(self) -> bool:
-        """Whether everything asked for is told and nothing new can be asked."""
-        no_more = self.spent >= self.budget or self._algorithm.dry
+        """Whether every proposal is scored and nothing new can be asked for."""
+        no_more = self.spent >= self.budget or self._algorithm.exhausted
         return no_more and len(self.losses) == len(self._archive.proposals)
 
     def proposal(self, architecture: Architecture) -> Proposal:
@@ -116,85 +143,107 @@ class Evolution:
         while len(asked) < count and self._again:
             asked.append(self._again.pop(0))
         while len(asked) < count and (left := self.budget - self.spent) > 0:
-            proposal = self._algorithm.propose(left)
+            proposal = self._algorithm.ask(self._archive, left)
             if proposal is None:
                 break
-            self._archive.proposals[proposal.architecture] = proposal
+            self._require_new(proposal)
+            self._archive.propose(proposal)
             asked.append(proposal.architecture)
         return asked
 
+    def _require_new(self, proposal: Proposal) -> None:
+        """Refuse what breaks an algorithm's contract: the algorithm may be a user's own."""
+        if proposal.architecture in self._archive.proposals:
+            raise PluginError(
+                f"an algorithm proposes an architecture once, search.algorithm {self.config.algorithm} proposed "
+                f"{proposal.architecture.id} again: mend its ask()"
+            )
+        self.space.require(proposal.architecture)
+
     @one_blas_thread()
     def tell(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> None:
-        """Bring the loss of an architecture, also of one that was never asked for; a NaN counts as infinite.
+        """Record the loss of an architecture, also of one that was never asked for; a NaN counts as infinite.
 
         An estimated loss is learned from, but its architecture is never `best` and on no frontier.
 
-        What another search has scored, told at any time, is learned from like the rest: so a search starts warm. Raises
-        SearchError when it was told before, SpaceError when it lies outside the space.
+        An architecture that another search scored is external: it is learned from like the rest, so a search starts
+        warm. Raises SearchError when it was scored before, SpaceError when it lies outside the space.
         """
         if architecture in self.losses:
-            raise SearchError(f"an architecture is scored once, {architecture.id} was told again")
+            raise SearchError(f"an architecture is scored once, {architecture.id} was scored again")
         if architecture not in self._archive.proposals:
             self.space.require(architecture)
-            self._archive.proposals[architecture] = Proposal(architecture, len(self._archive.proposals), 0, "told")
+            self._archive.propose(Proposal(architecture, "external"))
         if architecture in self._again:
             self._again.remove(architecture)
-        self._algorithm.told(self._archive.told(architecture, float(loss), estimated=estimated))
+        self._algorithm.tell(self._archive, self._archive.record(architecture, float(loss), estimated=estimated))
 
     def retry(self, architecture: Architecture) -> None:
         """Let a later `ask` return an architecture again because its scorer was lost."""
         if architecture in self.losses or architecture not in self._archive.proposals or architecture in self._again:
-            raise SearchError(f"only what is asked for and not told can be retried, got {architecture.id}")
+            raise SearchError(
+                f"only an architecture that is asked for and not scored can be retried, got {architecture.id}"
+            )
         self._again.append(architecture)
 
     def retry_pending(self) -> None:
-        """Let everything that is asked for and not told be asked again: nobody scores it any more."""
+        """Let a later `ask` return every pending architecture again: nobody scores it any more."""
         self._again = self.pending
 
     @one_blas_thread()
     def update_latency(self, latency_ms: Mapping[str, LatencyFunction]) -> None:
-        """Go on with refitted predictors of the same devices: everything known is predicted and ranked anew.
+        """Continue with refitted predictors of the same devices: predict and rank every architecture again.
 
         A limit that nothing keeps any more has no `best` until something is found that does.
         """
         self._archive.update_latency(latency_ms)
-        self._algorithm.latency_changed()
+        self._algorithm.predictions_changed(self._archive)
 
-    # saved and restored
+    # save and restore
 
-    def state(self) -> EvolutionState:
+    @property
+    def state_type(self) -> type[EvolutionState[Any]]:
+        """The class of `state`, with the algorithm's own part."""
+        return EvolutionState.__class_getitem__(self._algorithm.State)  # type: ignore[return-value]
+
+    def state(self) -> EvolutionState[Any]:
         """Return everything that is not an argument of the constructor."""
         orders = {architecture: proposal.order for architecture, proposal in self._archive.proposals.items()}
-        return EvolutionState(
-            random_state=pack_random(self._rng),
+        return self.state_type(
+            random_state=_random_state(self._rng),
             proposals=tuple(
-                SavedProposal(
-                    architecture=p.architecture.to_dict(), generation=p.generation, origin=p.origin, parents=p.parents
-                )
+                SavedProposal(architecture=p.architecture, generation=p.generation, origin=p.origin, parents=p.parents)
                 for p in self._archive.proposals.values()
             ),
-            losses=tuple((orders[architecture], pack_loss(loss)) for architecture, loss in self.losses.items()),
+            losses=tuple(
+                (orders[architecture], loss if math.isfinite(loss) else None)
+                for architecture, loss in self.losses.items()
+            ),
             estimated=tuple(sorted(orders[architecture] for architecture in self._archive.estimated)),
             again=tuple(orders[architecture] for architecture in self._again),
-            algorithm=self._algorithm.save(),
+            algorithm=self._algorithm.state(),
         )
 
     @one_blas_thread()
-    def load_state(self, state: EvolutionState) -> None:
+    def load_state(self, state: EvolutionState[Any]) -> None:
         """Continue from what `state` returned; only on a new Evolution with the same arguments.
 
-        After `update_latency` the new Evolution takes the latency functions that were in force when it was saved.
+        After `update_latency` the new Evolution must have the latency functions that were in force when it was saved.
         """
         if self._archive.proposals:
             raise SearchError("a search state can only be loaded before the first architecture is asked for")
-        asked = [Architecture.from_dict(saved.architecture) for saved in state.proposals]
-        for order, (architecture, saved) in enumerate(zip(asked, state.proposals, strict=True)):
-            proposal = Proposal(architecture, order, saved.generation, saved.origin, saved.parents)
-            self._archive.proposals[architecture] = proposal
+        asked = [saved.architecture for saved in state.proposals]
+        for saved in state.proposals:
+            self._archive.propose(Proposal(saved.architecture, saved.origin, saved.generation, saved.parents))
         self._archive.remember(asked)
         estimated = set(state.estimated)
         for order, loss in state.losses:
-            self.tell(asked[order], unpack_loss(loss), estimated=order in estimated)
+            self.tell(asked[order], math.inf if loss is None else loss, estimated=order in estimated)
         self._again = [asked[order] for order in state.again]
-        self._algorithm.load(state.algorithm)
+        self._algorithm.restore(state.algorithm)
         self._rng.setstate(state.random_state)
+
+
+def _random_state(rng: random.Random) -> tuple[int, tuple[int, ...], float | None]:
+    version, internal, gauss = rng.getstate()
+    return version, tuple(internal), gauss

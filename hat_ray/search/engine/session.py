@@ -12,8 +12,9 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from hat_ray.core.codec import read_typed, write_sealed
@@ -23,9 +24,8 @@ from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import Bars, EarlyStop, Judged, PartScore
-from hat_ray.search.engine.ask_tell import Evolution
+from hat_ray.search.engine.ask_tell import Evolution, EvolutionState
 from hat_ray.search.engine.device_latency import IntervalFunction
-from hat_ray.search.engine.state import EvolutionState
 from hat_ray.search.frontier import SearchResult, summarise
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.stopping import FrontierWatch, StopRule
@@ -44,12 +44,16 @@ _STATE = "state.json"
 _SPENT = "spent.json"
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """What `state.json` holds."""
+EvolutionStateT = TypeVar("EvolutionStateT", bound=EvolutionState[Any])
+
+
+class _Saved(BaseModel, Generic[EvolutionStateT]):
+    """The content of `state.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     round: int
-    evolution: EvolutionState
+    evolution: EvolutionStateT
 
 
 class _Spent(TypedDict):
@@ -58,7 +62,7 @@ class _Spent(TypedDict):
     seconds: float
 
 
-_SAVED, _SECONDS, _IDENTITY = TypeAdapter(_Saved), TypeAdapter(_Spent), TypeAdapter(dict[str, str])
+_SECONDS, _IDENTITY = TypeAdapter(_Spent), TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class Session:
         self._written_at = time.monotonic()
         self._state_due = 0.0
         largest = [space.largest()]
-        self.watch = FrontierWatch({d: float(f(largest)[0]) for d, f in latency_ms.items()}, config.initial)
+        self.watch = FrontierWatch(
+            {d: float(f(largest)[0]) for d, f in latency_ms.items()}, self.evolution.options.population
+        )
         self._early = EarlyStop(self.watch, config.early_stop_margin if config.early_stop else None)
         self._said = 0
         """Evaluations that progress was told of."""
@@ -213,7 +219,8 @@ class Session:
         What was under way is asked for again.
         """
         if self.folder.exists(_STATE):
-            state = read_typed(self.folder, _STATE, _SAVED)
+            kind = TypeAdapter(cast(type[_Saved[Any]], _Saved.__class_getitem__(self.evolution.state_type)))
+            state = read_typed(self.folder, _STATE, kind)
             if state.round == self.phase.number:
                 self.evolution.load_state(state.evolution)
         self.begin()

@@ -1,0 +1,114 @@
+"""What the models expect of gene rows: losses by several draws, predicted milliseconds, and how good these are.
+
+A turn of the search has a limit that is to be kept with the least loss. Some turns target the frontiers of all devices
+taken together instead, where the models see a way to widen them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hat_ray.search.algorithms.surrogate.features import FloatArray, GeneFeatures
+from hat_ray.search.frontier import Staircase, pareto_front
+from hat_ray.search.limits import Limit
+from hat_ray.space.genes import Rows
+
+Stairs = Mapping[str, Staircase]
+"""By device; losses in the units of `targets`."""
+Times = Mapping[str, FloatArray]
+"""Milliseconds (N,) by device."""
+
+
+@dataclass(frozen=True)
+class ScoredChildren:
+    """Gene rows (N, G), their ancestors, and what the models expect of them."""
+
+    rows: Rows
+    ancestors: npt.NDArray[np.int64]
+    """Places among the elite that a row comes from, (N, 2)."""
+    losses: FloatArray
+    """(N, K + 1): by each turn's draw, and last as expected; in the units of `targets`."""
+    times: Times
+    """Predicted by the devices' predictors."""
+
+    def __add__(self, other: "ScoredChildren") -> "ScoredChildren":
+        return ScoredChildren(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.ancestors, other.ancestors]),
+            np.concatenate([self.losses, other.losses]),
+            {device: np.concatenate([ms, other.times[device]]) for device, ms in self.times.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """The fitted models, a draw of weights for each of K turns, and the frontiers as they are."""
+
+    features: GeneFeatures
+    turns: Sequence[Limit]
+    targets_frontier: Sequence[bool]
+    """Whether each turn is to widen the frontiers."""
+    weights: FloatArray
+    """(P, K + 1), last the expected ones."""
+    stairs: Stairs
+    areas: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "areas", {device: stairs.area or 1.0 for device, stairs in self.stairs.items()})
+
+    def losses(self, rows: Rows) -> FloatArray:
+        """Return the losses of rows (N, G) by each draw, and last the expected ones: (N, K + 1)."""
+        return np.asarray(self.features(rows) @ self.weights)
+
+    def scores(self, children: ScoredChildren) -> FloatArray:
+        """Return (N, K + 1), lower is better: minus the gain of the frontiers, or the loss under a limit.
+
+        The last column is minus the gain if the expected losses hold.
+        """
+        scores = self.under_limits(children)
+        scores[:, -1] = -self.gains(children.losses[:, -1], children.times, self.stairs)
+        for turn in np.flatnonzero(self.targets_frontier):
+            gains = self.gains(children.losses[:, turn], children.times, self.stairs)
+            if gains.any():
+                scores[:, turn] = -gains
+        return scores
+
+    def under_limits(self, children: ScoredChildren) -> FloatArray:
+        """Return losses (N, K + 1), infinite where a turn's limit is not kept."""
+        scores = children.losses.copy()
+        for turn, limit in enumerate(self.turns):
+            scores[children.times[limit.device] > limit.ms, turn] = np.inf
+        return scores
+
+    def gains(self, losses: FloatArray, times: Times, stairs: Stairs) -> FloatArray:
+        """Return how much points (N,) add to the frontiers, as a share of each one's area, summed over devices."""
+        shares = [stair.gains(losses, times[device]) / self.areas[device] for device, stair in stairs.items()]
+        return np.asarray(np.sum(shares, axis=0))
+
+    def promising(self, children: ScoredChildren, count: int) -> list[int]:
+        """Return the places that should widen a device's frontier and are beaten by none, up to `count` for each."""
+        found: dict[int, None] = {}
+        losses = children.losses[:, -1]
+        for device, stairs in self.stairs.items():
+            gains = stairs.gains(losses, children.times[device])
+            some = np.flatnonzero(gains > 0)
+            front = some[pareto_front(losses[some], children.times[device][some])]
+            order = np.argsort(-gains[front], kind="stable")[:count]
+            found.update(dict.fromkeys(front[order].tolist()))
+        return list(found)
+
+
+def with_point(stairs: Stairs, loss: float, times: Mapping[str, float]) -> Stairs:
+    return {device: stair.with_point(loss, times[device]) for device, stair in stairs.items()}
+
+
+def best_places(scores: FloatArray, count: int) -> npt.NDArray[np.int64]:
+    """Return the places of each column's lowest scores, (count or fewer, K), lowest first."""
+    count = min(count, len(scores))
+    if count == 0:
+        return np.zeros((0, scores.shape[1]), dtype=np.int64)
+    some = np.argpartition(scores, count - 1, axis=0)[:count]
+    order = np.argsort(np.take_along_axis(scores, some, axis=0), axis=0, kind="stable")
+    return np.take_along_axis(some, order, axis=0)
