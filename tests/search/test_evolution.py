@@ -66,26 +66,6 @@ def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: str, at_a_
         assert search.losses[best] == min(map(bigger_is_better, within))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
-def test_the_same_seed_asks_the_same_and_another_seed_does_not(algorithm: str) -> None:
-    config = by(algorithm, evaluations=45)
-    assert run(evolution(config, seed=3)) == run(evolution(config, seed=3)) != run(evolution(config, seed=4))
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
-@pytest.mark.parametrize("stop", [5, 50])
-def test_a_restored_search_continues_as_if_it_had_not_stopped(algorithm: str, stop: int) -> None:
-    config = by(algorithm, evaluations=64)
-    whole = run(evolution(config))
-    first = evolution(config)
-    before = run(first, most=stop)
-    text = first.state().model_dump_json()
-    second = evolution(config, seed=99)
-    second.load_state(second.state_type.model_validate_json(text))
-    assert before + run(second) == whole
-    assert second.losses.keys() == set(whole)
-
-
 def test_what_was_pending_survives_a_restore_and_is_asked_again() -> None:
     first = evolution()
     run(first, most=30)
