@@ -1,7 +1,7 @@
 """How many architectures one trial scores.
 
 A trial costs Ray Tune's driver 50 to 90 ms however many architectures it holds, and the driver serves all workers. So a
-trial is given about `search.trial_seconds` of work, or more where the driver could not keep so many workers busy; less
+trial is given about `search.batch_seconds` of work, or more where the driver could not keep so many workers busy; less
 towards the end, so that no worker waits for the last one; and never so much that evolution has little to learn from.
 
 Where the driver leaves each worker's next batch of architectures, and the worker waits for it.
@@ -49,8 +49,8 @@ _PARTS = 20
 class TrialSizes:
     """Measures what a candidate takes, and says how many the next trial gets."""
 
-    def __init__(self, workers: int, trial_seconds: float, most: int, evaluations: int) -> None:
-        self._workers, self._trial_seconds, self._most = workers, trial_seconds, most
+    def __init__(self, workers: int, batch_seconds: float, most: int, evaluations: int) -> None:
+        self._workers, self._trial_seconds, self._most = workers, batch_seconds, most
         self._under_way = max(1, evaluations // _PARTS // workers)
         self._candidate_s: float | None = None
         self._ask_s = 0.0
@@ -110,5 +110,5 @@ def samples(session: Session) -> Iterator[Sample]:
         best = evolution.best(limit)
         if best is not None:
             yield Sample(BEST, evolution.losses[best], limit.device, f"{limit.ms:g}")
-    for device, volume in session.watch.hypervolumes().items():
+    for device, volume in session.frontiers.hypervolumes().items():
         yield Sample(HYPERVOLUME, volume, device)

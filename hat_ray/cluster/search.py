@@ -81,7 +81,7 @@ def run_search_on_cluster(
     so the result, differs from run to run.
     """
     session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
-    session.take_up()
+    session.resume()
     if not session.evolution.finished:
         _warn_of_missing_resources(config)
         _run_tune(session, score)
@@ -165,8 +165,8 @@ class EvolutionSearcher(Searcher):
         self._run = session.folder.label
         self._sizes = TrialSizes(
             session.config.workers,
-            session.config.trial_seconds,
-            session.config.candidates_per_trial,
+            session.config.batch_seconds,
+            session.config.max_batch,
             session.evaluations,
         )
         for candidate in session.known.values():
@@ -236,7 +236,7 @@ class EvolutionSearcher(Searcher):
         Path(checkpoint_path).write_text(f"see {self._session.folder}\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing is left to do: `Session.take_up` restored this search before Tune was asked to."""
+        """Nothing is left to do: `Session.resume` restored this search before Tune was asked to."""
 
     def _tell_metrics(self) -> None:
         for sample in samples(self._session):
@@ -362,7 +362,7 @@ def _warn_of_missing_resources(config: SearchConfig) -> None:
     for name, needed in (("CPU", config.worker_cpus), ("GPU", config.worker_gpus)):
         if needed * config.workers > there.get(name, 0):
             logger.warning(
-                "search.workers asks for %d actors with %g %s each, the cluster has %g: the others wait",
+                "search.workers=%d needs %g %s each, the cluster has %g: some workers wait for free resources",
                 config.workers,
                 needed,
                 name,

@@ -57,7 +57,9 @@ SCHEMA = pa.schema(
         pa.field(
             "loss_at_shares", pa.list_(pa.float64()), metadata={"meaning": "over 1/8, 1/4, 1/2 of the set, if asked"}
         ),
-        pa.field("spared_at", pa.float64(), metadata={"meaning": "share at which a control would have been stopped"}),
+        pa.field(
+            "would_stop_at", pa.float64(), metadata={"meaning": "share at which a control would have been stopped"}
+        ),
     ],
     metadata={"schema_version": "3"},
 )
@@ -71,7 +73,7 @@ class Candidate:
     loss: float
     """Label-smoothed, bits per token, with inherited weights; infinite where scoring gave no number."""
     latency_ms: Mapping[str, float]
-    """As predicted; with `search.limit_probability` what it stays below with that probability."""
+    """As predicted; with `search.limit_confidence` what it stays below with that probability."""
     order: int = 0
     generation: int = 0
     origin: str = "random"
@@ -91,7 +93,7 @@ class Candidate:
     """Standard error of an estimated loss, in bits."""
     loss_at_shares: tuple[float, ...] = ()
     """Losses over the first parts of the validation set, where candidates may be stopped early."""
-    spared_at: float | None = None
+    would_stop_at: float | None = None
     """The share at which it would have been stopped, had it not been one that is scored whole as a control."""
 
     @property
@@ -165,7 +167,7 @@ def _row(c: Candidate) -> dict[str, Any]:
         "scored_share": c.scored_share,
         "loss_error": c.loss_error,
         "loss_at_shares": list(c.loss_at_shares),
-        "spared_at": c.spared_at,
+        "would_stop_at": c.would_stop_at,
     }
 
 
@@ -205,5 +207,5 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
         scored_share=row.get("scored_share", 1.0),
         loss_error=row.get("loss_error", 0.0),
         loss_at_shares=tuple(row.get("loss_at_shares") or ()),
-        spared_at=row.get("spared_at"),
+        would_stop_at=row.get("would_stop_at"),
     )

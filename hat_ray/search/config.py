@@ -11,15 +11,15 @@ from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_s
 
 
 class SearchConfig(StageConfig):
-    """What is searched for, how much is tried, and on how many workers."""
+    """Limits, size and workers of the search."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
         {
             "workers",
             "worker_cpus",
             "worker_gpus",
-            "trial_seconds",
-            "candidates_per_trial",
+            "batch_seconds",
+            "max_batch",
             "encoder_cache_mb",
             "retries",
         }
@@ -33,12 +33,12 @@ class SearchConfig(StageConfig):
     """Limits for every device where `limits_ms` is empty, as fractions of its range: 0 is the fastest architecture of
     the space, 1 the largest. A recipe with these fits any machine."""
 
-    limit_probability: float | None = Field(default=None, ge=0.5, lt=1)
-    """Probability with which a limit is to hold, by the predictor's interval: 0.95 searches below what the latency
-    stays under in 95 of 100 cases; null: the prediction itself keeps the limit."""
+    limit_confidence: float | None = Field(default=None, ge=0.5, lt=1)
+    """Confidence that a limit holds: 0.95 compares the limit with the 95th percentile of the predicted latency; null
+    compares the prediction itself."""
 
     evaluations: int = Field(default=1000, ge=1, le=100_000_000)
-    """Architectures scored in all; every one serves all devices and limits."""
+    """Number of architectures to score; each one serves all devices and limits."""
 
     algorithm: Annotated[str, NameIn(ALGORITHMS)] = "surrogate"
     """How the next architecture is found. `surrogate`: a model of the loss, fitted to all losses so far, picks from
@@ -52,54 +52,54 @@ class SearchConfig(StageConfig):
     mutation_probability."""
 
     workers: int = Field(default=2, ge=1, le=100_000)
-    """Actors that score at the same time."""
+    """Number of workers that score at the same time."""
 
     worker_cpus: float = Field(default=1.0, ge=0)
-    """CPUs that each actor reserves; it computes with that many threads."""
+    """CPUs that each worker reserves, and the number of its threads."""
 
     worker_gpus: float = Field(default=0.0, ge=0)
-    """GPUs, or the part of one, that each actor reserves."""
+    """GPUs, or the fraction of one, that each worker reserves."""
 
-    trial_seconds: float = Field(default=2.0, gt=0)
-    """Work that one trial of Ray Tune is given, in seconds: a lost worker costs at most that much. Many workers make it
-    larger by themselves, because each trial costs the driver 50 to 90 ms."""
+    batch_seconds: float = Field(default=2.0, gt=0)
+    """Seconds of work in one batch of architectures for a worker: a lost worker costs at most that much. With many
+    workers batches are larger, because each one costs the driver time."""
 
-    candidates_per_trial: int = Field(default=64, ge=1, le=1_000_000)
-    """Architectures that one trial scores at most."""
+    max_batch: int = Field(default=64, ge=1, le=1_000_000)
+    """Maximum number of architectures in a batch."""
 
     encoder_cache_mb: int = Field(default=256, ge=0, le=100_000_000)
-    """Megabytes in which each worker keeps what the encoders that it used last make of the validation set: candidates
-    that share an encoder are then scored faster, with the same loss. 0: nothing is kept."""
+    """Megabytes of encoder outputs that each worker caches: candidates that share an encoder are then scored faster,
+    with the same loss. 0: no cache."""
 
     early_stop: bool = False
     """Stop scoring a candidate after 1/8, 1/4 or 1/2 of the validation set when it is surely beaten on every device;
     its loss is then an estimate, and it can be no winner and no point of a frontier."""
 
     early_stop_margin: float = Field(default=3.0, ge=0)
-    """How sure that has to be: standard errors between a candidate's estimated loss and the one that beats it."""
+    """Margin of `early_stop`: standard errors between a candidate's estimated loss and the one that beats it."""
 
     retries: int = Field(default=3, ge=0)
-    """How often an architecture is asked for again after the worker that scored it was lost."""
+    """Maximum number of retries of an architecture whose worker was lost."""
 
     max_seconds: float | None = Field(default=None, gt=0)
-    """Seconds of search after which no more is asked for, those before a kill included; null: no bound."""
+    """Maximum number of seconds of search, those before an interruption included; null: no bound."""
 
     patience_evaluations: int | None = Field(default=None, ge=1)
-    """Stop when no device's hypervolume grew for so many evaluations; null: go on."""
+    """Stop when no device's hypervolume grew for this number of evaluations; null: never."""
 
     patience_growth: float = Field(default=0.002, ge=0, lt=1)
-    """Share by which a hypervolume must grow for `patience_evaluations` to count anew."""
+    """Share by which a hypervolume must grow to restart the count of `patience_evaluations`."""
 
     warm_start: tuple[str, ...] = ()
-    """Run folders, or folders of candidates, whose candidates are known from the start and count as no evaluations: of
-    searches with the same SuperTransformer, validation set and space."""
+    """Run folders, or folders of candidates, whose candidates are reused and count as no evaluations. The searches must
+    have the same SuperTransformer, validation set and space."""
 
-    measure_rounds: int = Field(default=2, ge=0)
-    """How often the search goes on after the winners were timed on their devices and one broke its limit; 0: winners
-    are not timed."""
+    refine_rounds: int = Field(default=2, ge=0)
+    """Maximum number of further searches after the winners were timed on their devices and one missed its limit; 0:
+    winners are not timed."""
 
-    extra_evaluations: int | None = Field(default=None, ge=0)
-    """Architectures scored in each such round; null: a twentieth of `evaluations`."""
+    refine_evaluations: int | None = Field(default=None, ge=0)
+    """Number of architectures to score in each further search; null: a twentieth of `evaluations`."""
 
     @field_validator("algorithm_options")
     @classmethod
@@ -127,9 +127,9 @@ class SearchConfig(StageConfig):
         return self
 
     @property
-    def evaluations_more(self) -> int:
-        """Architectures scored in each round after the first."""
-        return -(-self.evaluations // 20) if self.extra_evaluations is None else self.extra_evaluations
+    def evaluations_refining(self) -> int:
+        """Number of architectures to score in each search after the first."""
+        return -(-self.evaluations // 20) if self.refine_evaluations is None else self.refine_evaluations
 
     def limits_of(self, device: str) -> tuple[float, ...]:
         """Return the limits in milliseconds that are set for a device; empty where only fractions are."""
@@ -142,5 +142,5 @@ class SearchConfig(StageConfig):
 
 
 def names_device(key: str, device: str) -> bool:
-    """Tell whether a key means a device: its whole id, or the name that the recipe gave it, the id's first part."""
+    """Return whether a key names a device: by its whole id, or by its name in the recipe, the first part of the id."""
     return device == key or device.startswith(f"{key}-")

@@ -1,19 +1,18 @@
-"""Early stop: a candidate that is surely beaten is scored on a part of the validation set only, and its loss estimated.
+"""Early stopping: a candidate that is surely beaten is scored on a part of the validation set, and its loss estimated.
 
-Life of a candidate: before it is scored, `bars` says how much loss it may have on each part of the validation set; its
-scorer stops at the first part where it has more; `judge` turns what was scored into a loss, an estimated one where
-it was stopped, and learns from it where it was not.
+Life of a candidate: before it is scored, `bars` returns the most loss it may have on each part of the validation set.
+Its scorer stops at the first part where it has more. `estimate` turns the score into a loss: an estimate where scoring
+was stopped; where it was not, the loss is learned from.
 
 Decisions
-- Hopeless is what does not reach any device's frontier: on each device something that takes no longer has less loss. So
-  neither a limit's winner nor a point of a frontier is looked for among the stopped, whatever the limit.
-- The whole loss is predicted from that of a part by a line through all that was scored whole, on the same sentences: it
-  takes out what makes these sentences easy or hard. The bar lies `search.early_stop_margin` standard errors beyond.
-- A tenth, chosen by the architecture's id, is always scored whole. They keep the line honest, and say how often the
-  rule would have stopped something good: that error is shown beside what was saved.
-- An estimated loss is learned from by the search's model, and counts for nothing else.
-
-What early stopping saved in a search, and the error that it made: told by the controls that it spared.
+- A candidate is hopeless when it reaches no device's frontier: on each device another one that takes no longer has less
+  loss. So neither a limit's winner nor a point of a frontier is among the stopped candidates, whatever the limit.
+- The whole loss is predicted from the loss of a part by a line through all candidates that were scored whole, on the
+  same sentences: it removes how easy or hard these sentences are. The bar lies `search.early_stop_margin` standard
+  errors beyond.
+- A tenth of the candidates, the controls, chosen by the architecture's id, is always scored whole. They keep the line
+  honest, and show how often the rule would have stopped a good candidate: that error is reported beside the saving.
+- The search's model learns from estimated losses, and they count for nothing else.
 """
 
 import math
@@ -26,26 +25,26 @@ import numpy.typing as npt
 
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import frontier, scored_whole
-from hat_ray.search.stopping import FrontierWatch
+from hat_ray.search.stopping import FrontierTracker
 from hat_ray.space.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class Account:
-    """Counts of one search, and how far estimates are off."""
+class EarlyStoppingSummary:
+    """How much scoring early stopping saved in one search, and the error of its estimates."""
 
     candidates: int
     stopped: int
     saved_share: float
-    """Share of all validation passes that was saved."""
+    """Share of all validation passes."""
     error_bits: float
-    """Standard error of the estimated losses, root of the mean square; as the lines through whole ones say it."""
+    """Standard error of the estimated losses by the fitted lines, root of the mean square."""
     spared: int
     """Controls that would have been stopped, and were scored whole."""
     spared_error_bits: float | None
-    """How far the estimates that these would have got are off their losses, root of the mean square."""
+    """Error of the estimates that these would have got, root of the mean square."""
     spared_on_frontier: int
-    """How many of these stand on a frontier at the end: each would have been lost by mistake."""
+    """Those of them on a frontier at the end: each would have been lost by mistake."""
 
     def __str__(self) -> str:
         off = "" if self.spared_error_bits is None else f" (estimates off by {self.spared_error_bits:.4f} bits)"
@@ -56,15 +55,15 @@ class Account:
         )
 
 
-def account_of(candidates: Sequence[Candidate]) -> Account | None:
-    """Return the account of a search; None where candidates were not scored in parts."""
+def early_stopping_summary(candidates: Sequence[Candidate]) -> EarlyStoppingSummary | None:
+    """Return what early stopping did in a search; None where candidates were not scored in parts."""
     scored = [one for one in candidates if one.loss_at_shares]
     if not scored:
         return None
-    stopped, spared = [one for one in scored if one.estimated], [one for one in scored if one.spared_at is not None]
+    stopped, spared = [one for one in scored if one.estimated], [one for one in scored if one.would_stop_at is not None]
     devices = {device for one in scored for device in one.latency_ms}
     best = {one.architecture for device in devices for one in frontier(candidates, device)}
-    return Account(
+    return EarlyStoppingSummary(
         candidates=len(scored),
         stopped=len(stopped),
         saved_share=sum(1 - one.scored_share for one in scored) / len(scored),
@@ -77,14 +76,14 @@ def account_of(candidates: Sequence[Candidate]) -> Account | None:
 
 def _spared_error(whole: Sequence[Candidate], spared: Sequence[Candidate]) -> float | None:
     """Estimate each spared control by the line through what would have been scored whole anyway."""
-    learned = [one for one in whole if one.spared_at is None and np.isfinite(one.loss)]
+    learned = [one for one in whole if one.would_stop_at is None and np.isfinite(one.loss)]
     if len(learned) < 3 or not spared:
         return None
     losses, parts = np.array([one.loss for one in learned]), np.array([one.loss_at_shares for one in learned])
     lines = [line_through(part, losses) for part in parts.T]
     off = []
     for one in spared:
-        place = SHARES.index(one.spared_at)
+        place = SHARES.index(one.would_stop_at)
         off.append(lines[place].at(one.loss_at_shares[place]) - one.loss)
     return _root_mean_square(off)
 
@@ -96,20 +95,20 @@ def _root_mean_square(values: Sequence[float]) -> float:
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Shares of the validation set after which a candidate may be stopped."""
 CONTROLS = 10
-"""One in so many is scored whole, however bad it looks."""
+"""One candidate in ten is scored whole, however bad it looks."""
 _LEAST_WHOLE = 24
 """Candidates scored whole before any is stopped."""
 _LEAST_SLOPE = 0.25
-"""Where losses of a part say less about the whole ones, nothing is stopped."""
+"""Where whole losses depend less on those of a part, nothing is stopped."""
 
 Bars = tuple[float, ...]
-"""The most loss at each of `SHARES`; infinite where nothing is too much, empty where candidates are never stopped."""
+"""The most loss at each of `SHARES`; infinite where every loss is allowed, empty where candidates are never stopped."""
 NO_BARS: Bars = (math.inf,) * len(SHARES)
 
 
 @dataclass(frozen=True)
 class PartScore:
-    """What a scorer found: the loss of the part of the validation set that it came to, the whole one or less."""
+    """The result of a scorer: the loss over the validation set, or over the part where it stopped."""
 
     loss: float
     share: float = 1.0
@@ -119,8 +118,8 @@ class PartScore:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A candidate's loss as the search takes it."""
+class LossEstimate:
+    """A candidate's loss: exact, or estimated from a part of the validation set."""
 
     loss: float
     share: float = 1.0
@@ -128,8 +127,8 @@ class Judged:
     error: float = 0.0
     """The estimate's standard error, in bits."""
     at_shares: tuple[float, ...] = ()
-    spared_at: float | None = None
-    """The share at which a candidate that is scored whole whatever it looks like would have been stopped."""
+    would_stop_at: float | None = None
+    """The share at which a control would have been stopped."""
 
 
 @runtime_checkable
@@ -174,42 +173,42 @@ def line_through(parts: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]
 
 
 class EarlyStop:
-    """What the search knows of losses of parts, and what follows for the next candidate."""
+    """Decides when scoring stops, and estimates the losses of stopped candidates."""
 
-    def __init__(self, watch: FrontierWatch, margin: float | None) -> None:
+    def __init__(self, frontiers: FrontierTracker, margin: float | None) -> None:
         """`margin`: standard errors; None: candidates are never stopped."""
-        self._watch, self._margin = watch, margin
+        self._frontiers, self._margin = frontiers, margin
         self._parts: list[tuple[float, ...]] = []
         self._losses: list[float] = []
         self._lines: list[Line] | None = None
 
     def bars(self, architecture: Architecture, latencies_ms: Mapping[str, float]) -> Bars:
-        """Return what a candidate may have at each share."""
+        """Return the most loss that a candidate may have at each share."""
         if self._margin is None:
             return ()
         return NO_BARS if is_control(architecture) else self._bars(latencies_ms, self._margin)
 
     def _bars(self, latencies_ms: Mapping[str, float], margin: float) -> Bars:
-        lines, least = self._fitted(), self._watch.least_loss(latencies_ms)
+        lines, least = self._fitted(), self._frontiers.least_loss(latencies_ms)
         return tuple(line.bar(least, margin) for line in lines) if lines and math.isfinite(least) else NO_BARS
 
-    def judge(self, architecture: Architecture, latencies_ms: Mapping[str, float], score: PartScore) -> Judged:
-        """Return a candidate's loss; one that was scored whole is learned from."""
+    def estimate(self, architecture: Architecture, latencies_ms: Mapping[str, float], score: PartScore) -> LossEstimate:
+        """Return a candidate's loss; learn from one that was scored whole."""
         reached = len(score.at_shares)
         lines = self._fitted()
         if score.share < 1:
             line = lines[reached - 1]  # without lines there are no bars to stop at
-            return Judged(line.at(score.loss), score.share, line.error, score.at_shares)
-        spared = None
+            return LossEstimate(line.at(score.loss), score.share, line.error, score.at_shares)
+        would_stop_at = None
         if self._margin is not None and reached and is_control(architecture):
             bars = self._bars(latencies_ms, self._margin)
             above = [share for share, part, bar in zip(SHARES, score.at_shares, bars, strict=True) if part > bar]
-            spared = above[0] if above else None
+            would_stop_at = above[0] if above else None
         self.learn(score.loss, score.at_shares)
-        return Judged(score.loss, at_shares=score.at_shares, spared_at=spared)
+        return LossEstimate(score.loss, at_shares=score.at_shares, would_stop_at=would_stop_at)
 
     def learn(self, loss: float, at_shares: Sequence[float]) -> None:
-        """Take what a candidate that was scored whole says of the parts."""
+        """Use the parts of a candidate that was scored whole for the lines."""
         if len(at_shares) == len(SHARES) and math.isfinite(loss) and np.isfinite(at_shares).all():
             self._parts.append(tuple(at_shares))
             self._losses.append(loss)

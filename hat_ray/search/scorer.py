@@ -3,8 +3,8 @@
 Decisions
 - The loss is computed with the SuperTransformer itself. Its slices are views, and extracting a model first copies every
   weight for a validation set that is small beside the training set.
-- Children often keep their parent's encoder: what the encoders that were used last make of the validation set may be
-  kept, and is then not computed again. The loss is the same, bit for bit.
+- Children often keep their parent's encoder: the outputs of the encoders used last are cached, and are not computed
+  again. The loss is the same, bit for bit.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from hat_ray.train.objective import LossSums, smoothed_loss
 
 
 class CandidateScorer:
-    """Holds a SuperTransformer and batches that are prepared once; called with an architecture it returns the loss.
+    """Holds a SuperTransformer and prepared batches; a call with an architecture returns its loss.
 
     It pickles whole, so that a worker on another node needs neither the checkpoint nor the corpus.
     """
@@ -40,7 +40,7 @@ class CandidateScorer:
         *,
         in_parts: bool = False,
     ) -> None:
-        """`cache_bytes` bound what is kept of encoders that were used last; 0 keeps nothing.
+        """`cache_bytes` bounds the cache of encoder outputs; 0 keeps nothing.
 
         With `in_parts` the method of that name can stop at each of `SHARES`.
         """
@@ -57,7 +57,7 @@ class CandidateScorer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What decides every loss: weights, validation set and smoothing, as one hash."""
+        """One hash of everything that decides a loss: weights, validation set and smoothing."""
         digest = hashlib.sha256(repr((self._label_smoothing, self._model.config)).encode())
         parts = [*self._model.weights().items()]
         for number, batch in enumerate(self._batches):
@@ -152,14 +152,14 @@ def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
 
 
 class _EncoderCache:
-    """What the encoders that were used last made of every batch, within a number of bytes."""
+    """Outputs of the encoders used last for every batch, within a number of bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
         self._kept: OrderedDict[tuple[Any, int], list[Memory]] = OrderedDict()
 
     def of(self, architecture: Architecture) -> list[Memory]:
-        """Return a list to be used and added to, for `keep`: what is known of the first batches."""
+        """Return the known outputs of the first batches, a list to extend and hand to `keep`."""
         key = (architecture.encoder, architecture.qkv_dim)
         if key in self._kept:
             self._kept.move_to_end(key)

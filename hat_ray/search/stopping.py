@@ -1,4 +1,4 @@
-"""How far a search is: the frontier of each device as it grows, and when to stop."""
+"""Progress of a search: the frontier of each device as it grows, and the rules that stop it."""
 
 import math
 import time
@@ -8,7 +8,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.frontier import hypervolume, pareto_front
 
 
-class FrontierWatch:
+class FrontierTracker:
     """The hypervolume of each device's frontier, as a share of the plane up to a reference.
 
     The reference is the largest architecture's latency and the worst loss among the first `settle` candidates.
@@ -21,11 +21,11 @@ class FrontierWatch:
 
     @property
     def settled(self) -> bool:
-        """Whether the reference moves no more."""
+        """Whether the reference is final."""
         return self._count >= self._settle
 
     def add(self, loss: float, latencies_ms: Mapping[str, float], *, estimated: bool = False) -> None:
-        """Take one more candidate; one whose loss is an estimate stands on no frontier."""
+        """Add a candidate; one whose loss is an estimate stands on no frontier."""
         if not self.settled and math.isfinite(loss):
             self._worst = max(self._worst, loss)
         self._count += 1
@@ -39,9 +39,10 @@ class FrontierWatch:
                 self._front[device] = [both[place] for place in places]
 
     def least_loss(self, latencies_ms: Mapping[str, float]) -> float:
-        """Return the loss that no architecture with these milliseconds needs to stay under to be on some frontier.
+        """Return the loss below which an architecture with these milliseconds is on some device's frontier.
 
-        It is what the best that takes no longer has, on the device where that is most; infinite where one has none.
+        It is the least loss of the candidates that take no longer, on the device where that is highest; infinite where
+        a device has none.
         """
         least = [
             min((loss for loss, ms in front if ms <= latencies_ms[device]), default=math.inf)
@@ -61,7 +62,7 @@ class FrontierWatch:
 
 
 class StopRule:
-    """Says why a search should stop: its time is over, or its frontiers grow no more."""
+    """Decides whether a search should stop: its time is over, or its frontiers grow no more."""
 
     def __init__(self, config: SearchConfig, spent_s: float = 0.0) -> None:
         self._config, self._spent_before_s = config, spent_s
@@ -74,12 +75,12 @@ class StopRule:
         """Seconds of search, those before a kill included."""
         return self._spent_before_s + time.monotonic() - self._began
 
-    def told(self, watch: FrontierWatch) -> None:
+    def count(self, frontiers: FrontierTracker) -> None:
         """Count an evaluation, and whether it made a frontier grow."""
-        if self._config.patience_evaluations is None or not watch.settled:
+        if self._config.patience_evaluations is None or not frontiers.settled:
             return
         self._idle += 1
-        for device, volume in watch.hypervolumes().items():
+        for device, volume in frontiers.hypervolumes().items():
             if volume > self._marks.get(device, 0.0) * (1 + self._config.patience_growth):
                 self._marks[device], self._idle = volume, 0
 

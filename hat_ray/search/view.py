@@ -1,4 +1,4 @@
-"""What `hat-ray search show` tells of a search: finished, under way, or a bare folder of candidates."""
+"""The content of `hat-ray search show`: a search that is finished or under way, or a bare folder of candidates."""
 
 import math
 from collections import Counter
@@ -10,10 +10,10 @@ from hat_ray.core.codec import read_typed
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import names_device
-from hat_ray.search.early_stopping import Account, account_of
+from hat_ray.search.early_stopping import EarlyStoppingSummary, early_stopping_summary
 from hat_ray.search.frontier import frontier
 from hat_ray.search.warm_start import table_at
-from hat_ray.search.winners import WINNERS, WINNERS_TYPE, contests
+from hat_ray.search.winners import WINNERS, WINNERS_TYPE, runtime_rankings
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SearchView:
 
     @property
     def devices(self) -> list[str]:
-        """The devices that are shown."""
+        """The devices to show."""
         return [device for device in self._all_devices if self.device is None or names_device(self.device, device)]
 
     @property
@@ -45,7 +45,7 @@ class SearchView:
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many candidates there are, how many came from earlier runs or gave no loss, and what they took."""
+        """Numbers of candidates, of those from earlier runs and without a loss, and of workers; seconds of scoring."""
         return {
             "candidates": len(self.candidates),
             "from_earlier_runs": sum(one.round < 0 for one in self.candidates),
@@ -59,9 +59,9 @@ class SearchView:
         return dict(Counter(one.origin for one in self.candidates).most_common())
 
     @property
-    def early_stop(self) -> Account | None:
-        """What early stopping saved and what error it made; None where it was off."""
-        return account_of(self.candidates)
+    def early_stop(self) -> EarlyStoppingSummary | None:
+        """The saving and the error of early stopping; None where it was off."""
+        return early_stopping_summary(self.candidates)
 
     def frontier(self, device: str) -> Sequence[Candidate]:
         return frontier([one for one in self.candidates if device in one.latency_ms], device)
@@ -82,7 +82,7 @@ def to_json(search: SearchView) -> dict[str, Any]:
         "origins": search.origins,
         "stopped_early": None if search.early_stop is None else asdict(search.early_stop),
         "winners": list(search.winners),
-        "best_runtimes": [contest.to_json() for contest in contests(search.winners)],
+        "best_runtimes": [ranking.to_json() for ranking in runtime_rankings(search.winners)],
         "frontiers": {
             device: [candidate_to_json(one, device) for one in search.frontier(device)] for device in search.devices
         },

@@ -1,4 +1,4 @@
-"""Candidates of earlier runs, for a search that need not score them again."""
+"""Candidates of earlier runs, which a search does not score again."""
 
 import logging
 import math
@@ -26,9 +26,9 @@ def table_at(place: str | Folder) -> CandidateTable:
 
 
 def earlier_candidates(places: Sequence[str], space: SearchSpace, scored_by: str) -> list[Candidate]:
-    """Read the candidates of earlier runs that `scored_by`, this SuperTransformer and validation set, scored.
+    """Read the candidates of earlier runs that were scored by `scored_by`: this SuperTransformer and validation set.
 
-    Raises SearchError for a run of another SuperTransformer: its losses say nothing here.
+    Raises SearchError for a run of another SuperTransformer: its losses do not compare.
     """
     found: dict[Architecture, Candidate] = {}
     for place in places:
@@ -41,7 +41,7 @@ def earlier_candidates(places: Sequence[str], space: SearchSpace, scored_by: str
         fitting = [one for one in ours if space.contains(one.architecture)]
         for one in fitting:
             found.setdefault(one.architecture, replace(one, round=EARLIER, measured_ms={}))
-        logger.info("%s: %d of %d candidates are known from the start", place, len(fitting), len(candidates))
+        logger.info("%s: %d of %d candidates are reused", place, len(fitting), len(candidates))
         if len(fitting) < len(ours):
             logger.warning("%s: %d candidates lie outside this search space", place, len(ours) - len(fitting))
     return list(found.values())

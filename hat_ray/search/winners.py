@@ -1,6 +1,6 @@
-"""What a search leaves for people and other programs: each limit's winner, and each device's frontier.
+"""Files that a search writes for people and other programs: each limit's winner, and each device's frontier.
 
-`winners.json` says all of them; `winners/<n>.<device>.<limit>ms.yml` is HAT's YAML of one, `.json` ours;
+`winners.json` holds all of them; `winners/<n>.<device>.<limit>ms.yml` is HAT's YAML of one, `.json` ours;
 `frontier.parquet` and `frontier.csv` hold the frontiers.
 
 Model *and* runtime under one limit: where the same hardware is several devices, which of them wins.
@@ -27,13 +27,13 @@ from hat_ray.storage.folder import Folder
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One limit on one piece of hardware, and what each of its runtimes has under it, the best first."""
+class RuntimeRanking:
+    """One limit on one piece of hardware, and the winner of each of its runtimes, the best first."""
 
     hardware: str
     limit_ms: float
     entries: tuple[Mapping[str, Any], ...]
-    """Winners as `files.describe_winner` says them."""
+    """Winners as `describe_winner` returns them."""
 
     def to_json(self) -> dict[str, Any]:
         keys = ("device", "id", "loss_bits", "predicted_ms", "measured_ms")
@@ -46,7 +46,7 @@ class Contest:
 
     @property
     def line(self) -> str:
-        """What a user is told."""
+        """The line for the terminal."""
         best, *others = self.entries
         rest = ", ".join(f"{settings_of(one['device'])} {one['loss_bits']:.4f}" for one in others)
         return (
@@ -55,13 +55,13 @@ class Contest:
         )
 
 
-def contests(winners: Sequence[Mapping[str, Any]], *, at_least: int = 2) -> list[Contest]:
-    """Return, for each limit that so many runtimes of one hardware keep, who wins: by loss, then by milliseconds."""
+def runtime_rankings(winners: Sequence[Mapping[str, Any]], *, at_least: int = 2) -> list[RuntimeRanking]:
+    """Rank the runtimes of one hardware by loss, then time, under each limit that `at_least` of them keep."""
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for winner in winners:
         groups.setdefault((hardware_of(winner["device"]), winner["limit_ms"]), []).append(winner)
     return [
-        Contest(hardware, limit_ms, tuple(sorted(entries, key=_merit)))
+        RuntimeRanking(hardware, limit_ms, tuple(sorted(entries, key=_merit)))
         for (hardware, limit_ms), entries in groups.items()
         if len(entries) >= at_least
     ]
@@ -106,7 +106,7 @@ def describe_winner(winner: Winner, devices: Mapping[str, DeviceLatency]) -> dic
 
 
 def write_files(folder: Folder, result: SearchResult, winners: list[dict[str, Any]]) -> None:
-    """Write the winners, as `describe_winner` says them, and the frontiers."""
+    """Write the winners, as `describe_winner` returns them, and the frontiers."""
     folder.delete("winners")
     for number, (winner, said) in enumerate(zip(result.winners, winners, strict=True), 1):
         name = f"winners/{number}.{winner.limit.device}.{winner.limit.ms:.6g}ms"

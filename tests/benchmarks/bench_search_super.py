@@ -28,7 +28,7 @@ from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import load_recipe
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stopping import SHARES, Bars, PartScore, account_of
+from hat_ray.search.early_stopping import SHARES, Bars, PartScore, early_stopping_summary
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import hypervolume
@@ -159,7 +159,7 @@ def test_print_what_early_stop_saves_and_costs(problem: Super, tmp_path: Path) -
             whole = [one.architecture for one in result.candidates if not one.estimated]
             volumes.append(mean(problem.hypervolumes(whole).values()))
             seconds.append(score.seconds)
-            accounts.append(account_of(result.candidates))
+            accounts.append(early_stopping_summary(result.candidates))
         print(f"{'off' if margin is None else margin:>10}{mean(volumes):16.4f}{mean(seconds):12.1f}", flush=True)
         for account in filter(None, accounts):
             print(f"{'':12}{account}", flush=True)

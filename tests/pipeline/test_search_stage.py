@@ -45,7 +45,7 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     make_deep_ones_fast(tmp_path / "true", tmp_path / "wrong")
     times = [row.corrected_ms for row in read_table(tmp_path / "true")]
     limit_ms = math.sqrt(min(times) * max(times))  # some keep it, the deep ones do not
-    changes = [f"latency.table={tmp_path}/wrong", f"search.limits_ms=[{limit_ms}]", "search.extra_evaluations=8"]
+    changes = [f"latency.table={tmp_path}/wrong", f"search.limits_ms=[{limit_ms}]", "search.refine_evaluations=8"]
     summary = run_search_stage(tmp_path / "run", changes)
     (winner,) = summary["winners"]  # type: ignore[misc]
     assert winner["measured_ms"] <= winner["limit_ms"]
@@ -70,10 +70,10 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
 
 @pytest.mark.slow
 def test_a_second_run_starts_warm_from_the_first_of_the_same_supertransformer(tmp_path: Path) -> None:
-    first = run_search_stage(tmp_path / "first", ["search.measure_rounds=0"])
+    first = run_search_stage(tmp_path / "first", ["search.refine_rounds=0"])
     shutil.copytree(tmp_path / "first", tmp_path / "warm", ignore=shutil.ignore_patterns("search"))
     warm = run_search_stage(
-        tmp_path / "warm", ["search.measure_rounds=0", f"search.warm_start=[{tmp_path}/first]", "search.evaluations=6"]
+        tmp_path / "warm", ["search.refine_rounds=0", f"search.warm_start=[{tmp_path}/first]", "search.evaluations=6"]
     )
     assert warm["scored"] == first["scored"] + 6  # type: ignore[operator]
     recipe = load_recipe(TINY, [*WIDE, "supernet.updates=14", f"search.warm_start=[{tmp_path}/first]"])

@@ -30,10 +30,10 @@ DEVICES = {"macs": macs_ms, "depth": depth_ms}
 CONFIG = SearchConfig(
     algorithm_options={"population": 10, "parents": 5},
     evaluations=40,
-    candidates_per_trial=3,
+    max_batch=3,
     limits_fraction=(0.3, 0.6),
 )
-ONE_AT_A_TIME = CONFIG.model_copy(update={"workers": 1, "candidates_per_trial": 1, "evaluations": 24})
+ONE_AT_A_TIME = CONFIG.model_copy(update={"workers": 1, "max_batch": 1, "evaluations": 24})
 """Settings with which a search on a cluster repeats exactly."""
 
 

@@ -10,11 +10,11 @@ from search_stand_ins import PART_SPREAD, InParts, bigger_is_better, depth_ms, m
 
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stopping import NO_BARS, EarlyStop, account_of, is_control, line_through
+from hat_ray.search.early_stopping import NO_BARS, EarlyStop, early_stopping_summary, is_control, line_through
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import SearchResult, favourite, frontier, summarise
 from hat_ray.search.limits import Limit
-from hat_ray.search.stopping import FrontierWatch
+from hat_ray.search.stopping import FrontierTracker
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
@@ -61,7 +61,7 @@ def test_the_frontiers_are_nearly_those_of_a_search_that_scores_all(stopping: Se
     for ours, theirs in zip(stopping.winners, whole.winners, strict=True):
         assert ours.candidate.loss < theirs.candidate.loss + 0.02
     assert all(not c.loss_at_shares for c in whole.candidates)
-    assert account_of(whole.candidates) is None
+    assert early_stopping_summary(whole.candidates) is None
 
 
 @pytest.mark.parametrize("dies_after", [20, 70])
@@ -91,7 +91,7 @@ def test_an_estimate_never_wins_however_good_it_looks() -> None:
 
 
 def test_nothing_is_stopped_that_some_device_has_no_faster_rival_for() -> None:
-    watch = FrontierWatch({"macs": 100.0, "depth": 100.0}, 1)
+    watch = FrontierTracker({"macs": 100.0, "depth": 100.0}, 1)
     early = EarlyStop(watch, margin=0.0)
     rng = np.random.default_rng(0)
     for loss in rng.uniform(4, 6, 40):
@@ -118,11 +118,11 @@ def test_a_line_is_that_of_least_squares() -> None:
 
 def test_the_account_says_what_was_saved_and_what_the_controls_tell(stopping: SearchResult, folder: Path) -> None:
     candidates = stopping.candidates
-    account = account_of(candidates)
+    account = early_stopping_summary(candidates)
     assert account is not None
     assert account.stopped == sum(c.scored_share < 1 for c in candidates)
     assert account.saved_share == pytest.approx(np.mean([1 - c.scored_share for c in candidates]))
-    assert account.spared == sum(c.spared_at is not None for c in candidates) > 0
+    assert account.spared == sum(c.would_stop_at is not None for c in candidates) > 0
     assert account.spared_on_frontier == 0
     assert 0 < account.error_bits < 5 * PART_SPREAD
     assert CandidateTable(Folder.at(folder)).read() == list(candidates)

@@ -13,7 +13,7 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.device_latency import DeviceLatency, Times
 from hat_ray.search.engine.local import run_search
-from hat_ray.search.engine.measured import Outcome, ResolveLimits, SearchInRounds
+from hat_ray.search.engine.measured import MeasuredSearch, Outcome, ResolveLimits
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.search.winners import describe_winner, write_files
@@ -23,7 +23,7 @@ from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40, extra_evaluations=15)
+CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40, refine_evaluations=15)
 LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0))
 
 
@@ -58,11 +58,11 @@ class Board:
         times = {one: self._factor * float(macs_ms([one])[0]) for one in architectures}
         return {} if self.away else {"macs": times}
 
-    def learn(self, device: str, round_: int) -> DeviceLatency:
-        self._note(f"learn {round_}")
-        return self.recall(device, round_)
+    def refit(self, device: str, round_: int) -> DeviceLatency:
+        self._note(f"refit {round_}")
+        return self.load_refitted(device, round_)
 
-    def recall(self, device: str, round_: int) -> DeviceLatency:
+    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
         assert device == "macs"
         self.fitted_at = self._factor
         return latency_by(0.9 if round_ == 0 else 1.0, self._factor)
@@ -92,7 +92,7 @@ def whole_search(
     def phase(latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit], phase: Phase) -> None:
         run_search(TOY, latency_ms, limits, score, config, Folder.at(folder), 0, phase=phase)
 
-    return SearchInRounds(
+    return MeasuredSearch(
         TOY, LIMITS, config, Folder.at(folder), {"macs": latency_by(factor)}, board, phase, "weights", resolve
     ).run()
 
@@ -106,10 +106,10 @@ def test_a_search_with_a_wrong_predictor_ends_with_winners_that_keep_their_limit
         assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
     broken = [c for c in outcome.result.candidates if c.measured_ms and c.measured_ms["macs"] > LIMITS[1].ms]
     assert broken  # the first choice did break its limit
-    assert "learn 0" in board.log
+    assert "refit 0" in board.log
     rounds = [candidate.round for candidate in outcome.result.candidates]
     assert rounds.count(0) == CONFIG.evaluations
-    assert rounds.count(1) == CONFIG.extra_evaluations
+    assert rounds.count(1) == CONFIG.refine_evaluations
     assert {c.scored_by for c in outcome.result.candidates} == {"weights"}
     for candidate in outcome.result.candidates:
         assert candidate.low_ms["macs"] < candidate.latency_ms["macs"] < candidate.high_ms["macs"]
@@ -138,14 +138,14 @@ class Killed:
         return bigger_is_better(architecture)
 
 
-@pytest.mark.parametrize("stop_at", [5, 39, 45, "measure", "learn 0", "learn 1"])
+@pytest.mark.parametrize("stop_at", [5, 39, 45, "measure", "refit 0", "refit 1"])
 def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, stop_at: int | str) -> None:
     whole = whole_search(tmp_path / "whole", Board())
     first = Killed(stop_at if isinstance(stop_at, int) else 10**6)
     interrupted = Board(stop_at=stop_at if isinstance(stop_at, str) else "")
     try:
         whole_search(tmp_path / "killed", interrupted, first)
-        assert stop_at == "learn 1"  # the second round may have had nothing to learn
+        assert stop_at == "refit 1"  # the second round may have had nothing to refit
     except KeyboardInterrupt:
         pass
     second = Killed(10**6)
@@ -163,10 +163,10 @@ def test_a_device_that_turns_out_quieter_gets_its_predictor_and_its_fractions_at
         largest_ms = float(known["macs"].bound_ms([TOY.largest()])[0])
         return [Limit("macs", share * largest_ms) for share in (0.2, 0.4)]
 
-    for config in (CONFIG, CONFIG.model_copy(update={"measure_rounds": 1, "extra_evaluations": 0})):
+    for config in (CONFIG, CONFIG.model_copy(update={"refine_rounds": 1, "refine_evaluations": 0})):
         board = Board(quieter_from=1)
-        outcome = whole_search(tmp_path / str(config.measure_rounds), board, config=config, factor=1.0, resolve=resolve)
-        assert "learn 0" in board.log
+        outcome = whole_search(tmp_path / str(config.refine_rounds), board, config=config, factor=1.0, resolve=resolve)
+        assert "refit 0" in board.log
         largest_ms = float(macs_ms([TOY.largest()])[0])
         learned_ms = 0.9 * 0.5 * largest_ms  # as the board's first fit has it
         assert [limit.ms for limit in outcome.limits] == pytest.approx([0.2 * learned_ms, 0.4 * learned_ms])
@@ -175,7 +175,7 @@ def test_a_device_that_turns_out_quieter_gets_its_predictor_and_its_fractions_at
             assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
             assert winner.candidate.latency_ms["macs"] <= 1.12 * winner.candidate.measured_ms["macs"]
         again = Board(measured=1, quieter_from=1, fitted_at=0.5)
-        resumed = whole_search(tmp_path / str(config.measure_rounds), again, config=config, factor=1.0, resolve=resolve)
+        resumed = whole_search(tmp_path / str(config.refine_rounds), again, config=config, factor=1.0, resolve=resolve)
         assert resumed.result == outcome.result
         assert resumed.limits == outcome.limits
         assert again.log == []
@@ -191,7 +191,7 @@ def test_limits_in_milliseconds_stay_when_a_device_turns_out_quieter(tmp_path: P
 
 def test_winners_are_not_timed_where_that_is_not_wanted(tmp_path: Path) -> None:
     board = Board()
-    outcome = whole_search(tmp_path, board, config=CONFIG.model_copy(update={"measure_rounds": 0}))
+    outcome = whole_search(tmp_path, board, config=CONFIG.model_copy(update={"refine_rounds": 0}))
     assert board.log == []
     assert len(outcome.result.winners) == 2
     assert not any(candidate.measured_ms for candidate in outcome.result.candidates)
@@ -203,12 +203,12 @@ def test_a_device_that_is_away_leaves_the_winners_as_predicted(
     board = Board(away=True)
     outcome = whole_search(tmp_path, board)
     assert len(board.log) == 1
-    assert "macs timed nothing" in caplog.text
+    assert "macs returned no timings" in caplog.text
     assert len(outcome.result.winners) == 2
 
 
 def test_without_further_evaluations_the_next_best_that_keeps_its_limit_wins(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"extra_evaluations": 0})
+    config = CONFIG.model_copy(update={"refine_evaluations": 0})
     outcome = whole_search(tmp_path, Board(), config=config, factor=0.9)
     assert len(outcome.result.candidates) == config.evaluations
     for winner in outcome.result.winners:

@@ -11,7 +11,7 @@ from search_stand_ins import macs_ms
 from hat_ray.errors import SearchError
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import Limit, fastest, resolve_limits
-from hat_ray.search.winners import contests
+from hat_ray.search.winners import runtime_rankings
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 
@@ -56,7 +56,7 @@ def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> No
         winner(ONNX, 40.0, 2.0, 22.0),
         winner(ONNX, 5.0, 4.0),
     ]
-    first, second = contests(winners)
+    first, second = runtime_rankings(winners)
     assert (first.limit_ms, second.limit_ms) == (20.0, 40.0)
     assert first.hardware == second.hardware == "pi4-cortex-a72-neon"
     assert [entry["device"] for entry in first.entries] == [ONNX, EAGER]

@@ -72,7 +72,7 @@ def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
     assert (tmp_path / "scored.died").exists()
     assert len(result.candidates) == CONFIG.evaluations
     again = len(scored(log)) - len(set(scored(log)))
-    assert again < CONFIG.candidates_per_trial  # only what the lost trial had finished before it was lost
+    assert again < CONFIG.max_batch  # only what the lost trial had finished before it was lost
 
 
 @pytest.mark.usefixtures("cluster")
@@ -135,6 +135,6 @@ def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
     assert len(after) == len(set(after))
     assert not set(after) & table
     assert len(after) == CONFIG.evaluations - len(table)
-    under_way = (CONFIG.workers + 1) * CONFIG.candidates_per_trial  # one more: a result that was on its way
+    under_way = (CONFIG.workers + 1) * CONFIG.max_batch  # one more: a result that was on its way
     assert len(set(after) & set(before)) <= under_way
     assert not (folder / "tune").exists()

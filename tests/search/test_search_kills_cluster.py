@@ -57,7 +57,7 @@ def test_a_lost_raylet_costs_no_candidate(tmp_path: Path) -> None:
     config = SearchConfig(
         algorithm_options={"population": 10, "parents": 5},
         evaluations=60,
-        candidates_per_trial=2,
+        max_batch=2,
         workers=2,
         limits_fraction=(0.3, 0.6),
     )
@@ -85,4 +85,4 @@ def test_a_lost_raylet_costs_no_candidate(tmp_path: Path) -> None:
     assert len(result.candidates) == len({c.architecture for c in result.candidates}) == config.evaluations
     scored = log.read_text().split()
     assert {c.architecture.id for c in result.candidates} == set(scored)
-    assert len(scored) - len(set(scored)) <= 2 * config.candidates_per_trial  # only what was lost with its trial
+    assert len(scored) - len(set(scored)) <= 2 * config.max_batch  # only what was lost with its trial

@@ -5,8 +5,8 @@ import pytest
 from hat_ray.cluster.population import TrialSizes
 
 
-def sizes(workers: int, seconds: float, evaluations: int = 10_000, most: int = 64, trial_seconds: float = 2.0):
-    found = TrialSizes(workers, trial_seconds, most, evaluations)
+def sizes(workers: int, seconds: float, evaluations: int = 10_000, most: int = 64, batch_seconds: float = 2.0):
+    found = TrialSizes(workers, batch_seconds, most, evaluations)
     found.scored(seconds)
     return found
 
@@ -30,7 +30,7 @@ def test_the_driver_can_keep_all_workers_busy(workers: int, seconds: float) -> N
 
 
 def test_trials_shrink_towards_the_end_and_every_worker_gets_a_share() -> None:
-    one = sizes(4, 0.2, trial_seconds=4.0)
+    one = sizes(4, 0.2, batch_seconds=4.0)
     left, given = 150, []
     while left > 0:
         given.append(min(one.next(left), left))

@@ -11,7 +11,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import SearchResult, hypervolume
 from hat_ray.search.limits import Limit
-from hat_ray.search.stopping import FrontierWatch
+from hat_ray.search.stopping import FrontierTracker
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
@@ -59,7 +59,7 @@ def search(folder: Path, score: Counting, **changes: object) -> SearchResult:
 
 def test_the_growing_hypervolume_equals_that_of_all_candidates() -> None:
     rng = random.Random(0)
-    watch, points = FrontierWatch({"a": 10.0, "b": 20.0}, 5), []
+    watch, points = FrontierTracker({"a": 10.0, "b": 20.0}, 5), []
     for _ in range(80):
         loss = rng.choice([math.inf, rng.uniform(2, 6), float(rng.randint(2, 6))])
         points.append((loss, {"a": rng.uniform(1, 12), "b": rng.uniform(1, 20)}))

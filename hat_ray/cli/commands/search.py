@@ -25,7 +25,7 @@ hat-ray search runs/toy --set search.max_seconds=600 --set search.patience_evalu
 hat-ray search toy --run runs/more --set search.warm_start=[runs/toy]
 
 `run` may be left out. A killed search goes on where it was. Winners are timed on their devices: where one breaks its
-limit, the predictor learns it and the search goes on (search.measure_rounds, search.extra_evaluations).""",
+limit, the predictor learns it and the search goes on (search.refine_rounds, search.refine_evaluations).""",
 )
 def search_run(
     recipe: RecipeArg,
@@ -109,9 +109,9 @@ def _lines(search: "SearchView") -> list[str]:
 
 def _winner_lines(winners: Sequence[dict[str, Any]]) -> list[str]:
     """Return each limit's winner, and where several runtimes share one, which of them is best."""
-    from hat_ray.search.winners import contests
+    from hat_ray.search.winners import runtime_rankings
 
-    return [*map(_winner_line, winners), *(contest.line for contest in contests(winners))]
+    return [*map(_winner_line, winners), *(ranking.line for ranking in runtime_rankings(winners))]
 
 
 def _winner_line(winner: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ from hat_ray.report.data import (
 from hat_ray.search.frontier import SearchResult, pareto_front, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import Chosen
-from hat_ray.search.winners import Contest, contests
+from hat_ray.search.winners import RuntimeRanking, runtime_rankings
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.studies.results import HEALTH, STUDY
@@ -194,7 +194,7 @@ def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
     if predictor is None:
         return None
     largest = context.recipe.space.build().largest()
-    return float(predictor.predict([largest], quantile=context.recipe.search.limit_probability)[0])
+    return float(predictor.predict([largest], quantile=context.recipe.search.limit_confidence)[0])
 
 
 def _runtimes(winners: list[dict[str, Any]], slugs: list[str]) -> tuple[RuntimeContest, ...]:
@@ -202,13 +202,13 @@ def _runtimes(winners: list[dict[str, Any]], slugs: list[str]) -> tuple[RuntimeC
     runtimes = {
         hardware_of(slug): [other for other in slugs if hardware_of(other) == hardware_of(slug)] for slug in slugs
     }
-    several = [one for one in contests(winners, at_least=1) if len(runtimes.get(one.hardware, [])) > 1]
+    several = [one for one in runtime_rankings(winners, at_least=1) if len(runtimes.get(one.hardware, [])) > 1]
     return tuple(
         _contest(one, runtimes[one.hardware]) for one in sorted(several, key=lambda one: (one.hardware, one.limit_ms))
     )
 
 
-def _contest(one: Contest, slugs: list[str]) -> RuntimeContest:
+def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
     there = {entry["device"] for entry in one.entries}
     entries = tuple(
         RuntimeEntry(

@@ -22,9 +22,9 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.predictor.fit import donors_in, fit_device, rows_of_device
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.store import load_predictor, save_predictor
-from hat_ray.search.early_stopping import account_of
+from hat_ray.search.early_stopping import early_stopping_summary
 from hat_ray.search.engine.device_latency import DeviceLatency, Times
-from hat_ray.search.engine.measured import SCALE_TOLERANCE, SearchInRounds, adopt
+from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, adopt
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.limits import LatencyFunction, Limit, resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
@@ -68,11 +68,11 @@ def search(context: Context, folder: Folder) -> dict[str, Any]:
         with context.progress(label) as progress:
             context.execution.search(replace(plan, latency_ms=latency_ms, limits=limits, phase=phase), scorer, progress)
 
-    rounds = SearchInRounds(
+    search = MeasuredSearch(
         *(space, limits, recipe.search, folder, known, devices, run_phase, scored_by),
         resolve=None if recipe.search.limits_ms else resolve,
     )
-    outcome = rounds.run()
+    outcome = search.run()
     winners = [describe_winner(winner, outcome.devices) for winner in outcome.result.winners]
     write_files(folder, outcome.result, winners)
     for slug, predictor in devices.learned.items():
@@ -80,7 +80,7 @@ def search(context: Context, folder: Folder) -> dict[str, Any]:
     return {
         "limits": [asdict(limit) for limit in outcome.limits],
         "scored": len(outcome.result.candidates),
-        "stopped_early": asdict(account) if (account := account_of(outcome.result.candidates)) else None,
+        "stopped_early": asdict(early) if (early := early_stopping_summary(outcome.result.candidates)) else None,
         "learned": sorted(devices.learned),
         "winners": winners,
     }
@@ -111,7 +111,7 @@ class RunDevices:
         if not self.folder.exists(_BEGAN):
             self._begin()
         for slug in read_typed(self.folder, _BEGAN, _AGAIN)["fitted_again"]:
-            self.recall(slug, _BEFORE)
+            self.load_refitted(slug, _BEFORE)
 
     def _begin(self) -> None:
         """Fit again what was fitted at another scale than the table has by now; a killed search keeps to that."""
@@ -122,12 +122,12 @@ class RunDevices:
                 slug,
                 100 * (self.scale(slug) - 1),
             )
-            self.learn(slug, _BEFORE)
+            self.refit(slug, _BEFORE)
         write_sealed(self.folder, _BEGAN, {"fitted_again": again})
 
     def known(self) -> dict[str, DeviceLatency]:
         """Return what a search asks of the predictors in force."""
-        probability = self.context.recipe.search.limit_probability
+        probability = self.context.recipe.search.limit_confidence
         return {slug: device_latency(one, probability) for slug, one in self.predictors.items()}
 
     def scale(self, device: str) -> float:
@@ -151,7 +151,7 @@ class RunDevices:
             found[slug] = {one: timed[one] for one in architectures if one in timed}
         return found
 
-    def learn(self, device: str, round_: int) -> DeviceLatency:
+    def refit(self, device: str, round_: int) -> DeviceLatency:
         """Fit a device's predictor again and keep it in the search's folder."""
         recipe = self.context.recipe
         lent = [one for one in donors_in(self._job, recipe.predictor, recipe.seed) if one.device != device]
@@ -160,13 +160,13 @@ class RunDevices:
         log.info("predictor of %s, with the winners' rows: %s", device, predictor.quality)
         return self._known(predictor)
 
-    def recall(self, device: str, round_: int) -> DeviceLatency:
+    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
         space = self.context.recipe.space.build()
         return self._known(load_predictor(self._of_round(round_), device, device, space.id))
 
     def _known(self, predictor: Predictor) -> DeviceLatency:
         self.learned[predictor.device] = self.predictors[predictor.device] = predictor
-        return device_latency(predictor, self.context.recipe.search.limit_probability)
+        return device_latency(predictor, self.context.recipe.search.limit_confidence)
 
     def _of_round(self, round_: int) -> Folder:
         return self.folder.child("rounds", str(round_))

@@ -1,4 +1,4 @@
-"""What a search knows of a device's latency: predictions, their intervals, and what was measured meanwhile."""
+"""A device's latency in a search: predictions, their intervals, and measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ class DeviceLatency:
     """How one device's latency is predicted."""
 
     bound_ms: LatencyFunction
-    """What limits are held against."""
+    """The milliseconds that limits are compared with."""
     typical_ms: LatencyFunction
-    """The prediction itself: the same, unless limits are to hold with a probability."""
+    """The prediction itself: the same, unless `search.limit_confidence` is set."""
     interval_ms: IntervalFunction
 
     def corrected(self, measured: Times) -> LatencyFunction:
-        """Return `bound_ms` that answers with the measured milliseconds of what was measured."""
+        """Return `bound_ms` with measured milliseconds in the place of predicted ones."""
 
         def bound(architectures: Sequence[Architecture]) -> FloatArray:
             times = np.array(self.bound_ms(architectures), dtype=np.float64)
@@ -42,7 +42,7 @@ class DeviceLatency:
 def refreshed(
     candidates: Sequence[Candidate], devices: Mapping[str, DeviceLatency], measured: Mapping[str, Times]
 ) -> list[Candidate]:
-    """Return candidates with what is known of their latency by now."""
+    """Return candidates with their newest predictions and measurements."""
     if not candidates:
         return []
     architectures = [candidate.architecture for candidate in candidates]

@@ -1,7 +1,7 @@
-"""The search in one plain process: ask, score, tell, until nothing is left to ask.
+"""The search in one plain process: ask, score, tell, until nothing is left to ask for.
 
-A killed search is run again with the same arguments: it asks the same architectures, takes what stands in the table
-from there, and goes on as if it had never stopped.
+An interrupted search is run again with the same arguments: it asks for the same architectures, reuses the candidates of
+the table, and continues as if it had never stopped.
 """
 
 import time
@@ -28,7 +28,7 @@ def run_search(
     progress: Progress = silent,
     phase: Phase | None = None,
 ) -> SearchResult:
-    """Search for every limit at once; `latency_ms` predicts on each device. Resumes what `folder` holds."""
+    """Search for every limit at once; `latency_ms` predicts on each device. Resumes the search in `folder`."""
     session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
     evolution = session.evolution
     session.begin()
@@ -36,7 +36,7 @@ def run_search(
         while asked := evolution.ask(1):
             for architecture in asked:
                 if architecture in session.known:
-                    session.recall(architecture)
+                    session.reuse(architecture)
                     continue
                 bars = session.bars(architecture)
                 start = time.perf_counter()

@@ -1,18 +1,18 @@
-"""A whole search: evolve, time the winners on their devices, learn from what broke its limit, and evolve again.
+"""A whole search: search, measure the winners on their devices, refit where a limit was missed, and search again.
 
-A round is one phase of evolution and what follows it: each limit's best candidate is timed; where it breaks its limit
-the next best is, until one keeps it. Measured milliseconds then stand in the place of predicted ones. When something
-broke, its device's predictor is fitted again to a table that has the new rows, and another, shorter phase follows.
+A round is one phase of search and the measurements after it. Each limit's best candidate is timed; where it misses its
+limit the next best is timed, until one keeps it. Measured milliseconds then replace predicted ones. Where a limit was
+missed, the device's predictor is fitted again to a table with the new rows, and another, shorter phase follows.
 
 Decisions
-- `rounds.json` and the predictors of each round lie in the search's folder. The predictor stage is finished and what
-  depends on it must not change under it; and a shared latency table grows meanwhile, so a killed search that fitted
-  again would not go on as it had begun.
-- A timing session may find a device quieter than all before: every row of it is then taken to be faster. The predictor
-  in force still has the old scale, so it is fitted again, limits that are fractions of its range are taken from the new
-  one, and another phase follows.
-- What the devices said is kept in `rounds.json` for the same reason; the rows themselves are in the latency table, for
-  whoever fits next.
+- `rounds.json` and the predictors of each round lie in the search's folder. The predictor stage is finished, and stages
+  that depend on it must not change under it. A shared latency table also grows meanwhile, so an interrupted search that
+  fitted again would not resume as it had begun.
+- A timing session may find a device quieter than all sessions before: every row of it then counts as faster. The
+  predictor in force has the old scale, so it is fitted again, limits that are fractions of its range are computed from
+  the new one, and another phase follows.
+- Measurements are kept in `rounds.json` for the same reason; the rows themselves are in the latency table, for the next
+  fit.
 """
 
 import logging
@@ -37,64 +37,64 @@ logger = logging.getLogger(__name__)
 
 FILE = "rounds.json"
 _TRIES = 8
-"""How many candidates of each limit a round times at most before the search goes on without."""
+"""Most candidates of each limit that a round times before the search continues without one."""
 _BOLD_TRIES = 4
-"""After so many, what is not timed must keep its limit with a margin; step by step the margin becomes as large as the
-worst that was seen. Where nothing does, the fastest is timed: it is what can be kept."""
+"""After this many, a candidate that is not timed must keep its limit with a margin, which grows step by step to the
+worst ratio seen. Where no candidate does, the fastest is timed."""
 
 SCALE_TOLERANCE = 0.005
-"""Where a device's rows moved by more, as a share, its predictor is fitted again."""
+"""Share by which a device's rows must move for its predictor to be fitted again."""
 
 
 class Devices(Protocol):
-    """The devices that a search is for, as it sees them."""
+    """The devices that a search is for."""
 
     def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
-        """Time architectures on every device that can be reached; what was timed before need not be again."""
+        """Time architectures on every device that can be reached; earlier timings may be returned."""
 
-    def learn(self, device: str, round_: int) -> DeviceLatency:
+    def refit(self, device: str, round_: int) -> DeviceLatency:
         """Fit a device's predictor again, with the rows that `measure` added, and keep it as that of a round."""
 
-    def recall(self, device: str, round_: int) -> DeviceLatency:
-        """Return what `learn` kept."""
+    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
+        """Return the predictor that `refit` kept."""
 
     def scale(self, device: str) -> float:
-        """Return how many times as long as when its predictor was fitted the same rows are taken to last now."""
+        """Return how many times longer the same rows count now than when the device's predictor was fitted."""
 
 
 ResolveLimits = Callable[[Mapping[str, DeviceLatency]], Sequence[Limit]]
-"""Finds the limits in milliseconds by what is known of the devices."""
+"""Computes the limits in milliseconds from the devices' predictors."""
 
 RunPhase = Callable[[Mapping[str, LatencyFunction], Sequence[Limit], Phase], object]
-"""Does one phase of evolution; what it scores stands in the candidates table."""
+"""Runs one phase of the search; the candidates table holds its results."""
 
 
 class _Round(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     measured_ms: dict[str, dict[str, float]]
-    """Milliseconds by device and by architecture in canonical JSON: all that is known after this round."""
-    learned: tuple[str, ...]
+    """Milliseconds by device and by architecture in canonical JSON: all measurements after this round."""
+    refitted: tuple[str, ...]
     """Devices whose predictor was fitted again."""
     limits_ms: tuple[tuple[str, float], ...] = ()
     """Device and limit, from then on; empty where they stayed as they were."""
     final: bool
 
 
-class _Book(BaseModel):
-    """The rounds that are over."""
+class RoundLog(BaseModel):
+    """The finished rounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rounds: tuple[_Round, ...] = ()
 
 
-_BOOK = TypeAdapter(_Book)
+_ROUND_LOG = TypeAdapter(RoundLog)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a whole search found, and how latency is predicted by now."""
+    """The result of a whole search, and the predictors in force."""
 
     result: SearchResult
     limits: Sequence[Limit]
@@ -102,8 +102,8 @@ class Outcome:
 
 
 @dataclass
-class SearchInRounds:
-    """A search with its devices; `run` does it, or what a kill left of it."""
+class MeasuredSearch:
+    """A search with measurements on its devices; `run` starts or resumes it."""
 
     space: SearchSpace
     limits: Sequence[Limit]
@@ -114,32 +114,32 @@ class SearchInRounds:
     run_phase: RunPhase
     scored_by: str = ""
     resolve: ResolveLimits | None = None
-    """None: the limits are milliseconds, which no scale changes."""
+    """None: the limits are in milliseconds and stay as they are."""
 
     def run(self) -> Outcome:
-        """Search, measure, learn and search again as often as the settings allow; candidates keep what is known."""
-        book = self._read()
-        known, measured = dict(self.predictors), _measured(book)
-        for number, round_ in enumerate(book.rounds):
-            known |= {device: self.devices.recall(device, number) for device in round_.learned}
+        """Search, measure, refit and search again, as often as the settings allow."""
+        log = self._read()
+        known, measured = dict(self.predictors), _measured(log)
+        for number, round_ in enumerate(log.rounds):
+            known |= {device: self.devices.load_refitted(device, number) for device in round_.refitted}
             self._take_limits(round_)
-        while not (book.rounds and book.rounds[-1].final):
-            number = len(book.rounds)
+        while not (log.rounds and log.rounds[-1].final):
+            number = len(log.rounds)
             self._evolve(known, measured, number)
-            # the predictions that this round's phase was made with: what is learned now serves the next one
-            broke = self._measure_winners(known, measured) if self.config.measure_rounds else set()
-            moved = self._moved(known, measured) if self.config.measure_rounds else set()
-            learned = {device: self.devices.learn(device, number) for device in sorted(broke | moved)}
+            # with the predictions of this round's phase: a predictor that is fitted again serves the next one
+            broke = self._measure_winners(known, measured) if self.config.refine_rounds else set()
+            moved = self._moved(known, measured) if self.config.refine_rounds else set()
+            refitted = {device: self.devices.refit(device, number) for device in sorted(broke | moved)}
             packed = {name: {a.to_json(): ms for a, ms in times.items()} for name, times in measured.items()}
-            known |= learned
+            known |= refitted
             round_ = _Round(
                 measured_ms=packed,
-                learned=tuple(learned),
+                refitted=tuple(refitted),
                 limits_ms=self._limits_after(known, moved),
                 final=self._is_final(number, bool(broke), bool(moved)),
             )
-            book = _Book(rounds=(*book.rounds, round_))
-            write_sealed(self.folder, FILE, book.model_dump(mode="json"))
+            log = RoundLog(rounds=(*log.rounds, round_))
+            write_sealed(self.folder, FILE, log.model_dump(mode="json"))
             self._take_limits(round_)
         candidates = self._candidates(known, measured)
         CandidateTable(self.folder).replace(candidates)
@@ -148,23 +148,23 @@ class SearchInRounds:
         return Outcome(result, self.limits, known)
 
     def _is_final(self, number: int, broke: bool, moved: bool) -> bool:
-        """Tell whether a round is the last: where a scale moved in what would be, its winners are timed once more."""
-        most = self.config.measure_rounds
+        """Return whether a round is the last; where a scale moved in the last one, another one follows."""
+        most = self.config.refine_rounds
         if moved:
             return number > most
-        return not broke or number >= most or self.config.evaluations_more == 0
+        return not broke or number >= most or self.config.evaluations_refining == 0
 
     def _moved(self, known: Mapping[str, DeviceLatency], measured: dict[str, dict[Architecture, float]]) -> set[str]:
-        """Return the devices whose rows have another scale than their predictor; bring what was measured to it."""
+        """Return the devices whose rows moved off their predictor's scale; convert the measurements to the new one."""
         moved = set()
         for device in known:
             scale = self.devices.scale(device)
             if abs(scale - 1) > SCALE_TOLERANCE:
                 moved.add(device)
                 logger.warning(
-                    "%s: its rows are taken to last %.1f %% %s since a timing session found another quiet level: its "
-                    "predictor is fitted again",
-                    *(device, 100 * abs(scale - 1), "less" if scale < 1 else "longer"),
+                    "%s: its rows count as %.1f %% %s since a timing session found another quiet level: its predictor "
+                    "is fitted again",
+                    *(device, 100 * abs(scale - 1), "faster" if scale < 1 else "slower"),
                 )
         if moved:
             every = list(dict.fromkeys(one for times in measured.values() for one in times))
@@ -183,8 +183,8 @@ class SearchInRounds:
             self.limits = [Limit(device, ms) for device, ms in round_.limits_ms]
             logger.info("the limits are now %s", "; ".join(map(str, self.limits)))
 
-    def _read(self) -> _Book:
-        return read_typed(self.folder, FILE, _BOOK) if self.folder.exists(FILE) else _Book()
+    def _read(self) -> RoundLog:
+        return read_typed(self.folder, FILE, _ROUND_LOG) if self.folder.exists(FILE) else RoundLog()
 
     def _candidates(self, known: Mapping[str, DeviceLatency], measured: Mapping[str, Times]) -> list[Candidate]:
         return refreshed(CandidateTable(self.folder).read(), known, measured)
@@ -194,7 +194,7 @@ class SearchInRounds:
         limits = self.limits if number == 0 else _reachable(self.space, functions, self.limits)
         phase = Phase(
             number,
-            None if number == 0 else self.config.evaluations_more,
+            None if number == 0 else self.config.evaluations_refining,
             {name: device.interval_ms for name, device in known.items()},
             self.scored_by,
         )
@@ -204,8 +204,8 @@ class SearchInRounds:
     def _measure_winners(
         self, known: Mapping[str, DeviceLatency], measured: dict[str, dict[Architecture, float]]
     ) -> set[str]:
-        """Time each limit's best candidate until one keeps it; return the devices where some did not."""
-        slower: dict[str, float] = {}  # by device: the most that a broken limit's candidate took, over its prediction
+        """Time each limit's best candidate until one keeps it; return the devices where some missed it."""
+        slower: dict[str, float] = {}  # by device: the worst ratio of measured to predicted of a missed limit
         silent: set[str] = set()
         for number in range(_TRIES):
             candidates = self._candidates(known, measured)
@@ -226,7 +226,7 @@ class SearchInRounds:
                 ms = measured.get(limit.device, {}).get(one.architecture)
                 if ms is None:
                     silent.add(limit.device)
-                    logger.warning("%s timed nothing: its winners are as predicted", limit.device)
+                    logger.warning("%s returned no timings: its winners rest on predictions", limit.device)
                 elif ms > limit.ms:
                     slower[limit.device] = max(slower.get(limit.device, 1.0), ms / one.latency_ms[limit.device])
                     logger.info("%s was the best under %s and takes %.4g ms", one.architecture.id, limit, ms)
@@ -236,23 +236,23 @@ class SearchInRounds:
         won = {winner.limit for winner in result.winners}
         for limit in self.limits:
             if limit not in won:
-                logger.warning("no candidate keeps %s by what was measured: raise search.limits_ms", limit)
-        for winner in result.winners if self.config.measure_rounds else ():
+                logger.warning("no measured candidate keeps %s: raise the limit or search.evaluations", limit)
+        for winner in result.winners if self.config.refine_rounds else ():
             if winner.limit.device not in winner.candidate.measured_ms:
                 logger.warning("the winner under %s was not timed", winner.limit)
 
 
-def _measured(book: _Book) -> dict[str, dict[Architecture, float]]:
-    if not book.rounds:
+def _measured(log: RoundLog) -> dict[str, dict[Architecture, float]]:
+    if not log.rounds:
         return {}
     return {
         device: {Architecture.from_json(text): ms for text, ms in times.items()}
-        for device, times in book.rounds[-1].measured_ms.items()
+        for device, times in log.rounds[-1].measured_ms.items()
     }
 
 
 def _reachable(space: SearchSpace, functions: Mapping[str, LatencyFunction], limits: Sequence[Limit]) -> list[Limit]:
-    """Return the limits that some architecture keeps by what is known now; warn of the others."""
+    """Return the limits that some architecture is predicted to keep; warn of the others."""
     least = {device: fastest(space, function)[1] for device, function in functions.items()}
     for limit in limits:
         if limit.ms < least[limit.device]:
@@ -261,7 +261,7 @@ def _reachable(space: SearchSpace, functions: Mapping[str, LatencyFunction], lim
 
 
 def adopt(folder: Folder, candidates: Sequence[Candidate], known: Mapping[str, DeviceLatency]) -> None:
-    """Put earlier runs' candidates into a search's table, once, before its first phase."""
+    """Add earlier runs' candidates to a search's table, once, before its first phase."""
     table = CandidateTable(folder)
     if not candidates or table.read():
         return

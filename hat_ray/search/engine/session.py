@@ -1,7 +1,7 @@
-"""One search with its record on disk: what is asked, what came back, and where it was when it was killed.
+"""One search with its record on disk: proposals, scores, and the state that an interrupted search resumes from.
 
-Both drivers stand on it: `search.py` in one process, `cluster.py` on Ray. The candidates table is the truth: what
-stands in it is never scored again, whatever else was lost.
+Both drivers use it: `engine/local.py` in one process, `cluster/search.py` on Ray. The candidates table is the truth: a
+candidate in it is never scored again, whatever else was lost.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.early_stopping import Bars, EarlyStop, Judged, PartScore
+from hat_ray.search.early_stopping import Bars, EarlyStop, LossEstimate, PartScore
 from hat_ray.search.engine.ask_tell import Evolution, EvolutionState
 from hat_ray.search.engine.device_latency import IntervalFunction
 from hat_ray.search.frontier import SearchResult, summarise
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.stopping import FrontierWatch, StopRule
+from hat_ray.search.stopping import FrontierTracker, StopRule
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -39,7 +39,7 @@ Score = Callable[[Architecture], float]
 """The validation loss of one architecture, such as `CandidateScorer`."""
 
 _FLUSH_S = 2.0
-_STATE_SHARE = 0.02  # of the driver's time that writing the state may take
+_STATE_SHARE = 0.02  # most of the driver's time that writing the state may take
 _STATE = "state.json"
 _SPENT = "spent.json"
 
@@ -57,7 +57,7 @@ class _Saved(BaseModel, Generic[EvolutionStateT]):
 
 
 class _Spent(TypedDict):
-    """What `spent.json` holds."""
+    """The content of `spent.json`."""
 
     seconds: float
 
@@ -67,11 +67,11 @@ _SECONDS, _IDENTITY = TypeAdapter(_Spent), TypeAdapter(dict[str, str])
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a search: what comes before the winners are measured, or between two such measurements.
+    """A part of a search: before the winners are measured, or between two such measurements.
 
-    What the table holds of earlier phases, and of earlier runs, is told before the first ask and counts as no
-    evaluation of this one. So a phase depends on the table and its arguments alone, and a killed one is done again
-    without a trace of the others.
+    The table's candidates of earlier phases and runs are external: they are known before the first ask and count as no
+    evaluation of this phase. So a phase depends on the table and its arguments alone, and an interrupted one is
+    repeated without a trace.
     """
 
     number: int = 0
@@ -79,11 +79,11 @@ class Phase:
     """None: `search.evaluations`."""
     intervals: Mapping[str, IntervalFunction] = field(default_factory=dict)
     scored_by: str = ""
-    """What names the SuperTransformer and the validation set that losses come from."""
+    """Hash of the SuperTransformer and the validation set that losses come from."""
 
 
 class Session:
-    """A phase that is under way: an `Evolution`, its candidates table, and who is told of progress."""
+    """A phase under way: an `Evolution`, its candidates table, and its progress."""
 
     def __init__(
         self,
@@ -113,64 +113,64 @@ class Session:
         self._written_at = time.monotonic()
         self._state_due = 0.0
         largest = [space.largest()]
-        self.watch = FrontierWatch(
+        self.frontiers = FrontierTracker(
             {d: float(f(largest)[0]) for d, f in latency_ms.items()}, self.evolution.options.population
         )
-        self._early = EarlyStop(self.watch, config.early_stop_margin if config.early_stop else None)
-        self._said = 0
-        """Evaluations that progress was told of."""
+        self._early = EarlyStop(self.frontiers, config.early_stop_margin if config.early_stop else None)
+        self._reported = 0
+        """Evaluations that progress has reported."""
         self._stop = StopRule(config, read_typed(folder, _SPENT, _SECONDS)["seconds"] if folder.exists(_SPENT) else 0.0)
         self.stopped: str | None = None
         """Why the search ended before its evaluations were used up."""
 
     def begin(self) -> None:
-        """Tell what was scored before this phase; nothing where a restored evolution knows it."""
+        """Add the candidates of earlier phases and runs that a restored evolution does not hold."""
         for candidate in self.before:
             if candidate.architecture not in self.evolution.losses:
                 self.evolution.tell(candidate.architecture, candidate.loss, estimated=candidate.estimated)
-            self._watch(candidate)
+            self._add_to_frontiers(candidate)
             self._learn_parts(candidate)
         self._stop_if_due()
 
     def bars(self, architecture: Architecture) -> Bars:
-        """Return how much loss a proposal may have on each part of the validation set before it is stopped."""
+        """Return the most loss that a proposal may have on each part of the validation set before it is stopped."""
         return self._early.bars(architecture, self.evolution.latencies_ms(architecture))
 
     def record(self, architecture: Architecture, score: PartScore, seconds: float, worker: str = "") -> None:
-        """Tell the evolution a score, put the candidate on the list to be written, and say how far the search is."""
-        judged = self._early.judge(architecture, self.evolution.latencies_ms(architecture), score)
-        self.evolution.tell(architecture, judged.loss, estimated=judged.share < 1)
-        self.known[architecture] = self._candidate(architecture, judged, seconds, worker or _WORKER)
+        """Record the score of a proposal, queue its candidate for the table, and report progress."""
+        estimate = self._early.estimate(architecture, self.evolution.latencies_ms(architecture), score)
+        self.evolution.tell(architecture, estimate.loss, estimated=estimate.share < 1)
+        self.known[architecture] = self._candidate(architecture, estimate, seconds, worker or _WORKER)
         self._unwritten.append(architecture)
-        self._count(architecture)
+        self._track(architecture)
         if time.monotonic() - self._written_at > _FLUSH_S:
             self.write()
-        self._say()
+        self._report_progress()
 
-    def recall(self, architecture: Architecture) -> None:
-        """Tell the evolution what the table holds of a proposal, as `record` did before a kill."""
+    def reuse(self, architecture: Architecture) -> None:
+        """Record the score that the table holds of a proposal, as `record` did before an interruption."""
         candidate = self.known[architecture]
         self.evolution.tell(architecture, candidate.loss, estimated=candidate.estimated)
         self._learn_parts(candidate)
-        self._count(architecture)
-        self._say()
+        self._track(architecture)
+        self._report_progress()
 
-    def _say(self) -> None:
-        self._said = self.done
+    def _report_progress(self) -> None:
+        self._reported = self.done
         self._progress(self.done, self.evaluations, self.figures())
 
     def _learn_parts(self, candidate: Candidate) -> None:
         if not candidate.estimated:
             self._early.learn(candidate.loss, candidate.loss_at_shares)
 
-    def _watch(self, candidate: Candidate) -> None:
+    def _add_to_frontiers(self, candidate: Candidate) -> None:
         times = self.evolution.latencies_ms(candidate.architecture)
-        self.watch.add(candidate.loss, times, estimated=candidate.estimated)
+        self.frontiers.add(candidate.loss, times, estimated=candidate.estimated)
 
-    def _count(self, architecture: Architecture) -> None:
-        """Watch the frontiers, and stop asking once a rule says so; what a killed search had scored stops nothing."""
-        self._watch(self.known[architecture])
-        self._stop.told(self.watch)
+    def _track(self, architecture: Architecture) -> None:
+        """Update frontiers and stop rules; candidates scored before an interruption stop nothing."""
+        self._add_to_frontiers(self.known[architecture])
+        self._stop.count(self.frontiers)
         self._unseen.discard(architecture)
         self._stop_if_due()
 
@@ -180,7 +180,7 @@ class Session:
         self.stopped = self._stop.reason()
         if self.stopped:
             self.evolution.budget = self.evolution.spent
-            logger.info("the search asks no more: %s", self.stopped)
+            logger.info("the search stops: %s", self.stopped)
 
     @property
     def done(self) -> int:
@@ -193,7 +193,7 @@ class Session:
         return self.evolution.budget - len(self.before)
 
     def write(self) -> None:
-        """Put what was recorded on disk now."""
+        """Write the recorded candidates to the table now."""
         if self._unwritten:
             self._fill_intervals(self._unwritten)
             self._table.append([self.known[architecture] for architecture in self._unwritten])
@@ -202,7 +202,7 @@ class Session:
         self._unwritten, self._written_at = [], time.monotonic()
 
     def save_state(self) -> None:
-        """Keep what was asked for, so that a killed driver goes on from there; seldom where that takes long.
+        """Save the state, so that an interrupted driver resumes from it; seldom where that takes long.
 
         Called after an ask and before the answer is recorded, it makes the search of one worker repeat exactly.
         """
@@ -213,10 +213,10 @@ class Session:
         write_sealed(self.folder, _STATE, state)
         self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
 
-    def take_up(self) -> None:
-        """Go on where a killed driver was: its last state, then what stands in the table beyond that.
+    def resume(self) -> None:
+        """Resume an interrupted search: load its last state, then the candidates of the table that came later.
 
-        What was under way is asked for again.
+        Pending proposals are asked for again.
         """
         if self.folder.exists(_STATE):
             kind = TypeAdapter(cast(type[_Saved[Any]], _Saved.__class_getitem__(self.evolution.state_type)))
@@ -227,28 +227,28 @@ class Session:
         for architecture in self.evolution.losses:
             if architecture in self.known:
                 self._learn_parts(self.known[architecture])
-                self._count(architecture)
+                self._track(architecture)
         for architecture in self.known:
             if architecture not in self.evolution.losses:
-                self.recall(architecture)
+                self.reuse(architecture)
         self.evolution.retry_pending()
 
     def close(self) -> SearchResult:
-        """Write the table as one file and return what was found."""
+        """Write the table as one file and return the result."""
         self.write()
-        if self._said != self.done:  # `hat` ends with networks that it knows: they count, and are not scored
-            self._say()
+        if self._reported != self.done:  # `hat` ends with networks that it knows: they count and are not scored
+            self._report_progress()
         self._table.compact()
         self.folder.delete(_STATE)
         return self.result()
 
     def result(self) -> SearchResult:
-        told = self.evolution.losses
-        candidates = [*self.before, *(c for a, c in self.known.items() if a in told)]
+        scored = self.evolution.losses
+        candidates = [*self.before, *(c for a, c in self.known.items() if a in scored)]
         return summarise(sorted(candidates, key=lambda candidate: candidate.order), self.evolution.limits)
 
     def figures(self) -> dict[str, float]:
-        """Return what the progress line shows: the least loss under each limit, and the mean hypervolume."""
+        """Return the figures of the progress line: the least loss under each limit, and the mean hypervolume."""
         figures: dict[str, float] = {}
         several = len({limit.device for limit in self.evolution.limits}) > 1
         for limit in self.evolution.limits:
@@ -256,16 +256,16 @@ class Session:
             if best is not None:
                 place = f"{limit.device[:24]} " if several else ""
                 figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
-        volumes = self.watch.hypervolumes()
+        volumes = self.frontiers.hypervolumes()
         stopped = {"stopped early": self.stopped_early} if self.config.early_stop else {}
         return figures | {"hypervolume": sum(volumes.values()) / len(volumes)} | stopped
 
     @property
     def stopped_early(self) -> int:
-        """Candidates whose scoring was stopped early, of all that the evolution knows."""
+        """Number of candidates whose scoring was stopped early."""
         return self.evolution.num_estimated
 
-    def _candidate(self, architecture: Architecture, judged: Judged, seconds: float, worker: str) -> Candidate:
+    def _candidate(self, architecture: Architecture, estimate: LossEstimate, seconds: float, worker: str) -> Candidate:
         proposal = self.evolution.proposal(architecture)
         return Candidate(
             architecture=architecture,
@@ -280,10 +280,10 @@ class Session:
             worker=worker,
             utc_time=utc_now(),
             scored_by=self.phase.scored_by,
-            scored_share=judged.share,
-            loss_error=judged.error,
-            loss_at_shares=judged.at_shares,
-            spared_at=judged.spared_at,
+            scored_share=estimate.share,
+            loss_error=estimate.error,
+            loss_at_shares=estimate.at_shares,
+            would_stop_at=estimate.would_stop_at,
         )
 
     def _fill_intervals(self, architectures: Sequence[Architecture]) -> None:
@@ -295,7 +295,7 @@ class Session:
             self.known[architecture] = replace(self.known[architecture], low_ms=low, high_ms=high)
 
     def _require_same_search(self, identity: Mapping[str, str]) -> None:
-        """Refuse a folder that holds another search; name this one there otherwise. Later phases know more."""
+        """Refuse a folder of another search; write this one's identity where there is none. Later phases may differ."""
         if self.phase.number > 0:
             return
         if self.folder.exists("search.json"):
@@ -322,7 +322,7 @@ def _identity(
     config: SearchConfig,
     seed: int,
 ) -> dict[str, str]:
-    """Return what makes two searches the same, in words and as one hash; the predictors by what they answer."""
+    """Return the identity of a search, in words and as one hash; predictors are identified by their answers."""
     settings = config.decisive()
     probes = {d: [f"{ms:.6g}" for ms in f([space.smallest(), space.largest()])] for d, f in latency_ms.items()}
     asked = [[limit.device, limit.ms] for limit in limits]
