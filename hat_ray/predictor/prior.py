@@ -52,6 +52,12 @@ class Prior:
         """Return milliseconds: (N,) from cost terms (N, 15)."""
         return np.asarray(sum(part.predict(costs) for part in self.parts.values()), dtype=np.float64)
 
+    def whole(self) -> "Prior":
+        """Return the prior of the whole that its parts add up to."""
+        parts = self.parts.values()
+        costs = np.asarray(sum(part.ms_per_unit for part in parts), dtype=np.float64)
+        return Prior({"whole": Costs(sum(part.base_ms for part in parts), costs)})
+
     def times(self, factor: float) -> "Prior":
         """Return the prior that predicts so many times as much."""
         return Prior(
@@ -64,10 +70,11 @@ def fit_prior(
 ) -> Prior:
     """Fit least relative errors. `weights` (N,) of the rows; `donors` and `held_back` as in the module's text.
 
-    Donors without the parts that the rows have are passed over. Raises PredictorError when no cost explains the rows.
+    Donors without the parts that the rows have are passed over; every donor has a whole. Raises PredictorError when no
+    cost explains the rows.
     """
     if rows.encoder_ms is None:
-        targets = {"whole": rows.total_ms}
+        targets, donors = {"whole": rows.total_ms}, [donor.whole() for donor in donors]
     else:
         targets = {"encoder": rows.encoder_ms, "decoder": rows.total_ms - rows.encoder_ms}
     known = [donor for donor in donors if donor.parts.keys() == targets.keys()]

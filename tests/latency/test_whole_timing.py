@@ -18,7 +18,7 @@ from hat_ray.latency.timing.session import TimingJob, choose_architectures, meas
 from hat_ray.latency.timing.workload import TranslationTime, Workload, mean_time
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.prior import fit_prior
-from hat_ray.predictor.rows import read_rows
+from hat_ray.predictor.rows import read_rows, rows_of
 from hat_ray.runtime.protocol import RuntimeSettings, why_unsupported
 from hat_ray.runtime.space import RuntimeSpaceConfig
 from hat_ray.storage.folder import Folder
@@ -57,6 +57,19 @@ def test_a_predictor_learns_the_whole(timed: Path) -> None:
     prior = fit_prior(rows)
     assert list(prior.parts) == ["whole"]
     assert (prior.predict(rows.costs) > 0).all()
+
+
+def test_devices_that_split_their_time_help_one_that_does_not() -> None:
+    """A device twice as slow as a known one is known from three rows, whatever its rows keep."""
+    shapes = choose_architectures(SPACE, 60, seed=1)
+    encoder = 0.2 + 0.01 * np.array([one.encoder.depth * one.encoder.embed_dim for one in shapes])
+    decoder = 0.5 + 0.02 * np.array([one.decoder.depth * one.decoder.embed_dim for one in shapes])
+    donor = fit_prior(rows_of(shapes, encoder + decoder, encoder))
+    few = rows_of(shapes[:3], 2 * (encoder + decoder)[:3])
+    told = fit_prior(few, None, [donor], held_back=1.0).predict(rows_of(shapes, encoder).costs)
+    alone = fit_prior(few).predict(rows_of(shapes, encoder).costs)
+    errors = [float(np.abs(one / (2 * (encoder + decoder)) - 1).mean()) for one in (told, alone)]
+    assert errors[0] < 0.02 < errors[1]
 
 
 def test_hats_csv_needs_the_parts(timed: Path) -> None:

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import run_recipe
 from hat_ray.cli import app
 from hat_ray.latency.device import settings_of
+from hat_ray.pipeline.models import retrained_model, served_model
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import load_recipe
+from hat_ray.runtime.ctranslate2.spec import why_not_expressible
 from hat_ray.search.limits import Limit
 from hat_ray.storage.folder import Folder
+from tests.pipeline.conftest import TINY
 
 STAGES = ("latency", "search", "evaluate")
 SETTINGS = ["eager fp32, 1 thread", "onnx fp32, 1 thread"]
@@ -37,3 +41,22 @@ def test_one_limit_for_two_runtimes_of_one_machine(two_runtimes: Path) -> None:
     )
     page = Folder.at(two_runtimes / "report").read_text("report.html")
     assert all(title in page for title in ("eager", "onnx"))
+
+
+@pytest.mark.slow
+def test_a_run_times_searches_for_and_serves_ctranslate2(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
+    settings = ["space.runtime=ctranslate2", "latency.runtime=ctranslate2", "latency.dtype=int8"]
+    recipe, place = load_recipe(TINY, settings), str(tmp_path / "run")
+    run_recipe(recipe, place, local=True)
+    [(slug, device)] = Run.open(place, recipe).record("latency").summary["devices"].items()
+    assert settings_of(slug) == "ctranslate2 int8, 1 thread"
+    assert device["rows"] >= recipe.latency.samples
+    winner, _ = retrained_model(recipe, place, None)
+    assert why_not_expressible(winner.architecture) is None
+    lines = ["the dog runs", "", "a cat sees the dog"]
+    ours, theirs = (
+        served_model(recipe, place, None, runtime, dtype).translate(lines)
+        for runtime, dtype in (("ctranslate2", "fp32"), ("eager", "fp32"))
+    )
+    assert [line == "" for line in ours] == [line == "" for line in theirs] == [False, True, False]
