@@ -11,6 +11,7 @@ from hat_ray.latency.sweep import Base, DimensionSweep, SweepPlan
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
+from hat_ray.space.dimension import Choice
 from hat_ray.space.json_field import ArchitectureField
 
 _SURE = 1.96
@@ -21,7 +22,7 @@ _SURE = 1.96
 class TimedPoint:
     """One timed choice. Milliseconds are drift-corrected: one translation's median, its p10 and p90, its two parts."""
 
-    choice: int
+    choice: Choice
     architecture: ArchitectureField
     flops: int
     """Of one sentence of the timed target length, in HAT's convention."""
@@ -124,7 +125,7 @@ def _timed(
     return TimedSweep(slug, sweep.dimension, influence_of(points, floor), points)
 
 
-def _point(choice: int, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
+def _point(choice: Choice, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
     correction, total = row.corrected_ms / row.latency_ms, row.total
     return TimedPoint(
         choice=choice,

@@ -14,6 +14,7 @@ from typing import Literal
 from hat_ray.core.config import StageConfig
 from hat_ray.errors import SpaceError
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimension import Choice
 from hat_ray.space.search_space import SearchSpace
 
 Base = Literal["middle", "largest", "smallest"]
@@ -37,7 +38,7 @@ class SweepConfig(StageConfig):
 class SweepPoint:
     """The base with one dimension set to one choice."""
 
-    choice: int
+    choice: Choice
     architecture: Architecture
 
 
@@ -46,7 +47,7 @@ class DimensionSweep:
     """One dimension's points, ascending by choice: two at least."""
 
     dimension: str
-    """As `SearchSpace.dimensions` names it."""
+    """As the table of dimensions names it."""
     points: tuple[SweepPoint, ...]
 
 
@@ -66,11 +67,12 @@ class SweepPlan:
 
 def plan_sweep(space: SearchSpace, base: Base = "middle") -> SweepPlan:
     """Return what a sweep of a space consists of; raises SpaceError when nothing in it can vary alone."""
-    choice = {name: _PICKS[base](choices) for name, choices in space.dimensions().items()}
+    choice = space.picked(_PICKS[base])
     sweeps = []
-    for name, choices in space.dimensions().items():
-        points: dict[Architecture, int] = {}
-        for value in sorted(choices):
+    for dimension in space.dimensions:
+        name = dimension.name
+        points: dict[Architecture, Choice] = {}
+        for value in sorted(space[name], key=dimension.number):
             points.setdefault(space.uniform({**choice, name: value}), value)
         if len(points) > 1:
             sweeps.append(DimensionSweep(name, tuple(SweepPoint(value, a) for a, value in points.items())))

@@ -18,16 +18,25 @@ from hat_ray.errors import PredictorError
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
-from hat_ray.space.features import COST_FEATURES, HAT_FEATURES, FloatArray, cost_features, layer_features
+from hat_ray.space.features import (
+    COST_FEATURES,
+    HAT_FEATURES,
+    LAYER_FEATURES,
+    FloatArray,
+    cost_columns,
+    cost_features,
+    costs_of_averages,
+    layer_features,
+)
 from hat_ray.storage.folder import Folder
 
-FEATURE_SET = "cost-15+layers-7"
+FEATURE_SET = f"cost-{len(COST_FEATURES)}+layers-{len(LAYER_FEATURES)}"
 """Name of the columns that a predictor can be fitted to; it changes when they do."""
 
-ENCODER_COLUMNS = tuple(i for i, name in enumerate(COST_FEATURES) if name.startswith(("encoder", "cross_memory")))
+ENCODER_COLUMNS = cost_columns("encoder")
 """Cost terms of what is done once a sentence: the encoder, and the keys and values of its outputs."""
 
-DECODER_COLUMNS = tuple(i for i, name in enumerate(COST_FEATURES) if name.startswith(("decoder", "cross_memory")))
+DECODER_COLUMNS = cost_columns("decoder")
 """Cost terms of the decoder's steps."""
 
 
@@ -35,13 +44,7 @@ def costs_from_hat(averages: FloatArray) -> FloatArray:
     """Turn HAT's ten averages (N, 10) in the order of `HAT_FEATURES` into cost terms (N, 15)."""
     if averages.ndim != 2 or averages.shape[1] != len(HAT_FEATURES):
         raise PredictorError(f"HAT's features have {len(HAT_FEATURES)} columns, got an array of shape {averages.shape}")
-    e_dim, e_depth, e_ffn, e_heads, d_dim, d_depth, d_ffn, d_self, d_cross, d_reach = averages.astype(np.float64).T
-    e_sum, d_sum, reach = e_ffn * e_depth, d_ffn * d_depth, d_reach * d_depth
-    encoder = [e_depth, e_dim, e_sum, e_heads * e_depth, e_depth * e_dim, e_dim * e_sum]
-    decoder = [d_depth, d_dim, d_sum, d_self * d_depth, d_cross * d_depth, reach]
-    columns = [*encoder, *decoder, d_depth * d_dim, d_dim * d_sum, e_dim * reach]
-    assert len(columns) == len(COST_FEATURES)
-    return np.stack(columns, axis=1)
+    return costs_of_averages(averages.astype(np.float64))
 
 
 _ORDER = (("source", "ascending"), ("source_row", "ascending"), ("utc_time", "ascending"))

@@ -1,16 +1,17 @@
 """Boosted trees on what the prior leaves over: the log ratio of measured to predicted time.
 
 Decision: the trees are monotone in every size (width, depth, hidden width), so that with the prior, which is monotone
-too, no larger architecture is ever predicted to be faster. Heads are free: more of them are narrower ones.
+too, no larger architecture is ever predicted to be faster. Heads are free: more of them are narrower ones. So are
+counts of layers of one kind: more of them are fewer of another.
 """
 
 import numpy as np
 import xgboost as xgb
 
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES, FloatArray
+from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES, WORD_FEATURES, FloatArray
 
-_FREE = tuple(name for name in (*COST_FEATURES, *LAYER_FEATURES) if "heads" in name)
+_FREE = (*(name for name in (*COST_FEATURES, *LAYER_FEATURES) if "heads" in name), *WORD_FEATURES)
 
 
 def fit_trees(

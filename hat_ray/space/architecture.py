@@ -6,18 +6,20 @@ layer never attends to more encoder layers than there are.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, get_origin
 
 from hat_ray.errors import SpaceError
+from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE, Choice, Dimension
+from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 
 MAX_CROSS_LAYERS = 3
-MAX_SIZE = 1 << 17
-"""Largest width; twice what the largest language models have."""
-MAX_DEPTH = 128
-"""Most layers of an encoder or a decoder."""
+
+Extra = tuple[tuple[str, tuple[Choice, ...]], ...]
+"""Values of dimensions without an attribute, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,13 @@ class Architecture:
     encoder: EncoderShape
     decoder: DecoderShape
     qkv_dim: int = 512
+    extra: Extra = ()
+    """What packages' dimensions choose, in the order of `DIMENSIONS`, where it differs from their `absent`."""
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.extra:
+            object.__setattr__(self, "extra", _canonical_extra(self))
         encoder, decoder = self.encoder, self.decoder
         reach = encoder.depth + encoder.repeats
         cross_layers = tuple(min(layers, reach) for layers in decoder.cross_layers)
@@ -87,26 +93,17 @@ class Architecture:
         """One readable line: `enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64`."""
         e, d = self.encoder, self.decoder
         repeats = f" repeats {e.repeats}" if e.repeats else ""
+        extra = "".join(f" | {name} {_list(values)}" for name, values in self.extra)
         return (
             f"enc {e.embed_dim}x{e.depth} ffn {_list(e.ffn_dims)} heads {_list(e.heads)}{repeats} | "
             f"dec {d.embed_dim}x{d.depth} ffn {_list(d.ffn_dims)} self {_list(d.self_heads)} "
-            f"cross {_list(d.cross_heads)} reach {_list(d.cross_layers)} | qkv {self.qkv_dim}"
+            f"cross {_list(d.cross_heads)} reach {_list(d.cross_layers)} | qkv {self.qkv_dim}{extra}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values with a fixed order of keys."""
-        e, d = self.encoder, self.decoder
-        encoder: dict[str, Any] = {"embed_dim": e.embed_dim, "ffn_dims": list(e.ffn_dims), "heads": list(e.heads)}
-        if e.repeats:
-            encoder["repeats"] = e.repeats
-        decoder = {
-            "embed_dim": d.embed_dim,
-            "ffn_dims": list(d.ffn_dims),
-            "self_heads": list(d.self_heads),
-            "cross_heads": list(d.cross_heads),
-            "cross_layers": list(d.cross_layers),
-        }
-        return {"encoder": encoder, "decoder": decoder, "qkv_dim": self.qkv_dim}
+        """Return plain JSON values with a fixed order of keys; what equals its default is left out."""
+        value = {"encoder": _to_dict(self.encoder), "decoder": _to_dict(self.decoder), "qkv_dim": self.qkv_dim}
+        return {**value, "extra": {name: list(values) for name, values in self.extra}} if self.extra else value
 
     def to_json(self) -> str:
         """Return the canonical text: equal for equal architectures."""
@@ -116,11 +113,9 @@ class Architecture:
     def from_dict(cls, value: Mapping[str, Any]) -> "Architecture":
         """Read what `to_dict` wrote; raises SpaceError when something is missing or ill-typed."""
         try:
-            e, d = value["encoder"], value["decoder"]
-            encoder = EncoderShape(e["embed_dim"], tuple(e["ffn_dims"]), tuple(e["heads"]), e.get("repeats", 0))
-            names = ("ffn_dims", "self_heads", "cross_heads", "cross_layers")
-            decoder = DecoderShape(d["embed_dim"], *(tuple(d[name]) for name in names))
-            return cls(encoder, decoder, value["qkv_dim"])
+            encoder, decoder = _of_dict(EncoderShape, value["encoder"]), _of_dict(DecoderShape, value["decoder"])
+            extra = tuple((name, tuple(values)) for name, values in value.get("extra", {}).items())
+            return cls(encoder, decoder, value["qkv_dim"], extra)
         except (KeyError, TypeError, AttributeError) as error:
             raise SpaceError(f"not an architecture: {error} is missing or ill-typed in {str(value)[:200]}") from error
 
@@ -140,14 +135,11 @@ def _check(architecture: Architecture) -> None:
         raise SpaceError(f"encoder and decoder need at least one layer each, got {e.depth} and {d.depth}")
     if max(depths) > MAX_DEPTH:
         raise SpaceError(f"encoder and decoder have at most {MAX_DEPTH} layers each, got {e.depth} and {d.depth}")
-    for name, values, depth in (
-        ("encoder.heads", e.heads, depths[0]),
-        ("decoder.self_heads", d.self_heads, depths[1]),
-        ("decoder.cross_heads", d.cross_heads, depths[1]),
-        ("decoder.cross_layers", d.cross_layers, depths[1]),
-    ):
-        if len(values) != depth:
-            raise SpaceError(f"{name} must name one value a layer, got {len(values)} values for {depth} layers")
+    for side, shape in (("encoder", e), ("decoder", d)):
+        for name in _LAYERED[type(shape)]:
+            if (count := len(getattr(shape, name))) != shape.depth:
+                got = f"{count} values for {shape.depth} layers"
+                raise SpaceError(f"{side}.{name} must name one value a layer, got {got}")
     sizes = (e.embed_dim, d.embed_dim, architecture.qkv_dim, *e.ffn_dims, *d.ffn_dims, *d.cross_layers)
     heads = (*e.heads, *d.self_heads, *d.cross_heads)
     values = (*sizes, *heads)
@@ -167,5 +159,98 @@ def _check(architecture: Architecture) -> None:
         )
 
 
-def _list(values: tuple[int, ...]) -> str:
+def _canonical_extra(architecture: Architecture) -> Extra:
+    """Return the extra values in the order of the table; raises SpaceError for what no dimension allows."""
+    given = dict(architecture.extra)
+    for name, values in given.items():
+        dimension = BY_NAME.get(name)
+        if dimension is None or dimension.field is not None:
+            raise SpaceError(f"no dimension {name} is known here: install the package that adds it")
+        wanted = depth_of(architecture, dimension) if dimension.per_layer else 1
+        if len(values) != wanted:
+            raise SpaceError(f"{name} must have {wanted} values, got {len(values)}")
+        broken = [rule for value in values if (rule := dimension.why_not(value))]
+        if broken:
+            raise SpaceError(f"{name} {broken[0]}")
+        if dimension.capped_by is not None:
+            most = depth_of(architecture, BY_NAME[dimension.capped_by])
+            given[name] = tuple(value if isinstance(value, str) else min(value, most) for value in values)
+    named = ((dimension, given[dimension.name]) for dimension in DIMENSIONS if dimension.name in given)
+    return tuple((dimension.name, values) for dimension, values in named if {*values} != {dimension.absent})
+
+
+def depth_of(architecture: Architecture, dimension: Dimension) -> int:
+    """Return the number of layers on a dimension's side."""
+    return (architecture.encoder if dimension.side == "encoder" else architecture.decoder).depth
+
+
+def choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice, ...]:
+    """Return what an architecture chose in a dimension: one value, or one a layer."""
+    if dimension.field is not None:
+        value = _READ[dimension.name](architecture)
+        return value if dimension.per_layer else (value,)
+    for name, values in architecture.extra:
+        if name == dimension.name:
+            return values
+    assert dimension.absent is not None
+    return (dimension.absent,) * (depth_of(architecture, dimension) if dimension.per_layer else 1)
+
+
+def values_of(architecture: Architecture) -> dict[str, tuple[Choice, ...]]:
+    """Return what an architecture chose in each dimension: one value, or one a layer."""
+    return {dimension.name: choices_of(architecture, dimension) for dimension in DIMENSIONS}
+
+
+def build(values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0) -> Architecture:
+    """Return the architecture of one value a dimension, or one a layer; values past the depth are left out.
+
+    A dimension that is not named keeps its default; `repeats` is that of `EncoderShape`. Raises SpaceError for an
+    ill-formed architecture.
+    """
+    depths: dict[str, Any] = {side: values[f"{side}_depths"][0] for side in ("encoder", "decoder")}
+    parts: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "model": {}}
+    for side, name, field, per_layer in _BUILT:
+        if name in values:
+            parts[side][field] = tuple(values[name][: depths[side]]) if per_layer else values[name][0]
+    extra = tuple(
+        (one.name, tuple(values[one.name][: depths[one.side] if one.per_layer else 1]))
+        for one in _EXTRA
+        if one.name in values
+    )
+    return Architecture(
+        EncoderShape(**parts["encoder"], repeats=repeats),
+        DecoderShape(**parts["decoder"]),
+        qkv_dim,
+        extra,
+        **parts["model"],
+    )
+
+
+def _to_dict(shape: EncoderShape | DecoderShape) -> dict[str, Any]:
+    values = {name: getattr(shape, name) for name, default in _FIELDS[type(shape)] if getattr(shape, name) != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _of_dict(kind: type[Any], value: Mapping[str, Any]) -> Any:
+    """Read a shape; a field without a default must be there."""
+    found = {}
+    for name, default in _FIELDS[kind]:
+        if default is MISSING or name in value:
+            found[name] = tuple(value[name]) if name in _LAYERED[kind] else value[name]
+    return kind(**found)
+
+
+def _list(values: Sequence[Choice]) -> str:
     return ",".join(map(str, values))
+
+
+_SHAPES: tuple[type[Any], ...] = (EncoderShape, DecoderShape)
+_FIELDS = {kind: [(one.name, one.default) for one in fields(kind)] for kind in _SHAPES}
+_LAYERED = {kind: [one.name for one in fields(kind) if get_origin(one.type) is tuple] for kind in _SHAPES}
+_READ: dict[str, Callable[[Architecture], Any]] = {
+    one.name: attrgetter(one.field if one.side == "model" else f"{one.side}.{one.field}")
+    for one in DIMENSIONS
+    if one.field is not None
+}
+_BUILT = [(one.side, one.name, one.field, one.per_layer) for one in DIMENSIONS if one.field not in (None, "depth")]
+_EXTRA = [one for one in DIMENSIONS if one.field is None]

@@ -1,60 +1,53 @@
 """Numbers that describe an architecture to a predictor.
 
 Two sets: HAT's ten averages (section 3.2), all that its published tables keep; and cost terms that follow the
-arithmetic of the encoder and of one decoder step, from the whole architecture.
-
-The sizes of many architectures as arrays, for arithmetic on thousands of them at once.
+arithmetic of the encoder and of one decoder step, from the whole architecture. Each cost term is a product of sums over
+layers, so HAT's averages give it back. Dimensions that no term names here add generic ones: their sum and the largest
+of a layer, or how many layers have each word.
 """
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import zip_longest
+from operator import mul
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hat_ray.space.architecture import Architecture
+from hat_ray.space.architecture import Architecture, choices_of
+from hat_ray.space.dimension import Dimension
+from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 
 IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """The sizes of N architectures; what has a value a layer is (N, L), with zeros where a layer does not exist."""
+    """What N architectures chose, as numbers, by dimension: (N,), or (N, L) with zeros where a layer does not exist."""
 
-    encoder_embed_dims: IntArray
-    """(N,)"""
-    encoder_depths: IntArray
-    encoder_ffn_dims: IntArray
-    encoder_heads: IntArray
-    decoder_embed_dims: IntArray
-    decoder_depths: IntArray
-    decoder_ffn_dims: IntArray
-    decoder_self_heads: IntArray
-    decoder_cross_heads: IntArray
-    decoder_cross_layers: IntArray
+    columns: Mapping[str, IntArray]
 
     @classmethod
     def of(cls, architectures: Sequence[Architecture]) -> "Shapes":
         """Return the shapes of any architectures; those that have them already are not looked at one by one."""
         if isinstance(architectures, ShapedArchitectures):
             return architectures.shapes
-        encoders = [architecture.encoder for architecture in architectures]
-        decoders = [architecture.decoder for architecture in architectures]
-        return cls(
-            np.array([one.embed_dim for one in encoders], dtype=np.int64),
-            np.array([one.depth for one in encoders], dtype=np.int64),
-            _by_layer([one.ffn_dims for one in encoders]),
-            _by_layer([one.heads for one in encoders]),
-            np.array([one.embed_dim for one in decoders], dtype=np.int64),
-            np.array([one.depth for one in decoders], dtype=np.int64),
-            _by_layer([one.ffn_dims for one in decoders]),
-            _by_layer([one.self_heads for one in decoders]),
-            _by_layer([one.cross_heads for one in decoders]),
-            _by_layer([one.cross_layers for one in decoders]),
-        )
+        return cls({one.name: _column(one, architectures) for one in DIMENSIONS})
+
+    def __getitem__(self, name: str) -> IntArray:
+        """Return a dimension's column; everywhere `absent` where the architectures' space does not name it."""
+        if name in self.columns:
+            return self.columns[name]
+        dimension = BY_NAME[name]
+        assert dimension.absent is not None
+        exists = np.ones_like(self["encoder_depths"])
+        if dimension.per_layer:
+            depths = self[dimension.depths]
+            exists = (np.arange(depths.max(initial=0)) < depths[:, None]).astype(np.int64)
+        return np.asarray(exists * dimension.number(dimension.absent))
 
 
 class ShapedArchitectures(Sequence[Architecture]):
@@ -78,97 +71,123 @@ def places_of(
     return [(place, one) for place, one in enumerate(architectures) if one in wanted]
 
 
-def _by_layer(values: Sequence[tuple[int, ...]]) -> IntArray:
-    """Return one row each, filled up with zeros to the longest: (N, L)."""
+def _column(dimension: Dimension, architectures: Sequence[Architecture]) -> IntArray:
+    """Return one dimension's numbers: (N,), or (N, L), filled up with zeros to the longest."""
+    values: list[Any] = [choices_of(one, dimension) for one in architectures]
+    if dimension.words:
+        values = [[dimension.number(choice) for choice in choices] for choices in values]
     layers = list(zip_longest(*values, fillvalue=0))
+    if not dimension.per_layer:
+        return np.array(layers, dtype=np.int64).reshape(len(values))
     return np.array(layers, dtype=np.int64).reshape(len(layers), len(values)).T
 
 
 FloatArray = npt.NDArray[np.float64]
+Sums = Mapping[str, npt.NDArray[np.number[Any]]]
+"""By dimension its values summed over layers, (N,); of a dimension of words how many layers have each one."""
 
-HAT_FEATURES = (
-    "encoder_embed_dim",
-    "encoder_layer_num",
-    "encoder_ffn_embed_dim_avg",
-    "encoder_self_attention_heads_avg",
-    "decoder_embed_dim",
-    "decoder_layer_num",
-    "decoder_ffn_embed_dim_avg",
-    "decoder_self_attention_heads_avg",
-    "decoder_ende_attention_heads_avg",
-    "decoder_arbitrary_ende_attn_avg",
-)
+_OF_HAT = tuple(one for one in DIMENSIONS if one.hat_key)
+HAT_FEATURES = tuple((one.hat_key or "").replace("-", "_") + ("_avg" if one.per_layer else "") for one in _OF_HAT)
+"""HAT's names of its ten features."""
 
-COST_FEATURES = (
-    "encoder_depth",
-    "encoder_embed_dim",
-    "encoder_ffn_sum",
-    "encoder_heads_sum",
-    "encoder_attention_work",  # depth x width: the projections' size but for the fixed query-key-value width
-    "encoder_ffn_work",  # width x sum of hidden widths
-    "decoder_depth",
-    "decoder_embed_dim",
-    "decoder_ffn_sum",
-    "decoder_self_heads_sum",
-    "decoder_cross_heads_sum",
-    "decoder_reach_sum",
-    "decoder_attention_work",
-    "decoder_ffn_work",
-    "cross_memory_work",  # encoder width x layers attended: keys and values computed once a sentence
-)
+_COST_TERMS: Mapping[str, tuple[str, ...]] = {
+    "encoder_depth": ("encoder_depths",),
+    "encoder_embed_dim": ("encoder_embed_dims",),
+    "encoder_ffn_sum": ("encoder_ffn_dims",),
+    "encoder_heads_sum": ("encoder_heads",),
+    "encoder_attention_work": ("encoder_depths", "encoder_embed_dims"),  # the projections' size but for qkv_dim
+    "encoder_ffn_work": ("encoder_embed_dims", "encoder_ffn_dims"),
+    "decoder_depth": ("decoder_depths",),
+    "decoder_embed_dim": ("decoder_embed_dims",),
+    "decoder_ffn_sum": ("decoder_ffn_dims",),
+    "decoder_self_heads_sum": ("decoder_self_heads",),
+    "decoder_cross_heads_sum": ("decoder_cross_heads",),
+    "decoder_reach_sum": ("decoder_cross_layers",),
+    "decoder_attention_work": ("decoder_depths", "decoder_embed_dims"),
+    "decoder_ffn_work": ("decoder_embed_dims", "decoder_ffn_dims"),
+    "cross_memory_work": ("encoder_embed_dims", "decoder_cross_layers"),  # keys and values, computed once a sentence
+}
+"""Each cost term as the product of these sums."""
 
+_IN_TERMS = {name for names in _COST_TERMS.values() for name in names}
+_GENERIC = [one for one in DIMENSIONS if one.name not in _IN_TERMS]
+WORD_FEATURES = tuple(f"{one.name}_{word}" for one in _GENERIC for word in one.words)
+"""Counts of layers: more of one is fewer of another."""
+_NUMBERS = {f"{one.name}_sum" if one.per_layer else one.name: (one.name,) for one in _GENERIC if not one.words}
+_TERMS = {**_COST_TERMS, **_NUMBERS, **{name: (name,) for name in WORD_FEATURES}}
+COST_FEATURES = tuple(_TERMS)
 
-LAYER_FEATURES = (
-    "encoder_ffn_largest",
-    "encoder_ffn_square_sum",
-    "decoder_ffn_largest",
-    "decoder_ffn_square_sum",
-    "decoder_self_heads_most",
-    "cross_heads_work",  # sum of heads x layers attended: the attention products that are done one by one
-    "decoder_reach_farthest",
-)
+_LAYER_TERMS: Mapping[str, Callable[[Shapes], IntArray]] = {
+    "encoder_ffn_largest": lambda s: _most(s["encoder_ffn_dims"]),
+    "encoder_ffn_square_sum": lambda s: _sum(s["encoder_ffn_dims"] ** 2),
+    "decoder_ffn_largest": lambda s: _most(s["decoder_ffn_dims"]),
+    "decoder_ffn_square_sum": lambda s: _sum(s["decoder_ffn_dims"] ** 2),
+    "decoder_self_heads_most": lambda s: _most(s["decoder_self_heads"]),
+    # the attention products that are done one by one
+    "cross_heads_work": lambda s: _sum(s["decoder_cross_heads"] * s["decoder_cross_layers"]),
+    "decoder_reach_farthest": lambda s: _most(s["decoder_cross_layers"]),
+}
+_LARGEST = {f"{one.name}_largest": one.name for one in _GENERIC if one.per_layer and not one.words}
+LAYER_FEATURES = (*_LAYER_TERMS, *_LARGEST)
 """What the shapes of single layers add to the cost terms: HAT's averages cannot tell it."""
+
+
+def cost_columns(side: str) -> tuple[int, ...]:
+    """Return the places of the cost terms of a side: `encoder` (once a sentence) or `decoder` (its steps)."""
+    of = {
+        **{one.name: one.side for one in DIMENSIONS},
+        **{f"{one.name}_{w}": one.side for one in _GENERIC for w in one.words},
+    }
+    return tuple(place for place, names in enumerate(_TERMS.values()) if {of[name] for name in names} & {side, "model"})
 
 
 def hat_features(architectures: Sequence[Architecture]) -> FloatArray:
     """Return HAT's ten features, unscaled: (N, 10) in the order of `HAT_FEATURES`."""
     s = Shapes.of(architectures)
-    encoder = [s.encoder_embed_dims, s.encoder_depths, *_means(s.encoder_depths, s.encoder_ffn_dims, s.encoder_heads)]
-    layers = (s.decoder_ffn_dims, s.decoder_self_heads, s.decoder_cross_heads, s.decoder_cross_layers)
-    return _columns(*encoder, s.decoder_embed_dims, s.decoder_depths, *_means(s.decoder_depths, *layers))
+    return _columns(*(_sum(s[one.name]) / s[one.depths] if one.per_layer else s[one.name] for one in _OF_HAT))
 
 
 def cost_features(architectures: Sequence[Architecture]) -> FloatArray:
-    """Return the cost terms, unscaled: (N, 15) in the order of `COST_FEATURES`."""
+    """Return the cost terms, unscaled: (N, C) in the order of `COST_FEATURES`."""
     s = Shapes.of(architectures)
-    e_dim, e_depth, e_ffn = s.encoder_embed_dims, s.encoder_depths, _sum(s.encoder_ffn_dims)
-    d_dim, d_depth, d_ffn = s.decoder_embed_dims, s.decoder_depths, _sum(s.decoder_ffn_dims)
-    reach = _sum(s.decoder_cross_layers)
-    return _columns(
-        *(e_depth, e_dim, e_ffn, _sum(s.encoder_heads), e_depth * e_dim, e_dim * e_ffn),
-        *(d_depth, d_dim, d_ffn, _sum(s.decoder_self_heads), _sum(s.decoder_cross_heads), reach),
-        *(d_depth * d_dim, d_dim * d_ffn, e_dim * reach),
-    )
+    sums = {one.name: _sum(s[one.name]) for one in DIMENSIONS if not one.words}
+    words = {
+        f"{one.name}_{word}": _sum((s[one.name] == one.number(word)).astype(np.int64))
+        for one in _GENERIC
+        for word in one.words
+    }
+    return _cost_terms({**sums, **words})
+
+
+def costs_of_averages(averages: FloatArray) -> FloatArray:
+    """Turn HAT's ten averages (N, 10) in the order of `HAT_FEATURES` into the cost terms (N, C)."""
+    of = dict(zip((one.name for one in _OF_HAT), averages.T, strict=True))
+    sums = {one.name: of[one.name] * of[one.depths] if one.per_layer else of[one.name] for one in _OF_HAT}
+    for one in _GENERIC:
+        layers = of[one.depths] if one.per_layer else np.ones(len(averages))
+        if one.words:
+            sums.update({f"{one.name}_{word}": layers * (word == one.absent) for word in one.words})
+        elif one.absent is not None:
+            sums[one.name] = layers * one.number(one.absent)
+    return _cost_terms(sums)
 
 
 def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
-    """Return what averages cannot tell: (N, 7) in the order of `LAYER_FEATURES`."""
+    """Return what averages cannot tell: (N, L) in the order of `LAYER_FEATURES`."""
     s = Shapes.of(architectures)
-    ffn = [column for widths in (s.encoder_ffn_dims, s.decoder_ffn_dims) for column in (_most(widths), _sum(widths**2))]
-    cross = _sum(s.decoder_cross_heads * s.decoder_cross_layers)
-    return _columns(*ffn, _most(s.decoder_self_heads), cross, _most(s.decoder_cross_layers))
+    return _columns(*(of(s) for of in _LAYER_TERMS.values()), *(_most(s[name]) for name in _LARGEST.values()))
+
+
+def _cost_terms(sums: Sums) -> FloatArray:
+    return _columns(*(reduce(mul, (sums[name] for name in names)) for names in _TERMS.values()))
 
 
 def _sum(values: IntArray) -> IntArray:
-    return np.asarray(values.sum(axis=1))
+    return values if values.ndim == 1 else np.asarray(values.sum(axis=1))
 
 
 def _most(values: IntArray) -> IntArray:
     return np.asarray(values.max(axis=1, initial=0))
-
-
-def _means(depths: IntArray, *values: IntArray) -> list[FloatArray]:
-    return [np.asarray(_sum(one) / depths, dtype=np.float64) for one in values]
 
 
 def _columns(*columns: npt.NDArray[np.number[Any]]) -> FloatArray:

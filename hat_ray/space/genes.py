@@ -15,92 +15,80 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.architecture import Architecture, build, choices_of
+from hat_ray.space.dimension import Choice, Dimension
 from hat_ray.space.features import ShapedArchitectures, Shapes
 from hat_ray.space.search_space import SearchSpace
 
 Rows = npt.NDArray[np.int8]
 """Gene rows, (N, G)."""
 
-WHOLE_KINDS = ("encoder_embed_dims", "encoder_depths", "decoder_embed_dims", "decoder_depths")
-ENCODER_KINDS = ("encoder_ffn_dims", "encoder_heads")
-DECODER_KINDS = ("decoder_ffn_dims", "decoder_self_heads", "decoder_cross_heads", "decoder_cross_layers")
+_DRAWN_FIRST = ("encoder_embed_dims", "decoder_embed_dims", "encoder_depths", "decoder_depths")
+"""What `child` draws before all else, in this order, which seeds depend on."""
 
 
 @dataclass(frozen=True)
 class Gene:
     """One column: what it chooses, in which layer, among which values, smallest first."""
 
-    kind: str
+    dimension: str
     layer: int | None
-    """None: the whole encoder or decoder has this gene once."""
-    choices: tuple[int, ...]
+    """None: the whole encoder, decoder or network has this gene once."""
+    choices: tuple[Choice, ...]
 
 
 class GeneCode:
-    """Translates between the architectures of a space and gene rows; breeds rows."""
+    """Translates between the architectures of a space and gene rows; breeds rows.
+
+    The columns follow the dimensions of the space, in the order of the table; one that has a value a layer takes as
+    many columns as the largest architecture has layers.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._choices = {kind: tuple(sorted(values)) for kind, values in space.dimensions().items()}
-        genes = self._of_side("encoder", space.max_encoder_depth, ENCODER_KINDS)
-        genes += self._of_side("decoder", space.max_decoder_depth, DECODER_KINDS)
-        self.genes = tuple(genes)
-        self.sizes: npt.NDArray[np.int64] = np.array([len(gene.choices) for gene in genes])
+        self._choices = {one.name: tuple(sorted(space[one.name], key=one.number)) for one in space.dimensions}
+        self._numbers = {one.name: tuple(map(one.number, self._choices[one.name])) for one in space.dimensions}
+        self.genes = tuple(
+            Gene(one.name, layer if one.per_layer else None, self._choices[one.name])
+            for one in space.dimensions
+            for layer in range(space.max_layers(one))
+        )
+        self.sizes: npt.NDArray[np.int64] = np.array([len(gene.choices) for gene in self.genes])
         """Choices of each gene, (G,)."""
         columns: dict[str, list[int]] = {}
-        for place, gene in enumerate(genes):
-            columns.setdefault(gene.kind, []).append(place)
-        self.columns: dict[str, npt.NDArray[np.int64]] = {kind: np.array(places) for kind, places in columns.items()}
-        """Columns of each kind, first layer first."""
-        self._coded = {
-            side: [
-                (int(self.columns[kind][0]), (0, *self._choices[kind]))
-                for kind in (f"{side}_embed_dims", f"{side}_depths", *kinds)
-            ]
-            for side, kinds in (("encoder", ENCODER_KINDS), ("decoder", DECODER_KINDS))
-        }
-        """By side: each kind's first column, and its values by gene."""
+        for place, gene in enumerate(self.genes):
+            columns.setdefault(gene.dimension, []).append(place)
+        self.columns: dict[str, npt.NDArray[np.int64]] = {name: np.array(places) for name, places in columns.items()}
+        """Columns of each dimension, first layer first."""
+        self._coded = [(name, places[0], places[-1] + 1, (0, *self._choices[name])) for name, places in columns.items()]
+        """Each dimension's name, its columns from and to, and its values by gene."""
+        self._drawn = [
+            (one, columns[one.name], [self._choices[one.name].index(choice) + 1 for choice in space[one.name]])
+            for one in sorted(space.dimensions, key=_turn)
+        ]
+        """Each dimension with its columns and its genes, in the order of `child`'s draws."""
 
-    def _of_side(self, side: str, depth: int, kinds: Sequence[str]) -> list[Gene]:
-        whole = [Gene(kind, None, self._choices[kind]) for kind in (f"{side}_embed_dims", f"{side}_depths")]
-        return whole + [Gene(kind, layer, self._choices[kind]) for kind in kinds for layer in range(depth)]
+    def layered(self, side: str) -> list[str]:
+        """Return the names of a side's dimensions that have a value for each layer."""
+        return [one.name for one in self.space.dimensions if one.per_layer and one.side == side]
 
     # translation
 
     def encode(self, architectures: Sequence[Architecture]) -> Rows:
         """Return canonical rows; every architecture must lie inside the space."""
         rows = np.zeros((len(architectures), len(self.genes)), dtype=np.int8)
+        known = [(one, self._numbers[one.name], self.columns[one.name][0]) for one in self.space.dimensions]
         for row, architecture in zip(rows, architectures, strict=True):
-            e, d = architecture.encoder, architecture.decoder
-            for kind, values in (
-                ("encoder_embed_dims", (e.embed_dim,)),
-                ("encoder_depths", (e.depth,)),
-                ("encoder_ffn_dims", e.ffn_dims),
-                ("encoder_heads", e.heads),
-                ("decoder_embed_dims", (d.embed_dim,)),
-                ("decoder_depths", (d.depth,)),
-                ("decoder_ffn_dims", d.ffn_dims),
-                ("decoder_self_heads", d.self_heads),
-                ("decoder_cross_heads", d.cross_heads),
-                ("decoder_cross_layers", d.cross_layers),
-            ):
-                choices, first = self._choices[kind], self.columns[kind][0]
-                # a reach that was cut to the encoder's depth stands for the next choice above it
-                row[first : first + len(values)] = [bisect_left(choices, value) + 1 for value in values]
+            for dimension, numbers, first in known:
+                values = choices_of(architecture, dimension)
+                # a capped value, such as a reach cut to the encoder's depth, stands for the next choice above it
+                row[first : first + len(values)] = [bisect_left(numbers, dimension.number(one)) + 1 for one in values]
         return rows
 
     def decode(self, row: Sequence[int] | Rows) -> Architecture:
         """Return the architecture of a row; genes of layers that do not exist are passed over. A list is fastest."""
-        enc_width, enc_depth, *enc = self._coded["encoder"]
-        dec_width, dec_depth, *dec = self._coded["decoder"]
-        encoder = [_chosen(row, kind, _chosen(row, enc_depth)[0]) for kind in enc]
-        decoder = [_chosen(row, kind, _chosen(row, dec_depth)[0]) for kind in dec]
-        return Architecture(
-            EncoderShape(_chosen(row, enc_width)[0], encoder[0], encoder[1]),
-            DecoderShape(_chosen(row, dec_width)[0], *decoder),
-            self.space.qkv_dim,
-        )
+        values = {name: [of[gene] for gene in row[first:end]] for name, first, end, of in self._coded}
+        return build(values, self.space.qkv_dim)
 
     def decoded(self, rows: Rows) -> "GeneArchitectures":
         """Return the architectures of canonical rows (N, G); each is made when one looks at it."""
@@ -108,38 +96,38 @@ class GeneCode:
 
     def shapes(self, rows: Rows) -> Shapes:
         """Return the shapes of the architectures of canonical rows (N, G)."""
-        columns = {
-            kind: np.array((0, *choices))[rows[:, self.columns[kind]]] for kind, choices in self._choices.items()
-        }
-        for kind in WHOLE_KINDS:
-            columns[kind] = columns[kind][:, 0]
-        reach, depths = columns["decoder_cross_layers"], columns["encoder_depths"]
-        columns["decoder_cross_layers"] = np.minimum(reach, depths[:, None])
-        return Shapes(**columns)
+        columns = {name: np.array((0, *self._numbers[name]))[rows[:, self.columns[name]]] for name in self._numbers}
+        for one in self.space.dimensions:
+            if one.capped_by:
+                columns[one.name] = np.minimum(columns[one.name], columns[one.capped_by])
+        for one in self.space.dimensions:
+            if not one.per_layer:
+                columns[one.name] = columns[one.name][:, 0]
+        return Shapes(columns)
 
     def canonical(self, rows: Rows) -> Rows:
-        """Return rows (N, G) without genes of layers that do not exist, and with each reach cut as networks cut it."""
+        """Return rows (N, G) without genes of layers that do not exist, and with each value capped as networks do."""
         rows = rows.copy()
-        for side, kinds in (("encoder", ENCODER_KINDS), ("decoder", DECODER_KINDS)):
-            depths = np.array(self._choices[f"{side}_depths"])[rows[:, self.columns[f"{side}_depths"][0]] - 1]  # (N,)
-            for kind in kinds:
-                columns = self.columns[kind]
-                rows[:, columns] *= np.arange(len(columns)) < depths[:, None]
-        encoder_depths = rows[:, self.columns["encoder_depths"][0]] - 1
-        reaches = self._choices["decoder_cross_layers"]
-        most = [
-            min(bisect_left(reaches, depth) + 1, len(reaches)) for depth in self._choices["encoder_depths"]
-        ]  # (encoder depths,)
-        columns = self.columns["decoder_cross_layers"]
-        rows[:, columns] = np.minimum(rows[:, columns], np.array(most, dtype=np.int8)[encoder_depths][:, None])
+        for one in self.space.dimensions:
+            columns = self.columns[one.name]
+            if one.per_layer:
+                rows[:, columns] *= np.arange(len(columns)) < self._depths(rows, one.depths)
+            if one.capped_by:
+                numbers = self._numbers[one.name]
+                most = np.minimum(np.searchsorted(numbers, self._depths(rows, one.capped_by)) + 1, len(numbers))
+                rows[:, columns] = np.minimum(rows[:, columns], most.astype(np.int8))
         return rows
+
+    def _depths(self, rows: Rows, depths: str) -> npt.NDArray[np.int64]:
+        """Return the number of layers of each row, (N, 1)."""
+        return np.array(self._numbers[depths])[rows[:, self.columns[depths][:1]] - 1]
 
     def all(self) -> list[Architecture]:
         """Return every architecture of the space: only for spaces whose `size` is small."""
         found: dict[Architecture, None] = {}
-        for depths in product(range(1, self._count("encoder_depths") + 1), range(1, self._count("decoder_depths") + 1)):
+        places = [int(self.columns[f"{side}_depths"][0]) for side in ("encoder", "decoder")]
+        for depths in product(*(range(1, self.sizes[place] + 1) for place in places)):
             full = np.ones((1, len(self.genes)), dtype=np.int8)
-            places = [int(self.columns[f"{side}_depths"][0]) for side in ("encoder", "decoder")]
             full[0, places] = depths
             free = self.canonical(full)[0] > 0
             free[places] = False
@@ -150,13 +138,32 @@ class GeneCode:
                 found.setdefault(self.decode(row))
         return list(found)
 
-    def _count(self, kind: str) -> int:
-        return len(self._choices[kind])
-
-    # HAT's genes, one child at a time: a row in which every layer has its genes, also those past the depth
+    # one child at a time
 
     def random_row(self, rng: random.Random) -> list[int]:
+        """Return HAT's genes: every layer has some, also those past the depth."""
         return [1 + rng.randrange(size) for size in self.sizes]
+
+    def child(self, parents: Sequence[Architecture], rng: random.Random, probability: float = 0.0) -> Architecture:
+        """Return an architecture with each gene from a random parent that has it, drawn anew with `probability`.
+
+        A layer that no parent has is drawn uniformly.
+        """
+        rows = self.encode(parents).tolist()
+        row = [0] * len(self.genes)
+        for dimension, places, genes in self._drawn:
+            count = self._depth(row, dimension.depths) if dimension.per_layer else 1
+            for place in places[:count]:
+                known = [parent[place] for parent in rows if parent[place]]
+                if known:
+                    row[place] = rng.choice(known)
+                if not known or (probability and rng.random() < probability):
+                    row[place] = rng.choice(genes)
+        return self.decode(row)
+
+    def _depth(self, row: Sequence[int], depths: str) -> int:
+        gene = row[int(self.columns[depths][0])]
+        return self._numbers[depths][gene - 1]
 
     # many children at once
 
@@ -228,6 +235,6 @@ class GeneArchitectures(ShapedArchitectures):
         return [(place, one) for place, one in found if one is not None]
 
 
-def _chosen(row: Sequence[int] | Rows, kind: tuple[int, tuple[int, ...]], layers: int = 1) -> tuple[int, ...]:
-    first, values = kind
-    return tuple([values[gene] for gene in row[first : first + layers]])
+def _turn(dimension: Dimension) -> int:
+    """Return a dimension's place among `child`'s draws; those that are equal follow the table."""
+    return _DRAWN_FIRST.index(dimension.name) if dimension.name in _DRAWN_FIRST else len(_DRAWN_FIRST)

@@ -1,9 +1,10 @@
 """HAT's YAML files, read and written: SubTransformer configurations and search spaces.
 
-HAT writes a reach of the last encoder layer as -1, of the last two as 1 and of the last three as 2.
+The table of dimensions has HAT's keys and codes: HAT writes the last encoder layer attended to as -1, the last two as 1
+and the last three as 2. A dimension that HAT lacks has a key of its own, written where it is not `absent`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,99 +13,41 @@ import yaml
 from hat_ray.core.config import nearest_name
 from hat_ray.core.yaml_text import read_mapping
 from hat_ray.errors import SpaceError
-from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.architecture import Architecture, build, choices_of
+from hat_ray.space.dimension import Choice, Dimension
+from hat_ray.space.dimensions import DIMENSIONS
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.plain_file import printable, read_text
 
-HAT_REACH = {-1: 1, 1: 2, 2: 3}
-"""HAT's code for "layers attended" to their number."""
-REACH_CODE = {reach: code for code, reach in HAT_REACH.items()}
-
 _SUB = "-subtransformer"
-_SUB_KEYS = (
-    "encoder-embed-dim",
-    "encoder-layer-num",
-    "encoder-ffn-embed-dim-all",
-    "encoder-self-attention-heads-all",
-    "decoder-embed-dim",
-    "decoder-layer-num",
-    "decoder-ffn-embed-dim-all",
-    "decoder-self-attention-heads-all",
-    "decoder-ende-attention-heads-all",
-    "decoder-arbitrary-ende-attn-all",
-)
-
-_SPACE_KEYS = {
-    "encoder_embed_dims": "encoder-embed-choice",
-    "encoder_depths": "encoder-layer-num-choice",
-    "encoder_ffn_dims": "encoder-ffn-embed-dim-choice",
-    "encoder_heads": "encoder-self-attention-heads-choice",
-    "decoder_embed_dims": "decoder-embed-choice",
-    "decoder_depths": "decoder-layer-num-choice",
-    "decoder_ffn_dims": "decoder-ffn-embed-dim-choice",
-    "decoder_self_heads": "decoder-self-attention-heads-choice",
-    "decoder_cross_heads": "decoder-ende-attention-heads-choice",
-    "decoder_cross_layers": "decoder-arbitrary-ende-attn-choice",
+_SUPER_SIZES = {
+    "encoder-embed-dim": "encoder_embed_dims",
+    "decoder-embed-dim": "decoder_embed_dims",
+    "encoder-ffn-embed-dim": "encoder_ffn_dims",
+    "decoder-ffn-embed-dim": "decoder_ffn_dims",
+    "encoder-layers": "encoder_depths",
+    "decoder-layers": "decoder_depths",
+    "encoder-attention-heads": "encoder_heads",
+    "decoder-attention-heads": "decoder_self_heads",
 }
+"""The largest sizes, which HAT's code expects beside the choices."""
 
 
 def read_architecture(text: str, source: str = "HAT YAML", qkv_dim: int = 512) -> Architecture:
     """Read a HAT SubTransformer YAML. A `qkv-dim` key in the file wins over `qkv_dim`."""
     values = _mapping(text, source)
-    keys = [key + _SUB for key in _SUB_KEYS]
-    config = {key: _need(values, name, source) for key, name in zip(_SUB_KEYS, keys, strict=True)}
-
-    def number(key: str) -> int:
-        return _number(config[key], key + _SUB, source)
-
-    def layers(key: str, depth: int) -> tuple[int, ...]:
-        numbers = _numbers(config[key], key + _SUB, source)
-        if len(numbers) < depth:
-            raise SpaceError(f"{source}: {key}{_SUB} needs {depth} values, one a layer, got {len(numbers)}")
-        return numbers[:depth]
-
-    encoder_depth, decoder_depth = number("encoder-layer-num"), number("decoder-layer-num")
-    if min(encoder_depth, decoder_depth) < 1:
-        raise SpaceError(
-            f"{source}: encoder and decoder need a layer at least, got {encoder_depth} and {decoder_depth}"
-        )
-    try:
-        return Architecture(
-            EncoderShape(
-                number("encoder-embed-dim"),
-                layers("encoder-ffn-embed-dim-all", encoder_depth),
-                layers("encoder-self-attention-heads-all", encoder_depth),
-            ),
-            DecoderShape(
-                number("decoder-embed-dim"),
-                layers("decoder-ffn-embed-dim-all", decoder_depth),
-                layers("decoder-self-attention-heads-all", decoder_depth),
-                layers("decoder-ende-attention-heads-all", decoder_depth),
-                tuple(_reach(code, source) for code in layers("decoder-arbitrary-ende-attn-all", decoder_depth)),
-            ),
-            _number(values.get("qkv-dim", qkv_dim), "qkv-dim", source),
-        )
-    except SpaceError as error:
-        reason = str(error)
-        raise SpaceError(reason if reason.startswith(source) else f"{source}: {reason}") from error
+    given = _given(values, source, _sub_key)
+    qkv_dim = _number(values.get("qkv-dim", qkv_dim), "qkv-dim", source)
+    return _architecture(given, source, _sub_key, qkv_dim)
 
 
 def write_architecture(architecture: Architecture) -> str:
     """Write a HAT SubTransformer YAML; HAT's code reads it as it is."""
-    e, d = architecture.encoder, architecture.decoder
-    values: tuple[int | list[int], ...] = (
-        e.embed_dim,
-        e.depth,
-        list(e.ffn_dims),
-        list(e.heads),
-        d.embed_dim,
-        d.depth,
-        list(d.ffn_dims),
-        list(d.self_heads),
-        list(d.cross_heads),
-        [REACH_CODE[reach] for reach in d.cross_layers],
-    )
-    content = {key + _SUB: value for key, value in zip(_SUB_KEYS, values, strict=True)}
+    content: dict[str, Any] = {}
+    for one in DIMENSIONS:
+        codes = _codes(one, choices_of(architecture, one))
+        if {*codes} != {one.absent}:
+            content[_sub_key(one)] = codes if one.per_layer else codes[0]
     return yaml.safe_dump({**content, "qkv-dim": architecture.qkv_dim}, sort_keys=False, default_flow_style=None)
 
 
@@ -115,53 +58,31 @@ def architecture_from_config(
 
     With `super_encoder_depth` the skipped encoder layers repeat the last output, as HAT's SuperTransformer does.
     """
-    e, d = config["encoder"], config["decoder"]
-    encoder_depth, decoder_depth = e["encoder_layer_num"], d["decoder_layer_num"]
-    return Architecture(
-        EncoderShape(
-            e["encoder_embed_dim"],
-            tuple(e["encoder_ffn_embed_dim"][:encoder_depth]),
-            tuple(e["encoder_self_attention_heads"][:encoder_depth]),
-            repeats=(super_encoder_depth or encoder_depth) - encoder_depth,
-        ),
-        DecoderShape(
-            d["decoder_embed_dim"],
-            tuple(d["decoder_ffn_embed_dim"][:decoder_depth]),
-            tuple(d["decoder_self_attention_heads"][:decoder_depth]),
-            tuple(d["decoder_ende_attention_heads"][:decoder_depth]),
-            tuple(_reach(code, "HAT configuration") for code in d["decoder_arbitrary_ende_attn"][:decoder_depth]),
-        ),
-        qkv_dim,
-    )
+    given = {one.name: config[one.side][_config_key(one)] for one in DIMENSIONS if one.hat_key}
+    return _architecture(given, "HAT configuration", _config_key, qkv_dim, super_encoder_depth)
+
+
+def architecture_from_arguments(arguments: Mapping[str, Any]) -> Architecture:
+    """Read the SubTransformer that HAT's arguments describe, as its checkpoints keep them."""
+    given = {one.name: arguments[_argument(one)] for one in DIMENSIONS if one.hat_key}
+    super_depth = arguments["encoder_layers"]
+    return _architecture(given, "HAT arguments", _argument, arguments["qkv_dim"], super_depth)
 
 
 def read_space(text: str, name: str, source: str = "HAT YAML") -> SearchSpace:
     """Read the search-space keys of a HAT SuperTransformer YAML; its other keys are left alone."""
     values = _mapping(text, source)
-    choices: dict[str, tuple[int, ...]] = {}
-    for field, key in _SPACE_KEYS.items():
-        choices[field] = _numbers(_need(values, key, source), key, source)
-    choices["decoder_cross_layers"] = tuple(_reach(code, source) for code in choices["decoder_cross_layers"])
-    return SearchSpace(name=name, qkv_dim=_number(values.get("qkv-dim", 512), "qkv-dim", source), **choices)
+    given = _given(values, source, _choice_key)
+    choices = {one.name: _choices(given[one.name], one, _choice_key(one), source) for one in _named(given)}
+    return SearchSpace(name, _number(values.get("qkv-dim", 512), "qkv-dim", source), **choices)
 
 
 def write_space(space: SearchSpace) -> str:
     """Write the search-space keys and the super sizes that HAT's code expects beside them."""
-    largest = space.largest()
-    content: dict[str, Any] = {
-        "encoder-embed-dim": largest.encoder.embed_dim,
-        "decoder-embed-dim": largest.decoder.embed_dim,
-        "encoder-ffn-embed-dim": max(space.encoder_ffn_dims),
-        "decoder-ffn-embed-dim": max(space.decoder_ffn_dims),
-        "encoder-layers": space.max_encoder_depth,
-        "decoder-layers": space.max_decoder_depth,
-        "encoder-attention-heads": max(space.encoder_heads),
-        "decoder-attention-heads": max(space.decoder_self_heads),
-        "qkv-dim": space.qkv_dim,
-    }
-    for field, key in _SPACE_KEYS.items():
-        content[key] = list(space.dimensions()[field])
-    content["decoder-arbitrary-ende-attn-choice"] = [REACH_CODE[reach] for reach in space.decoder_cross_layers]
+    content: dict[str, Any] = {key: max(space.numbers(name)) for key, name in _SUPER_SIZES.items()}
+    content["qkv-dim"] = space.qkv_dim
+    for one in space.dimensions:
+        content[_choice_key(one)] = _codes(one, space[one.name])
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
@@ -172,31 +93,98 @@ def load_architecture(path: str | Path, qkv_dim: int = 512) -> Architecture:
     return Architecture.from_json(text) if path.suffix == ".json" else read_architecture(text, str(path), qkv_dim)
 
 
+Key = Callable[[Dimension], str]
+
+
+def _sub_key(dimension: Dimension) -> str:
+    return f"{dimension.yaml_key}{'-all' if dimension.per_layer else ''}{_SUB}"
+
+
+def _choice_key(dimension: Dimension) -> str:
+    """HAT: the choices of a width are called `encoder-embed-choice`, without `dim`."""
+    return f"{dimension.yaml_key.removesuffix('-dim') if dimension.field == 'embed_dim' else dimension.yaml_key}-choice"
+
+
+def _config_key(dimension: Dimension) -> str:
+    return dimension.yaml_key.replace("-", "_")
+
+
+def _argument(dimension: Dimension) -> str:
+    return _sub_key(dimension).replace("-", "_")
+
+
+def _named(given: Mapping[str, Any]) -> list[Dimension]:
+    return [one for one in DIMENSIONS if one.name in given]
+
+
+def _given(values: Mapping[str, Any], source: str, key: Key) -> dict[str, Any]:
+    """Return what a file says of each dimension; raises SpaceError for one that it must name."""
+    for one in DIMENSIONS:
+        if one.absent is None and key(one) not in values:
+            near = nearest_name(key(one), [str(name) for name in values])
+            raise SpaceError(f"{source} lacks the key {key(one)}" + (f"; it has {near}" if near else ""))
+    return {one.name: values[key(one)] for one in DIMENSIONS if key(one) in values}
+
+
+def _architecture(
+    given: Mapping[str, Any], source: str, key: Key, qkv_dim: int, super_encoder_depth: int | None = None
+) -> Architecture:
+    """Build what was read of each dimension; layers past the depth are left out."""
+    depths = {one.name: _number(given[one.name], key(one), source) for one in _named(given) if one.name == one.depths}
+    if min(depths.values()) < 1:
+        numbers = " and ".join(map(str, depths.values()))
+        raise SpaceError(f"{source}: encoder and decoder need a layer at least, got {numbers}")
+    choices: dict[str, Sequence[Choice]] = {}
+    for one in _named(given):
+        value, count = given[one.name], depths[one.depths] if one.per_layer else 1
+        choices[one.name] = _choices(value if one.per_layer else [value], one, key(one), source, count)
+    repeats = (super_encoder_depth or depths["encoder_depths"]) - depths["encoder_depths"]
+    try:
+        return build(choices, qkv_dim, repeats)
+    except SpaceError as error:
+        raise SpaceError(f"{source}: {error}") from error
+
+
+def _choices(
+    value: object, dimension: Dimension, key: str, source: str, count: int | None = None
+) -> tuple[Choice, ...]:
+    """Read all of a file's values of a dimension, or the first `count`."""
+    kind = "words" if dimension.words else "whole numbers"
+    if not isinstance(value, list | tuple):
+        raise SpaceError(f"{source}: {key} must be a list of {kind}, got {printable(repr(value))}")
+    if dimension.words:
+        broken = [rule for one in value if (rule := dimension.why_not(one))]
+        if broken:
+            raise SpaceError(f"{source}: {key} {printable(broken[0])}")
+    choices = tuple(value) if dimension.words else tuple(_number(one, key, source) for one in value)
+    if count is not None and len(choices) < count:
+        raise SpaceError(f"{source}: {key} needs {count} values, one a layer, got {len(choices)}")
+    return tuple(_of_code(one, dimension, source) for one in choices[:count])
+
+
+def _codes(dimension: Dimension, choices: Sequence[Choice]) -> list[Choice]:
+    """Return choices as HAT writes them."""
+    codes: dict[Choice, Choice] = {value: code for code, value in dimension.hat_codes.items()}
+    return [codes.get(choice, choice) for choice in choices]
+
+
+def _of_code(code: Choice, dimension: Dimension, source: str) -> Choice:
+    codes = dimension.hat_codes
+    if not codes or isinstance(code, str):
+        return code
+    if code not in codes:
+        *others, last = map(str, codes)
+        meant = f"HAT's codes of {', '.join(map(str, codes.values()))}"
+        raise SpaceError(f"{source}: {dimension.title} must be {', '.join(others)} or {last} ({meant}), got {code}")
+    return codes[code]
+
+
 def _mapping(text: str, source: str) -> dict[str, Any]:
     values: dict[str, Any] = read_mapping(text, source, SpaceError).values
     return values
-
-
-def _need(values: dict[str, Any], key: str, source: str) -> Any:
-    if key in values:
-        return values[key]
-    near = nearest_name(key, [str(name) for name in values])
-    raise SpaceError(f"{source} lacks the key {key}" + (f"; it has {near}" if near else ""))
 
 
 def _number(value: object, key: str, source: str) -> int:
     if type(value) is not int:
         raise SpaceError(f"{source}: {key} must be a whole number, got {printable(repr(value))}")
     return value
-
-
-def _numbers(value: object, key: str, source: str) -> tuple[int, ...]:
-    if not isinstance(value, list):
-        raise SpaceError(f"{source}: {key} must be a list of whole numbers, got {printable(repr(value))}")
-    return tuple(_number(entry, key, source) for entry in value)
-
-
-def _reach(code: object, source: str) -> int:
-    if code not in HAT_REACH:
-        raise SpaceError(f"{source}: layers attended must be -1, 1 or 2 (the last 1, 2 or 3 layers), got {code!r}")
-    return HAT_REACH[code]

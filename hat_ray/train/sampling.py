@@ -68,7 +68,7 @@ class Stratified:
     seed: int
 
     def __call__(self, update: int, /) -> tuple[Architecture, ...]:
-        depths = list(self.space.decoder_depths)
+        depths = list(self.space.numbers("decoder_depths"))
         turn, place = divmod(update, len(depths))
         random.Random(stream_seed(self.seed, "depths", turn)).shuffle(depths)
         rng = _stream(self.seed, update)

@@ -19,8 +19,8 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimensions import HAT_CROSS_LAYERS
 from hat_ray.space.features import FloatArray, hat_features
-from hat_ray.space.hat_yaml import REACH_CODE
 from hat_ray.space.presets import SPACE0
 
 CHECKPOINTS = (125, 250, 500, 1000, 3750)
@@ -92,13 +92,14 @@ def hat_config(architecture: Architecture) -> dict[str, Any]:
         "encoder_ffn_embed_dim": e.ffn_dims,
         "encoder_self_attention_heads": e.heads,
     }
+    codes = {layers: code for code, layers in HAT_CROSS_LAYERS.items()}
     decoder = {
         "decoder_embed_dim": d.embed_dim,
         "decoder_layer_num": d.depth,
         "decoder_ffn_embed_dim": d.ffn_dims,
         "decoder_self_attention_heads": d.self_heads,
         "decoder_ende_attention_heads": d.cross_heads,
-        "decoder_arbitrary_ende_attn": [REACH_CODE[reach] for reach in d.cross_layers],
+        "decoder_arbitrary_ende_attn": [codes[layers] for layers in d.cross_layers],
     }
     return {"encoder": encoder, "decoder": decoder}
 

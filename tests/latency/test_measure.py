@@ -122,7 +122,7 @@ def test_chosen_architectures_are_distinct_repeatable_and_span_the_space() -> No
     assert chosen == choose_architectures(SPACE, 50, seed=3)
     assert len(set(chosen)) == 50
     assert chosen[:2] == [SPACE.smallest(), SPACE.largest()]
-    tiny = replace(SPACE, **{name: (max(values),) for name, values in SPACE.dimensions().items()})
+    tiny = SPACE.replaced(**{name: (max(values),) for name, values in SPACE.choices.items()})
     assert choose_architectures(tiny, 50, seed=3) == [tiny.largest()]
 
 

@@ -1,7 +1,6 @@
 """The architectures of a sweep against brute force over the whole space, and what their rows say."""
 
 import math
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -34,8 +33,8 @@ def by_hand(choice: dict[str, int], qkv_dim: int) -> Architecture:
 
 def all_uniform(space: SearchSpace) -> dict[Architecture, list[dict[str, int]]]:
     """Every architecture of a space with all layers alike, with the choices that make it."""
-    names, found = list(space.dimensions()), {}
-    for values in product(*space.dimensions().values()):
+    names, found = list(space.choices), {}
+    for values in product(*space.choices.values()):
         choice = dict(zip(names, values, strict=True))
         found.setdefault(by_hand(choice, space.qkv_dim), []).append(choice)
     return found
@@ -45,18 +44,18 @@ def all_uniform(space: SearchSpace) -> dict[Architecture, list[dict[str, int]]]:
 @pytest.mark.parametrize("name", ["toy", "space1", "deep-shallow"])
 def test_a_sweep_is_all_that_differs_from_the_base_in_one_dimension(name: str, base: Base):
     space = preset(name)
-    middle = {n: sorted(c)[len(c) // 2] for n, c in space.dimensions().items()}
+    middle = {n: sorted(c)[len(c) // 2] for n, c in space.choices.items()}
     choice = {
         "middle": middle,
-        "largest": {n: max(c) for n, c in space.dimensions().items()},
-        "smallest": {n: min(c) for n, c in space.dimensions().items()},
+        "largest": {n: max(c) for n, c in space.choices.items()},
+        "smallest": {n: min(c) for n, c in space.choices.items()},
     }[base]
-    alone: dict[str, set[Architecture]] = {n: set() for n in space.dimensions()}
+    alone: dict[str, set[Architecture]] = {n: set() for n in space.choices}
     for architecture, choices in all_uniform(space).items():
         for one in choices:
             changed = [n for n in one if one[n] != choice[n]]
             if len(changed) <= 1:
-                for n in changed or space.dimensions():
+                for n in changed or space.choices:
                     alone[n].add(architecture)
     plan = plan_sweep(space, base)
     assert plan.base == by_hand(choice, space.qkv_dim)
@@ -74,13 +73,13 @@ def test_every_choice_has_its_point_and_every_point_lies_in_the_space(name: str,
         choices = [point.choice for point in sweep.points]
         assert choices == sorted(set(choices))
         assert plan.base in [point.architecture for point in sweep.points]
-        wanted = space.dimensions()[sweep.dimension]
+        wanted = space.choices[sweep.dimension]
         if sweep.dimension == "decoder_cross_layers":
             wanted = tuple(value for value in wanted if value <= plan.base.encoder.depth)
         assert set(choices) == set(wanted)
         for point in sweep.points:
             space.require(point.architecture)
-    elastic = {n for n, choices in space.dimensions().items() if len(choices) > 1}
+    elastic = {n for n, choices in space.choices.items() if len(choices) > 1}
     if plan.base.encoder.depth == 1:
         elastic -= {"decoder_cross_layers"}
     assert {sweep.dimension for sweep in plan.dimensions} == elastic
@@ -94,9 +93,9 @@ def test_the_base_and_what_two_dimensions_share_is_timed_once():
 
 
 def test_a_space_without_a_choice_has_nothing_to_sweep():
-    one = {name: (choices[0],) for name, choices in preset("toy").dimensions().items()}
+    one = {name: (choices[0],) for name, choices in preset("toy").choices.items()}
     with pytest.raises(SpaceError, match="one choice in every dimension"):
-        plan_sweep(replace(preset("toy"), **one))
+        plan_sweep(preset("toy").replaced(**one))
 
 
 def test_an_unknown_base_is_told_with_the_known_ones():

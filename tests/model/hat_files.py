@@ -17,7 +17,18 @@ from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.search_space import SearchSpace
 
 SPACE = SearchSpace(
-    "tiny", (16, 8), (2,), (24, 16), (2, 1), (16, 8), (2, 1), (24, 16), (2, 1), (2, 1), (1, 2), qkv_dim=16
+    "tiny",
+    qkv_dim=16,
+    encoder_embed_dims=(16, 8),
+    encoder_depths=(2,),
+    encoder_ffn_dims=(24, 16),
+    encoder_heads=(2, 1),
+    decoder_embed_dims=(16, 8),
+    decoder_depths=(2, 1),
+    decoder_ffn_dims=(24, 16),
+    decoder_self_heads=(2, 1),
+    decoder_cross_heads=(2, 1),
+    decoder_cross_layers=(1, 2),
 )
 VOCAB = 20
 ARGUMENTS: dict[str, Any] = {

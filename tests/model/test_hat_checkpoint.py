@@ -19,7 +19,7 @@ def test_a_hat_checkpoint_holds_the_weights_that_hat_wrote(shared: Path):
     for name, weight in checkpoint.model.weights().items():
         assert torch.equal(weight, reference[name]), name
     assert checkpoint.space.qkv_dim == 32
-    assert checkpoint.space.decoder_depths == (3, 2, 1)
+    assert checkpoint.space["decoder_depths"] == (3, 2, 1)
     assert checkpoint.architecture is None
     assert checkpoint.updates > 0
 

@@ -16,7 +16,7 @@ from hat_ray.report.topics.device_charts import (
     likes_sentence,
     mean_table,
 )
-from hat_ray.report.topics.device_preferences import AS_FAST, DIMENSIONS, SHARES, differences, likes
+from hat_ray.report.topics.device_preferences import AS_FAST, PREFERENCES, SHARES, differences, likes
 from hat_ray.report.topics.devices import devices as devices_section
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 
@@ -111,7 +111,7 @@ def test_one_device_is_held_against_what_is_as_fast_on_it(small_report: Make) ->
     columns, rows = mean_table(found)
     assert [row[0] for row in rows] == ["The gpu", "Others as fast"]
     assert len(columns) == 1 + len(found.varying)
-    expected = [sum(DIMENSIONS["decoder_ffn_dims"](c.architecture) for c in g) / len(g) for g in liked.rivals]
+    expected = [sum(PREFERENCES["decoder_ffn_dims"](c.architecture) for c in g) / len(g) for g in liked.rivals]
     assert found.others(liked, "decoder_ffn_dims") == expected
     assert "Compared with the scored architectures that are as fast within 10 %" in likes_sentence(found, liked, 200)
 

@@ -12,10 +12,10 @@ from hat_ray.report.data import ReportData
 from hat_ray.report.render import page
 from hat_ray.report.topics.flops import flops_sentence, flops_to_json
 from hat_ray.report.topics.sweep import (
-    NAMES,
     NARROW,
     WIDE,
     Grid,
+    name_of,
     sweep_figures,
     sweep_sentence,
     sweep_table,
@@ -58,7 +58,7 @@ def test_devices_share_the_panel_of_a_dimension_and_the_strongest_comes_first(re
         assert [trace["showlegend"] for trace in traces].count(True) == 1
     for wanted in (figure.layout, figure.narrow):
         assert wanted is not None
-        assert [note["text"] for note in wanted["annotations"]] == [NAMES[name] for name in order]  # type: ignore[attr-defined]
+        assert [note["text"] for note in wanted["annotations"]] == [name_of(name) for name in order]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("columns", [WIDE, NARROW])
@@ -75,7 +75,9 @@ def test_panels_never_overlap_and_never_leave_the_figure(panels: int, columns: i
 
 
 def test_names_are_known_for_every_dimension() -> None:
-    assert set(NAMES) == set(preset("toy").dimensions())
+    names = {dimension: name_of(dimension) for dimension in preset("toy").choices}
+    assert len(set(names.values())) == 10
+    assert not set(names) & set(names.values())
 
 
 def influenced(ratio: float, error: float = 0.02, flops: float = 1.0) -> Influence:

@@ -4,6 +4,8 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from search_stand_ins import EIGHT, ODD
 
 from hat_ray.search.algorithms.surrogate.features import GROUPS, GeneFeatures
@@ -62,6 +64,38 @@ def test_children_lie_in_the_space_and_resemble_their_parents(space: SearchSpace
     taken = (children == first) | (children == second) | (first == 0) | (second == 0)
     reach = code.columns["decoder_cross_layers"]  # may be cut to a shallower encoder
     assert np.delete(taken, reach, axis=1).all()
+
+
+@settings(deadline=None)
+@given(st.sampled_from([TOY, SPACE0, SMALL, DEEP_SHALLOW, EIGHT, ODD]), st.integers(0, 10**6), st.floats(0, 1))
+def test_single_children_lie_in_the_space(space: SearchSpace, seed: int, probability: float) -> None:
+    rng, code = random.Random(seed), GeneCode(space)
+    first, second = space.sample(rng), space.sample(rng)
+    space.require(code.child([first], rng, probability))
+    space.require(code.child([first, second], rng))
+
+
+def test_mutation_with_probability_nought_changes_nothing_and_with_one_redraws_everything() -> None:
+    rng, code = random.Random(3), GeneCode(SPACE0)
+    architecture = SPACE0.sample(rng)
+    assert code.child([architecture], rng, 0.0) == architecture
+    assert len({code.child([architecture], rng, 1.0) for _ in range(50)}) == 50
+
+
+def test_mutation_changes_choices_as_often_as_its_probability_says() -> None:
+    rng, code, parent = random.Random(5), GeneCode(SPACE0), SPACE0.largest()
+    changed = [code.child([parent], rng, 0.3).encoder.ffn_dims[0] != 3072 for _ in range(4000)]
+    assert sum(changed) / len(changed) == pytest.approx(0.3 * 2 / 3, abs=0.02)
+
+
+def test_a_child_of_two_parents_has_each_layer_from_one_of_them() -> None:
+    rng, code = random.Random(6), GeneCode(SPACE0)
+    for _ in range(200):
+        first, second = SPACE0.sample(rng), SPACE0.sample(rng)
+        child = code.child([first, second], rng)
+        for index, ffn in enumerate(child.encoder.ffn_dims):
+            assert ffn in (first.encoder.ffn_dims[index], second.encoder.ffn_dims[index])
+        assert child.decoder.depth in (first.decoder.depth, second.decoder.depth)
 
 
 @pytest.mark.parametrize("space", [EIGHT, ODD], ids=lambda space: space.name)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hat_ray.errors import SpaceError
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.cost import cost
+from hat_ray.space.dimensions import HAT_CROSS_LAYERS
 from hat_ray.space.features import COST_FEATURES, HAT_FEATURES, cost_features, hat_features
 from hat_ray.space.hat_yaml import (
-    HAT_REACH,
     architecture_from_config,
     read_architecture,
     read_space,
@@ -42,7 +42,7 @@ def published(shared: Path) -> list[tuple[dict[str, str], Architecture]]:
                 layers("decoder_ffn_embed_dim"),
                 layers("decoder_self_attention_heads"),
                 layers("decoder_ende_attention_heads"),
-                tuple(HAT_REACH[code] for code in layers("decoder_arbitrary_ende_attn")),
+                tuple(HAT_CROSS_LAYERS[code] for code in layers("decoder_arbitrary_ende_attn")),
             )
             rows.append((row, Architecture(encoder, decoder)))
     return rows

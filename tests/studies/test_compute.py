@@ -1,7 +1,5 @@
 """Equal compute: what a policy's updates cost, counted from its own draws, and settings that scale along."""
 
-from dataclasses import replace
-
 import pytest
 
 from hat_ray.errors import HatRayError
@@ -79,7 +77,7 @@ def test_policies_reach_the_settings_that_they_name():
 
 
 def test_channels_that_no_one_order_serves_are_told_before_anything_is_trained():
-    narrow = replace(TOY, decoder_embed_dims=(min(TOY.decoder_embed_dims),))
+    narrow = TOY.replaced(decoder_embed_dims=(min(TOY.numbers("decoder_embed_dims")),))
     with pytest.raises(HatRayError, match="needs one largest width"):
         plan_policies([parse_policy("importance/uniform")], narrow, ModelConfig(), CONFIG, SENTENCE, 1)
 

@@ -33,7 +33,7 @@ def test_hats_policy_is_hats_stream_and_the_own_one_follows_the_seed():
 
 def test_uniform_draws_each_choice_equally_often():
     depths = [Uniform(SPACE0, 5)(update)[0].decoder.depth for update in range(3000)]
-    for depth in SPACE0.decoder_depths:
+    for depth in SPACE0.numbers("decoder_depths"):
         assert depths.count(depth) == pytest.approx(500, abs=5 * math.sqrt(500))
 
 

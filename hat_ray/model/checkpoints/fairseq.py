@@ -19,8 +19,10 @@ from hat_ray.model.checkpoints.native import assign_weights
 from hat_ray.model.checkpoints.pickle_scan import METERS, check_file
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.space.architecture import MAX_DEPTH, MAX_SIZE, Architecture, DecoderShape, EncoderShape
-from hat_ray.space.hat_yaml import HAT_REACH
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE
+from hat_ray.space.dimensions import HAT_CROSS_LAYERS
+from hat_ray.space.hat_yaml import architecture_from_arguments
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.plain_file import open_plain
 
@@ -129,7 +131,7 @@ def space_from_arguments(arguments: Mapping[str, Any], name: str) -> SearchSpace
         decoder_ffn_dims=_choices(arguments, "decoder_ffn_embed_dim_choice", arguments["decoder_ffn_embed_dim"]),
         decoder_self_heads=tuple(arguments["decoder_self_attention_heads_choice"]),
         decoder_cross_heads=tuple(arguments["decoder_ende_attention_heads_choice"]),
-        decoder_cross_layers=tuple(HAT_REACH[code] for code in arguments["decoder_arbitrary_ende_attn_choice"]),
+        decoder_cross_layers=tuple(HAT_CROSS_LAYERS[code] for code in arguments["decoder_arbitrary_ende_attn_choice"]),
         qkv_dim=arguments["qkv_dim"],
     )
 
@@ -178,25 +180,4 @@ def _architecture(arguments: Mapping[str, Any]) -> Architecture | None:
     """Read the one architecture that a SubTransformer checkpoint was trained as."""
     if not arguments.get("encoder_embed_dim_subtransformer"):
         return None
-    encoder_depth = arguments["encoder_layer_num_subtransformer"]
-    decoder_depth = arguments["decoder_layer_num_subtransformer"]
-
-    def layers(key: str, depth: int) -> tuple[int, ...]:
-        return tuple(arguments[f"{key}_all_subtransformer"][:depth])
-
-    return Architecture(
-        EncoderShape(
-            arguments["encoder_embed_dim_subtransformer"],
-            layers("encoder_ffn_embed_dim", encoder_depth),
-            layers("encoder_self_attention_heads", encoder_depth),
-            repeats=arguments["encoder_layers"] - encoder_depth,
-        ),
-        DecoderShape(
-            arguments["decoder_embed_dim_subtransformer"],
-            layers("decoder_ffn_embed_dim", decoder_depth),
-            layers("decoder_self_attention_heads", decoder_depth),
-            layers("decoder_ende_attention_heads", decoder_depth),
-            tuple(HAT_REACH[code] for code in layers("decoder_arbitrary_ende_attn", decoder_depth)),
-        ),
-        arguments["qkv_dim"],
-    )
+    return architecture_from_arguments(arguments)

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from hat_ray.core.text import UNKNOWN, fixed, limit, milliseconds, significant
 from hat_ray.report.chart import Cell, Figure, Trace, axis, layout, points
 from hat_ray.report.data import Candidate, RuntimeContest
-from hat_ray.report.topics.device_preferences import AS_FAST, DIMENSIONS, TELLING, Difference, Liked, Likes, differences
+from hat_ray.report.topics.device_preferences import (
+    AS_FAST,
+    PREFERENCES,
+    TELLING,
+    Difference,
+    Liked,
+    Likes,
+    differences,
+)
 from hat_ray.report.topics.frontier import describe
 from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
 from hat_ray.report.topics.sweep import NARROW, WIDE, Grid, name_of
@@ -196,7 +204,7 @@ def likes_figures(found: Likes | None) -> list[Figure]:
             traces=_traces(found, names),
             layout=_panels(found, names, WIDE),
             narrow=_panels(found, names, NARROW),
-            columns=(*COLUMNS, *(name_of(name) for name in DIMENSIONS)),
+            columns=(*COLUMNS, *(name_of(name) for name in PREFERENCES)),
             rows=[_row(one, share, best) for one in found.devices for share, best in _pairs(found, one)],
         )
     ]
@@ -287,4 +295,4 @@ def _axes(place: int) -> dict[str, str]:
 def _row(liked: Liked, share: float, best: Candidate) -> list[Cell]:
     architecture, slug = best.architecture, liked.device.slug
     first: list[Cell] = [liked.device.title, share, share * liked.largest_ms, str(architecture), architecture.id]
-    return [*first, best.loss, best.predicted_ms[slug], *(of(architecture) for of in DIMENSIONS.values())]
+    return [*first, best.loss, best.predicted_ms[slug], *(of(architecture) for of in PREFERENCES.values())]

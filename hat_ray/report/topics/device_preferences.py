@@ -12,9 +12,12 @@ Decisions
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hat_ray.report.data import Candidate, Device, ReportData
-from hat_ray.space.architecture import Architecture
+from hat_ray.space.architecture import Architecture, choices_of
+from hat_ray.space.dimension import Dimension
+from hat_ray.space.dimensions import DIMENSIONS
 
 SHARES = tuple(step / 20 for step in range(1, 20))
 """Limits, as shares of the largest architecture's latency: 5 % to 95 %."""
@@ -32,17 +35,21 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-DIMENSIONS: Mapping[str, Callable[[Architecture], float]] = {
-    "decoder_depths": lambda a: a.decoder.depth,
-    "encoder_depths": lambda a: a.encoder.depth,
-    "decoder_embed_dims": lambda a: a.decoder.embed_dim,
-    "encoder_embed_dims": lambda a: a.encoder.embed_dim,
-    "decoder_ffn_dims": lambda a: _mean(a.decoder.ffn_dims),
-    "encoder_ffn_dims": lambda a: _mean(a.encoder.ffn_dims),
-    "decoder_self_heads": lambda a: _mean(a.decoder.self_heads),
-    "decoder_cross_heads": lambda a: _mean(a.decoder.cross_heads),
-    "encoder_heads": lambda a: _mean(a.encoder.heads),
-    "decoder_cross_layers": lambda a: _mean(a.decoder.cross_layers),
+_READ_FIRST = ("_depths", "_embed_dims", "_ffn_dims", "_heads", "_cross_layers")
+"""The order of reading, by the ends of names; other dimensions follow. A decoder's stand before the encoder's."""
+
+
+def _mean_of(dimension: Dimension, architecture: Architecture) -> float:
+    return _mean(tuple(map(dimension.number, choices_of(architecture, dimension))))
+
+
+def _turn(dimension: Dimension) -> tuple[int, bool]:
+    known = [place for place, end in enumerate(_READ_FIRST) if dimension.name.endswith(end)]
+    return (known[0] if known else len(_READ_FIRST)), dimension.side != "decoder"
+
+
+PREFERENCES: Mapping[str, Callable[[Architecture], float]] = {
+    one.name: partial(_mean_of, one) for one in sorted(DIMENSIONS, key=_turn)
 }
 """What an architecture is described by; what differs by layer is averaged over layers."""
 
@@ -64,11 +71,11 @@ class Liked:
 
     def values(self, dimension: str) -> list[float]:
         """Return a dimension of the best architecture at each limit."""
-        return [DIMENSIONS[dimension](one.architecture) for one in self.best]
+        return [PREFERENCES[dimension](one.architecture) for one in self.best]
 
     def rival_values(self, dimension: str) -> list[float]:
         """Return the mean of a dimension over those that are as fast, at each limit."""
-        return [_mean([DIMENSIONS[dimension](one.architecture) for one in group]) for group in self.rivals]
+        return [_mean([PREFERENCES[dimension](one.architecture) for one in group]) for group in self.rivals]
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Likes:
     @property
     def varying(self) -> list[str]:
         """The dimensions that are not the same for all that is compared."""
-        return [name for name in DIMENSIONS if len(set(self.shown(name))) > 1]
+        return [name for name in PREFERENCES if len(set(self.shown(name))) > 1]
 
     def shown(self, dimension: str) -> list[float]:
         """Return every value of a dimension that is compared: of all devices, or of the one and what is as fast."""
@@ -149,7 +156,7 @@ def largest_ms(data: ReportData, device: Device) -> float | None:
 def differences(found: Likes, liked: Liked) -> list[Difference]:
     """Return the dimensions in which a device differs tellingly and steadily, the largest difference first."""
     told = []
-    for name in DIMENSIONS:
+    for name in PREFERENCES:
         mine, theirs = liked.values(name), found.others(liked, name)
         one = Difference(name, _mean(mine), _mean(theirs))
         if one.size >= math.log(1 + TELLING) and _steady(mine, theirs):

@@ -23,19 +23,8 @@ from hat_ray.report.parts import figure, lined_table, section
 from hat_ray.report.topics.ranking_figures import Rows, terminal
 from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimensions import BY_NAME
 
-NAMES = {
-    "encoder_embed_dims": "encoder width",
-    "encoder_depths": "encoder layers",
-    "encoder_ffn_dims": "encoder FFN width",
-    "encoder_heads": "encoder heads",
-    "decoder_embed_dims": "decoder width",
-    "decoder_depths": "decoder layers",
-    "decoder_ffn_dims": "decoder FFN width",
-    "decoder_self_heads": "decoder self heads",
-    "decoder_cross_heads": "decoder cross heads",
-    "decoder_cross_layers": "layers attended",
-}
 COLUMNS = (
     *("dimension", "from – to", "latency\nms", "latency\nratio", "FLOPs\nratio"),
     *("encoder\nms more", "decoder\nms more"),
@@ -49,7 +38,7 @@ _MISLED = 1.1  # FLOPs and latency whose ratios differ by less do not contradict
 
 def name_of(dimension: str) -> str:
     """Return a dimension's name for readers."""
-    return NAMES.get(dimension, dimension)
+    return BY_NAME[dimension].title if dimension in BY_NAME else dimension
 
 
 def times(ratio: float) -> str:
@@ -243,7 +232,7 @@ def _line(device: SweptDevice, i: int, sweep: TimedSweep, place: int) -> Trace:
     marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": sizes, "color": colour, "opacity": 1}
     return points(
         device.title,
-        [one.choice for one in sweep.points],
+        _across(sweep),
         heights,
         [point_words(sweep.dimension, one, device.base_ms) for one in sweep.points],
         marker,
@@ -283,7 +272,7 @@ def _panels(result: SweepResult, dimensions: Sequence[str], columns: int) -> Tra
 
 
 def _choices(swept: Sequence[TimedSweep], domain: list[float], anchor: str) -> Trace:
-    choices = [one.choice for one in swept[0].points]
+    choices = _across(swept[0])
     room = 0.12 * (choices[-1] - choices[0])
     return axis(
         "",
@@ -291,23 +280,28 @@ def _choices(swept: Sequence[TimedSweep], domain: list[float], anchor: str) -> T
         anchor=anchor,
         tickmode="array",
         tickvals=choices,
-        ticktext=_labels(choices),
+        ticktext=_labels(choices, [str(one.choice) for one in swept[0].points]),
         tickangle=0,
         range=[choices[0] - room, choices[-1] + room],
         showgrid=False,
     )
 
 
-def _labels(choices: Sequence[int]) -> list[str]:
+def _across(sweep: TimedSweep) -> list[int]:
+    """Return where choices stand from left to right: a number at itself, a word at its place among the words."""
+    return [one.choice if isinstance(one.choice, int) else place for place, one in enumerate(sweep.points)]
+
+
+def _labels(choices: Sequence[int], names: Sequence[str]) -> list[str]:
     """Name the choices; one that would run into the label before it, or into the last, stays without a name."""
-    span, shown = choices[-1] - choices[0], [str(choices[0])]
+    span, shown = choices[-1] - choices[0], [names[0]]
     last = choices[0]
-    for choice in choices[1:-1]:
-        room = 0.075 * len(str(choice)) * span
+    for choice, name in zip(choices[1:-1], names[1:-1], strict=True):
+        room = 0.075 * len(name) * span
         fits = choice - last >= room and choices[-1] - choice >= room
-        shown.append(str(choice) if fits else "")
+        shown.append(name if fits else "")
         last = choice if fits else last
-    return [*shown, str(choices[-1])]
+    return [*shown, names[-1]]
 
 
 def _latencies(result: SweepResult, domain: list[float], anchor: str, place: int, columns: int) -> Trace:

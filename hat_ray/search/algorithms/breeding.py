@@ -37,6 +37,7 @@ class Breeder:
 
     def __init__(self, space: SearchSpace, rng: random.Random) -> None:
         self._space, self._rng = space, rng
+        self._code = GeneCode(space)
         self.random_fails: set[Limit] = set()
         """Limits that random draws hardly ever keep: they are not tried again."""
         self._all: list[Architecture] | None = None
@@ -74,16 +75,16 @@ class Breeder:
         return self._mutant(self._rng.choice(some), probability)
 
     def _mutant(self, parent: Architecture, probability: float) -> Child:
-        return Child(self._space.mutate(parent, self._rng, probability), "mutation", (parent.id,))
+        return Child(self._code.child([parent], self._rng, probability), "mutation", (parent.id,))
 
     def _cross(self, first: Architecture, second: Architecture, probability: float) -> Child:
         if first == second:
             return self._mutant(first, probability)
-        return Child(self._space.cross_over(first, second, self._rng), "crossover", (first.id, second.id))
+        return Child(self._code.child([first, second], self._rng), "crossover", (first.id, second.id))
 
     def _one_by_one(self, archive: Archive, limit: Limit) -> Child | None:
         if self._all is None:
-            self._all = GeneCode(self._space).all() if self._space.size() <= _COUNTABLE else []
+            self._all = self._code.all() if self._space.size() <= _COUNTABLE else []
         new = [architecture for architecture in self._all if architecture not in archive.proposals]
         times = archive.latencies_of(new)[limit.device]
         within = [architecture for architecture, ms in zip(new, times, strict=True) if ms <= limit.ms]

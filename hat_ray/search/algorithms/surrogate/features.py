@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from hat_ray.space.genes import DECODER_KINDS, ENCODER_KINDS, GeneCode, Rows
+from hat_ray.space.genes import GeneCode, Rows
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,9 +30,9 @@ class GeneFeatures:
         self._pair_starts = int(sizes.sum()) + np.concatenate([[0], np.cumsum(cells)])[:-1].astype(np.int64)
         self._cells = int(sizes.sum()) + sum(cells)
         self._counts = [
-            (code.columns[kind], value)
-            for kind in (*ENCODER_KINDS, *DECODER_KINDS)
-            for value in range(1, int(sizes[code.columns[kind][0]]) + 1)
+            (code.columns[name], value)
+            for name in (*code.layered("encoder"), *code.layered("decoder"))
+            for value in range(1, int(sizes[code.columns[name][0]]) + 1)
         ]
         self._whole_cells = np.concatenate(
             [np.arange(int(sizes[place])) + self._gene_starts[place] for place in self._whole]
@@ -74,14 +74,13 @@ class GeneFeatures:
 
 
 def _pairs(code: GeneCode) -> list[tuple[int, int]]:
-    """Return the pairs of columns that meet: of the whole network, within a layer, of one kind in adjacent layers."""
+    """Return the pairs of columns that meet: of the whole network, of a layer, of a dimension in adjacent layers."""
     whole = [place for place, gene in enumerate(code.genes) if gene.layer is None]
     found = list(combinations(whole, 2))
-    for kinds in (ENCODER_KINDS, DECODER_KINDS):
-        for layer in range(len(code.columns[kinds[0]])):
-            found += combinations([int(code.columns[kind][layer]) for kind in kinds], 2)
-        for kind in kinds:
-            columns = code.columns[kind].tolist()
-            found += pairwise(columns)
+    for names in (code.layered("encoder"), code.layered("decoder")):
+        for layer in range(len(code.columns[names[0]])):
+            found += combinations([int(code.columns[name][layer]) for name in names], 2)
+        for name in names:
+            found += pairwise(code.columns[name].tolist())
     free = code.sizes > 1
     return [(a, b) for a, b in found if free[a] and free[b]]
