@@ -6,7 +6,7 @@ from torch import Tensor
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import SliceRule, slice_rule
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit
+from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit, require_layers
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 
@@ -23,6 +23,7 @@ class SuperTransformer(ElasticTransformer):
         target_vocab_size: int | None = None,
         seed: int = 0,
     ) -> None:
+        require_layers(one.name for one in space.dimensions if one.field is None)
         super().__init__(space.largest(), vocab_size, config, target_vocab_size=target_vocab_size, seed=seed)
         self.space = space
 

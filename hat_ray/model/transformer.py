@@ -6,7 +6,7 @@ The SuperTransformer holds the largest architecture of a space; a SubTransformer
 this one class underneath, so what is true of one is true of the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -153,6 +153,7 @@ class ElasticTransformer(nn.Module):
         (default: this model's own); `target_vocab_size` is the source's by default.
         """
         super().__init__()
+        require_layers(name for name, _ in holds.extra)
         self.holds, self.config = holds, config
         self.source_vocab_size, self.target_vocab_size = vocab_size, target_vocab_size or vocab_size
         self.super_dims = super_dims or (holds.encoder.embed_dim, holds.decoder.embed_dim)
@@ -206,6 +207,12 @@ class ElasticTransformer(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return each distinct parameter once, by its first name, detached."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+
+def require_layers(dimensions: Iterable[str]) -> None:
+    """Raise HatRayError for dimensions that a space may have and no layer here reads."""
+    for name in dimensions:
+        raise HatRayError(f"no layer of the model reads {name}: leave it out of the space")
 
 
 def require_fit(holds: Architecture, architecture: Architecture) -> None:

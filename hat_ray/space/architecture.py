@@ -7,7 +7,7 @@ layer never attends to more encoder layers than there are.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, get_origin
@@ -19,7 +19,7 @@ from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 MAX_CROSS_LAYERS = 3
 
 Extra = tuple[tuple[str, tuple[Choice, ...]], ...]
-"""Values of dimensions without an attribute, by name."""
+"""Choices of dimensions without an attribute, by name: one value, or one a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Architecture:
     decoder: DecoderShape
     qkv_dim: int = 512
     extra: Extra = ()
-    """What packages' dimensions choose, in the order of `DIMENSIONS`, where it differs from their `absent`."""
+    """Choices of the dimensions that HAT lacks, in the order of `DIMENSIONS`, where they differ from `absent`."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -77,12 +77,9 @@ class Architecture:
         needs_repeats = encoder.depth > 1 and max(cross_layers) > 1
         if encoder.repeats and not needs_repeats:  # copies of one output attend exactly like the output alone
             cross_layers = tuple(min(layers, encoder.depth) for layers in cross_layers)
-            object.__setattr__(self, "encoder", EncoderShape(encoder.embed_dim, encoder.ffn_dims, encoder.heads))
+            object.__setattr__(self, "encoder", replace(encoder, repeats=0))
         if cross_layers != decoder.cross_layers:
-            canonical = DecoderShape(
-                decoder.embed_dim, decoder.ffn_dims, decoder.self_heads, decoder.cross_heads, cross_layers
-            )
-            object.__setattr__(self, "decoder", canonical)
+            object.__setattr__(self, "decoder", replace(decoder, cross_layers=cross_layers))
 
     @cached_property
     def id(self) -> str:
@@ -204,25 +201,20 @@ def values_of(architecture: Architecture) -> dict[str, tuple[Choice, ...]]:
 def build(values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0) -> Architecture:
     """Return the architecture of one value a dimension, or one a layer; values past the depth are left out.
 
-    A dimension that is not named keeps its default; `repeats` is that of `EncoderShape`. Raises SpaceError for an
-    ill-formed architecture.
+    Of the dimensions that HAT lacks, those that are not named are `absent`; `repeats` is that of `EncoderShape`. Raises
+    SpaceError for an ill-formed architecture.
     """
     depths: dict[str, Any] = {side: values[f"{side}_depths"][0] for side in ("encoder", "decoder")}
-    parts: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "model": {}}
+    parts: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}}
     for side, name, field, per_layer in _BUILT:
-        if name in values:
-            parts[side][field] = tuple(values[name][: depths[side]]) if per_layer else values[name][0]
+        parts[side][field] = tuple(values[name][: depths[side]]) if per_layer else values[name][0]
     extra = tuple(
         (one.name, tuple(values[one.name][: depths[one.side] if one.per_layer else 1]))
         for one in _EXTRA
         if one.name in values
     )
     return Architecture(
-        EncoderShape(**parts["encoder"], repeats=repeats),
-        DecoderShape(**parts["decoder"]),
-        qkv_dim,
-        extra,
-        **parts["model"],
+        EncoderShape(**parts["encoder"], repeats=repeats), DecoderShape(**parts["decoder"]), qkv_dim, extra
     )
 
 
@@ -248,9 +240,7 @@ _SHAPES: tuple[type[Any], ...] = (EncoderShape, DecoderShape)
 _FIELDS = {kind: [(one.name, one.default) for one in fields(kind)] for kind in _SHAPES}
 _LAYERED = {kind: [one.name for one in fields(kind) if get_origin(one.type) is tuple] for kind in _SHAPES}
 _READ: dict[str, Callable[[Architecture], Any]] = {
-    one.name: attrgetter(one.field if one.side == "model" else f"{one.side}.{one.field}")
-    for one in DIMENSIONS
-    if one.field is not None
+    one.name: attrgetter(f"{one.side}.{one.field}") for one in DIMENSIONS if one.field is not None
 }
 _BUILT = [(one.side, one.name, one.field, one.per_layer) for one in DIMENSIONS if one.field not in (None, "depth")]
 _EXTRA = [one for one in DIMENSIONS if one.field is None]

@@ -32,7 +32,7 @@ class Dimension:
     side: Literal["encoder", "decoder", "model"]
     """The part of the network that has it; `model`: the whole network, once."""
     field: str | None = None
-    """Attribute of `EncoderShape`, `DecoderShape` or `Architecture`; None: `Architecture.extra` holds it."""
+    """HAT's dimensions: attribute of `EncoderShape` or `DecoderShape`. None: `Architecture.extra` holds the choice."""
     per_layer: bool = False
     """Whether each layer of the side has its own value."""
     words: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """The table of elastic dimensions, from which everything derives that names them.
 
-Spaces, samples, genes, predictor features, YAML, recipes and figures read `DIMENSIONS`. HAT's ten come first; their
-order is the order of genes. To add one, add a row. Where `field` names an attribute, add that attribute with its
-default to the shape in `architecture.py`; without, `Architecture.extra` holds the value.
+Spaces, samples, genes, predictor features, YAML, recipes and figures read `DIMENSIONS`. HAT's ten come first; the order
+is the order of genes. A new dimension is a new row with an `absent` value: spaces, recipes and tables that do not name
+it stay valid, with the same ids and seeds. Predictors get columns for it and are fitted again.
 
 An installed package adds a dimension by an entry point of the group `hat_ray.dimensions` that names a `Dimension`. Its
 rows follow, sorted by entry point. Every machine of a cluster needs the package.
@@ -117,8 +117,11 @@ def _with_packages() -> tuple[Dimension, ...]:
     """Return the rows above and those of installed packages; raises SpaceError for an entry point that is none."""
     found: dict[str, Dimension] = {one.name: one for one in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        dimension = entry.load()
         source = f"entry point {entry.name} = {entry.value} of group {GROUP}"
+        try:
+            dimension = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise SpaceError(f"{source} cannot be loaded: {error}: mend or remove its package") from error
         if not isinstance(dimension, Dimension):
             raise SpaceError(f"{source} must name a Dimension, got {repr(dimension)[:80]}")
         if dimension.field is not None:
