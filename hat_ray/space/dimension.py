@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Literal
 
 from hat_ray.errors import SpaceError
@@ -45,7 +44,7 @@ class Dimension:
     """Name of the depths (`encoder_depths`) that a value never exceeds: larger choices make the same network."""
     hat_key: str | None = None
     """HAT's key in its YAML files, such as `decoder-ffn-embed-dim`; None: HAT has no such dimension."""
-    hat_codes: Mapping[int, int] = dataclasses.field(default_factory=lambda: MappingProxyType({}), hash=False)
+    hat_codes: Mapping[int, int] = dataclasses.field(default_factory=dict, hash=False)
     """HAT's code of each value, where HAT writes another number."""
 
     def __post_init__(self) -> None:

@@ -8,15 +8,15 @@ An installed package adds a dimension by an entry point of the group `hat_ray.di
 rows follow, sorted by entry point. Every machine of a cluster needs the package.
 """
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from types import MappingProxyType
 
 from hat_ray.errors import SpaceError
 from hat_ray.space.dimension import MAX_DEPTH, Dimension
 
 GROUP = "hat_ray.dimensions"
 
-HAT_CROSS_LAYERS = MappingProxyType({-1: 1, 1: 2, 2: 3})
+HAT_CROSS_LAYERS: Mapping[int, int] = {-1: 1, 1: 2, 2: 3}
 """HAT's codes for the last encoder layers that a decoder layer attends to, and their numbers."""
 
 BUILT_IN = (
@@ -135,4 +135,4 @@ def _with_packages() -> tuple[Dimension, ...]:
 DIMENSIONS: tuple[Dimension, ...] = _with_packages()
 """All elastic dimensions, in the order of genes."""
 
-BY_NAME = MappingProxyType({dimension.name: dimension for dimension in DIMENSIONS})
+BY_NAME: Mapping[str, Dimension] = {dimension.name: dimension for dimension in DIMENSIONS}

@@ -88,7 +88,7 @@ class SearchSpace:
         """Return a dimension's choices as numbers; a word by its place in the dimension's `words`."""
         return tuple(map(BY_NAME[dimension].number, self.choices[dimension]))
 
-    @cached_property
+    @property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The dimensions that this space names, in the order of the table."""
         return tuple(BY_NAME[name] for name in self.choices)

@@ -20,22 +20,22 @@ BY_HAND = Architecture(
 
 
 def test_names_and_order_stay():
-    assert COST_FEATURES == (
+    assert (
         *("encoder_depth", "encoder_embed_dim", "encoder_ffn_sum", "encoder_heads_sum"),
         *("encoder_attention_work", "encoder_ffn_work"),
         *("decoder_depth", "decoder_embed_dim", "decoder_ffn_sum", "decoder_self_heads_sum"),
         *("decoder_cross_heads_sum", "decoder_reach_sum", "decoder_attention_work", "decoder_ffn_work"),
         "cross_memory_work",
-    )
-    assert LAYER_FEATURES == (
+    ) == COST_FEATURES
+    assert (
         *("encoder_ffn_largest", "encoder_ffn_square_sum", "decoder_ffn_largest", "decoder_ffn_square_sum"),
         *("decoder_self_heads_most", "cross_heads_work", "decoder_reach_farthest"),
-    )
-    assert HAT_FEATURES == (
+    ) == LAYER_FEATURES
+    assert (
         *("encoder_embed_dim", "encoder_layer_num", "encoder_ffn_embed_dim_avg", "encoder_self_attention_heads_avg"),
         *("decoder_embed_dim", "decoder_layer_num", "decoder_ffn_embed_dim_avg", "decoder_self_attention_heads_avg"),
         *("decoder_ende_attention_heads_avg", "decoder_arbitrary_ende_attn_avg"),
-    )
+    ) == HAT_FEATURES
     assert cost_columns("encoder") == (0, 1, 2, 3, 4, 5, 14)
     assert cost_columns("decoder") == (6, 7, 8, 9, 10, 11, 12, 13, 14)
 
