@@ -28,6 +28,7 @@ from hat_ray.space.features import (
     hat_features,
     layer_features,
 )
+from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import PRESETS, TOY
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -78,14 +79,15 @@ def spaces() -> dict[str, Any]:
 def _space(space: SearchSpace) -> dict[str, Any]:
     rng = random.Random(11)
     drawn = [space.sample(rng) for _ in range(_DRAWS)]
+    code = GeneCode(space)
     return {
         "id": space.id,
         "size": str(space.size()),
         "largest": space.largest().id,
         "smallest": space.smallest().id,
         "drawn": [one.id for one in drawn],
-        "mutant": space.mutate(drawn[0], rng, 0.3).id,
-        "child": space.cross_over(drawn[1], drawn[2], rng).id,
+        "mutant": code.child([drawn[0]], rng, 0.3).id,
+        "child": code.child(drawn[1:3], rng).id,
     }
 
 
