@@ -1,7 +1,6 @@
 """The part of a search space that a runtime can express, and the recipe's section that asks for it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from hat_ray.core.registry import NameIn
@@ -48,5 +47,5 @@ class RuntimeSpaceConfig(SpaceConfig):
         space = super().build()
         if self.runtime is None:
             return space
-        changes: dict[str, Any] = restrictions(space.dimensions(), self.runtime)
-        return replace(space, name=f"{space.name}-{self.runtime}", **changes) if changes else space
+        changes: dict[str, Any] = restrictions(space.choices, self.runtime)
+        return space.replaced(name=f"{space.name}-{self.runtime}", **changes) if changes else space

@@ -14,8 +14,8 @@ def found(*settings: str) -> list[str]:
 
 
 def test_one_number_of_heads_a_side_and_the_last_encoder_layer_remain() -> None:
-    space = load_recipe("toy", ["space.preset=space0", "space.runtime=ctranslate2"]).space.build().dimensions()
-    whole = load_recipe("toy", ["space.preset=space0"]).space.build().dimensions()
+    space = load_recipe("toy", ["space.preset=space0", "space.runtime=ctranslate2"]).space.build().choices
+    whole = load_recipe("toy", ["space.preset=space0"]).space.build().choices
     changed = {name: space[name] for name in space if space[name] != whole[name]}
     assert changed == {
         "encoder_heads": (8,),
@@ -27,7 +27,7 @@ def test_one_number_of_heads_a_side_and_the_last_encoder_layer_remain() -> None:
 
 def test_the_number_of_heads_may_be_chosen() -> None:
     chosen = ["space.preset=space0", "space.runtime=ctranslate2", "space.encoder_heads=[4]"]
-    assert load_recipe("toy", chosen).space.build().dimensions()["encoder_heads"] == (4,)
+    assert load_recipe("toy", chosen).space.build().choices["encoder_heads"] == (4,)
 
 
 @pytest.mark.parametrize("runtime", ["eager", "packed", "onnx"])

@@ -61,7 +61,7 @@ def loss(architecture: Architecture) -> float:
 
 def searched(algorithm: Any) -> dict[str, Any]:
     """Search to the end, under a limit that the new dimensions decide."""
-    limits, config = [Limit("a", 12.0)], SearchConfig(algorithm=algorithm, evaluations=120, population=30, parents=8)
+    limits, config = [Limit("a", 12.0)], SearchConfig(algorithm=algorithm, evaluations=120)
     evolution = Evolution(SPACE, {"a": slow_attention_ms}, limits, config, seed=1)
     while not evolution.finished:
         for architecture in evolution.ask(5):

@@ -81,7 +81,7 @@ def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Fin
 def check_expressible(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every runtime that is timed can express every architecture of the space."""
     configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
-    choices = recipe.space.build().dimensions()
+    choices = recipe.space.build().choices
     for runtime in dict.fromkeys(config.runtime for config in configs):
         if changes := restrictions(choices, runtime):
             wrong = "; ".join(f"{name} {list(choices[name])}" for name in changes)
