@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import yaml
 from pydantic import Field, ValidationError
 
-from hat_ray.core.config import StageConfig, nearest_name
+from hat_ray.core.config import StageConfig, nearest_name, similar_names
 from hat_ray.core.yaml_text import MOST_DEPTH, read_mapping, read_yaml
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.errors import RecipeError, RunError
@@ -24,6 +24,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
 from hat_ray.runtime.space import RuntimeSpaceConfig
+from hat_ray.search.algorithms.registry import ALGORITHMS
 from hat_ray.search.config import SearchConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
@@ -182,8 +183,10 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     place = f", {lines[known[0]]}" if known else ""
     key = printable(".".join(path)) or "the recipe"
     if first["type"] == "extra_forbidden":
-        near = nearest_name(path[-1], _fields_at(path[:-1]))
-        hint = f"did you mean {near}?" if near else f"known are {', '.join(_fields_at(path[:-1]))}"
+        fields = _fields_at(path[:-1])
+        near = similar_names(path[-1], fields, cutoff=0.84)[:1] or _keys_named(path[-1])[:3]
+        near = near or similar_names(path[-1], fields)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(fields)}"
         message = f"unknown key {key}; {hint}"
     elif first["type"] == "missing":
         message = f"{key} is missing"
@@ -194,6 +197,14 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
         message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"
     rest = f" (and {len(more)} more)" if more else ""
     return f"{source}{place}: {message}{rest}"
+
+
+def _keys_named(name: str) -> list[str]:
+    """Return the keys of other sections that have a name, an algorithm's options included."""
+    sections = {key: field.annotation for key, field in Recipe.model_fields.items()}
+    found = [f"{key}.{name}" for key, kind in sections.items() if name in getattr(kind, "model_fields", {})]
+    options = [ALGORITHMS.facts(algorithm).model_fields for algorithm in ALGORITHMS.own_names]
+    return found + [f"search.algorithm_options.{name}"] * any(name in fields for fields in options)
 
 
 def _fields_at(path: tuple[str, ...]) -> list[str]:

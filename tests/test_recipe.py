@@ -89,3 +89,22 @@ def test_the_schema_describes_every_field():
         if definition.get("type") == "object":
             for name, field in definition["properties"].items():
                 assert field.get("description"), f"{definition.get('title')}.{name} has no description"
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("search.trial_seconds", "max_seconds or batch_seconds"),
+        ("search.limit_probability", "limit_confidence"),
+        ("search.measure_rounds", "refine_rounds"),
+        ("search.extra_evaluations", "evaluations or refine_evaluations"),
+        ("search.population", "search.algorithm_options.population"),
+        ("search.frontier_share", "search.algorithm_options.frontier_share"),
+        ("search.label_smoothing", "supernet.label_smoothing"),
+    ],
+)
+def test_a_key_that_was_renamed_or_stands_elsewhere_is_named(key: str, meant: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("toy", [f"{key}=1"])
+    assert "did you mean" in str(caught.value)
+    assert meant in str(caught.value)

@@ -40,6 +40,11 @@ def nearest_name(name: str, known: list[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def similar_names(name: str, known: list[str], cutoff: float = 0.45) -> list[str]:
+    """Return up to three known names that look like `name`, the nearest first."""
+    return difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
+
+
 def canonical(config: BaseModel) -> dict[str, Any]:
     """Return a config as plain JSON values, the form that is fingerprinted and written to disk."""
     return config.model_dump(mode="json")
