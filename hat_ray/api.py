@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import to_json
 from hat_ray.core.console import say
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, silent
@@ -20,7 +19,6 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.evaluate.distil import Distilled, distil
 from hat_ray.evaluate.translate import translate
-from hat_ray.pipeline.context import assessments_of, predictors_of
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.models import retrained_model
 from hat_ray.pipeline.outline import stages_of
@@ -30,7 +28,9 @@ from hat_ray.pipeline.preflight.stores import try_run_folder
 from hat_ray.pipeline.preflight.table import Watch, require
 from hat_ray.pipeline.run_folder import Run, StageRecord
 from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
-from hat_ray.pipeline.stages.all import STAGES, STUDIES
+from hat_ray.pipeline.stage_table import STAGES, STUDIES
+from hat_ray.pipeline.stages.predictor import PREDICTOR
+from hat_ray.pipeline.stages.search import predictors_of
 from hat_ray.predictor.assess import Assessment
 from hat_ray.recipe import Recipe
 from hat_ray.report.data import ReportData
@@ -87,7 +87,7 @@ def check_first(
     return watch
 
 
-def stages_for(only: str | None) -> list[Stage]:
+def stages_for(only: str | None) -> list[Stage[Any]]:
     """Return the stages that a command does: all of a recipe, one, or a study with the report that shows it."""
     known = {stage.name: stage for stage in (*STAGES, *STUDIES)}
     return [known[name] for name in stages_of(only)]
@@ -145,7 +145,7 @@ def close_message(place: str, records: Sequence[StageRecord]) -> None:
     for table in _tables(data, {record.stage for record in records}):
         output.print(table)
         output.print()
-    say(f"report: {records[-1].summary['page']}")
+    say(f"report: {records[-1].output['page']}")
 
 
 def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
@@ -157,11 +157,12 @@ def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
     return [*study_tables(shown)] if shown else [*summary_tables(data)]
 
 
-def study_result(place: str, study: str) -> dict[str, Any]:
+def study_result(recipe: Recipe, place: str, study: str) -> dict[str, Any]:
     """Return the whole result of a finished study; with a sweep, what FLOPs say about the latency stage's rows."""
-    value = read_typed(Folder.at(place).child(study), f"{study}.json", TypeAdapter(dict[str, Any]))
+    (stage,) = (one for one in STUDIES if one.name == study)
+    value = to_json(Context(Run(Folder.at(place), recipe), LocalExecution()).require(stage))
     more = {"flops": flops_to_json(read_report(Folder.at(place).child("report")))} if study == "sweep" else {}
-    return value | more
+    return {**value, **more}
 
 
 def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = silent) -> TrainResult:
@@ -199,7 +200,7 @@ def predict_one(recipe: Recipe, place: str, file: Path, coverage: float = 0.9) -
 
 def assess_run(recipe: Recipe, place: str) -> list[Assessment]:
     """Return how good each device's predictor of a run is."""
-    return list(assessments_of(_with_predictors(recipe, place)).values())
+    return list(_with_predictors(recipe, place).require(PREDICTOR).assessments.values())
 
 
 def _with_predictors(recipe: Recipe, place: str) -> Context:

@@ -26,6 +26,10 @@ class DamagedError(HatRayError, ValueError):
     """A file that was read in full and does not hold what it should."""
 
 
+class FormatError(DamagedError):
+    """A whole file of a format that this hat-ray does not read: another version wrote it."""
+
+
 class StorageError(Exception):
     """A storage or machine that failed: no mistake of the user, and no damage. What was there before is still there."""
 

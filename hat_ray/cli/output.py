@@ -2,9 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +14,9 @@ from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.recipe import Recipe, load_recipe, load_run_recipe
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import printable
+
+if TYPE_CHECKING:
+    from hat_ray.evaluate.evaluate import EvaluateOutput
 
 STUDIES = ("sweep", "health", "policies")
 """Stages that their own commands do, and whose whole result `--json` prints."""
@@ -62,11 +64,14 @@ def run_stages(
         skip_checks=skip_checks,
     )
     if as_json and only in STUDIES:
-        print_json({"run": place, only: study_result(place, only)})
+        print_json({"run": place, only: study_result(loaded, place, only)})
     elif as_json:
-        print_json({"run": place, "stages": {record.stage: record.summary for record in records}})
+        print_json({"run": place, "stages": {record.stage: record.output for record in records}})
     elif only == "evaluate":
-        for line in score_lines(records[0].summary):
+        from hat_ray.core.codec import from_json
+        from hat_ray.evaluate.evaluate import EvaluateOutput
+
+        for line in score_lines(from_json(EvaluateOutput, records[0].output, "the evaluation's output")):
             typer.echo(line)
     else:
         close_message(place, records)
@@ -75,21 +80,21 @@ def run_stages(
     return records
 
 
-def score_lines(summary: Mapping[str, Any]) -> list[str]:
+def score_lines(output: "EvaluateOutput") -> list[str]:
     """Return what the evaluation of a run says: each model's scores, speed and memory, and the floors."""
     lines = []
-    for model, evaluated in summary["models"].items():
-        score = evaluated["score"]
-        chrf = "" if score["chrf"] is None else f", chrF {score['chrf']:.1f} ({score['chrf_signature']})"
-        memory = score.get("peak_memory_bytes", 0) / 2**20
-        speed = score["sentences"] / max(score["seconds"], 1e-9)
+    for model, evaluated in output.models.items():
+        score = evaluated.score
+        chrf = "" if score.chrf is None else f", chrF {score.chrf:.1f} ({score.chrf_signature})"
+        memory = score.peak_memory_bytes / 2**20
+        speed = score.sentences / max(score.seconds, 1e-9)
         lines.append(
-            f"{model}: BLEU {score['bleu']:.1f} ({score['bleu_signature']}){chrf}; {speed:.1f} sentences a second, "
+            f"{model}: BLEU {score.bleu:.1f} ({score.bleu_signature}){chrf}; {speed:.1f} sentences a second, "
             f"peak memory {memory:.0f} MiB"
         )
-    if floors := summary.get("floors"):
-        nearest = f"the nearest training source's translation {floors['nearest_bleu']:.1f}"
-        lines.append(f"floors: copying the source {floors['copy_bleu']:.1f} BLEU, {nearest}")
+    if floors := output.floors:
+        nearest = f"the nearest training source's translation {floors.nearest_bleu:.1f}"
+        lines.append(f"floors: copying the source {floors.copy_bleu:.1f} BLEU, {nearest}")
     return lines
 
 

@@ -1,42 +1,78 @@
-"""JSON of a run, read as what it must be: a file that is empty, cut, changed or of wrong types is told in one line.
+"""Typed values as JSON of a run, written with a format number and a seal, and read back as their type.
 
-A sealed file holds the SHA-256 of its own content, so that any change of it is noticed, wherever in it.
+A seal is the SHA-256 of the file's own content: any change of a file is noticed. A file that is empty, cut, changed or
+of wrong types raises DamagedError with one line; so does a file of another format. A kind's format number is its class
+attribute `FORMAT`, 1 where it has none; raise it when files that were written before can no longer be read.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import math
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, JsonValue, TypeAdapter, ValidationError
 
-from hat_ray.errors import DamagedError, HatRayError
+from hat_ray.errors import DamagedError, FormatError, HatRayError
 from hat_ray.storage.folder import Folder
 
 T = TypeVar("T")
-SEAL = "sealed_sha256"
+FORMAT, SEAL = "format", "sealed_sha256"
 STAGE_AGAIN = "delete this stage's folder and run the stage again"
 _LONGEST_WHY = 200
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+Loss = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
+"""Bits per target token, label-smoothed; infinite where a model gave no number, which JSON holds as null."""
 
 
-def read_typed(folder: Folder, name: str, kind: TypeAdapter[T], remedy: str = STAGE_AGAIN) -> T:
-    """Read a JSON file as a type; raises DamagedError with the remedy, also where there is none."""
-    return decode(read_checked(folder, name, None, remedy), kind, folder.shown(name), remedy)
+def to_json(value: object) -> Any:
+    """Return a typed value as plain JSON values; a number that is not finite becomes null."""
+    return json.loads(_adapter_of(type(value)).dump_json(value))
 
 
-def decode(content: bytes, kind: TypeAdapter[T], place: str, remedy: str = STAGE_AGAIN) -> T:
-    """Read JSON as a type, and check its seal where it has one."""
+def from_json(kind: type[T], value: object, source: str, remedy: str = STAGE_AGAIN) -> T:
+    """Return JSON values as a type; raises DamagedError that names the source and the field."""
+    try:
+        found: T = _adapter_of(kind).validate_python(value)
+    except (ValueError, RecursionError, HatRayError) as error:
+        raise DamagedError(f"{source} is damaged ({_why(error)}): {remedy}") from error
+    return found
+
+
+def encode(value: object) -> dict[str, JsonValue]:
+    """Return a value that JSON holds as an object, with its format number and its seal."""
+    plain = {FORMAT: _format_of(type(value)), **to_json(value)}
+    return {**plain, SEAL: _seal_of(plain)}
+
+
+def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN) -> T:
+    """Read what `encode` returned: check its seal, its format and its types."""
+    if not content.strip():
+        raise DamagedError(f"{source} is damaged (it is empty): {remedy}")
     try:
         value = json.loads(content)
-        if isinstance(value, dict) and SEAL in value and value.pop(SEAL) != _seal_of(value):
-            raise DamagedError(f"{place} is damaged (its content is not what its SHA-256 says): {remedy}")
-        return kind.validate_python(value)
-    except DamagedError:
-        raise
-    except (ValueError, RecursionError, HatRayError) as error:
-        raise DamagedError(f"{place} is damaged ({_why(content, error)}): {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{source} is damaged (it is no JSON: {_line(error)}): {remedy}") from error
+    if not isinstance(value, dict):
+        raise DamagedError(f"{source} is damaged (it must hold a JSON object, got {type(value).__name__}): {remedy}")
+    if SEAL in value and value.pop(SEAL) != _seal_of(value):
+        raise DamagedError(f"{source} is damaged (its content is not what its SHA-256 says): {remedy}")
+    found, wanted = value.pop(FORMAT, None), _format_of(kind)
+    if found != wanted:
+        raise FormatError(f"{source} has format {_line(found)}, this hat-ray reads format {wanted}: {remedy}")
+    return from_json(kind, value, source, remedy)
+
+
+def write(folder: Folder, name: str, value: object) -> None:
+    """Write a value as a JSON file, whole or not at all."""
+    folder.write_json(name, encode(value))
+
+
+def read(folder: Folder, name: str, kind: type[T], remedy: str = STAGE_AGAIN) -> T:
+    """Read what `write` wrote; raises DamagedError with the remedy, also where there is no such file."""
+    return decode(read_checked(folder, name, None, remedy), kind, folder.shown(name), remedy)
 
 
 def read_checked(folder: Folder, name: str, sha256: str | None, remedy: str = STAGE_AGAIN) -> bytes:
@@ -59,28 +95,26 @@ def read_rows(folder: Folder, name: str, sha256: str | None = None, remedy: str 
         raise DamagedError(f"{folder.shown(name)} is damaged ({_line(error)}): {remedy}") from error
 
 
-def write_sealed(folder: Folder, name: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON object with its seal."""
-    plain = json.loads(json.dumps(dict(value), allow_nan=False))
-    folder.write_json(name, {**plain, SEAL: _seal_of(plain)})
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
-def _seal_of(value: Mapping[str, Any]) -> str:
+def _format_of(kind: Any) -> int:
+    return int(getattr(kind, "FORMAT", 1))
+
+
+def _seal_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _why(content: bytes, error: BaseException) -> str:
-    if not content.strip():
-        return "it is empty"
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        text = f"{place}: {first['msg']}" if place else first["msg"]
-    elif isinstance(error, HatRayError):
-        text = str(error)
-    else:
-        text = f"it is no JSON: {error}"
-    return _line(text)
+def _why(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return _line(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return _line(f"{place}: {first['msg']}" if place else first["msg"])
 
 
 def _line(text: object) -> str:

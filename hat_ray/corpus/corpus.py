@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from hat_ray.core.codec import read_checked, read_rows, read_typed
+from hat_ray.core.codec import read, read_checked, read_rows
 from hat_ray.corpus.shards import Shard, local_shard, map_shards
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabulary
@@ -142,7 +142,7 @@ class Corpus:
         """Open a prepared folder."""
         if not folder.exists(SUMMARY_FILE):
             raise CorpusError(f"{folder} holds no whole corpus: prepare it first with `hat-ray corpus`")
-        return cls(folder, read_typed(folder, SUMMARY_FILE, TypeAdapter(CorpusSummary)))
+        return cls(folder, read(folder, SUMMARY_FILE, CorpusSummary))
 
     def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "summary": self.summary}

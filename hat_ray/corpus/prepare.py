@@ -14,9 +14,7 @@ import logging
 import time
 from collections.abc import Iterator
 
-from pydantic import TypeAdapter
-
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, silent
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
@@ -40,7 +38,6 @@ from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.storage.folder import Folder
 
-_SUMMARY = TypeAdapter(CorpusSummary)
 _DATA = "tokens-"
 _DROPPED = ("dropped_long", "dropped_ratio")
 
@@ -66,7 +63,7 @@ def prepare(
         folder.delete(data.name)
         folder.delete_if_empty()
         raise
-    write_sealed(folder, SUMMARY_FILE, summary.model_dump(mode="json"))
+    write(folder, SUMMARY_FILE, summary)
     for name in folder.list():
         if name.startswith(_DATA) and name != data.name:
             folder.delete(name)
@@ -78,7 +75,7 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
     if not folder.exists(SUMMARY_FILE):
         return None
     try:
-        return read_typed(folder, SUMMARY_FILE, _SUMMARY)
+        return read(folder, SUMMARY_FILE, CorpusSummary)
     except DamagedError as error:
         log.warning("%s", error)
         return None

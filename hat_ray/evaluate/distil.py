@@ -13,11 +13,9 @@ Decisions
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from pydantic import TypeAdapter
-
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, silent
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CorpusError
@@ -94,7 +92,7 @@ def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled
     if set(counts.values()) != {lines}:
         raise CorpusError(f"{folder} must hold {lines} lines a side, it holds {counts}: delete it and translate again")
     result = Distilled(folder.path(SOURCE), folder.path(TARGET), lines, empty)
-    folder.write_json(RECORD, {"mark": mark, "finished": asdict(result)})
+    write(folder, RECORD, _Record(mark, result))
     folder.delete(_PARTS)
     log.info("translated %d training sentences into %s (%d came out empty)", lines, result.target, empty)
     return result
@@ -108,18 +106,15 @@ class _Record:
     finished: Distilled | None = None
 
 
-_RECORD = TypeAdapter(_Record)
-
-
 def _finished(folder: Folder, mark: str) -> Distilled | None:
     """Return a finished result of the same work; make the folder ready for it otherwise."""
     remedy = "delete the folder and translate again"
-    record = read_typed(folder, RECORD, _RECORD, remedy) if folder.exists(RECORD) else None
+    record = read(folder, RECORD, _Record, remedy) if folder.exists(RECORD) else None
     if record is not None and record.mark == mark:
         return record.finished
     for name in (_PARTS, SOURCE, TARGET):
         folder.delete(name)
-    folder.write_json(RECORD, {"mark": mark})
+    write(folder, RECORD, _Record(mark))
     return None
 
 

@@ -50,13 +50,51 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A score and what it was computed from, line by line."""
+class Translations:
+    """A test set and its translation, line by line."""
 
-    score: Score
     sources: tuple[str, ...]
     references: tuple[str, ...]
     hypotheses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score and what it was computed from."""
+
+    score: Score
+    translations: Translations
+
+
+@dataclass(frozen=True)
+class FinalTiming:
+    """A retrained model on one device, timed once more."""
+
+    latency_ms: float
+    corrected_ms: float | None
+    p10_ms: float | None
+    p90_ms: float | None
+    relative_error: float | None
+
+    def at_rest(self, value: float | None) -> float | None:
+        """Return one of these times as the quiet device would show it: what limits and predictions are about."""
+        return value * self.corrected_ms / self.latency_ms if value and self.latency_ms and self.corrected_ms else None
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A retrained model's score, and its timings by device."""
+
+    score: Score
+    measured: dict[str, FinalTiming]
+
+
+@dataclass(frozen=True)
+class EvaluateOutput:
+    """What stage `evaluate` found: the models by architecture id, and the scores that need no model."""
+
+    models: dict[str, EvaluatedModel]
+    floors: Floors | None
 
 
 def evaluate(
@@ -83,7 +121,7 @@ def evaluate(
         peak_memory_bytes=peak_memory_bytes(),
     )
     log.info("BLEU %.2f on %d sentences (%.1f a second)", score.bleu, score.sentences, score.sentences_per_second)
-    return Evaluation(score, tuple(sources), tuple(references), tuple(hypotheses))
+    return Evaluation(score, Translations(tuple(sources), tuple(references), tuple(hypotheses)))
 
 
 def corpus_floors(corpus: Corpus, config: EvaluateConfig | None = None) -> Floors | None:

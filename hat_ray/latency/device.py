@@ -63,6 +63,13 @@ class DeviceInfo:
         return f"{slugify(' '.join(hardware))}-{slugify(' '.join(settings))}"
 
     @property
+    def title(self) -> str:
+        """The device's name for readers, such as "here: Intel Xeon, 1 thread, eager fp32"."""
+        named = f"{self.name}: " if self.name else ""
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"{named}{self.accelerator or self.model}, {threads}, {self.runtime} {self.dtype}"
+
+    @property
     def torch_device(self) -> str:
         return "cuda" if self.accelerator else "cpu"
 

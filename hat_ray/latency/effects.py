@@ -3,9 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from hat_ray.latency.sweep import Base, DimensionSweep, SweepPlan
 from hat_ray.latency.table.row import LatencyRow
@@ -80,7 +77,7 @@ class SweptDevice:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A whole sweep: what `sweep.json` holds."""
+    """A whole sweep: the output of stage `sweep`."""
 
     space: str
     """The search space's name."""
@@ -158,12 +155,3 @@ def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Infl
 
 def _difference(last_ms: float | None, first_ms: float | None) -> float | None:
     return None if last_ms is None or first_ms is None else last_ms - first_ms
-
-
-SWEEP: TypeAdapter[SweepResult] = TypeAdapter(SweepResult)
-
-
-def sweep_to_json(result: SweepResult) -> dict[str, Any]:
-    """Return plain JSON values."""
-    values: dict[str, Any] = SWEEP.dump_python(result, mode="json")
-    return values

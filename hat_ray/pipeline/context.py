@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from hat_ray.core.codec import read_typed
+from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import RunError
@@ -11,19 +11,13 @@ from hat_ray.latency.table.table import read_table, scan_table
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.checkpoints.native import load_super
-from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context
-from hat_ray.predictor.assess import ASSESSMENT, Assessment
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.store import load_predictor
-from hat_ray.search.candidates import CandidateTable
-from hat_ray.search.frontier import SearchResult, summarise
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import LatencyFunction
 from hat_ray.search.scorer import CandidateScorer
-from hat_ray.search.selection import CHOSEN, Chosen
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import SUPERNET
+from hat_ray.train.job import SUPERNET, TrainJob
 
 
 def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
@@ -71,58 +65,9 @@ def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
     return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
 
 
-def devices_of(context: Context) -> list[str]:
-    """Return the devices of the latency stage, by slug."""
-    record = context.run.record("latency")
-    return list(record.summary["devices"]) if record else []
-
-
-PREDICTORS = "predictors"
-"""Where a finished search keeps the predictors that learned from its winners' timings."""
-
-
-def predictors_of(context: Context) -> dict[str, Predictor]:
-    """Return each device's fitted predictor: where a finished search has fitted it again, that one."""
-    space, found = context.recipe.space.build(), {}
-    record = context.run.record("search")
-    learned = record.summary.get("learned", []) if record and _is_of_now(context, record, "predictor") else []
-    for slug in devices_of(context):
-        folder = context.folder("search").child(PREDICTORS) if slug in learned else context.folder("predictor")
-        found[slug] = load_predictor(folder, slug, slug, space.id)
-    return found
-
-
-def _is_of_now(context: Context, record: StageRecord, stage: str) -> bool:
-    """Tell whether a finished stage read what another one holds now."""
-    now = context.run.record(stage)
-    return now is not None and record.inputs.get(stage) == now.id
-
-
-def assessments_of(context: Context) -> dict[str, Assessment]:
-    """Return how good each device's predictor is."""
-    folder = context.folder("predictor")
-    return {slug: read_typed(folder, f"{slug}.quality.json", ASSESSMENT) for slug in devices_of(context)}
-
-
 def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
     """Return each device's milliseconds as predicted."""
     return {slug: predictor.predict for slug, predictor in predictors.items()}
-
-
-def chosen_of(context: Context) -> list[Chosen]:
-    """Return the models that the retrain stage trained."""
-    return read_typed(context.folder("retrain"), "chosen.json", CHOSEN)
-
-
-def limits_of(context: Context) -> list[Limit]:
-    """Return the limits that the search stage resolved."""
-    record = context.run.record("search")
-    return [Limit(**limit) for limit in record.summary["limits"]] if record else []
-
-
-def search_result_of(context: Context) -> SearchResult:
-    """Return what the search found, from its candidates table."""
-    return summarise(CandidateTable(context.folder("search")).read(), limits_of(context))
 
 
 def scorer_of(context: Context) -> CandidateScorer:
@@ -133,3 +78,17 @@ def scorer_of(context: Context) -> CandidateScorer:
     kept = recipe.search.encoder_cache_mb << 20
     parts = recipe.search.early_stop
     return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept, in_parts=parts)
+
+
+def train_job(context: Context, section: str, architecture: Architecture | None, folder: Folder) -> TrainJob:
+    """Return one training of this run; None trains the SuperTransformer."""
+    recipe = context.recipe
+    return TrainJob(
+        architecture=architecture,
+        space=recipe.space.build(),
+        corpus=context.folder("corpus"),
+        model_config=recipe.model,
+        config=recipe.supernet if section == "supernet" else recipe.retrain,
+        folder=folder,
+        seed=stream_seed(recipe.seed, section),
+    )

@@ -9,26 +9,24 @@ from hat_ray.export.export import Exported, export_model, exporter_of, short_lis
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.pipeline.context import chosen_of
-from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
-from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine, require_runtime
+from hat_ray.search.selection import RetrainOutput
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import MODEL
 
 
 def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
     """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
-    context = Context(Run(Folder.at(place), recipe), LocalExecution())
-    if context.run.record("retrain") is None:
+    run = Run(Folder.at(place), recipe)
+    if (retrained := run.output("retrain", RetrainOutput)) is None:
         raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
-    ids = list(dict.fromkeys(entry.architecture.id for entry in chosen_of(context)))
+    ids = [architecture.id for architecture in retrained.architectures]
     if model_id is not None and model_id not in ids:
         raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
-    model = load_sub(context.folder("retrain").child(model_id or ids[0]), MODEL).eval()
-    return model, Corpus.load(context.folder("corpus"))
+    model = load_sub(run.stage_folder("retrain").child(model_id or ids[0]), MODEL).eval()
+    return model, Corpus.load(run.stage_folder("corpus"))
 
 
 def served_model(

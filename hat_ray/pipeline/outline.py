@@ -17,16 +17,16 @@ class Outline:
     """One stage without its work."""
 
     name: str
-    sections: tuple[str, ...]
-    """Parts of the recipe that decide its result."""
-    needs: tuple[str, ...] = ()
+    settings: tuple[str, ...]
+    """Sections of the recipe that decide its result."""
+    reads: tuple[str, ...] = ()
     """Stages that it reads."""
-    may_need: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
 
     def decisive(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
-        configs = {name: getattr(recipe, name) for name in self.sections}
+        configs = {name: getattr(recipe, name) for name in self.settings}
         return {name: c.decisive() if isinstance(c, StageConfig) else c for name, c in configs.items()}
 
 
@@ -78,7 +78,7 @@ def unfinished(run: Run, names: Sequence[str]) -> tuple[str, ...]:
     """
     left: list[str] = []
     for name in names:
-        if any(need in left for need in OUTLINES[name].needs) or not _holds(run, OUTLINES[name]):
+        if any(need in left for need in OUTLINES[name].reads) or not _holds(run, OUTLINES[name]):
             left.append(name)
     return tuple(left)
 
@@ -88,6 +88,6 @@ def _holds(run: Run, outline: Outline) -> bool:
     record = run.record(outline.name)
     if record is None or record.seed != run.recipe.seed:
         return False
-    section = {name: value for name, value in record.section.items() if name in outline.sections}
-    now = {name: found.id for name in (*outline.needs, *outline.may_need) if (found := run.record(name))}
-    return section == outline.decisive(run.recipe) and record.inputs == now
+    settings = {name: value for name, value in record.settings.items() if name in outline.settings}
+    now = {name: found.id for name in (*outline.reads, *outline.may_read) if (found := run.record(name))}
+    return settings == outline.decisive(run.recipe) and record.inputs == now

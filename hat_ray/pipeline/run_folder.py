@@ -14,19 +14,16 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import Any, TypeVar
 
 from hat_ray import __version__
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import encode, from_json, read, to_json, write
 from hat_ray.core.lease import held
-from hat_ray.core.summaries import check_summary
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.pipeline.kept import BEGUN, FINISHED, Kept, KeptResult, delete_abandoned
 from hat_ray.recipe import Recipe, to_yaml
@@ -35,6 +32,7 @@ from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _HEAD = "run.json"
 _TABLE = "table"
 """A latency table: others write there without the run's lease, and `latency compact` deletes what they leave."""
@@ -49,18 +47,19 @@ class StageRecord:
     id: str
     """Fresh each time the stage is made: stages that read from it are made again when it changes."""
     mark: str
-    section: dict[str, Any]
+    settings: dict[str, Any]
+    """The sections of the recipe that decided the result."""
     inputs: dict[str, str]
     seed: int
     versions: dict[str, str]
     finished: str
     """UTC, ISO 8601."""
     seconds: float
-    summary: dict[str, Any]
+    output: dict[str, Any]
+    """What the stage found, as JSON values; `Run.output` returns it as its type."""
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.finished)
-        check_summary(self.stage, self.summary)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ class _Head:
     """What `run.json` holds."""
 
     recipe: str
-    format: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,6 @@ class _Begun:
     """What `begun.json` holds."""
 
     mark: str
-
-
-_RECORD, _OWNER, _BEGUN = TypeAdapter(StageRecord), TypeAdapter(_Head), TypeAdapter(_Begun)
 
 
 class Run:
@@ -102,7 +97,7 @@ class Run:
         if not folder.exists(_HEAD):
             if folder.exists() and folder.list():
                 raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
-            head = json.dumps(asdict(_Head(recipe.name)), indent=2) + "\n"
+            head = json.dumps(encode(_Head(recipe.name)), indent=2) + "\n"
             folder.create(_HEAD, head.encode())  # where another process was quicker, its recipe counts
         owner = _owner(folder)
         if owner != recipe.name:
@@ -150,15 +145,22 @@ class Run:
     def record(self, stage: str) -> StageRecord | None:
         """Return what a finished stage left, or None."""
         folder = self.stage_folder(stage)
-        return read_typed(folder, FINISHED, _RECORD) if folder.exists(FINISHED) else None
+        return read(folder, FINISHED, StageRecord) if folder.exists(FINISHED) else None
 
-    def mark(self, stage: str, section: Mapping[str, Any], needs: Sequence[str]) -> str:
+    def output(self, stage: str, kind: type[T]) -> T | None:
+        """Return what a finished stage found, or None; raises DamagedError when it is no `kind`."""
+        record = self.record(stage)
+        if record is None:
+            return None
+        return from_json(kind, record.output, self.stage_folder(stage).shown(FINISHED))
+
+    def mark(self, stage: str, settings: Mapping[str, Any], reads: Sequence[str]) -> str:
         """Hash what decides a stage's result: its settings, the seed and what it reads."""
         content = {
             "stage": stage,
-            "section": dict(section),
+            "settings": dict(settings),
             "seed": self.recipe.seed,
-            "inputs": {name: record.id for name in needs if (record := self.record(name))},
+            "inputs": {name: record.id for name in reads if (record := self.record(name))},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -192,7 +194,7 @@ class Run:
             self.kept.bring_back(stage, mark)
             delete_abandoned(folder, but=_TABLE)
         else:
-            folder.write_json(BEGUN, {"mark": mark})
+            write(folder, BEGUN, _Begun(mark))
         return folder
 
     def abandon(self, stage: str, before: str | None) -> None:
@@ -207,7 +209,7 @@ class Run:
         """Return the mark of what stands in a stage's folder; None where nothing, or no one knows what, does."""
         folder = self.stage_folder(stage)
         if folder.exists(BEGUN):
-            return read_typed(folder, BEGUN, _BEGUN).mark
+            return read(folder, BEGUN, _Begun).mark
         record = self.record(stage)
         return record.mark if record else None
 
@@ -220,22 +222,22 @@ class Run:
             self.kept.put_aside(stage, mark)
 
     def finish(
-        self, stage: str, mark: str, section: Mapping[str, Any], needs: Sequence[str], started: float, summary: Any
+        self, stage: str, mark: str, settings: Mapping[str, Any], reads: Sequence[str], started: float, output: object
     ) -> StageRecord:
         """Write `stage.json`, the last file of a stage. `started` is a `time.monotonic()` reading."""
         record = StageRecord(
             stage=stage,
             id=uuid.uuid4().hex,
             mark=mark,
-            section=dict(section),
-            inputs={name: upstream.id for name in needs if (upstream := self.record(name))},
+            settings=dict(settings),
+            inputs={name: upstream.id for name in reads if (upstream := self.record(name))},
             seed=self.recipe.seed,
             versions=versions(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 3),
-            summary=summary,
+            output=to_json(output),
         )
-        write_sealed(self.stage_folder(stage), FINISHED, asdict(record))
+        write(self.stage_folder(stage), FINISHED, record)
         return record
 
 
@@ -271,7 +273,7 @@ def _require_sound(folder: Folder) -> None:
 
 def _owner(folder: Folder) -> str:
     """Return the name of the recipe that a run folder belongs to."""
-    return read_typed(folder, _HEAD, _OWNER, "mend it, or name another folder with --run").recipe
+    return read(folder, _HEAD, _Head, "mend it, or name another folder with --run").recipe
 
 
 @cache

@@ -5,18 +5,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hat_ray.core.config import StageConfig
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.pipeline.execution import Execution
+from hat_ray.pipeline.outline import OUTLINES
 from hat_ray.pipeline.run_folder import Run, StageRecord
 from hat_ray.recipe import Recipe
 from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
+OutputT = TypeVar("OutputT")
 ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -46,30 +48,57 @@ class Context:
     def folder(self, stage: str) -> Folder:
         return self.run.stage_folder(stage)
 
+    def output(self, stage: "Stage[OutputT]") -> OutputT | None:
+        """Return what a finished stage found, or None."""
+        return self.run.output(stage.name, stage.output)
+
+    def require(self, stage: "Stage[OutputT]") -> OutputT:
+        """Return what a finished stage found; raises RunError where the run has none."""
+        found = self.output(stage)
+        if found is None:
+            raise RunError(f"{self.run.folder} has no finished stage {stage.name} yet: run it first")
+        return found
+
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage: which parts of the recipe decide it, which stages it reads, what it does.
+class Stage(Generic[OutputT]):
+    """One stage: which settings decide it, which stages it reads, what it does and what it returns.
 
-    `work` fills the stage's folder and returns a summary of JSON values. It is called again on the same folder after a
-    kill and goes on from what is there.
+    `run` fills the stage's folder and returns the stage's output, which `stage.json` holds. It is called again on the
+    same folder after a kill and resumes from what is there.
     """
 
     name: str
-    sections: tuple[str, ...]
-    needs: tuple[str, ...]
-    work: Callable[[Context, Folder], dict[str, Any]]
+    output: type[OutputT]
+    settings: tuple[str, ...]
+    """Sections of the recipe that decide the result."""
+    reads: tuple[str, ...]
+    run: Callable[[Context, Folder], OutputT]
     outside: Callable[[Context], str] | None = None
-    """Hashes what decides the result and stands neither in the recipe's sections nor in a needed stage."""
+    """Hashes what decides the result and stands neither in these settings nor in a stage that is read."""
     before: Callable[[Context], None] | None = None
     """Fetches what `outside` hashes; called each time, and quick where nothing is missing."""
-    may_need: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
 
-    def section(self, context: Context) -> dict[str, Any]:
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        output: type[OutputT],
+        run: Callable[[Context, Folder], OutputT],
+        *,
+        outside: Callable[[Context], str] | None = None,
+        before: Callable[[Context], None] | None = None,
+    ) -> "Stage[OutputT]":
+        """Return the stage that `outline.py` names, with its work."""
+        outline = OUTLINES[name]
+        return cls(name, output, outline.settings, outline.reads, run, outside, before, outline.may_read)
+
+    def settings_of(self, context: Context) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
         parts: dict[str, Any] = {}
-        for name in self.sections:
+        for name in self.settings:
             config = getattr(context.recipe, name)
             parts[name] = config.decisive() if isinstance(config, StageConfig) else config
         if self.outside is not None:
@@ -78,7 +107,7 @@ class Stage:
 
 
 def run_stages(
-    context: Context, stages: Sequence[Stage], only: str | None = None, take_over: bool = False
+    context: Context, stages: Sequence[Stage[Any]], only: str | None = None, take_over: bool = False
 ) -> list[StageRecord]:
     """Work through stages in order, or do one of them; return their records.
 
@@ -93,16 +122,16 @@ def run_stages(
     return records
 
 
-def _run_stage(context: Context, stage: Stage) -> StageRecord:
+def _run_stage(context: Context, stage: Stage[Any]) -> StageRecord:
     run = context.run
-    for need in stage.needs:
+    for need in stage.reads:
         if run.record(need) is None:
             raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
     if stage.before is not None:
         stage.before(context)
-    section = stage.section(context)
-    inputs = (*stage.needs, *stage.may_need)
-    mark = run.mark(stage.name, section, inputs)
+    settings = stage.settings_of(context)
+    inputs = (*stage.reads, *stage.may_read)
+    mark = run.mark(stage.name, settings, inputs)
     if record := run.finished(stage.name, mark):
         log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
         return record
@@ -111,10 +140,10 @@ def _run_stage(context: Context, stage: Stage) -> StageRecord:
     folder = run.begin(stage.name, mark)
     started = time.monotonic()
     try:
-        summary = stage.work(context, folder)
+        output = stage.run(context, folder)
     except HatRayError:
         run.abandon(stage.name, before.mark if before else None)
         raise
-    record = run.finish(stage.name, mark, section, inputs, started, summary)
+    record = run.finish(stage.name, mark, settings, inputs, started, output)
     log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
     return record

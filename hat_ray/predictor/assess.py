@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
@@ -79,13 +78,12 @@ class Assessment:
     curve: tuple[CurvePoint, ...]
     outliers: tuple[Outlier, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, as `ASSESSMENT` reads them."""
-        value: dict[str, Any] = ASSESSMENT.dump_python(self, mode="json")
-        return value
 
+@dataclass(frozen=True)
+class PredictorOutput:
+    """What stage `predictor` fitted: how good each device's predictor is, by slug."""
 
-ASSESSMENT = TypeAdapter(Assessment)
+    assessments: dict[str, Assessment]
 
 
 def assess(

@@ -1,7 +1,7 @@
 """Predictors from a latency table: each device's own, with the help of the table's other devices."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from hat_ray.core.determinism import stream_seed
@@ -22,21 +22,34 @@ def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
 
 
 def fit_device(job: TimingJob, slug: str, config: PredictorConfig, seed: int, donors: Sequence[Predictor]) -> Predictor:
-    """Fit one device's predictor to the table's rows, with the help of other devices'."""
-    return Predictor.fit(
-        rows_of_device(job, slug), config, slug, job.space.id, stream_seed(seed, "predictor", slug), donors
-    )
+    """Read a device's rows and fit its predictor to them, with the help of other devices'."""
+    return fit_rows(job, slug, rows_of_device(job, slug), config, seed, donors)
 
 
-def donors_in(job: TimingJob, config: PredictorConfig, seed: int) -> list[Predictor]:
-    """Fit each device that the table has rows enough of, from its own rows alone; none where settings want none."""
+def fit_rows(
+    job: TimingJob, slug: str, rows: TimedRows, config: PredictorConfig, seed: int, donors: Sequence[Predictor]
+) -> Predictor:
+    """Fit one device's predictor to rows that were read before."""
+    return Predictor.fit(rows, config, slug, job.space.id, stream_seed(seed, "predictor", slug), donors)
+
+
+def table_rows(job: TimingJob, config: PredictorConfig, slugs: Sequence[str] = ()) -> dict[str, TimedRows]:
+    """Read each device's rows once: the named devices', and where settings want other devices, all of the table."""
+    places = partitions(job.table_root, job.space.id) if config.use_other_devices else []
+    devices = dict.fromkeys([*(partition_values(place)[1] for place in places), *slugs])
+    return {slug: rows_of_device(job, slug) for slug in devices}
+
+
+def source_predictors(
+    job: TimingJob, rows: Mapping[str, TimedRows], config: PredictorConfig, seed: int
+) -> list[Predictor]:
+    """Fit each device that has rows enough, from its own rows alone; none where settings want none."""
     found: list[Predictor] = []
-    for place in partitions(job.table_root, job.space.id) if config.use_other_devices else []:
-        _, slug = partition_values(place)
+    for slug, own in rows.items() if config.use_other_devices else ():
         try:
-            found.append(fit_device(job, slug, config, seed, ()))
+            found.append(fit_rows(job, slug, own, config, seed, ()))
         except PredictorError as error:
-            log.debug("%s lends nothing to other devices: %s", slug, error)
+            log.debug("%s does not help to predict other devices: %s", slug, error)
     return found
 
 

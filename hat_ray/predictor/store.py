@@ -3,12 +3,13 @@
 import hashlib
 import importlib.metadata
 from dataclasses import asdict
+from typing import ClassVar
 
 import numpy as np
 import xgboost as xgb
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from hat_ray.core.codec import read_checked, read_typed, write_sealed
+from hat_ray.core.codec import read, read_checked, write
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.predictor import HeldOut, Predictor
 from hat_ray.predictor.prior import Costs, Prior
@@ -29,7 +30,8 @@ class _Stored(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int
+    FORMAT: ClassVar[int] = _SCHEMA
+
     device: str
     space_id: str
     feature_set: str
@@ -52,9 +54,6 @@ class _Stored(BaseModel):
     """Of the trees' file; None where there are none, or an older version wrote them."""
 
 
-_STORED = TypeAdapter(_Stored)
-
-
 def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None) -> None:
     """Write a predictor under `name`, by default its device's; the JSON file comes last."""
     name = name or predictor.device
@@ -62,7 +61,6 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
     if trees is not None:
         folder.write_bytes(f"{name}.ubj", trees)
     stored = _Stored(
-        schema_version=_SCHEMA,
         device=predictor.device,
         space_id=predictor.space_id,
         feature_set=FEATURE_SET,
@@ -86,7 +84,7 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
         versions={package: importlib.metadata.version(package) for package in ("hat-ray", "xgboost", "numpy", "scipy")},
         trees_sha256=None if trees is None else hashlib.sha256(trees).hexdigest(),
     )
-    write_sealed(folder, f"{name}.json", stored.model_dump())
+    write(folder, f"{name}.json", stored)
 
 
 def load_predictor(folder: Folder, name: str, device: str | None = None, space_id: str | None = None) -> Predictor:
@@ -121,7 +119,7 @@ def load_predictor(folder: Folder, name: str, device: str | None = None, space_i
 def _read(folder: Folder, name: str) -> _Stored:
     if not folder.exists(f"{name}.json"):
         raise PredictorError(f"no predictor {name} in {folder}: fit one with `hat-ray predict fit`")
-    return read_typed(folder, f"{name}.json", _STORED)
+    return read(folder, f"{name}.json", _Stored)
 
 
 def _read_trees(folder: Folder, name: str, sha256: str | None) -> xgb.Booster:

@@ -5,15 +5,13 @@ measured is None and shows as a dash: a report of an unfinished or failed run is
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.report.ledger import Ledger
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import HealthResult, PolicyStudy
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -223,6 +221,8 @@ class Provenance:
 class ReportData:
     """One run, whole."""
 
+    FORMAT: ClassVar[int] = 2
+
     name: str
     """The run's or recipe's name."""
     corpus: CorpusFacts
@@ -250,8 +250,6 @@ class ReportData:
     """Which runtime wins each limit, where one machine has several."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
-    schema_version: int = SCHEMA_VERSION
-    """Rises when older files can no longer be read; fields with a default may come without it."""
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:
         """Return a device's winners, the tightest limit first."""

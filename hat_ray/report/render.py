@@ -8,14 +8,11 @@ Write a report: the page and the same figures as JSON.
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from plotly.offline import get_plotlyjs
-from pydantic import TypeAdapter
 
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import read, write
 from hat_ray.report.chart import Figure
-from hat_ray.report.codec import from_json, to_json
 from hat_ray.report.data import ReportData
 from hat_ray.report.html import Child, Markup, document, element, json_script, script, script_hash, style
 from hat_ray.report.parts import section
@@ -75,19 +72,18 @@ def _plotly() -> str:
 
 
 PAGE, FIGURES = "report.html", "report.json"
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def write_report(data: ReportData, folder: Folder) -> None:
     """Write `report.json` and `report.html`, each whole or not at all."""
     content = page(data)
-    folder.write_json(FIGURES, to_json(data))
+    write(folder, FIGURES, data)
     folder.write_text(PAGE, content)
 
 
 def read_report(folder: Folder) -> ReportData:
     """Read the figures of a written report."""
-    return from_json(read_typed(folder, FIGURES, _ANY, "write the report again"))
+    return read(folder, FIGURES, ReportData, "write the report again")
 
 
 NAVIGATION = (

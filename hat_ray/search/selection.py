@@ -5,10 +5,9 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import TypeAdapter
-
+from hat_ray.core.codec import Loss
 from hat_ray.core.determinism import stream_seed
 from hat_ray.search.limits import LatencyFunction, Limit
 from hat_ray.space.architecture import Architecture
@@ -24,7 +23,7 @@ Kind = Literal["winner", "largest", "random"]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedModel:
     """A model to train. A random baseline belongs to the winner of the same device and limit."""
 
     kind: Kind
@@ -32,20 +31,32 @@ class Chosen:
     device: str | None = None
     limit_ms: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "architecture": self.architecture.to_dict(),
-            "device": self.device,
-            "limit_ms": self.limit_ms,
-        }
+
+@dataclass(frozen=True)
+class RetrainedModel:
+    """What training one architecture from scratch gave."""
+
+    inherited_loss_bits: Loss
+    """Its validation loss with the weights that it inherits, before."""
+    scratch_loss_bits: Loss
+    updates: int
+    seconds: float
 
 
-CHOSEN = TypeAdapter(list[Chosen])
-"""What `chosen.json` holds."""
+@dataclass(frozen=True)
+class RetrainOutput:
+    """What stage `retrain` trained: which models and why, and each architecture's figures by its id."""
+
+    selected: tuple[SelectedModel, ...]
+    models: dict[str, RetrainedModel]
+
+    @property
+    def architectures(self) -> list[Architecture]:
+        """Each architecture once."""
+        return unique_architectures(self.selected)
 
 
-def choose(
+def select(
     space: SearchSpace,
     winners: Mapping[Limit, Architecture],
     latency_ms: Mapping[str, LatencyFunction],
@@ -53,17 +64,17 @@ def choose(
     largest: bool,
     randoms: int,
     seed: int,
-) -> list[Chosen]:
+) -> list[SelectedModel]:
     """List the winners, their random rivals and the largest architecture, in this order."""
-    chosen: list[Chosen] = []
+    selected: list[SelectedModel] = []
     for limit, architecture in winners.items():
-        chosen.append(Chosen("winner", architecture, limit.device, limit.ms))
+        selected.append(SelectedModel("winner", architecture, limit.device, limit.ms))
         rng = random.Random(stream_seed(seed, "rival", limit.device, f"{limit.ms:g}"))
         for rival in slower_rivals(space, architecture, latency_ms[limit.device], randoms, rng):
-            chosen.append(Chosen("random", rival, limit.device, limit.ms))
+            selected.append(SelectedModel("random", rival, limit.device, limit.ms))
     if largest:
-        chosen.append(Chosen("largest", space.largest()))
-    return chosen
+        selected.append(SelectedModel("largest", space.largest()))
+    return selected
 
 
 def slower_rivals(
@@ -85,6 +96,6 @@ def slower_rivals(
     return rivals
 
 
-def distinct(chosen: Sequence[Chosen]) -> list[Architecture]:
+def unique_architectures(selected: Sequence[SelectedModel]) -> list[Architecture]:
     """Return each architecture once: two limits may have one winner."""
-    return list(dict.fromkeys(entry.architecture for entry in chosen))
+    return list(dict.fromkeys(entry.architecture for entry in selected))

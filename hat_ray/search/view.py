@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import read, to_json
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import names_device
 from hat_ray.search.early_stopping import EarlyStoppingSummary, early_stopping_summary
 from hat_ray.search.frontier import frontier
 from hat_ray.search.warm_start import table_at
-from hat_ray.search.winners import WINNERS, WINNERS_TYPE, runtime_rankings
+from hat_ray.search.winners import WINNERS, LimitWinner, SearchOutput, runtime_rankings
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SearchView:
 
     place: str
     candidates: tuple[Candidate, ...]
-    winners: tuple[dict[str, Any], ...]
+    winners: tuple[LimitWinner, ...]
 
     device: str | None = None
     """The device to show, by slug or name; None: all."""
@@ -40,7 +40,7 @@ class SearchView:
         """Return the view of one device; raise SearchError for one that the search is not for."""
         if device is not None and not any(names_device(device, one) for one in self._all_devices):
             raise SearchError(f"{self.place} has no device {device}; it has {', '.join(self._all_devices)}")
-        winners = self.winners if device is None else [w for w in self.winners if names_device(device, w["device"])]
+        winners = self.winners if device is None else [w for w in self.winners if names_device(device, w.device)]
         return replace(self, device=device, winners=tuple(winners))
 
     @property
@@ -70,18 +70,18 @@ class SearchView:
 def view(place: str) -> SearchView:
     """Read a search from its run folder or its own; raises SearchError where there is none."""
     table: CandidateTable = table_at(place)
-    winners = read_typed(table.folder, WINNERS, WINNERS_TYPE) if table.folder.exists(WINNERS) else []
-    return SearchView(place, tuple(table.read()), tuple(winners))
+    winners = read(table.folder, WINNERS, SearchOutput).winners if table.folder.exists(WINNERS) else ()
+    return SearchView(place, tuple(table.read()), winners)
 
 
-def to_json(search: SearchView) -> dict[str, Any]:
+def view_to_json(search: SearchView) -> dict[str, Any]:
     """Return a view as JSON values."""
     return {
         "place": search.place,
         **search.counts,
         "origins": search.origins,
         "stopped_early": None if search.early_stop is None else asdict(search.early_stop),
-        "winners": list(search.winners),
+        "winners": [to_json(winner) for winner in search.winners],
         "best_runtimes": [ranking.to_json() for ranking in runtime_rankings(search.winners)],
         "frontiers": {
             device: [candidate_to_json(one, device) for one in search.frontier(device)] for device in search.devices

@@ -1,11 +1,10 @@
-"""Files that a search writes for people and other programs: each limit's winner, and each device's frontier.
+"""What a search leaves for later stages, people and other programs: each limit's winner, and each device's frontier.
 
-`winners.json` holds all of them; `winners/<n>.<device>.<limit>ms.yml` is HAT's YAML of one, `.json` ours;
-`frontier.parquet` and `frontier.csv` hold the frontiers.
+`winners.json` holds the search's output; `winners/<n>.<device>.<limit>ms.yml` is HAT's YAML of one winner, `.json`
+ours; `frontier.parquet` and `frontier.csv` hold the frontiers.
 
-Model *and* runtime under one limit: where the same hardware is several devices, which of them wins.
-
-Devices are the same hardware when their ids differ in runtime, dtype or threads alone.
+Where the same hardware is several devices, which differ in runtime, dtype or threads alone, runtimes are ranked under
+each limit.
 """
 
 import csv
@@ -15,51 +14,89 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from hat_ray.core.summaries import ToldWinner
+from hat_ray.core.codec import Loss, write
 from hat_ray.latency.device import hardware_of, settings_of
 from hat_ray.search.candidates import Candidate
+from hat_ray.search.early_stopping import EarlyStoppingSummary
 from hat_ray.search.engine.device_latency import DeviceLatency
 from hat_ray.search.frontier import SearchResult, Winner
+from hat_ray.search.limits import Limit
 from hat_ray.space.hat_yaml import write_architecture
+from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder
+
+WINNERS = "winners.json"
+
+
+@dataclass(frozen=True)
+class LimitWinner:
+    """The winner of one limit, with its predicted milliseconds, their interval, and the measured ones."""
+
+    device: str
+    limit_ms: float
+    loss_bits: Loss
+    predicted_ms: float
+    low_ms: float | None
+    high_ms: float | None
+    measured_ms: float | None
+    id: str
+    architecture: ArchitectureField
+    hat_yaml: str
+    """The file in the search's folder that holds it as HAT's YAML."""
+
+    @property
+    def limit(self) -> Limit:
+        return Limit(self.device, self.limit_ms)
+
+
+@dataclass(frozen=True)
+class SearchOutput:
+    """What stage `search` found; its candidates stand in its table."""
+
+    limits: tuple[Limit, ...]
+    scored: int
+    """Candidates, those of earlier runs included."""
+    early_stopping: EarlyStoppingSummary | None
+    """What early stopping saved; None where it was off."""
+    refitted: tuple[str, ...]
+    """Devices whose predictor was fitted again with rows that the search timed."""
+    winners: tuple[LimitWinner, ...]
 
 
 @dataclass(frozen=True)
 class RuntimeRanking:
-    """One limit on one piece of hardware, and the winner of each of its runtimes, the best first."""
+    """One limit on one piece of hardware, and what each of its runtimes has under it, the best first."""
 
     hardware: str
     limit_ms: float
-    entries: tuple[Mapping[str, Any], ...]
-    """Winners as `describe_winner` returns them."""
+    entries: tuple[LimitWinner, ...]
 
     def to_json(self) -> dict[str, Any]:
         keys = ("device", "id", "loss_bits", "predicted_ms", "measured_ms")
         return {
             "hardware": self.hardware,
             "limit_ms": self.limit_ms,
-            "best": self.entries[0]["device"],
-            "entries": [{key: entry[key] for key in keys} for entry in self.entries],
+            "best": self.entries[0].device,
+            "entries": [{key: getattr(entry, key) for key in keys} for entry in self.entries],
         }
 
     @property
     def line(self) -> str:
-        """The line for the terminal."""
+        """The ranking in one line."""
         best, *others = self.entries
-        rest = ", ".join(f"{settings_of(one['device'])} {one['loss_bits']:.4f}" for one in others)
+        rest = ", ".join(f"{settings_of(one.device)} {one.loss_bits:.4f}" for one in others)
         return (
-            f"best runtime under {self.limit_ms:.4g} ms on {self.hardware}: {settings_of(best['device'])} with "
-            f"{best['id']}, loss {best['loss_bits']:.4f}; {rest}"
+            f"best runtime under {self.limit_ms:.4g} ms on {self.hardware}: {settings_of(best.device)} with "
+            f"{best.id}, loss {best.loss_bits:.4f}; {rest}"
         )
 
 
-def runtime_rankings(winners: Sequence[Mapping[str, Any]], *, at_least: int = 2) -> list[RuntimeRanking]:
-    """Rank the runtimes of one hardware by loss, then time, under each limit that `at_least` of them keep."""
-    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+def runtime_rankings(winners: Sequence[LimitWinner], *, at_least: int = 2) -> list[RuntimeRanking]:
+    """Rank, for each limit that `at_least` runtimes of one hardware keep, their winners: by loss, then by time."""
+    groups: dict[tuple[str, float], list[LimitWinner]] = {}
     for winner in winners:
-        groups.setdefault((hardware_of(winner["device"]), winner["limit_ms"]), []).append(winner)
+        groups.setdefault((hardware_of(winner.device), winner.limit_ms), []).append(winner)
     return [
         RuntimeRanking(hardware, limit_ms, tuple(sorted(entries, key=_merit)))
         for (hardware, limit_ms), entries in groups.items()
@@ -67,13 +104,31 @@ def runtime_rankings(winners: Sequence[Mapping[str, Any]], *, at_least: int = 2)
     ]
 
 
-def _merit(winner: Mapping[str, Any]) -> tuple[float, float]:
-    return winner["loss_bits"], winner["measured_ms"] or winner["predicted_ms"]
+def _merit(winner: LimitWinner) -> tuple[float, float]:
+    return winner.loss_bits, winner.measured_ms or winner.predicted_ms
 
 
-WINNERS = "winners.json"
+def describe_winners(result: SearchResult, devices: Mapping[str, DeviceLatency]) -> tuple[LimitWinner, ...]:
+    """Return the winners of a search, numbered from 1 as their files are."""
+    return tuple(_describe(number, winner, devices) for number, winner in enumerate(result.winners, 1))
 
-WINNERS_TYPE: TypeAdapter[Any] = TypeAdapter(list[ToldWinner])
+
+def _describe(number: int, winner: Winner, devices: Mapping[str, DeviceLatency]) -> LimitWinner:
+    device, candidate = winner.limit.device, winner.candidate
+    predicted = float(devices[device].typical_ms([candidate.architecture])[0])
+    return LimitWinner(
+        device=device,
+        limit_ms=winner.limit.ms,
+        loss_bits=candidate.loss,
+        predicted_ms=predicted,
+        low_ms=candidate.low_ms.get(device),
+        high_ms=candidate.high_ms.get(device),
+        measured_ms=candidate.measured_ms.get(device),
+        id=candidate.architecture.id,
+        architecture=candidate.architecture,
+        hat_yaml=f"winners/{number}.{device}.{winner.limit.ms:.6g}ms.yml",
+    )
+
 
 _FRONTIER = pa.schema(
     [
@@ -89,32 +144,14 @@ _FRONTIER = pa.schema(
 )
 
 
-def describe_winner(winner: Winner, devices: Mapping[str, DeviceLatency]) -> dict[str, Any]:
-    """Return a winner as JSON values: its predicted milliseconds with their interval, and the measured ones."""
-    device, candidate = winner.limit.device, winner.candidate
-    predicted = float(devices[device].typical_ms([candidate.architecture])[0])
-    return {
-        "device": device,
-        "limit_ms": winner.limit.ms,
-        "loss_bits": candidate.loss,
-        "predicted_ms": predicted,
-        "low_ms": candidate.low_ms.get(device),
-        "high_ms": candidate.high_ms.get(device),
-        "measured_ms": candidate.measured_ms.get(device),
-        "id": candidate.architecture.id,
-    }
-
-
-def write_files(folder: Folder, result: SearchResult, winners: list[dict[str, Any]]) -> None:
-    """Write the winners, as `describe_winner` returns them, and the frontiers."""
+def write_files(folder: Folder, output: SearchOutput, frontiers: Mapping[str, Sequence[Candidate]]) -> None:
+    """Write the search's output, its winners one by one, and each device's frontier."""
     folder.delete("winners")
-    for number, (winner, said) in enumerate(zip(result.winners, winners, strict=True), 1):
-        name = f"winners/{number}.{winner.limit.device}.{winner.limit.ms:.6g}ms"
-        folder.write_text(f"{name}.yml", write_architecture(winner.candidate.architecture))
-        folder.write_text(f"{name}.json", winner.candidate.architecture.to_json() + "\n")
-        said["hat_yaml"] = f"{name}.yml"
-    folder.write_json(WINNERS, winners)
-    rows = [_row(device, one) for device, frontier in result.frontiers.items() for one in frontier]
+    for winner in output.winners:
+        folder.write_text(winner.hat_yaml, write_architecture(winner.architecture))
+        folder.write_text(f"{winner.hat_yaml.removesuffix('.yml')}.json", winner.architecture.to_json() + "\n")
+    write(folder, WINNERS, output)
+    rows = [_row(device, one) for device, frontier in frontiers.items() for one in frontier]
     folder.write_table("frontier.parquet", pa.Table.from_pylist(rows, schema=_FRONTIER))
     text = io.StringIO()
     writer = csv.DictWriter(text, _FRONTIER.names, lineterminator="\n")

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.statistics import Estimate
@@ -128,14 +125,3 @@ def mean_spread(values: list[float | None]) -> tuple[float | None, float | None]
     """Return the mean and the standard deviation of what is known; no deviation of a single value."""
     known = [value for value in values if value is not None]
     return (fmean(known) if known else None), (stdev(known) if len(known) > 1 else None)
-
-
-HEALTH: TypeAdapter[HealthResult] = TypeAdapter(HealthResult)
-STUDY: TypeAdapter[PolicyStudy] = TypeAdapter(PolicyStudy)
-
-
-def result_to_json(result: HealthResult | PolicyStudy) -> dict[str, Any]:
-    """Return plain JSON values."""
-    adapter: TypeAdapter[Any] = HEALTH if isinstance(result, HealthResult) else STUDY
-    values: dict[str, Any] = adapter.dump_python(result, mode="json")
-    return values

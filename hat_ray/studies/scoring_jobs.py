@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from pydantic import TypeAdapter
 
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import Loss, read, write
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CorpusError
@@ -27,7 +26,6 @@ from hat_ray.train.checkpoints import fingerprint
 from hat_ray.train.job import MODEL, SUPERNET
 
 KEPT = "scores.json"
-_KNOWN, _BLEUS = TypeAdapter(dict[str, dict[str, float]]), TypeAdapter(dict[str, float])
 _REMEDY = "delete the file and run it again"
 
 
@@ -57,7 +55,7 @@ class InheritedJob:
             return self._scores()
 
     def _scores(self) -> list[Scores]:
-        known = read_typed(self.kept, KEPT, _KNOWN, _REMEDY) if self.kept.exists(KEPT) else {}
+        known = read(self.kept, KEPT, dict[str, dict[str, Loss]], _REMEDY) if self.kept.exists(KEPT) else {}
         losses = known.setdefault("loss_bits", {})
         bleus = known.setdefault(_key(self.bleu), {}) if self.bleu else {}
         missing = [a for a in self.architectures if a.id not in losses]
@@ -70,7 +68,7 @@ class InheritedJob:
             for architecture in untranslated:
                 assert self.bleu is not None
                 bleus[architecture.id] = valid_bleu(model.extract(architecture).eval(), corpus, self.bleu)
-            write_sealed(self.kept, KEPT, known)
+            write(self.kept, KEPT, known)
         return [Scores(losses[a.id], bleus.get(a.id)) for a in self.architectures]
 
 
@@ -83,12 +81,12 @@ class BleuJob:
     bleu: EvaluateConfig
 
     def __call__(self) -> float:
-        known = read_typed(self.model, KEPT, _BLEUS, _REMEDY) if self.model.exists(KEPT) else {}
+        known = read(self.model, KEPT, dict[str, float], _REMEDY) if self.model.exists(KEPT) else {}
         key = _key(self.bleu)
         if key not in known:
             with one_thread():
                 known[key] = valid_bleu(load_sub(self.model, MODEL).eval(), Corpus.load(self.corpus), self.bleu)
-            write_sealed(self.model, KEPT, known)
+            write(self.model, KEPT, known)
         return known[key]
 
 

@@ -14,10 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import read, write
 from hat_ray.core.config import canonical
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.lease import Lease
@@ -55,9 +54,6 @@ class Finished:
 
     fingerprint: str
     result: TrainResult
-
-
-_FINISHED = TypeAdapter(Finished)
 
 
 def train_super(
@@ -188,7 +184,7 @@ def finished(folder: Folder, mark: str) -> TrainResult | None:
 
 def read_finished(folder: Folder) -> Finished:
     """Read what a training that is over left; raises DamagedError."""
-    return read_typed(folder, RESULT, _FINISHED)
+    return read(folder, RESULT, Finished)
 
 
 def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
@@ -233,7 +229,7 @@ def _close(
     if workers.rank != 0:
         return
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
-    write_sealed(folder, RESULT, {"fingerprint": mark, "result": result.to_dict()})
+    write(folder, RESULT, Finished(mark, result))
     log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
 
 

@@ -19,15 +19,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter
 from tensorboardX import SummaryWriter
-from typing_extensions import TypedDict
 
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import read, write
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.storage.folder import Folder
 
@@ -38,11 +37,13 @@ Figures = Mapping[str, float]
 target token), `checkpoint/update`."""
 
 
-class _Known(TypedDict):
+@dataclass(frozen=True)
+class _MlFlowRun:
+    """What `mlflow.json` holds."""
+
     run_id: str
 
 
-_MLFLOW = TypeAdapter(_Known)
 _SECONDS_BETWEEN_FLUSHES = 10.0
 _SECONDS_TO_END = 30.0
 _MOST_WAITING = 10_000
@@ -130,14 +131,14 @@ class MlFlow:
 
     def __init__(self, experiment: str, folder: Folder) -> None:
         self._client: Any = importlib.import_module("mlflow").MlflowClient()
-        known = read_typed(folder, "mlflow.json", _MLFLOW)["run_id"] if folder.exists("mlflow.json") else None
+        known = read(folder, "mlflow.json", _MlFlowRun).run_id if folder.exists("mlflow.json") else None
         self._run = known or self._begin(experiment, folder)
 
     def _begin(self, experiment: str, folder: Folder) -> str:
         found = self._client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else self._client.create_experiment(experiment)
         run = str(self._client.create_run(number, run_name=run_name(folder)).info.run_id)
-        folder.write_json("mlflow.json", {"run_id": run})
+        write(folder, "mlflow.json", _MlFlowRun(run))
         return run
 
     def tell(self, update: int, figures: Figures, /) -> None:

@@ -22,10 +22,11 @@ import pytest
 import torch
 
 from hat_ray.api import run_recipe
-from hat_ray.pipeline.context import latency_functions, predictors_of, scorer_of
+from hat_ray.pipeline.context import latency_functions, scorer_of
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.search import predictors_of
 from hat_ray.recipe import load_recipe
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import SHARES, Bars, PartScore, early_stopping_summary

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hat_ray.cli import app, main
-from hat_ray.report.codec import to_json
+from hat_ray.core.codec import write
 from hat_ray.report.data import CorpusFacts, Provenance, ReportData, SpaceFacts
 from hat_ray.storage.folder import Folder
 
@@ -28,7 +28,7 @@ def write_run(place: Path, seed: int = 1, *, report: bool = True) -> Path:
     folder = Folder.at(place)
     folder.write_json("run.json", {"recipe": "toy", "format": 1})
     if report:
-        folder.child("report").write_json("report.json", to_json(made_up("toy", seed)))
+        write(folder.child("report"), "report.json", made_up("toy", seed))
     return place
 
 
@@ -69,13 +69,13 @@ def test_folders_that_cannot_be_compared_are_refused(here: Path, capsys: pytest.
     (here / "plain").mkdir()
     write_run(here / "young", report=False)
     shutil.copytree(here / "runs/one", here / "damaged")
-    (here / "damaged/report/report.json").write_text('{"schema_version": 7}')
+    (here / "damaged/report/report.json").write_text('{"format": 7}')
     (here / "link").symlink_to(here / "runs/one")
     assert "plain is no run folder: it holds no run.json" in refused(capsys, "runs/one", "plain")
     assert "nowhere does not exist; name folders" in refused(capsys, "runs/one", "nowhere")
     assert "young has no report yet: do `hat-ray report young` first" in refused(capsys, "runs/one", "young")
     told = refused(capsys, "runs/one", "damaged")
-    assert "damaged: report.json must have schema_version 1, got 7: write the report again" in told
+    assert "damaged/report/report.json has format 7, this hat-ray reads format 2: write the report again" in told
     for again in ("runs/one", "./runs/../runs/one/", "link"):
         assert "is the same run as runs/one: name it once" in refused(capsys, "runs/one", again)
     assert not (here / "comparison.html").exists()

@@ -36,12 +36,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 def test_the_score_is_sacrebleus_of_the_translations_against_the_corpus_own_text(prepared: Prepared) -> None:
     found = evaluate(prepared.model, prepared.corpus, CONFIG)
+    lines = found.translations
     assert prepared.corpus.test.source_text is not None
     assert prepared.corpus.test.target_text is not None
-    assert found.sources == prepared.corpus.test.source_text[:20]
-    assert found.references == prepared.corpus.test.target_text[:20]
-    assert list(found.hypotheses) == translate(prepared.model, prepared.corpus.vocabulary, found.sources, CONFIG)
-    assert found.score.bleu == sacrebleu.corpus_bleu(list(found.hypotheses), [list(found.references)]).score
+    assert lines.sources == prepared.corpus.test.source_text[:20]
+    assert lines.references == prepared.corpus.test.target_text[:20]
+    assert list(lines.hypotheses) == translate(prepared.model, prepared.corpus.vocabulary, lines.sources, CONFIG)
+    assert found.score.bleu == sacrebleu.corpus_bleu(list(lines.hypotheses), [list(lines.references)]).score
     assert found.score.bleu_signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert (found.score.sentences, found.score.beam) == (20, 2)
     assert found.score.sentences_per_second == pytest.approx(20 / found.score.seconds)

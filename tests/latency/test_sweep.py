@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from hat_ray.core.codec import from_json, to_json
 from hat_ray.errors import RecipeError, SpaceError
-from hat_ray.latency.effects import SWEEP, SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of, sweep_to_json
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
 from hat_ray.latency.flops import ALIKE, flops_evidence, most_unlike_twins
 from hat_ray.latency.sweep import Base, plan_sweep
 from hat_ray.recipe import load_recipe
@@ -132,7 +133,7 @@ def test_dimensions_are_ordered_by_influence_in_either_direction_and_survive_jso
     result = SweepResult("toy", preset("toy").smallest(), "smallest", devices, sweeps)
     assert [one.dimension for one in result.on("pi")] == ["b", "c", "a"]
     assert result.by_influence() == ["c", "b", "a"]
-    assert SWEEP.validate_python(sweep_to_json(result)) == result
+    assert from_json(SweepResult, to_json(result), "the sweep") == result
 
 
 def test_twins_are_the_pair_that_brute_force_finds():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hat_ray.api import run_recipe
-from hat_ray.pipeline.stages.all import STAGES
+from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")

@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from hat_ray.search.limits import Limit
-from hat_ray.search.selection import choose, distinct, slower_rivals
+from hat_ray.search.selection import select, slower_rivals, unique_architectures
 from hat_ray.space.cost import count_params
 from hat_ray.space.presets import TOY
 
@@ -33,8 +33,8 @@ def test_nothing_slower_than_the_largest_is_found_and_that_is_no_error(caplog):
 def test_two_limits_with_one_winner_train_it_once():
     winner = TOY.sample(random.Random(2))
     winners = {Limit("d", 10.0): winner, Limit("d", 20.0): winner}
-    chosen = choose(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    chosen = select(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
     assert [entry.kind for entry in chosen] == ["winner", "random", "winner", "random", "largest"]
-    assert len(distinct(chosen)) == len({entry.architecture for entry in chosen}) == 4
-    again = choose(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    assert len(unique_architectures(chosen)) == len({entry.architecture for entry in chosen}) == 4
+    again = select(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
     assert chosen == again

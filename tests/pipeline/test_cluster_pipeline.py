@@ -47,7 +47,7 @@ def three_raylets() -> Iterator[str]:
 def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, tmp_path: Path):
     recipe = load_recipe(TINY, [DEVICES, "search.workers=3"])
     records = run_recipe(recipe, str(tmp_path / "r"), address=three_raylets)
-    summaries = {record.stage: record.summary for record in records}
+    summaries = {record.stage: record.output for record in records}
     devices = summaries["latency"]["devices"]
     assert sorted(entry["device"]["name"] for entry in devices.values()) == ["board", "server"]
     for slug in devices:

@@ -137,11 +137,13 @@ def files_of(place: Path) -> dict[Path, bytes]:
 def result_of(place: Path) -> dict[str, object]:
     """Return what a run found, without times of day and durations."""
     rows = CandidateTable(Folder.at(place / "search")).read()
+    retrained = json.loads((place / "retrain" / "stage.json").read_bytes())["output"]
     found: dict[str, object] = {
-        "candidates": [(c.architecture, c.loss, c.latency_ms, c.order, c.origin, c.parents, c.low_ms) for c in rows]
+        "selected": retrained["selected"],
+        "candidates": [(c.architecture, c.loss, c.latency_ms, c.order, c.origin, c.parents, c.low_ms) for c in rows],
     }
     for pattern in (
-        *("corpus/tokens-*/*", "supernet/supernet.*", "retrain/*/model.*", "retrain/chosen.json"),
+        *("corpus/tokens-*/*", "supernet/supernet.*", "retrain/*/model.*"),
         *("predictor/*-fp32.json", "search/winners.json", "search/frontier.csv"),
     ):
         files = sorted(file for file in place.glob(pattern) if not file.name.startswith("."))  # not of killed writers

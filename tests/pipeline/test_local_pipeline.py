@@ -16,7 +16,7 @@ from hat_ray.api import predict_one, run_recipe, translate_lines
 from hat_ray.cli import app
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.model.checkpoints.native import load_sub
-from hat_ray.pipeline.stages.all import STAGES
+from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.space.cost import cost
@@ -42,14 +42,14 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
         latency = model.latency[device]
         for value in (latency.predicted_ms, latency.measured_ms, model.inherited_loss, model.scratch_loss, model.bleu):
             assert value is not None
-    evaluated = json.loads((place / "evaluate" / "stage.json").read_text())["summary"]["models"]
+    evaluated = json.loads((place / "evaluate" / "stage.json").read_text())["output"]["models"]
     for model in data.chosen:  # as the quiet device takes it: limits and predictions are about that
         latency, told = model.latency[device], evaluated[model.architecture.id]["measured"][device]
         assert latency.measured_ms == told["corrected_ms"]
         drift = told["corrected_ms"] / told["latency_ms"]
         assert (latency.p10_ms, latency.p90_ms) == pytest.approx((told["p10_ms"] * drift, told["p90_ms"] * drift))
     assert all(before == "winner" for before, kind in pairwise(kinds) if kind == "random")
-    for winner in json.loads((place / "search" / "winners.json").read_text()):
+    for winner in json.loads((place / "search" / "winners.json").read_text())["winners"]:
         assert winner["measured_ms"] <= winner["limit_ms"]
     assert len(data.candidates) == len({candidate.architecture for candidate in data.candidates})
     more = recipe.search.refine_rounds * recipe.search.evaluations_refining

@@ -24,10 +24,10 @@ def onboarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("runs") / "tiny"
     records = run_recipe(load_recipe(TINY, [*WIDE, "latency.target_error=0.9"]), str(place), local=True, only=ONBOARD)
     assert [record.stage for record in records] == ["latency", "predictor"]
-    (device,) = records[0].summary["devices"].values()
-    assert device["onboarded"]["met"]
-    assert device["onboarded"]["error"] < 0.9
-    assert device["onboarded"]["rows"] == device["rows"] < 30
+    (device,) = records[0].output["devices"].values()
+    assert device["calibration"]["met"]
+    assert device["calibration"]["error"] < 0.9
+    assert device["calibration"]["rows"] == device["rows"] < 30
     return place
 
 
@@ -44,9 +44,9 @@ def test_an_error_that_cannot_be_reached_ends_at_the_most_rows_and_is_told(
     recipe = load_recipe(TINY, [*WIDE, "latency.target_error=0.0001", f"latency.table={onboarded}/latency/table"])
     before = len(read_table(onboarded / "latency" / "table"))
     records = run_recipe(recipe, str(onboarded.parent / "strict"), local=True, only=ONBOARD)
-    (device,) = records[0].summary["devices"].values()
-    assert device["onboarded"]["rows"] == 30 > before  # what the table had was not timed again
-    assert not device["onboarded"]["met"]
+    (device,) = records[0].output["devices"].values()
+    assert device["calibration"]["rows"] == 30 > before  # what the table had was not timed again
+    assert not device["calibration"]["met"]
     assert "above the 0.0 % asked for" in caplog.text
 
 

@@ -17,14 +17,15 @@ from hat_ray.recipe import load_recipe
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import read_report
 from hat_ray.search.candidates import CandidateTable
+from hat_ray.search.selection import RetrainOutput
 from hat_ray.storage.folder import Folder
+from hat_ray.train.state import TrainResult
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
-SUMMARIES = {"latency": {"devices": {}}, "search": {"limits": [], "winners": []}}
 
 
 def record(stage: str, finished: str, seconds: float) -> StageRecord:
-    return StageRecord(stage, "", "", {}, {}, 1, {}, finished, seconds, SUMMARIES.get(stage, {}))
+    return StageRecord(stage, "", "", {}, {}, 1, {}, finished, seconds, {})
 
 
 def test_a_timing_belongs_to_the_stage_within_whose_time_it_was_made() -> None:
@@ -60,11 +61,11 @@ def test_the_ledger_counts_what_the_stages_kept(made: Path, data: ReportData) ->
         kept = run.record(stage)
         assert kept is not None
         assert line.wall_s == kept.seconds
-    supernet, retrain = run.record("supernet"), run.record("retrain")
+    supernet, retrain = run.output("supernet", TrainResult), run.output("retrain", RetrainOutput)
     assert supernet is not None
     assert retrain is not None
-    assert lines["supernet"].core_s == pytest.approx(2 * supernet.summary["seconds"])  # two workers
-    assert lines["retrain"].core_s == pytest.approx(sum(m["seconds"] for m in retrain.summary["models"].values()))
+    assert lines["supernet"].core_s == pytest.approx(2 * supernet.seconds)  # two workers
+    assert lines["retrain"].core_s == pytest.approx(sum(model.seconds for model in retrain.models.values()))
     scored = CandidateTable(Folder.at(made / "search")).read()
     assert lines["search"].core_s >= sum(one.seconds for one in scored)
     rows = read_table(Folder.at(made / "latency" / "table"), every_measurement=True)
@@ -76,7 +77,7 @@ def test_the_ledger_counts_what_the_stages_kept(made: Path, data: ReportData) ->
     )
     assert sum(one.seconds for one in ledger.timed) == pytest.approx(translated)
     assert ledger.work.candidates == len(scored)
-    assert ledger.work.models == len(retrain.summary["models"])
+    assert ledger.work.models == len(retrain.models)
 
 
 @pytest.mark.slow

@@ -30,11 +30,11 @@ def worker(calls: list[str], name: str, fail: bool = False):
     return work
 
 
-def stages(calls: list[str]) -> list[Stage]:
+def stages(calls: list[str]) -> list[Stage[Any]]:
     return [
-        Stage("a", ("corpus",), (), worker(calls, "a")),
-        Stage("b", ("search",), ("a",), worker(calls, "b")),
-        Stage("c", ("evaluate",), ("b",), worker(calls, "c")),
+        Stage("a", dict, ("corpus",), (), worker(calls, "a")),
+        Stage("b", dict, ("search",), ("a",), worker(calls, "b")),
+        Stage("c", dict, ("evaluate",), ("b",), worker(calls, "c")),
     ]
 
 
@@ -73,15 +73,15 @@ def test_a_stage_that_is_made_again_is_noticed_downstream(tmp_path: Path):
 
 def test_an_interrupted_stage_is_resumed_with_what_it_left(tmp_path: Path):
     calls: list[str] = []
-    broken = [Stage("a", ("corpus",), (), worker(calls, "a", fail=True))]
+    broken = [Stage("a", dict, ("corpus",), (), worker(calls, "a", fail=True))]
     with pytest.raises(KeyboardInterrupt):
         run_stages(context(tmp_path / "r"), broken)
     records = run_stages(context(tmp_path / "r"), stages(calls)[:1])
-    assert records[0].summary["files"] == 3  # begun.json, and a partial file of each attempt
+    assert records[0].output["files"] == 3  # begun.json, and a partial file of each attempt
     with pytest.raises(KeyboardInterrupt):
         run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), broken)
     records = run_stages(context(tmp_path / "r", "corpus.vocab_size=601"), stages(calls)[:1])
-    assert records[0].summary["files"] == 2  # other settings: afresh
+    assert records[0].output["files"] == 2  # other settings: afresh
 
 
 def test_one_stage_needs_the_ones_before(tmp_path: Path):
@@ -109,7 +109,7 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path: Path):
     code = """
 import sys, time
 from hat_ray.recipe import Recipe, load_recipe
-from hat_ray.pipeline.run_folder import Run, clean_run
+from hat_ray.pipeline.run_folder import Run
 with Run.open(sys.argv[1], load_recipe("toy")).held():
     print("locked", flush=True)
     time.sleep(60)
@@ -135,7 +135,7 @@ def test_a_users_mistake_in_new_settings_loses_nothing_that_was_finished(tmp_pat
         folder.write_text("half", "x")
         raise SearchError("no architecture keeps it")
 
-    wrong = [stages(calls)[0], Stage("b", ("search",), ("a",), mistaken), stages(calls)[2]]
+    wrong = [stages(calls)[0], Stage("b", dict, ("search",), ("a",), mistaken), stages(calls)[2]]
     with pytest.raises(SearchError):
         run_stages(context(tmp_path / "r", "search.evaluations=9"), wrong)
     assert {path: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")} == before
@@ -149,7 +149,7 @@ def test_a_finished_result_survives_a_change_of_mind(tmp_path: Path):
     calls: list[str] = []
     run_stages(context(tmp_path / "r"), stages(calls))
     before = {path.name: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")}
-    killed = [Stage("a", ("corpus",), (), worker(calls, "B", fail=True))]
+    killed = [Stage("a", dict, ("corpus",), (), worker(calls, "B", fail=True))]
     with pytest.raises(KeyboardInterrupt):
         run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), killed)
     run_stages(context(tmp_path / "r"), stages(calls))
@@ -157,7 +157,7 @@ def test_a_finished_result_survives_a_change_of_mind(tmp_path: Path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "r").glob("[abc]/*.json")} == before
     records = run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), stages(calls))
     assert calls == ["a", "b", "c", "B", "a", "b", "c"]
-    assert records[0].summary["files"] == 3  # begun.json, what the killed one left, and its own
+    assert records[0].output["files"] == 3  # begun.json, what the killed one left, and its own
     run_stages(context(tmp_path / "r"), stages(calls))
     run_stages(context(tmp_path / "r", "corpus.vocab_size=600"), stages(calls))
     assert calls == ["a", "b", "c", "B", "a", "b", "c"]

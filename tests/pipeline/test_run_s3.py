@@ -55,9 +55,9 @@ def test_a_change_of_mind_keeps_results_on_an_object_store(s3: S3):
         return work
 
     def do(*changes: str) -> list[int]:
-        stages = [Stage("a", ("corpus",), (), worker("a")), Stage("b", ("search",), ("a",), worker("b"))]
+        stages = [Stage("a", dict, ("corpus",), (), worker("a")), Stage("b", dict, ("search",), ("a",), worker("b"))]
         context = Context(Run.open(place, load_recipe("toy", list(changes))), LocalExecution())
-        return [record.summary["made"] for record in run_stages(context, stages)]
+        return [record.output["made"] for record in run_stages(context, stages)]
 
     assert do() == [1, 2]
     assert do("corpus.vocab_size=600") == [3, 4]

@@ -25,7 +25,7 @@ SETTINGS = ["eager fp32, 1 thread", "onnx fp32, 1 thread"]
 def test_one_limit_for_two_runtimes_of_one_machine(two_runtimes: Path) -> None:
     recipe = load_recipe(str(two_runtimes / "recipe.yaml"), [])
     run = Run.open(str(two_runtimes), recipe)
-    records = {stage: record.summary for stage in STAGES if (record := run.record(stage))}
+    records = {stage: record.output for stage in STAGES if (record := run.record(stage))}
     slugs = list(records["latency"]["devices"])
     assert [settings_of(slug) for slug in slugs] == SETTINGS
     assert all(device["rows"] >= recipe.latency.samples for device in records["latency"]["devices"].values())

@@ -24,7 +24,7 @@ def run_search_stage(place: Path, changes: list[str]) -> dict[str, object]:
     recipe = load_recipe(TINY, [*WIDE, *changes])
     for stage in ("corpus", "supernet", "latency", "predictor"):
         run_recipe(recipe, str(place), local=True, only=stage)
-    return run_recipe(recipe, str(place), local=True, only="search")[0].summary
+    return run_recipe(recipe, str(place), local=True, only="search")[0].output
 
 
 def make_deep_ones_fast(table: Path, wrong: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     summary = run_search_stage(tmp_path / "run", changes)
     (winner,) = summary["winners"]  # type: ignore[misc]
     assert winner["measured_ms"] <= winner["limit_ms"]
-    assert summary["learned"] == [winner["device"]]
+    assert summary["refitted"] == [winner["device"]]
     candidates = CandidateTable(Folder.at(tmp_path / "run" / "search")).read()
     timed = [c for c in candidates if c.measured_ms]
     broken = [c for c in timed if c.measured_ms[winner["device"]] > winner["limit_ms"]]

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
+from hat_ray.core.codec import from_json
 from hat_ray.core.determinism import stream_seed
-from hat_ray.latency.effects import SWEEP
+from hat_ray.latency.effects import SweepResult
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.session import choose_architectures
@@ -52,10 +53,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def result_of(place: Path) -> SweepResult:
+    return from_json(SweepResult, json.loads((place / "sweep" / "stage.json").read_text())["output"], "the sweep")
+
+
 def test_every_architecture_of_the_plan_is_timed_once_and_rated(swept: Path):
     plan = plan_sweep(SPACE)
     assert timed(swept / "sweep" / "table") == once(plan.architectures)
-    result = SWEEP.validate_python(json.loads((swept / "sweep" / "sweep.json").read_text()))
+    result = result_of(swept)
     rows = {row.architecture: row for row in read_table(swept / "sweep" / "table")}
     assert [one.dimension for one in result.sweeps] == [one.dimension for one in plan.dimensions]
     for rated, planned in zip(result.sweeps, plan.dimensions, strict=True):
@@ -73,7 +78,7 @@ def test_every_architecture_of_the_plan_is_timed_once_and_rated(swept: Path):
 
 def test_the_report_of_a_run_with_nothing_else_shows_the_sweep(swept: Path):
     data = read_report(Folder.at(swept / "report"))
-    assert data.sweep == SWEEP.validate_python(json.loads((swept / "sweep" / "sweep.json").read_text()))
+    assert data.sweep == result_of(swept)
     assert data.devices == ()
     page = (swept / "report" / "report.html").read_text()
     assert "What each dimension costs" in page
@@ -89,7 +94,7 @@ def test_a_finished_sweep_is_skipped_and_its_json_is_one_object(swept: Path):
     assert (swept / "sweep" / "stage.json").stat().st_mtime_ns == before
     told = json.loads(done.stdout)
     assert told["sweep"].pop("flops") == {}
-    assert told["sweep"] == json.loads((swept / "sweep" / "sweep.json").read_text())
+    assert told["sweep"] == json.loads((swept / "sweep" / "stage.json").read_text())["output"]
 
 
 def test_sweeps_share_the_latency_stages_table_and_time_only_what_it_lacks(swept: Path):

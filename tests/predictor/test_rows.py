@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hat_ray.core.codec import from_json, to_json
 from hat_ray.errors import PredictorError
 from hat_ray.latency.table.exchange import import_csv
 from hat_ray.latency.table.hat_csv import published
 from hat_ray.latency.table.parts import partition_values, partitions
-from hat_ray.predictor.assess import ASSESSMENT, assess
+from hat_ray.predictor.assess import Assessment, assess
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.fit import assess_table
 from hat_ray.predictor.predictor import Predictor
@@ -112,7 +113,7 @@ def test_an_assessment_tells_depths_outliers_and_the_curve_and_survives_json() -
     assert found.timing_error_pct == pytest.approx(0.8)
     assert found.coverage_pct is not None
     assert 80 < found.coverage_pct < 98
-    assert ASSESSMENT.validate_python(found.to_json()) == found
+    assert from_json(Assessment, to_json(found), "the assessment") == found
 
 
 def test_a_table_is_judged_without_a_run(lake: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Winners are timed within the search: what breaks its limit is learned, and the search ends with what keeps it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from search_stand_ins import bigger_is_better, macs_ms
 
+from hat_ray.core.codec import read
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.device_latency import DeviceLatency, Times
@@ -16,7 +16,7 @@ from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.measured import MeasuredSearch, Outcome, ResolveLimits
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.limits import LatencyFunction, Limit
-from hat_ray.search.winners import describe_winner, write_files
+from hat_ray.search.winners import WINNERS, SearchOutput, describe_winners, write_files
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.hat_yaml import load_architecture
@@ -223,15 +223,15 @@ def test_without_further_evaluations_the_next_best_that_keeps_its_limit_wins(tmp
 def test_the_files_hold_each_winner_and_frontier(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     outcome = whole_search(tmp_path, Board())
-    winners = [describe_winner(winner, outcome.devices) for winner in outcome.result.winners]
-    write_files(folder, outcome.result, winners)
-    told = json.loads((tmp_path / "winners.json").read_text())
-    for winner, said in zip(outcome.result.winners, told, strict=True):
+    limits, winners = tuple(outcome.limits), describe_winners(outcome.result, outcome.devices)
+    write_files(folder, SearchOutput(limits, 0, None, (), winners), outcome.result.frontiers)
+    for winner, found in zip(outcome.result.winners, read(folder, WINNERS, SearchOutput).winners, strict=True):
         architecture = winner.candidate.architecture
-        assert load_architecture(tmp_path / said["hat_yaml"], architecture.qkv_dim) == architecture
-        assert load_architecture((tmp_path / said["hat_yaml"]).with_suffix(".json")) == architecture
-        assert said["measured_ms"] <= said["limit_ms"]
-        assert said["low_ms"] < said["predicted_ms"] < said["high_ms"]
+        assert found.architecture == architecture
+        assert load_architecture(tmp_path / found.hat_yaml, architecture.qkv_dim) == architecture
+        assert load_architecture((tmp_path / found.hat_yaml).with_suffix(".json")) == architecture
+        assert found.measured_ms <= found.limit_ms
+        assert found.low_ms < found.predicted_ms < found.high_ms
     rows = folder.read_table("frontier.parquet").to_pylist()
     assert [row["architecture_id"] for row in rows] == [c.architecture.id for c in outcome.result.frontiers["macs"]]
     assert len((tmp_path / "frontier.csv").read_text().splitlines()) == len(rows) + 1

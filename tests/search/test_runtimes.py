@@ -11,7 +11,7 @@ from search_stand_ins import macs_ms
 from hat_ray.errors import SearchError
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import Limit, fastest, resolve_limits
-from hat_ray.search.winners import runtime_rankings
+from hat_ray.search.winners import LimitWinner, runtime_rankings
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 
@@ -42,9 +42,9 @@ def test_a_limit_that_no_runtime_of_its_hardware_keeps_is_refused() -> None:
         resolve_limits(TOY, {ONNX: half, OTHER: macs_ms}, config)
 
 
-def winner(device: str, limit_ms: float, loss: float, measured_ms: float | None = None) -> dict[str, object]:
-    said = {"device": device, "limit_ms": limit_ms, "loss_bits": loss, "id": f"{loss}", "measured_ms": measured_ms}
-    return {**said, "predicted_ms": limit_ms - 1}
+def winner(device: str, limit_ms: float, loss: float, measured_ms: float | None = None) -> LimitWinner:
+    times = (limit_ms - 1, None, None, measured_ms)
+    return LimitWinner(device, limit_ms, loss, *times, f"{loss}", TOY.smallest(), "winners/1.yml")
 
 
 def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> None:
@@ -59,8 +59,8 @@ def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> No
     first, second = runtime_rankings(winners)
     assert (first.limit_ms, second.limit_ms) == (20.0, 40.0)
     assert first.hardware == second.hardware == "pi4-cortex-a72-neon"
-    assert [entry["device"] for entry in first.entries] == [ONNX, EAGER]
-    assert second.entries[0]["device"] == ONNX  # equal losses: the faster one
+    assert [entry.device for entry in first.entries] == [ONNX, EAGER]
+    assert second.entries[0].device == ONNX  # equal losses: the faster one
     assert first.line == (
         "best runtime under 20 ms on pi4-cortex-a72-neon: onnx int8, 1 thread with 2.5, loss 2.5000; "
         "eager fp32, 1 thread 3.0000"

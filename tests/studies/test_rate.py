@@ -7,18 +7,16 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from hat_ray.core.codec import from_json, to_json
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import TOY
 from hat_ray.studies.rating import CEILING, LAYERS, Truth, random_regrets, rank_all, rank_policies, size_predictors
 from hat_ray.studies.results import (
-    HEALTH,
-    STUDY,
     HealthResult,
     PolicyStudy,
     ScoredSupernet,
     Tried,
     mean_spread,
-    result_to_json,
 )
 from hat_ray.studies.statistics import kendall_tau_b
 from hat_ray.studies.stratify import PROXY, stratify
@@ -105,11 +103,11 @@ def test_results_come_back_from_json_as_they_were():
     truth, losses = Truth.of(tried, 100, seed=1), tuple(t.scratch_mean_bits for t in tried)
     ranks = rank_all(truth, tried, {"inherited loss": losses})
     result = HealthResult(PROXY, tuple(tried), losses, (), ranks, random_regrets=random_regrets(truth))
-    assert HEALTH.validate_python(result_to_json(result)) == result
+    assert from_json(HealthResult, to_json(result), "the study") == result
     net = ScoredSupernet("front/uniform", 0, 10, 100, 1.5, 1e9, 4.0, 5.0, losses, 0.5, None)
     policies = rank_policies(truth, tried, {"front/uniform": [losses]})
     study = PolicyStudy(PROXY, tuple(tried), (net,), policies, ranks)
-    assert STUDY.validate_python(result_to_json(study)) == study
+    assert from_json(PolicyStudy, to_json(study), "the study") == study
 
 
 def test_mean_and_spread_leave_out_what_is_unknown():

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
+from hat_ray.core.codec import from_json
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError
@@ -16,7 +17,7 @@ from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.storage.folder import Folder
-from hat_ray.studies.results import HEALTH, STUDY
+from hat_ray.studies.results import HealthResult, PolicyStudy
 from hat_ray.studies.scoring_jobs import one_thread
 
 TINY = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
@@ -41,7 +42,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_policy_is_scored_against_the_same_trainings_from_scratch(studied: Path):
     folder = Folder.at(studied)
-    study = STUDY.validate_python(folder.child("policies").read_json("policies.json"))
+    study = from_json(PolicyStudy, folder.child("policies").read_json("stage.json")["output"], "the study")
     assert [one.policy for one in study.supernets] == ["front/uniform", "importance/uniform", "front/sandwich+distill"]
     assert study.supernets[0].updates == 8
     assert study.supernets[2].updates < 4
@@ -56,7 +57,7 @@ def test_every_policy_is_scored_against_the_same_trainings_from_scratch(studied:
 
 
 def test_inherited_losses_are_those_of_the_policys_own_supernet(studied: Path):
-    study = STUDY.validate_python(Folder.at(studied).child("policies").read_json("policies.json"))
+    study = from_json(PolicyStudy, Folder.at(studied).child("policies").read_json("stage.json")["output"], "the study")
     valid = Corpus.load(Folder.at(studied).child("corpus")).valid
     batches = [collate(valid, rows) for rows in make_unshuffled_batches(valid, 4096)]
     for net in study.supernets:
@@ -105,7 +106,7 @@ def test_health_shares_the_trainings_and_adds_bleu(studied: Path):
     arguments = [part for change in settings for part in ("--set", change)]
     result = CliRunner().invoke(app, ["train", "health", TINY, "--local", "--run", place, "--json", *arguments])
     assert result.exit_code == 0, result.output
-    health = HEALTH.validate_python(json.loads(result.stdout)["health"])
+    health = from_json(HealthResult, json.loads(result.stdout)["health"], "the study")
     assert trained(studied) == before
     assert len(health.tried) == len(health.inherited_loss_bits) == len(health.inherited_bleu) == 4
     assert all(len(one.scratch_bleu) == len(one.scratch_loss_bits) == 2 for one in health.tried)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.studies.results import STUDY, PolicyStudy
+from hat_ray.core.codec import from_json
+from hat_ray.studies.results import PolicyStudy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -69,10 +70,10 @@ def test_a_killed_study_goes_on_and_equals_one_without_ray(tmp_path: Path):
     )
     assert second.returncode == 0, second.stderr
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    on_ray = STUDY.validate_python(json.loads(second.stdout)["policies"])
+    on_ray = from_json(PolicyStudy, json.loads(second.stdout)["policies"], "the study")
     local = subprocess.run(
         command(tmp_path / "local", "--local", "--json"),
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert local.returncode == 0, local.stderr
-    assert losses(on_ray) == losses(STUDY.validate_python(json.loads(local.stdout)["policies"]))
+    assert losses(on_ray) == losses(from_json(PolicyStudy, json.loads(local.stdout)["policies"], "the study"))

@@ -1,5 +1,4 @@
 import itertools
-import json
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from hat_ray.core.codec import from_json, to_json
 from hat_ray.corpus.batches import collate, make_batches
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoints.native import load_sub, load_super
@@ -24,6 +24,7 @@ from hat_ray.train.data import Feed, Position, Validation
 from hat_ray.train.job import super_trainee, train_sub, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.sampling import Uniform
+from hat_ray.train.state import TrainResult
 from hat_ray.train.workers import OneWorker
 
 MODEL = ModelConfig(dropout=0.1)
@@ -282,7 +283,7 @@ def test_the_feed_gives_every_pair_once_an_epoch_whatever_the_number_of_workers(
 def test_results_survive_the_way_through_json(tiny_space, corpus, tmp_path):
     folder = Folder.at(tmp_path)
     result = train_super(tiny_space, corpus, MODEL, CONFIG.model_copy(update={"updates": 3}), folder, 1)
-    assert type(result).from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    assert from_json(TrainResult, to_json(result), "the result") == result
 
 
 def _load(content: bytes) -> dict[str, torch.Tensor]:

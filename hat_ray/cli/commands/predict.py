@@ -45,6 +45,7 @@ def predict_score(
     Error, interval, learning curve, error by depth, outliers.
     """
     from hat_ray.api import assess_run
+    from hat_ray.core.codec import to_json
     from hat_ray.predictor.fit import assess_table
 
     require_folder("folder", place)
@@ -54,7 +55,7 @@ def predict_score(
     else:
         found = assess_table(place, space, device)
     if as_json:
-        print_json({"place": place, "predictors": [one.to_json() for one in found]})
+        print_json({"place": place, "predictors": [to_json(one) for one in found]})
         return
     for one in found:
         for line in _lines(one):

@@ -1,7 +1,7 @@
 """`hat-ray search RECIPE`, and `hat-ray search show`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from hat_ray.cli.output import print_json, run_stages
 
 if TYPE_CHECKING:
     from hat_ray.search.view import SearchView
+    from hat_ray.search.winners import LimitWinner
 
 
 @search_app.command(
@@ -46,7 +47,10 @@ def search_run(
         recipe, run, set_, data, address, local, as_json, only="search", take_over=take_over, skip_checks=skip_checks
     )
     if not as_json:
-        for line in _winner_lines(records[0].summary["winners"]):
+        from hat_ray.core.codec import from_json
+        from hat_ray.search.winners import SearchOutput
+
+        for line in _winner_lines(from_json(SearchOutput, records[0].output, "the search's output").winners):
             typer.echo(line)
 
 
@@ -71,12 +75,12 @@ def search_show(
 
     Its candidates, each device's frontier, and the winner of each limit.
     """
-    from hat_ray.search.view import to_json, view
+    from hat_ray.search.view import view, view_to_json
 
     require_folder("folder", place)
     found = view(place).only(device)
     if as_json:
-        print_json(to_json(found))
+        print_json(view_to_json(found))
         return
     for line in _lines(found):
         typer.echo(line)
@@ -107,17 +111,16 @@ def _lines(search: "SearchView") -> list[str]:
     return lines + _winner_lines(search.winners)
 
 
-def _winner_lines(winners: Sequence[dict[str, Any]]) -> list[str]:
+def _winner_lines(winners: "Sequence[LimitWinner]") -> list[str]:
     """Return each limit's winner, and where several runtimes share one, which of them is best."""
     from hat_ray.search.winners import runtime_rankings
 
     return [*map(_winner_line, winners), *(ranking.line for ranking in runtime_rankings(winners))]
 
 
-def _winner_line(winner: dict[str, Any]) -> str:
-    measured = winner["measured_ms"]
-    timed = "not timed" if measured is None else f"{measured:.4g} ms measured"
+def _winner_line(winner: "LimitWinner") -> str:
+    timed = "not timed" if winner.measured_ms is None else f"{winner.measured_ms:.4g} ms measured"
     return (
-        f"winner under {winner['limit_ms']:.4g} ms on {winner['device']}: {winner['id']}, loss "
-        f"{winner['loss_bits']:.4f}, {winner['predicted_ms']:.4g} ms predicted, {timed}"
+        f"winner under {winner.limit_ms:.4g} ms on {winner.device}: {winner.id}, loss "
+        f"{winner.loss_bits:.4f}, {winner.predicted_ms:.4g} ms predicted, {timed}"
     )

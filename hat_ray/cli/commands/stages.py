@@ -174,10 +174,13 @@ def latency_onboard(
     )
     if as_json:
         return
-    for slug, device in records[0].summary["devices"].items():
-        found = device["onboarded"]
-        said = "" if found["met"] else f", which is not below the {error} asked for"
-        typer.echo(f"{slug}: {found['rows']} rows, error {100 * found['error']:.1f} %{said}")
+    from hat_ray.core.codec import from_json
+    from hat_ray.latency.table.summary import LatencyOutput
+
+    for slug, device in from_json(LatencyOutput, records[0].output, "the latency stage's output").devices.items():
+        if (found := device.calibration) is not None:
+            said = "" if found.met else f", which is not below the {error} asked for"
+            typer.echo(f"{slug}: {found.rows} rows, error {100 * found.error:.1f} %{said}")
 
 
 _stage_command(

@@ -2,17 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hat_ray.core.codec import read_typed, write_sealed
-from hat_ray.core.config import canonical
+from hat_ray.core.codec import read, write
 from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.model.checkpoints.claims import first_line, require_room
 from hat_ray.model.config import ModelConfig
@@ -23,7 +22,6 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 
-FORMAT = 1
 _ILL_FORMED = (LookupError, TypeError, AttributeError, ValueError, SpaceError)
 
 
@@ -41,16 +39,14 @@ class _Description:
     config: ModelConfig
     sha256: str
     """Of the weights."""
-    format: int = FORMAT
     space: dict[str, Any] | None = None
     architecture: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a training says of the model, for people."""
 
     def __post_init__(self) -> None:
         if (self.space if self.kind == "super" else self.architecture) is None:
             raise ValueError(f"a {self.kind} model names its {'space' if self.kind == 'super' else 'architecture'}")
-
-
-_DESCRIPTION = TypeAdapter(_Description)
 
 
 def save_model(
@@ -58,20 +54,19 @@ def save_model(
 ) -> None:
     """Write `<name>.safetensors`, then `<name>.json` with the weights' SHA-256; `extra` is kept in the JSON."""
     content = safetensors.torch.save({key: tensor.cpu().contiguous() for key, tensor in model.weights().items()})
-    description = {
-        "format": FORMAT,
-        "kind": "super" if isinstance(model, SuperTransformer) else "sub",
-        "space": model.space.to_dict() if isinstance(model, SuperTransformer) else None,
-        "architecture": model.architecture.to_dict() if isinstance(model, SubTransformer) else None,
-        "source_vocab_size": model.source_vocab_size,
-        "target_vocab_size": model.target_vocab_size,
-        "super_dims": list(model.super_dims),
-        "config": canonical(model.config),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "extra": dict(extra or {}),
-    }
+    description = _Description(
+        kind="super" if isinstance(model, SuperTransformer) else "sub",
+        space=model.space.to_dict() if isinstance(model, SuperTransformer) else None,
+        architecture=model.architecture.to_dict() if isinstance(model, SubTransformer) else None,
+        source_vocab_size=model.source_vocab_size,
+        target_vocab_size=model.target_vocab_size,
+        super_dims=model.super_dims,
+        config=model.config,
+        sha256=hashlib.sha256(content).hexdigest(),
+        extra=dict(extra or {}),
+    )
     folder.write_bytes(f"{name}.safetensors", content)
-    write_sealed(folder, f"{name}.json", description)
+    write(folder, f"{name}.json", description)
 
 
 def load_super(folder: Folder, name: str) -> SuperTransformer:
@@ -125,7 +120,7 @@ def _read(folder: Folder, name: str, kind: str) -> tuple[_Description, dict[str,
     if not folder.exists(f"{name}.json"):
         raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
     try:
-        description = read_typed(folder, f"{name}.json", _DESCRIPTION)
+        description = read(folder, f"{name}.json", _Description)
         content = folder.read_bytes(f"{name}.safetensors")
         if hashlib.sha256(content).hexdigest() != description.sha256:
             raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")

@@ -13,6 +13,11 @@ from hat_ray.latency.table.table import scan_table
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.evaluate import EVALUATE
+from hat_ray.pipeline.stages.latency import devices_of
+from hat_ray.pipeline.stages.retrain import RETRAIN
+from hat_ray.pipeline.stages.search import SEARCH
+from hat_ray.pipeline.stages.supernet import SUPERNET
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.frontier import SearchResult
 
@@ -60,8 +65,8 @@ def gather_ledger(context: Context, result: SearchResult) -> Ledger:
         core_watts=config.core_watts,
         gpu_watts=config.gpu_watts,
         grid_g_co2e_per_kwh=config.grid_g_co2e_per_kwh,
-        timed=tuple(_timed_on(slug, [row for row in timed if row.device == slug]) for slug in _slugs(records)),
-        work=_work(context, records, result, timed),
+        timed=tuple(_timed_on(slug, [row for row in timed if row.device == slug]) for slug in devices_of(context)),
+        work=_work(context, result, timed),
     )
 
 
@@ -70,7 +75,7 @@ def timed_rows(context: Context, records: Mapping[str, StageRecord]) -> list[Tim
     job = timing_job(context, context.folder("latency"))
     where, own = asdict(job.protocol.workload), not context.recipe.latency.table
     rows = []
-    for slug in _slugs(records):
+    for slug in devices_of(context):
         table = scan_table(job.table_root, job.space.id, slug, list(_COLUMNS), where=where)
         for value in table.to_pylist():
             stage = stage_at(records, value["utc_time"]) or ("latency" if own else None)
@@ -108,10 +113,6 @@ def _timed_row(slug: str, stage: str, value: Mapping[str, Any]) -> TimedRow:
         energy_j=None if energy is None else energy * times,
         energy_source=value["energy_source"] or "",
     )
-
-
-def _slugs(records: Mapping[str, StageRecord]) -> list[str]:
-    return list(records["latency"].summary["devices"]) if "latency" in records else []
 
 
 def _timed_on(slug: str, rows: Sequence[TimedRow]) -> TimedOn:
@@ -154,16 +155,16 @@ def _only_timings(_context: Context, _record: StageRecord, _result: SearchResult
     return _Busy(0.0, 0.0, "")
 
 
-def _supernet(context: Context, record: StageRecord, _result: SearchResult) -> _Busy:
-    config, seconds = context.recipe.supernet, record.summary["seconds"]
+def _supernet(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
+    config, seconds = context.recipe.supernet, context.require(SUPERNET).seconds
     workers = f"{config.workers} worker{'s' if config.workers != 1 else ''}"
     gpu_s = seconds * config.workers if config.use_gpu else 0.0
     return _Busy(seconds * config.workers * config.threads, gpu_s, f"training by {workers}, {_threads(config.threads)}")
 
 
-def _retrain(context: Context, record: StageRecord, _result: SearchResult) -> _Busy:
-    config, models = context.recipe.retrain, record.summary["models"].values()
-    seconds = sum(model["seconds"] for model in models)
+def _retrain(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
+    config, models = context.recipe.retrain, context.require(RETRAIN).models.values()
+    seconds = sum(model.seconds for model in models)
     counted = f"training of {len(models)} models, {_threads(config.threads)}"
     return _Busy(seconds * config.threads, seconds if config.use_gpu else 0.0, counted)
 
@@ -179,8 +180,8 @@ def _search(context: Context, _record: StageRecord, result: SearchResult) -> _Bu
     return _Busy(seconds * config.worker_cpus, seconds * config.worker_gpus, f"scoring of {len(scored):,} candidates")
 
 
-def _evaluate(_context: Context, record: StageRecord, _result: SearchResult) -> _Busy:
-    scores = [model["score"]["seconds"] for model in record.summary["models"].values()]
+def _evaluate(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
+    scores = [model.score.seconds for model in context.require(EVALUATE).models.values()]
     return _Busy(sum(scores), 0.0, f"translations of {len(scores)} models, one core")
 
 
@@ -194,19 +195,16 @@ _BUSY: Mapping[str, Callable[[Context, StageRecord, SearchResult], _Busy]] = {
 }
 
 
-def _work(
-    context: Context, records: Mapping[str, StageRecord], result: SearchResult, timed: Sequence[TimedRow]
-) -> WorkDone:
-    supernet, retrain = records.get("supernet"), records.get("retrain")
-    slugs = _slugs(records)
+def _work(context: Context, result: SearchResult, timed: Sequence[TimedRow]) -> WorkDone:
+    supernet, search, retrain = context.output(SUPERNET), context.output(SEARCH), context.output(RETRAIN)
+    slugs = devices_of(context)
     architectures = {(row.device, row.architecture_id) for row in timed if row.stage == "latency"}
-    search = records.get("search")
     return WorkDone(
-        supernet_updates=supernet.summary["updates"] if supernet else None,
-        supernet_tokens=supernet.summary["tokens"] if supernet else None,
+        supernet_updates=supernet.updates if supernet else None,
+        supernet_tokens=supernet.tokens if supernet else None,
         timed_a_device=len(architectures) / len(slugs) if slugs else None,
-        searches=len(search.summary["limits"]) if search else None,
+        searches=len(search.limits) if search else None,
         candidates=sum(one.round >= 0 for one in result.candidates) if search else None,
-        models=len(retrain.summary["models"]) if retrain else None,
+        models=len(retrain.models) if retrain else None,
         model_updates=context.recipe.retrain.updates if retrain else None,
     )

@@ -1,52 +1,65 @@
-"""Time a device until its latency can be predicted: choose what tells most, time it, fit, and stop by itself.
+"""Stages `latency` and `sweep`: time architectures on every device, into the latency table.
 
-Stage `sweep`: latency against each single dimension of the space, on every device.
-
-corpus + a few dozen architectures timed into the latency table -> `sweep/sweep.json`
+`latency` times a fixed number of architectures, or calibrates: it times what adds most to what is known, fits, and
+stops when every device can be predicted. `sweep` varies each single dimension of the space.
 """
 
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import silent
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device, sweep_to_json
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.timing.session import TimingJob
-from hat_ray.pipeline.context import rows_of, timed_of, timing_job
-from hat_ray.pipeline.stage import Context
-from hat_ray.pipeline.stages.report import device_title
+from hat_ray.latency.table.summary import Calibration, LatencyOutput, MeasuredDevice
+from hat_ray.latency.timing.session import TimingJob, choose_architectures
+from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
+from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.design import next_architectures
-from hat_ray.predictor.fit import donors_in, fit_device
+from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
-RESULT = "sweep.json"
+log = logging.getLogger(__name__)
+
+_GROWTH = 1.5  # a round begins with actors that start and canaries that are watched: few large ones cost least
 
 
-def sweep_latency(context: Context, folder: Folder) -> dict[str, Any]:
+def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
+    """Time architectures on every device: as many as asked for, or until every device can be predicted."""
+    recipe, job = context.recipe, timing_job(context, folder)
+    calibrations: dict[str, Calibration] = {}
+    if recipe.latency.target_error is not None:
+        devices, calibrations = calibrate(context, job, recipe.latency.target_error)
+    else:
+        architectures = choose_architectures(job.space, recipe.latency.samples, stream_seed(recipe.seed, "latency"))
+        with context.progress("timing architectures") as progress:
+            devices = context.execution.time(job, architectures, progress)
+    found = {
+        device.slug: MeasuredDevice(len(timed_of(job, device.slug)), device, calibrations.get(device.slug))
+        for device in devices
+    }
+    return LatencyOutput(job.table_root.uri, found)
+
+
+def devices_of(context: Context) -> list[str]:
+    """Return the devices of the latency stage, by slug."""
+    output = context.output(LATENCY)
+    return list(output.devices) if output else []
+
+
+def sweep_latency(context: Context, folder: Folder) -> SweepResult:
     """Time what the sweep lacks in the latency table, and compare each dimension's choices."""
     recipe, job = context.recipe, timing_job(context, table_home(context, folder))
     plan = plan_sweep(job.space, recipe.sweep.base)
     with context.progress("timing the sweep") as progress:
         devices = context.execution.time(job, plan.architectures, progress)
-    result = rate(job, plan, devices, recipe.sweep.base, job.protocol.workload.target_length)
-    folder.write_json(RESULT, sweep_to_json(result))
-    return {
-        "table": job.table_root.uri,
-        "architectures": len(plan.architectures),
-        "devices": {
-            device.slug: {one.dimension: one.influence.ratio for one in result.on(device.slug)}
-            for device in result.devices
-        },
-    }
+    return rate(job, plan, devices, recipe.sweep.base, job.protocol.workload.target_length)
 
 
 def table_home(context: Context, folder: Folder) -> Folder:
@@ -64,7 +77,7 @@ def rate(job: TimingJob, plan: SweepPlan, devices: Sequence[DeviceInfo], base: B
     swept: list[SweptDevice] = []
     for device in devices:
         rows = _rows(job, plan, device.slug)
-        swept.append(SweptDevice(device.slug, device_title(asdict(device)), rows[plan.base].corrected_ms))
+        swept.append(SweptDevice(device.slug, device.title, rows[plan.base].corrected_ms))
         timed += rate_device(plan, rows, device.slug, length)
     return SweepResult(job.space.name, plan.base, base, tuple(swept), tuple(timed))
 
@@ -77,31 +90,14 @@ def _rows(job: TimingJob, plan: SweepPlan, slug: str) -> dict[Architecture, Late
     return rows
 
 
-log = logging.getLogger(__name__)
-
-_GROWTH = 1.5  # a round begins with actors that start and canaries that are watched: few large ones cost least
-
-
-@dataclass(frozen=True)
-class Onboarded:
-    """How one device was learned to be predicted."""
-
-    rows: int
-    """Rows of the table that its predictor was fitted to."""
-    error: float
-    """Mean relative error on architectures that the predictor had not seen, plus its standard error."""
-    met: bool
-    """Whether that is below the error that was asked for."""
-
-
-def onboard(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Onboarded]]:
+def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Calibration]]:
     """Time architectures on every device until each one's predictor errs by less than `error`; `samples` at most.
 
     What the table holds already counts: a killed call goes on where it was, and a device that is known well enough is
     not timed at all.
     """
     recipe, most = context.recipe, job.config.samples
-    lenders = donors_in(job, recipe.predictor, recipe.seed)
+    lenders = source_predictors(job, table_rows(job, recipe.predictor), recipe.predictor, recipe.seed)
     devices = context.execution.time(job, [], silent)
     known = _timed_on_all(job, devices)
     unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
@@ -130,7 +126,7 @@ def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Archite
 
 def _fit(
     context: Context, job: TimingJob, devices: Sequence[DeviceInfo], lenders: Sequence[Predictor], error: float
-) -> tuple[list[Predictor], dict[str, Onboarded]]:
+) -> tuple[list[Predictor], dict[str, Calibration]]:
     """Fit every device; return the predictors that err too much, and how good each is."""
     recipe, found, unmet = context.recipe, {}, []
     for slug in (device.slug for device in devices):
@@ -152,7 +148,16 @@ def _next(
     return next_architectures(job.space, known, min(count, job.config.samples - len(known)), seed, predictors)
 
 
-def _judge(predictor: Predictor, error: float) -> Onboarded:
+def _judge(predictor: Predictor, error: float) -> Calibration:
     quality = predictor.quality
     upper = (quality.mape + quality.mape_error) / 100
-    return Onboarded(len(predictor.held_out.measured_ms), upper, upper < error)
+    return Calibration(len(predictor.held_out.measured_ms), upper, upper < error)
+
+
+LATENCY = Stage.of(
+    "latency",
+    LatencyOutput,
+    measure_latency,
+    outside=lambda context: repr(workload_of(context)),
+)
+SWEEP = Stage.of("sweep", SweepResult, sweep_latency)

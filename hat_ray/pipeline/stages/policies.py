@@ -1,33 +1,31 @@
 """Stage `policies`: which way to train a SuperTransformer makes inherited weights rank best, at equal compute.
 
-corpus + one SuperTransformer for each policy and seed + one set of trainings from scratch -> `policies/policies.json`
-and `policies/policies.md`
+corpus + one SuperTransformer for each policy and seed + one set of trainings from scratch -> `policies/policies.md`
 """
 
 import logging
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 from hat_ray.core.determinism import stream_seed
-from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.ranking import pick_architectures, scratch_jobs, sentence_of, tried_architectures
 from hat_ray.pipeline.stages.scratch import supernet_job, train_all
 from hat_ray.report.topics.ranking_figures import markdown, study_table
 from hat_ray.storage.folder import Folder
 from hat_ray.studies.compute import PlannedPolicy, Sentence, plan_policies
 from hat_ray.studies.rating import Truth, rank_all, rank_policies
-from hat_ray.studies.results import PolicyStudy, ScoredSupernet, Tried, mean_spread, result_to_json
+from hat_ray.studies.results import PolicyStudy, ScoredSupernet, Tried
 from hat_ray.studies.scoring_jobs import InheritedJob, Scores
 from hat_ray.train.job import TrainJob
 from hat_ray.train.state import TrainResult
 
 log = logging.getLogger(__name__)
 
-RESULT, TABLE = "policies.json", "policies.md"
+TABLE = "policies.md"
 
 
-def compare_policies(context: Context, folder: Folder) -> dict[str, Any]:
+def compare_policies(context: Context, folder: Folder) -> PolicyStudy:
     """Train a SuperTransformer for each policy and seed, and score all on the architectures trained from scratch."""
     recipe = context.recipe
     source, picked = pick_architectures(context)
@@ -53,9 +51,8 @@ def compare_policies(context: Context, folder: Folder) -> dict[str, Any]:
         policies=rank_policies(truth, tried, losses),
         baselines=rank_all(truth, tried, {}),
     )
-    folder.write_json(RESULT, result_to_json(study))
     folder.write_text(TABLE, markdown(*study_table(study)))
-    return _summary(study)
+    return study
 
 
 def planned(context: Context) -> list[PlannedPolicy]:
@@ -110,17 +107,4 @@ def _scored(
     )
 
 
-def _summary(study: PolicyStudy) -> dict[str, Any]:
-    return {
-        "architectures": len(study.tried),
-        "latency": study.latency.name,
-        "policies": {
-            ranks.policy: {
-                "updates": study.of(ranks.policy)[0].updates,
-                "tau": ranks.overall.value,
-                "tau_within_bins": ranks.within.value,
-                "mean_loss_bits": mean_spread([one.mean_loss_bits for one in study.of(ranks.policy)])[0],
-            }
-            for ranks in study.policies
-        },
-    }
+POLICIES = Stage.of("policies", PolicyStudy, compare_policies)

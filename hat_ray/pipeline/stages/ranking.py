@@ -1,33 +1,30 @@
 """Stage `health`: how well the run's SuperTransformer ranks architectures that are trained from scratch as well.
 
-supernet + K architectures x seeds from scratch -> `health/health.json`
+supernet + K architectures x seeds from scratch -> how well inherited weights rank them
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import RunError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.pipeline.context import predictors_of
-from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.scratch import scratch_job, train_all
+from hat_ray.pipeline.stages.search import predictors_of
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.storage.folder import Folder
 from hat_ray.studies.compute import Sentence
 from hat_ray.studies.rating import Truth, random_regrets, rank_all
-from hat_ray.studies.results import HealthResult, Ranked, Tried, result_to_json
+from hat_ray.studies.results import HealthResult, Ranked, Tried
 from hat_ray.studies.scoring_jobs import BleuJob, InheritedJob, Scores
 from hat_ray.studies.stratify import PROXY, LatencySource, SpeedFunction, Stratified, stratify
 from hat_ray.train.job import TrainJob
 
-RESULT = "health.json"
 
-
-def check_health(context: Context, folder: Folder) -> dict[str, Any]:
+def check_health(context: Context, folder: Folder) -> HealthResult:
     """Train architectures from scratch and compare them with what they inherit."""
     source, picked = pick_architectures(context)
     jobs = scratch_jobs(context, picked)
@@ -35,14 +32,7 @@ def check_health(context: Context, folder: Folder) -> dict[str, Any]:
     bleu = bleu_config(context)
     tried = tried_architectures(context, picked, jobs, bleu)
     inherited = inherit(context, [one.architecture for one in tried], folder, bleu)
-    result = rate(context, source, tried, inherited)
-    folder.write_json(RESULT, result_to_json(result))
-    return {
-        "architectures": len(tried),
-        "seeds": context.recipe.health.seeds,
-        "latency": source.name,
-        "tau": {rank.name: {"overall": rank.overall.value, "within": rank.within.value} for rank in result.loss_ranks},
-    }
+    return rate(context, source, tried, inherited)
 
 
 def rate(context: Context, source: LatencySource, tried: Sequence[Tried], inherited: Sequence[Scores]) -> HealthResult:
@@ -138,3 +128,6 @@ def inherit(
     )
     with context.progress("scoring inherited weights") as progress:
         return context.execution.do([job], progress)[0]
+
+
+HEALTH = Stage.of("health", HealthResult, check_health)

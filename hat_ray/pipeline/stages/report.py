@@ -1,37 +1,35 @@
-"""Gather what the stages left into the figures of a report."""
+"""Stage `report`: gather what the stages found into the figures of a report, and write the page."""
 
 import hashlib
 import json
 import logging
 import math
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
-
-from hat_ray.core.codec import read_typed
+from hat_ray.core.codec import read
 from hat_ray.corpus.corpus import Corpus
+from hat_ray.evaluate.evaluate import EvaluateOutput, Translations
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import hardware_of, settings_of
-from hat_ray.latency.effects import SWEEP
+from hat_ray.latency.table.summary import MeasuredDevice
 from hat_ray.latency.timing.workload import Workload
-from hat_ray.pipeline.context import (
-    assessments_of,
-    chosen_of,
-    limits_of,
-    predictors_of,
-    search_result_of,
-    timed_of,
-    timing_job,
-    workload_of,
-)
+from hat_ray.pipeline.context import timed_of, timing_job, workload_of
 from hat_ray.pipeline.run_folder import versions
-from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.cost import gather_ledger
+from hat_ray.pipeline.stages.evaluate import EVALUATE
+from hat_ray.pipeline.stages.latency import LATENCY, SWEEP
+from hat_ray.pipeline.stages.policies import POLICIES
+from hat_ray.pipeline.stages.predictor import PREDICTOR
+from hat_ray.pipeline.stages.ranking import HEALTH
+from hat_ray.pipeline.stages.retrain import RETRAIN
+from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
+from hat_ray.pipeline.stages.supernet import SUPERNET
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.recipe import to_yaml
@@ -54,70 +52,78 @@ from hat_ray.report.data import (
     TimedArchitecture,
     Translation,
 )
+from hat_ray.report.render import PAGE, write_report
 from hat_ray.search.frontier import SearchResult, pareto_front, scored_whole
 from hat_ray.search.limits import Limit
-from hat_ray.search.selection import Chosen
-from hat_ray.search.winners import RuntimeRanking, runtime_rankings
+from hat_ray.search.selection import RetrainOutput, SelectedModel
+from hat_ray.search.winners import LimitWinner, RuntimeRanking, runtime_rankings
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.studies.results import HEALTH, STUDY
+from hat_ray.storage.folder import Folder
 from hat_ray.train.job import read_finished
+from hat_ray.train.state import TrainPoint
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-
-class _Lines(TypedDict):
-    sources: list[str]
-    references: list[str]
-    hypotheses: list[str]
-
-
-_LINES = TypeAdapter(_Lines)
+OutputT = TypeVar("OutputT")
 
 NATS = math.log(2)
 """Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
 
 
+@dataclass(frozen=True)
+class ReportOutput:
+    """What stage `report` wrote."""
+
+    page: str
+    """The page's place."""
+
+
+def report(context: Context, folder: Folder) -> ReportOutput:
+    """Write the page and its figures as JSON."""
+    write_report(gather(context), folder)
+    return ReportOutput(folder.place_of(PAGE))
+
+
 def gather(context: Context) -> ReportData:
     """Read every finished stage of a run; what is not there yet is left out."""
     recipe, space = context.recipe, context.recipe.space.build()
-    summaries = {name: _summary(context, name) for name in ("latency", "retrain", "evaluate")}
-    devices = summaries["latency"].get("devices", {})
+    latency, fitted, found = context.output(LATENCY), context.output(PREDICTOR), context.output(SEARCH)
+    evaluated = context.output(EVALUATE) or EvaluateOutput({}, None)
+    devices = latency.devices if latency else {}
     slugs = list(devices)
-    predictors = predictors_of(context) if _summary(context, "predictor") else {}
-    assessments = assessments_of(context) if predictors else {}
-    result = search_result_of(context) if _summary(context, "search") else SearchResult((), (), {})
-    scores = [entry["score"] for entry in summaries["evaluate"].get("models", {}).values()]
+    assessments = fitted.assessments if fitted else {}
+    predictors = predictors_of(context) if fitted else {}
+    result = result_of(context)
+    scores = [model.score for model in evaluated.models.values()]
     workload = workload_of(context)
     return ReportData(
         name=recipe.name,
-        corpus=_corpus(context, summaries["evaluate"]),
+        corpus=_corpus(context, evaluated),
         space=SpaceFacts(space.name, space.id, str(space.size())),
         devices=tuple(
             _device(slug, entry, largest_ms(context, predictors.get(slug))) for slug, entry in devices.items()
         ),
-        chosen=_chosen(context, predictors, summaries),
+        chosen=_chosen(context, predictors, context.output(RETRAIN), evaluated),
         provenance=_provenance(context),
         candidates=_candidates(result, slugs),
         supernet=_supernet_curves(context),
         retraining=_retraining_curves(context),
         timed=_timed(context, space, slugs),
         predictors=tuple(_predictor(slug, predictor, assessments[slug]) for slug, predictor in predictors.items()),
-        searches=_tracks(result, limits_of(context)),
-        bleu_signature=scores[0]["bleu_signature"] if scores else None,
-        chrf_signature=scores[0]["chrf_signature"] if scores else None,
+        searches=_tracks(result, found.limits if found else ()),
+        bleu_signature=scores[0].bleu_signature if scores else None,
+        chrf_signature=scores[0].chrf_signature if scores else None,
         protocol={
             "batch": str(workload.batch),
             "beam": str(workload.beam),
             **_lengths(workload),
             **_settings(recipe.latency),
         },
-        sweep=_fresh(context, "sweep", SWEEP),
-        health=_fresh(context, "health", HEALTH),
-        policies=_fresh(context, "policies", STUDY),
-        runtimes=_runtimes(_summary(context, "search").get("winners", []), slugs),
+        sweep=_fresh(context, SWEEP),
+        health=_fresh(context, HEALTH),
+        policies=_fresh(context, POLICIES),
+        runtimes=_runtimes(found.winners if found else (), slugs),
         ledger=gather_ledger(context, result),
     )
 
@@ -137,28 +143,23 @@ def _lengths(workload: Workload) -> dict[str, str]:
     return {"source x target tokens, drawn from the corpus": workload.length_mix.replace(",", ", ")}
 
 
-def _summary(context: Context, stage: str) -> dict[str, Any]:
-    record = context.run.record(stage)
-    return record.summary if record else {}
-
-
-def _fresh(context: Context, study: str, kind: TypeAdapter[T]) -> T | None:
+def _fresh(context: Context, study: Stage[OutputT]) -> OutputT | None:
     """Return a study's result when the run has one, of the corpus and the SuperTransformer that it has now."""
-    record = context.run.record(study)
+    record = context.run.record(study.name)
     if record is None:
         return None
     for name in ("corpus", "supernet"):
         now = context.run.record(name)
         if name in record.inputs and (now is None or record.inputs[name] != now.id):
-            command = "latency sweep" if study == "sweep" else f"train {study}"
-            log.warning("%s is of another %s and is not shown: do `hat-ray %s` again", study, name, command)
+            command = "latency sweep" if study is SWEEP else f"train {study.name}"
+            log.warning("%s is of another %s and is not shown: do `hat-ray %s` again", study.name, name, command)
             return None
-    return read_typed(context.folder(study), f"{study}.json", kind)
+    return context.output(study)
 
 
-def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
+def _corpus(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
     summary = Corpus.load(context.folder("corpus")).summary
-    floors = evaluated.get("floors") or {}
+    floors = evaluated.floors
     return CorpusFacts(
         source_language=summary.source_language,
         target_language=summary.target_language,
@@ -166,8 +167,8 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
         valid_pairs=summary.valid.pairs,
         test_pairs=summary.test.pairs,
         vocabulary_size=summary.vocabulary_size,
-        copy_bleu=floors.get("copy_bleu"),
-        nearest_bleu=floors.get("nearest_bleu"),
+        copy_bleu=floors.copy_bleu if floors else None,
+        nearest_bleu=floors.nearest_bleu if floors else None,
         fingerprint=summary.fingerprint,
         test_set=_test_set(context, evaluated),
         train_told=summary.train.told(),
@@ -175,18 +176,18 @@ def _corpus(context: Context, evaluated: dict[str, Any]) -> CorpusFacts:
     )
 
 
-def _test_set(context: Context, evaluated: dict[str, Any]) -> str | None:
+def _test_set(context: Context, evaluated: EvaluateOutput) -> str | None:
     """Hash the sentences that the models were scored on."""
-    for model_id in evaluated.get("models", {}):
+    for model_id in evaluated.models:
         lines = _lines_of(context, model_id)
-        text = json.dumps([lines["sources"], lines["references"]])
+        text = json.dumps([lines.sources, lines.references])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
     return None
 
 
-def _lines_of(context: Context, model_id: str) -> _Lines:
+def _lines_of(context: Context, model_id: str) -> Translations:
     """Return the test set and its translation by a model."""
-    return read_typed(context.folder("evaluate"), f"{model_id}.json", _LINES)
+    return read(context.folder("evaluate"), f"{model_id}.json", Translations)
 
 
 def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
@@ -197,7 +198,7 @@ def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
     return float(predictor.predict([largest], quantile=context.recipe.search.limit_confidence)[0])
 
 
-def _runtimes(winners: list[dict[str, Any]], slugs: list[str]) -> tuple[RuntimeContest, ...]:
+def _runtimes(winners: Sequence[LimitWinner], slugs: list[str]) -> tuple[RuntimeContest, ...]:
     """Tell which runtime wins each limit of a machine that has several, also where only one of them keeps it."""
     runtimes = {
         hardware_of(slug): [other for other in slugs if hardware_of(other) == hardware_of(slug)] for slug in slugs
@@ -209,72 +210,61 @@ def _runtimes(winners: list[dict[str, Any]], slugs: list[str]) -> tuple[RuntimeC
 
 
 def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
-    there = {entry["device"] for entry in one.entries}
+    there = {entry.device for entry in one.entries}
     entries = tuple(
         RuntimeEntry(
-            entry["device"],
-            settings_of(entry["device"]),
-            entry["id"],
-            entry["loss_bits"] * NATS,
-            entry["predicted_ms"],
-            entry["measured_ms"],
+            entry.device,
+            settings_of(entry.device),
+            entry.id,
+            entry.loss_bits * NATS,
+            entry.predicted_ms,
+            entry.measured_ms,
         )
         for entry in one.entries
     )
     return RuntimeContest(one.hardware, one.limit_ms, entries, tuple(settings_of(s) for s in slugs if s not in there))
 
 
-def _device(slug: str, entry: dict[str, Any], largest_ms: float | None) -> Device:
-    info = entry["device"]
-    memory = info["memory_bytes"]
+def _device(slug: str, entry: MeasuredDevice, largest_ms: float | None) -> Device:
+    info, memory = entry.device, entry.device.memory_bytes
     facts = {
-        "timed architectures": str(entry["rows"]),
-        "machine": info["machine"],
-        "cores": str(info["logical_cores"]),
+        "timed architectures": str(entry.rows),
+        "machine": info.machine,
+        "cores": str(info.logical_cores),
         "memory": f"{memory / 2**30:.1f} GiB" if memory else "",
-        "instruction sets": ", ".join(info["isa"]),
-        "driver": info["driver"],
-        "runtime": f"{info['runtime']}, {info['dtype']}",
-        "system": info["os"],
+        "instruction sets": ", ".join(info.isa),
+        "driver": info.driver,
+        "runtime": f"{info.runtime}, {info.dtype}",
+        "system": info.os,
     }
-    return Device(slug, device_title(info), {k: v for k, v in facts.items() if v}, largest_ms)
-
-
-def device_title(info: Mapping[str, Any]) -> str:
-    """Return a device's name for readers, from its `DeviceInfo` as plain values."""
-    hardware = info["accelerator"] or info["model"]
-    named = f"{info['name']}: " if info["name"] else ""
-    threads = f"{info['threads']} thread{'s' if info['threads'] != 1 else ''}"
-    return f"{named}{hardware}, {threads}, {info['runtime']} {info['dtype']}"
+    return Device(slug, info.title, {k: v for k, v in facts.items() if v}, largest_ms)
 
 
 def _chosen(
-    context: Context, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
+    context: Context, predictors: dict[str, Predictor], retrained: RetrainOutput | None, evaluated: EvaluateOutput
 ) -> tuple[ChosenModel, ...]:
-    chosen = chosen_of(context) if summaries["retrain"] else []
-    return tuple(_model(context, entry, predictors, summaries) for entry in chosen)
-
-
-def _at_rest(measured: Mapping[str, float | None], name: str) -> float | None:
-    """Return a measured figure as the quiet device would show it: what limits and predictions are about."""
-    value, typical, corrected = (measured.get(key) for key in (name, "latency_ms", "corrected_ms"))
-    return value * corrected / typical if value and typical and corrected else None
+    if retrained is None:
+        return ()
+    return tuple(_model(context, entry, predictors, retrained, evaluated) for entry in retrained.selected)
 
 
 def _model(
-    context: Context, entry: Chosen, predictors: dict[str, Predictor], summaries: dict[str, dict[str, Any]]
+    context: Context,
+    entry: SelectedModel,
+    predictors: dict[str, Predictor],
+    retrained: RetrainOutput,
+    evaluated: EvaluateOutput,
 ) -> ChosenModel:
     architecture, counted = entry.architecture, cost(entry.architecture, workload_of(context).target_length)
-    trained = summaries["retrain"]["models"][architecture.id]
-    evaluated = summaries["evaluate"].get("models", {}).get(architecture.id)
+    trained, scored = retrained.models[architecture.id], evaluated.models.get(architecture.id)
     latency = {}
     for slug, predictor in predictors.items():
-        measured = evaluated["measured"].get(slug, {}) if evaluated else {}
+        measured = scored.measured.get(slug) if scored else None
         latency[slug] = Latency(
             predicted_ms=float(predictor.predict([architecture])[0]),
-            measured_ms=measured.get("corrected_ms"),
-            p10_ms=_at_rest(measured, "p10_ms"),
-            p90_ms=_at_rest(measured, "p90_ms"),
+            measured_ms=measured.corrected_ms if measured else None,
+            p10_ms=measured.at_rest(measured.p10_ms) if measured else None,
+            p90_ms=measured.at_rest(measured.p90_ms) if measured else None,
         )
     return ChosenModel(
         kind=entry.kind,
@@ -284,18 +274,18 @@ def _model(
         latency=latency,
         device=entry.device,
         limit_ms=entry.limit_ms,
-        inherited_loss=trained["inherited_loss_bits"] * NATS,
-        scratch_loss=trained["scratch_loss_bits"] * NATS,
-        bleu=evaluated["score"]["bleu"] if evaluated else None,
-        chrf=evaluated["score"]["chrf"] if evaluated else None,
-        samples=_samples(context, architecture.id) if evaluated else (),
+        inherited_loss=trained.inherited_loss_bits * NATS,
+        scratch_loss=trained.scratch_loss_bits * NATS,
+        bleu=scored.score.bleu if scored else None,
+        chrf=scored.score.chrf if scored else None,
+        samples=_samples(context, architecture.id) if scored else (),
     )
 
 
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
     lines = _lines_of(context, model_id)
     count = context.recipe.report.translations
-    columns = (lines["sources"][:count], lines["references"][:count], lines["hypotheses"][:count])
+    columns = (lines.sources[:count], lines.references[:count], lines.hypotheses[:count])
     return tuple(Translation(*texts) for texts in zip(*columns, strict=True))
 
 
@@ -314,7 +304,7 @@ def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]
     )
 
 
-def _tracks(result: SearchResult, limits: list[Limit]) -> tuple[SearchTrack, ...]:
+def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack, ...]:
     """Best loss so far under each limit, at each evaluation where it fell, and at the end."""
     tracks = []
     for limit in limits:
@@ -331,20 +321,20 @@ def _tracks(result: SearchResult, limits: list[Limit]) -> tuple[SearchTrack, ...
 
 
 def _supernet_curves(context: Context) -> tuple[LossCurve, ...]:
-    summary = _summary(context, "supernet")
-    return tuple(_curve(name, summary["history"], name) for name in summary.get("valid_loss_bits", {}))
+    trained = context.output(SUPERNET)
+    return tuple(_curve(name, trained.history, name) for name in trained.valid_loss_bits) if trained else ()
 
 
 def _retraining_curves(context: Context) -> tuple[LossCurve, ...]:
-    curves = []
-    for model_id in _summary(context, "retrain").get("models", {}):
-        history = read_finished(context.folder("retrain").child(model_id)).result.to_dict()["history"]
-        curves.append(_curve("model", history, model_id))
-    return tuple(curves)
+    retrained = context.output(RETRAIN)
+    if retrained is None:
+        return ()
+    folder = context.folder("retrain")
+    return tuple(_curve("model", read_finished(folder.child(id)).result.history, id) for id in retrained.models)
 
 
-def _curve(key: str, history: list[dict[str, Any]], title: str) -> LossCurve:
-    return LossCurve(title, tuple((point["update"], point["valid_loss_bits"][key] * NATS) for point in history))
+def _curve(key: str, history: Sequence[TrainPoint], title: str) -> LossCurve:
+    return LossCurve(title, tuple((point.update, point.valid_loss_bits[key] * NATS) for point in history))
 
 
 def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:
@@ -393,3 +383,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+REPORT = Stage.of("report", ReportOutput, report)

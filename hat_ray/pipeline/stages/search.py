@@ -5,30 +5,30 @@ SuperTransformer + validation set + predictors -> candidates, frontiers, winners
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.errors import LatencyError
-from hat_ray.pipeline.context import PREDICTORS, devices_of, predictors_of, scorer_of, timed_of, timing_job
+from hat_ray.pipeline.context import scorer_of, timed_of, timing_job
 from hat_ray.pipeline.execution import SearchPlan
-from hat_ray.pipeline.stage import Context
-from hat_ray.predictor.fit import donors_in, fit_device, rows_of_device
+from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.stages.latency import devices_of
+from hat_ray.predictor.fit import fit_rows, rows_of_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.store import load_predictor, save_predictor
+from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.early_stopping import early_stopping_summary
 from hat_ray.search.engine.device_latency import DeviceLatency, Times
 from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, adopt
 from hat_ray.search.engine.session import Phase
+from hat_ray.search.frontier import SearchResult, summarise
 from hat_ray.search.limits import LatencyFunction, Limit, resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
-from hat_ray.search.winners import describe_winner, write_files
+from hat_ray.search.winners import SearchOutput, describe_winners, write_files
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -38,16 +38,21 @@ _BEGAN = "began.json"
 """Which predictors a search fitted again before its first phase."""
 
 
-class _Began(TypedDict):
-    fitted_again: list[str]
+@dataclass(frozen=True)
+class _Began:
+    """What `began.json` holds."""
+
+    fitted_again: tuple[str, ...]
 
 
-_AGAIN = TypeAdapter(_Began)
 _BEFORE = -1
 """The round in which it did."""
 
+PREDICTORS = "predictors"
+"""Where a finished search keeps the predictors that were fitted again with its winners' timings."""
 
-def search(context: Context, folder: Folder) -> dict[str, Any]:
+
+def search(context: Context, folder: Folder) -> SearchOutput:
     """Evolve architectures under every device's limits."""
     recipe, space = context.recipe, context.recipe.space.build()
     devices = RunDevices(context, folder, predictors_of(context))
@@ -73,17 +78,43 @@ def search(context: Context, folder: Folder) -> dict[str, Any]:
         resolve=None if recipe.search.limits_ms else resolve,
     )
     outcome = search.run()
-    winners = [describe_winner(winner, outcome.devices) for winner in outcome.result.winners]
-    write_files(folder, outcome.result, winners)
+    result = outcome.result
+    output = SearchOutput(
+        limits=tuple(outcome.limits),
+        scored=len(result.candidates),
+        early_stopping=early_stopping_summary(result.candidates),
+        refitted=tuple(sorted(devices.learned)),
+        winners=describe_winners(result, outcome.devices),
+    )
+    write_files(folder, output, result.frontiers)
     for slug, predictor in devices.learned.items():
         save_predictor(predictor, folder.child(PREDICTORS), slug)
-    return {
-        "limits": [asdict(limit) for limit in outcome.limits],
-        "scored": len(outcome.result.candidates),
-        "stopped_early": asdict(early) if (early := early_stopping_summary(outcome.result.candidates)) else None,
-        "learned": sorted(devices.learned),
-        "winners": winners,
-    }
+    return output
+
+
+def predictors_of(context: Context) -> dict[str, Predictor]:
+    """Return each device's fitted predictor: where a finished search has fitted it again, that one."""
+    space, found = context.recipe.space.build(), {}
+    output = context.output(SEARCH) if _read_predictors_of_now(context) else None
+    for slug in devices_of(context):
+        again = output is not None and slug in output.refitted
+        folder = context.folder("search").child(PREDICTORS) if again else context.folder("predictor")
+        found[slug] = load_predictor(folder, slug, slug, space.id)
+    return found
+
+
+def _read_predictors_of_now(context: Context) -> bool:
+    """Report whether the finished search read the predictors that the predictor stage holds now."""
+    record, now = context.run.record("search"), context.run.record("predictor")
+    return record is not None and now is not None and record.inputs.get("predictor") == now.id
+
+
+def result_of(context: Context) -> SearchResult:
+    """Return what the search found, from its candidates table; empty where it is not finished."""
+    output = context.output(SEARCH)
+    if output is None:
+        return SearchResult((), (), {})
+    return summarise(CandidateTable(context.folder("search")).read(), output.limits)
 
 
 def device_latency(predictor: Predictor, probability: float | None) -> DeviceLatency:
@@ -110,7 +141,7 @@ class RunDevices:
         self._job = timing_job(self.context, self.context.folder("latency"))
         if not self.folder.exists(_BEGAN):
             self._begin()
-        for slug in read_typed(self.folder, _BEGAN, _AGAIN)["fitted_again"]:
+        for slug in read(self.folder, _BEGAN, _Began).fitted_again:
             self.load_refitted(slug, _BEFORE)
 
     def _begin(self) -> None:
@@ -123,7 +154,7 @@ class RunDevices:
                 100 * (self.scale(slug) - 1),
             )
             self.refit(slug, _BEFORE)
-        write_sealed(self.folder, _BEGAN, {"fitted_again": again})
+        write(self.folder, _BEGAN, _Began(tuple(again)))
 
     def known(self) -> dict[str, DeviceLatency]:
         """Return what a search asks of the predictors in force."""
@@ -154,8 +185,10 @@ class RunDevices:
     def refit(self, device: str, round_: int) -> DeviceLatency:
         """Fit a device's predictor again and keep it in the search's folder."""
         recipe = self.context.recipe
-        lent = [one for one in donors_in(self._job, recipe.predictor, recipe.seed) if one.device != device]
-        predictor = fit_device(self._job, device, recipe.predictor, recipe.seed, lent)
+        rows = table_rows(self._job, recipe.predictor, [device])
+        own = rows.pop(device)
+        others = source_predictors(self._job, rows, recipe.predictor, recipe.seed)
+        predictor = fit_rows(self._job, device, own, recipe.predictor, recipe.seed, others)
         save_predictor(predictor, self._of_round(round_), device)
         log.info("predictor of %s, with the winners' rows: %s", device, predictor.quality)
         return self._known(predictor)
@@ -170,3 +203,6 @@ class RunDevices:
 
     def _of_round(self, round_: int) -> Folder:
         return self.folder.child("rounds", str(round_))
+
+
+SEARCH = Stage.of("search", SearchOutput, search)

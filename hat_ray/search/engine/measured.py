@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import read, write
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.device_latency import DeviceLatency, Times, refreshed
@@ -89,9 +89,6 @@ class RoundLog(BaseModel):
     rounds: tuple[_Round, ...] = ()
 
 
-_ROUND_LOG = TypeAdapter(RoundLog)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """The result of a whole search, and the predictors in force."""
@@ -139,7 +136,7 @@ class MeasuredSearch:
                 final=self._is_final(number, bool(broke), bool(moved)),
             )
             log = RoundLog(rounds=(*log.rounds, round_))
-            write_sealed(self.folder, FILE, log.model_dump(mode="json"))
+            write(self.folder, FILE, log)
             self._take_limits(round_)
         candidates = self._candidates(known, measured)
         CandidateTable(self.folder).replace(candidates)
@@ -184,7 +181,7 @@ class MeasuredSearch:
             logger.info("the limits are now %s", "; ".join(map(str, self.limits)))
 
     def _read(self) -> RoundLog:
-        return read_typed(self.folder, FILE, _ROUND_LOG) if self.folder.exists(FILE) else RoundLog()
+        return read(self.folder, FILE, RoundLog) if self.folder.exists(FILE) else RoundLog()
 
     def _candidates(self, known: Mapping[str, DeviceLatency], measured: Mapping[str, Times]) -> list[Candidate]:
         return refreshed(CandidateTable(self.folder).read(), known, measured)

@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict
 
-from hat_ray.core.codec import read_typed, write_sealed
+from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import SearchError
@@ -56,13 +55,11 @@ class _Saved(BaseModel, Generic[EvolutionStateT]):
     evolution: EvolutionStateT
 
 
-class _Spent(TypedDict):
+@dataclass(frozen=True)
+class _Spent:
     """The content of `spent.json`."""
 
     seconds: float
-
-
-_SECONDS, _IDENTITY = TypeAdapter(_Spent), TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class Session:
         self._early = EarlyStop(self.frontiers, config.early_stop_margin if config.early_stop else None)
         self._reported = 0
         """Evaluations that progress has reported."""
-        self._stop = StopRule(config, read_typed(folder, _SPENT, _SECONDS)["seconds"] if folder.exists(_SPENT) else 0.0)
+        self._stop = StopRule(config, read(folder, _SPENT, _Spent).seconds if folder.exists(_SPENT) else 0.0)
         self.stopped: str | None = None
         """Why the search ended before its evaluations were used up."""
 
@@ -198,7 +195,7 @@ class Session:
             self._fill_intervals(self._unwritten)
             self._table.append([self.known[architecture] for architecture in self._unwritten])
             if self.config.max_seconds is not None:
-                self.folder.write_json(_SPENT, {"seconds": self._stop.spent_s})
+                write(self.folder, _SPENT, _Spent(self._stop.spent_s))
         self._unwritten, self._written_at = [], time.monotonic()
 
     def save_state(self) -> None:
@@ -209,8 +206,7 @@ class Session:
         began = time.monotonic()
         if began < self._state_due and self.config.workers > 1:
             return
-        state = {"round": self.phase.number, "evolution": self.evolution.state().model_dump(mode="json")}
-        write_sealed(self.folder, _STATE, state)
+        write(self.folder, _STATE, _Saved(self.phase.number, self.evolution.state()))
         self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
 
     def resume(self) -> None:
@@ -219,8 +215,8 @@ class Session:
         Pending proposals are asked for again.
         """
         if self.folder.exists(_STATE):
-            kind = TypeAdapter(cast(type[_Saved[Any]], _Saved.__class_getitem__(self.evolution.state_type)))
-            state = read_typed(self.folder, _STATE, kind)
+            kind = cast(type[_Saved[Any]], _Saved.__class_getitem__(self.evolution.state_type))
+            state = read(self.folder, _STATE, kind)
             if state.round == self.phase.number:
                 self.evolution.load_state(state.evolution)
         self.begin()
@@ -299,13 +295,13 @@ class Session:
         if self.phase.number > 0:
             return
         if self.folder.exists("search.json"):
-            if read_typed(self.folder, "search.json", _IDENTITY) != identity:
+            if read(self.folder, "search.json", dict[str, str]) != identity:
                 raise SearchError(
                     f"{self.folder} holds a search with another space, predictor, limits, settings or seed: "
                     f"use another folder or delete it"
                 )
         else:
-            self.folder.write_json("search.json", identity)
+            write(self.folder, "search.json", dict(identity))
 
 
 _WORKER = f"{platform.node()}:{os.getpid()}"

@@ -1,0 +1,25 @@
+"""Every stage of a run.
+
+corpus -> supernet -> latency -> predictor -> search -> retrain -> evaluate -> report
+Beside them, by their own commands: sweep, health, policies.
+"""
+
+from typing import Any
+
+from hat_ray.pipeline.stage import Stage
+from hat_ray.pipeline.stages.corpus import CORPUS
+from hat_ray.pipeline.stages.evaluate import EVALUATE
+from hat_ray.pipeline.stages.latency import LATENCY, SWEEP
+from hat_ray.pipeline.stages.policies import POLICIES
+from hat_ray.pipeline.stages.predictor import PREDICTOR
+from hat_ray.pipeline.stages.ranking import HEALTH
+from hat_ray.pipeline.stages.report import REPORT
+from hat_ray.pipeline.stages.retrain import RETRAIN
+from hat_ray.pipeline.stages.search import SEARCH
+from hat_ray.pipeline.stages.supernet import SUPERNET
+
+STAGES: tuple[Stage[Any], ...] = (CORPUS, SUPERNET, LATENCY, PREDICTOR, SEARCH, RETRAIN, EVALUATE, REPORT)
+"""The stages of a recipe, in order."""
+
+STUDIES: tuple[Stage[Any], ...] = (SWEEP, HEALTH, POLICIES)
+"""Stages that only their own commands run; the report shows them where they are finished."""

@@ -1,0 +1,79 @@
+"""Stage `evaluate`: measure the retrained models on their devices again, and score them on the test set.
+
+trained models + test set -> `<architecture id>.json`, each model's translations, and the scores
+"""
+
+from dataclasses import dataclass
+
+from hat_ray.core.codec import read, write
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import LatencyError
+from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, corpus_floors
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.session import new_session_id
+from hat_ray.pipeline.context import timing_job
+from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.stages.retrain import RETRAIN
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage.folder import Folder
+
+_SESSION = "session.json"
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What `session.json` holds: a resumed stage measures in the same session."""
+
+    id: str
+
+
+def evaluate(context: Context, folder: Folder) -> EvaluateOutput:
+    """Measure and score every retrained model."""
+    recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
+    architectures = context.require(RETRAIN).architectures
+    measured = measure_again(context, architectures, folder)
+    folders = [context.folder("retrain").child(architecture.id) for architecture in architectures]
+    with context.progress("translating the test set") as progress:
+        evaluations = context.execution.evaluate(folders, corpus.folder, recipe.evaluate, progress)
+    floors = corpus_floors(corpus, recipe.evaluate)
+    models = {}
+    for architecture, evaluation in zip(architectures, evaluations, strict=True):
+        write(folder, f"{architecture.id}.json", evaluation.translations)
+        timings = {slug: _timing(rows[architecture]) for slug, rows in measured.items() if architecture in rows}
+        models[architecture.id] = EvaluatedModel(evaluation.score, timings)
+    return EvaluateOutput(models, floors)
+
+
+def measure_again(
+    context: Context, architectures: list[Architecture], folder: Folder
+) -> dict[str, dict[Architecture, LatencyRow]]:
+    """Time architectures once more on each device; a resumed stage keeps its session, and so its rows."""
+    if not folder.exists(_SESSION):
+        write(folder, _SESSION, _Session(new_session_id()))
+    session = read(folder, _SESSION, _Session).id
+    job = timing_job(context, context.folder("latency"), again=True, session_id=session)
+    with context.progress("measuring the models again") as progress:
+        devices = context.execution.time(job, architectures, progress)
+    found = {}
+    for device in devices:
+        rows = read_table(job.table_root, job.space.id, device.slug, session_id=session)
+        found[device.slug] = {row.architecture: row for row in rows if row.architecture is not None}
+        missing = [architecture.id for architecture in architectures if architecture not in found[device.slug]]
+        if missing:
+            raise LatencyError(f"{device.slug} did not measure {', '.join(missing)}: see the log, and run it again")
+    return found
+
+
+def _timing(row: LatencyRow) -> FinalTiming:
+    total = row.total
+    return FinalTiming(
+        latency_ms=row.latency_ms,
+        corrected_ms=row.corrected_ms,
+        p10_ms=total.p10_ms if total else None,
+        p90_ms=total.p90_ms if total else None,
+        relative_error=row.relative_error,
+    )
+
+
+EVALUATE = Stage.of("evaluate", EvaluateOutput, evaluate)

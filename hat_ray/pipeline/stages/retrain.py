@@ -1,0 +1,54 @@
+"""Stage `retrain`: train the winners and the baselines from scratch at equal updates.
+
+search's winners -> one trained model an architecture, each in a folder of its own
+"""
+
+from hat_ray.pipeline.context import latency_functions, scorer_of, train_job
+from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.stages.search import SEARCH, predictors_of
+from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedModel, select, unique_architectures
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import count_params
+from hat_ray.storage.folder import Folder
+
+
+def retrain(context: Context, folder: Folder) -> RetrainOutput:
+    """Train every selected architecture; the longest first, so that no worker trains alone at the end."""
+    selected = select_models(context)
+    architectures = sorted(unique_architectures(selected), key=count_params, reverse=True)
+    jobs = [train_job(context, "retrain", choice, folder.child(choice.id)) for choice in architectures]
+    with context.progress("training from scratch") as progress:
+        results = context.execution.train_subs(jobs, progress)
+    inherited = inherited_losses(context, architectures)
+    models = {
+        architecture.id: RetrainedModel(
+            inherited_loss_bits=inherited[architecture],
+            scratch_loss_bits=trained.valid_loss_bits["model"],
+            updates=trained.updates,
+            seconds=trained.seconds,
+        )
+        for architecture, trained in zip(architectures, results, strict=True)
+    }
+    return RetrainOutput(tuple(selected), models)
+
+
+def select_models(context: Context) -> list[SelectedModel]:
+    """Return the search's winners, and the baselines that the recipe asks for."""
+    recipe = context.recipe
+    return select(
+        recipe.space.build(),
+        {winner.limit: winner.architecture for winner in context.require(SEARCH).winners},
+        latency_functions(predictors_of(context)),
+        largest=recipe.retrain.largest_baseline,
+        randoms=recipe.retrain.random_baselines,
+        seed=recipe.seed,
+    )
+
+
+def inherited_losses(context: Context, architectures: list[Architecture]) -> dict[Architecture, float]:
+    """Score architectures with the weights that they inherit; bits a token."""
+    score = scorer_of(context)
+    return {architecture: score(architecture) for architecture in architectures}
+
+
+RETRAIN = Stage.of("retrain", RetrainOutput, retrain)
