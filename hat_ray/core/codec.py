@@ -61,7 +61,8 @@ def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN
         raise DamagedError(f"{source} is damaged (its content is not what its SHA-256 says): {remedy}")
     found, wanted = value.pop(FORMAT, None), _format_of(kind)
     if found != wanted:
-        raise FormatError(f"{source} has format {_line(found)}, this hat-ray reads format {wanted}: {remedy}")
+        held = "names no format" if found is None else f"has format {_line(found)}"
+        raise FormatError(f"{source} {held}, this hat-ray reads format {wanted}: {remedy}")
     return from_json(kind, value, source, remedy)
 
 

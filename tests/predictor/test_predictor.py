@@ -175,8 +175,8 @@ def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     with pytest.raises(PredictorError, match="no predictor pi"):
         load_predictor(folder, "pi")
-    folder.write_json("pi.json", {"device": "pi"})
-    with pytest.raises(DamagedError, match=r"pi\.json is damaged \(schema_version: Field required\)"):
+    folder.write_json("pi.json", {"device": "pi", "format": 2})
+    with pytest.raises(DamagedError, match=r"pi\.json is damaged \(space_id: Field required\)"):
         load_predictor(folder, "pi")
 
 
