@@ -266,9 +266,9 @@ def _require_sound(folder: Folder) -> None:
     _owner(folder)
     for stage in folder.list():
         if folder.exists(f"{stage}/{BEGUN}"):
-            read_typed(folder.child(stage), BEGUN, _BEGUN)
+            read(folder.child(stage), BEGUN, _Begun)
         if folder.exists(f"{stage}/{FINISHED}"):
-            read_typed(folder.child(stage), FINISHED, _RECORD)
+            read(folder.child(stage), FINISHED, StageRecord)
 
 
 def _owner(folder: Folder) -> str:

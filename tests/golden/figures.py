@@ -21,12 +21,12 @@ from hat_ray.evaluate.translate import translate
 from hat_ray.export.export import open_export
 from hat_ray.latency.table.parts import partition_values, partitions
 from hat_ray.latency.table.table import read_table
-from hat_ray.pipeline.context import limits_of, predictors_of, search_result_of
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.models import retrained_model
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.stages.report import gather
+from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
 from hat_ray.recipe import load_run_recipe
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import page
@@ -67,9 +67,9 @@ def opened(run: Path) -> Context:
 
 
 def _search(context: Context) -> dict[str, Any]:
-    result = search_result_of(context)
+    result = result_of(context)
     return {
-        "limits": [[limit.device, limit.ms] for limit in limits_of(context)],
+        "limits": [[limit.device, limit.ms] for limit in context.require(SEARCH).limits],
         "candidates": [
             {
                 "id": one.architecture.id,

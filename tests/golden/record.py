@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hat_ray.core.codec import write_sealed
+from hat_ray.core import codec
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 from tests.golden import figures, pins
@@ -86,13 +86,13 @@ def _rewrite(file: Path, old: str, new: str) -> None:
     """Replace a text in a sealed JSON file."""
     value = json.loads(file.read_text(encoding="utf-8").replace(old, new))
     del value["sealed_sha256"]
-    write_sealed(Folder.at(file.parent), file.name, value)
+    codec.write(Folder.at(file.parent), file.name, value)
 
 
 def _first_winner(run: Path) -> str:
     """Return the id of the retrained model that is exported and translated with."""
-    chosen = json.loads((run / "retrain" / "chosen.json").read_text(encoding="utf-8"))
-    return Architecture.from_dict(chosen[0]["architecture"]).id
+    output = json.loads((run / "retrain" / "stage.json").read_text(encoding="utf-8"))["output"]
+    return Architecture.from_dict(output["selected"][0]["architecture"]).id
 
 
 def _is_left_out(folder: str, name: str) -> bool:

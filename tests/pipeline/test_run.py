@@ -238,7 +238,7 @@ def dying_after(changes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 def test_a_resumed_stage_is_rid_of_what_killed_writers_left_and_of_nothing_else(tmp_path: Path):
     calls: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        run_stages(context(tmp_path / "r"), [Stage("a", ("corpus",), (), worker(calls, "a", fail=True))])
+        run_stages(context(tmp_path / "r"), [Stage("a", dict, ("corpus",), (), worker(calls, "a", fail=True))])
     writer = (
         "import os, sys; from hat_ray.storage.folder import Folder\n"
         "with Folder.at(sys.argv[1]).writing(sys.argv[2]) as stream: stream.write(b'half'); stream.flush(); os._exit(9)"
@@ -254,8 +254,8 @@ def test_a_resumed_stage_is_rid_of_what_killed_writers_left_and_of_nothing_else(
     def look(_context: Context, folder: Folder) -> dict[str, Any]:
         return {"files": len([info for info in folder.entries(recursive=True) if info.base_name.endswith(".tmp")])}
 
-    [record] = run_stages(context(tmp_path / "r"), [Stage("a", ("corpus",), (), look)])
-    assert record.summary == {"files": 3}  # somebody's two, and the table's
+    [record] = run_stages(context(tmp_path / "r"), [Stage("a", dict, ("corpus",), (), look)])
+    assert record.output == {"files": 3}  # somebody's two, and the table's
     left = {str(path.relative_to(tmp_path / "r").parent) for path in (tmp_path / "r").rglob(".*.????????.tmp")}
     assert left == {"a/table", "."}
 

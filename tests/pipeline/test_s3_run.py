@@ -110,7 +110,7 @@ def test_a_whole_run_on_a_ray_cluster_of_its_own_makes_on_s3_what_it_makes_on_a_
     done = subprocess.run([*command, "--set", limit], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)["stages"]
-    expected = {one.stage: one.summary for one in run_recipe(load_recipe(TINY, [limit]), str(disk.uri), local=True)}
+    expected = {one.stage: one.output for one in run_recipe(load_recipe(TINY, [limit]), str(disk.uri), local=True)}
     assert list(made) == list(expected)
     assert made["corpus"] == expected["corpus"]
 

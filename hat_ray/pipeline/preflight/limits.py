@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
+from hat_ray.latency.table.summary import LatencyOutput
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.pipeline.run_folder import Run
@@ -78,8 +79,8 @@ def _devices_of_run(recipe: Recipe, situation: Situation) -> tuple[str, ...]:
     """Return the devices that the run's finished latency stage timed; none where it is still to be done."""
     if situation.run_folder is None or "latency" in situation.stages:
         return ()
-    record = Run(situation.run_folder.asked_for(PATIENCE_S), recipe).record("latency")
-    return tuple(record.summary["devices"]) if record else ()
+    output = Run(situation.run_folder.asked_for(PATIENCE_S), recipe).output("latency", LatencyOutput)
+    return tuple(output.devices) if output else ()
 
 
 def _read(recipe: Recipe, table: Folder, devices: Sequence[str]) -> Iterator[_Timed]:

@@ -206,7 +206,7 @@ class Session:
         began = time.monotonic()
         if began < self._state_due and self.config.workers > 1:
             return
-        write(self.folder, _STATE, _Saved(self.phase.number, self.evolution.state()))
+        write(self.folder, _STATE, _Saved(round=self.phase.number, evolution=self.evolution.state()))
         self._state_due = time.monotonic() + (time.monotonic() - began) / _STATE_SHARE
 
     def resume(self) -> None:

@@ -1,0 +1,98 @@
+"""The predictor stage reads each device of the latency table once, however many devices help one another."""
+
+import ctypes
+import os
+import random
+import struct
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.summary import LatencyOutput, MeasuredDevice
+from hat_ray.latency.table.table import write_rows
+from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.statistics import spread
+from hat_ray.pipeline.context import timing_job
+from hat_ray.pipeline.execution import LocalExecution
+from hat_ray.pipeline.run_folder import Run
+from hat_ray.pipeline.stage import Context, Stage, run_stages
+from hat_ray.pipeline.stages.predictor import PREDICTOR
+from hat_ray.predictor.fit import rows_of_device
+from hat_ray.recipe import load_recipe
+from hat_ray.space.cost import count_macs
+
+DEVICES = [
+    DeviceInfo(name, "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")
+    for name in ("one", "two", "away")
+]
+_IN_OPEN = 0x20
+_HEAD = struct.Struct("iIII")
+
+
+@contextmanager
+def opens_counted(folders: Iterable[Path]) -> Iterator[Counter[str]]:
+    """Count how often Linux opens each Parquet file in these folders while the block runs."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = libc.inotify_init1(os.O_NONBLOCK)
+    opened: Counter[str] = Counter()
+    try:
+        for folder in folders:
+            assert libc.inotify_add_watch(number, os.fsencode(folder), _IN_OPEN) >= 0
+        yield opened
+        content = os.read(number, 1 << 20)
+    finally:
+        os.close(number)
+    while content:
+        watch, _mask, _cookie, length = _HEAD.unpack_from(content)
+        name = content[_HEAD.size : _HEAD.size + length].rstrip(b"\0").decode()
+        if name.endswith(".parquet"):
+            opened[f"{watch}/{name}"] += 1
+        content = content[_HEAD.size + length :]
+
+
+def fill(job: TimingJob) -> None:
+    """Write 60 rows of each device; `away` is of the table alone, and not of the run."""
+    for number, device in enumerate(DEVICES):
+        rng, rows = random.Random(number), []
+        for index in range(60):
+            architecture = job.space.sample(rng)
+            ms = (number + 1) * count_macs(architecture, 20) / 1e5 * (1 + 0.01 * rng.random())
+            total, half = spread([ms] * 3), spread([ms / 2] * 3)
+            rows.append(
+                LatencyRow(
+                    *(job.space.id, architecture, (1.0,) * 10, job.protocol.workload, device),
+                    *(total, half, half, (), (), 3, 3, 0, 0.01, Canary(10.0, 10.0, 1.0)),
+                    Circumstances("h", "session", f"2026-01-31T12:00:{index:02}Z", ()),
+                )
+            )
+        write_rows(job.table_root, rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_each_device_of_the_table_is_read_once_by_the_predictor_stage(tmp_path: Path):
+    recipe = load_recipe("toy", [f"latency.table={tmp_path}/table", "corpus.vocab_size=500"])
+    context = Context(Run.open(tmp_path / "r", recipe), LocalExecution())
+    timed = LatencyOutput(str(tmp_path), {device.slug: MeasuredDevice(60, device) for device in DEVICES[:2]})
+    job = timing_job(context, context.folder("latency"))
+    fill(job)
+    run_stages(context, [Stage("latency", LatencyOutput, ("latency",), (), lambda _context, _folder: timed)])
+    folders = [path for path in (tmp_path / "table").glob("*/*") if path.is_dir()]
+    assert len(folders) == len(DEVICES)
+    with opens_counted(folders) as once:
+        for device in DEVICES:
+            rows_of_device(job, device.slug)
+    with opens_counted(folders) as opened:
+        run_stages(context, [PREDICTOR])
+    assert len(opened) == len(DEVICES)
+    assert opened == once
+    found = context.require(PREDICTOR).assessments
+    assert {slug: one.donors for slug, one in found.items()} == {
+        DEVICES[0].slug: (DEVICES[2].slug, DEVICES[1].slug),
+        DEVICES[1].slug: (DEVICES[2].slug, DEVICES[0].slug),
+    }
