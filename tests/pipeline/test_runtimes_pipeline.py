@@ -49,7 +49,7 @@ def test_a_run_times_searches_for_and_serves_ctranslate2(tmp_path: Path) -> None
     settings = ["space.runtime=ctranslate2", "latency.runtime=ctranslate2", "latency.dtype=int8"]
     recipe, place = load_recipe(TINY, settings), str(tmp_path / "run")
     run_recipe(recipe, place, local=True)
-    [(slug, device)] = Run.open(place, recipe).record("latency").summary["devices"].items()
+    [(slug, device)] = Run.open(place, recipe).record("latency").output["devices"].items()
     assert settings_of(slug) == "ctranslate2 int8, 1 thread"
     assert device["rows"] >= recipe.latency.samples
     winner, _ = retrained_model(recipe, place, None)
