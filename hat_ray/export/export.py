@@ -23,7 +23,7 @@ from hat_ray.export.parity import Parity, compare
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, Bounds, Exporter, Runtime, RuntimeSettings, exporting, require_runtime
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.runtime.standalone.manifest import MANIFEST, kind_of
+from hat_ray.runtime.standalone.translate import MANIFEST, kind_of
 
 SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
 """Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""

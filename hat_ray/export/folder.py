@@ -1,8 +1,8 @@
 """The folder that an exported model is: sub-word model, architecture, loader, manifest, and its runtime's own files.
 
 Decisions
-- The loader is a copy of a file of `runtime/standalone` with the files that it imports in it: what a user runs is what
-  the tests run.
+- The loader is a copy of two files of `runtime/standalone`, the front end and the runtime's engine: what a user runs is
+  what the tests run.
 - The manifest comes last, and names every other file with its SHA-256, and itself.
 """
 
@@ -24,9 +24,8 @@ import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Exporter, RuntimeSettings
-from hat_ray.runtime.standalone import lines
-from hat_ray.runtime.standalone import manifest as manifest_file
-from hat_ray.runtime.standalone.manifest import MANIFEST, SEAL, seal_of
+from hat_ray.runtime.standalone import translate as front_end
+from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from hat_ray.space.cost import count_params
 
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
@@ -48,15 +47,14 @@ def write_files(
     return {**facts.manifest, "runtime": runtime, "dtype": settings.dtype}
 
 
-def _write_loader(place: Path, source: Path) -> None:
-    """Write the loader, with the texts of the files of its own that it imports in the places of their imports."""
-    text = source.read_text(encoding="utf-8")
-    for module in (lines, manifest_file):
-        own = Path(str(module.__file__)).read_text(encoding="utf-8")
-        found = re.findall(rf"^from {re.escape(module.__name__)} import (?:\([^)]*\)|.*)$", text, re.MULTILINE)
-        for statement in found:
-            text = text.replace(statement, own)
-    (place / LOADER).write_text(text, encoding="utf-8")
+def _write_loader(place: Path, engine: Path) -> None:
+    """Write the front end and, behind it, the engine without its import of the front end."""
+    front = Path(str(front_end.__file__)).read_text(encoding="utf-8")
+    own = rf"^from {re.escape(front_end.__name__)} import (?:\([^)]*\)|.*)\n"
+    text, found = re.subn(own, "", engine.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if found != 1:
+        raise ValueError(f"{engine} must import the front end once, by one statement, got {found}")
+    (place / LOADER).write_text(f"{front}\n\n{text}", encoding="utf-8")
 
 
 def write_manifest(

@@ -93,9 +93,10 @@ def test_int8_means_the_same_within_older_instructions(corpus: Corpus, tmp_path:
     export_model(model, corpus, tmp_path / "out", "int8", CONFIG, Bounds(None, 100.0), runtime="ctranslate2")
     code = """
 import json, sys
-from hat_ray.runtime.standalone.engine_ctranslate2 import ExportedTranslator
-exported = ExportedTranslator(sys.argv[1])
-print(json.dumps([exported.log_probabilities([*range(4 + row, 20 + row)], [*range(5, 25)]) for row in range(20)]))
+from pathlib import Path
+from hat_ray.runtime.protocol import RUNTIMES
+engine = RUNTIMES.load("ctranslate2").exporter.open(Path(sys.argv[1])).engine
+print(json.dumps([engine.log_probabilities([*range(4 + row, 20 + row), 2], [*range(5, 25)]) for row in range(20)]))
 """
     told = [
         subprocess.run(

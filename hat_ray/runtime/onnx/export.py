@@ -22,7 +22,7 @@ from hat_ray.runtime.onnx.graph import graph_dtype
 from hat_ray.runtime.processor import saturates
 from hat_ray.runtime.protocol import RUNTIMES, Bounds, ExportFacts, OpenedExport, RuntimeSettings
 from hat_ray.runtime.standalone import engine_onnx as loader
-from hat_ray.runtime.standalone.manifest import read_manifest
+from hat_ray.runtime.standalone.translate import read_manifest
 
 WEIGHTS, SHORT_LISTS = "weights.bin", "short_lists.npz"
 
@@ -58,7 +58,7 @@ class OnnxExporter:
             log.warning("%s was exported when bytes saturated on such processors: export it again", folder)
         require_weights_inside(folder, manifest)
         translator = loader.ExportedTranslator(folder, threads, manifest)
-        return OpenedExport(translator, OnnxEngine(translator.graphs, manifest["max_positions"]))
+        return OpenedExport(translator, OnnxEngine(translator.engine, manifest["max_positions"]))
 
     def difference(self, model: SubTransformer, engine: Engine, source: Sequence[int], target: Sequence[int]) -> float:
         """Return the largest absolute difference of two logits."""

@@ -1,9 +1,4 @@
-"""Translate with a model that hat-ray exported. Needs numpy, onnxruntime and sentencepiece, and nothing of hat-ray.
-
-    python translate.py < source.txt > target.txt
-
-    from translate import ExportedTranslator
-    ExportedTranslator("folder").translate(["A dog runs."])
+"""The engine of an export for ONNX Runtime. Needs numpy and onnxruntime.
 
 N sentences, R = N * beam rows (a sentence's rows stand together), P cached positions, Q query-key-value width,
 V vocabulary.
@@ -18,27 +13,15 @@ Decisions
 """
 
 import sys
-
-if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
-
-import signal
-
-if __name__ == "__main__":  # Ctrl-C, and a reader that ends early, end it at once and quietly, as they end any filter
-    for signal_name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):
-        signal.signal(getattr(signal, signal_name), signal.SIG_DFL)
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import sentencepiece
 from numpy.typing import NDArray
 
-from hat_ray.runtime.standalone.lines import translate_stdin
-from hat_ray.runtime.standalone.manifest import read_manifest  # in an export that file's own text stands here
+from hat_ray.runtime.standalone.translate import LineTranslator, one_line, translate_stdin
 
 KIND, FORMAT = "hat-ray export", 3
 HIDDEN = -1e9
@@ -294,82 +277,34 @@ def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 
         eos = manifest["special_tokens"]["eos"]
         graphs.start(np.array([[eos]]), 1).best(np.array([eos]), 1)  # what is wrong shows itself
     except Exception as error:  # ONNX Runtime's have no type in common
-        raise ValueError(f"{place} holds no graphs that can be run here ({_line(error)}): export again") from error
+        raise ValueError(f"{place} holds no graphs that can be run here ({one_line(error)}): export again") from error
     if graphs.vocab_size != manifest["vocab_size"]:
         raise ValueError(f"{place} has graphs of {graphs.vocab_size} words, not {manifest['vocab_size']}: export again")
     return graphs
 
 
-def open_vocabulary(folder: str | Path, manifest: Mapping[str, Any]) -> sentencepiece.SentencePieceProcessor:
-    """Load the sub-words of an exported folder; raises ValueError where they cannot be, or are of another model."""
-    path = Path(folder) / manifest["vocabulary"]
-    try:
-        vocabulary = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except Exception as error:
-        raise ValueError(f"{path} is no sub-word model ({_line(error)}): export again") from error
-    if vocabulary.get_piece_size() != manifest["vocab_size"]:
-        raise ValueError(f"{path} has {vocabulary.get_piece_size()} words, not {manifest['vocab_size']}: export again")
-    return vocabulary
+class ExportedTranslator(LineTranslator):
+    """An exported model on ONNX Runtime."""
 
+    kind, version = KIND, FORMAT
+    engine: Graphs
 
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    def _open(self, place: Path, threads: int) -> Graphs:
+        return open_graphs(place, self.manifest, threads)
 
-
-class ExportedTranslator:
-    """An exported model: lines of text in, lines of text out."""
-
-    def __init__(self, folder: str | Path, threads: int = 1, manifest: dict[str, Any] | None = None) -> None:
-        """Load it; raise ValueError, in one line, where it is damaged. `manifest`: its own, if it was read already."""
-        self.manifest = manifest or read_manifest(folder, KIND, FORMAT)
-        self.graphs = open_graphs(folder, self.manifest, threads)
-        self.vocabulary = open_vocabulary(folder, self.manifest)
-
-    def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
-        """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
-
-        An empty line stays empty; a line longer than `max_source_length` tokens is cut.
-        """
-        best = self.translate_tokens(lines, **settings)
-        return [" ".join(str(self.vocabulary.decode(tokens)).split("\n")).strip() for tokens in best]
-
-    def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
-        """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
-        search = {**self.manifest["search"], **settings}
+    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], max_length: int) -> list[list[int]]:
         pad, eos = self.manifest["special_tokens"]["pad"], self.manifest["special_tokens"]["eos"]
-        longest = int(search["max_source_length"])
-        sources = {
-            row: [*self.vocabulary.encode(line)[: longest - 1], eos] for row, line in enumerate(lines) if line.strip()
-        }
-        translations: list[list[int]] = [[] for _ in lines]
-        for rows in _batches(sources, int(search["batch_tokens"])):
-            length = max(len(sources[row]) for row in rows)
-            most = int(search["max_length_factor"] * length + search["max_length_extra"])
-            source = np.array([[pad] * (length - len(sources[row])) + sources[row] for row in rows], np.int64)
-            best = beam_search(
-                self.graphs,
-                source,
-                beam=int(search["beam"]),
-                length_penalty=search["length_penalty"],
-                max_length=min(most, self.manifest["max_positions"] - 1),
-                pad=pad,
-                eos=eos,
-            )
-            for row, tokens in zip(rows, best, strict=True):
-                translations[row] = tokens
-        return translations
-
-
-def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of like length, so that rows * longest stays within `batch_tokens` (one row at least)."""
-    batch: list[int] = []
-    for row in sorted(sources, key=lambda row: -len(sources[row])):
-        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+        length = max(map(len, sources))
+        source = np.array([[pad] * (length - len(one)) + one for one in sources], np.int64)
+        return beam_search(
+            self.engine,
+            source,
+            beam=int(search["beam"]),
+            length_penalty=search["length_penalty"],
+            max_length=max_length,
+            pad=pad,
+            eos=eos,
+        )
 
 
 if __name__ == "__main__":

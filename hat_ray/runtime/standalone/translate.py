@@ -1,0 +1,306 @@
+"""Translate with a model that hat-ray exported. Needs no hat-ray: sentencepiece, and the library of the runtime.
+
+    python translate.py < source.txt > target.txt
+
+    from translate import ExportedTranslator
+    ExportedTranslator("folder").translate(["A dog runs."])
+
+This is the front end that every export has: manifest, lines, command line. The engine of its runtime follows in the
+same file: the exporter puts the text of `engine_*.py` behind this text.
+
+Exit codes: 0 success; 1 output cannot be written; 2 a mistake in what was given, named in one line. A reader that ends
+early (`| head -1`) or Ctrl-C ends it by its signal, and quietly.
+
+Decisions
+- What is read has bounds: sizes, numbers of files, and every number that memory or time depends on.
+- Names are plain names of plain files in the folder itself: no path, no link, no pipe, no device.
+- A SHA-256 of each file, and of the manifest itself, shows damage. It shows no forgery: whoever changes a file can
+  change its hash as well. An export is not signed; take it from where you would take a program.
+"""
+
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # the exported folder, or the current one: what lies there is data, and is not to be imported
+
+import signal
+
+if __name__ == "__main__":  # Ctrl-C, and a reader that ends early, end it at once and quietly, as they end any filter
+    for signal_name in {"SIGINT", "SIGPIPE"} & set(dir(signal)):
+        signal.signal(getattr(signal, signal_name), signal.SIG_DFL)
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import sentencepiece
+
+MANIFEST, SEAL = "manifest.json", "sealed_sha256"
+
+_MOST_MANIFEST_BYTES = 1 << 20
+_MOST_FILES = 64
+_MOST_BYTES = 16 << 30
+_NAME, _SHA256 = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"), re.compile(r"[0-9a-f]{64}")
+_NUMBERS: Mapping[str, tuple[type, float, float]] = {
+    "vocab_size": (int, 1, 10_000_000),
+    "max_positions": (int, 2, 1_000_000),
+    "special_tokens.pad": (int, 0, 10_000_000),
+    "special_tokens.eos": (int, 0, 10_000_000),
+    "search.beam": (int, 1, 1_000),
+    "search.length_penalty": (float, 0, 100),
+    "search.max_length_factor": (float, 0, 1_000),
+    "search.max_length_extra": (int, 1, 1_000_000),
+    "search.max_source_length": (int, 2, 1_000_000),
+    "search.batch_tokens": (int, 1, 10_000_000),
+}
+
+
+def read_manifest(folder: str | Path, kind: str, version: int) -> dict[str, Any]:
+    """Return the manifest of an export of a kind and format; raises ValueError, in one line, where a thing is wrong."""
+    place = Path(folder)
+    try:
+        manifest = json.loads(_plain_bytes(place / MANIFEST, _MOST_MANIFEST_BYTES), parse_constant=_no_number)
+        if not isinstance(manifest, dict):
+            raise ValueError(f"{MANIFEST} must hold an object")
+        if manifest.get("kind") != kind or manifest.get("format") != version:
+            raise ValueError(f"{MANIFEST} is not of an export that this loader reads (format {version})")
+        if manifest.pop(SEAL, None) != seal_of(manifest):
+            raise ValueError(f"{MANIFEST} is damaged: its content is not what its SHA-256 says")
+        for name, (number, least, most) in _NUMBERS.items():
+            _require_number(name, _at(manifest, name), number, least, most)
+        if max(manifest["special_tokens"][name] for name in ("pad", "eos")) >= manifest["vocab_size"]:
+            raise ValueError("special_tokens must lie within vocab_size")
+        _require_files(place, manifest)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:500]
+        raise ValueError(f"{place} is not a whole export of hat-ray ({why}): export the model again") from error
+    return manifest
+
+
+def kind_of(folder: str | Path) -> object:
+    """Return what kind of export a folder says that it is; None where it does not say."""
+    try:
+        manifest = json.loads(_plain_bytes(Path(folder) / MANIFEST, _MOST_MANIFEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return manifest.get("kind") if isinstance(manifest, dict) else None
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest without its seal."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _require_files(place: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless all that the manifest names is there, in bounds, and as it was."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not 0 < len(files) <= _MOST_FILES:
+        raise ValueError(f"files must name 1 to {_MOST_FILES} files with their SHA-256")
+    for name in _named(manifest):
+        if name not in files:
+            raise ValueError(f"{name!r} must be one of files")
+    left = _MOST_BYTES
+    for name, expected in files.items():
+        if not _NAME.fullmatch(name) or name == MANIFEST or not _SHA256.fullmatch(str(expected)):
+            raise ValueError(f"files must have plain names and a SHA-256, got {name!r:.140}")
+        found, size = _digest(place / name, left)
+        left -= size
+        if found != expected:
+            raise ValueError(f"{name} is damaged: its SHA-256 differs")
+
+
+def _named(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the files that other entries of the manifest name."""
+    graphs = manifest.get("graphs", {})
+    if not isinstance(graphs, dict) or not all(isinstance(name, str) for name in graphs.values()):
+        raise ValueError("graphs must name files")
+    lists = [manifest["short_lists"]] if "short_lists" in manifest else []
+    names = [manifest.get("vocabulary"), *graphs.values(), *lists]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("vocabulary, graphs and short_lists must name files")
+    return [str(name) for name in names]
+
+
+def _digest(path: Path, most: int) -> tuple[str, int]:
+    """Return a plain file's SHA-256 and its size."""
+    with os.fdopen(_open_plain(path, most), "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        return found, stream.tell()
+
+
+def _plain_bytes(path: Path, most: int) -> bytes:
+    with os.fdopen(_open_plain(path, most), "rb") as stream:
+        return stream.read(most)
+
+
+def _open_plain(path: Path, most: int) -> int:
+    """Open a file that is neither a link nor anything that could wait, or never end; its descriptor."""
+    about = path.lstat()
+    if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+        raise ValueError(f"{path.name} must be a plain file of at most {most} bytes")
+    return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _at(manifest: Mapping[str, Any], name: str) -> object:
+    """Return what stands at a dotted name; None where nothing does."""
+    value: object = manifest
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _require_number(name: str, value: object, number: type, least: float, most: float) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole or (number is float and isinstance(value, float))) or not least <= value <= most:  # type: ignore[operator]
+        kind = "a whole number" if number is int else "a number"
+        raise ValueError(f"{name} must be {kind} from {least:g} to {most:g}, got {value!r:.60}")
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{MANIFEST} must hold finite numbers, got {text}")
+
+
+class LineTranslator:
+    """An exported model: lines of text in, lines of text out. An engine's class says how it opens and decodes."""
+
+    kind: str
+    """What the manifest calls the export."""
+    version: int
+    """The manifest's format."""
+
+    def __init__(self, folder: str | Path, threads: int = 1, manifest: dict[str, Any] | None = None) -> None:
+        """Load it; raise ValueError, in one line, where it is damaged. `manifest`: its own, if it was read already.
+
+        0 threads: one for each core.
+        """
+        place = Path(folder)
+        self.manifest = manifest or read_manifest(place, self.kind, self.version)
+        self.engine = self._open(place, threads)
+        self.vocabulary = open_vocabulary(place, self.manifest)
+
+    def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
+        """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
+
+        An empty line stays empty; a line longer than `max_source_length` tokens is cut.
+        """
+        best = self.translate_tokens(lines, **settings)
+        return [" ".join(str(self.vocabulary.decode(tokens)).split("\n")).strip() for tokens in best]
+
+    def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
+        """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
+        search = {**self.manifest["search"], **settings}
+        eos, longest = self.manifest["special_tokens"]["eos"], int(search["max_source_length"])
+        sources = {
+            row: [*self.vocabulary.encode(line)[: longest - 1], eos] for row, line in enumerate(lines) if line.strip()
+        }
+        translations: list[list[int]] = [[] for _ in lines]
+        for rows in _batches(sources, int(search["batch_tokens"])):
+            length = max(len(sources[row]) for row in rows)
+            most = int(search["max_length_factor"] * length + search["max_length_extra"])
+            batch = [sources[row] for row in rows]
+            best = self._decode(batch, search, min(most, self.manifest["max_positions"] - 1))
+            for row, tokens in zip(rows, best, strict=True):
+                translations[row] = tokens
+        return translations
+
+    def _open(self, place: Path, threads: int) -> Any:
+        """Return the engine of a folder whose manifest was read."""
+        raise NotImplementedError
+
+    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], max_length: int) -> list[list[int]]:
+        """Return the best translation of each source, which ends with the end of sentence, without that end."""
+        raise NotImplementedError
+
+
+def open_vocabulary(folder: str | Path, manifest: Mapping[str, Any]) -> sentencepiece.SentencePieceProcessor:
+    """Load the sub-words of an exported folder; raise ValueError where they cannot be, or are of another model."""
+    path = Path(folder) / manifest["vocabulary"]
+    try:
+        vocabulary = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except Exception as error:
+        raise ValueError(f"{path} is no sub-word model ({one_line(error)}): export again") from error
+    if vocabulary.get_piece_size() != manifest["vocab_size"]:
+        raise ValueError(f"{path} has {vocabulary.get_piece_size()} words, not {manifest['vocab_size']}: export again")
+    return vocabulary
+
+
+def one_line(error: BaseException) -> str:
+    """Return a library's error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows of like length, so that rows * longest stays within `batch_tokens` (one row at least)."""
+    batch: list[int] = []
+    for row in sorted(sources, key=lambda row: -len(sources[row])):
+        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+_MARK = b"\xef\xbb\xbf"
+
+
+def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -> int:
+    """Translate with the model that a function opens, as the command's options say; return the exit code."""
+    parser = argparse.ArgumentParser(description="Translate lines from stdin to stdout, in order.")
+    parser.add_argument("--folder", default=folder, type=Path, help="the exported model")
+    parser.add_argument("--threads", default=1, type=_at_least(0), help="0: one for each core")
+    parser.add_argument("--beam", default=None, type=_at_least(1), help="hypotheses kept; default: the manifest's")
+    parser.add_argument("--chunk", default=256, type=_at_least(1), help="lines translated together")
+    options = parser.parse_args()
+    settings = {} if options.beam is None else {"beam": options.beam}
+    try:
+        if sys.stdin is None or sys.stdout is None:
+            raise ValueError("stdin and stdout must be open: give it lines by `< FILE`")
+        translator = open_translator(options.folder, options.threads)
+        for chunk in read_chunks(sys.stdin.buffer, options.chunk):
+            sys.stdout.buffer.write("".join(f"{line}\n" for line in translator.translate(chunk, **settings)).encode())
+            sys.stdout.buffer.flush()
+    except ValueError as error:
+        return _tell(error, 2)
+    except OSError as error:
+        return _tell(error, 1)
+    return 0
+
+
+def read_chunks(stream: BinaryIO, size: int) -> Iterator[list[str]]:
+    """Yield lines, `size` at once; a line ends at a line feed only. Raises ValueError for what is not UTF-8."""
+    chunk: list[str] = []
+    for number, line in enumerate(stream, 1):
+        content = line.removeprefix(_MARK) if number == 1 else line
+        try:
+            chunk.append(content.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"stdin must be UTF-8, got byte {content[error.start]:#x} in line {number}") from error
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if (number := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {number}")
+        return number
+
+    return whole
+
+
+def _tell(error: Exception, code: int) -> int:
+    """Print the mistake in one line; what waits in stdout is given up."""
+    if sys.stderr is not None:
+        print(f"translate.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would try once more to write it, and complain
+    return code
