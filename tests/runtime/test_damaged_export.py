@@ -87,6 +87,19 @@ def test_a_whole_export_is_opened_so_that_the_refusals_below_mean_something(made
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 1, "")
 
 
+def test_what_ctranslate2_refuses_to_translate_with_is_one_line(exported_ct2: Exported, tmp_path: Path) -> None:
+    place = copy(exported_ct2, tmp_path)
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "decoder_start_token": None}))
+    forge(place)
+    with pytest.raises(
+        ExportError, match=r"^CTranslate2 cannot translate \(.*start token.*\): export the model again$"
+    ):
+        translate_group(open_export(place), [LINE.strip()])
+    done = run_loader(place / "translate.py")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
 def test_every_bit_of_the_manifest_is_sealed(exported: Exported, tmp_path: Path) -> None:
     place = copy(exported, tmp_path)
     text = (place / MANIFEST).read_text()

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hat_ray.corpus.vocabulary import EOS, Vocabulary
-from hat_ray.errors import HatRayError
+from hat_ray.corpus.vocabulary import EOS, UNK, Vocabulary
+from hat_ray.errors import ExportError
 from hat_ray.model.protocol import BeamSettings, Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
@@ -61,11 +61,11 @@ class CTranslate2Engine:
                 max_decoding_length=exact_length or search.max_length,
                 max_input_length=0,
             )
-        except RuntimeError as error:
-            raise HatRayError(
+        except (RuntimeError, ValueError) as error:
+            raise ExportError(
                 f"CTranslate2 cannot translate ({' '.join(str(error).split())[:300]}): export the model again"
             ) from error
-        return [[self._ids[piece] for piece in one.hypotheses[0]] for one in found]
+        return [[self._ids.get(piece, UNK) for piece in one.hypotheses[0]] for one in found]
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the log-probability of each word of a translation, its end of sentence included."""
