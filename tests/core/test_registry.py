@@ -151,6 +151,9 @@ def test_a_package_that_is_installed_in_place_is_installed(tmp_path: Path, site:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: in_place\nVersion: 1.0\n")
     (info / "direct_url.json").write_text(f'{{"url": "{source.as_uri()}", "dir_info": {{"editable": true}}}}')
     assert registry().facts("in_place:Near") == 5
+    monkeypatch.chdir(source)  # built-in modules have no file, and are not taken for files of the current folder
+    assert "none provides sys" in refused("sys:exit")
+    assert "none provides os" in refused("os:system")
 
 
 @pytest.mark.parametrize("name", ["a:b:c", ":b", "a:", "a b:c", "../x:y", "a:b()"])

@@ -69,7 +69,7 @@ class SearchAlgorithm(Protocol[StateT]):
         """
 
     def predictions_changed(self, archive: Archive) -> None:
-        """Forget what was concluded from the latency predictors before; the archive has new ones."""
+        """Forget conclusions from the old latency predictors; the archive has new ones."""
 
     @property
     def exhausted(self) -> bool:

@@ -17,7 +17,7 @@ _RANDOM_POOLS = (16, 128, 1024)
 _SMALL_STEPS = (0.3, 0.1, 0.03)
 """Mutation probabilities for leaving the fastest architecture when nothing else keeps the limit."""
 _COUNTABLE = 4096
-"""A space of so many networks or fewer is gone through one by one when draws find nothing new."""
+"""Most networks of a space that is enumerated when draws find nothing new."""
 
 
 @dataclass(frozen=True)

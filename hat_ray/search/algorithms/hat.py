@@ -4,7 +4,7 @@ HAT: 125 genes a generation, 25 parents, 50 mutations with probability 0.3, 50 c
 in the next generation, genes of layers past the depth are carried along, and the same network may stand in a
 generation several times: all of that counts as evaluations here too, so that 3,750 of them are HAT's 3,750.
 
-Differs from HAT: what was scored is not scored again, only counted; draws that keep the limit are bounded; for several
+Differs from HAT: a scored network is not scored again, only counted; draws that keep the limit are bounded; for several
 limits there are as many populations, whose generations take turns.
 """
 

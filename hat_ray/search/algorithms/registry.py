@@ -4,7 +4,7 @@ Nothing heavy is imported here: a recipe's `search.algorithm` and its options ar
 
 Decisions
 - An algorithm is hat-ray's own, of an installed package (entry point of the group `hat_ray.algorithms`), or spelled
-  `package:Class` in the recipe. `core/registry.py` says which packages a recipe may name.
+  `package:Class` in the recipe. `core/registry.py` restricts the packages that a recipe may name.
 - Each algorithm owns its settings: `search.algorithm_options` holds them, and an unknown one is refused by name.
 """
 

@@ -1,4 +1,4 @@
-"""What a linear model is told of an architecture: genes, pairs of genes that meet, and counts over the layers.
+"""Inputs of the linear model of the loss: genes, pairs of genes that meet, and counts over the layers.
 
 Every feature is 0 or 1, or a share of layers. They are in groups, because a model believes more readily in an effect
 of the depth than in one of two neighbouring layers' widths; how readily, it learns.

@@ -33,7 +33,7 @@ _STEPS = (4.0, 2.0)
 _BELIEF = 1.5
 """Standard deviation of the prior on each scale's logarithm, around `_START`."""
 _CAP = 4.0
-"""Losses are told apart up to so many times the distance from the best to the 90th percentile."""
+"""Losses are cut at this multiple of the distance from the best to the 90th percentile."""
 _MOST_ROWS = 240
 """Rows that scales are learned from: the best half and a sample of the others."""
 
@@ -53,7 +53,7 @@ class Scales:
 
 
 def targets(losses: FloatArray) -> FloatArray:
-    """Return losses (N,) with mean 0 and deviation 1; what is far above the best, or infinite, is cut to one value."""
+    """Return losses (N,) with mean 0 and deviation 1; losses far above the best, or infinite, are cut to one value."""
     finite = losses[np.isfinite(losses)]
     if len(finite) == 0:
         return np.zeros(len(losses))
