@@ -36,7 +36,7 @@ class RuntimeEntry:
     """The runtime for readers, such as "onnx int8, 1 thread"."""
     architecture_id: str
     loss: float
-    """Validation, with inherited weights, nats a token."""
+    """Validation, with inherited weights, bits a token."""
     predicted_ms: float
     measured_ms: float | None = None
 
@@ -85,7 +85,7 @@ class SpaceFacts:
 
 @dataclass(frozen=True)
 class LossCurve:
-    """Validation loss (nats a token) of one model by update."""
+    """Validation loss (bits a token) of one model by update."""
 
     name: str
     points: tuple[tuple[int, float | None], ...]
@@ -143,6 +143,7 @@ class Candidate:
 
     architecture: ArchitectureField
     loss: float
+    """Validation, with inherited weights, bits a token."""
     predicted_ms: dict[str, float]
     """By device slug."""
     frontier_on: tuple[str, ...] = ()
@@ -158,6 +159,8 @@ class Latency:
     """Median of the final measurement."""
     p10_ms: float | None = None
     p90_ms: float | None = None
+    relative_error: float | None = None
+    """Relative standard error of the measured median."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ class ChosenModel:
     device: str | None = None
     limit_ms: float | None = None
     inherited_loss: float | None = None
+    """Validation loss with inherited weights, bits a token."""
     scratch_loss: float | None = None
     """Validation loss after training from scratch."""
     bleu: float | None = None
@@ -243,9 +247,9 @@ class ReportData:
     sweep: SweepResult | None = None
     """Latency against each single dimension of the space, on each device."""
     health: HealthResult | None = None
-    """How well inherited weights rank architectures; its losses are in bits, as the study writes them."""
+    """How well inherited weights rank architectures."""
     policies: PolicyStudy | None = None
-    """Training policies compared; in bits as well."""
+    """Training policies compared."""
     runtimes: tuple[RuntimeContest, ...] = ()
     """Which runtime wins each limit, where one machine has several."""
     ledger: Ledger | None = None

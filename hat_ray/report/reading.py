@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hat_ray.core.text import fixed, limit, milliseconds, significant
 from hat_ray.corpus.corpus import told_leak
 from hat_ray.report.data import ChosenModel, ReportData
+from hat_ray.search.limits import LATENCY, Limit, Measured, Verdict, verdict
 
-LIMIT_TOLERANCE = 1.10  # a measured median within 10 % of the limit keeps it
 FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 
 
@@ -36,18 +36,23 @@ def compare(model: ChosenModel, other: ChosenModel, device: str) -> Comparison:
     )
 
 
-def keeps_limit(model: ChosenModel, device: str) -> bool | None:
-    """Say whether the measured latency keeps the limit within 10 %; None when either is missing."""
+VERDICT_MARKS = {Verdict.KEPT: "✓", Verdict.WITHIN_ERROR: "≈", Verdict.MISSED: "✗", Verdict.NOT_MEASURED: ""}
+VERDICT_RULE = "✓ the median keeps the limit; ≈ it is above it by less than two standard errors; ✗ it is further above"
+"""What the marks mean."""
+
+
+def limit_verdict(model: ChosenModel, device: str) -> Verdict:
+    """Return whether the measured latency keeps the model's limit; not measured where it has none."""
     latency = model.latency.get(device)
     if model.limit_ms is None or latency is None or latency.measured_ms is None:
-        return None
-    return latency.measured_ms <= model.limit_ms * LIMIT_TOLERANCE
+        return Verdict.NOT_MEASURED
+    return verdict(Limit(device, model.limit_ms), {LATENCY: Measured(latency.measured_ms, latency.relative_error)})
 
 
 def headline_winner(data: ReportData, device: str) -> ChosenModel | None:
     """Return the winner to speak of first: the best BLEU among those that keep their limit, else among all."""
     winners = data.winners(device)
-    kept = [winner for winner in winners if keeps_limit(winner, device)] or list(winners)
+    kept = [winner for winner in winners if limit_verdict(winner, device).holds] or list(winners)
     return max(kept, key=lambda winner: winner.bleu if winner.bleu is not None else -1.0, default=None)
 
 
@@ -102,16 +107,15 @@ def _bleu_words(gain: float | None, model: ChosenModel, other: ChosenModel) -> s
 
 
 def _limit(winner: ChosenModel, device: str) -> str:
-    kept, measured = keeps_limit(winner, device), latency_ms(winner, device)
-    if kept is None or winner.limit_ms is None or measured is None:
+    found, measured = limit_verdict(winner, device), latency_ms(winner, device)
+    if found is Verdict.NOT_MEASURED or winner.limit_ms is None or measured is None:
         return ""
-    if measured <= winner.limit_ms:
+    if found is Verdict.KEPT:
         return f"It keeps its limit of {limit(winner.limit_ms)}."
-    misses = f"It misses its limit of {limit(winner.limit_ms)}"
     over = significant((measured / winner.limit_ms - 1) * 100, 2)
-    if kept:
-        return f"{misses} by {over} %, within the tolerance of 10 %."
-    return f"{misses} by {over} %: the prediction was too hopeful."
+    if found is Verdict.WITHIN_ERROR:
+        return f"It is {over} % above its limit of {limit(winner.limit_ms)}, within the error of the measurement."
+    return f"It misses its limit of {limit(winner.limit_ms)} by {over} %: the predictor underestimated it."
 
 
 def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:

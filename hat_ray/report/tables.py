@@ -5,7 +5,8 @@ from rich.text import Text
 
 from hat_ray.core.text import count, fixed, limit, significant
 from hat_ray.report.data import ChosenModel, Device, ReportData
-from hat_ray.report.reading import keeps_limit
+from hat_ray.report.reading import limit_verdict
+from hat_ray.search.limits import Verdict
 
 COLUMNS = ("params", "predicted\nms", "measured\nms", "loss\ninherited", "loss from\nscratch", "BLEU")
 
@@ -13,8 +14,8 @@ COLUMNS = ("params", "predicted\nms", "measured\nms", "loss\ninherited", "loss f
 def summary_tables(data: ReportData) -> list[Table]:
     """Return one table a device: architecture, parameters, predicted and measured ms, both losses, BLEU.
 
-    An architecture is shown as encoder width x depth, decoder width x depth; a winner over its limit by more than 10 %
-    has an exclamation mark.
+    An architecture is shown as encoder width x depth, decoder width x depth; a winner that misses its limit has an
+    exclamation mark.
     """
     return [_table(data, device) for device in data.devices]
 
@@ -34,7 +35,7 @@ def _table(data: ReportData, device: Device) -> Table:
 
 def _row(model: ChosenModel, slug: str) -> list[Text]:
     latency = model.latency.get(slug)
-    late = "!" if model.kind == "winner" and keeps_limit(model, slug) is False else ""
+    late = "!" if model.kind == "winner" and limit_verdict(model, slug) is Verdict.MISSED else ""
     e, d = model.architecture.encoder, model.architecture.decoder
     cells = [
         _short_role(model),

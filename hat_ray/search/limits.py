@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,46 @@ class Limit:
 
     def __str__(self) -> str:
         return f"{self.ms:.4g} ms on {self.device}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity as it was measured, and the relative standard error of that; None: not known."""
+
+    value: float
+    relative_error: float | None = None
+
+
+class Verdict(StrEnum):
+    """Whether a measured model keeps a limit."""
+
+    KEPT = "kept"
+    WITHIN_ERROR = "within error"
+    """Above the limit by less than two standard errors of the measurement."""
+    MISSED = "missed"
+    NOT_MEASURED = "not measured"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measurement does not contradict the limit."""
+        return self in (Verdict.KEPT, Verdict.WITHIN_ERROR)
+
+
+LATENCY = "latency_ms"
+"""The quantity that a limit bounds."""
+_ERRORS = 2.0
+"""Standard errors by which a measurement may be above a limit and still be within its error."""
+
+
+def verdict(limit: Limit, measured: Mapping[str, Measured]) -> Verdict:
+    """Compare what was measured, by quantity, with a limit: the one rule of search, terminal, page and comparison."""
+    found = measured.get(LATENCY)
+    if found is None:
+        return Verdict.NOT_MEASURED
+    if found.value <= limit.ms:
+        return Verdict.KEPT
+    within = found.value * (1 - _ERRORS * (found.relative_error or 0.0)) < limit.ms
+    return Verdict.WITHIN_ERROR if within else Verdict.MISSED
 
 
 @one_blas_thread()

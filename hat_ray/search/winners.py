@@ -21,7 +21,7 @@ from hat_ray.search.candidates import Candidate
 from hat_ray.search.early_stopping import EarlyStoppingSummary
 from hat_ray.search.engine.device_latency import DeviceLatency
 from hat_ray.search.frontier import SearchResult, Winner
-from hat_ray.search.limits import Limit
+from hat_ray.search.limits import LATENCY, Limit, Measured, Verdict, verdict
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder
@@ -48,6 +48,12 @@ class LimitWinner:
     @property
     def limit(self) -> Limit:
         return Limit(self.device, self.limit_ms)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the measurement keeps the limit."""
+        found = {} if self.measured_ms is None else {LATENCY: Measured(self.measured_ms)}
+        return verdict(self.limit, found)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ leaves `values.json` as it is. Losses are in bits a token.
 """
 
 import json
-import math
 import random
 import shutil
 from dataclasses import asdict, replace
@@ -35,8 +34,6 @@ from hat_ray.train.job import read_finished
 from tests.golden.same import leaves
 
 HERE = Path(__file__).parent
-NATS = math.log(2)
-"""The report's losses are in nats a token."""
 
 
 def copied(place: Path) -> Path:
@@ -106,8 +103,8 @@ def _report(data: ReportData) -> dict[str, Any]:
                 "limit_ms": one.limit_ms,
                 "params": one.params,
                 "flops": one.flops,
-                "inherited_loss_bits": one.inherited_loss / NATS,
-                "scratch_loss_bits": one.scratch_loss / NATS,
+                "inherited_loss_bits": one.inherited_loss,
+                "scratch_loss_bits": one.scratch_loss,
                 "bleu": one.bleu,
                 "chrf": one.chrf,
                 "predicted_ms": {slug: latency.predicted_ms for slug, latency in one.latency.items()},
@@ -130,7 +127,7 @@ def _report(data: ReportData) -> dict[str, Any]:
         },
         "timed": [[one.device, one.architecture.id, one.params, one.flops, one.measured_ms] for one in data.timed],
         "best_by_evaluation_bits": {
-            f"{one.device} {one.limit_ms:g}": [[n, None if loss is None else loss / NATS] for n, loss in one.points]
+            f"{one.device} {one.limit_ms:g}": [[n, None if loss is None else loss] for n, loss in one.points]
             for one in data.searches
         },
         "signatures": [data.bleu_signature, data.chrf_signature],
@@ -148,7 +145,7 @@ def _trainings(context: Context, data: ReportData) -> dict[str, Any]:
     curves |= {f"scratch {curve.name}": curve for curve in data.retraining}
     results = {one: read_finished(context.folder("retrain").child(one)).result for one in ids}
     return {
-        "curves_bits": {name: [[at, loss / NATS] for at, loss in curve.points] for name, curve in curves.items()},
+        "curves_bits": {name: [[at, loss] for at, loss in curve.points] for name, curve in curves.items()},
         "tokens": {one: result.tokens for one, result in results.items()},
     }
 

@@ -11,7 +11,6 @@ from hat_ray.report.data import ReportData
 from hat_ray.report.render import page
 from hat_ray.report.topics.ranking import health_sentence, policy_sentence
 from hat_ray.report.topics.ranking_figures import (
-    NATS,
     inherited_against_scratch,
     markdown,
     policy_ranks,
@@ -35,12 +34,11 @@ def study(report: ReportData) -> PolicyStudy:
     return report.policies
 
 
-def test_each_architecture_is_drawn_once_by_its_depth_in_nats(health: HealthResult) -> None:
+def test_each_architecture_is_drawn_once_by_its_depth_in_bits(health: HealthResult) -> None:
     figure = inherited_against_scratch(health, "x")
     drawn = {(x, y) for trace in figure.traces for x, y in zip(trace["x"], trace["y"], strict=True)}  # type: ignore[call-overload]
     expected = {
-        (one.scratch_mean_bits * NATS, bits * NATS)
-        for one, bits in zip(health.tried, health.inherited_loss_bits, strict=True)
+        (one.scratch_mean_bits, bits) for one, bits in zip(health.tried, health.inherited_loss_bits, strict=True)
     }
     assert drawn == expected
     assert len(figure.traces) == len({one.architecture.decoder.depth for one in health.tried})

@@ -119,7 +119,7 @@ def _winner_lines(winners: "Sequence[LimitWinner]") -> list[str]:
 
 
 def _winner_line(winner: "LimitWinner") -> str:
-    timed = "not timed" if winner.measured_ms is None else f"{winner.measured_ms:.4g} ms measured"
+    timed = "not timed" if winner.measured_ms is None else f"{winner.measured_ms:.4g} ms measured ({winner.verdict})"
     return (
         f"winner under {winner.limit_ms:.4g} ms on {winner.device}: {winner.id}, loss "
         f"{winner.loss_bits:.4f}, {winner.predicted_ms:.4g} ms predicted, {timed}"

@@ -67,9 +67,6 @@ log = logging.getLogger(__name__)
 
 OutputT = TypeVar("OutputT")
 
-NATS = math.log(2)
-"""Losses are in bits a token on disk (HAT's convention) and in nats in the report."""
-
 
 @dataclass(frozen=True)
 class ReportOutput:
@@ -216,7 +213,7 @@ def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
             entry.device,
             settings_of(entry.device),
             entry.id,
-            entry.loss_bits * NATS,
+            entry.loss_bits,
             entry.predicted_ms,
             entry.measured_ms,
         )
@@ -265,6 +262,7 @@ def _model(
             measured_ms=measured.corrected_ms if measured else None,
             p10_ms=measured.at_rest(measured.p10_ms) if measured else None,
             p90_ms=measured.at_rest(measured.p90_ms) if measured else None,
+            relative_error=measured.relative_error if measured else None,
         )
     return ChosenModel(
         kind=entry.kind,
@@ -274,8 +272,8 @@ def _model(
         latency=latency,
         device=entry.device,
         limit_ms=entry.limit_ms,
-        inherited_loss=trained.inherited_loss_bits * NATS,
-        scratch_loss=trained.scratch_loss_bits * NATS,
+        inherited_loss=trained.inherited_loss_bits,
+        scratch_loss=trained.scratch_loss_bits,
         bleu=scored.score.bleu if scored else None,
         chrf=scored.score.chrf if scored else None,
         samples=_samples(context, architecture.id) if scored else (),
@@ -291,7 +289,7 @@ def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
 
 def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]:
     whole = scored_whole(result.candidates)
-    losses = [candidate.loss * NATS for candidate in whole]
+    losses = [candidate.loss for candidate in whole]
     frontier = {slug: set(pareto_front(losses, [candidate.latency_ms[slug] for candidate in whole])) for slug in slugs}
     return tuple(
         Candidate(
@@ -315,7 +313,7 @@ def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack,
             if better:
                 best = candidate.loss
             if better or count == len(result.candidates):
-                points.append((count, best * NATS if math.isfinite(best) else None))
+                points.append((count, best if math.isfinite(best) else None))
         tracks.append(SearchTrack(limit.device, limit.ms, tuple(points)))
     return tuple(tracks)
 
@@ -334,7 +332,7 @@ def _retraining_curves(context: Context) -> tuple[LossCurve, ...]:
 
 
 def _curve(key: str, history: Sequence[TrainPoint], title: str) -> LossCurve:
-    return LossCurve(title, tuple((point.update, point.valid_loss_bits[key] * NATS) for point in history))
+    return LossCurve(title, tuple((point.update, point.valid_loss_bits[key]) for point in history))
 
 
 def _timed(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:

@@ -35,7 +35,7 @@ def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequenc
             "marks with a letter are the winners of its limits, at their measured latency." + _warned(cautions, "loss")
         ),
         traces=traces,
-        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, nats a token")),
+        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, bits a token")),
         columns=COLUMNS,
         rows=rows,
     )

@@ -23,7 +23,7 @@ from hat_ray.report.comparison.runs import (
 from hat_ray.report.data import ChosenModel
 from hat_ray.report.html import Child, Markup, element, join
 from hat_ray.report.parts import csv_link, facts, figure, section, table
-from hat_ray.report.reading import headline_winner, keeps_limit, latency_ms
+from hat_ray.report.reading import VERDICT_MARKS, VERDICT_RULE, headline_winner, latency_ms, limit_verdict
 from hat_ray.report.render import whole_page
 
 RUN_COLUMNS = (
@@ -67,13 +67,13 @@ def _cost(run: ComparedRun) -> list[str]:
 def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
     """Return a winner as cells."""
     latency = model.latency.get(slug)
-    kept = {True: "✓ yes", False: "✗ no", None: UNKNOWN}[keeps_limit(model, slug)]
+    found = limit_verdict(model, slug)
     return [
         run.label,
         f"≤ {limit(model.limit_ms)}",
         milliseconds(latency.predicted_ms if latency else None),
         milliseconds(latency.measured_ms if latency else None),
-        kept,
+        f"{VERDICT_MARKS[found]} {found}".strip(),
         fixed(model.bleu, 1),
         fixed(model.inherited_loss, 3),
         fixed(model.scratch_loss, 3),
@@ -163,7 +163,7 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
         "winners": [_model_to_json(run, model, slug) for run in shared.runs for model in run.data.winners(slug)],
         "frontiers": {
             run.letter: [
-                {"id": one.architecture.id, "loss": one.loss, "predicted_ms": one.predicted_ms[slug]}
+                {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.predicted_ms[slug]}
                 for one in frontier_of(run, slug)
             ]
             for run in shared.runs
@@ -180,8 +180,9 @@ def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str,
         "predicted_ms": latency.predicted_ms if latency else None,
         "measured_ms": latency.measured_ms if latency else None,
         "bleu": model.bleu,
-        "inherited_loss": model.inherited_loss,
-        "scratch_loss": model.scratch_loss,
+        "limit": str(limit_verdict(model, slug)),
+        "inherited_loss_bits": model.inherited_loss,
+        "scratch_loss_bits": model.scratch_loss,
         "params": model.params,
         "id": model.architecture.id,
     }
@@ -294,7 +295,7 @@ def _winners(devices: Sequence[SharedDevice], warned: Sequence[Caution]) -> Mark
         )
         said = element("p", " ".join(device_sentences(one, warned)), class_="lead")
         blocks.append(join(element("h3", one.device.title), said, made))
-    lead = "Measured milliseconds are medians; a limit is kept when they are at most 10 % over it."
+    lead = f"Measured milliseconds are medians. {VERDICT_RULE}."
     return section("winners", "The winners", lead, blocks) if blocks else None
 
 

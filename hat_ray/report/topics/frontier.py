@@ -46,7 +46,7 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
             "Larger marks are the models that were built, at their measured latency."
         ),
         traces=traces,
-        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, nats a token"), **_limit_lines(limits)),
+        layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, bits a token"), **_limit_lines(limits)),
         columns=COLUMNS,
         rows=[_candidate_row(c, device.slug) for c in candidates] + [_model_row(m, device.slug) for m in models],
     )

@@ -9,7 +9,17 @@ from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
 from hat_ray.report.html import Child, Markup, element, join
 from hat_ray.report.network import Scale, draw
 from hat_ray.report.parts import facts, figure, legend, section, table
-from hat_ray.report.reading import compare, findings, headline_winner, keeps_limit, latency_ms, role
+from hat_ray.report.reading import (
+    VERDICT_MARKS,
+    VERDICT_RULE,
+    compare,
+    findings,
+    headline_winner,
+    latency_ms,
+    limit_verdict,
+    role,
+)
+from hat_ray.search.limits import Verdict
 
 KIND_MARKS = {"winner": "★", "largest": "■", "smallest": "▼", "random": "✕"}
 MAX_SAMPLES = 6
@@ -105,13 +115,14 @@ def _model_name(model: ChosenModel) -> Markup:
 
 
 def _measured(model: ChosenModel, slug: str) -> Markup:
-    latency, kept = model.latency.get(slug), keeps_limit(model, slug) if model.kind == "winner" else None
+    latency, found = model.latency.get(slug), limit_verdict(model, slug)
     spread = None
     if latency and latency.p10_ms is not None and latency.p90_ms is not None:
         spread = element("small", f"{significant(latency.p10_ms)} – {significant(latency.p90_ms)}")
-    note = {True: "✓ limit", False: "✗ limit", None: None}[kept]
-    verdict = element("small", note, class_="kept" if kept else "missed") if note else None
-    return join(milliseconds(latency.measured_ms if latency else None), spread, verdict)
+    note = None
+    if model.kind == "winner" and found is not Verdict.NOT_MEASURED:
+        note = element("small", f"{VERDICT_MARKS[found]} limit", class_="kept" if found.holds else "missed")
+    return join(milliseconds(latency.measured_ms if latency else None), spread, note)
 
 
 def _scores_note(data: ReportData) -> Markup | None:
@@ -124,8 +135,9 @@ def _scores_note(data: ReportData) -> Markup | None:
         if score is not None
     ]
     notes: dict[str, Child] = {
-        "Losses": "validation, nats a token: with inherited weights, and after training from scratch",
-        "Measured": "median; below it p10 – p90; ✓ limit: at most 10 % over it",
+        "Losses": "validation, bits a token: with inherited weights, and after training from scratch",
+        "Measured": "median; below it p10 – p90",
+        "Limit": VERDICT_RULE,
         "Floors": "BLEU without a model: " + ", ".join(floors) if floors else None,
         "BLEU": element("code", data.bleu_signature) if data.bleu_signature else None,
         "chrF": element("code", data.chrf_signature) if data.chrf_signature else None,

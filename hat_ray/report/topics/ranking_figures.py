@@ -2,11 +2,10 @@
 
 The tables of the two studies of a SuperTransformer as plain rows: page, terminal and Markdown show the same.
 
-Losses are shown in nats a token, as everywhere in the report; the studies' own files hold bits. A cell may have a
+Losses are in bits a token, as everywhere. A cell may have a
 second line, for its spread or interval.
 """
 
-import math
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
@@ -20,25 +19,24 @@ from hat_ray.report.topics.search import NUM_SERIES, NUM_SHADES, SYMBOLS
 from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, ScoredSupernet, Tried, mean_spread
 from hat_ray.studies.statistics import Estimate
 
-NATS = math.log(2)
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """The names of the columns, and the rows."""
 
 
 def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Rows:
-    """One row for each way to rank architectures; `unit` is that of regret: nats where it is left out."""
-    scale, decimals = (1.0, 1) if unit else (NATS, 3)
+    """One row for each way to rank architectures; `unit` is that of regret: bits where it is left out."""
+    decimals = 1 if unit else 3
     columns = (
         "ranked by",
         "tau",
         "tau\nwithin bins",
         "less that of\ndecoder layers",
         "Spearman",
-        f"regret,\n{unit or 'nats'}",
+        f"regret,\n{unit or 'bits'}",
     )
     rows: list[tuple[str, ...]] = []
     for rank in ranks:
-        regret = scale * sum(rank.regrets) / len(rank.regrets) if rank.regrets else None
+        regret = sum(rank.regrets) / len(rank.regrets) if rank.regrets else None
         gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
         rows.append(
             (
@@ -83,7 +81,7 @@ def study_table(study: PolicyStudy) -> Rows:
 
 def losses(nets: Sequence[ScoredSupernet], which: str) -> str:
     """Return the mean ± standard deviation of one loss over SuperTransformers."""
-    return spread([getattr(net, f"{which}_loss_bits") * NATS for net in nets], 3)
+    return spread([getattr(net, f"{which}_loss_bits") for net in nets], 3)
 
 
 def estimate(value: Estimate) -> str:
@@ -173,7 +171,7 @@ BETWEEN = 0.26
 
 def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
     """Inherited loss against loss from scratch; shape and shade by decoder layers, a letter for the latency bin."""
-    inherited = [bits * NATS for bits in result.inherited_loss_bits]
+    inherited = list(result.inherited_loss_bits)
     pairs = list(zip(result.tried, inherited, strict=True))
     traces = []
     for i, depth in enumerate(sorted({one.architecture.decoder.depth for one in result.tried})):
@@ -204,7 +202,7 @@ def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
         ),
         traces=traces,
         layout=layout(
-            axis("Validation loss from scratch, nats a token"), axis("Validation loss with inherited weights")
+            axis("Validation loss from scratch, bits a token"), axis("Validation loss with inherited weights")
         ),
         columns=(
             *("architecture", "id", "decoder layers", "latency bin", f"latency, {result.latency.unit}", "parameters"),
@@ -278,7 +276,7 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
     names = [one.policy for one in study.policies]
     traces, rows = [], []
     for i, kind in enumerate(kinds):
-        values = [[getattr(net, f"{kind}_loss_bits") * NATS for net in study.of(name)] for name in names]
+        values = [[getattr(net, f"{kind}_loss_bits") for net in study.of(name)] for name in names]
         means, spreads = [fmean(one) for one in values], [pstdev(one) for one in values]
         hover = [f"{n}\n{kind}: {fixed(m, 3)} ± {fixed(s, 3)}" for n, m, s in zip(names, means, spreads, strict=True)]
         marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
@@ -290,7 +288,7 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
         title="Which policy inherits the least loss",
         caption="Validation loss with inherited weights, mean and standard deviation over SuperTransformers.",
         traces=traces,
-        layout=_rows_layout(names, "Validation loss, nats a token"),
+        layout=_rows_layout(names, "Validation loss, bits a token"),
         columns=("policy", "architectures", "loss", "standard deviation"),
         rows=rows,
     )
@@ -325,11 +323,11 @@ def _series(i: int) -> str:
 
 
 def _scratch(one: Tried) -> float:
-    return one.scratch_mean_bits * NATS
+    return one.scratch_mean_bits
 
 
 def _spread(one: Tried) -> float:
-    return pstdev(one.scratch_loss_bits) * NATS
+    return pstdev(one.scratch_loss_bits)
 
 
 def _hover(one: Tried, inherited: float) -> str:

@@ -92,7 +92,7 @@ def training(curves: Sequence[LossCurve], title: str, caption: str, id: str) -> 
         title=title,
         caption=caption,
         traces=traces,
-        layout=layout(axis("Update"), axis("Validation loss, nats a token")),
+        layout=layout(axis("Update"), axis("Validation loss, bits a token")),
         columns=("model", "update", "validation loss"),
         rows=rows,
     )
