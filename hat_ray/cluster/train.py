@@ -2,18 +2,18 @@
 
 Decisions
 - The loop is the one that runs without Ray; here it gets workers that talk over gloo (CPU) or NCCL (GPU).
-- The training's own checkpoints, in its own folder, are what everybody resumes from: a restarted worker group, a
-  driver that is run again, another number of workers, a single process without Ray. Ray Train is told nothing of
-  them: it takes only what lies in its own storage, where each would be written a second time.
+- Everybody resumes from the training's own checkpoints, in its own folder: a restarted worker group, a driver that is
+  run again, another number of workers, a single process without Ray. They are not reported to Ray Train: it accepts
+  only files in its own storage, where each would be written a second time.
   With several nodes the folder must lie on storage that all of them share.
 - So a run of Ray Train has nothing worth keeping: each attempt is a run of its own (`max_failures=0`), and its folder
-  is deleted at the end. Between attempts the driver says what happened, waits for lost nodes no longer than it is told
-  to, and chooses the number of workers anew. Ray Train itself would wait for ever, in silence.
+  is deleted at the end. Between attempts the driver logs the failure, waits for lost nodes up to `max_wait_s`, and
+  chooses the number of workers anew. Ray Train itself would wait without end or message.
 - A group grows at a checkpoint, by its own leave: Ray Train's elastic resize kills the workers where they stand.
 - Each attempt takes the folder (`lease.py`), so that what outlives an attempt, or a driver, writes no more.
 - Surviving workers may hang in an exchange with a dead one: Ray Train ends the whole group as soon as one is lost.
-- A user's mistake is told to the driver and not tried again; lost workers are.
-- Board and figures live on the driver's node: the loss of any other node leaves them alone.
+- A user's mistake reaches the driver and is not tried again; lost workers are.
+- The status actor lives on the driver's node: the loss of any other node leaves it alone.
 """
 
 import functools
@@ -36,7 +36,7 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from hat_ray.cluster.train_status import METRICS, Board, Notes, samples
+from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
 from hat_ray.core.lease import Lease
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import HatRayError
@@ -92,16 +92,16 @@ def train_many(jobs: Sequence[TrainJob], progress: Progress = silent) -> list[Tr
         _require_room(job, workers=1)
     total = sum(job.config.updates for job in jobs)
 
-    def show(notes: Mapping[int, Notes], _board: Any) -> None:
-        told = [note.latest for note in notes.values() if note.latest is not None]
-        figures = {"tokens_per_s": sum(latest[2].get("tokens_per_s", 0.0) for latest in told)}
-        progress(sum(latest[0] for latest in told), total, figures)
+    def show(statuses: Mapping[int, JobStatus], _status: Any) -> None:
+        reported = [each.latest for each in statuses.values() if each.latest is not None]
+        figures = {"tokens_per_s": sum(latest[2].get("tokens_per_s", 0.0) for latest in reported)}
+        progress(sum(latest[0] for latest in reported), total, figures)
 
-    with _watched([run_name(job.folder) for job in jobs], show) as board:
+    with _shown([run_name(job.folder) for job in jobs], show) as status:
         tasks = [
             _train_alone.options(
                 num_cpus=job.config.threads, num_gpus=int(job.config.use_gpu), max_retries=job.config.max_failures
-            ).remote(job, index, board)
+            ).remote(job, index, status)
             for index, job in enumerate(jobs)
         ]
         try:
@@ -118,10 +118,10 @@ def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> E
     """Train with one group of workers until they are done or lost; returns what went wrong, raises a user's mistake."""
     config, scratch = job.config, job.folder.child("ray")
     settings = {"job": job, "lease": lease, "may_grow": workers < config.workers}
-    with _watched([run_name(job.folder)], _Onlooker(job, workers, progress)) as board:
+    with _shown([run_name(job.folder)], _ProgressDisplay(job, workers, progress)) as status:
         trainer = ray.train.torch.TorchTrainer(
             _work,
-            train_loop_config={**settings, "board": board},
+            train_loop_config={**settings, "status": status},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=config.use_gpu, resources_per_worker={"CPU": config.threads}
             ),
@@ -136,8 +136,8 @@ def _attempt(job: TrainJob, workers: int, lease: Lease, progress: Progress) -> E
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         )
         failure = _fit(trainer)
-        mistake = ray.get(board.mistake.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
-        regroup = ray.get(board.is_asked_to_regroup.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+        mistake = ray.get(status.mistake.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+        regroup = ray.get(status.is_asked_to_regroup.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
     if mistake is not None:
         raise mistake
     if failure is None and not regroup and job.finished() is None:
@@ -236,17 +236,17 @@ def _wait_for_room(patience: Patience) -> int:
         time.sleep(_SECONDS_BETWEEN_LOOKS_FOR_ROOM)
 
 
-class _Onlooker:
-    """Shows the progress of an attempt, says when it does not begin, and asks for a larger group once there is room."""
+class _ProgressDisplay:
+    """Shows the progress of an attempt, warns when it does not begin, and asks for a larger group where one fits."""
 
     def __init__(self, job: TrainJob, workers: int, progress: Progress) -> None:
         self._job, self._workers, self._progress = job, workers, progress
         self._next_warning = time.monotonic() + _SECONDS_TO_BEGIN
         self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS_FOR_ROOM
 
-    def __call__(self, notes: Mapping[int, Notes], board: Any) -> None:
+    def __call__(self, statuses: Mapping[int, JobStatus], status: Any) -> None:
         now, config = time.monotonic(), self._job.config
-        latest = notes[0].latest if 0 in notes else None
+        latest = statuses[0].latest if 0 in statuses else None
         if latest is not None:
             self._progress(*latest)
         elif now > self._next_warning:
@@ -255,24 +255,24 @@ class _Onlooker:
         if latest is not None and self._workers < config.workers and now > self._next_look:
             self._next_look = now + _SECONDS_BETWEEN_LOOKS_FOR_ROOM
             if workers_that_fit([ray.available_resources()], needs(config)) >= 1:  # type: ignore[no-untyped-call]
-                board.ask_to_regroup.remote()
+                status.ask_to_regroup.remote()
 
 
 class _Regroup(Exception):  # noqa: N818 (not an error)
     """Workers end at a checkpoint, all together, to make place for a larger group."""
 
 
-class _Told:
-    """A watcher that passes everything on to the board."""
+class _MetricSender:
+    """Sends the figures of a training to the status actor."""
 
-    def __init__(self, board: Any, index: int) -> None:
-        self._board, self._index = board, index
+    def __init__(self, status: Any, index: int) -> None:
+        self._status, self._index = status, index
 
     def tell(self, _update: int, figures: Figures, /) -> None:
-        self._board.watch.remote(self._index, dict(figures))
+        self._status.report_figures.remote(self._index, dict(figures))
 
     def close(self) -> None:
-        """The board goes on."""
+        """Leave the actor to the driver."""
 
 
 class _RayWorkers:
@@ -284,8 +284,8 @@ class _RayWorkers:
         self.world_size: int = context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
         self.lease: Lease | None = settings["lease"]
-        self.watcher: Watcher = _Told(settings["board"], 0)
-        self._board, self._may_grow = settings["board"], settings["may_grow"]
+        self.watcher: Watcher = _MetricSender(settings["status"], 0)
+        self._status, self._may_grow = settings["status"], settings["may_grow"]
 
     def all_reduce(self, values: Tensor) -> None:
         torch.distributed.all_reduce(values)
@@ -294,7 +294,7 @@ class _RayWorkers:
         """Make place for a larger group, if the driver asks for one."""
         if not self._may_grow:
             return
-        asked = self.rank == 0 and ray.get(self._board.is_asked_to_regroup.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+        asked = self.rank == 0 and ray.get(self._status.is_asked_to_regroup.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
         flag = torch.tensor([float(asked)], device=self.device)
         self.all_reduce(flag)
         if flag.item() > 0:
@@ -303,42 +303,42 @@ class _RayWorkers:
 
 def _work(settings: dict[str, Any]) -> None:
     """Be one worker of Ray Train."""
-    workers, board = _RayWorkers(settings), settings["board"]
+    workers, status = _RayWorkers(settings), settings["status"]
     try:
-        settings["job"].run(_teller(board, 0) if workers.rank == 0 else silent, workers)
+        settings["job"].run(_progress_sender(status, 0) if workers.rank == 0 else silent, workers)
     except _Regroup:
         return
     except HatRayError as error:
-        ray.get(board.fail.remote(error), timeout=_SECONDS_FOR_AN_ANSWER)
+        ray.get(status.fail.remote(error), timeout=_SECONDS_FOR_AN_ANSWER)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # the others may be waiting for this worker: they fail at once
         raise
 
 
 @ray.remote
-def _train_alone(job: TrainJob, index: int, board: Any) -> TrainResult:
-    return job.run(_teller(board, index), OneWorker(device_for(job.config), _Told(board, index)))
+def _train_alone(job: TrainJob, index: int, status: Any) -> TrainResult:
+    return job.run(_progress_sender(status, index), OneWorker(device_for(job.config), _MetricSender(status, index)))
 
 
-def _teller(board: Any, index: int) -> Progress:
-    return lambda done, total, figures: board.tell.remote(index, (done, total, dict(figures)))
+def _progress_sender(status: Any, index: int) -> Progress:
+    return lambda done, total, figures: status.report_progress.remote(index, (done, total, dict(figures)))
 
 
-_BoardActor: Any = ray.remote(num_cpus=0)(Board)
+_StatusActor: Any = ray.remote(num_cpus=0)(TrainingStatus)
 
 
 @contextmanager
-def _watched(runs: Sequence[str], show: Callable[[Mapping[int, Notes], Any], None]) -> Iterator[Any]:
-    """Start a board for the runs and show what it holds, here and as metrics, in a thread, until the work is over."""
+def _shown(runs: Sequence[str], show: Callable[[Mapping[int, JobStatus], Any], None]) -> Iterator[Any]:
+    """Start a status actor for the runs; a thread shows it, here and as metrics, until the work is over."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = _BoardActor.options(scheduling_strategy=here).remote()
+    status = _StatusActor.options(scheduling_strategy=here).remote()
     over, began = threading.Event(), time.time()
 
     def look() -> None:
-        notes = ray.get(board.notes.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
-        show(notes, board)
+        statuses = ray.get(status.jobs.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+        show(statuses, status)
         for index, run in enumerate(runs):
-            for sample in samples(notes.get(index, Notes()), began, time.time()):
+            for sample in samples(statuses.get(index, JobStatus()), began, time.time()):
                 _gauge(sample.metric).set(sample.value, tags={"run": run, "model": sample.model})
 
     def keep_looking() -> None:
@@ -349,13 +349,13 @@ def _watched(runs: Sequence[str], show: Callable[[Mapping[int, Notes], Any], Non
     watcher = threading.Thread(target=keep_looking, daemon=True)
     watcher.start()
     try:
-        yield board
+        yield status
         with suppress(GetTimeoutError):
             look()
     finally:
         over.set()
         watcher.join(timeout=_SECONDS_FOR_AN_ANSWER)
-        ray.kill(board)
+        ray.kill(status)
 
 
 @functools.cache

@@ -1,11 +1,7 @@
-"""What a cluster's dashboard shows of a training while it runs: metrics by name, from what the board knows.
+"""Progress and errors that training workers send to the driver, and the metrics of them on the cluster's dashboard.
 
-They are told by the driver, not by the workers: so the age of the newest checkpoint goes on rising when workers hang or
-are being replaced, which is what an alarm should be set on.
-
-Where workers pin up how far they are and what went wrong, and the driver looks.
-
-It stands alone, without PyTorch, because it becomes a process of its own on a cluster, and that must start quickly.
+The driver exports the metrics, not the workers: so the age of the newest checkpoint goes on rising when workers hang or
+are being replaced, which is the value to set an alarm on.
 """
 
 import time
@@ -19,36 +15,37 @@ Latest = tuple[int, int, dict[str, float]]
 
 
 @dataclass
-class Notes:
-    """What is known of one training."""
+class JobStatus:
+    """Progress of one training."""
 
     latest: Latest | None = None
-    """The progress that was told last."""
+    """The last progress that a worker reported."""
     figures: dict[str, float] = field(default_factory=dict)
-    """The last value of each figure that a watcher was told."""
+    """The last value of each figure that a worker logged."""
     saved: float | None = None
-    """Time of the last checkpoint, in seconds since 1970 on the board's clock."""
+    """Time of the last checkpoint, in seconds since 1970 on this actor's clock."""
 
 
-class Board:
-    """The notes of each training by number, and the first mistake of a user that any worker met."""
+class TrainingStatus:
+    """The status of each training by number, and the first mistake of a user that any worker met."""
 
     def __init__(self) -> None:
-        self._notes: dict[int, Notes] = {}
+        self._jobs: dict[int, JobStatus] = {}
         self._mistake: HatRayError | None = None
         self._regroup = False
 
-    def tell(self, index: int, latest: Latest) -> None:
+    def report_progress(self, index: int, latest: Latest) -> None:
         self._of(index).latest = latest
 
-    def watch(self, index: int, figures: Mapping[str, float]) -> None:
-        notes = self._of(index)
-        notes.figures |= figures
+    def report_figures(self, index: int, figures: Mapping[str, float]) -> None:
+        job = self._of(index)
+        job.figures |= figures
         if "checkpoint/update" in figures:
-            notes.saved = time.time()
+            job.saved = time.time()
 
-    def notes(self) -> dict[int, Notes]:
-        return self._notes
+    def jobs(self) -> dict[int, JobStatus]:
+        """Return the status of each training that reported anything."""
+        return self._jobs
 
     def fail(self, mistake: HatRayError) -> None:
         self._mistake = self._mistake or mistake
@@ -63,8 +60,8 @@ class Board:
     def is_asked_to_regroup(self) -> bool:
         return self._regroup
 
-    def _of(self, index: int) -> Notes:
-        return self._notes.setdefault(index, Notes())
+    def _of(self, index: int) -> JobStatus:
+        return self._jobs.setdefault(index, JobStatus())
 
 
 AGE = "hat_ray_train_checkpoint_age_seconds"
@@ -99,14 +96,14 @@ class Sample:
     model: str = ""
 
 
-def samples(notes: Notes, began: float, now: float) -> list[Sample]:
-    """Return what is known now of a training that was begun or resumed at `began`; both in seconds since 1970."""
-    found = [Sample(AGE, max(0.0, now - (notes.saved or began)))]
-    if notes.latest is not None:
-        done, _, figures = notes.latest
+def samples(job: JobStatus, began: float, now: float) -> list[Sample]:
+    """Return the present metrics of a training that was begun or resumed at `began`; both in seconds since 1970."""
+    found = [Sample(AGE, max(0.0, now - (job.saved or began)))]
+    if job.latest is not None:
+        done, _, figures = job.latest
         found.append(Sample(UPDATES, done))
         found += [Sample(_OF_PROGRESS[name], value) for name, value in figures.items() if name in _OF_PROGRESS]
-    for name, value in notes.figures.items():
+    for name, value in job.figures.items():
         if name.startswith(_VALID):
             found.append(Sample(VALID_LOSS, value, name.removeprefix(_VALID)))
         elif name == "train/grad_norm":
