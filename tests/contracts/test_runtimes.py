@@ -245,7 +245,7 @@ from hat_ray.runtime.protocol import RuntimeFacts
 
 
 class Twin(BaseRuntime):
-    name, facts = "twin", RuntimeFacts({"fp32": "none"})
+    name, facts = "twin", RuntimeFacts({"fp32": "none"}, packages=("numpy",))
 
     def load(self, model, settings):
         return model.eval()
@@ -310,8 +310,12 @@ def test_a_recipe_names_it_and_a_broken_one_is_named_in_one_line(packages: Path)
     code = """
 import sys
 from hat_ray.errors import HatRayError
+from hat_ray.pipeline.preflight.all import examine_all
+from hat_ray.pipeline.preflight.here import situation_here
+from hat_ray.pipeline.preflight.table import failures
 from hat_ray.recipe import load_recipe
-assert load_recipe("toy", ["latency.runtime=twin"]).latency.runtime == "twin"
+recipe = load_recipe("toy", ["latency.runtime=twin"])
+assert not failures(examine_all(recipe, situation_here(recipe, None, only="latency", local=True)))
 for change in sys.argv[1:]:
     try:
         load_recipe("toy", [change])

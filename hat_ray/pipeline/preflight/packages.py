@@ -13,7 +13,7 @@ from sacrebleu.utils import SACREBLEU_DIR, download_file
 
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
-from hat_ray.runtime.protocol import RUNTIMES
+from hat_ray.runtime.protocol import RUNTIMES, why_not_installed
 from hat_ray.runtime.space import restrictions
 
 TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -68,9 +68,13 @@ def check_tracking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """The libraries of every runtime that is timed are installed."""
+    """The libraries of every runtime that is timed are installed; those of another package's runtime here only."""
     configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
     for runtime in dict.fromkeys(config.runtime for config in configs):
+        if runtime not in RUNTIMES.own_names:
+            if not situation.cluster and (reason := why_not_installed(runtime)):
+                yield situation.of_machine, reason
+            continue
         for host, lacking in _lacking(situation, RUNTIMES.facts(runtime).packages):
             yield (
                 situation.of_machine,
