@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was made."""
+    """An export that was written and checked."""
 
     folder: str
     model_id: str
@@ -110,7 +110,7 @@ def _search(config: EvaluateConfig) -> dict[str, float]:
 
 
 def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
-    """Return short-lists from a corpus' training pairs, with so many partners for each source word; None for 0."""
+    """Return short-lists from a corpus' training pairs, with `partners` words for each source word; None for 0."""
     if not partners:
         return None
     pairs = (corpus.train.sentence(row) for row in range(len(corpus.train)))
@@ -118,7 +118,7 @@ def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
 
 
 def is_export(place: str | Path) -> bool:
-    """Tell whether a local folder looks like an exported model; it may still be damaged."""
+    """Return whether a local folder looks like an exported model; it may still be damaged."""
     return os.path.lexists(Path(place) / MANIFEST)
 
 

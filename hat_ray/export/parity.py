@@ -1,4 +1,4 @@
-"""Whether an exported model says what the model itself says, on real sentences.
+"""Whether an exported model translates real sentences like the model itself.
 
 Decisions
 - The exported side is the loader that is exported with it, whole: sub-words, batches, its own beam search.

@@ -1,6 +1,6 @@
 """Translate a stream: lines come in as they come, translations go out in the same order, a group at a time.
 
-A group is what is there: hundreds of lines of a file, one line of somebody who types. Inside a group sentences of like
+A group holds the lines that are ready: hundreds of a file, one of a person who types. Inside a group sentences of like
 length are translated together.
 """
 
@@ -25,7 +25,7 @@ class ByteStream(Protocol):
     """Such as `sys.stdin.buffer`."""
 
     def read1(self, size: int, /) -> bytes:
-        """Return what is there, `size` bytes at most, waiting for the first."""
+        """Return the bytes that are ready, `size` at most; wait for the first."""
 
 
 @dataclass(frozen=True)

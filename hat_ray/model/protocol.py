@@ -102,8 +102,8 @@ class WholeEngine(Protocol):
     ) -> list[list[int]]:
         """Return the best translation of each source as tokens, without the end of sentence.
 
-        Sources end with EOS. `exact_length` takes so many decoder steps for each, whatever the probabilities: a timing
-        must not depend on when a model ends.
+        Sources end with EOS. With `exact_length` each takes exactly that many decoder steps, whatever the
+        probabilities: a timing must not depend on when a model ends.
         """
 
 

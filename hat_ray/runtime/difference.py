@@ -7,7 +7,7 @@ import torch
 from hat_ray.corpus.batches import pad_sources
 from hat_ray.model.protocol import EOS, StepwiseEngine
 
-_LISTED = -1e8  # what is on no short-list has less
+_LISTED = -1e8  # words on no short-list have less
 
 
 @torch.inference_mode()

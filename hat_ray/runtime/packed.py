@@ -6,7 +6,7 @@ places (positions times beam), V vocabulary.
 Decisions
 - oneDNN packs each weight once, in the layout that it reads fastest when there are few rows; rectifier and residual are
   part of the product. bf16 halves the bytes that a step reads; the best words' log-probabilities are fp32 throughout.
-- The beams of a sentence attend to the keys of all its beams, and a mask hides what is not a beam's own past. So caches
+- The beams of a sentence attend to the keys of all its beams, and a mask hides all but a beam's own past. So caches
   are written once, in place, and reordering beams is reordering that mask.
 - The encoder is the model's own: it is 3 to 5 % of a translation.
 - Of this processor oneDNN itself is asked, by one tiny product in bf16: what the flags promise may be forbidden by
@@ -36,10 +36,10 @@ from hat_ray.space.architecture import Architecture
 FIRST_POSITIONS = 32
 _HIDDEN = -1e9
 _PACKED_FOR = 160
-"""Rows that oneDNN is told to pack for: this layout was the fastest one, or as fast, with 1, 5 and 160 rows alike."""
+"""Rows that oneDNN packs for: this layout was the fastest, or as fast as another, with 1, 5 and 160 rows alike."""
 _BF16 = frozenset({*NATIVE_BF16, "avx512f", "avx_ne_convert"})
 """oneDNN's bf16 products need one of these; with avx512f alone it converts within the product."""
-_BLOCKS = 64  # the best words are sought among the best of so many blocks
+_BLOCKS = 64  # the best words are sought among the best of these blocks
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class PackedLinear:
 
 
 def is_available() -> bool:
-    """Tell whether this PyTorch can pack weights for this machine."""
+    """Return whether this PyTorch can pack weights for this machine."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(available and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
 

@@ -2,8 +2,8 @@
 
 Decisions
 - To run and to compute in are two things: PyTorch's own layers emulate bf16 anywhere, which is slow and right; times of
-  an emulation say nothing of a device that computes in it.
-- int8 runs on every processor, and means the same on each (`onnx/graph.py` says why): only its speed differs.
+  an emulation do not hold for a device that computes in it.
+- int8 runs on every processor, and means the same on each (`onnx/graph.py` explains it): only its speed differs.
 """
 
 from hat_ray.core.processor import allowed_isa, max_isa, read_cpu

@@ -45,7 +45,7 @@ class Expressible:
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """What is known of a runtime before its libraries are imported."""
+    """The facts of a runtime that are known before its libraries are imported."""
 
     dtypes: Mapping[str, str]
     """Quantisation by dtype: a part of the device's id; "none" for floats."""
@@ -109,7 +109,7 @@ class Bounds:
     """How far an exported model may be from the model itself."""
 
     min_token_agreement: float | None
-    """None: any; int8 chooses other words where two are nearly as good, and BLEU says whether that matters."""
+    """None: any; int8 chooses other words where two are nearly as good; BLEU judges it."""
     max_bleu_loss: float
     max_logit_error: float | None = None
     """None: any; logits of int8 differ by what quantisation costs."""

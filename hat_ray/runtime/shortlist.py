@@ -7,7 +7,7 @@ V vocabulary, F frequent words, K partners of each source word.
 
 Decisions
 - Partners are ranked by the Dice index of being in one pair: 2 * both / (pairs with the one + pairs with the other).
-  Counts alone would rank what is frequent, which is on every list anyway.
+  Counts alone would rank frequent words, which are on every list anyway.
 - A list belongs to a sentence, and not to a batch: with whom a sentence is translated changes nothing.
 """
 

@@ -134,7 +134,8 @@ def _block(layer: Any, ours: ElasticBlock) -> None:
 def quantise_spec(spec: Any) -> None:
     """Replace the weights of CTranslate2's description by bytes and their scales.
 
-    Bytes as CTranslate2 chooses them saturate where oneDNN multiplies without VNNI; `graph.py` says why ours do not.
+    Bytes as CTranslate2 chooses them saturate where oneDNN multiplies without VNNI; `onnx/graph.py` explains why these
+    do not.
     """
     ctranslate2.specs.model_spec.visit_spec(spec, _quantise)
 

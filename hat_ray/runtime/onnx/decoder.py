@@ -6,8 +6,8 @@ In: tokens (N, beam), position (1,), seen (N, 1, beam, P) and memory_mask (N, 1,
 each layer past_keys and past_values (P, N, Q), and the encoder's keys and values; count (1,), which is C. With
 short-lists of L words in all: listed (L,), output (L, D) and allowed (N, 1, L), which is added to logits (R, L).
 Out: logits (R, V); of the C best words the logarithms of probability, values (R, C), and words (R, C), and of the end
-of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q). `loader.py` says why the cache looks
-like this.
+of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q). `engine_onnx.py` explains the layout
+of the cache.
 """
 
 import math
@@ -73,7 +73,7 @@ def _listed_logits(graph: GraphBuilder, x: str, size: str, width: int) -> str:
 
 
 def _best(graph: GraphBuilder, logits: str, listed: str = "") -> None:
-    """Write out the best words of each row: whoever reads them alone never gets hold of all logits."""
+    """Write the best words of each row: a reader of these alone never holds all logits."""
     count = graph.input("count", [1], TensorProto.INT64)
     logarithms = graph.op("LogSoftmax", logits, axis=-1)
     values, words = graph.ops("TopK", 2, logarithms, count, axis=-1, largest=1, sorted=1)

@@ -59,7 +59,7 @@ class OnnxEngine:
     def step(self, tokens: Tensor, state: "OnnxState") -> Tensor:
         """Feed one token a row, (R,) -> logits (R, V), which the next step overwrites.
 
-        What is on no list of the batch has minus infinity, what is on another sentence's list hardly more.
+        Words on no list of the batch have minus infinity, words on another sentence's list hardly more.
         """
         self._require_room(state)
         logits = torch.from_numpy(state.state.step(tokens.numpy()))

@@ -6,10 +6,10 @@ V vocabulary.
 Decisions
 - The self-attention cache is written once and never reordered or copied: the beams of a sentence attend to the keys of
   all its beams, and a mask hides those that are not a beam's own ancestors. Reordering beams is reordering that mask.
-- A step returns what is new of keys and values; the graph itself adds its own token's part to attention. So the cache
+- A step returns the new keys and values; the graph itself adds its own token's part to attention. So the cache
   goes in as a view of one buffer, which grows, and nothing comes out that was known before.
 - Inputs and outputs are bound to their places once; a step binds again only what has grown.
-- The graph itself finds the best words: all logits, megabytes a step, are written only for who asks for them.
+- The graph itself finds the best words: all logits, megabytes a step, are written only on request.
 """
 
 import sys
@@ -28,7 +28,7 @@ HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
 _FIRST_CAPACITY = 32
-_WORTH_DROPPING = 0.7  # finished sentences are dropped when at most this share goes on: it copies all that is cached
+_WORTH_DROPPING = 0.7  # finished sentences are dropped when at most this share is left: it copies the whole cache
 _ALL = 0  # in the place of a number of best words: all logits
 
 Floats = NDArray[np.float32]
@@ -58,7 +58,7 @@ class ShortLists:
 
 
 class Graphs:
-    """The encoder's and the decoder step's graph, ready to run on so many threads; 0: one for each core.
+    """The encoder's and the decoder step's graph, ready to run on `threads` threads; 0: one for each core.
 
     With short-lists the decoder gets its output projection from a third graph, once a batch: the rows of their words.
     """
@@ -186,7 +186,7 @@ class State:
         self._bindings: dict[int, tuple[Any, list[Any], Ints]] = {}
 
     def _bind(self, count: int) -> tuple[Any, list[Any], Ints]:
-        """Bind all that keeps its place, for steps that return so many best words, or all logits."""
+        """Bind all that keeps its place, for steps that return `count` best words, or all logits."""
         rows, binding = self.sentences * self.beam, self.graphs.decoder.io_binding()
         wanted = np.array([count or 1], np.int64)
         fixed = {"tokens": self._tokens, "position": self._number, "count": wanted, **self._memory, **self._of_batch}
@@ -275,7 +275,7 @@ def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 
         lists = ShortLists.load(place / manifest["short_lists"]) if "short_lists" in manifest else None
         graphs = Graphs(paths["encoder"], paths["decoder"], threads, paths.get("output"), lists)
         eos = manifest["special_tokens"]["eos"]
-        graphs.start(np.array([[eos]]), 1).best(np.array([eos]), 1)  # what is wrong shows itself
+        graphs.start(np.array([[eos]]), 1).best(np.array([eos]), 1)  # a wrong graph fails here
     except Exception as error:  # ONNX Runtime's have no type in common
         raise ValueError(f"{place} holds no graphs that can be run here ({one_line(error)}): export again") from error
     if graphs.vocab_size != manifest["vocab_size"]:

@@ -14,7 +14,7 @@ early (`| head -1`) or Ctrl-C ends it by its signal, and quietly.
 Decisions
 - What is read has bounds: sizes, numbers of files, and every number that memory or time depends on.
 - Names are plain names of plain files in the folder itself: no path, no link, no pipe, no device.
-- A SHA-256 of each file, and of the manifest itself, shows damage. It shows no forgery: whoever changes a file can
+- A SHA-256 of each file, and of the manifest itself, shows damage, and no forgery: the author of a changed file can
   change its hash as well. An export is not signed; take it from where you would take a program.
 """
 
@@ -84,7 +84,7 @@ def read_manifest(folder: str | Path, kind: str, version: int) -> dict[str, Any]
 
 
 def kind_of(folder: str | Path) -> object:
-    """Return what kind of export a folder says that it is; None where it does not say."""
+    """Return the kind of export that a folder's manifest names; None where it names none."""
     try:
         manifest = json.loads(_plain_bytes(Path(folder) / MANIFEST, _MOST_MANIFEST_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -167,7 +167,7 @@ def _no_number(text: str) -> float:
 
 
 class LineTranslator:
-    """An exported model: lines of text in, lines of text out. An engine's class says how it opens and decodes."""
+    """An exported model: lines of text in, lines of text out. An engine's class opens and decodes."""
 
     kind: str
     """What the manifest calls the export."""
@@ -251,7 +251,7 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -> int:
-    """Translate with the model that a function opens, as the command's options say; return the exit code."""
+    """Translate by the command's options, with the model that a function opens; return the exit code."""
     parser = argparse.ArgumentParser(description="Translate lines from stdin to stdout, in order.")
     parser.add_argument("--folder", default=folder, type=Path, help="the exported model")
     parser.add_argument("--threads", default=1, type=_at_least(0), help="0: one for each core")
