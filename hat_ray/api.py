@@ -35,9 +35,9 @@ from hat_ray.predictor.assess import Assessment
 from hat_ray.recipe import Recipe
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import read_report
-from hat_ray.report.tables import summary_tables
 from hat_ray.report.topics.flops import flops_lines, flops_to_json
-from hat_ray.report.topics.ranking_figures import study_tables
+from hat_ray.report.topics.models import summary_tables
+from hat_ray.report.topics.ranking import study_tables
 from hat_ray.report.topics.sweep import sweep_tables
 from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.folder import Folder

@@ -18,9 +18,10 @@ from html import escape
 from typing import TypeAlias
 
 from hat_ray.report.data import Kind
+from hat_ray.report.tables import Table
 
 Trace: TypeAlias = dict[str, object]
-Cell: TypeAlias = str | int | float | None
+Value: TypeAlias = str | int | float | None
 
 MARKERS: dict[Kind, Trace] = {
     "winner": {"symbol": "star", "size": 19, "color": "@winner"},
@@ -28,7 +29,15 @@ MARKERS: dict[Kind, Trace] = {
     "smallest": {"symbol": "triangle-down", "size": 12, "color": "@smallest"},
     "random": {"symbol": "x", "size": 8, "color": "@random"},
 }
+MARKS: dict[Kind, str] = {"winner": "★", "largest": "■", "smallest": "▼", "random": "✕"}
+"""How the page's tables and headings show the kinds of points."""
 LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "smallest": "Smallest", "random": "Random"}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
+NUM_SERIES = 5
+NUM_SHADES = 6
+MAX_ROWS_SHOWN = 50
+"""Rows of a figure's data on the page; its CSV link has all."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Figure:
     traces: Sequence[Trace]
     layout: Mapping[str, object]
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]] = field(repr=False)
+    rows: Sequence[Sequence[Value]] = field(repr=False)
     narrow: Mapping[str, object] | None = None
     """The layout on narrow screens, where it is another one. A layout with a `height` sets the frame's."""
 
@@ -57,11 +66,39 @@ class Figure:
         """Return the figure's data as a `data:` link."""
         return f"data:text/csv;charset=utf-8;base64,{b64encode(self.csv().encode()).decode()}"
 
+    def table(self) -> Table:
+        """Return the first rows of the figure's data."""
+        rows = [[_shown(value) for value in row] for row in self.rows[:MAX_ROWS_SHOWN]]
+        return Table(f"Data of: {self.title}", self.columns, rows)
+
     def csv(self) -> str:
         sink = io.StringIO()
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerows([[_inert(cell) for cell in row] for row in [self.columns, *self.rows]])
         return sink.getvalue()
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """Figures that stand together, under a device's title where there are several devices."""
+
+    title: str | None
+    figures: tuple[Figure, ...]
+
+
+def data_only(id: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Figure:
+    """Return a figure that is not drawn: its data stand in a table and behind a CSV link."""
+    return Figure(id, title, "", [], {}, columns, rows)
+
+
+def series_colour(index: int) -> str:
+    """Return the colour of one of several series."""
+    return f"@series-{index % NUM_SERIES + 1}"
+
+
+def shade(index: int) -> str:
+    """Return the colour of one of several ordered groups."""
+    return f"@shade-{min(index, NUM_SHADES - 1) + 1}"
 
 
 def escaped(value: object) -> object:
@@ -77,7 +114,14 @@ def escaped(value: object) -> object:
     return value
 
 
-def _inert(cell: Cell) -> Cell:
+def _shown(value: Value) -> str:
+    """Return a value of the data as the page shows it, on one line."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def _inert(cell: Value) -> Value:
     """Keep a spreadsheet from reading a text cell as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
@@ -120,7 +164,7 @@ def layout(x: Trace, y: Trace, **more: object) -> Trace:
 
 
 def points(
-    name: str, x: Sequence[Cell], y: Sequence[Cell], hover: Sequence[str], marker: Trace, **more: object
+    name: str, x: Sequence[Value], y: Sequence[Value], hover: Sequence[str], marker: Trace, **more: object
 ) -> Trace:
     """A scatter of markers whose hover text is given, never computed from a template."""
     return {
@@ -136,6 +180,8 @@ def points(
     }
 
 
-def line(name: str, x: Sequence[Cell], y: Sequence[Cell], hover: Sequence[str], style: Trace, **more: object) -> Trace:
+def line(
+    name: str, x: Sequence[Value], y: Sequence[Value], hover: Sequence[str], style: Trace, **more: object
+) -> Trace:
     """A line; `style` is plotly's `line`."""
     return points(name, x, y, hover, {"color": style["color"], "size": 6}, mode="lines", line=style, **more)

@@ -1,90 +1,47 @@
-"""The page of one run, whole.
+"""Write a report: the page of one run and the same figures as JSON.
 
-The frame of every page: one file that opens without a network and runs no script but its own three.
-
-Write a report: the page and the same figures as JSON.
+A page is one file that opens without a network and runs no script but its own three. Templates escape all that they
+are given; a typed view holds what each section shows, and a section whose view is empty is left out.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Protocol
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hat_ray.core.codec import read, write
-from hat_ray.report.chart import Figure
+from hat_ray.report.chart import MARKS, Figure, FigureGroup
 from hat_ray.report.data import ReportData
-from hat_ray.report.html import Child, Markup, document, element, json_script, script, script_hash, style
-from hat_ray.report.parts import section
-from hat_ray.report.topics import cost as ledger_sections
-from hat_ray.report.topics import device_charts as likes_figures
-from hat_ray.report.topics import devices as likes_sections
-from hat_ray.report.topics import frontier as frontier_figures
-from hat_ray.report.topics import models as sections
-from hat_ray.report.topics import predictor as predictor_figures
-from hat_ray.report.topics import ranking as rank_sections
-from hat_ray.report.topics import search as method_figures
-from hat_ray.report.topics import sweep as sweep_figures
-from hat_ray.report.topics import sweep as sweep_sections
-from hat_ray.report.topics.device_preferences import likes
+from hat_ray.report.network import short
+from hat_ray.report.topics.cost import Cost, cost
+from hat_ray.report.topics.devices import Preferences, Runtimes, preferences, runtimes
+from hat_ray.report.topics.frontier import found
+from hat_ray.report.topics.models import (
+    Card,
+    Network,
+    Origin,
+    Results,
+    Translations,
+    cards,
+    networks,
+    origin,
+    results,
+    translations,
+)
+from hat_ray.report.topics.predictor import method
+from hat_ray.report.topics.ranking import Study, policies, ranking
+from hat_ray.report.topics.search import progress
+from hat_ray.report.topics.sweep import Sweep, sweep
 from hat_ray.storage.folder import Folder
 
-
-def whole_page(title: str, first: str, header: Markup, main: Child, drawn: Sequence[Figure]) -> str:
-    """Return a page's HTML; `first` links to where the results begin, `drawn` are the figures that stand in `main`."""
-    head = [
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy()),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        style(_asset("page.css")),
-    ]
-    body = [
-        element("a", "Skip to the results", href=first, class_="skip"),
-        header,
-        element("main", main),
-        element("footer", element("p", "Made by hat-ray: hardware-aware Transformers, found on Ray.")),
-        json_script("figures", {figure.id: figure.drawn() for figure in drawn}),
-        script(_plotly()),
-        script(_asset("page.js")),
-    ]
-    return document(head, body, language="en")
-
-
-def _policy() -> str:
-    """Allow our three inline scripts by their hashes and nothing from anywhere else."""
-    scripts = " ".join(script_hash(source) for source in (_plotly(), _asset("page.js")))
-    return (
-        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("hat_ray.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    return str(get_plotlyjs()).replace("\r\n", "\n")
-
-
 PAGE, FIGURES = "report.html", "report.json"
-
-
-def write_report(data: ReportData, folder: Folder) -> None:
-    """Write `report.json` and `report.html`, each whole or not at all."""
-    content = page(data)
-    write(folder, FIGURES, data)
-    folder.write_text(PAGE, content)
-
-
-def read_report(folder: Folder) -> ReportData:
-    """Read the figures of a written report."""
-    return read(folder, FIGURES, ReportData, "write the report again")
-
 
 NAVIGATION = (
     ("results", "Models"),
@@ -102,111 +59,168 @@ NAVIGATION = (
 )
 
 
-def page(data: ReportData) -> str:
-    """Return the page's HTML."""
-    found, method, search = _found(data), _method(data), _search(data)
-    health, policies = rank_sections.health_figures(data), rank_sections.policy_figures(data)
-    liked = likes(data)
-    tastes = likes_figures.likes_figures(liked)
-    sweep, rank = sweep_figures.sweep_figures(data.sweep), health + policies
-    drawn = [figure for group in (*found, tastes, *method, sweep, *search) for figure in group] + _training(data) + rank
-    beside = likes_sections.devices(data, liked, tastes)
-    shown = [one for one in _sections(data, found, beside, method, sweep, search, health, policies) if one]
-    return whole_page(f"{data.name} · hat-ray", "#summary", _header(data, shown), shown, drawn)
+class View(Protocol):
+    """What the frame of a page shows: its heading, a line below it, and its sections."""
+
+    @property
+    def heading(self) -> str: ...
+    @property
+    def line(self) -> str: ...
+    @property
+    def first(self) -> str:
+        """Return the link to where the results begin."""
+
+    @property
+    def navigation(self) -> Sequence[tuple[str, str]]:
+        """Return the id and the name of each section."""
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        """Return the figures that the page's script draws."""
 
 
-def _sections(
-    data: ReportData,
-    found: list[list[Figure]],
-    beside: Markup | None,
-    method: list[list[Figure]],
-    sweep: list[Figure],
-    search: list[list[Figure]],
-    health: list[Figure],
-    policies: list[Figure],
-) -> list[Markup | None]:
-    many = len(data.devices) > 1
-    return [
-        sections.summary(data),
-        sections.results(data),
-        sections.figures_of("frontier", "What is possible", "", data, found),
-        sections.networks(data),
-        beside,
-        sections.figures_of(
-            "method",
-            "Where latency comes from",
-            "Latency is measured, then predicted for architectures that were not timed."
-            if not many
-            else "Latency is measured on each device, then predicted for architectures that were not timed.",
-            data,
-            method,
+@dataclass(frozen=True)
+class RunView:
+    """What the page of one run shows: a field for each section, named as its anchor."""
+
+    heading: str
+    line: str
+    source_language: str
+    target_language: str
+    cards: tuple[Card, ...]
+    results: Results | None
+    frontier: tuple[FigureGroup, ...]
+    networks: tuple[Network, ...]
+    preferences: Preferences | None
+    runtimes: Runtimes | None
+    method: tuple[FigureGroup, ...]
+    sweep: Sweep | None
+    search: tuple[FigureGroup, ...]
+    health: Study | None
+    policies: Study | None
+    translations: tuple[Translations, ...]
+    cost: Cost | None
+    provenance: Origin
+    first: str = "#summary"
+
+    @property
+    def devices(self) -> bool:
+        """Whether there is anything to say of devices side by side."""
+        return self.preferences is not None or self.runtimes is not None
+
+    @property
+    def navigation(self) -> list[tuple[str, str]]:
+        return [(id, text) for id, text in NAVIGATION if getattr(self, id)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        drawn = (self.preferences, self.sweep, self.health, self.policies)
+        groups = (*self.frontier, *self.method, *self.search, *(one for one in drawn if one))
+        return [figure for group in groups for figure in group.figures]
+
+
+def run_view(data: ReportData) -> RunView:
+    """Return what the page of a run shows."""
+    corpus, many = data.corpus, len(data.devices)
+    return RunView(
+        heading=data.name,
+        line=(
+            f"{corpus.source_language} → {corpus.target_language} · {len(data.candidates):,} architectures scored · "
+            f"{many} device{'s' if many != 1 else ''} · {data.provenance.created[:10]}"
         ),
-        sweep_sections.sweep(data, sweep),
-        _search_section(data, search),
-        rank_sections.health(data, health),
-        rank_sections.policies(data, policies),
-        sections.translations(data),
-        ledger_sections.cost(data),
-        sections.provenance(data),
-    ]
-
-
-def _found(data: ReportData) -> list[list[Figure]]:
-    builders = (frontier_figures.frontier, frontier_figures.delivered)
-    return [
-        [one for builder in builders if (one := builder(data, device, f"{builder.__name__}-{i}"))]
-        for i, device in enumerate(data.devices)
-    ]
-
-
-def _method(data: ReportData) -> list[list[Figure]]:
-    groups = []
-    for i, device in enumerate(data.devices):
-        facts = next((facts for facts in data.predictors if facts.device == device.slug), None)
-        predicted = predictor_figures.predictor_figures(facts, i) if facts else []
-        flops = method_figures.flops_against_latency(data, device, f"flops-{i}")
-        groups.append([*predicted, *([flops] if flops else [])])
-    return groups
-
-
-def _search(data: ReportData) -> list[list[Figure]]:
-    progress = [method_figures.search_progress(data, device, f"search-{i}") for i, device in enumerate(data.devices)]
-    return [[one] if one else [] for one in progress]
-
-
-def _training(data: ReportData) -> list[Figure]:
-    supernet = method_figures.training(
-        data.supernet,
-        "Training the SuperTransformer",
-        "Validation loss of SubTransformers that share its weights.",
-        "supernet",
+        source_language=corpus.source_language,
+        target_language=corpus.target_language,
+        cards=cards(data),
+        results=results(data),
+        frontier=found(data),
+        networks=networks(data),
+        preferences=preferences(data),
+        runtimes=runtimes(data),
+        method=method(data),
+        sweep=sweep(data.sweep),
+        search=progress(data),
+        health=ranking(data.health),
+        policies=policies(data.policies),
+        translations=translations(data),
+        cost=cost(data),
+        provenance=origin(data),
     )
-    retraining = method_figures.training(
-        data.retraining,
-        "Training from scratch",
-        "Validation loss of the models that were built, at equal numbers of updates.",
-        "retraining",
+
+
+def page(data: ReportData) -> str:
+    """Return the HTML of a run's page."""
+    return render("run.html.j2", run_view(data))
+
+
+def render(template: str, view: View) -> str:
+    """Return the HTML of a page."""
+    scripts = (_plotly(), _asset("page.js"))
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            view=view,
+            plots={figure.id: figure.drawn() for figure in view.figures},
+            marks=MARKS,
+            policy=_policy(scripts),
+            style=embedded(_asset("page.css"), "style"),
+            scripts=[embedded(source, "script") for source in scripts],
+        )
     )
-    return [one for one in (supernet, retraining) if one]
 
 
-def _search_section(data: ReportData, search: list[list[Figure]]) -> Markup | None:
-    lead = "One search serves every device and every limit: the loss of an architecture does not depend on the device."
-    shown = [sections.titled(data, i, one) for i, group in enumerate(search) for one in group]
-    shown += [sections.titled(data, None, one) for one in _training(data)]
-    return section("search", "How it was found", lead, element("div", shown, class_="figures")) if shown else None
-
-
-def _header(data: ReportData, shown: list[Markup]) -> Markup:
-    corpus = data.corpus
-    line = f"{corpus.source_language} → {corpus.target_language} · {len(data.candidates):,} architectures scored"
-    devices = f"{len(data.devices)} device{'s' if len(data.devices) != 1 else ''}"
-    there = {id for id, _ in NAVIGATION if any(f'<section id="{id}"' in one.text for one in shown)}
-    links = [element("a", text, href=f"#{id}") for id, text in NAVIGATION if id in there]
-    return element(
-        "header",
-        element("p", "hat-ray report", class_="eyebrow"),
-        element("h1", data.name),
-        element("p", f"{line} · {devices} · {data.provenance.created[:10]}", class_="quiet"),
-        element("nav", links, aria_label="Sections"),
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader("hat_ray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters["short"] = short
+    return made
+
+
+def embedded(source: str, element: str) -> Markup:
+    """Return our own style sheet or a script as HTML; refuse text that would end its element."""
+    if f"</{element}" in source.lower() or "<!--" in source:
+        raise ValueError(f"embedded {element} text must not contain </{element} or <!--")
+    return Markup(source)
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Allow our inline scripts by their hashes and nothing from anywhere else."""
+    hashes = " ".join(script_hash(source) for source in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def script_hash(source: str) -> str:
+    """Return the token by which a Content-Security-Policy allows exactly this inline script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("hat_ray.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    return str(get_plotlyjs()).replace("\r\n", "\n")
+
+
+def write_report(data: ReportData, folder: Folder) -> None:
+    """Write `report.json` and `report.html`, each whole or not at all."""
+    content = page(data)
+    write(folder, FIGURES, data)
+    folder.write_text(PAGE, content)
+
+
+def read_report(folder: Folder) -> ReportData:
+    """Read the figures of a written report."""
+    return read(folder, FIGURES, ReportData, "write the report again")

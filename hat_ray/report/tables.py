@@ -1,56 +1,95 @@
-"""The summary table for the terminal."""
+"""One table, shown alike on the page, in the terminal and in Markdown.
 
-from rich.table import Table
+A cell is plain text, or a `Cell` whose style, notes and links the page and, as far as it can, the terminal show. The
+first column names the rows; the first `text_columns` are aligned as text, the others as numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from hat_ray.core.text import count, fixed, limit, significant
-from hat_ray.report.data import ChosenModel, Device, ReportData
-from hat_ray.report.reading import limit_verdict
-from hat_ray.search.limits import Verdict
+from hat_ray.report.data import Kind
 
-COLUMNS = ("params", "predicted\nms", "measured\nms", "loss\ninherited", "loss from\nscratch", "BLEU")
+Style: TypeAlias = Literal["plain", "strong", "code", "setting"]
 
 
-def summary_tables(data: ReportData) -> list[Table]:
-    """Return one table a device: architecture, parameters, predicted and measured ms, both losses, BLEU.
+@dataclass(frozen=True)
+class Note:
+    """A small line below a cell's text; its tone is the page's style of a kept or a missed limit."""
 
-    An architecture is shown as encoder width x depth, decoder width x depth; a winner that misses its limit has an
-    exclamation mark.
-    """
-    return [_table(data, device) for device in data.devices]
-
-
-def _table(data: ReportData, device: Device) -> Table:
-    table = Table(
-        title=Text(device.title, style="bold"), title_justify="left", show_edge=False, pad_edge=False, box=None
-    )
-    table.add_column("model", no_wrap=True, vertical="bottom")
-    table.add_column("architecture", no_wrap=True)
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for model in data.models_on(device.slug):
-        table.add_row(*_row(model, device.slug), style="bold" if model.kind == "winner" else None)
-    return table
+    text: str
+    tone: Literal["", "kept", "missed"] = ""
 
 
-def _row(model: ChosenModel, slug: str) -> list[Text]:
-    latency = model.latency.get(slug)
-    late = "!" if model.kind == "winner" and limit_verdict(model, slug) is Verdict.MISSED else ""
-    e, d = model.architecture.encoder, model.architecture.decoder
-    cells = [
-        _short_role(model),
-        f"{model.architecture.id} {e.embed_dim}×{e.depth} {d.embed_dim}×{d.depth}",
-        count(model.params),
-        significant(latency.predicted_ms if latency else None),
-        significant(latency.measured_ms if latency else None) + late,
-        fixed(model.inherited_loss, 3),
-        fixed(model.scratch_loss, 3),
-        fixed(model.bleu, 1),
-    ]
-    return [Text(cell) for cell in cells]  # `Text`, because rich reads [brackets] in plain strings
+@dataclass(frozen=True)
+class Cell:
+    """A cell with more than plain text."""
+
+    text: str
+    notes: tuple[Note, ...] = ()
+    style: Style = "plain"
+    kind: Kind | None = None
+    """Show the mark of this kind of model before the text."""
+    architecture: str | None = None
+    """The id of an architecture, shown below the text as a link to its drawing."""
+
+    @classmethod
+    def of(cls, text: str) -> "Cell":
+        """Return text as a cell; what follows a line break is a note."""
+        first, _, second = text.partition("\n")
+        return cls(first, (Note(second),) if second else ())
+
+    @property
+    def lines(self) -> str:
+        """Return the text and its notes, a line each."""
+        return "\n".join([self.text, *(note.text for note in self.notes)])
 
 
-def _short_role(model: ChosenModel) -> str:
-    names = {"winner": "chosen", "random": "random"}
-    name = names.get(model.kind, model.kind)
-    return f"{name} ≤ {limit(model.limit_ms)}" if model.limit_ms is not None and model.kind == "winner" else name
+AnyCell: TypeAlias = str | Cell
+Facts: TypeAlias = Mapping[str, AnyCell]
+"""Names and values."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption; a column's name or a plain cell may have a second line."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[AnyCell]]
+    text_columns: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        """Return the columns' names on one line each."""
+        return [" ".join(name.split("\n")) for name in self.columns]
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """Return all rows as cells."""
+        return [[cell if isinstance(cell, Cell) else Cell.of(cell) for cell in row] for row in self.rows]
+
+    def terminal(self, title: str) -> TerminalTable:
+        """Return the table for the terminal."""
+        made = TerminalTable(
+            title=Text(title, style="bold"), title_justify="left", show_edge=False, pad_edge=False, box=None
+        )
+        for index, name in enumerate(self.columns):
+            made.add_column(Text(name), justify="left" if index < self.text_columns else "right", no_wrap=True)
+        for row in self.cells:  # `Text`, because rich reads [brackets] in plain strings
+            made.add_row(*[Text(cell.lines, style="bold" if cell.style == "strong" else "") for cell in row])
+        return made
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        sides = ["---" if index < self.text_columns else "---:" for index in range(len(self.columns))]
+        rows = [[cell.lines for cell in row] for row in self.cells]
+        lines = [self.names, sides, *rows]
+        return "".join(f"| {' | '.join(_markdown(cell) for cell in line)} |\n" for line in lines)
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from hat_ray.report.comparison.charts import delivered, overlay
-from hat_ray.report.comparison.page import comparison_page, comparison_to_json, device_sentences
+from hat_ray.report.comparison.page import comparison_page, device_sentences
 from hat_ray.report.comparison.runs import (
     ComparedRun,
     SharedDevice,
@@ -20,6 +20,7 @@ from hat_ray.report.comparison.runs import (
     merged_frontier,
     recipe_differences,
 )
+from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.data import ReportData
 
 Make = Callable[..., ReportData]

@@ -9,15 +9,8 @@ from rich.console import Console
 
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import page
-from hat_ray.report.topics.ranking import health_sentence, policy_sentence
-from hat_ray.report.topics.ranking_figures import (
-    inherited_against_scratch,
-    markdown,
-    policy_ranks,
-    ranks_table,
-    study_table,
-    study_tables,
-)
+from hat_ray.report.topics.ranking import health_sentence, policy_sentence, ranks_table, study_table, study_tables
+from hat_ray.report.topics.ranking_charts import inherited_against_scratch, policy_ranks
 from hat_ray.studies.results import HealthResult, PolicyStudy
 from hat_ray.studies.statistics import Estimate
 
@@ -46,16 +39,16 @@ def test_each_architecture_is_drawn_once_by_its_depth_in_bits(health: HealthResu
 
 
 def test_terminal_and_markdown_show_the_same_cells(study: PolicyStudy, health: HealthResult) -> None:
-    text = markdown(*study_table(study))
+    text = study_table(study).markdown()
     console = Console(width=150, record=True, file=io.StringIO())
     for table in study_tables([health, study]):
         console.print(table)
     shown = console.export_text()
-    for row in [*study_table(study)[1], *ranks_table(health.loss_ranks)[1]]:
+    for row in [*study_table(study).rows, *ranks_table(health.loss_ranks).rows]:
         for cell in row:
             for line in cell.split("\n"):
                 assert line in shown
-    for row in study_table(study)[1]:
+    for row in study_table(study).rows:
         assert f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" in text
     assert text.count("\n") == 2 + len(study.policies) + len(study.baselines)
 

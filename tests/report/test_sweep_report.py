@@ -9,19 +9,10 @@ from rich.console import Console
 
 from hat_ray.latency.effects import Influence, SweepResult, TimedSweep
 from hat_ray.report.data import ReportData
+from hat_ray.report.panels import NARROW, WIDE, Grid
 from hat_ray.report.render import page
 from hat_ray.report.topics.flops import flops_sentence, flops_to_json
-from hat_ray.report.topics.sweep import (
-    NARROW,
-    WIDE,
-    Grid,
-    name_of,
-    sweep_figures,
-    sweep_sentence,
-    sweep_table,
-    sweep_tables,
-    times,
-)
+from hat_ray.report.topics.sweep import name_of, sweep_figures, sweep_sentence, sweep_table, sweep_tables, times
 from hat_ray.space.presets import preset
 
 
@@ -139,7 +130,7 @@ def test_terminal_and_page_show_the_same_cells(report: ReportData, result: Sweep
         console.print(table)
     shown, text = console.export_text(), page(report)
     for device in result.devices:
-        rows = sweep_table(result, device.slug)[1]
+        rows = sweep_table(result, device).rows
         assert len(rows) == len(result.by_influence())
         for line in (line for row in rows for cell in row for line in cell.split("\n")):
             assert line in shown

@@ -6,7 +6,7 @@ import pytest
 from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.report.reading import findings, headline_winner, limit_verdict
-from hat_ray.report.topics.models import provenance
+from hat_ray.report.topics.models import origin
 from hat_ray.search.limits import Verdict
 
 Make = Callable[..., ReportData]
@@ -100,6 +100,6 @@ def test_test_sentences_within_the_training_text_and_what_was_left_out_are_told(
     leaky = replace(data, corpus=corpus)
     text = said(leaky, device, (11.9, 32.1), (25.3, 32.5), 31.0)
     assert "Caution: 1,204 test sources stand in the training text as well: scores are too high" in text
-    page = str(provenance(leaky))
-    assert "30 of 100 pairs kept (70 without a side)" in page
-    assert "1,204 test sources stand in the training text" in page
+    general = origin(leaky).general
+    assert general["Training text"] == "30 of 100 pairs kept (70 without a side)"
+    assert str(general["Caution"]).startswith("1,204 test sources stand in the training text")

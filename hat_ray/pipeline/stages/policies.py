@@ -11,7 +11,7 @@ from hat_ray.core.determinism import stream_seed
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.ranking import pick_architectures, scratch_jobs, sentence_of, tried_architectures
 from hat_ray.pipeline.stages.scratch import supernet_job, train_all
-from hat_ray.report.topics.ranking_figures import markdown, study_table
+from hat_ray.report.topics.ranking import study_table
 from hat_ray.storage.folder import Folder
 from hat_ray.studies.compute import PlannedPolicy, Sentence, plan_policies
 from hat_ray.studies.rating import Truth, rank_all, rank_policies
@@ -51,7 +51,7 @@ def compare_policies(context: Context, folder: Folder) -> PolicyStudy:
         policies=rank_policies(truth, tried, losses),
         baselines=rank_all(truth, tried, {}),
     )
-    folder.write_text(TABLE, markdown(*study_table(study)))
+    folder.write_text(TABLE, study_table(study).markdown())
     return study
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from hat_ray.core.text import fixed, milliseconds
-from hat_ray.report.chart import Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
 from hat_ray.report.comparison.runs import Caution, ComparedRun, SharedDevice, frontier_of
 from hat_ray.report.data import Candidate, ChosenModel
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.report.topics.frontier import describe
-from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
 
 SIDES = ("top center", "bottom center", "middle right", "middle left")
 """Where a run's letter stands beside its marks: apart from the others' where marks coincide."""
@@ -22,7 +21,7 @@ def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequenc
     if not with_frontier:
         return None
     traces: list[Trace] = []
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for run in with_frontier:
         best, winners = frontier_of(run, slug), [m for m in run.data.winners(slug) if m.inherited_loss is not None]
         traces += [_line(runs, run, best, slug), _stars(runs, run, winners, slug, [m.inherited_loss for m in winners])]
@@ -45,7 +44,7 @@ def delivered(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Seque
     """BLEU against measured latency of the models that the runs built."""
     slug = shared.device.slug
     traces: list[Trace] = []
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     for run in shared.runs:
         built = [m for m in run.data.models_on(slug) if m.bleu is not None and latency_ms(m, slug) is not None]
         winners, others = [m for m in built if m.kind == "winner"], [m for m in built if m.kind != "winner"]
@@ -83,7 +82,7 @@ def _place(runs: Sequence[ComparedRun], run: ComparedRun) -> int:
 def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str]:
     """Return a run's colour, symbol and dash: the same in all figures."""
     i = _place(runs, run)
-    return f"@series-{i % NUM_SERIES + 1}", SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
+    return series_colour(i), SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
 
 
 def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidate], slug: str) -> Trace:
@@ -152,13 +151,13 @@ def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
     )
 
 
-def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Cell]:
-    what: list[Cell] = [run.label, "frontier", str(one.architecture), one.architecture.id]
+def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Value]:
+    what: list[Value] = [run.label, "frontier", str(one.architecture), one.architecture.id]
     return [*what, one.loss, one.predicted_ms[slug], None, None]
 
 
-def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Cell]:
+def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Value]:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
-    first: list[Cell] = [run.label, role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
+    first: list[Value] = [run.label, role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
     return [*first, predicted, measured, model.bleu]

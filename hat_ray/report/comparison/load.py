@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hat_ray.errors import DeniedError, HatRayError, RunError
-from hat_ray.report.comparison.page import comparison_page, comparison_to_json
+from hat_ray.report.comparison.page import comparison_page
 from hat_ray.report.comparison.runs import ComparedRun, cautions, devices_of, letter
+from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.render import FIGURES, read_report
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri

@@ -1,13 +1,10 @@
-"""The page that compares several runs.
-
-What a comparison of runs says, in sentences and table cells; the page and `--json` rest on the same figures.
-"""
+"""The page that compares several runs: its sentences, tables and figures."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from hat_ray.core.text import UNKNOWN, count, duration, energy, fixed, limit, mass, milliseconds
-from hat_ray.report.chart import Figure
+from hat_ray.report.chart import Figure, FigureGroup, data_only
 from hat_ray.report.comparison.charts import delivered, overlay
 from hat_ray.report.comparison.runs import (
     Caution,
@@ -20,11 +17,10 @@ from hat_ray.report.comparison.runs import (
     merged_frontier,
     recipe_differences,
 )
-from hat_ray.report.data import ChosenModel
-from hat_ray.report.html import Child, Markup, element, join
-from hat_ray.report.parts import csv_link, facts, figure, section, table
+from hat_ray.report.data import ChosenModel, Latency
 from hat_ray.report.reading import VERDICT_MARKS, VERDICT_RULE, headline_winner, latency_ms, limit_verdict
-from hat_ray.report.render import whole_page
+from hat_ray.report.render import render
+from hat_ray.report.tables import Cell, Facts, Table
 
 RUN_COLUMNS = (
     *("Run", "Recipe", "Corpus", "Space", "Seed", "Devices", "Scored", "Winners", "Wall time", "Busy cores"),
@@ -66,13 +62,13 @@ def _cost(run: ComparedRun) -> list[str]:
 
 def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
     """Return a winner as cells."""
-    latency = model.latency.get(slug)
+    latency = model.latency.get(slug, Latency())
     found = limit_verdict(model, slug)
     return [
         run.label,
         f"≤ {limit(model.limit_ms)}",
-        milliseconds(latency.predicted_ms if latency else None),
-        milliseconds(latency.measured_ms if latency else None),
+        milliseconds(latency.predicted_ms),
+        milliseconds(latency.measured_ms),
         f"{VERDICT_MARKS[found]} {found}".strip(),
         fixed(model.bleu, 1),
         fixed(model.inherited_loss, 3),
@@ -108,86 +104,6 @@ def _headline(run: ComparedRun, slug: str) -> str:
     return f"{run.label}: {bleu} at {milliseconds(latency_ms(winner, slug))}"
 
 
-def comparison_to_json(
-    runs: Sequence[ComparedRun], devices: Sequence[SharedDevice], cautions: Sequence[Caution]
-) -> dict[str, Any]:
-    """Return what the page shows as plain JSON values."""
-    return {
-        "runs": [_run_to_json(run) for run in runs],
-        "devices": [_device_to_json(shared, cautions) for shared in devices],
-        "recipe_differences": {
-            key: dict(zip([run.letter for run in runs], values, strict=True))
-            for key, values in recipe_differences(runs)
-        },
-        "cautions": [{"about": caution.what, "text": caution.text} for caution in cautions],
-    }
-
-
-def _run_to_json(run: ComparedRun) -> dict[str, Any]:
-    data, ledger = run.data, run.data.ledger
-    corpus = data.corpus
-    kwh = None if ledger is None else ledger.kwh(ledger.total)
-    return {
-        "run": run.letter,
-        "name": run.name,
-        "place": run.place,
-        "recipe": data.name,
-        "corpus": {
-            "source_language": corpus.source_language,
-            "target_language": corpus.target_language,
-            "train_pairs": corpus.train_pairs,
-            "test_pairs": corpus.test_pairs,
-            "fingerprint": corpus.fingerprint,
-            "test_set": corpus.test_set,
-        },
-        "space": {"name": data.space.name, "id": data.space.id},
-        "seed": data.provenance.seed,
-        "created": data.provenance.created,
-        "devices": [device.slug for device in data.devices],
-        "candidates": len(data.candidates),
-        "wall_s": sum(stage.seconds for stage in data.provenance.stages),
-        "core_s": None if ledger is None else ledger.total.core_s,
-        "gpu_s": None if ledger is None else ledger.total.gpu_s,
-        "energy_kwh": kwh,
-        "co2e_g": None if ledger is None or kwh is None else ledger.co2_g(kwh),
-    }
-
-
-def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[str, Any]:
-    slug = shared.device.slug
-    may = comparable(cautions, "loss") and comparable(cautions, "latency")
-    return {
-        "device": slug,
-        "title": shared.device.title,
-        "runs": [run.letter for run in shared.runs],
-        "winners": [_model_to_json(run, model, slug) for run in shared.runs for model in run.data.winners(slug)],
-        "frontiers": {
-            run.letter: [
-                {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.predicted_ms[slug]}
-                for one in frontier_of(run, slug)
-            ]
-            for run in shared.runs
-        },
-        "merged_frontier": merged_frontier(shared) if may and len(shared.runs) > 1 else None,
-    }
-
-
-def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str, Any]:
-    latency = model.latency.get(slug)
-    return {
-        "run": run.letter,
-        "limit_ms": model.limit_ms,
-        "predicted_ms": latency.predicted_ms if latency else None,
-        "measured_ms": latency.measured_ms if latency else None,
-        "bleu": model.bleu,
-        "limit": str(limit_verdict(model, slug)),
-        "inherited_loss_bits": model.inherited_loss,
-        "scratch_loss_bits": model.scratch_loss,
-        "params": model.params,
-        "id": model.architecture.id,
-    }
-
-
 NAVIGATION = (
     ("runs", "Runs"),
     ("overlay", "Frontiers"),
@@ -197,144 +113,112 @@ NAVIGATION = (
 )
 
 
+@dataclass(frozen=True)
+class LinkedTable:
+    """A table and its data behind a link."""
+
+    table: Table
+    csv: Figure
+
+
+@dataclass(frozen=True)
+class Winners:
+    """The winners of all runs on one device; no table where there are none."""
+
+    device: str
+    sentences: str
+    shown: LinkedTable | None
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """What the page of a comparison shows."""
+
+    heading: str
+    line: str
+    cautions: tuple[str, ...]
+    runs: LinkedTable
+    overlay: tuple[FigureGroup, ...]
+    """The devices that several runs have."""
+    alone: tuple[str, ...]
+    """The devices of one run only, with its letter."""
+    winners: tuple[Winners, ...]
+    settings: LinkedTable | None
+    """The settings in which the recipes differ."""
+    sources: tuple[tuple[str, Facts], ...]
+    first: str = "#runs"
+    limit_rule: str = VERDICT_RULE
+
+    @property
+    def navigation(self) -> list[tuple[str, str]]:
+        return [(id, text) for id, text in NAVIGATION if id != "winners" or self.winners]
+
+    @property
+    def figures(self) -> list[Figure]:
+        return [figure for group in self.overlay for figure in group.figures]
+
+
 def comparison_page(runs: Sequence[ComparedRun]) -> str:
     """Return the page's HTML."""
+    return render("comparison.html.j2", comparison_view(runs))
+
+
+def comparison_view(runs: Sequence[ComparedRun]) -> ComparisonView:
+    """Return what the page of a comparison shows."""
     warned, devices = cautions(runs), devices_of(runs)
-    drawn = [_figures(runs, shared, warned, i) for i, shared in enumerate(devices) if len(shared.runs) > 1]
-    shown = [
-        one
-        for one in (
-            _runs(runs, warned),
-            _overlay(devices, drawn),
-            _winners(devices, warned),
-            _settings(runs),
-            _sources(runs),
-        )
-        if one
-    ]
-    title = f"{len(runs)} runs compared"
-    return whole_page(
-        f"{title} · hat-ray", "#runs", _header(runs, title, devices), shown, [one for group in drawn for one in group]
-    )
-
-
-def _figures(runs: Sequence[ComparedRun], shared: SharedDevice, warned: Sequence[Caution], number: int) -> list[Figure]:
-    builders = ((overlay, f"overlay-{number}"), (delivered, f"delivered-{number}"))
-    return [one for builder, id in builders if (one := builder(runs, shared, warned, id))]
-
-
-def _header(runs: Sequence[ComparedRun], title: str, devices: Sequence[SharedDevice]) -> Markup:
-    together = sum(len(one.runs) > 1 for one in devices)
-    shared = f"{together} device{'s' if together != 1 else ''} that runs share" if together else "no device in common"
-    links = [element("a", text, href=f"#{id}") for id, text in NAVIGATION if id != "winners" or devices]
-    return element(
-        "header",
-        element("p", "hat-ray report", class_="eyebrow"),
-        element("h1", title),
-        element("p", f"{' · '.join(run.name for run in runs)} · {shared}", class_="quiet"),
-        element("nav", links, aria_label="Sections"),
-    )
-
-
-def _runs(runs: Sequence[ComparedRun], warned: Sequence[Caution]) -> Markup:
-    """What was compared, and what must not be."""
-    rows: list[list[Child]] = [[*run_row(run)] for run in runs]
-    figure_of = Figure("runs-table", "The runs", "", [], {}, RUN_COLUMNS, [run_row(run) for run in runs])
-    return section(
-        "runs",
-        "The runs",
-        "A letter names each run everywhere on this page.",
-        _cautions(warned),
-        table(RUN_COLUMNS, rows, caption="The runs", text_columns=4),
-        element("p", csv_link(figure_of, "The runs as CSV")),
-    )
-
-
-def _cautions(warned: Sequence[Caution]) -> Markup:
-    if not warned:
-        text = "Text, test set, search space and what was translated while timing are the same: the figures compare."
-        return element("p", text, class_="finding")
-    heading = element("h3", "Not everything compares")
-    return element("div", heading, element("ul", [element("li", one.text) for one in warned], class_="said"))
-
-
-def _overlay(devices: Sequence[SharedDevice], drawn: Sequence[Sequence[Figure]]) -> Markup:
-    """Figures for every device that runs share; the others are named."""
     shared = [one for one in devices if len(one.runs) > 1]
-    alone = [one for one in devices if len(one.runs) == 1]
-    groups: list[Child] = [
-        join(
-            element("p", f"{one.device.title}: {', '.join(run.letter for run in one.runs)}", class_="device"),
-            element("div", [figure(each) for each in group], class_="figures") if group else None,
-        )
-        for one, group in zip(shared, drawn, strict=True)
-    ]
-    lead = "For each device that several runs have." if shared else "No two of these runs have a device in common."
-    rest = f"In one run only: {'; '.join(f'{one.device.title} ({one.runs[0].letter})' for one in alone)}."
-    return section(
-        "overlay", "Frontiers, overlaid", lead, groups, element("p", rest, class_="quiet") if alone else None
+    many = f"{len(shared)} device{'s' if len(shared) != 1 else ''} that runs share" if shared else "no device in common"
+    return ComparisonView(
+        heading=f"{len(runs)} runs compared",
+        line=f"{' · '.join(run.name for run in runs)} · {many}",
+        cautions=tuple(one.text for one in warned),
+        runs=_linked(
+            "runs-table", "The runs", Table("The runs", RUN_COLUMNS, [run_row(run) for run in runs], text_columns=4)
+        ),
+        overlay=tuple(_figures(runs, one, warned, i) for i, one in enumerate(shared)),
+        alone=tuple(f"{one.device.title} ({one.runs[0].letter})" for one in devices if len(one.runs) == 1),
+        winners=tuple(_winners(one, warned, i) for i, one in enumerate(devices)),
+        settings=_settings(runs),
+        sources=tuple((run.label, _source(run)) for run in runs),
     )
 
 
-def _winners(devices: Sequence[SharedDevice], warned: Sequence[Caution]) -> Markup | None:
-    """Each run's winners, device by device."""
-    blocks = []
-    for i, one in enumerate(devices):
-        rows = [
-            winner_row(run, model, one.device.slug) for run in one.runs for model in run.data.winners(one.device.slug)
-        ]
-        shown: list[list[Child]] = [[*row] for row in rows]
-        data = Figure(f"winners-{i}", "Winners", "", [], {}, WINNER_COLUMNS, rows)
-        made = (
-            join(
-                table(WINNER_COLUMNS, shown, caption=f"Winners on {one.device.title}"),
-                element("p", csv_link(data, "The winners as CSV")),
-            )
-            if rows
-            else None
-        )
-        said = element("p", " ".join(device_sentences(one, warned)), class_="lead")
-        blocks.append(join(element("h3", one.device.title), said, made))
-    lead = f"Measured milliseconds are medians. {VERDICT_RULE}."
-    return section("winners", "The winners", lead, blocks) if blocks else None
+def _linked(id: str, title: str, table: Table) -> LinkedTable:
+    rows = [[cell.text for cell in row] for row in table.cells]
+    return LinkedTable(table, data_only(id, title, table.columns, rows))
 
 
-def _settings(runs: Sequence[ComparedRun]) -> Markup:
-    """The settings in which the recipes differ, side by side."""
+def _figures(runs: Sequence[ComparedRun], shared: SharedDevice, warned: Sequence[Caution], number: int) -> FigureGroup:
+    drawn = (overlay(runs, shared, warned, f"overlay-{number}"), delivered(runs, shared, warned, f"delivered-{number}"))
+    title = f"{shared.device.title}: {', '.join(run.letter for run in shared.runs)}"
+    return FigureGroup(title, tuple(one for one in drawn if one is not None))
+
+
+def _winners(shared: SharedDevice, warned: Sequence[Caution], number: int) -> Winners:
+    device = shared.device
+    rows = [winner_row(run, model, device.slug) for run in shared.runs for model in run.data.winners(device.slug)]
+    table = Table(f"Winners on {device.title}", WINNER_COLUMNS, rows)
+    shown = _linked(f"winners-{number}", "Winners", table) if rows else None
+    return Winners(device.title, " ".join(device_sentences(shared, warned)), shown)
+
+
+def _settings(runs: Sequence[ComparedRun]) -> LinkedTable | None:
     differences = recipe_differences(runs)
     if not differences:
-        return section("settings", "What differs in the recipes", "Nothing: all settings are the same.")
+        return None
     columns = ("Setting", *(run.label for run in runs))
-    rows: list[list[Child]] = [
-        [element("code", key), *(element("span", value, class_="setting") for value in values)]
-        for key, values in differences
-    ]
-    data = Figure("settings-table", "Settings", "", [], {}, columns, [[key, *values] for key, values in differences])
-    return section(
-        "settings",
-        "What differs in the recipes",
-        "Settings that are the same in all runs are left out.",
-        table(columns, rows, caption="Settings that differ", text_columns=len(columns)),
-        element("p", csv_link(data, "The settings as CSV")),
-    )
+    rows = [[Cell(key, style="code"), *(Cell(one, style="setting") for one in values)] for key, values in differences]
+    return _linked("settings-table", "Settings", Table("Settings that differ", columns, rows, len(columns)))
 
 
-def _sources(runs: Sequence[ComparedRun]) -> Markup:
-    """Where each run is and what made it."""
-    blocks = [
-        join(
-            element("h3", run.label),
-            facts(
-                {
-                    "Folder": element("code", run.place),
-                    "Report written": run.data.provenance.created,
-                    "Commit": element("code", run.data.provenance.commit) if run.data.provenance.commit else UNKNOWN,
-                    "Search space": f"{run.data.space.name} ({run.data.space.id}): {run.data.space.size} architectures",
-                    "BLEU": element("code", run.data.bleu_signature) if run.data.bleu_signature else UNKNOWN,
-                    "Versions": ", ".join(f"{k} {v}" for k, v in run.data.provenance.versions.items()) or UNKNOWN,
-                }
-            ),
-        )
-        for run in runs
-    ]
-    return section("sources", "Where the figures come from", "Each run's own report tells more.", blocks)
+def _source(run: ComparedRun) -> Facts:
+    """Return where a run is and what made it."""
+    source, space, signature = run.data.provenance, run.data.space, run.data.bleu_signature
+    return {
+        "Folder": Cell(run.place, style="code"),
+        "Report written": source.created,
+        "Commit": Cell(source.commit, style="code") if source.commit else UNKNOWN,
+        "Search space": f"{space.name} ({space.id}): {space.size} architectures",
+        "BLEU": Cell(signature, style="code") if signature else UNKNOWN,
+        "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()) or UNKNOWN,
+    }

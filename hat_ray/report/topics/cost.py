@@ -7,12 +7,13 @@ Sources: the paper's abstract (arXiv 2005.14187), and the README of its code wit
 30 x 125; latency tables of 2,000 rows; search cost 52 pounds of CO2, the Evolved Transformer's 626,155.
 """
 
+from dataclasses import dataclass
+
 from hat_ray.core.text import count, duration, energy, mass, significant
-from hat_ray.report.chart import Cell, Figure
+from hat_ray.report.chart import Figure, Value, data_only
 from hat_ray.report.data import ReportData
-from hat_ray.report.html import Child, Markup, element, join
 from hat_ray.report.ledger import JOULES_A_KWH, Ledger, LedgerLine, WorkDone
-from hat_ray.report.parts import csv_link, facts, section, table
+from hat_ray.report.tables import AnyCell, Cell, Facts, Table
 
 HAT_UPDATES = 40_000
 HAT_TOKENS = HAT_UPDATES * 8 * 16 * 4_096
@@ -38,9 +39,9 @@ NOT_COMPARABLE = (
 )
 
 
-def work_rows(work: WorkDone) -> list[list[Child]]:
+def work_rows(work: WorkDone) -> list[list[str]]:
     """Return what was done, as counts, beside HAT's; what is not done yet is left out."""
-    rows: list[list[Child]] = []
+    rows: list[list[str]] = []
     if work.supernet_updates is not None:
         rows.append(["SuperTransformer, updates", f"{work.supernet_updates:,}", f"{HAT_UPDATES:,}"])
     if work.supernet_tokens is not None:
@@ -62,20 +63,32 @@ _COLUMNS = (
 )
 
 
-def cost(data: ReportData) -> Markup | None:
-    """What the run took."""
+@dataclass(frozen=True)
+class Cost:
+    """What the run took, by stage and by device, and counts of its work beside HAT's."""
+
+    sentence: str
+    stages: Table
+    ledger: Figure
+    assumptions: Facts
+    timed: Table | None
+    work: Table | None
+    hat_claim: str = HAT_CLAIM
+    not_comparable: str = NOT_COMPARABLE
+
+
+def cost(data: ReportData) -> Cost | None:
+    """Return what the run took; None where that was not recorded."""
     ledger = data.ledger
     if ledger is None or not ledger.lines:
         return None
-    return section(
-        "cost",
-        "What it cost",
-        cost_sentence(ledger),
-        _stages(ledger),
-        element("p", csv_link(ledger_figure(ledger), "The ledger as CSV, in seconds and joules")),
-        facts(_assumptions(ledger)),
-        _timed(data, ledger),
-        _beside_hat(ledger),
+    return Cost(
+        sentence=cost_sentence(ledger),
+        stages=_stages(ledger),
+        ledger=ledger_figure(ledger),
+        assumptions=_assumptions(ledger),
+        timed=_timed(data, ledger),
+        work=_work(ledger.work),
     )
 
 
@@ -103,24 +116,13 @@ def _hours(seconds: float) -> str:
     return f"{significant(seconds / 3600)} h" if seconds >= 3600 else duration(seconds)
 
 
-def _stages(ledger: Ledger) -> Markup:
+def _stages(ledger: Ledger) -> Table:
     with_gpu = any(line.gpu_s for line in ledger.lines)
-    columns = (
-        "Stage",
-        "Wall time",
-        "Core time",
-        *(("GPU time",) if with_gpu else ()),
-        "Energy",
-        "CO2e",
-        "Counted from",
-    )
-    rows = [_row(ledger, line, with_gpu) for line in ledger.lines]
-    rows.append([element("strong", cell) for cell in _cells(ledger, ledger.total, with_gpu)])
-    return table(columns, rows, caption="Cost by stage")
-
-
-def _row(ledger: Ledger, line: LedgerLine, with_gpu: bool) -> list[Child]:
-    return [*_cells(ledger, line, with_gpu)]
+    gpu = ("GPU time",) if with_gpu else ()
+    columns = ("Stage", "Wall time", "Core time", *gpu, "Energy", "CO2e", "Counted from")
+    rows: list[list[AnyCell]] = [[*_cells(ledger, line, with_gpu)] for line in ledger.lines]
+    rows.append([Cell(cell, style="strong") for cell in _cells(ledger, ledger.total, with_gpu)])
+    return Table("Cost by stage", columns, rows)
 
 
 def _cells(ledger: Ledger, line: LedgerLine, with_gpu: bool) -> list[str]:
@@ -137,17 +139,17 @@ def _energy(ledger: Ledger, line: LedgerLine) -> str:
 
 def ledger_figure(ledger: Ledger) -> Figure:
     """Return the ledger's data; it is drawn nowhere."""
-    rows: list[list[Cell]] = [
+    rows: list[list[Value]] = [
         [
             *(line.stage, line.wall_s, line.core_s, line.gpu_s, line.measured_j, ledger.estimated_j(line)),
             *(ledger.kwh(line), ledger.co2_g(ledger.kwh(line)), line.counted),
         ]
         for line in ledger.lines
     ]
-    return Figure("ledger", "Cost by stage", "", [], {}, _COLUMNS, rows)
+    return data_only("ledger", "Cost by stage", _COLUMNS, rows)
 
 
-def _assumptions(ledger: Ledger) -> dict[str, Child]:
+def _assumptions(ledger: Ledger) -> Facts:
     watts = f"{significant(ledger.core_watts)} W a busy core"
     if any(line.gpu_s for line in ledger.lines):
         watts += f", {significant(ledger.gpu_watts)} W a busy GPU"
@@ -163,10 +165,10 @@ def _assumptions(ledger: Ledger) -> dict[str, Child]:
     }
 
 
-def _timed(data: ReportData, ledger: Ledger) -> Markup | None:
-    """What timing took on each device."""
+def _timed(data: ReportData, ledger: Ledger) -> Table | None:
+    """Return what timing took on each device."""
     titles = {device.slug: device.title for device in data.devices}
-    rows: list[list[Child]] = [
+    rows = [
         [
             titles.get(one.device, one.device),
             f"{one.rows:,}",
@@ -175,19 +177,10 @@ def _timed(data: ReportData, ledger: Ledger) -> Markup | None:
         ]
         for one in ledger.timed
     ]
-    if not rows:
-        return None
-    columns = ("Device", "Timings", "Translating", "Energy, measured")
-    return join(element("h3", "Timing, by device"), table(columns, rows, caption="Timing, by device"))
+    return Table("Timing, by device", ("Device", "Timings", "Translating", "Energy, measured"), rows) if rows else None
 
 
-def _beside_hat(ledger: Ledger) -> Markup:
-    rows = work_rows(ledger.work)
+def _work(work: WorkDone) -> Table | None:
+    rows = work_rows(work)
     columns = ("Work", "This run", "HAT, WMT'14 En-De")
-    shown = table(columns, rows, caption="Beside HAT's published settings") if rows else None
-    return join(
-        element("h3", "Beside HAT's published figures"),
-        shown,
-        element("p", HAT_CLAIM, class_="below"),
-        element("p", NOT_COMPARABLE, class_="below"),
-    )
+    return Table("Beside HAT's published settings", columns, rows) if rows else None

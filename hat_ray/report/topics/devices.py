@@ -1,104 +1,252 @@
-"""The page's section of devices side by side: what each likes, drawn as networks, and which runtime wins each limit."""
+"""Devices side by side: what each prefers, drawn as networks, and which runtime wins each limit.
 
-from collections.abc import Sequence
+Every sentence follows from the figures, also where devices do not differ.
+"""
 
-from hat_ray.core.text import fixed, milliseconds
-from hat_ray.report.chart import Figure
-from hat_ray.report.data import ReportData
-from hat_ray.report.html import Markup, element, join
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hat_ray.core.text import UNKNOWN, fixed, limit, milliseconds, significant
+from hat_ray.report.chart import Figure, data_only
+from hat_ray.report.data import ReportData, RuntimeContest
 from hat_ray.report.network import Scale, draw
-from hat_ray.report.parts import csv_link, figure, legend, section, table
-from hat_ray.report.topics.device_charts import (
-    CONTEST_COLUMNS,
-    DRAWN_COLUMNS,
-    contest_rows,
-    contest_sentence,
-    drawn_row,
-    likes_sentence,
-    limit_words,
-    mean_table,
-    rule_words,
-    shape_words,
-)
-from hat_ray.report.topics.device_preferences import Liked, Likes
+from hat_ray.report.tables import Table
+from hat_ray.report.topics.device_charts import likes_figures
+from hat_ray.report.topics.device_preferences import AS_FAST, TELLING, Difference, Liked, Likes, differences, likes
+from hat_ray.report.topics.models import Network
+from hat_ray.report.topics.sweep import name_of
+from hat_ray.space.architecture import Architecture
+
+MOST_NAMED = 4
+FEW = 100
+"""Scored architectures below which chance is warned of."""
 
 
-def devices(data: ReportData, found: Likes | None, drawn: Sequence[Figure]) -> Markup | None:
-    """What each device likes; which of one machine's runtimes wins each limit."""
-    runtimes = _runtimes(data)
-    if found is None:
-        return section("devices", "What each device likes", None, runtimes) if runtimes else None
-    scale = Scale.of([one.best[found.drawn].architecture for one in found.devices])
-    nets = element(
-        "div",
-        [_net(found, one, scale) for one in found.devices],
-        class_="networks scroll",
-        tabindex=0,
-        role="region",
-        aria_label="The best architecture of each device at a comparable limit",
-    )
-    share = f"{100 * found.shares[found.drawn]:.0f} %"
-    drawn_lead = (
-        f"Drawn: the best scored architecture within {share} of what the largest takes on the same device, all on one "
-        "scale. It was found with inherited weights; it need not be one of the models that were built."
-    )
-    return section(
-        "devices",
-        "What each device likes",
-        rule_words(found),
-        element("ul", [_said(data, found, one) for one in found.devices], class_="said"),
-        element("p", drawn_lead, class_="lead"),
-        legend(),
-        nets,
-        table(DRAWN_COLUMNS, [drawn_row(found, one) for one in found.devices], caption="What is drawn"),
-        _means(found),
-        element("div", [figure(one) for one in drawn], class_="figures") if drawn else None,
-        runtimes,
-    )
-
-
-def _said(data: ReportData, found: Likes, liked: Liked) -> Markup:
-    scored = sum(liked.device.slug in one.predicted_ms for one in data.candidates)
-    return element("li", element("strong", liked.device.title), ": ", likes_sentence(found, liked, scored))
-
-
-def _net(found: Likes, liked: Liked, scale: Scale) -> Markup:
-    one = liked.best[found.drawn]
-    limit = f"limit {limit_words(found, liked)} · predicted {milliseconds(one.predicted_ms[liked.device.slug])}"
-    heading = element("h3", liked.device.title, element("small", f"{limit} · loss {fixed(one.loss, 3)}"))
-    below = element("p", element("code", one.architecture.id), f" · {shape_words(one.architecture)}")
-    text = element("details", element("summary", "As text"), element("p", element("code", str(one.architecture))))
-    return element("article", element("div", heading), draw(one.architecture, scale), below, text, class_="net")
-
-
-def _means(found: Likes) -> Markup | None:
-    if not found.varying:
-        return None
-    columns, rows = mean_table(found)
-    return join(element("h3", "Over all limits"), table(columns, rows, caption="Means over all limits"))
-
-
-def _runtimes(data: ReportData) -> Markup | None:
+@dataclass(frozen=True)
+class Runtimes:
     """Which runtime wins each limit, where one machine has several."""
+
+    sentences: tuple[str, ...]
+    table: Table
+    csv: Figure
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One device: how its best architectures differ, and the one that is drawn."""
+
+    title: str
+    sentence: str
+    drawn: str
+    """Limit, prediction and loss of what is drawn."""
+    network: Network
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """All devices side by side, at equal demands."""
+
+    rule: str
+    share: str
+    """The limit of what is drawn, as a share of what the largest takes."""
+    devices: tuple[Preference, ...]
+    drawn: Table
+    means: Table | None
+    figures: tuple[Figure, ...]
+
+
+def preferences(data: ReportData) -> Preferences | None:
+    """Return what each device prefers; None where nothing was scored."""
+    found = likes(data)
+    if found is None:
+        return None
+    scale = Scale.of([one.best[found.drawn].architecture for one in found.devices])
+    return Preferences(
+        rule=rule_words(found),
+        share=_percent(found.shares[found.drawn]),
+        devices=tuple(_preference(data, found, one, scale) for one in found.devices),
+        drawn=Table("What is drawn", DRAWN_COLUMNS, [drawn_row(found, one) for one in found.devices]),
+        means=mean_table(found),
+        figures=tuple(likes_figures(found)),
+    )
+
+
+def _preference(data: ReportData, found: Likes, liked: Liked, scale: Scale) -> Preference:
+    scored = sum(liked.device.slug in one.predicted_ms for one in data.candidates)
+    best = liked.best[found.drawn]
+    a = best.architecture
+    predicted = milliseconds(best.predicted_ms[liked.device.slug])
+    drawn = f"limit {limit_words(found, liked)} · predicted {predicted} · loss {fixed(best.loss, 3)}"
+    network = Network(a.id, draw(a, scale), shape_words(a), str(a))
+    return Preference(liked.device.title, likes_sentence(found, liked, scored), drawn, network)
+
+
+def runtimes(data: ReportData) -> Runtimes | None:
+    """Return which runtime wins each limit, where one machine has several."""
     if not data.runtimes:
         return None
     bleu = {(model.device or "", model.architecture.id): model.bleu for model in data.chosen if model.kind == "winner"}
-    rows = [row for contest in data.runtimes for row in contest_rows(contest, bleu)]
-    said = [element("li", contest_sentence(contest, bleu)) for contest in data.runtimes]
-    columns = ("machine", *CONTEST_COLUMNS)
-    named = [[contest.hardware, *row] for contest in data.runtimes for row in contest_rows(contest, bleu)]
-    plain = Figure("runtimes-table", "Which runtime wins each limit", "", [], {}, columns, named)
-    return element(
-        "div",
-        element("h3", "Which runtime wins each limit"),
-        element("ul", said, class_="said"),
-        table(CONTEST_COLUMNS, rows, caption="Which runtime wins each limit", text_columns=2),
-        element(
-            "p",
-            "The runtime with the least loss wins (★), of equal ones the faster. The loss is of inherited weights: "
-            "after training from scratch BLEU may order them otherwise.",
-            class_="quiet",
-        ),
-        element("p", csv_link(plain, "The runtimes as CSV")),
-        id="runtimes",
+    title, columns = "Which runtime wins each limit", ("machine", *CONTEST_COLUMNS)
+    rows = [(contest.hardware, row) for contest in data.runtimes for row in contest_rows(contest, bleu)]
+    return Runtimes(
+        tuple(contest_sentence(contest, bleu) for contest in data.runtimes),
+        Table(title, CONTEST_COLUMNS, [row for _, row in rows], text_columns=2),
+        data_only("runtimes-table", title, columns, [[hardware, *row] for hardware, row in rows]),
     )
+
+
+def rule_words(found: Likes) -> str:
+    """Say by which rule devices are compared."""
+    first, last = _percent(found.shares[0]), _percent(found.shares[-1])
+    at = f"at {len(found.shares)} limits from {first} to {last}" if len(found.shares) > 1 else f"at a limit of {first}"
+    return (
+        "Milliseconds are not the same demand on a fast and on a slow device. So each device's limit is a share of "
+        f"what the largest architecture takes on it, {at}, and the best scored architecture within it is read off: the "
+        "one with the least validation loss, by predicted latency."
+    )
+
+
+def likes_sentence(found: Likes, liked: Liked, scored: int) -> str:
+    """Say how the best architectures of a device differ from those of the other devices, or from others as fast."""
+    told = differences(found, liked)[:MOST_NAMED]
+    many = len(found.devices) > 1
+    against = (
+        f"Compared with the other device{'s' if len(found.devices) > 2 else ''} at the same limits"
+        if many
+        else f"Compared with the scored architectures that are as fast within {100 * AS_FAST:.0f} %"
+    )
+    if not told:
+        text = f"{against}, its best architectures differ in nothing steadily and by more than {100 * TELLING:.0f} %."
+        return f"{text} {_nothing(many)}{_caution(liked, scored)}"
+    return f"{against}, its best architectures have {_listed([_told(one) for one in told])}.{_caution(liked, scored)}"
+
+
+def _nothing(many: bool) -> str:
+    if many:
+        return "By these figures one architecture serves this device as well as the others."
+    return "By these figures the device has no taste of its own: only how fast an architecture is tells."
+
+
+def _told(one: Difference) -> str:
+    more, name = one.mine > one.theirs, name_of(one.dimension)
+    if one.dimension == "decoder_cross_layers":
+        name = "encoder layers attended"
+    figures = f"({_number(one.mine)} against {_number(one.theirs)})"
+    if one.dimension.endswith("_dims"):
+        kind = "a " if "embed" in one.dimension else ""
+        side = name.removesuffix(" width")
+        return f"{kind}{'wider' if more else 'narrower'} {side} {figures}"
+    return f"{'more' if more else 'fewer'} {name} {figures}"
+
+
+def _number(value: float) -> str:
+    return fixed(value, 1) if value < 20 else fixed(value, 0)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _caution(liked: Liked, scored: int) -> str:
+    different = len({one.architecture for one in liked.best})
+    limits = len(liked.best)
+    text = f" ({different} architecture{'s are' if different != 1 else ' is'} the best at {limits} limits.)"
+    return f"{text} Only {scored} architectures were scored: chance has a say." if scored < FEW else text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+DRAWN_COLUMNS = (
+    *("Device", "Limit", "Predicted", "Loss", "Encoder", "FFN by layer", "Heads by layer"),
+    *("Decoder", "FFN by layer", "Self heads", "Cross heads", "Attended"),
+)
+
+
+def drawn_row(found: Likes, liked: Liked) -> list[str]:
+    """Return what is drawn of a device as cells of a table."""
+    one = liked.best[found.drawn]
+    e, d = one.architecture.encoder, one.architecture.decoder
+    return [
+        liked.device.title,
+        limit_words(found, liked),
+        milliseconds(one.predicted_ms[liked.device.slug]),
+        fixed(one.loss, 3),
+        f"{e.depth} × {e.embed_dim}",
+        _layers(e.ffn_dims),
+        _layers(e.heads),
+        f"{d.depth} × {d.embed_dim}",
+        _layers(d.ffn_dims),
+        _layers(d.self_heads),
+        _layers(d.cross_heads),
+        _layers(d.cross_layers),
+    ]
+
+
+def limit_words(found: Likes, liked: Liked) -> str:
+    """Return the limit of what is drawn, in milliseconds."""
+    return milliseconds(found.shares[found.drawn] * liked.largest_ms)
+
+
+def shape_words(architecture: Architecture) -> str:
+    """Return an architecture's proportions in a few words."""
+    e, d = architecture.encoder, architecture.decoder
+    return f"{e.depth} × {e.embed_dim} encoder, {d.depth} × {d.embed_dim} decoder"
+
+
+def mean_table(found: Likes) -> Table | None:
+    """Return the mean of each dimension over all limits: a row a device; with one, also what it is held against."""
+    names = found.varying
+    if not names:
+        return None
+    rows = [[one.device.title, *(_number(one.mean(name)) for name in names)] for one in found.devices]
+    if len(found.devices) == 1:
+        values = (found.others(found.devices[0], name) for name in names)
+        rows.append(["Others as fast", *(_number(sum(column) / len(column)) for column in values)])
+    columns = ("Mean over all limits", *(name_of(name) for name in names))
+    return Table("Means over all limits", columns, rows)
+
+
+def _layers(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
+    """Say which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
+    best, *others = contest.entries
+    text = (
+        f"Under {limit(contest.limit_ms)} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
+    )
+    if others:
+        text += f", against {_listed([f'{fixed(one.loss, 3)} of {one.settings}' for one in others])}"
+    if contest.without:
+        text += f"; {_listed(contest.without)} {'has' if len(contest.without) == 1 else 'have'} nothing as fast"
+    return f"{text}.{_after_training(contest, bleu)}"
+
+
+def _after_training(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
+    """Own up to it where training from scratch put another runtime ahead."""
+    scores = [(bleu.get((one.device, one.architecture_id)), one) for one in contest.entries]
+    known = [(score, one) for score, one in scores if score is not None]
+    if len(known) < 2 or known[0][1] is not contest.entries[0]:
+        return ""
+    score, ahead = max(known, key=lambda pair: pair[0])
+    if score <= known[0][0]:
+        return ""
+    return f" Trained from scratch, {ahead.settings} is ahead: {fixed(score, 1)} BLEU against {fixed(known[0][0], 1)}."
+
+
+CONTEST_COLUMNS = ("Limit", "Runtime", "Loss", "Predicted", "Measured", "BLEU from scratch", "Architecture")
+
+
+def contest_rows(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> list[list[str]]:
+    """Return a contest as rows; `bleu` by device and architecture id, of the models that were built."""
+    rows = []
+    for place, one in enumerate(contest.entries):
+        built = bleu.get((one.device, one.architecture_id))
+        name = f"{one.settings} ★" if place == 0 else one.settings
+        shown = [fixed(one.loss, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
+        score = fixed(built, 1) if built is not None else UNKNOWN
+        rows.append([f"≤ {significant(contest.limit_ms)} ms", name, *shown, score, one.architecture_id])
+    return rows

@@ -1,4 +1,4 @@
-"""What FLOPs say about latency on a device, in words: the page's figure and the terminal say the same."""
+"""What FLOPs say about latency on a device: the figure, and the sentences that page and terminal show."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +8,44 @@ from rich.text import Text
 
 from hat_ray.core.text import count, fixed, milliseconds
 from hat_ray.latency.flops import ALIKE, Correlation, FlopsEvidence, flops_evidence
-from hat_ray.report.data import ReportData, TimedArchitecture
+from hat_ray.report.chart import SYMBOLS, Figure, Trace, axis, layout, points, shade
+from hat_ray.report.data import Device, ReportData, TimedArchitecture
+from hat_ray.report.topics.frontier import describe
+
+
+def flops_against_latency(data: ReportData, device: Device, id: str) -> Figure | None:
+    """Measured latency against FLOPs, one shape for each number of decoder layers."""
+    rows = [row for row in data.timed if row.device == device.slug]
+    if not rows:
+        return None
+    traces = []
+    for i, depth in enumerate(sorted({row.architecture.decoder.depth for row in rows})):
+        group = [row for row in rows if row.architecture.decoder.depth == depth]
+        marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7, "color": shade(i)}
+        hover = [f"{milliseconds(r.measured_ms)} · {count(r.flops)}FLOPs\n{describe(r.architecture)}" for r in group]
+        name = f"{depth} decoder layer{'s' if depth > 1 else ''}"
+        traces.append(points(name, [r.flops for r in group], [r.measured_ms for r in group], hover, marker))
+    return Figure(
+        id=id,
+        title="FLOPs are not latency",
+        caption=flops_sentence(rows),
+        traces=[*traces, *_ring(rows)],
+        layout=layout(axis("FLOPs a sentence", tickformat=".2~s"), axis("Measured latency, ms", rangemode="tozero")),
+        columns=("architecture", "id", "FLOPs", "parameters", "measured ms"),
+        rows=[(str(r.architecture), r.architecture.id, r.flops, r.params, r.measured_ms) for r in rows],
+    )
+
+
+def _ring(rows: Sequence[TimedArchitecture]) -> list[Trace]:
+    """Ring the two architectures whose FLOPs are alike and whose latencies differ most."""
+    found = evidence_of(rows)
+    if found is None or found.twins is None:
+        return []
+    pair = [rows[found.twins.fast], rows[found.twins.slow]]
+    ring: Trace = {"symbol": "circle-open", "size": 15, "color": "@winner", "line": {"width": 2}}
+    x, y, more = [row.flops for row in pair], [row.measured_ms for row in pair], {"hoverinfo": "skip"}
+    style: Trace = {"color": "@winner", "width": 1, "dash": "dot"}
+    return [points("equal FLOPs", x, y, [], ring, mode="lines+markers", line=style, **more)]
 
 
 def evidence_of(rows: Sequence[TimedArchitecture]) -> FlopsEvidence | None:

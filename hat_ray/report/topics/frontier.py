@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hat_ray.core.text import UNKNOWN, count, fixed, limit, milliseconds
-from hat_ray.report.chart import LEGEND, MARKERS, Cell, Figure, Trace, axis, layout, points
+from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
 from hat_ray.report.data import Candidate, ChosenModel, Device, Kind, ReportData
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.space.architecture import Architecture
@@ -14,6 +14,21 @@ COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "meas
 def describe(architecture: Architecture) -> str:
     """Return an architecture as a few short lines for a hover label."""
     return f"{architecture.id}\n" + "\n".join(str(architecture).split(" | ")[:2])
+
+
+def found(data: ReportData) -> tuple[FigureGroup, ...]:
+    """Return what is possible and what was built on each device."""
+    groups = []
+    for i, device in enumerate(data.devices):
+        drawn = (frontier(data, device, f"frontier-{i}"), delivered(data, device, f"delivered-{i}"))
+        groups.append(device_group(data, device, drawn))
+    return tuple(group for group in groups if group.figures)
+
+
+def device_group(data: ReportData, device: Device, drawn: Sequence[Figure | None]) -> FigureGroup:
+    """Return what is drawn for a device, under its title where there are several."""
+    title = device.title if len(data.devices) > 1 else None
+    return FigureGroup(title, tuple(one for one in drawn if one is not None))
 
 
 def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
@@ -144,14 +159,14 @@ def _shape(**place: object) -> Trace:
     return {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}, **place}
 
 
-def _candidate_row(candidate: Candidate, slug: str) -> list[Cell]:
+def _candidate_row(candidate: Candidate, slug: str) -> list[Value]:
     predicted, architecture = candidate.predicted_ms[slug], candidate.architecture
     on = "yes" if slug in candidate.frontier_on else "no"
     return ["candidate", str(architecture), architecture.id, candidate.loss, predicted, None, None, on]
 
 
-def _model_row(model: ChosenModel, slug: str) -> list[Cell]:
+def _model_row(model: ChosenModel, slug: str) -> list[Value]:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
-    first: list[Cell] = [role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
+    first: list[Value] = [role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
     return [*first, predicted, measured, model.bleu, UNKNOWN]

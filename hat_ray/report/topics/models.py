@@ -1,14 +1,14 @@
-"""The sections of the page, top to bottom. Each returns None when the run has nothing for it."""
+"""The models: what was found, all that were built, how they look and translate, and how to repeat it."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import UNKNOWN, count, duration, fixed, limit, milliseconds, signed, significant
 from hat_ray.corpus.corpus import told_leak
-from hat_ray.report.chart import LEGEND, Figure
-from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
-from hat_ray.report.html import Child, Markup, element, join
-from hat_ray.report.network import Scale, draw
-from hat_ray.report.parts import facts, figure, legend, section, table
+from hat_ray.report.chart import LEGEND, MARKS
+from hat_ray.report.data import ChosenModel, Device, Kind, Latency, ReportData, Translation
+from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
     VERDICT_MARKS,
     VERDICT_RULE,
@@ -19,87 +19,142 @@ from hat_ray.report.reading import (
     limit_verdict,
     role,
 )
+from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
 from hat_ray.search.limits import Verdict
 
-KIND_MARKS = {"winner": "★", "largest": "■", "smallest": "▼", "random": "✕"}
 MAX_SAMPLES = 6
 
 
-def summary(data: ReportData) -> Markup:
-    """What was found, one card a device."""
-    return element("section", [_device_card(data, device) for device in data.devices], id="summary", class_="cards")
+@dataclass(frozen=True)
+class Tile:
+    """A figure that matters, large, and what it is below it."""
+
+    value: str
+    unit: str
+    below: str
 
 
-def _device_card(data: ReportData, device: Device) -> Markup:
+@dataclass(frozen=True)
+class Card:
+    """What was found on one device."""
+
+    device: str
+    tiles: tuple[Tile, ...] = ()
+    finding: str = ""
+    others: tuple[tuple[str, str], ...] = ()
+    """The winners of the device's other limits: what each was chosen for, and its figures."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The models that were built: a table a device, under its title, and how to read them."""
+
+    tables: tuple[tuple[str, Table], ...]
+    notes: Facts
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What a drawn architecture is, and below, smaller, for which devices and limits."""
+
+    kind: Kind
+    text: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A drawn architecture, with a line below it."""
+
+    id: str
+    drawing: Drawing
+    below: str
+    text: str
+    headings: tuple[Heading, ...] = ()
+
+
+@dataclass(frozen=True)
+class Translations:
+    """Test sentences as one model translates them."""
+
+    role: str
+    architecture_id: str
+    samples: tuple[Translation, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What somebody needs who wants to repeat this."""
+
+    general: Facts
+    stages: Table | None
+    devices: tuple[tuple[str, Facts], ...]
+    protocol: Facts
+    recipe_yaml: str
+
+
+def cards(data: ReportData) -> tuple[Card, ...]:
+    """Return what was found, one card a device."""
+    return tuple(_card(data, device) for device in data.devices)
+
+
+def _card(data: ReportData, device: Device) -> Card:
     winner = headline_winner(data, device.slug)
-    on = element("p", "On ", element("strong", device.title), class_="on")
     if winner is None:
-        return element("article", on, element("p", "No model was chosen for this device."), class_="card")
-    sentences = element("p", " ".join(findings(data, winner, device.slug)), class_="finding")
-    return element("article", on, _tiles(data, winner, device.slug), sentences, _others(data, winner), class_="card")
+        return Card(device.title)
+    finding = " ".join(findings(data, winner, device.slug))
+    return Card(device.title, _tiles(data, winner, device.slug), finding, _others(data, winner))
 
 
-def _others(data: ReportData, headline: ChosenModel) -> Markup | None:
-    """The winners of a device's other limits, a line each."""
+def _others(data: ReportData, headline: ChosenModel) -> tuple[tuple[str, str], ...]:
     slug = headline.device or ""
-    items = []
-    for winner in data.winners(slug):
-        if winner is not headline:
-            words = [f"{milliseconds(latency_ms(winner, slug))}", f"{fixed(winner.bleu, 1)} BLEU"]
-            items.append(element("li", element("strong", role(winner)), ": ", " · ".join(words)))
-    return element("ul", items, class_="others") if items else None
+    return tuple(
+        (role(winner), f"{milliseconds(latency_ms(winner, slug))} · {fixed(winner.bleu, 1)} BLEU")
+        for winner in data.winners(slug)
+        if winner is not headline
+    )
 
 
-def _tiles(data: ReportData, winner: ChosenModel, slug: str) -> Markup:
-    """The few figures that matter, large."""
+def _tiles(data: ReportData, winner: ChosenModel, slug: str) -> tuple[Tile, ...]:
+    """Return the few figures that matter."""
     largest = data.first("largest")
     compared = compare(winner, largest, slug) if largest and largest.architecture != winner.architecture else None
     below = f"limit {limit(winner.limit_ms)}" if winner.limit_ms is not None else "a sentence"
-    tiles = [_tile(significant(latency_ms(winner, slug)), "ms", below)]
+    tiles = [Tile(significant(latency_ms(winner, slug)), "ms", below)]
     if compared and compared.speedup is not None:
-        tiles.append(_tile(f"{fixed(compared.speedup, 1)}×", "", "as fast as the largest"))
+        tiles.append(Tile(f"{fixed(compared.speedup, 1)}×", "", "as fast as the largest"))
     if winner.bleu is not None:
-        against = (
-            f"{signed(compared.bleu, 1)} against the largest" if compared and compared.bleu is not None else "test set"
-        )
-        tiles.append(_tile(fixed(winner.bleu, 1), "BLEU", against))
-    return element("ul", tiles, class_="tiles")
+        gain = compared.bleu if compared else None
+        against = f"{signed(gain, 1)} against the largest" if gain is not None else "test set"
+        tiles.append(Tile(fixed(winner.bleu, 1), "BLEU", against))
+    return tuple(tiles)
 
 
-def _tile(value: str, unit: str, below: str) -> Markup:
-    number = element("span", value, element("small", f" {unit}") if unit else None, class_="value")
-    return element("li", number, element("span", below, class_="below"))
-
-
-def results(data: ReportData) -> Markup | None:
-    """The table of the models that were built, one a device."""
+def results(data: ReportData) -> Results | None:
+    """Return the tables of the models that were built."""
     if not data.chosen:
         return None
-    lead = (
-        "Every model below was trained from scratch with the same number of updates, then measured on the device and "
-        "scored on the test set. Inherited loss is what the search saw; loss from scratch is what training gave."
-    )
-    tables = [join(element("h3", device.title), _results_table(data, device)) for device in data.devices]
-    return section("results", "The models", lead, tables, _scores_note(data))
+    tables = tuple((device.title, _results_table(data, device)) for device in data.devices)
+    return Results(tables, _notes(data))
 
 
-def _results_table(data: ReportData, device: Device) -> Markup:
+def _results_table(data: ReportData, device: Device) -> Table:
     with_chrf = any(model.chrf is not None for model in data.chosen)
     scores = ("BLEU", "chrF") if with_chrf else ("BLEU",)
     others = ("Measured", "Predicted", "Speed", "Parameters", "FLOPs", "Inherited", "From scratch")
     rows = [_result_row(data, model, device.slug, with_chrf) for model in data.models_on(device.slug)]
-    return table(("Model", *scores, *others), rows, caption=f"The models on {device.title}")
+    return Table(f"The models on {device.title}", ("Model", *scores, *others), rows)
 
 
-def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool) -> list[Child]:
-    largest, latency = data.first("largest"), model.latency.get(slug)
+def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool) -> list[AnyCell]:
+    largest, latency = data.first("largest"), model.latency.get(slug, Latency())
     speedup = compare(model, largest, slug).speedup if largest else None
     return [
-        _model_name(model),
-        element("strong", fixed(model.bleu, 1)),
+        Cell(role(model), kind=model.kind, architecture=model.architecture.id),
+        Cell(fixed(model.bleu, 1), style="strong"),
         *([fixed(model.chrf, 1)] if with_chrf else []),
         _measured(model, slug),
-        milliseconds(latency.predicted_ms if latency else None),
+        milliseconds(latency.predicted_ms),
         f"{fixed(speedup, 2)}×" if speedup is not None else UNKNOWN,
         count(model.params),
         count(model.flops),
@@ -108,24 +163,18 @@ def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool
     ]
 
 
-def _model_name(model: ChosenModel) -> Markup:
-    mark = element("span", KIND_MARKS[model.kind], class_=f"mark {model.kind}", aria_hidden="true")
-    link = element("a", model.architecture.id, href=f"#net-{model.architecture.id}", class_="id")
-    return join(mark, element("span", role(model), element("br"), link, class_="name"))
+def _measured(model: ChosenModel, slug: str) -> Cell:
+    latency = model.latency.get(slug, Latency())
+    notes = []
+    if latency.p10_ms is not None and latency.p90_ms is not None:
+        notes.append(Note(f"{significant(latency.p10_ms)} – {significant(latency.p90_ms)}"))
+    verdict = limit_verdict(model, slug)
+    if model.kind == "winner" and verdict is not Verdict.NOT_MEASURED:
+        notes.append(Note(f"{VERDICT_MARKS[verdict]} limit", "kept" if verdict.holds else "missed"))
+    return Cell(milliseconds(latency.measured_ms), tuple(notes))
 
 
-def _measured(model: ChosenModel, slug: str) -> Markup:
-    latency, found = model.latency.get(slug), limit_verdict(model, slug)
-    spread = None
-    if latency and latency.p10_ms is not None and latency.p90_ms is not None:
-        spread = element("small", f"{significant(latency.p10_ms)} – {significant(latency.p90_ms)}")
-    note = None
-    if model.kind == "winner" and found is not Verdict.NOT_MEASURED:
-        note = element("small", f"{VERDICT_MARKS[found]} limit", class_="kept" if found.holds else "missed")
-    return join(milliseconds(latency.measured_ms if latency else None), spread, note)
-
-
-def _scores_note(data: ReportData) -> Markup | None:
+def _notes(data: ReportData) -> Facts:
     floors = [
         f"{name} {fixed(score, 1)}"
         for name, score in (
@@ -134,117 +183,76 @@ def _scores_note(data: ReportData) -> Markup | None:
         )
         if score is not None
     ]
-    notes: dict[str, Child] = {
+    notes: dict[str, AnyCell | None] = {
         "Losses": "validation, bits a token: with inherited weights, and after training from scratch",
         "Measured": "median; below it p10 – p90",
         "Limit": VERDICT_RULE,
         "Floors": "BLEU without a model: " + ", ".join(floors) if floors else None,
-        "BLEU": element("code", data.bleu_signature) if data.bleu_signature else None,
-        "chrF": element("code", data.chrf_signature) if data.chrf_signature else None,
+        "BLEU": Cell(data.bleu_signature, style="code") if data.bleu_signature else None,
+        "chrF": Cell(data.chrf_signature, style="code") if data.chrf_signature else None,
         "Caution": "one training run a model: differences of a few tenths of a BLEU may be chance",
     }
-    return facts({name: value for name, value in notes.items() if value is not None})
+    return {name: value for name, value in notes.items() if value is not None}
 
 
-def figures_of(
-    title_id: str, title: str, lead: str, data: ReportData, drawn: Sequence[Sequence[Figure]]
-) -> Markup | None:
-    """A section of figures: one group for each device (the first figure of a group may be alone)."""
-    groups: list[Markup] = []
-    for device, group in zip(data.devices, drawn, strict=True):
-        if group:
-            heading = element("p", device.title, class_="device") if len(data.devices) > 1 else None
-            groups.append(join(heading, element("div", [figure(one) for one in group], class_="figures")))
-    return section(title_id, title, lead, groups) if groups else None
-
-
-def titled(data: ReportData, device: int | None, one: Figure) -> Markup:
-    """A figure in a grid where figures of several devices and of none stand together."""
-    title = data.devices[device].title if device is not None and len(data.devices) > 1 else None
-    return figure(one, device=title)
-
-
-def networks(data: ReportData) -> Markup | None:
-    """The models drawn side by side, each architecture once."""
+def networks(data: ReportData) -> tuple[Network, ...]:
+    """Draw the models side by side, each architecture once."""
     models: dict[str, list[ChosenModel]] = {}
-    for model in sorted(data.chosen, key=lambda model: list(KIND_MARKS).index(model.kind)):
+    for model in sorted(data.chosen, key=lambda model: list(MARKS).index(model.kind)):
         models.setdefault(model.architecture.id, []).append(model)
     if not models:
-        return None
+        return ()
     scale = Scale.of([model.architecture for model in data.chosen])
-    lead = (
-        "Bars are as wide as the layer: attention by its embedding width, cut into heads; the feed-forward network by "
-        "its hidden width. Curves show which encoder layers a decoder layer attends to. All drawings share one scale."
-    )
-    drawings = [_network(data, same, scale) for same in models.values()]
-    frame = element("div", drawings, class_="networks scroll", tabindex=0, role="region", aria_label="Architectures")
-    return section("networks", "What they look like", lead, legend(), frame)
+    return tuple(_network(data, same, scale) for same in models.values())
 
 
-def _network(data: ReportData, same: Sequence[ChosenModel], scale: Scale) -> Markup:
-    model = same[0]
-    kinds = dict.fromkeys(m.kind for m in same)
-    heading = [_net_heading(data, kind, [m for m in same if m.kind == kind]) for kind in kinds]
-    below = element("p", element("code", model.architecture.id), f" · {count(model.params)} parameters")
-    drawing = draw(model.architecture, scale)
-    text = element("details", element("summary", "As text"), element("p", element("code", str(model.architecture))))
-    return element(
-        "article", element("div", heading), drawing, below, text, id=f"net-{model.architecture.id}", class_="net"
-    )
+def _network(data: ReportData, same: list[ChosenModel], scale: Scale) -> Network:
+    architecture = same[0].architecture
+    kinds = dict.fromkeys(model.kind for model in same)
+    headings = tuple(_heading(data, kind, [m for m in same if m.kind == kind]) for kind in kinds)
+    below = f"{count(same[0].params)} parameters"
+    return Network(architecture.id, draw(architecture, scale), below, str(architecture), headings)
 
 
-def _net_heading(data: ReportData, kind: Kind, same: Sequence[ChosenModel]) -> Markup:
-    """What a drawn architecture is, and below, smaller, for which devices and limits."""
+def _heading(data: ReportData, kind: Kind, same: list[ChosenModel]) -> Heading:
     titles = {device.slug: device.title for device in data.devices}
     places = [
         " · ".join([f"≤ {limit(m.limit_ms)}"] * (m.limit_ms is not None) + [titles.get(m.device, m.device)])
         for m in same
         if m.device is not None
     ]
-    mark = element("span", KIND_MARKS[kind], class_=f"mark {kind}", aria_hidden="true")
-    return element("h3", mark, LEGEND[kind], [element("small", place) for place in places])
+    return Heading(kind, LEGEND[kind], tuple(places))
 
 
-def translations(data: ReportData) -> Markup | None:
-    """The first test sentences as the headline winners translate them."""
+def translations(data: ReportData) -> tuple[Translations, ...]:
+    """Return the first test sentences as the headline winners translate them."""
     winners = [winner for device in data.devices if (winner := headline_winner(data, device.slug)) and winner.samples]
-    if not winners:
-        return None
-    blocks = []
-    for winner in {winner.architecture.id: winner for winner in winners}.values():
-        heading = element("h3", role(winner), " ", element("code", winner.architecture.id))
-        items = [_sample(data, *texts) for texts in _texts(winner)]
-        blocks.append(join(heading, element("ol", items, class_="samples")))
-    return section("translations", "How they translate", "The first sentences of the test set, not chosen.", blocks)
-
-
-def _texts(winner: ChosenModel) -> list[tuple[str, str, str]]:
-    return [(one.source, one.reference, one.hypothesis) for one in winner.samples[:MAX_SAMPLES]]
-
-
-def _sample(data: ReportData, source: str, reference: str, hypothesis: str) -> Markup:
-    target = data.corpus.target_language
-    same = element("span", " = reference", class_="same") if hypothesis == reference else None
-    return element(
-        "li",
-        facts(
-            {
-                "Source": element("span", source, lang=data.corpus.source_language),
-                "Model": join(element("span", hypothesis or "(empty)", lang=target, class_="hypothesis"), same),
-                "Reference": element("span", reference, lang=target),
-            }
-        ),
+    return tuple(
+        Translations(role(winner), winner.architecture.id, winner.samples[:MAX_SAMPLES])
+        for winner in {winner.architecture.id: winner for winner in winners}.values()
     )
 
 
-def provenance(data: ReportData) -> Markup:
-    """What somebody needs who wants to repeat this."""
+def origin(data: ReportData) -> Origin:
+    """Return what somebody needs who wants to repeat this."""
+    return Origin(
+        general=_general(data),
+        stages=_stages(data),
+        devices=tuple(
+            (device.title, {"Id": Cell(device.slug, style="code"), **device.facts}) for device in data.devices
+        ),
+        protocol=data.protocol,
+        recipe_yaml=data.provenance.recipe_yaml,
+    )
+
+
+def _general(data: ReportData) -> Facts:
     source, corpus = data.provenance, data.corpus
     leak = told_leak(corpus.test_sources_in_train)
-    general: dict[str, Child] = {
+    return {
         "Created": source.created,
         "Seed": str(source.seed),
-        "Commit": element("code", source.commit) if source.commit else UNKNOWN,
+        "Commit": Cell(source.commit, style="code") if source.commit else UNKNOWN,
         "Corpus": f"{corpus.source_language} → {corpus.target_language}: {corpus.train_pairs:,} training, "
         f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_size:,}",
         **({} if corpus.train_told is None else {"Training text": corpus.train_told}),
@@ -252,33 +260,63 @@ def provenance(data: ReportData) -> Markup:
         "Search space": f"{data.space.name} ({data.space.id}): {data.space.size} architectures",
         "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()) or UNKNOWN,
     }
-    parts: list[Child] = [facts(general), _stages(data), _devices(data)]
-    if data.protocol:
-        parts += [element("h3", "How latency was measured"), facts(data.protocol)]
-    recipe = element("details", element("summary", "Recipe"), element("pre", source.recipe_yaml, tabindex=0))
-    note = element(
-        "p", "The same figures as JSON: ", element("code", "report.json"), " beside this page.", class_="quiet"
-    )
-    return section("provenance", "How to repeat it", None, parts, recipe, note)
 
 
-def _stages(data: ReportData) -> Markup | None:
-    """The time by stage, in reports that were written before there was a ledger."""
+def _stages(data: ReportData) -> Table | None:
+    """Return the time by stage of a report without a ledger, which tells it and more."""
     stages = data.provenance.stages
-    if not stages or data.ledger is not None:  # the ledger tells it by stage, and more
+    if not stages or data.ledger is not None:
         return None
     total = sum(stage.seconds for stage in stages)
-    rows: list[list[Child]] = [
+    rows: list[list[AnyCell]] = [
         [stage.name, duration(stage.seconds), f"{100 * stage.seconds / total if total else 0:.0f} %"]
         for stage in stages
     ]
-    rows.append([element("strong", "all"), element("strong", duration(total)), ""])
-    return join(element("h3", "Time by stage"), table(("Stage", "Wall time", "Share"), rows, caption="Time by stage"))
+    rows.append([Cell("all", style="strong"), Cell(duration(total), style="strong"), ""])
+    return Table("Time by stage", ("Stage", "Wall time", "Share"), rows)
 
 
-def _devices(data: ReportData) -> Markup:
-    blocks = [
-        join(element("h3", device.title), facts({"Id": element("code", device.slug), **device.facts}))
+SUMMARY_COLUMNS = (
+    *("model", "architecture", "params", "predicted\nms", "measured\nms", "loss\ninherited"),
+    *("loss from\nscratch", "BLEU"),
+)
+
+
+def summary_tables(data: ReportData) -> list[TerminalTable]:
+    """Return one table a device for the terminal: architecture, parameters, ms, both losses, BLEU.
+
+    An architecture is shown as encoder width x depth, decoder width x depth; a winner that misses its limit has an
+    exclamation mark.
+    """
+    return [
+        Table(
+            device.title,
+            SUMMARY_COLUMNS,
+            [_summary_row(model, device.slug) for model in data.models_on(device.slug)],
+            text_columns=2,
+        ).terminal(device.title)
         for device in data.devices
     ]
-    return join(*blocks)
+
+
+def _summary_row(model: ChosenModel, slug: str) -> list[Cell]:
+    latency, winner = model.latency.get(slug, Latency()), model.kind == "winner"
+    late = "!" if winner and limit_verdict(model, slug) is Verdict.MISSED else ""
+    e, d = model.architecture.encoder, model.architecture.decoder
+    cells = [
+        _short_role(model),
+        f"{model.architecture.id} {e.embed_dim}×{e.depth} {d.embed_dim}×{d.depth}",
+        count(model.params),
+        significant(latency.predicted_ms),
+        significant(latency.measured_ms) + late,
+        fixed(model.inherited_loss, 3),
+        fixed(model.scratch_loss, 3),
+        fixed(model.bleu, 1),
+    ]
+    return [Cell(cell, style="strong" if winner else "plain") for cell in cells]
+
+
+def _short_role(model: ChosenModel) -> str:
+    if model.kind != "winner":
+        return model.kind
+    return f"chosen ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "chosen"

@@ -4,10 +4,22 @@ from collections.abc import Sequence
 
 from hat_ray.core.text import fixed, milliseconds, significant
 from hat_ray.predictor.assess import Assessment
-from hat_ray.report.chart import Figure, Trace, axis, layout, line, points
-from hat_ray.report.data import PredictionPair, PredictorFacts
+from hat_ray.report.chart import Figure, FigureGroup, Trace, axis, layout, line, points
+from hat_ray.report.data import PredictionPair, PredictorFacts, ReportData
+from hat_ray.report.topics.flops import flops_against_latency
+from hat_ray.report.topics.frontier import device_group
 
 _MOST_NAMED = 3
+
+
+def method(data: ReportData) -> tuple[FigureGroup, ...]:
+    """Return how well each device's latency is predicted, and what FLOPs say about it."""
+    groups = []
+    for i, device in enumerate(data.devices):
+        facts = next((facts for facts in data.predictors if facts.device == device.slug), None)
+        predicted = predictor_figures(facts, i) if facts else []
+        groups.append(device_group(data, device, [*predicted, flops_against_latency(data, device, f"flops-{i}")]))
+    return tuple(group for group in groups if group.figures)
 
 
 def predictor_figures(facts: PredictorFacts, number: int) -> list[Figure]:

@@ -1,68 +1,48 @@
-"""The page's sections of the two studies of a SuperTransformer."""
+"""The two studies of a SuperTransformer: how well inherited weights rank, and which training policy ranks best.
+
+A cell of a table may have a second line, for its spread or interval. Losses are in bits a token.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hat_ray.core.text import fixed
+from rich.table import Table as TerminalTable
+
+from hat_ray.core.text import UNKNOWN, count, duration, fixed, signed
 from hat_ray.report.chart import Figure
-from hat_ray.report.data import ReportData
-from hat_ray.report.html import Markup, element
-from hat_ray.report.parts import figure, lined_table, section
-from hat_ray.report.topics import ranking_figures as rank_figures
-from hat_ray.report.topics.ranking_figures import bin_ranges, ranks_table, study_table
+from hat_ray.report.tables import Table
+from hat_ray.report.topics.ranking_charts import bin_ranges, brackets, policy_figures, ranking_figures
 from hat_ray.studies.rating import CEILING, LAYERS
-from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked
+from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, ScoredSupernet, mean_spread
+from hat_ray.studies.statistics import Estimate
 
 
-def health_figures(data: ReportData) -> list[Figure]:
-    """Draw how well the SuperTransformer ranks, if that was studied."""
-    result = data.health
-    if result is None:
-        return []
-    drawn = [
-        rank_figures.inherited_against_scratch(result, "health-losses"),
-        rank_figures.ranks(result.loss_ranks, "loss", "health-ranks"),
-    ]
-    return [*drawn, rank_figures.ranks(result.bleu_ranks, "BLEU", "health-bleu")] if result.bleu_ranks else drawn
+@dataclass(frozen=True)
+class Study:
+    """What one study found: a sentence, figures and tables."""
+
+    sentence: str
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+    note: str = ""
 
 
-def policy_figures(data: ReportData) -> list[Figure]:
-    """Draw how policies compare, if that was studied."""
-    study = data.policies
-    if study is None:
-        return []
-    return [rank_figures.policy_ranks(study, "policy-ranks"), rank_figures.policy_losses(study, "policy-losses")]
-
-
-def health(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
-    """How well inherited weights rank architectures."""
-    result = data.health
+def ranking(result: HealthResult | None) -> Study | None:
+    """Return how well inherited weights rank architectures, if that was studied."""
     if result is None:
         return None
-    tables = [lined_table(*ranks_table(result.loss_ranks), caption="What ranks the loss from scratch")]
+    tables = [ranks_table(result.loss_ranks)]
     if result.bleu_ranks:
-        tables.append(lined_table(*ranks_table(result.bleu_ranks, "BLEU"), caption="What ranks BLEU from scratch"))
-    return section(
-        "health",
-        "How well inherited weights rank",
-        health_sentence(result),
-        element("div", [figure(one) for one in drawn], class_="figures"),
-        tables,
-    )
+        tables.append(ranks_table(result.bleu_ranks, "BLEU"))
+    return Study(health_sentence(result), ranking_figures(result), tuple(tables))
 
 
-def policies(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
-    """Which way to train the SuperTransformer ranks best."""
-    study = data.policies
+def policies(study: PolicyStudy | None) -> Study | None:
+    """Return which way to train the SuperTransformer ranks best, if that was studied."""
     if study is None:
         return None
-    return section(
-        "policies",
-        "Training policies at equal compute",
-        policy_sentence(study),
-        element("div", [figure(one) for one in drawn], class_="figures"),
-        lined_table(*study_table(study), caption="Training policies"),
-        element("p", f"Latency bins by {study.latency.name}: {bin_ranges(study)}.", class_="quiet"),
-    )
+    bins = f"Latency bins by {study.latency.name}: {bin_ranges(study)}."
+    return Study(policy_sentence(study), policy_figures(study), (study_table(study),), bins)
 
 
 def health_sentence(result: HealthResult) -> str:
@@ -105,3 +85,105 @@ def _verdict(own: Ranked) -> str:
     if gain.high < 0:
         return "Inherited weights tell less than the layer count."
     return "Whether inherited weights tell more than the layer count cannot be said from so few architectures."
+
+
+def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Table:
+    """One row for each way to rank architectures; `unit` is that of regret: bits where it is left out."""
+    decimals = 1 if unit else 3
+    columns = (
+        "ranked by",
+        "tau",
+        "tau\nwithin bins",
+        "less that of\ndecoder layers",
+        "Spearman",
+        f"regret,\n{unit or 'bits'}",
+    )
+    rows: list[tuple[str, ...]] = []
+    for rank in ranks:
+        regret = sum(rank.regrets) / len(rank.regrets) if rank.regrets else None
+        gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
+        rows.append(
+            (
+                rank.name,
+                estimate(rank.overall),
+                estimate(rank.within),
+                gain,
+                tau(rank.rho),
+                fixed(regret, decimals),
+            )
+        )
+    return Table(f"What ranks {unit or 'the loss'} from scratch", columns, rows)
+
+
+def study_table(study: PolicyStudy) -> Table:
+    """One row a policy (mean ± standard deviation over its SuperTransformers), then what needs none."""
+    columns = (
+        *("policy", "updates", "tokens", "time", "loss\nsmallest", "loss\nmean", "loss\nlargest"),
+        *("tau", "tau\nwithin bins", "less that of\ndecoder layers", "less that of\nthe first"),
+    )
+    rows: list[tuple[str, ...]] = []
+    for ranks in study.policies:
+        nets = study.of(ranks.policy)
+        rows.append(
+            (
+                ranks.policy,
+                f"{nets[0].updates:,}",
+                count(_mean([net.tokens for net in nets])),
+                duration(_mean([net.seconds for net in nets])),
+                *(losses(nets, which) for which in ("smallest", "mean", "largest")),
+                spread([net.overall for net in nets], 2),
+                f"{spread([net.within for net in nets], 2, ' ')}\n{brackets(ranks.within)}".rstrip(),
+                difference(ranks.gain_over_layers),
+                difference(ranks.gain) if ranks.gain is not None else UNKNOWN,
+            )
+        )
+    for rank in study.baselines:
+        gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
+        rows.append((rank.name, *[""] * 6, tau(rank.overall.value), estimate(rank.within), gain, ""))
+    return Table("Training policies", columns, rows)
+
+
+def losses(nets: Sequence[ScoredSupernet], which: str) -> str:
+    """Return the mean ± standard deviation of one loss over SuperTransformers."""
+    return spread([getattr(net, f"{which}_loss_bits") for net in nets], 3)
+
+
+def estimate(value: Estimate) -> str:
+    """Return a figure and, below it, its interval: 0.52 and [0.10, 0.81]."""
+    return f"{tau(value.value)}\n{brackets(value)}".rstrip()
+
+
+def difference(value: Estimate) -> str:
+    """Return a difference with its sign and, below it, its interval."""
+    return f"{signed(value.value, 2) if value.value is not None else UNKNOWN}\n{brackets(value)}".rstrip()
+
+
+def tau(value: float | None) -> str:
+    """Return a tau with a true minus."""
+    return fixed(value, 2).replace("-", "−")
+
+
+def spread(values: list[float | None], decimals: int, between: str = "\n") -> str:
+    """Return the mean and, below it, the standard deviation over seeds: 0.52 and ± 0.04."""
+    mean, deviation = mean_spread(values)
+    return fixed(mean, decimals) + (f"{between}± {fixed(deviation, decimals)}" if deviation is not None else "")
+
+
+def study_tables(studies: Sequence[HealthResult | PolicyStudy]) -> list[TerminalTable]:
+    """Return the tables of finished studies for the terminal."""
+    tables = []
+    for study in studies:
+        bins = f"{len(study.tried)} architectures in bins by {study.latency.name}\n{bin_ranges(study)}"
+        if isinstance(study, PolicyStudy):
+            seeds = f"mean ± standard deviation over {len(study.of(study.policies[0].policy))} SuperTransformers"
+            tables.append(study_table(study).terminal(f"Policies at equal compute, {seeds}\n{bins}"))
+            continue
+        tables.append(ranks_table(study.loss_ranks).terminal(f"Validation loss from scratch: what ranks it\n{bins}"))
+        if study.bleu_ranks:
+            title = f"BLEU from scratch on {study.bleu_sentences} validation sentences: what ranks it"
+            tables.append(ranks_table(study.bleu_ranks, "BLEU").terminal(title))
+    return tables
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

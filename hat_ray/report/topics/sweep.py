@@ -1,27 +1,21 @@
-"""The figure of a sweep: small multiples, one panel a dimension, one line a device, on one scale.
+"""What each dimension of an architecture costs in latency, on every device: sentences, tables and one figure.
 
-Latency is shown against that of the base, so that a board and a GPU stand in one panel; milliseconds are in the labels,
-the data and the tables.
-
-What a sweep found, in words and tables: page and terminal show the same. Every sentence follows from the figures.
-
-The page's section of a sweep: which dimensions of an architecture cost time, on every device.
+The figure is small multiples: one panel a dimension, one line a device. It shows latency relative to that of the base,
+so that a board and a GPU stand in one panel; milliseconds are in the labels, the data and the tables. Every sentence
+follows from the figures; page and terminal show the same.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import fixed, milliseconds, signed, significant
 from hat_ray.latency.effects import Influence, SweepResult, SweptDevice, TimedPoint, TimedSweep, strength
-from hat_ray.report.chart import Cell, Figure, Trace, axis, layout, points
-from hat_ray.report.data import ReportData
-from hat_ray.report.html import Markup, element, join
-from hat_ray.report.parts import figure, lined_table, section
-from hat_ray.report.topics.ranking_figures import Rows, terminal
-from hat_ray.report.topics.search import DASHES, NUM_SERIES, SYMBOLS
+from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
+from hat_ray.report.panels import NARROW, WIDE, Grid, axes_of, panel_title, suffix
+from hat_ray.report.tables import Table
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.dimensions import BY_NAME
 
@@ -46,15 +40,52 @@ def times(ratio: float) -> str:
     return f"×{fixed(ratio, 2 if ratio < 2 else 1)}" if ratio < 10 else f"×{significant(ratio)}"
 
 
-def sweep_table(result: SweepResult, slug: str) -> Rows:
-    """One row for each dimension on a device, the most influential first."""
-    return COLUMNS, [_row(one) for one in result.on(slug)]
+@dataclass(frozen=True)
+class DeviceSweep:
+    """What a sweep found on one device."""
+
+    title: str
+    base: str
+    sentence: str
+    table: Table
 
 
-def sweep_tables(result: SweepResult) -> list[Table]:
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found: how it was made, its figure, and each device's findings."""
+
+    space: str
+    base_choice: str
+    figures: tuple[Figure, ...]
+    devices: tuple[DeviceSweep, ...]
+
+
+def sweep(result: SweepResult | None) -> Sweep | None:
+    """Return what changing one dimension at a time does to latency, if that was measured."""
+    if result is None:
+        return None
+    devices = tuple(
+        DeviceSweep(
+            device.title,
+            milliseconds(device.base_ms),
+            sweep_sentence(result, device),
+            sweep_table(result, device),
+        )
+        for device in result.devices
+    )
+    return Sweep(result.space, result.base_choice, tuple(sweep_figures(result)), devices)
+
+
+def sweep_table(result: SweepResult, device: SweptDevice) -> Table:
+    """Return one row for each dimension on a device, the most influential first."""
+    caption = f"Influence of each dimension on {device.title}"
+    return Table(caption, COLUMNS, [_row(one) for one in result.on(device.slug)])
+
+
+def sweep_tables(result: SweepResult) -> list[TerminalTable]:
     """Return one table a device for the terminal, with what it says above it."""
     return [
-        terminal(f"{device.title}\n{sweep_sentence(result, device)}", *sweep_table(result, device.slug))
+        sweep_table(result, device).terminal(f"{device.title}\n{sweep_sentence(result, device)}")
         for device in result.devices
     ]
 
@@ -147,52 +178,6 @@ def point_words(dimension: str, point: TimedPoint, base_ms: float) -> str:
     )
 
 
-WIDE, NARROW = 5, 2
-"""Panels side by side, on wide and on narrow screens."""
-GAPS = {WIDE: 0.025, NARROW: 0.07}
-"""Between panels side by side, as a share of the figure's width."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where panels stand; heights in pixels, widths as shares of the figure's."""
-
-    panels: int
-    columns: int
-    title: float = 26
-    panel: float = 140
-    ticks: float = 38
-    top: float = 44
-    bottom: float = 28
-
-    @property
-    def height(self) -> float:
-        return self.top + self.bottom + self._inner
-
-    @property
-    def gap(self) -> float:
-        return GAPS[self.columns]
-
-    @property
-    def _rows(self) -> int:
-        return -(-self.panels // self.columns)
-
-    @property
-    def _inner(self) -> float:
-        return self._rows * (self.title + self.panel + self.ticks) - self.ticks
-
-    def across(self, index: int) -> list[float]:
-        """Return where a panel begins and ends, from the left."""
-        width = (1 - self.gap * (self.columns - 1)) / self.columns
-        start = (index % self.columns) * (width + self.gap)
-        return [start, min(start + width, 1.0)]
-
-    def up(self, index: int) -> list[float]:
-        """Return where a panel begins and ends, from below: the first row is on top."""
-        above = (index // self.columns) * (self.title + self.panel + self.ticks) + self.title
-        return [max(1 - (above + self.panel) / self._inner, 0.0), 1 - above / self._inner]
-
-
 def sweep_figures(result: SweepResult | None) -> list[Figure]:
     """Draw a sweep, if there was one."""
     if result is None:
@@ -226,7 +211,7 @@ def sweep_figures(result: SweepResult | None) -> list[Figure]:
 
 def _line(device: SweptDevice, i: int, sweep: TimedSweep, place: int) -> Trace:
     """One device in one panel."""
-    colour = f"@series-{i % NUM_SERIES + 1}"
+    colour = series_colour(i)
     heights = [one.ms / device.base_ms for one in sweep.points]
     sizes = [10 if one.ms == device.base_ms else 6 for one in sweep.points]
     marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": sizes, "color": colour, "opacity": 1}
@@ -241,7 +226,7 @@ def _line(device: SweptDevice, i: int, sweep: TimedSweep, place: int) -> Trace:
         error_y=_spread(device, sweep),
         legendgroup=device.slug,
         showlegend=place == 0,
-        **_axes(place),
+        **axes_of(place),
     )
 
 
@@ -258,15 +243,14 @@ def _panels(result: SweepResult, dimensions: Sequence[str], columns: int) -> Tra
     axes: Trace = {}
     shapes, titles = [], []
     for place, dimension in enumerate(dimensions):
-        suffix = "" if place == 0 else str(place + 1)
+        end = suffix(place)
         swept = [one for one in result.sweeps if one.dimension == dimension]
         across, up = grid.across(place), grid.up(place)
-        axes[f"xaxis{suffix}"] = _choices(swept, across, f"y{suffix}")
-        axes[f"yaxis{suffix}"] = _latencies(result, up, f"x{suffix}", place, columns)
-        axes_of = {"xref": f"x{suffix} domain", "yref": f"y{suffix}"}
-        shapes.append({**_reference(), **axes_of})
+        axes[f"xaxis{end}"] = _choices(swept, across, f"y{end}")
+        axes[f"yaxis{end}"] = _latencies(result, up, f"x{end}", place, columns)
+        shapes.append({**_reference(), "xref": f"x{end} domain", "yref": f"y{end}"})
         ratio = "" if many or columns == NARROW else f"  {times(swept[0].influence.ratio)}"
-        titles.append(_title(f"{name_of(dimension)}{ratio}", across[0], up[1]))
+        titles.append(panel_title(f"{name_of(dimension)}{ratio}", across[0], up[1]))
     frame = layout({}, {}, showlegend=many, shapes=shapes, annotations=titles, height=grid.height)
     return {**frame, "margin": {"l": 48, "r": 12, "t": grid.top if many else 8, "b": grid.bottom}, **axes}
 
@@ -319,41 +303,11 @@ def _reference() -> Trace:
     return {"type": "line", "layer": "below", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}
 
 
-def _title(text: str, x: float, y: float) -> Trace:
-    place: Trace = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-    return {**place, "text": text, "showarrow": False, "font": {"size": 12.5, "color": "@ink"}}
-
-
-def _axes(place: int) -> dict[str, str]:
-    return {"xaxis": "x", "yaxis": "y"} if place == 0 else {"xaxis": f"x{place + 1}", "yaxis": f"y{place + 1}"}
-
-
 def _rows(result: SweepResult) -> list[tuple[SweptDevice, TimedSweep]]:
     return [(device, sweep) for device in result.devices for sweep in result.on(device.slug)]
 
 
-def _data_row(device: SweptDevice, sweep: TimedSweep, one: TimedPoint) -> list[Cell]:
-    first: list[Cell] = [device.title, name_of(sweep.dimension), one.choice, one.architecture.id]
-    spread: list[Cell] = [one.ms, one.p10_ms, one.p90_ms, one.encoder_ms, one.decoder_ms]
+def _data_row(device: SweptDevice, sweep: TimedSweep, one: TimedPoint) -> list[Value]:
+    first: list[Value] = [device.title, name_of(sweep.dimension), one.choice, one.architecture.id]
+    spread: list[Value] = [one.ms, one.p10_ms, one.p90_ms, one.encoder_ms, one.decoder_ms]
     return [*first, *spread, one.relative_error, one.flops]
-
-
-def sweep(data: ReportData, drawn: Sequence[Figure]) -> Markup | None:
-    """Latency against each single dimension."""
-    result = data.sweep
-    if result is None:
-        return None
-    lead = (
-        f"One architecture of space {result.space}, with every dimension at its {result.base_choice} choice, and what "
-        "changing a single dimension does to its latency: from the smallest choice to the largest, in all layers."
-    )
-    figures = element("div", [figure(one) for one in drawn], class_="figures")
-    devices = [_device(result, device) for device in result.devices]
-    return section("sweep", "What each dimension costs", lead, figures, devices)
-
-
-def _device(result: SweepResult, device: SweptDevice) -> Markup:
-    heading = element("h3", device.title, element("small", f" base {milliseconds(device.base_ms)}"))
-    caption = f"Influence of each dimension on {device.title}"
-    found = element("p", sweep_sentence(result, device), class_="lead")
-    return join(heading, found, lined_table(*sweep_table(result, device.slug), caption=caption))

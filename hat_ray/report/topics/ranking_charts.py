@@ -1,172 +1,33 @@
 """The figures of the two studies of a SuperTransformer: what ranks architectures, and how well.
 
-The tables of the two studies of a SuperTransformer as plain rows: page, terminal and Markdown show the same.
-
-Losses are in bits a token, as everywhere. A cell may have a
-second line, for its spread or interval.
+Losses are in bits a token, as everywhere.
 """
 
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from rich.table import Table
-from rich.text import Text
-
-from hat_ray.core.text import UNKNOWN, count, duration, fixed, signed
-from hat_ray.report.chart import Figure, Trace, axis, layout, points
+from hat_ray.core.text import count, fixed
+from hat_ray.report.chart import SYMBOLS, Figure, Trace, axis, layout, points, series_colour, shade
 from hat_ray.report.topics.frontier import describe
-from hat_ray.report.topics.search import NUM_SERIES, NUM_SHADES, SYMBOLS
-from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, ScoredSupernet, Tried, mean_spread
+from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, Tried
 from hat_ray.studies.statistics import Estimate
-
-Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""The names of the columns, and the rows."""
-
-
-def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Rows:
-    """One row for each way to rank architectures; `unit` is that of regret: bits where it is left out."""
-    decimals = 1 if unit else 3
-    columns = (
-        "ranked by",
-        "tau",
-        "tau\nwithin bins",
-        "less that of\ndecoder layers",
-        "Spearman",
-        f"regret,\n{unit or 'bits'}",
-    )
-    rows: list[tuple[str, ...]] = []
-    for rank in ranks:
-        regret = sum(rank.regrets) / len(rank.regrets) if rank.regrets else None
-        gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
-        rows.append(
-            (
-                rank.name,
-                estimate(rank.overall),
-                estimate(rank.within),
-                gain,
-                tau(rank.rho),
-                fixed(regret, decimals),
-            )
-        )
-    return columns, rows
-
-
-def study_table(study: PolicyStudy) -> Rows:
-    """One row a policy (mean ± standard deviation over its SuperTransformers), then what needs none."""
-    columns = (
-        *("policy", "updates", "tokens", "time", "loss\nsmallest", "loss\nmean", "loss\nlargest"),
-        *("tau", "tau\nwithin bins", "less that of\ndecoder layers", "less that of\nthe first"),
-    )
-    rows: list[tuple[str, ...]] = []
-    for ranks in study.policies:
-        nets = study.of(ranks.policy)
-        rows.append(
-            (
-                ranks.policy,
-                f"{nets[0].updates:,}",
-                count(_mean([net.tokens for net in nets])),
-                duration(_mean([net.seconds for net in nets])),
-                *(losses(nets, which) for which in ("smallest", "mean", "largest")),
-                spread([net.overall for net in nets], 2),
-                f"{spread([net.within for net in nets], 2, ' ')}\n{brackets(ranks.within)}".rstrip(),
-                difference(ranks.gain_over_layers),
-                difference(ranks.gain) if ranks.gain is not None else UNKNOWN,
-            )
-        )
-    for rank in study.baselines:
-        gain = difference(rank.gain) if rank.gain is not None else UNKNOWN
-        rows.append((rank.name, *[""] * 6, tau(rank.overall.value), estimate(rank.within), gain, ""))
-    return columns, rows
-
-
-def losses(nets: Sequence[ScoredSupernet], which: str) -> str:
-    """Return the mean ± standard deviation of one loss over SuperTransformers."""
-    return spread([getattr(net, f"{which}_loss_bits") for net in nets], 3)
-
-
-def estimate(value: Estimate) -> str:
-    """Return a figure and, below it, its interval: 0.52 and [0.10, 0.81]."""
-    return f"{tau(value.value)}\n{brackets(value)}".rstrip()
-
-
-def difference(value: Estimate) -> str:
-    """Return a difference with its sign and, below it, its interval."""
-    return f"{signed(value.value, 2) if value.value is not None else UNKNOWN}\n{brackets(value)}".rstrip()
-
-
-def tau(value: float | None) -> str:
-    """Return a tau with a true minus."""
-    return fixed(value, 2).replace("-", "−")
-
-
-def brackets(value: Estimate) -> str:
-    if value.low is None or value.high is None:
-        return ""
-    return f"[{fixed(value.low, 2)}, {fixed(value.high, 2)}]".replace("-", "−")
-
-
-def spread(values: list[float | None], decimals: int, between: str = "\n") -> str:
-    """Return the mean and, below it, the standard deviation over seeds: 0.52 and ± 0.04."""
-    mean, deviation = mean_spread(values)
-    return fixed(mean, decimals) + (f"{between}± {fixed(deviation, decimals)}" if deviation is not None else "")
-
-
-def bin_letter(number: int) -> str:
-    """Return a bin's letter: A is the fastest."""
-    return chr(ord("A") + number)
-
-
-def bin_ranges(result: HealthResult | PolicyStudy) -> str:
-    """Return each bin's letter with the range of latency that its architectures have."""
-    parts = []
-    for number in sorted({one.bin for one in result.tried}):
-        inside = [one.latency for one in result.tried if one.bin == number]
-        parts.append(f"{bin_letter(number)} {_value(min(inside), result)} to {_value(max(inside), result)}")
-    return ", ".join(parts)
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, numbers on the right."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |\n" for line in lines)
-
-
-def terminal(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table for the terminal."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", show_edge=False, pad_edge=False, box=None)
-    for index, name in enumerate(columns):
-        table.add_column(Text(name), justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*[Text(cell) for cell in row])  # `Text`, because rich reads [brackets] in plain strings
-    return table
-
-
-def study_tables(studies: Sequence[HealthResult | PolicyStudy]) -> list[Table]:
-    """Return the tables of finished studies for the terminal."""
-    tables = []
-    for study in studies:
-        bins = f"{len(study.tried)} architectures in bins by {study.latency.name}\n{bin_ranges(study)}"
-        if isinstance(study, PolicyStudy):
-            seeds = f"mean ± standard deviation over {len(study.of(study.policies[0].policy))} SuperTransformers"
-            tables.append(terminal(f"Policies at equal compute, {seeds}\n{bins}", *study_table(study)))
-            continue
-        tables.append(terminal(f"Validation loss from scratch: what ranks it\n{bins}", *ranks_table(study.loss_ranks)))
-        if study.bleu_ranks:
-            title = f"BLEU from scratch on {study.bleu_sentences} validation sentences: what ranks it"
-            tables.append(terminal(title, *ranks_table(study.bleu_ranks, "BLEU")))
-    return tables
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _value(latency: float, result: HealthResult | PolicyStudy) -> str:
-    return f"{count(latency)} {result.latency.unit}" if result.latency.proxy else f"{latency:.3g} {result.latency.unit}"
-
 
 BETWEEN = 0.26
 """Between two marks of one row, in rows."""
+
+
+def ranking_figures(result: HealthResult) -> tuple[Figure, ...]:
+    """Draw how well a SuperTransformer ranks."""
+    drawn = (
+        inherited_against_scratch(result, "health-losses"),
+        ranks(result.loss_ranks, "loss", "health-ranks"),
+    )
+    return (*drawn, ranks(result.bleu_ranks, "BLEU", "health-bleu")) if result.bleu_ranks else drawn
+
+
+def policy_figures(study: PolicyStudy) -> tuple[Figure, ...]:
+    """Draw how policies compare."""
+    return policy_ranks(study, "policy-ranks"), policy_losses(study, "policy-losses")
 
 
 def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
@@ -176,8 +37,7 @@ def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
     traces = []
     for i, depth in enumerate(sorted({one.architecture.decoder.depth for one in result.tried})):
         group = [(one, loss) for one, loss in pairs if one.architecture.decoder.depth == depth]
-        shade = f"@shade-{min(i, NUM_SHADES - 1) + 1}"
-        marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 10, "color": shade}
+        marker: Trace = {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 10, "color": shade(i)}
         traces.append(
             points(
                 f"{depth} decoder layer{'s' if depth > 1 else ''}",
@@ -279,7 +139,7 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
         values = [[getattr(net, f"{kind}_loss_bits") for net in study.of(name)] for name in names]
         means, spreads = [fmean(one) for one in values], [pstdev(one) for one in values]
         hover = [f"{n}\n{kind}: {fixed(m, 3)} ± {fixed(s, 3)}" for n, m, s in zip(names, means, spreads, strict=True)]
-        marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
+        marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": series_colour(i)}
         title = "mean of those tried" if kind == "mean" else kind
         traces.append(points(title, means, list(range(len(names))), hover, marker, error_x=_errors(spreads)))
         rows += [(n, kind, m, s) for n, m, s in zip(names, means, spreads, strict=True)]
@@ -296,13 +156,13 @@ def policy_losses(study: PolicyStudy, id: str) -> Figure:
 
 def _taus(name: str, names: Sequence[str], values: Sequence[Estimate], i: int, shift: float = 0) -> Trace:
     """One mark a row, with its interval; `shift` moves it down, in rows."""
-    marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": _series(i)}
+    marker: Trace = {"symbol": SYMBOLS[i], "size": 9, "color": series_colour(i)}
     hover = [f"{n}\n{name}: {fixed(v.value, 2)} {brackets(v)}" for n, v in zip(names, values, strict=True)]
     known = [(v.value, v.low, v.high) for v in values]
     up = [high - value if value is not None and high is not None else 0.0 for value, _, high in known]
     down = [value - low if value is not None and low is not None else 0.0 for value, low, _ in known]
     heights = [place + shift for place in range(len(names))]
-    bars = {**_errors(up, down), "color": _series(i)}
+    bars = {**_errors(up, down), "color": series_colour(i)}
     return points(name, [v.value for v in values], heights, hover, marker, error_x=bars)
 
 
@@ -318,10 +178,6 @@ def _rows_layout(names: Sequence[str], title: str) -> Trace:
     return layout(axis(title), rows)
 
 
-def _series(i: int) -> str:
-    return f"@series-{i % NUM_SERIES + 1}"
-
-
 def _scratch(one: Tried) -> float:
     return one.scratch_mean_bits
 
@@ -333,3 +189,27 @@ def _spread(one: Tried) -> float:
 def _hover(one: Tried, inherited: float) -> str:
     losses = f"loss inherited {fixed(inherited, 3)} · from scratch {fixed(_scratch(one), 3)}"
     return f"{losses}\nlatency bin {bin_letter(one.bin)}\n{describe(one.architecture)}"
+
+
+def brackets(value: Estimate) -> str:
+    if value.low is None or value.high is None:
+        return ""
+    return f"[{fixed(value.low, 2)}, {fixed(value.high, 2)}]".replace("-", "−")
+
+
+def bin_letter(number: int) -> str:
+    """Return a bin's letter: A is the fastest."""
+    return chr(ord("A") + number)
+
+
+def bin_ranges(result: HealthResult | PolicyStudy) -> str:
+    """Return each bin's letter with the range of latency that its architectures have."""
+    parts = []
+    for number in sorted({one.bin for one in result.tried}):
+        inside = [one.latency for one in result.tried if one.bin == number]
+        parts.append(f"{bin_letter(number)} {_value(min(inside), result)} to {_value(max(inside), result)}")
+    return ", ".join(parts)
+
+
+def _value(latency: float, result: HealthResult | PolicyStudy) -> str:
+    return f"{count(latency)} {result.latency.unit}" if result.latency.proxy else f"{latency:.3g} {result.latency.unit}"
