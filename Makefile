@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CT2_FORCE_CPU_ISA=AVX2
 # A file's tests stay together, because they share what is expensive to make.
 EVERY_CORE := -n logical --maxprocesses 8 --dist loadfile
-AVX2_TESTS := tests/model tests/runtime tests/evaluate tests/latency tests/search
+AVX2_TESTS := tests/model tests/runtime tests/contracts tests/evaluate tests/latency tests/search
 
 demo: $(VENV)/.installed
 	$(BIN)/hat-ray run toy --run runs/demo

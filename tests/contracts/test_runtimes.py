@@ -331,3 +331,16 @@ for change in sys.argv[1:]:
     assert done.returncode == 0, done.stderr
     for line, words in zip(done.stdout.splitlines(), wrong.values(), strict=True):
         assert words in line
+
+
+def test_naming_a_runtime_in_a_recipe_loads_none_of_their_libraries() -> None:
+    code = """
+import sys
+from hat_ray.recipe import load_recipe
+recipe = load_recipe("toy", ["latency.devices=[{name: a, runtime: onnx}, {name: b, runtime: ctranslate2}]",
+                             "space.runtime=ctranslate2"])
+assert recipe.space.build().size() > 1
+print(*{"torch", "onnx", "onnxruntime", "ctranslate2"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""
