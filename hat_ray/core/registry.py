@@ -166,7 +166,7 @@ class NameIn:
         try:
             return self.registry.require(name)
         except PluginError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).removeprefix(f"{self.registry.setting} ")) from error
 
 
 def _imported(target: str) -> object:

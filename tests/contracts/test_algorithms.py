@@ -11,7 +11,9 @@ import pytest
 from foreign_package import SEARCH, install
 from pydantic import ValidationError
 from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
+from typer.testing import CliRunner
 
+from hat_ray.cli import app
 from hat_ray.errors import PluginError, SearchError
 from hat_ray.search.algorithms.registry import ALGORITHMS
 from hat_ray.search.config import SearchConfig
@@ -207,3 +209,10 @@ def test_the_recipe_names_every_option(algorithm: str) -> None:
     described = " ".join(str(SearchConfig.model_fields["algorithm_options"].description).split())
     options = described.split(f"`{algorithm}`: ")[1].split(";")[0].removesuffix(".")
     assert options.split(", ") == list(ALGORITHMS.facts(algorithm).model_fields)
+
+
+def test_the_help_names_every_algorithm() -> None:
+    text = CliRunner().invoke(app, ["search", "run", "--help"], env={"COLUMNS": "200"}).output
+    line = " ".join(text.split()).split("Algorithms: ")[1]
+    assert line.startswith("surrogate (default), aging, random, hat, or one of an installed package")
+    assert {"surrogate", "aging", "random", "hat"} == set(ALGORITHMS.own_names)

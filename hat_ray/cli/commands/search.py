@@ -25,8 +25,13 @@ hat-ray search runs/toy --set search.max_seconds=600 --set search.patience_evalu
 
 hat-ray search toy --run runs/more --set search.warm_start=[runs/toy]
 
-`run` may be left out. A killed search goes on where it was. Winners are timed on their devices: where one breaks its
-limit, the predictor learns it and the search goes on (search.refine_rounds, search.refine_evaluations).""",
+hat-ray search toy --set search.algorithm=aging --set search.algorithm_options.population=60
+
+`run` may be left out. An interrupted search resumes. Winners are timed on their devices: where one misses its limit,
+the predictor is fitted again and the search continues (search.refine_rounds, search.refine_evaluations).
+
+Algorithms: surrogate (default), aging, random, hat, or one of an installed package (its registered name or
+package:Class).""",
 )
 def search_run(
     recipe: RecipeArg,
