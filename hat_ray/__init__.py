@@ -1,3 +1,75 @@
-"""hat-ray: hardware-aware architecture search for translation Transformers, on Ray."""
+"""hat-ray: hardware-aware architecture search for translation Transformers, on Ray.
+
+>>> import hat_ray
+>>> run = hat_ray.load("runs/toy")
+>>> model = run.model(run.winners[0].id)
+>>> len(model.translate(["", "..."]))
+2
+
+The public names are those of `__all__`. Each is imported at its first use: `import hat_ray` loads neither PyTorch nor
+Ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hat_ray.api import Model, Prediction, Run, load, open_model, run
+    from hat_ray.errors import HatRayError
+    from hat_ray.recipe import Recipe
+    from hat_ray.runtime.protocol import register_runtime
+    from hat_ray.search.algorithms.registry import register_algorithm
+    from hat_ray.search.candidates import Candidate
+    from hat_ray.space.architecture import Architecture
+    from hat_ray.space.hat_yaml import load_architecture
+    from hat_ray.space.search_space import SearchSpace
 
 __version__ = "0.1.0"
+__all__ = [
+    "Architecture",
+    "Candidate",
+    "HatRayError",
+    "Model",
+    "Prediction",
+    "Recipe",
+    "Run",
+    "SearchSpace",
+    "load",
+    "load_architecture",
+    "open_model",
+    "register_algorithm",
+    "register_runtime",
+    "run",
+]
+
+_MODULES = {
+    "Architecture": "space.architecture",
+    "Candidate": "search.candidates",
+    "HatRayError": "errors",
+    "Model": "api",
+    "Prediction": "api",
+    "Recipe": "recipe",
+    "Run": "api",
+    "SearchSpace": "space.search_space",
+    "load": "api",
+    "load_architecture": "space.hat_yaml",
+    "open_model": "api",
+    "register_algorithm": "search.algorithms.registry",
+    "register_runtime": "runtime.protocol",
+    "run": "api",
+}
+"""The module of each public name."""
+
+if not TYPE_CHECKING:  # else a type checker would take every name for a public one
+
+    def __getattr__(name: str) -> object:
+        """Import a public name at its first use."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        """Return all names, those that are not yet imported included."""
+        return sorted({*globals(), *__all__})

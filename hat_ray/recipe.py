@@ -111,6 +111,23 @@ def load_run_recipe(folder: Folder, overrides: list[str] | None = None) -> Recip
     return parse_recipe(decode_text(content, source, RecipeError), source, overrides)
 
 
+def find_recipe(
+    recipe: "str | Path | Recipe", run: str | None = None, overrides: list[str] | None = None
+) -> tuple[Recipe, str]:
+    """Return a recipe with overrides applied, and the place of its run folder (default: `runs/` and its name).
+
+    `recipe` is a shipped recipe's name, a YAML file, or a run folder, which brings its place.
+    """
+    if isinstance(recipe, Recipe):
+        found = parse_recipe(to_yaml(recipe), f"recipe {recipe.name}", overrides) if overrides else recipe
+    else:
+        named = str(recipe)
+        if ("://" in named or os.path.isdir(named)) and (folder := Folder.at(named)).exists("run.json"):
+            return load_run_recipe(folder, overrides), named if run is None else run
+        found = load_recipe(named, overrides)
+    return found, str(Path("runs") / found.name) if run is None else run
+
+
 def to_yaml(recipe: Recipe) -> str:
     """Write the resolved recipe: every field, in the order of the pipeline."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)

@@ -10,8 +10,9 @@ import typer
 from hat_ray.core import console
 from hat_ray.errors import HatRayError
 from hat_ray.pipeline.kept import Kept, disk_line
+from hat_ray.pipeline.outline import stages_of
 from hat_ray.pipeline.run_folder import StageRecord
-from hat_ray.recipe import Recipe, load_recipe, load_run_recipe
+from hat_ray.recipe import Recipe, find_recipe
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import printable
 
@@ -30,10 +31,7 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
             there = "is no folder" if os.path.lexists(data) else "does not exist"
             raise HatRayError(f"--data {printable(data, 200)} {there}: name the folder that the text files stand in")
         changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
-    if ("://" in recipe or os.path.isdir(recipe)) and (folder := Folder.at(recipe)).exists("run.json"):
-        return load_run_recipe(folder, changes), recipe if run is None else run
-    loaded = load_recipe(recipe, changes)
-    return loaded, str(Path("runs") / loaded.name) if run is None else run
+    return find_recipe(recipe, run, changes)
 
 
 def run_stages(
@@ -49,22 +47,24 @@ def run_stages(
     skip_checks: bool = False,
 ) -> list[StageRecord]:
     """Do one stage, or all, print what was made, and return the stages' records."""
-    loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is told at once
+    loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is reported at once
     loaded.space.build()
-    from hat_ray.api import close_message, run_recipe, study_result
+    from hat_ray import api
+    from hat_ray.cli.closing import close_message
 
-    records = run_recipe(
+    done = api.run(
         loaded,
         place,
-        address=address,
+        stages=None if only is None else [only],
+        cluster=address,
         local=local,
-        only=only,
         progress=console.progress_bar,
         take_over=take_over,
         skip_checks=skip_checks,
     )
+    records = [record for stage in stages_of(only) if (record := done.record(stage))]
     if as_json and only in STUDIES:
-        print_json({"run": place, only: study_result(loaded, place, only)})
+        print_json({"run": place, only: api.study_result(loaded, place, only)})
     elif as_json:
         print_json({"run": place, "stages": {record.stage: record.output for record in records}})
     elif only == "evaluate":

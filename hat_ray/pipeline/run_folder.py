@@ -241,6 +241,12 @@ class Run:
         return record
 
 
+def require_run_folder(folder: Folder) -> None:
+    """Raise RunError for a folder that holds no run."""
+    if not folder.exists(_HEAD):
+        raise RunError(f"{folder} is not a run folder: name one that `hat-ray run` made")
+
+
 def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[KeptResult]:
     """Return what a run keeps of earlier settings; delete it where that is asked for.
 
@@ -248,8 +254,7 @@ def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[Kept
     anything is deleted, where the run's own record or that of a current result cannot be read.
     """
     folder = Folder.at(place)
-    if not folder.exists(_HEAD):
-        raise RunError(f"{place} is not a run folder: name one that `hat-ray run` made")
+    require_run_folder(folder)
     if not delete:
         _require_sound(folder)
         return Kept(folder).results()

@@ -200,6 +200,11 @@ RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
 """hat-ray's runtimes and those of installed packages."""
 
 
+def register_runtime(name: str, runtime: Runtime) -> None:
+    """Register a runtime for this process alone; a package registers one for all by an entry point."""
+    RUNTIMES.add(name, runtime)
+
+
 def exporting() -> Iterator[str]:
     """Yield the names of the runtimes that export; pass over packages that cannot be imported."""
     for name in RUNTIMES.names:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hat_ray.api import predict_one, run_recipe, translate_lines
+from hat_ray.api import Run, run_recipe
 from hat_ray.cli import app
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.model.checkpoints.native import load_sub
@@ -20,7 +20,6 @@ from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.space.cost import cost
-from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage.folder import Folder
 from tests.command import hat_ray
 from tests.report.browsing import assert_links_lead, assert_quiet, show, start_browser
@@ -108,13 +107,11 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(made: tuple[Recipe, Pa
 def test_models_translate_and_predictors_answer_after_the_run(made: tuple[Recipe, Path], tmp_path: Path):
     recipe, place = made
     lines = ["the dog sees a cat .", "", "a man sleeps ."]
-    translated = translate_lines(recipe, str(place), None, lines)
+    translated = Run(recipe, Folder.at(place)).model().translate(lines)
     assert len(translated) == 3
     assert translated[1] == ""
     winner = read_report(Folder.at(place / "report")).chosen[0]
-    file = tmp_path / "winner.yml"
-    file.write_text(write_architecture(winner.architecture))
-    predicted = predict_one(recipe, str(place), file)
+    predicted = Run(recipe, Folder.at(place)).predict(winner.architecture)
     assert {slug: one.predicted_ms for slug, one in predicted.items()} == {
         slug: latency.predicted_ms for slug, latency in winner.latency.items()
     }
@@ -135,7 +132,7 @@ def test_what_a_model_says_of_the_training_set_becomes_a_corpus(made: tuple[Reci
     sources, targets = (Path(summary[side]).read_text().splitlines() for side in ("source", "target"))
     assert len(sources) == len(targets) == summary["lines"] == recipe.corpus.toy.train_pairs
     greedy = load_recipe(TINY, ["evaluate.beam=1"])
-    assert translate_lines(greedy, str(place), winner, sources) == targets
+    assert Run(greedy, Folder.at(place)).model(winner).translate(sources) == targets
 
 
 def test_a_model_is_exported_translates_and_is_scored_from_the_command_line(made: tuple[Recipe, Path], tmp_path: Path):
@@ -148,7 +145,7 @@ def test_a_model_is_exported_translates_and_is_scored_from_the_command_line(made
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["parity"]["sentences"] == 6
-    expected = translate_lines(recipe, str(place), None, sources)
+    expected = Run(recipe, Folder.at(place)).model().translate(sources)
     for arguments in ([out], [str(place), "--runtime", "onnx"], [str(place), "--threads", "1"]):
         result = CliRunner().invoke(app, ["translate", *arguments], input=text)
         assert result.exit_code == 0, result.output

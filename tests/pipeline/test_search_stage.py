@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hat_ray.api import predict_one, run_recipe
+from hat_ray.api import load, run_recipe
 from hat_ray.cli import app
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.recipe import load_recipe
 from hat_ray.search.candidates import CandidateTable
+from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.folder import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
@@ -63,8 +64,9 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     after = json.loads((tmp_path / "run" / "search" / "predictors" / f"{winner['device']}.json").read_text())
     rows_before, rows_after = len(before["held_out_names"]), len(after["held_out_names"])
     assert rows_before < rows_after <= rows_before + len(timed)  # what is timed after the last fit is not in it
-    file = tmp_path / "run" / "search" / winner["hat_yaml"]
-    told = predict_one(load_recipe(TINY, [*WIDE, *changes]), str(tmp_path / "run"), file)
+    run = load(tmp_path / "run")
+    found = load_architecture(tmp_path / "run" / "search" / winner["hat_yaml"], run.recipe.space.build().qkv_dim)
+    told = run.predict(found)
     assert told[winner["device"]].predicted_ms == pytest.approx(winner["predicted_ms"])
 
 

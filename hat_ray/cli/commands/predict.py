@@ -75,10 +75,12 @@ def predict_latency(
 
     With the interval that it lies in.
     """
-    from hat_ray.api import predict_one
+    from hat_ray.api import Run
+    from hat_ray.space.hat_yaml import load_architecture
 
     loaded, place = resolve_run(run, None)
-    predicted = predict_one(loaded, place, architecture, coverage)
+    opened = Run(loaded, Folder.at(place))
+    predicted = opened.predict(load_architecture(architecture, loaded.space.build().qkv_dim), coverage)
     if as_json:
         print_json({"coverage": coverage, "devices": {slug: asdict(one) for slug, one in predicted.items()}})
         return

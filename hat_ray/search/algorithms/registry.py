@@ -102,6 +102,11 @@ ALGORITHMS: Registry[type[Any], type[AlgorithmOptions]] = Registry(
 """What `search.algorithm` may name: classes with the methods of `base.SearchAlgorithm`."""
 
 
+def register_algorithm(name: str, algorithm: type[Any]) -> None:
+    """Register a search algorithm for this process alone; a package registers one for all by an entry point."""
+    ALGORITHMS.add(name, algorithm)
+
+
 def options_of(algorithm: str, options: Mapping[str, object]) -> AlgorithmOptions:
     """Return an algorithm's checked options; raise SearchError with one line for the first mistake.
 
