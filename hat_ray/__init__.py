@@ -10,9 +10,7 @@ The public names are those of `__all__`. Each is imported at its first use: `imp
 Ray.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it: an import here would come before `cli/own_path.py`
 if TYPE_CHECKING:
     from hat_ray.api import Model, Prediction, Run, load, open_model, run
     from hat_ray.errors import HatRayError
@@ -66,7 +64,7 @@ if not TYPE_CHECKING:  # else a type checker would take every name for a public 
         """Import a public name at its first use."""
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        found = getattr(__import__(f"{__name__}.{_MODULES[name]}", fromlist=[name]), name)
         globals()[name] = found
         return found
 

@@ -117,7 +117,7 @@ def test_a_device_is_named_by_its_id_or_by_a_name_of_one_device(there: Path) -> 
 
 def test_mistakes_are_one_line_with_the_remedy(there: Path, tmp_path: Path) -> None:
     run = hat_ray.load("runs/toy")
-    with pytest.raises(HatRayError, match="no stage is called 'serach'; did you mean search?"):
+    with pytest.raises(HatRayError, match=r"no stage is called 'serach'; did you mean search\?"):
         hat_ray.run("runs/toy", stages=["serach"], local=True)
     with pytest.raises(HatRayError, match="no stage is called 'onboard'; known are corpus, "):
         run.output("onboard")
