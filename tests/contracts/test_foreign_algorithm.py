@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-def hat_ray(site: Path, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def hat_ray(site: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run the command where a package is installed in `site`."""
     command = [sys.executable, "-P", "-m", "hat_ray.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200"}
