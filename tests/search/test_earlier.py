@@ -1,6 +1,7 @@
-"""Candidates of earlier runs: known from the start, refused where another model scored them, older tables read."""
+"""Candidates of earlier runs: known from the start, refused where another model scored them."""
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,8 @@ from search_stand_ins import EIGHT, bigger_is_better, macs_ms
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
-from hat_ray.errors import SearchError
-from hat_ray.search.candidates import _BEFORE_VERSION_2, EARLIER, Candidate, CandidateTable, to_table
+from hat_ray.errors import FormatError, SearchError
+from hat_ray.search.candidates import EARLIER, TABLE, Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.device_latency import DeviceLatency
 from hat_ray.search.engine.local import run_search
@@ -70,18 +71,28 @@ def test_candidates_of_another_model_are_refused(tmp_path: Path) -> None:
     assert earlier_candidates([place], EIGHT, "this") == []  # of this model, but outside the space
 
 
-def test_an_older_table_is_read_and_cannot_start_a_search_warm(tmp_path: Path) -> None:
+def test_a_table_that_names_no_supertransformer_cannot_start_a_search_warm(tmp_path: Path) -> None:
     candidate = Candidate(TOY.largest(), 3.25, {"macs": 1.5}, 0, 2, "crossover", ("x",), 0.25)
-    old = to_table([candidate]).select([field.name for field in _BEFORE_VERSION_2])
-    Folder.at(tmp_path).write_table("candidates.parquet", old)
+    CandidateTable(Folder.at(tmp_path)).append([candidate])
     assert CandidateTable(Folder.at(tmp_path)).read() == [candidate]
     with pytest.raises(SearchError, match="does not say which SuperTransformer"):
         earlier_candidates([str(tmp_path)], TOY, "this")
 
 
-def test_a_file_that_is_no_candidates_table_is_named(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_is_null_in_the_table_and_comes_back(tmp_path: Path) -> None:
+    candidates = [Candidate(TOY.largest(), math.inf, {"macs": 1.5}), Candidate(TOY.smallest(), 3.0, {"macs": 1.0}, 1)]
+    assert TABLE.to_table(candidates)["loss"].to_pylist() == [None, 3.0]
+    CandidateTable(Folder.at(tmp_path)).append(candidates)
+    assert CandidateTable(Folder.at(tmp_path)).read() == candidates
+
+
+def test_a_file_that_is_no_candidates_table_or_of_another_format_is_named(tmp_path: Path) -> None:
     Folder.at(tmp_path).write_table("candidates.parquet", pa.table({"architecture": [1]}))
-    with pytest.raises(SearchError, match=r"candidates\.parquet is not a candidates table: it lacks architecture_id"):
+    with pytest.raises(FormatError, match=r"candidates\.parquet names no format, this hat-ray reads format 3"):
+        CandidateTable(Folder.at(tmp_path)).read()
+    older = TABLE.to_table([Candidate(TOY.largest(), 3.25, {})]).replace_schema_metadata({"schema_version": "2"})
+    Folder.at(tmp_path).write_table("candidates.parquet", older)
+    with pytest.raises(FormatError, match=r"candidates\.parquet has format 2, this hat-ray reads format 3"):
         CandidateTable(Folder.at(tmp_path)).read()
 
 
