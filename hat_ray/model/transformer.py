@@ -21,6 +21,9 @@ from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
 from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, slice_rule
 from hat_ray.space.architecture import Architecture, EncoderShape
 
+READ_DIMENSIONS: frozenset[str] = frozenset()
+"""Dimensions beyond HAT's ten whose choices the layers read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -210,9 +213,10 @@ class ElasticTransformer(nn.Module):
 
 
 def require_layers(dimensions: Iterable[str]) -> None:
-    """Raise HatRayError for dimensions that a space may have and no layer here reads."""
+    """Raise HatRayError for dimensions beyond HAT's that no layer here reads."""
     for name in dimensions:
-        raise HatRayError(f"no layer of the model reads {name}: leave it out of the space")
+        if name not in READ_DIMENSIONS:
+            raise HatRayError(f"no layer of the model reads {name}: leave it out of the space")
 
 
 def require_fit(holds: Architecture, architecture: Architecture) -> None:

@@ -40,7 +40,7 @@ class EncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """One decoder: a width shared by all its layers, and for each layer its hidden width, heads and reach."""
+    """One decoder: a width shared by all its layers, and for each layer its hidden width, heads and cross layers."""
 
     embed_dim: int
     ffn_dims: tuple[int, ...]  # its length is the depth
@@ -72,8 +72,8 @@ class Architecture:
         if self.extra:
             object.__setattr__(self, "extra", _canonical_extra(self))
         encoder, decoder = self.encoder, self.decoder
-        reach = encoder.depth + encoder.repeats
-        cross_layers = tuple(min(layers, reach) for layers in decoder.cross_layers)
+        outputs = encoder.depth + encoder.repeats
+        cross_layers = tuple(min(layers, outputs) for layers in decoder.cross_layers)
         needs_repeats = encoder.depth > 1 and max(cross_layers) > 1
         if encoder.repeats and not needs_repeats:  # copies of one output attend exactly like the output alone
             cross_layers = tuple(min(layers, encoder.depth) for layers in cross_layers)
@@ -108,7 +108,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Architecture":
-        """Read what `to_dict` wrote; raises SpaceError when something is missing or ill-typed."""
+        """Read what `to_dict` wrote; raise SpaceError when something is missing or ill-typed."""
         try:
             encoder, decoder = _of_dict(EncoderShape, value["encoder"]), _of_dict(DecoderShape, value["decoder"])
             extra = tuple((name, tuple(values)) for name, values in value.get("extra", {}).items())
@@ -142,7 +142,7 @@ def _check(architecture: Architecture) -> None:
     values = (*sizes, *heads)
     if {*map(type, values)} != {int} or min(values) < 1:  # a search makes thousands of architectures a second
         wrong = next(value for value in values if type(value) is not int or value < 1)
-        raise SpaceError(f"sizes, heads and reaches must be whole numbers from 1 on, got {repr(wrong)[:80]}")
+        raise SpaceError(f"sizes, heads and cross layers must be whole numbers from 1 on, got {repr(wrong)[:80]}")
     if max(values) > MAX_SIZE:
         raise SpaceError(f"sizes and heads must be at most {MAX_SIZE}, got {max(values)}")
     if type(e.repeats) is not int or not 0 <= e.repeats <= MAX_DEPTH:
@@ -157,7 +157,7 @@ def _check(architecture: Architecture) -> None:
 
 
 def _canonical_extra(architecture: Architecture) -> Extra:
-    """Return the extra values in the order of the table; raises SpaceError for what no dimension allows."""
+    """Return the extra values in the order of the table; raise SpaceError for what no dimension allows."""
     given = dict(architecture.extra)
     for name, values in given.items():
         dimension = BY_NAME.get(name)
@@ -193,15 +193,10 @@ def choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice
     return (dimension.absent,) * (depth_of(architecture, dimension) if dimension.per_layer else 1)
 
 
-def values_of(architecture: Architecture) -> dict[str, tuple[Choice, ...]]:
-    """Return what an architecture chose in each dimension: one value, or one a layer."""
-    return {dimension.name: choices_of(architecture, dimension) for dimension in DIMENSIONS}
-
-
 def build(values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0) -> Architecture:
     """Return the architecture of one value a dimension, or one a layer; values past the depth are left out.
 
-    Of the dimensions that HAT lacks, those that are not named are `absent`; `repeats` is that of `EncoderShape`. Raises
+    Of the dimensions that HAT lacks, those that are not named are `absent`; `repeats` is that of `EncoderShape`. Raise
     SpaceError for an ill-formed architecture.
     """
     depths: dict[str, Any] = {side: values[f"{side}_depths"][0] for side in ("encoder", "decoder")}

@@ -43,7 +43,7 @@ class SpaceConfig(_Choices):
     """Query-key-value width of every attention, the same for all architectures."""
 
     def build(self) -> SearchSpace:
-        """Return the search space; raises SpaceError when a name, file or choice is wrong."""
+        """Return the search space; raise SpaceError when a name, file or choice is wrong."""
         base = self._from_file(self.file) if self.file else preset(self.preset)
         before = {
             **{one.name: base.choices.get(one.name, one.unnamed) for one in DIMENSIONS},

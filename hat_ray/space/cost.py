@@ -24,7 +24,7 @@ def cost(architecture: Architecture, length: int = 30) -> Cost:
 
 
 def count_params(architecture: Architecture) -> int:
-    """Weights and biases of the active layers, without embeddings and output layer."""
+    """Count weights and biases of the active layers, without embeddings and output layer."""
     e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
     encoder = sum(
         _attention_params(e.embed_dim, e.embed_dim, qkv) + _ffn_params(e.embed_dim, ffn) + 2 * _norm_params(e.embed_dim)
@@ -53,7 +53,7 @@ def _norm_params(dim: int) -> int:
 
 
 def count_macs(architecture: Architecture, length: int) -> int:
-    """Multiply-accumulates of one teacher-forced pass at batch 1, without the output projection.
+    """Count multiply-accumulates of one teacher-forced pass at batch 1, without the output projection.
 
     HAT's profiler counts element-wise products too: the embeddings' scaling, the mask product that makes positions,
     the queries' scaling, the layer norms, and three products of sizes that each traced attention computes.
@@ -62,7 +62,7 @@ def count_macs(architecture: Architecture, length: int) -> int:
 
 
 def encoder_macs(architecture: Architecture, length: int) -> int:
-    """The encoder's share of `count_macs`, source embeddings included."""
+    """Count the encoder's share of `count_macs`, source embeddings included."""
     e, qkv = architecture.encoder, architecture.qkv_dim
     total = length * e.embed_dim + length  # scaled embeddings, positions
     for ffn in e.ffn_dims:
@@ -72,18 +72,18 @@ def encoder_macs(architecture: Architecture, length: int) -> int:
 
 
 def decoder_macs(architecture: Architecture, length: int) -> int:
-    """The decoder's share of `count_macs`, target embeddings included."""
+    """Count the decoder's share of `count_macs`, target embeddings included."""
     e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
     total = length * d.embed_dim + length
-    for ffn, reach in zip(d.ffn_dims, d.cross_layers, strict=True):
+    for ffn, layers in zip(d.ffn_dims, d.cross_layers, strict=True):
         total += _attention_macs(d.embed_dim, d.embed_dim, qkv, length, length)
-        total += _attention_macs(d.embed_dim, e.embed_dim, qkv, length, reach * length)
+        total += _attention_macs(d.embed_dim, e.embed_dim, qkv, length, layers * length)
         total += 2 * length * d.embed_dim * ffn + 3 * length * d.embed_dim
     return total
 
 
 def _attention_macs(query_dim: int, memory_dim: int, qkv: int, length: int, memory_length: int) -> int:
-    """Projections in and out, scores and weighted values, and the scaling of the queries."""
+    """Count projections in and out, scores and weighted values, and the scaling of the queries."""
     projections = 2 * length * query_dim * qkv + 2 * memory_length * memory_dim * qkv
     products = 2 * length * memory_length * qkv
     return projections + products + length * qkv + 3

@@ -114,7 +114,7 @@ BUILT_IN = (
 
 
 def _with_packages() -> tuple[Dimension, ...]:
-    """Return the rows above and those of installed packages; raises SpaceError for an entry point that is none."""
+    """Return the rows above and those of installed packages; raise SpaceError for an entry point that is none."""
     found: dict[str, Dimension] = {one.name: one for one in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         source = f"entry point {entry.name} = {entry.value} of group {GROUP}"

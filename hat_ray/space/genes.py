@@ -38,7 +38,7 @@ class Gene:
 
 
 class GeneCode:
-    """Translates between the architectures of a space and gene rows; breeds rows.
+    """Translate between the architectures of a space and gene rows; breed children.
 
     The columns follow the dimensions of the space, in the order of the table; one that has a value a layer takes as
     many columns as the largest architecture has layers.
@@ -81,7 +81,7 @@ class GeneCode:
         for row, architecture in zip(rows, architectures, strict=True):
             for dimension, numbers, first in known:
                 values = choices_of(architecture, dimension)
-                # a capped value, such as a reach cut to the encoder's depth, stands for the next choice above it
+                # a capped value, such as cross layers cut to the encoder's depth, stands for the next choice above it
                 row[first : first + len(values)] = [bisect_left(numbers, dimension.number(one)) + 1 for one in values]
         return rows
 

@@ -98,7 +98,7 @@ PRESETS: dict[str, SearchSpace] = {
 
 
 def preset(name: str) -> SearchSpace:
-    """Return a preset by name; raises SpaceError that names the nearest one."""
+    """Return a preset by name; raise SpaceError that names the nearest one."""
     if name not in PRESETS:
         near = nearest_name(name, list(PRESETS))
         hint = f"did you mean {near}?" if near else f"known are {', '.join(PRESETS)}"

@@ -61,7 +61,7 @@ class SearchSpace:
 
     @staticmethod
     def _checked(space: str, dimension: Dimension, given: Sequence[Choice] | None) -> tuple[Choice, ...]:
-        """Return a dimension's choices; raises SpaceError for those that no architecture can have."""
+        """Return a dimension's choices; raise SpaceError for those that no architecture can have."""
         name = dimension.name
         if given is None and not dimension.unnamed:
             raise SpaceError(f"space {space} lacks the dimension {name}: name its choices")
@@ -104,7 +104,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "SearchSpace":
-        """Read what `to_dict` wrote; raises SpaceError when a key is missing, unknown or ill-typed."""
+        """Read what `to_dict` wrote; raise SpaceError when a key is missing, unknown or ill-typed."""
         try:
             return cls(**value)
         except TypeError as error:
