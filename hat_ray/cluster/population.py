@@ -1,76 +1,247 @@
-"""How many architectures one trial scores.
+"""The coordinator of a search on a cluster: one actor that owns the search and hands out batches of candidates.
 
-A trial costs Ray Tune's driver 50 to 90 ms however many architectures it holds, and the driver serves all workers. So a
-trial is given about `search.batch_seconds` of work, or more where the driver could not keep so many workers busy; less
-towards the end, so that no worker waits for the last one; and never so much that evolution has little to learn from.
+The life of a batch: a member of the population asks for one (`next_batch`) and waits until a generation is there. It
+scores the batch and brings the results with its next question. The coordinator records them in the `Session`, writes
+the candidates table, asks the algorithm, and answers all members that wait.
 
-Where the driver leaves each worker's next batch of architectures, and the worker waits for it.
-
-It stands alone, without PyTorch, because it becomes a process of its own on a cluster, and that must start quickly.
-
-What a cluster's dashboard shows of a search while it runs: metrics by name, told by the driver.
+Decisions
+- Members pull. A member that is slow, or starts late, holds nobody up, and nothing is asked for it before it is ready.
+- The population is asynchronous, in steady state: every member breeds from the one archive.
+- A batch has a number. Results of another number come from a worker that was lost meanwhile: they are dropped.
+- A lost worker's architectures are asked for again, each `retries` times at most.
+- Any fault of the search itself, such as a full disk, ends all members; `status` and `close` raise it in the driver.
 """
 
 import asyncio
+import functools
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hat_ray.search.engine.session import Session
+from ray.util.metrics import Gauge
 
-Order = tuple[str, tuple[float, ...]]
-"""An architecture in canonical JSON, and its bars of early stopping."""
-
-
-class Desk:
-    """A queue of batches for each worker; None instead of a batch: the search is over."""
-
-    def __init__(self) -> None:
-        self._batches: defaultdict[str, asyncio.Queue[list[Order] | None]] = defaultdict(asyncio.Queue)
-
-    async def put(self, worker: str, batch: list[Order] | None) -> None:
-        await self._batches[worker].put(batch)
-
-    async def take(self, worker: str) -> list[Order] | None:
-        """Return the next batch as soon as there is one."""
-        return await self._batches[worker].get()
+from hat_ray.search.config import SearchConfig
+from hat_ray.search.early_stopping import Bars, PartScore
+from hat_ray.search.engine.session import Phase, Session
+from hat_ray.search.frontier import SearchResult
+from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
 
 
-_TRIAL_COST_S = 0.1
-"""What one trial costs the driver, the slow case."""
-_DRIVER_SHARE = 0.5
-"""Share of the driver's time that trials may take."""
+@dataclass(frozen=True)
+class SearchSetup:
+    """What a search is made of."""
+
+    space: SearchSpace
+    latency_ms: Mapping[str, LatencyFunction]
+    limits: Sequence[Limit]
+    config: SearchConfig
+    folder: Folder
+    seed: int
+    phase: Phase | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Architectures that one member scores next, each with its bars of early stopping."""
+
+    number: int
+    tasks: tuple[tuple[Architecture, Bars], ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The result of one task."""
+
+    score: PartScore
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SearchStatus:
+    """How far a search is."""
+
+    done: int
+    evaluations: int
+    figures: Mapping[str, float]
+    over: bool
+    """Nothing is left to score, or nothing can be."""
+    failure: str | None
+    """Why scoring cannot go on."""
+    stopped: str | None
+    """Why the search ended before its evaluations were used up."""
+
+
+class SearchCoordinator:
+    """Owns a search. It is an actor whose methods all run in one event loop, so that one runs at a time."""
+
+    def __init__(self, setup: SearchSetup) -> None:
+        self._setup = setup
+        self._batches: dict[int, Batch] = {}
+        """Batches that members score now."""
+        self._waiting: dict[int, asyncio.Future[Batch | None]] = {}
+        """Members that wait for a batch, the longest first."""
+        self._lost: Counter[Architecture] = Counter()
+        self._fruitless = self._number = 0
+        self._failure: str | None = None
+        self._fault: Exception | None = None
+
+    async def begin(self) -> SearchStatus:
+        """Open the search where it was interrupted; raises SearchError for a folder of another one."""
+        setup, config = self._setup, self._setup.config
+        self._session = Session(
+            *(setup.space, setup.latency_ms, setup.limits, config, setup.folder, setup.seed), phase=setup.phase
+        )
+        self._session.resume()
+        self._sizes = BatchSizes(config.workers, config.batch_seconds, config.max_batch, self._session.evaluations)
+        for candidate in self._session.known.values():
+            self._sizes.scored(candidate.seconds)
+        return await self.status()
+
+    async def next_batch(self, member: int, worker: str, number: int, scored: Sequence[Scored]) -> Batch | None:
+        """Record what a member scored of its last batch and return the next one as soon as there is one; None: over."""
+        self._release(member)
+        future: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
+        self._waiting[member] = future
+        try:
+            self._record(member, worker, number, scored)
+            self._feed()
+        except Exception as fault:
+            self._fault = fault
+            self._release(*self._waiting)
+        return await future
+
+    async def lost(self, member: int) -> None:
+        """Ask again for the architectures of a member whose worker was lost."""
+        try:
+            self._release(member)
+            self._lose(member)
+            self._feed()
+        except Exception as fault:
+            self._fault = fault
+            self._release(*self._waiting)
+
+    async def fail(self, message: str) -> None:
+        """End the search: scoring raised an exception, which it would raise again."""
+        self._failure = self._failure or message
+        self._release(*self._waiting)
+
+    async def status(self) -> SearchStatus:
+        if self._fault is not None:
+            raise self._fault
+        session = self._session
+        return SearchStatus(
+            session.done, session.evaluations, session.figures(), self.over, self._failure, session.stopped
+        )
+
+    async def close(self) -> SearchResult:
+        """Write the table as one file and return the result of a search that is over."""
+        return self._session.close()
+
+    @property
+    def over(self) -> bool:
+        return self._failure is not None or self._fault is not None or self._session.evolution.finished
+
+    def _record(self, member: int, worker: str, number: int, scored: Sequence[Scored]) -> None:
+        batch = self._batches.get(member)
+        if batch is None:
+            return
+        if batch.number != number:  # the member was started anew before its loss was reported
+            self._lose(member)
+            return
+        del self._batches[member]
+        for (architecture, _), each in zip(batch.tasks, scored, strict=True):
+            self._session.record(architecture, each.score, each.seconds, worker)
+            self._sizes.scored(each.seconds)
+        self._fruitless = 0
+        self._session.write()  # so that a killed driver costs no more than the batches under way
+        self._show_metrics()
+
+    def _feed(self) -> None:
+        """Answer members that wait, as far as there is something to ask; all of them once the search is over."""
+        evolution = self._session.evolution
+        while self._waiting:
+            began = time.perf_counter()
+            asked = [] if self.over else evolution.ask(self._sizes.next(evolution.budget - evolution.spent))
+            if self.over:
+                self._release(*self._waiting)
+            if not asked:
+                return  # a generation is waited for
+            self._session.save_state()
+            self._sizes.asked(time.perf_counter() - began)
+            self._number += 1
+            member = next(iter(self._waiting))
+            self._batches[member] = Batch(self._number, tuple((one, self._session.bars(one)) for one in asked))
+            self._waiting.pop(member).set_result(self._batches[member])
+
+    def _release(self, *members: int) -> None:
+        """Answer members that wait with None."""
+        for member in members:
+            if (future := self._waiting.pop(member, None)) is not None:
+                future.set_result(None)
+
+    def _lose(self, member: int) -> None:
+        """Ask again for the architectures of a lost worker; give up where workers are lost again and again."""
+        batch, config = self._batches.pop(member, None), self._setup.config
+        self._fruitless += 1
+        if batch is None and self._fruitless > (1 + config.retries) * config.workers:
+            self._failure = f"{self._fruitless} workers in a row were lost before they scored anything"
+        for architecture, _ in batch.tasks if batch else ():
+            self._lost[architecture] += 1
+            if self._lost[architecture] > config.retries:
+                self._failure = (
+                    f"the worker was lost {self._lost[architecture]} times while it scored {architecture.id}"
+                )
+            self._session.evolution.retry(architecture)
+
+    def _show_metrics(self) -> None:
+        for sample in samples(self._session):
+            tags = {"run": self._setup.folder.label, "device": sample.device, "limit_ms": sample.limit_ms}
+            _gauge(sample.metric).set(sample.value, tags=tags)
+
+
+_BATCH_COST_S = 0.1
+"""Cost of one batch for the coordinator and Ray Tune, the slow case."""
+_COORDINATOR_SHARE = 0.5
+"""Share of the coordinator's time that batches may take."""
 _MEMORY = 0.8
 _PARTS = 20
-"""What is under way on all workers is at most the search's twentieth part, unless the driver is the bound."""
+"""At most this part of the search is under way on all workers, unless the coordinator is the bound."""
 
 
-class TrialSizes:
-    """Measures what a candidate takes, and says how many the next trial gets."""
+class BatchSizes:
+    """Measures the time of a candidate and returns the size of the next batch.
+
+    A batch is about `search.batch_seconds` of work, or more where the coordinator could not keep all workers busy. It
+    is less towards the end, so that no worker waits for the last one, and never so much that evolution learns too late.
+    """
 
     def __init__(self, workers: int, batch_seconds: float, most: int, evaluations: int) -> None:
-        self._workers, self._trial_seconds, self._most = workers, batch_seconds, most
+        self._workers, self._batch_seconds, self._most = workers, batch_seconds, most
         self._under_way = max(1, evaluations // _PARTS // workers)
         self._candidate_s: float | None = None
         self._ask_s = 0.0
 
     def scored(self, seconds: float) -> None:
-        """Learn what one candidate took its worker."""
+        """Learn the time of one candidate."""
         self._candidate_s = _mixed(self._candidate_s, seconds)
 
     def asked(self, seconds: float) -> None:
-        """Learn what finding a trial's candidates took the driver."""
+        """Learn the time that the search took to find a batch."""
         self._ask_s = _mixed(self._ask_s, seconds)
 
     def next(self, left: int) -> int:
-        """Return the size of the next trial when `left` candidates are still to be asked for; at least 1."""
+        """Return the size of the next batch when `left` candidates are still to be asked for; at least 1."""
         if self._candidate_s is None:
-            return 1  # the first of each worker measure
+            return 1  # the first batch of each worker measures
         each_s = max(self._candidate_s, 1e-4)
-        cost_s = (_TRIAL_COST_S + self._ask_s) * self._workers
-        fewest = math.ceil(cost_s / each_s)  # the driver is just busy all the time
-        wanted = math.ceil(max(self._trial_seconds, cost_s / _DRIVER_SHARE) / each_s)
+        cost_s = (_BATCH_COST_S + self._ask_s) * self._workers
+        fewest = math.ceil(cost_s / each_s)  # the coordinator is busy all the time
+        wanted = math.ceil(max(self._batch_seconds, cost_s / _COORDINATOR_SHARE) / each_s)
         ending = math.ceil(left / (2 * self._workers))
         fair = math.ceil(left / self._workers)
         return max(1, min(max(fewest, min(wanted, ending, self._under_way)), fair, self._most))
@@ -89,7 +260,7 @@ METRICS = {
     BEST: "Least validation loss, in bits a target token, of the architectures that keep a limit",
     HYPERVOLUME: "Share of the plane of loss and latency that a device's frontier dominates, from 0 to 1",
 }
-"""Descriptions by name."""
+"""Descriptions of the metrics on the cluster's dashboard, by name."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +274,7 @@ class Sample:
 
 
 def samples(session: Session) -> Iterator[Sample]:
-    """Return what is known now of a search."""
+    """Return the present values of a search's metrics."""
     evolution = session.evolution
     yield Sample(EVALUATIONS, session.done)
     for limit in evolution.limits:
@@ -112,3 +283,8 @@ def samples(session: Session) -> Iterator[Sample]:
             yield Sample(BEST, evolution.losses[best], limit.device, f"{limit.ms:g}")
     for device, volume in session.frontiers.hypervolumes().items():
         yield Sample(HYPERVOLUME, volume, device)
+
+
+@functools.cache
+def _gauge(metric: str) -> Gauge:
+    return Gauge(metric, METRICS[metric], tag_keys=("run", "device", "limit_ms"))

@@ -25,12 +25,12 @@ from typing import Any
 import grpc
 import ray
 from ray._private import ray_constants
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayTaskError
 from ray.job_config import JobConfig
 
 import hat_ray
 from hat_ray.core.usable_cpus import usable_cpus
-from hat_ray.errors import HatRayError
+from hat_ray.errors import HatRayError, StorageError
 
 _QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -161,6 +161,16 @@ def start(cpus_needed: int) -> None:
         )
     except BaseException:
         leave()
+        raise
+
+
+def get(answer: Any) -> Any:
+    """Return the result of a task or actor; raises a user's mistake and a storage's fault as they were raised there."""
+    try:
+        return ray.get(answer)
+    except RayTaskError as error:
+        if isinstance(error.cause, HatRayError | StorageError | OSError):
+            raise error.cause from None
         raise
 
 

@@ -2,17 +2,17 @@
 
 import pytest
 
-from hat_ray.cluster.population import TrialSizes
+from hat_ray.cluster.population import BatchSizes
 
 
 def sizes(workers: int, seconds: float, evaluations: int = 10_000, most: int = 64, batch_seconds: float = 2.0):
-    found = TrialSizes(workers, batch_seconds, most, evaluations)
+    found = BatchSizes(workers, batch_seconds, most, evaluations)
     found.scored(seconds)
     return found
 
 
 def test_the_first_trial_measures() -> None:
-    assert TrialSizes(2, 2.0, 64, 1000).next(1000) == 1
+    assert BatchSizes(2, 2.0, 64, 1000).next(1000) == 1
 
 
 def test_a_trial_takes_about_the_seconds_that_it_should() -> None:
