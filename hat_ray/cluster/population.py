@@ -15,9 +15,11 @@ Decisions
 import asyncio
 import functools
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ray.util.metrics import Gauge
@@ -92,6 +94,8 @@ class SearchCoordinator:
 
     async def begin(self) -> SearchStatus:
         """Open the search where it was interrupted; raises SearchError for a folder of another one."""
+        with suppress(OSError):  # Ray starts actors at niceness 15, and all workers wait for this one
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         setup, config = self._setup, self._setup.config
         self._session = Session(
             *(setup.space, setup.latency_ms, setup.limits, config, setup.folder, setup.seed), phase=setup.phase
