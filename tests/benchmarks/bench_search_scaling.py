@@ -1,11 +1,11 @@
 """How the search on Ray scales: `pytest -m benchmark -s tests/benchmarks/bench_search_scaling.py`.
 
 Candidates are simulated: each sleeps for a second. So workers cost no processor but their own start, and what is
-measured is the driver: Ray Tune's trials, the evolution, the candidates table; latency is predicted as in a run, by a
-fitted `Predictor`. The workers stand on several raylets, each with a part of them, and wait with their first candidate
-until all are ready. Throughput is that of the whole search from then to its last loss: the end, where workers run out
-of candidates, counts against it. Losses come to the driver a batch at a time, and from all workers at once at first, so
-that any part of the search would show too many.
+measured is the coordinator and Ray Tune's driver: trials, the algorithm, the candidates table; latency is predicted as
+in a run, by a fitted `Predictor`. The workers stand on several raylets, each with a part of them, and wait with their
+first candidate until all are ready. Throughput is that of the whole search from then to its last loss: the end, where
+workers run out of candidates, counts against it. Losses come to the driver a batch at a time, and from all workers at
+once at first, so that any part of the search would show too many.
 """
 
 import os
