@@ -6,7 +6,7 @@ from hat_ray.core.config import StageConfig
 
 
 class ReportConfig(StageConfig):
-    """What the page shows beside the figures, and what its cost ledger assumes."""
+    """How many translations the page shows, and what its cost ledger assumes."""
 
     translations: int = Field(default=4, ge=0, le=100)
     """Test sentences that are shown with each model's translation."""

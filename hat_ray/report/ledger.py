@@ -22,7 +22,7 @@ class LedgerLine:
     gpu_s: float
     """Seconds of busy GPUs."""
     counted: str
-    """What busy time was counted from, in a few words."""
+    """The source of the busy time, such as "64 timings"."""
     measured_j: float = 0.0
     """Joules that a meter counted."""
     measured_core_s: float = 0.0
@@ -39,7 +39,7 @@ class TimedOn:
     seconds: float
     """Of timed translations, warm-up included; canaries between them are not."""
     energy_j: float | None = None
-    """None where the system did not tell for every row."""
+    """None where it was not measured for every row."""
     energy_source: str = ""
 
 

@@ -127,7 +127,8 @@ def _attention(x: float, y: float, embed_dim: int, heads: int, scale: Scale, kin
     width = scale.embed(embed_dim)
     piece = (width - (heads - 1) * HEAD_GAP) / heads
     lefts = tuple(x - width / 2 + i * (piece + HEAD_GAP) for i in range(heads))
-    label = Label(f"{heads} {kind if kind == 'cross' else 'heads'}", x, y + ATTENTION / 2)
+    what = "cross" if kind == "cross" else "head" if heads == 1 else "heads"
+    label = Label(f"{heads} {what}", x, y + ATTENTION / 2)
     return Block(kind, lefts, y, max(piece, 0.5), ATTENTION, label)
 
 

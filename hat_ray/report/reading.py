@@ -1,4 +1,4 @@
-"""What was found, in plain words. Every sentence follows from the figures alone, also where they disappoint."""
+"""Comparisons of two models, and the sentences that follow from them, also where they disappoint."""
 
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
 
 
 def role(model: ChosenModel) -> str:
-    """Return what a model is, in a few words."""
+    """Return what a model is: chosen, largest, smallest or random."""
     if model.kind == "winner":
         return f"Chosen for ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "Chosen"
     if model.kind == "random" and model.limit_ms is not None:
@@ -73,7 +73,7 @@ def role(model: ChosenModel) -> str:
 
 
 def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:
-    """Say in whole sentences what a winner brings on its device."""
+    """Return whole sentences on what a winner brings on its device."""
     sentences = [_against_largest(data, winner, device), _limit(winner, device), _against_random(data, winner, device)]
     return [sentence for sentence in [*sentences, _floor(data, winner), _leak(data)] if sentence]
 
@@ -90,14 +90,14 @@ def _against_largest(data: ReportData, winner: ChosenModel, device: str) -> str:
         return f"{needs}."
     pace = _pace(compared.speedup)
     speed = f"{needs} instead of {milliseconds(latency_ms(largest, device))} ({pace} than the largest architecture)"
-    return f"{speed}{_bleu_words(compared.bleu, winner, largest)}."
+    return f"{speed}{_bleu_text(compared.bleu, winner, largest)}."
 
 
 def _pace(speedup: float) -> str:
     return f"{fixed(speedup, 1)}× faster" if speedup >= 1 else f"{fixed(1 / speedup, 1)}× slower"
 
 
-def _bleu_words(gain: float | None, model: ChosenModel, other: ChosenModel) -> str:
+def _bleu_text(gain: float | None, model: ChosenModel, other: ChosenModel) -> str:
     if gain is None:
         return ""
     scores = f"({fixed(model.bleu, 1)} against {fixed(other.bleu, 1)})"

@@ -105,7 +105,7 @@ class RunView:
 
     @property
     def devices(self) -> bool:
-        """Whether there is anything to say of devices side by side."""
+        """Whether the section of devices side by side has anything to show."""
         return self.preferences is not None or self.runtimes is not None
 
     @property

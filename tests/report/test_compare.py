@@ -16,9 +16,9 @@ from hat_ray.report.comparison.runs import (
     devices_of,
     flatten,
     frontier_of,
-    letter,
     merged_frontier,
     recipe_differences,
+    run_label,
 )
 from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.data import ReportData
@@ -28,7 +28,7 @@ RECIPE = "name: {name}\nsupernet: {{label_smoothing: 0.1, updates: {updates}}}\n
 
 
 def compared(data: ReportData, index: int, **changes: object) -> ComparedRun:
-    return ComparedRun(letter(index), f"run-{index}", f"/runs/run-{index}", replace(data, **changes))  # type: ignore[arg-type]
+    return ComparedRun(run_label(index), f"run-{index}", f"/runs/run-{index}", replace(data, **changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def changed(run: ComparedRun, **changes: object) -> ComparedRun:
 
 
 def test_runs_are_lettered_without_end() -> None:
-    assert [letter(i) for i in (0, 1, 25, 26, 27, 51, 52, 701, 702)] == [
+    assert [run_label(i) for i in (0, 1, 25, 26, 27, 51, 52, 701, 702)] == [
         *("A", "B", "Z", "AA", "AB", "AZ", "BA", "ZZ", "AAA")
     ]
 
@@ -87,7 +87,7 @@ def test_what_must_not_be_compared_is_told(
 
 
 def test_a_copy_of_a_run_is_told(runs: list[ComparedRun]) -> None:
-    copy = replace(runs[0], letter="C")
+    copy = replace(runs[0], run_label="C")
     [caution] = cautions([*runs, copy])
     assert caution.what == "copy"
     assert caution.text.startswith("A and C hold the very same scored architectures")
@@ -97,7 +97,7 @@ def test_reports_that_do_not_record_their_text_are_told(runs: list[ComparedRun])
     old = changed(runs[1], corpus=replace(runs[1].data.corpus, test_set=None, fingerprint=None))
     found = cautions([runs[0], old])
     assert [caution.what for caution in found] == ["bleu", "loss"]
-    assert all("cannot be told (B: the report does not record it" in caution.text for caution in found)
+    assert all("is unknown (B: the report does not record it" in caution.text for caution in found)
 
 
 def test_other_workloads_signatures_and_smoothing_are_told(runs: list[ComparedRun]) -> None:
@@ -112,11 +112,11 @@ def test_other_workloads_signatures_and_smoothing_are_told(runs: list[ComparedRu
 def test_the_merged_frontier_equals_brute_force(runs: list[ComparedRun]) -> None:
     for shared in devices_of(runs):
         slug = shared.device.slug
-        points = [(run.letter, c.loss, c.predicted_ms[slug]) for run in runs for c in frontier_of(run, slug)]
+        points = [(run.run_label, c.loss, c.predicted_ms[slug]) for run in runs for c in frontier_of(run, slug)]
         best = [
             p for p in points if not any(q[1] <= p[1] and q[2] <= p[2] and (q[1] < p[1] or q[2] < p[2]) for q in points)
         ]
-        expected = {run.letter: sum(p[0] == run.letter for p in best) for run in runs}
+        expected = {run.run_label: sum(p[0] == run.run_label for p in best) for run in runs}
         assert merged_frontier(shared) == expected
         assert expected["A"] == 0
         assert f"{expected['B']} by B." in " ".join(device_sentences(shared, []))
@@ -128,14 +128,14 @@ def test_devices_are_matched_and_those_of_one_run_stand_last(runs: list[Compared
     one = changed(second, devices=second.data.devices[1:])
     found = devices_of([first, one])
     assert [shared.device.slug for shared in found] == [slugs[1], slugs[0]]
-    assert [[run.letter for run in shared.runs] for shared in found] == [["A", "B"], ["A"]]
+    assert [[run.run_label for run in shared.runs] for shared in found] == [["A", "B"], ["A"]]
 
 
 def test_where_losses_do_not_compare_no_run_is_put_ahead(runs: list[ComparedRun]) -> None:
     other = changed(runs[1], corpus=replace(runs[1].data.corpus, fingerprint="other"))
     pair = [runs[0], other]
     told = " ".join(device_sentences(SharedDevice(runs[0].data.devices[0], tuple(pair)), cautions(pair)))
-    assert "cannot be held against one another" in told
+    assert "frontiers do not compare" in told
     assert "by B" not in told
     value = comparison_to_json(pair, devices_of(pair), cautions(pair))
     assert all(device["merged_frontier"] is None for device in value["devices"])
@@ -152,7 +152,7 @@ def test_the_overlay_holds_every_frontier_point_and_winner(runs: list[ComparedRu
             assert [set(zip(t["x"], t["y"], strict=True)) for t in lines] == [points]  # type: ignore[call-overload]
             stars = [t for t in figure.traces if t["name"] == run.label and t["mode"] == "markers+text"]
             assert [len(t["x"]) for t in stars] == [len(run.data.winners(slug))]  # type: ignore[arg-type]
-            assert {letter for t in stars for letter in t["text"]} == {run.letter}  # type: ignore[attr-defined]
+            assert {letter for t in stars for letter in t["text"]} == {run.run_label}  # type: ignore[attr-defined]
         built = delivered(runs, shared, [], "y")
         assert built is not None
         assert len(built.rows) == sum(len(run.data.models_on(slug)) for run in runs)

@@ -45,7 +45,7 @@ def test_the_total_is_the_sum_of_the_lines(report: ReportData) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (LedgerLine("a", 1, HOUR, 0, ""), "All of that energy is estimated from busy time: no meter told it."),
+        (LedgerLine("a", 1, HOUR, 0, ""), "All of that energy is estimated from busy time: no meter measured it."),
         (LedgerLine("a", 1, HOUR, 0, "", 5e4, HOUR), "All of that energy was counted by the machines' meters."),
         (LedgerLine("a", 1, HOUR, 0, "", 3.6e4, HOUR / 2), "Meters counted 10 Wh of it while architectures were timed"),
     ],
@@ -75,7 +75,7 @@ def test_the_page_names_its_assumptions_their_settings_and_their_source(report: 
     for words in ("10.0 W a busy core", "report.core_watts", "473 g of CO2", "report.grid_g_co2e_per_kwh", "Ember"):
         assert words in text
     assert "measured + estimated" in text
-    assert "not told" in text
+    assert "not measured" in text
 
 
 def test_beside_hat_stand_counts_of_work() -> None:

@@ -62,9 +62,9 @@ def test_single_supernets_stand_beside_their_mean(study: PolicyStudy) -> None:
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (Estimate(0.2, 0.1, 0.3), "tell more than the layer count"),
-        (Estimate(-0.2, -0.3, -0.1), "tell less than the layer count"),
-        (Estimate(0.1, -0.1, 0.3), "cannot be said from so few"),
+        (Estimate(0.2, 0.1, 0.3), "rank better than the layer count."),
+        (Estimate(-0.2, -0.3, -0.1), "rank worse than the layer count."),
+        (Estimate(0.1, -0.1, 0.3), "Too few architectures to decide"),
         (Estimate(None), "Too few architectures"),
     ],
 )

@@ -70,13 +70,13 @@ def delivered(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Seque
 
 
 def _warned(cautions: Sequence[Caution], what: str) -> str:
-    """Return the cautions that a figure must not be looked at without."""
-    told = [caution.text.partition(" (")[0] for caution in cautions if caution.what in (what, "latency")]
-    return "".join(f" Caution: {text}." for text in told)
+    """Return the cautions that belong below a figure."""
+    texts = [caution.text.partition(" (")[0] for caution in cautions if caution.what in (what, "latency")]
+    return "".join(f" Caution: {text}." for text in texts)
 
 
 def _place(runs: Sequence[ComparedRun], run: ComparedRun) -> int:
-    return [one.letter for one in runs].index(run.letter)
+    return [one.run_label for one in runs].index(run.run_label)
 
 
 def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str]:
@@ -100,7 +100,7 @@ def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidat
         {"symbol": symbol, "size": 6, "color": colour},
         mode="lines+markers",
         line={"color": colour, "width": 2, "shape": "hv", "dash": dash},
-        legendgroup=run.letter,
+        legendgroup=run.run_label,
     )
 
 
@@ -121,10 +121,10 @@ def _stars(
         [_hover(run, m, slug) for m in models],
         {"symbol": symbol, "size": 14, "color": colour, "line": {"color": "@surface", "width": 1.5}},
         mode="markers+text",
-        text=[run.letter] * len(models),
+        text=[run.run_label] * len(models),
         textposition=SIDES[_place(runs, run) % len(SIDES)],
         textfont={"color": "@ink", "size": 12},
-        legendgroup=run.letter,
+        legendgroup=run.run_label,
         showlegend=legend,
     )
 
@@ -137,7 +137,7 @@ def _small(runs: Sequence[ComparedRun], run: ComparedRun, models: Sequence[Chose
         [m.bleu for m in models],
         [_hover(run, m, slug) for m in models],
         {"symbol": f"{symbol}-open", "size": 8, "color": colour},
-        legendgroup=run.letter,
+        legendgroup=run.run_label,
         showlegend=False,
     )
 

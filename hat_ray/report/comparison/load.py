@@ -6,7 +6,7 @@ from typing import Any
 
 from hat_ray.errors import DeniedError, HatRayError, RunError
 from hat_ray.report.comparison.page import comparison_page
-from hat_ray.report.comparison.runs import ComparedRun, cautions, devices_of, letter
+from hat_ray.report.comparison.runs import ComparedRun, cautions, devices_of, run_label
 from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.render import FIGURES, read_report
 from hat_ray.storage.folder import Folder
@@ -40,7 +40,7 @@ def read_runs(places: Sequence[str]) -> list[ComparedRun]:
         if key in seen:
             raise RunError(f"a run is compared with others, and {place} is the same run as {seen[key]}: name it once")
         seen[key] = place
-    return [_read(letter(i), place, folder) for i, (place, folder) in enumerate(zip(places, folders, strict=True))]
+    return [_read(run_label(i), place, folder) for i, (place, folder) in enumerate(zip(places, folders, strict=True))]
 
 
 def _folder(place: str) -> Folder:
@@ -54,12 +54,12 @@ def _folder(place: str) -> Folder:
     raise RunError(f"{place} {why}; name folders that `hat-ray run` made, such as runs/toy")
 
 
-def _read(letter_: str, place: str, folder: Folder) -> ComparedRun:
+def _read(run_label_: str, place: str, folder: Folder) -> ComparedRun:
     report = folder.child("report")
     if not report.exists(FIGURES):
         raise RunError(f"{place} has no report yet: do `hat-ray report {place}` first")
     try:
-        return ComparedRun(letter_, folder.name or place, folder.uri, read_report(report))
+        return ComparedRun(run_label_, folder.name or place, folder.uri, read_report(report))
     except (HatRayError, ValueError) as error:
         raise RunError(f"{place}: {error}: do `hat-ray report {place}` again") from error
 

@@ -79,17 +79,16 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
 
 
 def device_sentences(shared: SharedDevice, cautions: Sequence[Caution]) -> list[str]:
-    """Say what the runs found on one device, and who is ahead where that may be said."""
+    """Return what the runs found on one device, and which is ahead where they compare."""
     slug = shared.device.slug
-    told = [_headline(run, slug) for run in shared.runs]
-    sentences = [f"{'; '.join(told)}."]
+    sentences = [f"{'; '.join(_headline(run, slug) for run in shared.runs)}."]
     if len(shared.runs) < 2:
         return sentences
     counts = merged_frontier(shared)
     if sum(bool(frontier_of(run, slug)) for run in shared.runs) < 2:
         return sentences
     if not (comparable(cautions, "loss") and comparable(cautions, "latency")):
-        return [*sentences, "Their frontiers cannot be held against one another: see the cautions."]
+        return [*sentences, "Their frontiers do not compare: see the cautions."]
     shares = ", ".join(f"{many} by {letter}" for letter, many in counts.items())
     merged = f"The frontier of all these runs together has {sum(counts.values())} points: {shares}."
     note = "" if comparable(cautions, "space") else " Their search spaces differ."
@@ -176,7 +175,7 @@ def comparison_view(runs: Sequence[ComparedRun]) -> ComparisonView:
             "runs-table", "The runs", Table("The runs", RUN_COLUMNS, [run_row(run) for run in runs], text_columns=4)
         ),
         overlay=tuple(_figures(runs, one, warned, i) for i, one in enumerate(shared)),
-        alone=tuple(f"{one.device.title} ({one.runs[0].letter})" for one in devices if len(one.runs) == 1),
+        alone=tuple(f"{one.device.title} ({one.runs[0].run_label})" for one in devices if len(one.runs) == 1),
         winners=tuple(_winners(one, warned, i) for i, one in enumerate(devices)),
         settings=_settings(runs),
         sources=tuple((run.label, _source(run)) for run in runs),
@@ -190,7 +189,7 @@ def _linked(id: str, title: str, table: Table) -> LinkedTable:
 
 def _figures(runs: Sequence[ComparedRun], shared: SharedDevice, warned: Sequence[Caution], number: int) -> FigureGroup:
     drawn = (overlay(runs, shared, warned, f"overlay-{number}"), delivered(runs, shared, warned, f"delivered-{number}"))
-    title = f"{shared.device.title}: {', '.join(run.letter for run in shared.runs)}"
+    title = f"{shared.device.title}: {', '.join(run.run_label for run in shared.runs)}"
     return FigureGroup(title, tuple(one for one in drawn if one is not None))
 
 

@@ -3,7 +3,7 @@
 Decisions
 - Everything comes from the runs' `report.json`: nothing is computed again, and a run may lie on any file system.
 - A letter names a run in figures and tables, so that they read without colour and two runs may have one name.
-- What is not known to be comparable is said to be so: a figure is drawn all the same, under its caution.
+- A figure whose comparability is unknown is drawn all the same, under its caution.
 """
 
 import json
@@ -20,16 +20,16 @@ from hat_ray.search.frontier import pareto_front
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One of the runs: its letter, the name of its folder, where that is, and what it found."""
+    """One of the runs: its letter, the name and the place of its folder, and its report."""
 
-    letter: str
+    run_label: str
     name: str
     place: str
     data: ReportData
 
     @property
     def label(self) -> str:
-        return f"{self.letter} · {self.name}"
+        return f"{self.run_label} · {self.name}"
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Caution:
     text: str
 
 
-def letter(index: int) -> str:
+def run_label(index: int) -> str:
     """Return A, B, ... Z, AA, AB, ..."""
-    first = letter(index // 26 - 1) if index >= 26 else ""
+    first = run_label(index // 26 - 1) if index >= 26 else ""
     return first + chr(ord("A") + index % 26)
 
 
@@ -77,9 +77,9 @@ def frontier_of(run: ComparedRun, slug: str) -> list[Candidate]:
 def merged_frontier(shared: SharedDevice) -> dict[str, int]:
     """Return how many points of the frontier of all runs together are each run's, by letter."""
     slug = shared.device.slug
-    points = [(run.letter, one) for run in shared.runs for one in frontier_of(run, slug)]
+    points = [(run.run_label, one) for run in shared.runs for one in frontier_of(run, slug)]
     best = pareto_front([one.loss for _, one in points], [one.predicted_ms[slug] for _, one in points])
-    return {run.letter: sum(points[i][0] == run.letter for i in best) for run in shared.runs}
+    return {run.run_label: sum(points[i][0] == run.run_label for i in best) for run in shared.runs}
 
 
 def recipe_differences(runs: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
@@ -106,7 +106,7 @@ def flatten(value: Any, path: str = "") -> dict[str, str]:
 
 
 def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
-    """Say what must not be compared, in the order of what readers look at first."""
+    """Return what must not be compared, in the order of what readers look at first."""
     return [
         *_copies(runs),
         *_differing(runs, "bleu", "Test sets differ, so BLEU does not compare", _test_set),
@@ -129,19 +129,19 @@ def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
 
 
 def _copies(runs: Sequence[ComparedRun]) -> list[Caution]:
-    """Tell runs that hold the same results: one is a copy of the other, or both are one recipe with one seed."""
+    """Caution of runs with the same results: copies, or one recipe with one seed."""
     same: list[list[ComparedRun]] = []
     for run in runs:
         if run.data.candidates:
             group = next((group for group in same if group[0].data.candidates == run.data.candidates), None)
             same.append([run]) if group is None else group.append(run)
-    letters = [" and ".join(run.letter for run in group) for group in same if len(group) > 1]
+    letters = [" and ".join(run.run_label for run in group) for group in same if len(group) > 1]
     text = "hold the very same scored architectures: there is nothing to compare between them."
     return [Caution("copy", f"{one} {text}") for one in letters]
 
 
 def comparable(found: Sequence[Caution], what: str) -> bool:
-    """Tell whether nothing speaks against comparing one kind of figure."""
+    """Return whether one kind of figure may be compared."""
     return not any(caution.what == what for caution in found)
 
 
@@ -152,22 +152,22 @@ def _differing(
     groups: dict[str, list[str]] = {}
     for run in runs:
         if (value := value_of(run)) is not None:
-            groups.setdefault(value, []).append(run.letter)
+            groups.setdefault(value, []).append(run.run_label)
     if len(groups) < 2:
         return []
-    told = "; ".join(f"{' and '.join(letters)}: {value}" for value, letters in groups.items())
-    return [Caution(what, f"{text} ({told}).")]
+    values = "; ".join(f"{' and '.join(letters)}: {value}" for value, letters in groups.items())
+    return [Caution(what, f"{text} ({values}).")]
 
 
 def _unrecorded(runs: Sequence[ComparedRun], what: str, of: str, lacks: Callable[[ComparedRun], bool]) -> list[Caution]:
-    """Caution where a report does not say what it is of: those of earlier versions do not."""
-    letters = [run.letter for run in runs if lacks(run)]
+    """Caution where a report does not record what its figures are of."""
+    letters = [run.run_label for run in runs if lacks(run)]
     if not letters:
         return []
     return [
         Caution(
             what,
-            f"Whether {of} are the same cannot be told ({' and '.join(letters)}: the report does not record it; write "
+            f"Whether {of} are the same is unknown ({' and '.join(letters)}: the report does not record it; write "
             "it again with `hat-ray report RUN`).",
         )
     ]
@@ -200,5 +200,5 @@ def _smoothing(run: ComparedRun) -> str | None:
 
 def _work(run: ComparedRun) -> str | None:
     """Return what a timing translates; threads and runtime are part of the device."""
-    told = [f"{name} {value}" for name, value in run.data.protocol.items() if name not in ("threads", "runtime")]
-    return f"{', '.join(told)}, vocabulary {run.data.corpus.vocabulary_size:,}" if told else None
+    shown = [f"{name} {value}" for name, value in run.data.protocol.items() if name not in ("threads", "runtime")]
+    return f"{', '.join(shown)}, vocabulary {run.data.corpus.vocabulary_size:,}" if shown else None

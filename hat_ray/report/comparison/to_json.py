@@ -24,7 +24,7 @@ def comparison_to_json(
         "runs": [_run_to_json(run) for run in runs],
         "devices": [_device_to_json(shared, cautions) for shared in devices],
         "recipe_differences": {
-            key: dict(zip([run.letter for run in runs], values, strict=True))
+            key: dict(zip([run.run_label for run in runs], values, strict=True))
             for key, values in recipe_differences(runs)
         },
         "cautions": [{"about": caution.what, "text": caution.text} for caution in cautions],
@@ -36,7 +36,7 @@ def _run_to_json(run: ComparedRun) -> dict[str, Any]:
     corpus = data.corpus
     kwh = None if ledger is None else ledger.kwh(ledger.total)
     return {
-        "run": run.letter,
+        "run": run.run_label,
         "name": run.name,
         "place": run.place,
         "recipe": data.name,
@@ -67,10 +67,10 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
     return {
         "device": slug,
         "title": shared.device.title,
-        "runs": [run.letter for run in shared.runs],
+        "runs": [run.run_label for run in shared.runs],
         "winners": [_model_to_json(run, model, slug) for run in shared.runs for model in run.data.winners(slug)],
         "frontiers": {
-            run.letter: [
+            run.run_label: [
                 {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.predicted_ms[slug]}
                 for one in frontier_of(run, slug)
             ]
@@ -83,7 +83,7 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
 def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str, Any]:
     latency = model.latency.get(slug, Latency())
     return {
-        "run": run.letter,
+        "run": run.run_label,
         "limit_ms": model.limit_ms,
         "predicted_ms": latency.predicted_ms,
         "measured_ms": latency.measured_ms,

@@ -1,6 +1,4 @@
-"""The page's section of what a run cost: device time, energy and CO2 by stage, beside HAT's published figures.
-
-What HAT published about its own cost, beside a run's counts of the same work.
+"""What a run cost: device time, energy and CO2 by stage, and counts of its work beside HAT's published figures.
 
 Sources: the paper's abstract (arXiv 2005.14187), and the README of its code with its picture and configurations
 (WMT'14 En-De): SuperTransformer and SubTransformers 40,000 updates of 8 GPUs x 16 batches of 4,096 tokens; evolution
@@ -35,7 +33,7 @@ HAT_CLAIM = (
 NOT_COMPARABLE = (
     "What does not compare: hours and energy. HAT trained on several GPUs and much larger text, and its CO2 is that of "
     "its hardware and grid; the figures above are busy cores and GPUs under the assumptions named. A small run costs "
-    "less because it trains less, not because it is the better method: hold runs of one recipe against one another."
+    "less because it trains less, not because it is the better method: compare runs of one recipe."
 )
 
 
@@ -93,7 +91,7 @@ def cost(data: ReportData) -> Cost | None:
 
 
 def cost_sentence(ledger: Ledger) -> str:
-    """Say what the whole run took, and how much of that is measured."""
+    """Return what the whole run took, and how much of that is measured."""
     total = ledger.total
     kwh = ledger.kwh(total)
     busy = [f"{_hours(total.core_s)} of busy CPU cores"] if total.core_s else []
@@ -104,7 +102,7 @@ def cost_sentence(ledger: Ledger) -> str:
 
 def _how_sure(ledger: Ledger, total: LedgerLine) -> str:
     if not total.measured_j:
-        return "All of that energy is estimated from busy time: no meter told it."
+        return "All of that energy is estimated from busy time: no meter measured it."
     if not ledger.estimated_j(total):
         return "All of that energy was counted by the machines' meters."
     measured = energy(total.measured_j / JOULES_A_KWH)
@@ -173,7 +171,7 @@ def _timed(data: ReportData, ledger: Ledger) -> Table | None:
             titles.get(one.device, one.device),
             f"{one.rows:,}",
             duration(one.seconds),
-            "not told" if one.energy_j is None else f"{energy(one.energy_j / JOULES_A_KWH)} ({one.energy_source})",
+            "not measured" if one.energy_j is None else f"{energy(one.energy_j / JOULES_A_KWH)} ({one.energy_source})",
         ]
         for one in ledger.timed
     ]

@@ -6,14 +6,14 @@ from hat_ray.core.text import fixed, milliseconds
 from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
 from hat_ray.report.data import Candidate
 from hat_ray.report.panels import NARROW, WIDE, Grid, axes_of, panel_title, suffix
-from hat_ray.report.topics.device_preferences import PREFERENCES, Liked, Likes
+from hat_ray.report.topics.device_preferences import PREFERENCES, DevicePreference, DevicePreferences
 from hat_ray.report.topics.frontier import describe
 from hat_ray.report.topics.sweep import name_of
 
 COLUMNS = ("device", "share of the largest's ms", "limit ms", "architecture", "id", "loss inherited", "predicted ms")
 
 
-def likes_figures(found: Likes | None) -> list[Figure]:
+def preference_figures(found: DevicePreferences | None) -> list[Figure]:
     """Draw what differs along the limits; nothing where all best architectures are alike."""
     if found is None or not found.varying:
         return []
@@ -23,7 +23,7 @@ def likes_figures(found: Likes | None) -> list[Figure]:
     )
     return [
         Figure(
-            id="likes",
+            id="preferences",
             title="The best architecture at each limit",
             caption=(
                 "Across: the limit as a share of what the largest architecture takes on the same device. Up: the best "
@@ -39,30 +39,30 @@ def likes_figures(found: Likes | None) -> list[Figure]:
     ]
 
 
-def _pairs(found: Likes, liked: Liked) -> list[tuple[float, Candidate]]:
-    return list(zip(found.shares, liked.best, strict=True))
+def _pairs(found: DevicePreferences, entry: DevicePreference) -> list[tuple[float, Candidate]]:
+    return list(zip(found.shares, entry.best, strict=True))
 
 
-def _traces(found: Likes, names: Sequence[str]) -> list[Trace]:
+def _traces(found: DevicePreferences, names: Sequence[str]) -> list[Trace]:
     traces = [
-        _line(found, liked, i, name, place) for i, liked in enumerate(found.devices) for place, name in enumerate(names)
+        _line(found, entry, i, name, place) for i, entry in enumerate(found.devices) for place, name in enumerate(names)
     ]
     if len(found.devices) == 1:
         traces += [_rivals(found, name, place) for place, name in enumerate(names)]
     return traces
 
 
-def _line(found: Likes, liked: Liked, i: int, name: str, place: int) -> Trace:
+def _line(found: DevicePreferences, entry: DevicePreference, i: int, name: str, place: int) -> Trace:
     colour = series_colour(i)
     hover = [
-        f"{liked.device.title}\nlimit {100 * share:.0f} % of the largest's: {milliseconds(share * liked.largest_ms)}\n"
+        f"{entry.device.title}\nlimit {100 * share:.0f} % of the largest's: {milliseconds(share * entry.largest_ms)}\n"
         f"{name_of(name)} {value:.4g} · loss {fixed(one.loss, 3)}\n{describe(one.architecture)}"
-        for (share, one), value in zip(_pairs(found, liked), liked.values(name), strict=True)
+        for (share, one), value in zip(_pairs(found, entry), entry.values(name), strict=True)
     ]
     return points(
-        liked.device.title,
+        entry.device.title,
         [100 * share for share in found.shares],
-        liked.values(name),
+        entry.values(name),
         hover,
         {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 6, "color": colour},
         mode="lines+markers",
@@ -73,7 +73,7 @@ def _line(found: Likes, liked: Liked, i: int, name: str, place: int) -> Trace:
     )
 
 
-def _rivals(found: Likes, name: str, place: int) -> Trace:
+def _rivals(found: DevicePreferences, name: str, place: int) -> Trace:
     values = found.devices[0].rival_values(name)
     hover = [f"as fast: mean {name_of(name)} {value:.4g}" for value in values]
     return points(
@@ -90,7 +90,7 @@ def _rivals(found: Likes, name: str, place: int) -> Trace:
     )
 
 
-def _panels(found: Likes, names: Sequence[str], columns: int) -> Trace:
+def _panels(found: DevicePreferences, names: Sequence[str], columns: int) -> Trace:
     """Lay out a panel for each dimension, all with the same limits across."""
     grid = Grid(len(names), columns)
     axes: Trace = {}
@@ -106,12 +106,18 @@ def _panels(found: Likes, names: Sequence[str], columns: int) -> Trace:
     return {**frame, "margin": {"l": 48, "r": 16, "t": grid.top, "b": grid.bottom}, **axes}
 
 
-def _reach(found: Likes, name: str) -> list[float]:
+def _reach(found: DevicePreferences, name: str) -> list[float]:
     """Return a scale from nothing up, so that a small difference looks small."""
     return [0, 1.12 * max(found.shown(name))]
 
 
-def _row(liked: Liked, share: float, best: Candidate) -> list[Value]:
-    architecture, slug = best.architecture, liked.device.slug
-    first: list[Value] = [liked.device.title, share, share * liked.largest_ms, str(architecture), architecture.id]
+def _row(entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
+    architecture, slug = best.architecture, entry.device.slug
+    first: list[Value] = [
+        entry.device.title,
+        share,
+        share * entry.largest_ms,
+        str(architecture),
+        architecture.id,
+    ]
     return [*first, best.loss, best.predicted_ms[slug], *(of(architecture) for of in PREFERENCES.values())]

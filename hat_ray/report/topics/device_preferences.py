@@ -1,4 +1,4 @@
-"""What each device likes: the best scored architecture at equal demands, and how it differs from device to device.
+"""What each device prefers: the best scored architecture at equal demands, and how it differs from device to device.
 
 Decisions
 - Devices differ in pace by orders of magnitude, so a limit in milliseconds is not the same demand on two of them. A
@@ -26,7 +26,7 @@ DRAWN_SHARE = 0.5
 AS_FAST = 0.1
 """Architectures are as fast as one another when their latencies differ by less."""
 TELLING = 0.1
-"""A dimension is told when it differs by this share at least ..."""
+"""A dimension is named when it differs by this share at least ..."""
 STEADY = 0.75
 """... and in the same direction at this share of the limits at which it differs at all."""
 
@@ -55,7 +55,7 @@ PREFERENCES: Mapping[str, Callable[[Architecture], float]] = {
 
 
 @dataclass(frozen=True)
-class Liked:
+class DevicePreference:
     """One device: its best scored architecture at each limit, and those that are as fast as it."""
 
     device: Device
@@ -79,11 +79,11 @@ class Liked:
 
 
 @dataclass(frozen=True)
-class Likes:
+class DevicePreferences:
     """All devices at the same limits."""
 
     shares: tuple[float, ...]
-    devices: tuple[Liked, ...]
+    devices: tuple[DevicePreference, ...]
 
     @property
     def drawn(self) -> int:
@@ -100,11 +100,11 @@ class Likes:
         values = [value for one in self.devices for value in one.values(dimension)]
         return [*values, *self.devices[0].rival_values(dimension)] if len(self.devices) == 1 else values
 
-    def others(self, liked: Liked, dimension: str) -> list[float]:
+    def others(self, entry: DevicePreference, dimension: str) -> list[float]:
         """Return what a device is compared with at each limit: the other devices' mean, or what is as fast on it."""
         if len(self.devices) == 1:
-            return liked.rival_values(dimension)
-        rest = [one.values(dimension) for one in self.devices if one is not liked]
+            return entry.rival_values(dimension)
+        rest = [one.values(dimension) for one in self.devices if one is not entry]
         return [_mean(column) for column in zip(*rest, strict=True)]
 
 
@@ -122,7 +122,7 @@ class Difference:
         return abs(math.log(self.mine / self.theirs))
 
 
-def likes(data: ReportData) -> Likes | None:
+def device_preferences(data: ReportData) -> DevicePreferences | None:
     """Read each device's scored architectures at equal demands; None where nothing was scored."""
     scored = {d.slug: [c for c in data.candidates if d.slug in c.predicted_ms] for d in data.devices}
     found = [device for device in data.devices if scored[device.slug]]
@@ -131,10 +131,10 @@ def likes(data: ReportData) -> Likes | None:
     shares = [i for i in range(len(SHARES)) if all(picks[i] is not None for picks in best.values())]
     if not devices or not shares:
         return None
-    return Likes(
+    return DevicePreferences(
         tuple(SHARES[i] for i in shares),
         tuple(
-            _liked(
+            _of_device(
                 device, ms, [pick for i in shares if (pick := best[device.slug][i]) is not None], scored[device.slug]
             )
             for device, ms in devices
@@ -153,19 +153,19 @@ def largest_ms(data: ReportData, device: Device) -> float | None:
     return max((c.predicted_ms[device.slug] for c in data.candidates if device.slug in c.predicted_ms), default=None)
 
 
-def differences(found: Likes, liked: Liked) -> list[Difference]:
-    """Return the dimensions in which a device differs tellingly and steadily, the largest difference first."""
-    told = []
+def differences(found: DevicePreferences, entry: DevicePreference) -> list[Difference]:
+    """Return the dimensions in which a device differs clearly and steadily, the largest difference first."""
+    found_in = []
     for name in PREFERENCES:
-        mine, theirs = liked.values(name), found.others(liked, name)
+        mine, theirs = entry.values(name), found.others(entry, name)
         one = Difference(name, _mean(mine), _mean(theirs))
         if one.size >= math.log(1 + TELLING) and _steady(mine, theirs):
-            told.append(one)
-    return sorted(told, key=lambda one: -one.size)
+            found_in.append(one)
+    return sorted(found_in, key=lambda one: -one.size)
 
 
 def _steady(mine: Sequence[float], theirs: Sequence[float]) -> bool:
-    """Tell whether a difference has one direction at most limits, and so is not one outlier's."""
+    """Return whether a difference has one direction at most limits, and so is not one outlier's."""
     signs = [m > t for m, t in zip(mine, theirs, strict=True) if m != t]
     return bool(signs) and max(sum(signs), len(signs) - sum(signs)) >= STEADY * len(signs)
 
@@ -179,11 +179,13 @@ def _best(scored: Sequence[Candidate], slug: str, largest: float) -> list[Candid
     return found
 
 
-def _liked(device: Device, largest: float, best: Sequence[Candidate], scored: Sequence[Candidate]) -> Liked:
+def _of_device(
+    device: Device, largest: float, best: Sequence[Candidate], scored: Sequence[Candidate]
+) -> DevicePreference:
     slug = device.slug
 
     def as_fast(one: Candidate) -> tuple[Candidate, ...]:
         ms = one.predicted_ms[slug]
         return tuple(other for other in scored if abs(other.predicted_ms[slug] / ms - 1) <= AS_FAST)
 
-    return Liked(device, largest, tuple(best), tuple(as_fast(one) for one in best))
+    return DevicePreference(device, largest, tuple(best), tuple(as_fast(one) for one in best))

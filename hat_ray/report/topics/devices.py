@@ -6,13 +6,21 @@ Every sentence follows from the figures, also where devices do not differ.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hat_ray.core.text import UNKNOWN, fixed, limit, milliseconds, significant
+from hat_ray.core.text import UNKNOWN, fixed, limit, milliseconds
 from hat_ray.report.chart import Figure, data_only
 from hat_ray.report.data import ReportData, RuntimeContest
 from hat_ray.report.network import Scale, draw
 from hat_ray.report.tables import Table
-from hat_ray.report.topics.device_charts import likes_figures
-from hat_ray.report.topics.device_preferences import AS_FAST, TELLING, Difference, Liked, Likes, differences, likes
+from hat_ray.report.topics.device_charts import preference_figures
+from hat_ray.report.topics.device_preferences import (
+    AS_FAST,
+    TELLING,
+    DevicePreference,
+    DevicePreferences,
+    Difference,
+    device_preferences,
+    differences,
+)
 from hat_ray.report.topics.models import Network
 from hat_ray.report.topics.sweep import name_of
 from hat_ray.space.architecture import Architecture
@@ -57,28 +65,28 @@ class Preferences:
 
 def preferences(data: ReportData) -> Preferences | None:
     """Return what each device prefers; None where nothing was scored."""
-    found = likes(data)
+    found = device_preferences(data)
     if found is None:
         return None
     scale = Scale.of([one.best[found.drawn].architecture for one in found.devices])
     return Preferences(
-        rule=rule_words(found),
+        rule=rule_text(found),
         share=_percent(found.shares[found.drawn]),
         devices=tuple(_preference(data, found, one, scale) for one in found.devices),
         drawn=Table("What is drawn", DRAWN_COLUMNS, [drawn_row(found, one) for one in found.devices]),
         means=mean_table(found),
-        figures=tuple(likes_figures(found)),
+        figures=tuple(preference_figures(found)),
     )
 
 
-def _preference(data: ReportData, found: Likes, liked: Liked, scale: Scale) -> Preference:
-    scored = sum(liked.device.slug in one.predicted_ms for one in data.candidates)
-    best = liked.best[found.drawn]
+def _preference(data: ReportData, found: DevicePreferences, entry: DevicePreference, scale: Scale) -> Preference:
+    scored = sum(entry.device.slug in one.predicted_ms for one in data.candidates)
+    best = entry.best[found.drawn]
     a = best.architecture
-    predicted = milliseconds(best.predicted_ms[liked.device.slug])
-    drawn = f"limit {limit_words(found, liked)} · predicted {predicted} · loss {fixed(best.loss, 3)}"
-    network = Network(a.id, draw(a, scale), shape_words(a), str(a))
-    return Preference(liked.device.title, likes_sentence(found, liked, scored), drawn, network)
+    predicted = milliseconds(best.predicted_ms[entry.device.slug])
+    drawn = f"limit {limit_text(found, entry)} · predicted {predicted} · loss {fixed(best.loss, 3)}"
+    network = Network(a.id, draw(a, scale), shape_text(a), str(a))
+    return Preference(entry.device.title, preference_sentence(found, entry, scored), drawn, network)
 
 
 def runtimes(data: ReportData) -> Runtimes | None:
@@ -95,8 +103,8 @@ def runtimes(data: ReportData) -> Runtimes | None:
     )
 
 
-def rule_words(found: Likes) -> str:
-    """Say by which rule devices are compared."""
+def rule_text(found: DevicePreferences) -> str:
+    """Return the rule by which devices are compared."""
     first, last = _percent(found.shares[0]), _percent(found.shares[-1])
     at = f"at {len(found.shares)} limits from {first} to {last}" if len(found.shares) > 1 else f"at a limit of {first}"
     return (
@@ -106,28 +114,29 @@ def rule_words(found: Likes) -> str:
     )
 
 
-def likes_sentence(found: Likes, liked: Liked, scored: int) -> str:
-    """Say how the best architectures of a device differ from those of the other devices, or from others as fast."""
-    told = differences(found, liked)[:MOST_NAMED]
+def preference_sentence(found: DevicePreferences, entry: DevicePreference, scored: int) -> str:
+    """Return how the best architectures of a device differ from the other devices', or from others as fast."""
+    named = differences(found, entry)[:MOST_NAMED]
     many = len(found.devices) > 1
     against = (
         f"Compared with the other device{'s' if len(found.devices) > 2 else ''} at the same limits"
         if many
         else f"Compared with the scored architectures that are as fast within {100 * AS_FAST:.0f} %"
     )
-    if not told:
-        text = f"{against}, its best architectures differ in nothing steadily and by more than {100 * TELLING:.0f} %."
-        return f"{text} {_nothing(many)}{_caution(liked, scored)}"
-    return f"{against}, its best architectures have {_listed([_told(one) for one in told])}.{_caution(liked, scored)}"
+    if not named:
+        text = f"{against}, its best architectures differ steadily by more than {100 * TELLING:.0f} % in no dimension."
+        return f"{text} {_nothing(many)}{_caution(entry, scored)}"
+    what = _listed([_difference(one) for one in named])
+    return f"{against}, its best architectures have {what}.{_caution(entry, scored)}"
 
 
 def _nothing(many: bool) -> str:
     if many:
         return "By these figures one architecture serves this device as well as the others."
-    return "By these figures the device has no taste of its own: only how fast an architecture is tells."
+    return "By these figures the device has no preference of its own: only the speed of an architecture counts."
 
 
-def _told(one: Difference) -> str:
+def _difference(one: Difference) -> str:
     more, name = one.mine > one.theirs, name_of(one.dimension)
     if one.dimension == "decoder_cross_layers":
         name = "encoder layers attended"
@@ -147,11 +156,11 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _caution(liked: Liked, scored: int) -> str:
-    different = len({one.architecture for one in liked.best})
-    limits = len(liked.best)
+def _caution(entry: DevicePreference, scored: int) -> str:
+    different = len({one.architecture for one in entry.best})
+    limits = len(entry.best)
     text = f" ({different} architecture{'s are' if different != 1 else ' is'} the best at {limits} limits.)"
-    return f"{text} Only {scored} architectures were scored: chance has a say." if scored < FEW else text
+    return f"{text} Only {scored} architectures were scored: chance plays a part." if scored < FEW else text
 
 
 def _percent(share: float) -> str:
@@ -164,14 +173,14 @@ DRAWN_COLUMNS = (
 )
 
 
-def drawn_row(found: Likes, liked: Liked) -> list[str]:
+def drawn_row(found: DevicePreferences, entry: DevicePreference) -> list[str]:
     """Return what is drawn of a device as cells of a table."""
-    one = liked.best[found.drawn]
+    one = entry.best[found.drawn]
     e, d = one.architecture.encoder, one.architecture.decoder
     return [
-        liked.device.title,
-        limit_words(found, liked),
-        milliseconds(one.predicted_ms[liked.device.slug]),
+        entry.device.title,
+        limit_text(found, entry),
+        milliseconds(one.predicted_ms[entry.device.slug]),
         fixed(one.loss, 3),
         f"{e.depth} × {e.embed_dim}",
         _layers(e.ffn_dims),
@@ -184,19 +193,19 @@ def drawn_row(found: Likes, liked: Liked) -> list[str]:
     ]
 
 
-def limit_words(found: Likes, liked: Liked) -> str:
+def limit_text(found: DevicePreferences, entry: DevicePreference) -> str:
     """Return the limit of what is drawn, in milliseconds."""
-    return milliseconds(found.shares[found.drawn] * liked.largest_ms)
+    return milliseconds(found.shares[found.drawn] * entry.largest_ms)
 
 
-def shape_words(architecture: Architecture) -> str:
+def shape_text(architecture: Architecture) -> str:
     """Return an architecture's proportions in a few words."""
     e, d = architecture.encoder, architecture.decoder
     return f"{e.depth} × {e.embed_dim} encoder, {d.depth} × {d.embed_dim} decoder"
 
 
-def mean_table(found: Likes) -> Table | None:
-    """Return the mean of each dimension over all limits: a row a device; with one, also what it is held against."""
+def mean_table(found: DevicePreferences) -> Table | None:
+    """Return the mean of each dimension over all limits: a row a device; of one device also the others."""
     names = found.varying
     if not names:
         return None
@@ -213,7 +222,7 @@ def _layers(values: Sequence[int]) -> str:
 
 
 def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
-    """Say which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
+    """Return which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
     best, *others = contest.entries
     text = (
         f"Under {limit(contest.limit_ms)} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
@@ -226,7 +235,7 @@ def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], flo
 
 
 def _after_training(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
-    """Own up to it where training from scratch put another runtime ahead."""
+    """Return the scores where training from scratch put another runtime ahead."""
     scores = [(bleu.get((one.device, one.architecture_id)), one) for one in contest.entries]
     known = [(score, one) for score, one in scores if score is not None]
     if len(known) < 2 or known[0][1] is not contest.entries[0]:
@@ -248,5 +257,5 @@ def contest_rows(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float |
         name = f"{one.settings} ★" if place == 0 else one.settings
         shown = [fixed(one.loss, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
         score = fixed(built, 1) if built is not None else UNKNOWN
-        rows.append([f"≤ {significant(contest.limit_ms)} ms", name, *shown, score, one.architecture_id])
+        rows.append([f"≤ {limit(contest.limit_ms)}", name, *shown, score, one.architecture_id])
     return rows

@@ -58,7 +58,7 @@ def evidence_of(rows: Sequence[TimedArchitecture]) -> FlopsEvidence | None:
 
 
 def flops_sentence(rows: Sequence[TimedArchitecture]) -> str:
-    """Say how FLOPs and latency go together, and name the two architectures that contradict it most."""
+    """Return how FLOPs and latency correlate, and the two architectures that contradict it most."""
     found, text = evidence_of(rows), f"{len(rows):,} architectures timed on this device."
     if found is None:
         return text
@@ -68,7 +68,7 @@ def flops_sentence(rows: Sequence[TimedArchitecture]) -> str:
 def _correlations(found: FlopsEvidence) -> str:
     if found.overall.pearson is None:
         return ""
-    text = f"Correlation of FLOPs and latency {_told(found.overall)}"
+    text = f"Correlation of FLOPs and latency {_both(found.overall)}"
     within = [one for one in found.within.values() if one.pearson is not None]
     if len(found.within) < 2 or not within:
         return f"{text}."
@@ -77,7 +77,7 @@ def _correlations(found: FlopsEvidence) -> str:
     return f"{text}; among architectures of equal decoder depth {_range(pearsons)} (Kendall tau {_range(taus)})."
 
 
-def _told(one: Correlation) -> str:
+def _both(one: Correlation) -> str:
     return f"{_number(one.pearson)} (Kendall tau {_number(one.kendall_tau)})"
 
 
@@ -126,5 +126,7 @@ def _twins_to_json(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> d
     if found.twins is None:
         return None
     pair = {"fast": rows[found.twins.fast], "slow": rows[found.twins.slow]}
-    told = {name: {"id": row.architecture.id, "flops": row.flops, "ms": row.measured_ms} for name, row in pair.items()}
-    return {**told, "ratio": found.twins.ratio}
+    values = {
+        name: {"id": row.architecture.id, "flops": row.flops, "ms": row.measured_ms} for name, row in pair.items()
+    }
+    return {**values, "ratio": found.twins.ratio}

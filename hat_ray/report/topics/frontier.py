@@ -138,12 +138,11 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
 
 def _limit_lines(limits: Sequence[float]) -> Trace:
     shapes, notes = [], []
-    for limit_ms in limits:
+    for i, limit_ms in enumerate(limits):
         shapes.append(_shape(x0=limit_ms, x1=limit_ms, y0=0, y1=1, yref="paper"))
         label = {"text": f"≤ {limit(limit_ms)}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
-        notes.append(
-            {**label, "x": limit_ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
-        )
+        place: Trace = {"x": limit_ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+        notes.append({**label, **place, "yshift": -14 * (i % 3)})  # lower than the label that it may run into
     return {"shapes": shapes, "annotations": notes}
 
 
@@ -151,7 +150,7 @@ def _horizontal(height: float, text: str) -> Trace:
     note = {"text": text, "showarrow": False, "font": {"size": 11, "color": "@muted"}, "x": 1, "xref": "paper"}
     return {
         "shapes": [_shape(x0=0, x1=1, y0=height, y1=height, xref="paper")],
-        "annotations": [{**note, "y": height, "xanchor": "right", "yanchor": "bottom"}],
+        "annotations": [{**note, "y": height, "xanchor": "right", "yanchor": "top"}],
     }
 
 

@@ -59,7 +59,7 @@ def predicted_against_measured(facts: PredictorFacts, id: str) -> Figure | None:
 
 
 def learning_curve(facts: PredictorFacts, id: str) -> Figure | None:
-    """The error after so many rows, and what the timings' own error leaves no predictor to gain."""
+    """Draw the error by the number of rows, and the timings' own error, below which no predictor gets."""
     assessment = facts.assessment
     if assessment is None or len(assessment.curve) < 2:
         return None
@@ -83,7 +83,7 @@ def learning_curve(facts: PredictorFacts, id: str) -> Figure | None:
         id=id,
         title="How many rows a predictor needs",
         caption="Mean error on architectures that were not fitted to, three draws of each size."
-        + _depth_words(assessment),
+        + _depth_text(assessment),
         traces=traces,
         layout=layout(
             axis("Timed architectures", type="log", tickvals=rows, ticktext=[str(count) for count in rows]),
@@ -103,7 +103,7 @@ def _dots(name: str, pairs: Sequence[PredictionPair], marker: Trace) -> Trace:
 
 
 def _caption(facts: PredictorFacts, calm: int) -> str:
-    told = [
+    sentences = [
         f"{calm:,} architectures that the predictor had not seen when it predicted them.",
         f"Mean error {_percent(facts.mape_pct)}; {_percent(facts.within_10_pct)} within 10 %; "
         f"Kendall tau {fixed(facts.kendall_tau, 2)}.",
@@ -111,25 +111,25 @@ def _caption(facts: PredictorFacts, calm: int) -> str:
     assessment = facts.assessment
     if assessment is not None:
         if assessment.coverage_pct is not None:
-            told.append(f"The 90 % interval covers {assessment.coverage_pct:.0f} % of unseen rows.")
+            sentences.append(f"The 90 % interval covers {assessment.coverage_pct:.0f} % of unseen rows.")
         if assessment.slow_rows:
-            told.append(f"{assessment.slow_rows} rows were timed in slow stretches and set aside.")
+            sentences.append(f"{assessment.slow_rows} rows were timed in slow stretches and set aside.")
         if assessment.donors:
-            told.append(f"Other devices helped: {len(assessment.donors)}.")
+            sentences.append(f"Other devices helped: {len(assessment.donors)}.")
         named = [
             f"{one.name} ({significant(100 * (one.predicted_ms / one.measured_ms - 1), 2)} %)"
             for one in assessment.outliers[:_MOST_NAMED]
         ]
         if named:
-            told.append(f"Furthest off: {', '.join(named)}.")
-    return " ".join(told)
+            sentences.append(f"Furthest off: {', '.join(named)}.")
+    return " ".join(sentences)
 
 
-def _depth_words(assessment: Assessment) -> str:
+def _depth_text(assessment: Assessment) -> str:
     if len(assessment.by_depth) < 2:
         return ""
-    told = ", ".join(f"{group.depth}: {group.mape:.1f} %" for group in assessment.by_depth)
-    return f" With all rows, by decoder layers: {told}."
+    errors = ", ".join(f"{group.depth}: {group.mape:.1f} %" for group in assessment.by_depth)
+    return f" With all rows, by decoder layers: {errors}."
 
 
 def _percent(value: float | None) -> str:

@@ -46,7 +46,7 @@ def policies(study: PolicyStudy | None) -> Study | None:
 
 
 def health_sentence(result: HealthResult) -> str:
-    """Say what was found, also where it disappoints."""
+    """Return what was found, also where it disappoints."""
     by_name = {one.name: one for one in result.loss_ranks}
     own, layers = result.loss_ranks[0], by_name[LAYERS]
     text = (
@@ -61,7 +61,7 @@ def health_sentence(result: HealthResult) -> str:
 
 
 def policy_sentence(study: PolicyStudy) -> str:
-    """Say which policy ranks best within bins, and whether the difference to the first is more than chance."""
+    """Return which policy ranks best within bins, and whether the difference to the first is more than chance."""
     known = [one for one in study.policies if one.within.value is not None]
     if not known:
         return "The architectures within a latency bin have no order to compare."
@@ -81,10 +81,10 @@ def _verdict(own: Ranked) -> str:
     if gain is None or gain.low is None or gain.high is None:
         return "Too few architectures share a bin to compare the two."
     if gain.low > 0:
-        return "Inherited weights tell more than the layer count."
+        return "Inherited weights rank better than the layer count."
     if gain.high < 0:
-        return "Inherited weights tell less than the layer count."
-    return "Whether inherited weights tell more than the layer count cannot be said from so few architectures."
+        return "Inherited weights rank worse than the layer count."
+    return "Too few architectures to decide whether inherited weights rank better than the layer count."
 
 
 def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Table:

@@ -46,7 +46,7 @@ def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
                 [_hover(one, loss) for one, loss in group],
                 marker,
                 mode="markers+text",
-                text=[bin_letter(one.bin) for one, _ in group],
+                text=[bin_label(one.bin) for one, _ in group],
                 textposition="middle right",
                 error_x=_errors([_spread(one) for one, _ in group]),
             )
@@ -70,7 +70,7 @@ def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
         ),
         rows=[
             (
-                *(str(one.architecture), one.architecture.id, one.architecture.decoder.depth, bin_letter(one.bin)),
+                *(str(one.architecture), one.architecture.id, one.architecture.decoder.depth, bin_label(one.bin)),
                 *(one.latency, one.params, one.flops, loss, _scratch(one), _spread(one)),
             )
             for one, loss in pairs
@@ -188,7 +188,7 @@ def _spread(one: Tried) -> float:
 
 def _hover(one: Tried, inherited: float) -> str:
     losses = f"loss inherited {fixed(inherited, 3)} · from scratch {fixed(_scratch(one), 3)}"
-    return f"{losses}\nlatency bin {bin_letter(one.bin)}\n{describe(one.architecture)}"
+    return f"{losses}\nlatency bin {bin_label(one.bin)}\n{describe(one.architecture)}"
 
 
 def brackets(value: Estimate) -> str:
@@ -197,7 +197,7 @@ def brackets(value: Estimate) -> str:
     return f"[{fixed(value.low, 2)}, {fixed(value.high, 2)}]".replace("-", "−")
 
 
-def bin_letter(number: int) -> str:
+def bin_label(number: int) -> str:
     """Return a bin's letter: A is the fastest."""
     return chr(ord("A") + number)
 
@@ -207,7 +207,7 @@ def bin_ranges(result: HealthResult | PolicyStudy) -> str:
     parts = []
     for number in sorted({one.bin for one in result.tried}):
         inside = [one.latency for one in result.tried if one.bin == number]
-        parts.append(f"{bin_letter(number)} {_value(min(inside), result)} to {_value(max(inside), result)}")
+        parts.append(f"{bin_label(number)} {_value(min(inside), result)} to {_value(max(inside), result)}")
     return ", ".join(parts)
 
 

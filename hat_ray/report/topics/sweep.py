@@ -83,7 +83,7 @@ def sweep_table(result: SweepResult, device: SweptDevice) -> Table:
 
 
 def sweep_tables(result: SweepResult) -> list[TerminalTable]:
-    """Return one table a device for the terminal, with what it says above it."""
+    """Return one table a device for the terminal, under its sentence."""
     return [
         sweep_table(result, device).terminal(f"{device.title}\n{sweep_sentence(result, device)}")
         for device in result.devices
@@ -91,12 +91,12 @@ def sweep_tables(result: SweepResult) -> list[TerminalTable]:
 
 
 def sweep_sentence(result: SweepResult, device: SweptDevice) -> str:
-    """Say which dimensions matter on a device, which do not, and where FLOPs say otherwise."""
+    """Return which dimensions matter on a device, which do not, and where FLOPs mislead."""
     sweeps = result.on(device.slug)
     strong = [one for one in sweeps if _matters(one.influence)][:_NAMED]
     others = [one for one in sweeps if one not in strong]
     if not strong:
-        found = f"No dimension changes latency by more than {_most(others)} %: too little to tell from the noise."
+        found = f"No dimension changes latency by more than {_most(others)} %: too little to distinguish from noise."
         return f"{found}{_caution(sweeps)}"
     named = "; ".join(_named(one) for one in strong)
     rest = f". {_rest(others)}" if others else "."
@@ -135,7 +135,7 @@ def _caution(sweeps: list[TimedSweep]) -> str:
     return f" Caution: the device was not quiet, medians here have errors of up to {significant(100 * worst, 2)} %."
 
 
-def base_words(base: Architecture) -> str:
+def base_text(base: Architecture) -> str:
     """Return an architecture whose layers are all alike in few words."""
     e, d = base.encoder, base.decoder
     return (
@@ -146,7 +146,7 @@ def base_words(base: Architecture) -> str:
 
 
 def _misled(sweeps: list[TimedSweep]) -> str:
-    """Name the dimension whose FLOPs say least about its latency."""
+    """Name the dimension whose FLOPs mislead most about its latency."""
     worst = max(sweeps, key=lambda one: abs(math.log(one.influence.flops_ratio / one.influence.ratio)))
     flops, latency = worst.influence.flops_ratio, worst.influence.ratio
     if worst.influence.low / _MISLED <= flops <= worst.influence.high * _MISLED:
@@ -167,7 +167,7 @@ def _row(one: TimedSweep) -> tuple[str, ...]:
     )
 
 
-def point_words(dimension: str, point: TimedPoint, base_ms: float) -> str:
+def point_text(dimension: str, point: TimedPoint, base_ms: float) -> str:
     """Return a point as a few short lines for a hover label."""
     spread = f" ({significant(point.p10_ms)} – {significant(point.p90_ms)})" if point.p10_ms is not None else ""
     parts = f"encoder {milliseconds(point.encoder_ms)} · decoder {milliseconds(point.decoder_ms)}"
@@ -191,7 +191,7 @@ def sweep_figures(result: SweepResult | None) -> list[Figure]:
             caption=(
                 f"Latency {devices} when one dimension changes in all layers and everything else stays as in the base, "
                 "whose latency is 1 (dotted line, larger mark). Bars run from p10 to p90 of single translations. The "
-                f"dimension that matters most comes first. The base: {base_words(result.base)}."
+                f"dimension that matters most comes first. The base: {base_text(result.base)}."
             ),
             traces=[
                 _line(device, i, sweep, dimensions.index(sweep.dimension))
@@ -219,7 +219,7 @@ def _line(device: SweptDevice, i: int, sweep: TimedSweep, place: int) -> Trace:
         device.title,
         _across(sweep),
         heights,
-        [point_words(sweep.dimension, one, device.base_ms) for one in sweep.points],
+        [point_text(sweep.dimension, one, device.base_ms) for one in sweep.points],
         marker,
         mode="lines+markers",
         line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},

@@ -1,4 +1,4 @@
-"""What each device likes: the picks equal brute force, the words follow from them, also where devices do not differ."""
+"""What each device prefers: the picks equal brute force, and the sentences follow from them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +8,9 @@ import pytest
 
 from hat_ray.report.data import Candidate, Device, ReportData
 from hat_ray.report.render import page
-from hat_ray.report.topics.device_charts import likes_figures
-from hat_ray.report.topics.device_preferences import AS_FAST, PREFERENCES, SHARES, differences, likes
-from hat_ray.report.topics.devices import contest_rows, contest_sentence, likes_sentence, mean_table, preferences
+from hat_ray.report.topics.device_charts import preference_figures
+from hat_ray.report.topics.device_preferences import AS_FAST, PREFERENCES, SHARES, device_preferences, differences
+from hat_ray.report.topics.devices import contest_rows, contest_sentence, mean_table, preference_sentence, preferences
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 
 Make = Callable[..., ReportData]
@@ -47,17 +47,17 @@ def made(small_report: Make, **ms: Callable[[Architecture], float]) -> ReportDat
 
 
 def test_the_best_at_each_share_equals_brute_force(report: ReportData) -> None:
-    found = likes(report)
+    found = device_preferences(report)
     assert found is not None
     largest = report.first("largest")
     assert largest is not None
-    for liked in found.devices:
-        slug = liked.device.slug
-        assert liked.largest_ms == largest.latency[slug].predicted_ms
-        for share, best in zip(found.shares, liked.best, strict=True):
-            within = [c for c in report.candidates if c.predicted_ms[slug] <= share * liked.largest_ms]
+    for entry in found.devices:
+        slug = entry.device.slug
+        assert entry.largest_ms == largest.latency[slug].predicted_ms
+        for share, best in zip(found.shares, entry.best, strict=True):
+            within = [c for c in report.candidates if c.predicted_ms[slug] <= share * entry.largest_ms]
             assert best.loss == min(c.loss for c in within)
-        for best, rivals in zip(liked.best, liked.rivals, strict=True):
+        for best, rivals in zip(entry.best, entry.rivals, strict=True):
             ms = best.predicted_ms[slug]
             near = [c for c in report.candidates if (1 - AS_FAST) * ms <= c.predicted_ms[slug] <= (1 + AS_FAST) * ms]
             assert set(map(id, rivals)) == set(map(id, near))
@@ -66,7 +66,7 @@ def test_the_best_at_each_share_equals_brute_force(report: ReportData) -> None:
 
 
 def test_a_share_that_one_device_cannot_keep_is_asked_of_none(small_report: Make) -> None:
-    found = likes(made(small_report, quick=per_layer, stiff=lambda a: 100 + per_layer(a)))
+    found = device_preferences(made(small_report, quick=per_layer, stiff=lambda a: 100 + per_layer(a)))
     assert found is not None
     assert found.shares[0] == next(s for s in SHARES if s * 166 >= 111)
     assert found.shares[found.drawn] == found.shares[0]
@@ -74,55 +74,57 @@ def test_a_share_that_one_device_cannot_keep_is_asked_of_none(small_report: Make
 
 def test_devices_that_pay_for_different_things_are_told_apart(small_report: Make) -> None:
     data = made(small_report, gpu=per_layer, board=per_width)
-    found = likes(data)
+    found = device_preferences(data)
     assert found is not None
     gpu, board = found.devices
-    told = likes_sentence(found, gpu, len(data.candidates))
+    told = preference_sentence(found, gpu, len(data.candidates))
     mine, theirs = gpu.mean("decoder_depths"), board.mean("decoder_depths")
     assert mine < theirs
     assert f"fewer decoder layers ({mine:.1f} against {theirs:.1f})" in told
     assert "wider decoder FFN (" in told
-    assert "more decoder layers (" in likes_sentence(found, board, len(data.candidates))
+    assert "more decoder layers (" in preference_sentence(found, board, len(data.candidates))
     assert {one.dimension for one in differences(found, gpu)} == {"decoder_depths", "decoder_ffn_dims"}
 
 
 def test_devices_that_do_not_differ_are_said_not_to(small_report: Make) -> None:
-    found = likes(made(small_report, one=per_layer, other=lambda a: 7 * per_layer(a)))
+    found = device_preferences(made(small_report, one=per_layer, other=lambda a: 7 * per_layer(a)))
     assert found is not None
     assert found.devices[0].best == found.devices[1].best
-    text = likes_sentence(found, found.devices[0], 36)
-    assert "its best architectures differ in nothing steadily and by more than 10 %" in text
+    text = preference_sentence(found, found.devices[0], 36)
+    assert "its best architectures differ steadily by more than 10 % in no dimension" in text
     assert "one architecture serves this device as well as the others" in text
-    assert "Only 36 architectures were scored: chance has a say." in text
+    assert "Only 36 architectures were scored: chance plays a part." in text
 
 
 def test_one_device_is_held_against_what_is_as_fast_on_it(small_report: Make) -> None:
     data = made(small_report, gpu=per_layer)
-    found = likes(data)
+    found = device_preferences(data)
     assert found is not None
-    liked = found.devices[0]
+    entry = found.devices[0]
     means = mean_table(found)
     assert means is not None
     assert [row[0] for row in means.rows] == ["The gpu", "Others as fast"]
     assert len(means.columns) == 1 + len(found.varying)
-    expected = [sum(PREFERENCES["decoder_ffn_dims"](c.architecture) for c in g) / len(g) for g in liked.rivals]
-    assert found.others(liked, "decoder_ffn_dims") == expected
-    assert "Compared with the scored architectures that are as fast within 10 %" in likes_sentence(found, liked, 200)
+    expected = [sum(PREFERENCES["decoder_ffn_dims"](c.architecture) for c in g) / len(g) for g in entry.rivals]
+    assert found.others(entry, "decoder_ffn_dims") == expected
+    assert "Compared with the scored architectures that are as fast within 10 %" in preference_sentence(
+        found, entry, 200
+    )
 
 
 def test_where_no_largest_was_predicted_the_slowest_scored_one_stands_for_it(small_report: Make) -> None:
     data = made(small_report, gpu=per_layer)
     bare = replace(data, devices=(replace(data.devices[0], largest_ms=None),))
-    found = likes(bare)
+    found = device_preferences(bare)
     assert found is not None
     assert found.devices[0].largest_ms == max(map(per_layer, GRID))
-    assert likes(replace(bare, candidates=())) is None
+    assert device_preferences(replace(bare, candidates=())) is None
 
 
 def test_the_figure_holds_every_limit_of_every_device_and_is_valid(report: ReportData) -> None:
-    found = likes(report)
+    found = device_preferences(report)
     assert found is not None
-    [figure] = likes_figures(found)
+    [figure] = preference_figures(found)
     assert len(figure.rows) == len(found.devices) * len(found.shares)
     assert len(figure.traces) == len(found.devices) * len(found.varying)
     for trace in figure.traces:
@@ -141,13 +143,13 @@ def coloured(value: object) -> object:
 
 
 def test_devices_are_drawn_side_by_side_on_one_scale(report: ReportData) -> None:
-    shown, found = preferences(report), likes(report)
+    shown, found = preferences(report), device_preferences(report)
     assert shown is not None
     assert found is not None
     assert [one.title for one in shown.devices] == [device.title for device in report.devices]
     assert len({(one.network.drawing.width, one.network.drawing.height) for one in shown.devices}) == 1
     assert [one.network.id for one in shown.devices] == [
-        liked.best[found.drawn].architecture.id for liked in found.devices
+        entry.best[found.drawn].architecture.id for entry in found.devices
     ]
 
 
