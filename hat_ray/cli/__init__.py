@@ -1,6 +1,6 @@
 """`hat-ray`: one command a stage, and `run` for all of them.
 
-Exit codes: 0 success; 2 a user's mistake, told in one line; 1 a fault: of the storage or the machine in one line,
+Exit codes: 0 success; 2 a user's mistake, reported in one line; 1 a fault: of the storage or the machine in one line,
 of ours with its traceback; 130 Ctrl-C, 143 SIGTERM, 141 a reader of stdout that has gone. With `--json` a command
 prints exactly one JSON object on stdout; progress and logs go to stderr.
 
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with streams.handled_signals():
         code = _run(None if arguments is None else list(arguments))
     if code == streams.STOPPED:
-        console.say("hat-ray: stopped; the same command goes on from here")
+        console.say("hat-ray: interrupted: run the same command again to resume")
     streams.leave(code)
 
 
 def _run(arguments: list[str] | None) -> int:
-    """Run a command; return its exit code, or raise what is a fault of ours."""
+    """Run a command; return its exit code, or raise a fault of ours."""
     call: Callable[..., Any] = app
     try:
         streams.require_open()

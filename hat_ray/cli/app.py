@@ -47,7 +47,7 @@ app = typer.Typer(
 )
 run_app = typer.Typer(
     cls=_by_default("recipe"),
-    help="Do a whole recipe, from text to report. Or free the disk that results of earlier settings take.",
+    help="Run every stage of a recipe. Or delete results of earlier settings.",
     epilog="""Examples:
 
 hat-ray run toy --set search.evaluations=200 --run runs/mine
@@ -59,7 +59,7 @@ All options of the first: hat-ray run recipe --help""",
 )
 search_app = typer.Typer(
     cls=_by_default("run"),
-    help="Evolve architectures under latency limits. Or show what a search found.",
+    help="Search architectures under latency limits. Or show a search.",
     epilog="""Examples:
 
 hat-ray search toy --set search.limits_ms=[20,30]
@@ -74,7 +74,9 @@ latency_app = typer.Typer(
     no_args_is_help=True,
 )
 predict_app = typer.Typer(
-    cls=_in_order("fit", "score", "latency"), help="Fit latency predictors, and ask them.", no_args_is_help=True
+    cls=_in_order("fit", "score", "latency"),
+    help="Fit latency predictors, score them, and predict.",
+    no_args_is_help=True,
 )
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
@@ -93,7 +95,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _main(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more of what happens.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show debug messages.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     console.configure_logging(verbose)

@@ -1,5 +1,6 @@
 """Every `--help` teaches: what the command does in one whole line, and an example."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,3 +41,13 @@ def test_no_line_of_a_list_of_commands_is_cut(group):
     assert len(listed) > 1
     assert not [line for line in listed if line.endswith("...")]
     assert all(len(line.split(maxsplit=1)) == 2 for line in listed)
+
+
+PATHS = sorted({path[:length] for path in COMMANDS for length in range(len(path) + 1)})
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_help_uses_the_standard_verbs(path):
+    """A program reports, prints, returns; people tell and say."""
+    text = " ".join(told(*path).split())
+    assert not re.findall(r"\b(?:tell|tells|told|says?|said|goes on|so many)\b", text, re.IGNORECASE)

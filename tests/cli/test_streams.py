@@ -109,4 +109,4 @@ def test_signals_at_any_moment(
     assert process.returncode in code, said
     told = said.decode()
     assert "Traceback" not in told
-    assert told in ("", "hat-ray: stopped; the same command goes on from here\n")
+    assert told in ("", "hat-ray: interrupted: run the same command again to resume\n")

@@ -29,7 +29,7 @@ hat-ray doctor                    # this machine
 
 hat-ray doctor --address auto     # and the Ray cluster that it is part of: every node answers for itself
 
-hat-ray doctor mine.yaml --data ~/text     # and whether this recipe can be done here, as `recipe check` tells it
+hat-ray doctor mine.yaml --data ~/text     # and the checks of this recipe, as in `recipe check`
 
 It takes about ten seconds and changes nothing. The exit code is 2 when something is missing that a run needs.""",
 )
@@ -44,9 +44,9 @@ def doctor(
     runs: Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs would be written.")] = Path("runs"),
     as_json: JsonOpt = False,
 ) -> None:
-    """Say what this machine can do, and what is missing.
+    """Report the abilities of this machine, and what is missing.
 
-    With a Ray cluster: what each of its nodes can do.
+    With a Ray cluster: the abilities of each node.
     """
     from hat_ray.doctor.finding import is_fit
 

@@ -27,9 +27,9 @@ DeviceOpt = Annotated[
 
 @latency_app.command("show", epilog="Example:  hat-ray latency show runs/toy/latency/table")
 def latency_show(table: TableArg, space: SpaceOpt = None, device: DeviceOpt = None, as_json: JsonOpt = False) -> None:
-    """List what a latency table holds.
+    """List the content of a latency table.
 
-    Its devices and spaces with their rows, milliseconds, error and drift.
+    Devices and spaces with their rows, milliseconds, error and drift.
     """
     from hat_ray.latency.table.summary import describe_table
 
@@ -62,11 +62,12 @@ def latency_compact(
     space: SpaceOpt = None,
     device: DeviceOpt = None,
     leftover_hours: Annotated[
-        float, typer.Option("--leftover-hours", min=0, help="Delete temporary files of killed writers this old.")
+        float,
+        typer.Option("--leftover-hours", min=0, help="Delete temporary files of interrupted writers older than this."),
     ] = 24.0,
     as_json: JsonOpt = False,
 ) -> None:
-    """Join many small files to few, which read faster."""
+    """Merge small files into a few large ones that read faster."""
     from hat_ray.latency.table.compact import compact
 
     with console.progress_bar("compacting") as progress:

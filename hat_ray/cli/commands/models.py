@@ -79,7 +79,7 @@ def translate(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
     score: Annotated[
         Path | None,
-        typer.Option("--score", metavar="FILE", help="Reference, line by line: tell BLEU, chrF, speed and memory too."),
+        typer.Option("--score", metavar="FILE", help="Reference, line by line: report BLEU, chrF, speed and memory."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
@@ -221,9 +221,9 @@ def distil(
     beam: Annotated[int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's.")] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Translate the training sources: a corpus to teach with.
+    """Translate the training sources.
 
-    Smaller models learn more from what a larger one says. Goes on after a kill.
+    Use it as training text for a smaller model (sequence-level distillation). Resumable.
     """
     from hat_ray.api import distil_corpus
 
@@ -243,7 +243,7 @@ def cost(
     length: Annotated[
         int, typer.Option("--length", min=1, help="Source and target tokens; HAT: 30 WMT, 23 IWSLT.")
     ] = 30,
-    qkv_dim: Annotated[int, typer.Option("--qkv-dim", min=1, help="Where the file does not say it; HAT: 512.")] = 512,
+    qkv_dim: Annotated[int, typer.Option("--qkv-dim", min=1, help="Used where the file has none; HAT: 512.")] = 512,
     as_json: JsonOpt = False,
 ) -> None:
     """Count parameters and FLOPs as HAT does.

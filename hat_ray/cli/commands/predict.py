@@ -40,9 +40,9 @@ def predict_score(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Tell how good latency predictors are.
+    """Report predictor quality.
 
-    Error, interval, learning curve, error by depth, outliers.
+    Error, interval coverage, learning curve, error by depth, outliers.
     """
     from hat_ray.api import assess_run
     from hat_ray.core.codec import to_json
@@ -71,10 +71,7 @@ def predict_latency(
     ] = 0.9,
     as_json: JsonOpt = False,
 ) -> None:
-    """Predict an architecture's latency on each device.
-
-    With the interval that it lies in.
-    """
+    """Predict an architecture's latency on each device, with an interval."""
     from hat_ray.api import Run
     from hat_ray.space.hat_yaml import load_architecture
 
@@ -90,7 +87,7 @@ def predict_latency(
 
 
 def _lines(one: "Assessment") -> list[str]:
-    """Say one predictor's quality in words."""
+    """Return one predictor's quality as lines."""
     lines = [f"{one.device}  (space {one.space_id})", f"  {one.quality}"]
     if one.timing_error_pct is not None:
         lines.append(f"  the timings themselves: {one.timing_error_pct:.2f} % (their median's standard error)")

@@ -44,7 +44,7 @@ hat-ray recipe check mine.yaml --data ~/text --set latency.beam=4
 
 hat-ray recipe check mine.yaml --address auto --run s3://team/runs/mine     # can that cluster do it, and the store?
 
-Of a run folder only what is not finished is checked. The exit code is 2 when something cannot end well.""",
+Of a run folder only unfinished stages are checked. The exit code is 2 when a check fails.""",
 )
 def recipe_check(
     recipe: RecipeArg,
@@ -56,7 +56,7 @@ def recipe_check(
 ) -> None:
     """Check a recipe, and whether what it needs is there.
 
-    Nothing is begun. Each check is told in a line; a warning is what is only likely, or depends on the place.
+    Starts nothing. Prints one line for each check; a warning is only likely, or depends on the machine.
     """
     from hat_ray.cli.checks import MARKS, look
     from hat_ray.pipeline.preflight.table import failures, first_failure

@@ -44,7 +44,7 @@ def search_run(
     as_json: JsonOpt = False,
     skip_checks: SkipOpt = False,
 ) -> None:
-    """Evolve architectures under latency limits with Ray Tune.
+    """Search architectures under latency limits with Ray Tune.
 
     One search serves all devices and all limits.
     """
@@ -67,7 +67,7 @@ hat-ray search show runs/toy
 
 hat-ray search show s3://team/runs/wmt --device pi4 --json
 
-A search that is still under way, or was killed, is shown as far as it is.""",
+A search that is running or interrupted is shown as well.""",
 )
 def search_show(
     place: Annotated[str, typer.Argument(metavar="FOLDER", help="A run folder, or a folder that holds candidates.")],
@@ -76,7 +76,7 @@ def search_show(
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show what a search found, also while it runs.
+    """Show the result of a search, also while it runs.
 
     Its candidates, each device's frontier, and the winner of each limit.
     """

@@ -44,7 +44,7 @@ _stage_command(
     run_app,
     "recipe",
     None,
-    "Do a whole recipe, from text to report. What is finished is skipped, what was killed goes on.",
+    "Run every stage of a recipe, from text to report. Finished stages are skipped; interrupted ones resume.",
     "hat-ray run toy --set search.evaluations=200 --run runs/mine",
 )
 
@@ -57,8 +57,7 @@ hat-ray run clean runs/toy
 
 hat-ray run clean runs/toy --yes
 
-A change of settings keeps what the settings before made: with them it is back at once. What is current is never
-deleted.""",
+Results of earlier settings are kept: with those settings they are back at once. Current results are never deleted.""",
 )
 def run_clean(
     place: Annotated[str, typer.Argument(metavar="RUN", help="A run folder: a path or URI.", show_default=False)],
@@ -66,7 +65,7 @@ def run_clean(
     take_over: TakeOverOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """List what results of earlier settings take on disk, and free it."""
+    """List results of earlier settings with their size, and delete them."""
     results = clean_run(place, delete=yes, take_over=take_over)
     taken = sum(result.bytes for result in results)
     if as_json:
@@ -92,15 +91,15 @@ _stage_command(
     train_app,
     "health",
     "health",
-    "Tell how well inherited weights rank architectures. It trains some of them from scratch.",
+    "Measure how well inherited weights rank architectures. Trains a sample of them from scratch.",
     """
 
 hat-ray train health runs/toy
 
 hat-ray train health runs/toy --set health.architectures=24 --set health.seeds=3 --set health.bleu_sentences=200
 
-What is trained once is kept in runs/toy/trained and never trained again: a killed command goes on, and a larger number
-trains only what is missing.""",
+Trained models are kept in runs/toy/trained and never trained again: an interrupted command resumes, and a larger number
+trains only the missing ones.""",
 )
 _stage_command(
     latency_app,
@@ -113,15 +112,15 @@ _stage_command(
     latency_app,
     "sweep",
     "sweep",
-    "Tell which dimensions of the space latency depends on. It varies one at a time, the others fixed.",
+    "Measure the effect of each dimension on latency, one at a time.",
     """
 
 hat-ray latency sweep toy
 
 hat-ray latency sweep runs/toy --set sweep.base=largest --address auto
 
-Rows go to the recipe's latency table like all others: what it holds already is not timed again, a killed sweep goes on.
-Where `hat-ray latency measure` is finished, the report also tells how far FLOPs say what latency is.""",
+Rows go to the recipe's latency table like all others. Architectures in the table are not timed again; an interrupted
+sweep resumes. After `hat-ray latency measure` the report also compares FLOPs with latency.""",
 )
 
 
@@ -133,8 +132,8 @@ hat-ray latency onboard toy --error 5%
 
 hat-ray latency onboard wmt14.en-de --error 3% --set latency.table=s3://team/latency --address auto
 
-The architectures are those that tell most; devices that the table knows already help. `hat-ray run` goes on from here:
-the predictors are fitted, and `hat-ray predict score RUN` tells how good they are.""",
+The most informative architectures are timed first; rows of other devices in the table help. The predictors are then
+fitted: `hat-ray predict score RUN` reports their quality, and `hat-ray run` resumes from here.""",
 )
 def latency_onboard(
     recipe: RecipeArg,
@@ -144,7 +143,9 @@ def latency_onboard(
             "--error", metavar="SHARE", help="Stop when the predictor errs by less on unseen architectures: 5% or 0.05."
         ),
     ] = "5%",
-    most: Annotated[int | None, typer.Option("--most", help="Rows at most. Default: the recipe's samples.")] = None,
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", help="Maximum number of rows (default: latency.samples).")
+    ] = None,
     run: RunOpt = None,
     set_: SetOpt = None,
     data: DataOpt = None,
@@ -154,12 +155,12 @@ def latency_onboard(
     as_json: JsonOpt = False,
     skip_checks: SkipOpt = False,
 ) -> None:
-    """Time a new device until its latency can be predicted.
+    """Time a new device until its predictor is accurate.
 
-    It takes as few architectures as that needs.
+    Times as few architectures as the requested error needs.
     """
     changes = [*(set_ or []), f"latency.target_error={share_of(error)}"]
-    changes += [] if most is None else [f"latency.samples={most}"]
+    changes += [] if max_rows is None else [f"latency.samples={max_rows}"]
     records = run_stages(
         recipe,
         run,
@@ -179,8 +180,8 @@ def latency_onboard(
 
     for slug, device in from_json(LatencyOutput, records[0].output, "the latency stage's output").devices.items():
         if (found := device.calibration) is not None:
-            said = "" if found.met else f", which is not below the {error} asked for"
-            typer.echo(f"{slug}: {found.rows} rows, error {100 * found.error:.1f} %{said}")
+            missed = "" if found.met else f", which is not below the {error} asked for"
+            typer.echo(f"{slug}: {found.rows} rows, error {100 * found.error:.1f} %{missed}")
 
 
 _stage_command(
@@ -227,7 +228,7 @@ def train_policies(
 ) -> None:
     """Compare training policies of the SuperTransformer.
 
-    All get equal compute; each is told by how well it ranks architectures.
+    All get equal compute; each is scored by its ranking of architectures.
     """
     changes = list(set_ or [])
     if policies is not None:
