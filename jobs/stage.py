@@ -1,19 +1,28 @@
-"""What the job scripts share: their arguments become a `hat-ray` command on the cluster that runs the job."""
+"""A `hat-ray` command as a Ray job: its words come first, then `--recipe` and `--run`.
+
+ray job submit --address http://127.0.0.1:8265 --working-dir . -- \\
+    python jobs/stage.py latency measure --recipe toy --run /shared/runs/toy
+"""
 
 import sys
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from hat_ray.cli import main
 
 
-def submit(*command: str) -> None:
-    """Run a `hat-ray` command with `--recipe NAME --run PLACE [other options]` from the job's own arguments."""
-    arguments = list(sys.argv[1:])
-    if "--recipe" not in arguments or "--run" not in arguments[:-1]:
-        sys.exit(f"usage: {sys.argv[0]} --recipe NAME --run ABSOLUTE_PATH_OR_URI [--set key=value ...]")
+def submit(command: Sequence[str], arguments: Sequence[str], usage: str) -> None:
+    """Run a command with `--recipe NAME --run PLACE [other options]` on the cluster that runs the job."""
+    if not command or "--recipe" not in arguments[:-1] or "--run" not in arguments[:-1]:
+        sys.exit(f"usage: {usage} --recipe NAME --run ABSOLUTE_PATH_OR_URI [--set key=value ...]")
     place = arguments[arguments.index("--run") + 1]
     if "://" not in place and not PurePosixPath(place).is_absolute():
         sys.exit(f"--run must be an absolute path or a URI that all nodes reach, got {place!r}: a job's folder is lost")
     index = arguments.index("--recipe")
-    recipe = arguments[index + 1]
-    main([*command, recipe, *arguments[:index], *arguments[index + 2 :]])
+    main([*command, arguments[index + 1], *arguments[:index], *arguments[index + 2 :]])
+
+
+if __name__ == "__main__":
+    words = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
+    submit(words, sys.argv[1 + len(words) :], f"{sys.argv[0]} COMMAND")

@@ -2,13 +2,18 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import ray
+import typer
 import yaml
 
+from hat_ray.cli import app
 from hat_ray.cluster import population as search
 from hat_ray.cluster import train_status as train
 
@@ -47,6 +52,49 @@ def test_the_dashboard_shows_every_metric_and_no_other() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in JOBS.glob("*.py") if path.name != "stage.py"))
+@pytest.mark.parametrize("script", sorted(path.name for path in JOBS.glob("*.py")))
 def test_the_readme_names_every_script(script: str) -> None:
-    assert f"`{script}`" in (JOBS / "README.md").read_text()
+    assert f"`{script}" in (JOBS / "README.md").read_text()
+
+
+COMMANDS = re.findall(
+    r"`([a-z ]+)`", (JOBS / "README.md").read_text().partition("| `stage.py COMMAND` |")[2].split("\n")[0]
+)
+
+
+def job(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=JOBS.parent, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_command_of_the_readme_is_one_that_a_job_can_run() -> None:
+    root = typer.main.get_command(app)
+    assert len(COMMANDS) == 12
+    for command in COMMANDS:
+        found: Any = root
+        for word in command.split():
+            found = found.commands[word]
+        options = {
+            option for parameter in getattr(found, "commands", {}).get("run", found).params for option in parameter.opts
+        }
+        assert "--run" in options and {"recipe", "runs"} & options, command  # noqa: PT018
+
+
+def test_a_stage_as_a_job_reaches_the_command_and_its_options(tmp_path: Path) -> None:
+    done = job("jobs/stage.py", "latency", "measure", "--recipe", "toyy", "--run", str(tmp_path), "--local")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no recipe is called 'toyy'" in done.stderr
+    done = job("jobs/stage.py", "search", "--recipe", "toy", "--run", str(tmp_path), "--sett", "a=1")
+    assert done.returncode == 2
+    assert "--sett" in done.stderr
+
+
+def test_a_job_without_a_command_a_recipe_or_a_lasting_folder_is_refused() -> None:
+    for words in (["stage.py", "--recipe", "toy", "--run", "/r"], ["stage.py", "search", "--recipe", "toy"]):
+        done = job(f"jobs/{words[0]}", *words[1:])
+        assert done.returncode == 1
+        assert "usage: jobs/stage.py COMMAND --recipe NAME --run" in done.stderr
+    done = job("jobs/run_pipeline.py", "--recipe", "toy", "--run", "runs/toy")
+    assert done.returncode == 1
+    assert "--run must be an absolute path or a URI" in done.stderr

@@ -192,7 +192,7 @@ def test_python_dash_m_imports_nothing_from_the_current_folder(arguments: list[s
 def test_a_job_script_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
     canary = Canary(tmp_path / "foreign", tmp_path / "marks")
     small = ["--set", "corpus.toy.train_pairs=300", "--set", "corpus.vocab_size=300", "--local"]
-    done = run_in(canary, ROOT / "jobs/prepare_corpus.py", "--recipe", "toy", "--run", tmp_path / "run", *small)
+    done = run_in(canary, ROOT / "jobs/stage.py", "corpus", "--recipe", "toy", "--run", tmp_path / "run", *small)
     assert (done.returncode, canary.caught()) == (0, {}), done.stderr
 
 

@@ -126,7 +126,7 @@ def test_a_killed_sweep_goes_on_where_it_was_as_a_job_too(tmp_path: Path):
     """The job's script times until it is killed; the next one times the rest."""
     settings = [*SMALL, "latency.flush_s=0", "latency.budget_s=1", "latency.max_repetitions=300"]
     arguments = [part for change in settings for part in ("--set", change)]
-    script = [sys.executable, str(ROOT / "jobs" / "latency_sweep.py")]
+    script = [sys.executable, str(ROOT / "jobs" / "stage.py"), "latency", "sweep"]
     command = [*script, "--recipe", TINY, "--run", str(tmp_path / "r"), "--local", *arguments]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     table = tmp_path / "r" / "sweep" / "table"
