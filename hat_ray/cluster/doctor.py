@@ -14,7 +14,7 @@ from hat_ray.cluster import session
 from hat_ray.cluster.fleet import cluster_nodes
 from hat_ray.doctor.finding import Finding
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.device import device_of
+from hat_ray.latency.detection import device_of
 from hat_ray.latency.fleet import Node
 
 _ANSWER_S = 60.0

@@ -25,7 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import HatRayError, LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import DeviceInfo, device_of
+from hat_ray.latency.detection import device_of
+from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import DeviceWork, FleetReport, Node, Placement, candidates, placements, report_of
 from hat_ray.latency.timing.session import Tally, TimingJob, TimingSession
 from hat_ray.space.architecture import Architecture

@@ -15,7 +15,7 @@ from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.finding import Finding
 from hat_ray.errors import HatRayError, PluginError
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.timing.canary import CanaryWatch
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice

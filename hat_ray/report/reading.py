@@ -37,7 +37,10 @@ def compare(model: ChosenModel, other: ChosenModel, device: str) -> Comparison:
 
 
 VERDICT_MARKS = {Verdict.KEPT: "✓", Verdict.WITHIN_ERROR: "≈", Verdict.MISSED: "✗", Verdict.NOT_MEASURED: ""}
-VERDICT_RULE = "✓ the median keeps the limit; ≈ it is above it by less than two standard errors; ✗ it is further above"
+VERDICT_RULE = (
+    "✓ the median keeps the limit; ≈ it is above it by less than two standard errors, at most a tenth; "
+    "✗ it is further above"
+)
 """What the marks mean."""
 
 

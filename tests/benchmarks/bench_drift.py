@@ -24,7 +24,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.canary import CanaryWatch

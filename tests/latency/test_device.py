@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from hat_ray.core.processor import isa_level, read_cpu
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 
 PI = """processor\t: 0
 BogoMIPS\t: 108.00

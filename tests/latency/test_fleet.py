@@ -4,7 +4,7 @@ import pytest
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.fleet import DeviceWork, Node, label_fits, placements, report_of
 from hat_ray.latency.timing.session import Tally, choose_architectures
 from hat_ray.space.presets import PRESETS
@@ -68,7 +68,10 @@ def test_an_entrys_own_runtime_leaves_the_recipes_dtype_behind() -> None:
     ("devices", "words"),
     [
         ([{"runtime": "onnx", "dtype": "bf16"}], "runtime onnx computes in"),
-        ([{"runtime": "onnx", "num_gpus": 1}], "runs on the CPU: set num_gpus to 0"),
+        (
+            [{"runtime": "onnx", "num_gpus": 1}],
+            "runs on the CPU, not on cuda: take runtime eager, or set num_gpus to 0",
+        ),
         ([{"name": "a", "threads": 1}, {"name": "a"}], "needs its own name, got 'a' twice for eager fp32"),
         ([{"name": "a"}, {"name": "a", "runtime": "onnx", "resource": "x"}], "needs its own name, got 'a' 2 times"),
     ],

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.table.hat_csv import export_hat_csv, import_hat_csv
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.workload import Workload

@@ -11,7 +11,7 @@ import torch
 
 from hat_ray.errors import LatencyError, SpaceError
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
 from hat_ray.latency.timing.canary import CanaryWatch

@@ -14,7 +14,7 @@ import torch
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import detect, device_of, require_device
+from hat_ray.latency.detection import detect, device_of, require_device
 from hat_ray.latency.table.row import SCHEMA, LatencyRow
 from hat_ray.latency.table.table import part_names, read_table, write_rows
 from hat_ray.latency.timing.sensors.conditions import Conditions

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import detect, device_of
+from hat_ray.latency.detection import detect, device_of
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
 from hat_ray.model.config import ModelConfig

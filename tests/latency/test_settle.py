@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import Canary, LatencyRow
 from hat_ray.latency.table.table import read_table, scan_table, write_rows
 from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures

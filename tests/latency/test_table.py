@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, Canary, Circumstances, LatencyRow
 from hat_ray.latency.table.table import part_names, read_table, scan_table, write_rows
 from hat_ray.latency.timing.statistics import spread

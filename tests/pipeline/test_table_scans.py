@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.output import LatencyOutput, MeasuredDevice
 from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
-from hat_ray.latency.table.summary import LatencyOutput, MeasuredDevice
 from hat_ray.latency.table.table import write_rows
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.statistics import spread

@@ -99,7 +99,7 @@ def test_a_limit_of_the_environment_takes_flags_away(
 def test_within_older_instructions_packed_bf16_is_refused_in_one_line_and_fp32_is_right() -> None:
     code = """
 import torch
-from hat_ray.latency.device import detect
+from hat_ray.latency.detection import detect
 from hat_ray.errors import HatRayError
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from tests.runtime.models import ARCHITECTURES, a_model, sources

@@ -176,7 +176,7 @@ def latency_onboard(
     if as_json:
         return
     from hat_ray.core.codec import from_json
-    from hat_ray.latency.table.summary import LatencyOutput
+    from hat_ray.latency.output import LatencyOutput
 
     for slug, device in from_json(LatencyOutput, records[0].output, "the latency stage's output").devices.items():
         if (found := device.calibration) is not None:

@@ -1,4 +1,4 @@
-"""What a latency table holds, in a few lines, and what timing added to it."""
+"""What a latency table holds, in a few lines."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.latency.table.quiet_level import LEVEL_COLUMNS
@@ -37,36 +36,6 @@ class TableGroup:
     files: int
     """Many small ones are slow to read: `hat-ray latency compact` joins them."""
     latest_utc: str
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How well one device can be predicted after as few rows as that needs."""
-
-    rows: int
-    """Rows of the table that its predictor was fitted to."""
-    error: float
-    """Mean relative error on architectures that the predictor had not seen, plus its standard error."""
-    met: bool
-    """Whether that is below the error that was asked for."""
-
-
-@dataclass(frozen=True)
-class MeasuredDevice:
-    """One device of a run, and how many architectures the table has of it."""
-
-    rows: int
-    device: DeviceInfo
-    calibration: Calibration | None = None
-    """None where a fixed number of architectures was timed."""
-
-
-@dataclass(frozen=True)
-class LatencyOutput:
-    """What stage `latency` timed: the table's place, and the devices by slug."""
-
-    table: str
-    devices: dict[str, MeasuredDevice]
 
 
 def describe_table(

@@ -24,7 +24,8 @@ import hat_ray
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import DeviceInfo, device_of, devices_of
+from hat_ray.latency.detection import device_of, devices_of
+from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.row import Circumstances, LatencyRow
 from hat_ray.latency.table.table import scan_table, write_rows
 from hat_ray.latency.timing.canary import CanaryWatch

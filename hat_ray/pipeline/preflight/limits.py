@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hat_ray.errors import HatRayError, StorageError
+from hat_ray.latency.output import LatencyOutput
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
-from hat_ray.latency.table.summary import LatencyOutput
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.pipeline.run_folder import Run

@@ -13,9 +13,9 @@ from hat_ray.core.progress import silent
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
+from hat_ray.latency.output import Calibration, LatencyOutput, MeasuredDevice
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.table.summary import Calibration, LatencyOutput, MeasuredDevice
 from hat_ray.latency.timing.session import TimingJob, choose_architectures
 from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
 from hat_ray.pipeline.stage import Context, Stage

@@ -16,7 +16,7 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.evaluate import EvaluateOutput, Translations
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import hardware_of, settings_of
-from hat_ray.latency.table.summary import MeasuredDevice
+from hat_ray.latency.output import MeasuredDevice
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.pipeline.context import timed_of, timing_job, workload_of
 from hat_ray.pipeline.run_folder import versions
