@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.core.codec import FORMAT, SEAL
-from hat_ray.errors import FormatError
+from hat_ray.errors import RunError
 from hat_ray.latency.device import settings_of
 from hat_ray.latency.table.table import read_table
 from hat_ray.pipeline.run_folder import Run, StageRecord
@@ -118,6 +118,7 @@ def test_runs_of_one_text_compare_and_a_report_of_another_format_is_refused(made
     del old[SEAL]
     (other / "report" / "report.json").write_text(json.dumps(old | {FORMAT: ReportData.FORMAT - 1}))
     refused = CliRunner().invoke(app, ["report", str(made), str(other), "--out", str(out), "--json"])
-    assert isinstance(refused.exception, FormatError)
+    assert isinstance(refused.exception, RunError)
+    assert f"this hat-ray reads format {ReportData.FORMAT}" in str(refused.exception)
     assert "write the report again" in str(refused.exception)
     assert "\n" not in str(refused.exception)
