@@ -111,7 +111,7 @@ def score_candidates(config: dict[str, Any], coordinator: Any, score: Score, thr
     if isinstance(score, CandidateScorer) and ray.get_gpu_ids():
         score.to("cuda")
     member, worker = config["member"], f"{platform.node()}:{os.getpid()}"
-    answer = coordinator.next_batch.remote(member, worker, 0, ())
+    answer, scored = coordinator.next_batch.remote(member, worker, 0, ()), list[Scored]()
     while (batch := _answer(answer)) is not None:
         scored = []
         for architecture, bars in batch.tasks:
@@ -126,6 +126,8 @@ def score_candidates(config: dict[str, Any], coordinator: Any, score: Score, thr
         answer = coordinator.next_batch.remote(member, worker, batch.number, scored)
         seconds = sum(each.seconds for each in scored)
         tune.report({"candidates": len(scored), "seconds": seconds, "loss": min(each.score.loss for each in scored)})
+    if not scored:  # Tune prints a line about a trial that reports nothing
+        tune.report({"candidates": 0, "seconds": 0.0})
 
 
 def _answer(question: Any) -> Any:
