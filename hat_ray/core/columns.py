@@ -30,7 +30,7 @@ class Column:
     to_cell: Callable[[Any], Any] | None = None
     from_cell: Callable[[Any], Any] | None = None
     nullable: bool = False
-    """Whether a cell may be null; a field that may be None is, without being told."""
+    """Whether a cell may be null; so may the cell of every field whose type allows None."""
 
 
 class Columns(Generic[T]):
@@ -42,12 +42,12 @@ class Columns(Generic[T]):
         hints = get_type_hints(kind, include_extras=True)
         names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
         self._columns = {name: _column(hints[name], f"{kind.__name__}.{name}") for name in names}
-        told = [
+        written = [
             pa.field(name, one.arrow, metadata={"meaning": one.meaning} if one.meaning else None)
             for name, one in self._columns.items()
         ]
         head = [pa.field(name, pa.string()) for name in self._derived]
-        self.schema = pa.schema([*head, *told], metadata={VERSION: str(version)})
+        self.schema = pa.schema([*head, *written], metadata={VERSION: str(version)})
 
     def to_table(self, rows: Sequence[T]) -> pa.Table:
         """Lay rows out in columns."""

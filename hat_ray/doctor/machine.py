@@ -54,28 +54,28 @@ def _versions() -> Finding:
         except PackageNotFoundError:
             lacking.append(package)
     if lacking:
-        told = f"{', '.join(found)}; lacks {', '.join(lacking)}"
-        return Finding("versions", "missing", told, f"pip install {' '.join(lacking)}")
+        detail = f"{', '.join(found)}; lacks {', '.join(lacking)}"
+        return Finding("versions", "missing", detail, f"pip install {' '.join(lacking)}")
     return Finding("versions", "good", ", ".join(found))
 
 
 def _processor() -> Finding:
     cpu = read_cpu()
-    told = f"{cpu.model}, {cpu.logical_cores} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
+    detail = f"{cpu.model}, {cpu.logical_cores} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
     if allowed_isa(cpu.isa) != cpu.isa:
-        told += f"; PyTorch's products keep to ONEDNN_MAX_CPU_ISA={max_isa()}"
-    return Finding("processor", "good", told)
+        detail += f"; PyTorch's products keep to ONEDNN_MAX_CPU_ISA={max_isa()}"
+    return Finding("processor", "good", detail)
 
 
 def _memory() -> Finding:
     total, free = (_meminfo(key) for key in ("MemTotal", "MemAvailable"))
     if total is None or free is None:
-        return Finding("memory", "good", "this system does not tell")
-    told = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
+        return Finding("memory", "good", "this system does not report it")
+    detail = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
     if free / _GIB < _LEAST_MEMORY_GIB:
         remedy = f"close something: the toy recipe wants {_LEAST_MEMORY_GIB:g} GiB, real text more"
-        return Finding("memory", "advice", told, remedy)
-    return Finding("memory", "good", told)
+        return Finding("memory", "advice", detail, remedy)
+    return Finding("memory", "good", detail)
 
 
 def _meminfo(key: str) -> int | None:
@@ -94,15 +94,15 @@ def _disks(place: Path) -> Iterator[Finding]:
     ):
         existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         free = shutil.disk_usage(existing).free / _GIB
-        told = f"{free:.1f} GiB free at {existing}"
+        detail = f"{free:.1f} GiB free at {existing}"
         if not existing.is_dir():
             yield Finding(name, "missing", f"{existing} is a file where a folder should be", how)
         elif not os.access(existing, os.W_OK):
             yield Finding(name, "missing", f"{existing} cannot be written to", how)
         elif free < _LEAST_DISK_GIB:
-            yield Finding(name, "advice", told, how)
+            yield Finding(name, "advice", detail, how)
         else:
-            yield Finding(name, "good", told)
+            yield Finding(name, "good", detail)
 
 
 def _gpu() -> Finding:
@@ -129,8 +129,8 @@ def examine_runtimes() -> Iterator[Finding]:
             except (HatRayError, ImportError, RuntimeError) as problem:
                 yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))
             else:
-                told = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
-                yield Finding(name, "good", told)
+                detail = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
+                yield Finding(name, "good", detail)
 
 
 @torch.inference_mode()
@@ -171,19 +171,21 @@ def _timing(watch_s: float) -> Iterator[Finding]:
             times.append(watch.time())
         conditions = sensors.stop()
     low, middle, high = np.percentile(times, (10, 50, 90))
-    told = f"a translation of {middle:.2f} ms repeats within {(high - low) / 2 / middle:.1%} (10th to 90th percentile)"
+    detail = (
+        f"a translation of {middle:.2f} ms repeats within {(high - low) / 2 / middle:.1%} (10th to 90th percentile)"
+    )
     if (high - low) / 2 / middle > _STEADY:
         remedy = "leave the machine alone while it times; rows are corrected by a canary, and take longer"
-        yield Finding("timing", "advice", told, remedy)
+        yield Finding("timing", "advice", detail, remedy)
     else:
-        yield Finding("timing", "good", told)
+        yield Finding("timing", "good", detail)
     for kind, text in advice(conditions).items():
         yield Finding(f"timing: {kind}", "advice", *text.split(": ", 1))
     yield _sensors(conditions, sensors)
 
 
 def _sensors(conditions: Conditions, sensors: Sensors) -> Finding:
-    told = {
+    detail = {
         "clock": conditions.cpu_mhz is not None,
         "governor": conditions.governor is not None,
         "temperature": conditions.temperature_c is not None,
@@ -192,6 +194,6 @@ def _sensors(conditions: Conditions, sensors: Sensors) -> Finding:
         "memory": conditions.peak_resident_bytes is not None,
         "energy": sensors.meter.read() is not None,
     }
-    seen = ", ".join(name for name, known in told.items() if known) or "nothing"
-    hidden = ", ".join(name for name, known in told.items() if not known)
+    seen = ", ".join(name for name, known in detail.items() if known) or "nothing"
+    hidden = ", ".join(name for name, known in detail.items() if not known)
     return Finding("sensors", "good", f"rows will tell {seen}" + (f"; not {hidden}" if hidden else ""))

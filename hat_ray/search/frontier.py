@@ -146,9 +146,3 @@ def frontier(candidates: Sequence[Candidate], device: str) -> tuple[Candidate, .
     candidates = scored_whole(candidates)
     places = pareto_front([c.loss for c in candidates], [c.takes_ms(device) for c in candidates])
     return tuple(candidates[place] for place in places)
-
-
-def hypervolume_of(candidates: Sequence[Candidate], device: str, reference: tuple[float, float]) -> float:
-    """Return the area that candidates dominate on a device, up to a reference (loss, latency in ms)."""
-    candidates = scored_whole(candidates)
-    return hypervolume([c.loss for c in candidates], [c.takes_ms(device) for c in candidates], reference)

@@ -15,12 +15,13 @@ from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
 from hat_ray.latency.timing.canary import CanaryWatch
-from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure, measure_one
+from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure
 from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.timed import timed_again
 
 SPACE = PRESETS["toy"]
 CONFIG = LatencyConfig(
@@ -79,7 +80,7 @@ def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:
     assert measure(winners, architectures).timed == 2
     assert measure(winners, architectures).timed == 0
     assert len(read_table(tmp_path, session_id="winners", every_measurement=True)) == 2
-    row = measure_one(winners, architectures[0])
+    row = timed_again(winners, architectures[0])
     rows = read_table(tmp_path, every_measurement=True)
     assert replace(row, canary=None) in [replace(known, canary=None) for known in rows]  # reading settles the canary
 

@@ -19,11 +19,12 @@ from hat_ray.latency.table.row import SCHEMA, LatencyRow
 from hat_ray.latency.table.table import part_names, read_table, write_rows
 from hat_ray.latency.timing.sensors.conditions import Conditions
 from hat_ray.latency.timing.sensors.energy import Energy
-from hat_ray.latency.timing.session import TimingJob, TimingSession, measure, measure_one
+from hat_ray.latency.timing.session import TimingJob, TimingSession, measure
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.processor import emulated
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.timed import timed_again
 
 SPACE = PRESETS["toy"]
 CONFIG = LatencyConfig(
@@ -72,7 +73,7 @@ def machine_that_draws(root: Path, watts: float) -> Iterator[None]:
 
 
 def test_a_row_tells_the_machines_state_and_comes_back_whole(tmp_path: Path) -> None:
-    row = measure_one(job(tmp_path), SPACE.smallest())
+    row = timed_again(job(tmp_path), SPACE.smallest())
     told = row.circumstances.conditions
     if Path("/proc/self/clear_refs").exists():
         assert told.peak_resident_bytes is not None
@@ -90,7 +91,7 @@ def test_a_row_tells_the_machines_state_and_comes_back_whole(tmp_path: Path) -> 
 
 
 def test_files_from_before_these_columns_are_read(tmp_path: Path) -> None:
-    row = measure_one(job(tmp_path), SPACE.smallest())
+    row = timed_again(job(tmp_path), SPACE.smallest())
     folder, name = Folder.at(tmp_path), part_names(tmp_path)[0]
     new = ["length_mix", "cpu_mhz", "governor", "temperature_c", "throttled", "other_load_cpus", "steal_cpus"]
     new += ["peak_resident_bytes", "peak_device_bytes", "energy_j", "energy_source"]

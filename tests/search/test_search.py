@@ -10,7 +10,7 @@ from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
-from hat_ray.search.frontier import SearchResult, hypervolume_of
+from hat_ray.search.frontier import SearchResult, hypervolume, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
@@ -52,7 +52,8 @@ def test_winners_keep_their_limits_and_stand_on_the_frontier(tmp_path: Path) -> 
         within = [c for c in result.candidates if c.latency_ms[winner.limit.device] <= winner.limit.ms]
         assert winner.candidate.loss == min(c.loss for c in within)
         assert winner.candidate in result.frontiers[winner.limit.device]
-    assert hypervolume_of(result.candidates, "macs", (7.0, 500.0)) > 0
+    whole = scored_whole(result.candidates)
+    assert hypervolume([c.loss for c in whole], [c.takes_ms("macs") for c in whole], (7.0, 500.0)) > 0
     by_id = {c.architecture.id: c for c in result.candidates}
     children = [c for c in result.candidates if c.parents]
     assert children

@@ -28,7 +28,7 @@ _RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
 
 
 class DuplicateFinder:
-    """Takes every pair once, in order, and then tells which rows repeat an earlier one; use it in a `with` block."""
+    """Find the rows that repeat an earlier pair: add every pair once, in order; use it in a `with` block."""
 
     def __enter__(self) -> "DuplicateFinder":
         self._folder = tempfile.TemporaryDirectory(prefix="hat-ray-")

@@ -64,16 +64,16 @@ class Transfer:
                 if error.code == 416:
                     self.discard()
                 elif error.code not in _PASSING:
-                    told = self._told(f"the server answers {error.code} {error.reason}", "check its address")
-                    raise CorpusError(told) from error
+                    message = self._message(f"the server answers {error.code} {error.reason}", "check its address")
+                    raise CorpusError(message) from error
                 reason = f"the server answers {error.code} {error.reason}"
             except _RedirectionError as error:
-                raise CorpusError(self._told(str(error), "name the address that it stands for")) from error
+                raise CorpusError(self._message(str(error), "name the address that it stands for")) from error
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
             failures = 1 if self._size() > before else failures + 1
             if failures >= self._tries:
-                raise StorageError(self._told(f"{reason}, {failures} times", "try again later"))
+                raise StorageError(self._message(f"{reason}, {failures} times", "try again later"))
             pause = min(2.0 ** (failures - 1), _LONGEST_PAUSE_S)
             log.warning("%s broke off at %d bytes (%s); again in %.0f s", self.url, self._size(), reason, pause)
             self._sleep(pause)
@@ -139,7 +139,7 @@ class Transfer:
         version = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
         self._mark.write_text(json.dumps({"url": self.url, "version": version}))
 
-    def _told(self, reason: str, remedy: str) -> str:
+    def _message(self, reason: str, remedy: str) -> str:
         return f"cannot download {self.url}: {reason}; {remedy}, or give the files yourself with --data FOLDER"
 
 

@@ -4,7 +4,7 @@ They do not keep each layer's shape, the number of runs, or the device: whoever 
 
 What HAT says of the latency tables that it published, by the names of their files.
 
-HAT: README and section 4.1. It does not tell how many threads and cores its processors used, nor each task's
+HAT: README and section 4.1. It does not state how many threads and cores its processors used, nor each task's
 vocabulary: those are 0 here, which no device of one's own has.
 """
 
@@ -133,8 +133,8 @@ def _numbers(path: Path, number: int, cells: Sequence[str]) -> list[float]:
         if broken is None and name in _WHOLE and value % 1:
             broken = f"{name} must be a whole number, got {value:g}"
         if broken is not None:
-            told = broken.replace(_STORED_AS[name], name, 1)
-            raise LatencyError(f"{where} is no measurement, and none of the file is taken: {told}")
+            reason = broken.replace(_STORED_AS[name], name, 1)
+            raise LatencyError(f"{where} is no measurement, and none of the file is taken: {reason}")
     return values
 
 

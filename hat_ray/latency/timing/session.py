@@ -140,13 +140,6 @@ def measure_here(
     return [device for _, device in devices]
 
 
-def measure_one(job: TimingJob, architecture: Architecture, device: DeviceInfo | None = None) -> LatencyRow:
-    """Time one architecture, whether or not the table has it, append its row and return it."""
-    row = TimingSession(job, device or device_of(job.config)).time(architecture)
-    write_rows(job.table_root, [row])
-    return row
-
-
 @dataclass
 class TimingSession:
     """One device at work: keeps the canary's model and history between calls.
