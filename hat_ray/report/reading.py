@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from hat_ray.core.text import fixed, limit, milliseconds, significant
 from hat_ray.corpus.corpus import told_leak
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.data import ChosenModel, ReportData
-from hat_ray.search.limits import LATENCY, Limit, Measured, Verdict, verdict
+from hat_ray.search.limits import Limit, Measured, Verdict, verdict
 
 FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 

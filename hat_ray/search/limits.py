@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hat_ray.core.determinism import one_blas_thread
 from hat_ray.errors import SearchError
 from hat_ray.latency.device import hardware_of
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig, names_device
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.genes import GeneCode, Rows
@@ -68,8 +69,6 @@ class Verdict(StrEnum):
         return self in (Verdict.KEPT, Verdict.WITHIN_ERROR)
 
 
-LATENCY = "latency_ms"
-"""The quantity that a limit bounds."""
 _ERRORS = 2.0
 """Standard errors by which a measurement may be above a limit and still be within its error."""
 _LARGEST_ERROR = 0.05

@@ -17,11 +17,12 @@ import pyarrow as pa
 
 from hat_ray.core.codec import Loss, write
 from hat_ray.latency.device import hardware_of, settings_of
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.early_stopping import EarlyStoppingSummary
 from hat_ray.search.engine.device_latency import DeviceLatency
 from hat_ray.search.frontier import SearchResult, Winner
-from hat_ray.search.limits import LATENCY, Limit, Measured, Verdict, verdict
+from hat_ray.search.limits import Limit, Measured, Verdict, verdict
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder

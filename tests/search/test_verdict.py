@@ -2,7 +2,8 @@
 
 import pytest
 
-from hat_ray.search.limits import LATENCY, Limit, Measured, Verdict, verdict
+from hat_ray.latency.quantities import LATENCY
+from hat_ray.search.limits import Limit, Measured, Verdict, verdict
 
 LIMIT = Limit("pi4", 40.0)
 

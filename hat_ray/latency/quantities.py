@@ -1,0 +1,147 @@
+"""Quantities that `search.limits` can bound: names, titles, units, how each is known, and the registry.
+
+A quantity is known in one of three ways: it is computed from the architecture, read from the columns that every timing
+fills, or measured once more for each architecture in a process of its own. The last two are learnt by a predictor.
+
+Decisions
+- This file loads no PyTorch: recipes check names against the registry.
+- A quantity may come from another package: its entry point in the group `hat_ray.quantities` names a `Computed`, a
+  `Recorded` or a `Measured`.
+- MB is 1,000,000 bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hat_ray.core.registry import Member, Registry
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.model.config import ModelConfig
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import FloatArray
+
+if TYPE_CHECKING:
+    from hat_ray.latency.timing.workload import Workload
+
+LATENCY = "latency_ms"
+P90, MODEL_SIZE, PEAK_MEMORY, ENERGY = "p90_ms", "model_mb", "peak_mb", "energy_j"
+MB = 1e6
+"""Bytes of one MB."""
+
+
+@dataclass(frozen=True)
+class QuantityFacts:
+    """What is known of a quantity before it is imported."""
+
+    title: str
+    """For readers, such as "model size"."""
+    unit: str
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What a quantity depends on beside the architecture."""
+
+    device: DeviceInfo
+    model_config: ModelConfig
+    vocab_size: int
+    workload: "Workload"
+
+
+def _always(profile: DeviceProfile) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A quantity that follows from the architecture, without an error."""
+
+    facts: QuantityFacts
+    compute: Callable[[Sequence[Architecture], DeviceProfile], FloatArray]
+    """Values, (N,); called for thousands of architectures at once."""
+    unavailable: Callable[[DeviceProfile], str | None] = _always
+    """Why a device has no such quantity, in one line with the remedy; None: it has."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A quantity that every timing records in columns of the latency table."""
+
+    facts: QuantityFacts
+    columns: tuple[str, ...]
+    read: Callable[..., FloatArray]
+    """Values, (N,), from the columns, (N,) each; NaN where a row does not know it."""
+    remedy: str
+    """What to do where a device's rows do not know it."""
+    of_latency: bool = False
+    """Whether it is learnt as a ratio to the latency."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity that is measured for each architecture, after its timing, only where a limit names it."""
+
+    facts: QuantityFacts
+    measure: Callable[[Architecture, DeviceProfile], float | None]
+    """The value on this machine; None where the system does not report it."""
+    remedy: str
+    """What to do where a device's rows do not know it."""
+
+
+Quantity = Computed | Recorded | Measured
+
+
+def _identity(values: FloatArray) -> FloatArray:
+    return values
+
+
+def _p90(corrected_ms: FloatArray, median_ms: FloatArray, p90_ms: FloatArray) -> FloatArray:
+    """Correct the 90th percentile as the median was corrected."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(corrected_ms * p90_ms / median_ms)
+
+
+_FACTS = {
+    LATENCY: QuantityFacts("latency", "ms"),
+    P90: QuantityFacts("90th percentile of the latency", "ms"),
+    MODEL_SIZE: QuantityFacts("model size", "MB"),
+    PEAK_MEMORY: QuantityFacts("peak memory", "MB"),
+    ENERGY: QuantityFacts("energy of a translation", "J"),
+}
+LATENCY_MS = Recorded(_FACTS[LATENCY], ("latency_corrected_ms",), _identity, "time architectures on it")
+P90_MS = Recorded(
+    _FACTS[P90],
+    ("latency_corrected_ms", "total_p50_ms", "total_p90_ms"),
+    _p90,
+    "imported averages have no percentiles: time architectures on it",
+    of_latency=True,
+)
+ENERGY_J = Recorded(
+    _FACTS[ENERGY],
+    ("energy_j",),
+    _identity,
+    "let the timing process read RAPL (sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj), time on an NVIDIA "
+    "GPU, or leave the limit out",
+)
+
+
+def _member(name: str, target: str) -> Member[QuantityFacts]:
+    return Member(f"hat_ray.latency.{target}", _FACTS[name])
+
+
+QUANTITIES: Registry[Quantity, QuantityFacts] = Registry(
+    "search.limits",
+    "hat_ray.quantities",
+    {
+        LATENCY: _member(LATENCY, "quantities:LATENCY_MS"),
+        P90: _member(P90, "quantities:P90_MS"),
+        MODEL_SIZE: _member(MODEL_SIZE, "model_size:MODEL_MB"),
+        PEAK_MEMORY: _member(PEAK_MEMORY, "timing.peak_memory:PEAK_MB"),
+        ENERGY: _member(ENERGY, "quantities:ENERGY_J"),
+    },
+    facts_of=lambda quantity: quantity.facts,
+    requires=("facts",),
+)
+"""hat-ray's quantities and those of installed packages."""
