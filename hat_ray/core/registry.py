@@ -105,12 +105,12 @@ class Registry(Generic[PluginT, FactsT]):
 
     def _load(self, name: str) -> PluginT:
         if name in self._members:
-            return cast(PluginT, _imported(self._members[name].target))
+            return cast(PluginT, imported(self._members[name].target))
         if name in self._added:
             return self._added[name]
         target, package = self._foreign(name)
         try:
-            plugin = _imported(target)
+            plugin = imported(target)
         except Exception as error:  # the package's own code, which may raise anything
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise PluginError(f"{self.setting} {name} cannot be loaded from {package} ({why}): mend it") from error
@@ -169,7 +169,8 @@ class NameIn:
             raise ValueError(str(error).removeprefix(f"{self.registry.setting} ")) from error
 
 
-def _imported(target: str) -> object:
+def imported(target: str) -> object:
+    """Return what `module:attribute` names."""
     module, _, attribute = target.partition(":")
     found: object = importlib.import_module(module)
     for part in attribute.split("."):

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
+from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.runtime.protocol import RUNTIMES, why_no_dtype, why_not_on
 
 RuntimeName = Annotated[str, NameIn(RUNTIMES)]
@@ -55,7 +56,7 @@ class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"flush_s", "chunk", "retries", "start_timeout_s", "return_s", "exclusive"}
+        {"flush_s", "chunk", "retries", "start_timeout_s", "return_s", "exclusive", "quantities"}
     )
 
     table: str = ""
@@ -98,6 +99,10 @@ class LatencyConfig(StageConfig):
     dtype: DtypeName = "fp32"
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
     compute in it; onnx and ctranslate2 "fp32" or "int8" (weights in bytes)."""
+
+    quantities: tuple[Annotated[str, NameIn(QUANTITIES)], ...] = ()
+    """Quantities that are measured and predicted beside the latency even where no limit names them, such as `peak_mb`;
+    those that `search.limits` names always are."""
 
     warmup: int = Field(default=3, ge=1, le=1_000_000)
     """Translations in one warm-up window; windows follow until they no longer get faster (at most five)."""

@@ -47,11 +47,13 @@ class DeviceProfile:
     device: DeviceInfo
     model_config: ModelConfig
     vocab_size: int
+    super_dims: tuple[int, int]
+    """Widths of the space's widest encoder and decoder."""
     workload: "Workload"
 
 
-def _always(profile: DeviceProfile) -> str | None:
-    return None
+Unavailable = Callable[[DeviceProfile], str | None]
+"""Returns why a device has no such quantity, in one line with the remedy, or None where it has."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Computed:
     facts: QuantityFacts
     compute: Callable[[Sequence[Architecture], DeviceProfile], FloatArray]
     """Values, (N,); called for thousands of architectures at once."""
-    unavailable: Callable[[DeviceProfile], str | None] = _always
-    """Why a device has no such quantity, in one line with the remedy; None: it has."""
+    unavailable: Unavailable | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Recorded:
     """What to do where a device's rows do not know it."""
     of_latency: bool = False
     """Whether it is learnt as a ratio to the latency."""
+    unavailable: Unavailable | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Measured:
     """The value on this machine; None where the system does not report it."""
     remedy: str
     """What to do where a device's rows do not know it."""
+    unavailable: Unavailable | None = None
 
 
 Quantity = Computed | Recorded | Measured

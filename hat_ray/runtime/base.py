@@ -1,5 +1,7 @@
 """The answers that most runtimes have in common."""
 
+from pathlib import Path
+
 import torch
 
 from hat_ray.model.protocol import Engine
@@ -31,6 +33,10 @@ class BaseRuntime:
 
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> Engine:
         """Return what executes a model; it may take the model over."""
+        raise NotImplementedError
+
+    def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
+        """Write what the program of `facts.own_process` loads."""
         raise NotImplementedError
 
     def versions(self) -> dict[str, str]:

@@ -59,6 +59,12 @@ class RuntimeFacts:
     """What `space.runtime` restricts a search space to."""
     short_lists: bool = False
     """Whether it can restrict target words to short-lists."""
+    model_bytes: str | None = None
+    """What computes the bytes, (N,), of its stored models from architectures and a `StoredModel`, as `module:function`
+    (such as `hat_ray.runtime.size:checkpoint_bytes`); None: their size is not known."""
+    own_process: str | None = None
+    """What translates with the files that `Runtime.store` wrote, without PyTorch, as `module:function`; None: a process
+    of its own loads a checkpoint, as `load` takes it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,9 @@ class Runtime(Protocol):
 
     def load(self, model: "SubTransformer", settings: RuntimeSettings) -> "Engine":
         """Return what executes a model; it may take the model over. Called when `unsupported` returned None."""
+
+    def store(self, model: "SubTransformer", folder: Path, settings: RuntimeSettings) -> None:
+        """Write what the program of `facts.own_process` loads; called only where there is one."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the libraries that execute a model."""
@@ -169,16 +178,26 @@ def _own(target: str, facts: RuntimeFacts) -> Member[RuntimeFacts]:
     return Member(f"hat_ray.runtime.{target}", facts)
 
 
+_CHECKPOINT = "hat_ray.runtime.size:checkpoint_bytes"
+
 RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
     "runtime",
     "hat_ray.runtimes",
     {
-        "eager": _own("eager:EAGER", RuntimeFacts({"fp32": "none", "bf16": "none"}, frozenset({"cpu", "cuda"}))),
-        "packed": _own("packed:PACKED", RuntimeFacts({"fp32": "none", "bf16": "none"})),
+        "eager": _own(
+            "eager:EAGER",
+            RuntimeFacts({"fp32": "none", "bf16": "none"}, frozenset({"cpu", "cuda"}), model_bytes=_CHECKPOINT),
+        ),
+        "packed": _own("packed:PACKED", RuntimeFacts({"fp32": "none", "bf16": "none"}, model_bytes=_CHECKPOINT)),
         "onnx": _own(
             "onnx.runtime:ONNX",
             RuntimeFacts(
-                {"fp32": "none", "int8": PAIRS}, packages=("onnx", "onnxruntime"), exports=True, short_lists=True
+                {"fp32": "none", "int8": PAIRS},
+                packages=("onnx", "onnxruntime"),
+                exports=True,
+                short_lists=True,
+                model_bytes="hat_ray.runtime.onnx.size:model_bytes",
+                own_process="hat_ray.runtime.onnx.own_process:translate",
             ),
         ),
         "ctranslate2": _own(
@@ -191,6 +210,8 @@ RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
                     {"decoder_cross_layers": (1,)},
                     (("encoder_heads",), ("decoder_self_heads", "decoder_cross_heads")),
                 ),
+                model_bytes="hat_ray.runtime.ctranslate2.size:model_bytes",
+                own_process="hat_ray.runtime.ctranslate2.own_process:translate",
             ),
         ),
     },

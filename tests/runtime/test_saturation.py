@@ -18,7 +18,8 @@ from onnx import numpy_helper
 
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.onnx.engine import build_graphs
-from hat_ray.runtime.onnx.graph import LARGE, PAIR, GraphBuilder, quantise, quantise_channels
+from hat_ray.runtime.onnx.graph import PAIR, GraphBuilder, quantise, quantise_channels
+from hat_ray.runtime.onnx.layout import LARGE
 from tests.runtime.models import ARCHITECTURES, a_model
 
 INT16 = np.iinfo(np.int16)

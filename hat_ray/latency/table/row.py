@@ -101,6 +101,8 @@ class LatencyRow:
     """What one translation took; None where the system does not tell."""
     total_samples_ms: tuple[float, ...] = ()
     """Of a runtime that does not split its time; else the sums of the parts' samples."""
+    quantities: tuple[tuple[str, float], ...] = ()
+    """Sorted pairs of a quantity's name and its value, of those that were measured in a process of their own."""
 
     @property
     def latency_ms(self) -> float:
@@ -204,6 +206,8 @@ SCHEMA = pa.schema(
         # one translation
         pa.field("energy_j", _REAL),
         pa.field("energy_source", _TEXT),
+        # beside the timing, in processes of their own
+        pa.field("quantities", pa.map_(_TEXT, _REAL)),
     ],
     metadata={"hat_ray.table": "latency", "hat_ray.schema_version": str(SCHEMA_VERSION)},
 )
@@ -285,6 +289,7 @@ def _to_record(row: LatencyRow) -> dict[str, Any]:
         **{field.name: getattr(circumstances.conditions, field.name) for field in fields(Conditions)},
         "energy_j": row.energy.joules if row.energy else None,
         "energy_source": row.energy.source if row.energy else None,
+        "quantities": list(row.quantities) or None,
     }
     for part, value in (("encoder", row.encoder), ("decoder", row.decoder), ("total", row.total)):
         record |= {f"{part}_{field.name}": getattr(value, field.name) for field in fields(Spread)} if value else {}
@@ -324,6 +329,7 @@ def _from_record(record: Mapping[str, Any]) -> LatencyRow:
         origin=Origin(record["provenance"], record.get("source") or "", record.get("source_row")),
         energy=_energy(record),
         total_samples_ms=tuple(record.get("total_samples_ms") or ()),
+        quantities=tuple((name, value) for name, value in record.get("quantities") or ()),
     )
 
 

@@ -26,6 +26,8 @@ from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.quantities import DeviceProfile
+from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, rows_with
 from hat_ray.latency.table.row import Circumstances, LatencyRow
 from hat_ray.latency.table.table import scan_table, write_rows
 from hat_ray.latency.timing.canary import CanaryWatch
@@ -64,6 +66,8 @@ class TimingJob:
     session_id: str = ""
     length_pairs: tuple[tuple[int, int], ...] = ()
     """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
+    limited: tuple[str, ...] = ()
+    """Quantities beside the latency that limits name; `config.quantities` adds others."""
 
     def __post_init__(self) -> None:
         if self.config.length_mix and not self.length_pairs:
@@ -74,6 +78,17 @@ class TimingJob:
     def on(self, device: DeviceSelector | None) -> "TimingJob":
         """Return the job with a device's own runtime, dtype and threads."""
         return replace(self, config=self.config.of(device))
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """The quantities that each architecture's row has to know."""
+        return tuple(dict.fromkeys([*self.config.quantities, *self.limited]))
+
+    def profile(self, device: DeviceInfo) -> DeviceProfile:
+        """Return what quantities depend on beside the architecture, on a device."""
+        widest = self.space.largest()
+        dims = widest.encoder.embed_dim, widest.decoder.embed_dim
+        return DeviceProfile(device, self.model_config, self.vocab_size, dims, self.protocol.workload)
 
     @property
     def protocol(self) -> Protocol:
@@ -165,6 +180,7 @@ class TimingSession:
         self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
+        self._quantities = RowQuantities(self.job.quantities, self.job.profile(self.device))
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
 
@@ -210,7 +226,8 @@ class TimingSession:
         self._levels_ms[architecture] = self._watch.level_ms
         self._note_calm(architecture, timing)
         self._advise(advice(conditions))
-        return self._row(architecture, timing, replace(circumstances, conditions=conditions))
+        row = self._row(architecture, timing, replace(circumstances, conditions=conditions))
+        return self._quantities.added(row)
 
     def _advise(self, lines: dict[str, str]) -> None:
         """Tell what can be mended, each kind once."""
@@ -292,9 +309,14 @@ class TimingSession:
 
 
 def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
-    """Return the ids of the architectures that need no timing on a device: the table has them under this workload."""
+    """Return the ids of the architectures that need no timing on a device: the table has them under this workload.
+
+    A row that lacks a quantity of the job counts as none.
+    """
     wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
-    table = scan_table(job.table_root, job.space.id, device.slug, ["architecture_id"], where=wanted)
+    measured = measured_names(job.quantities)
+    columns = ["architecture_id", *([COLUMN] if measured else [])]
+    table = rows_with(scan_table(job.table_root, job.space.id, device.slug, columns, where=wanted), measured)
     return set(table.column(0).unique().drop_null().to_pylist())
 
 

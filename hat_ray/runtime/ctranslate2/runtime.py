@@ -128,12 +128,16 @@ class CTranslate2Runtime(BaseRuntime):
 
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> CTranslate2Engine:
         """Let CTranslate2 read a model from a folder that is deleted at once."""
-        pieces = ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, model.target_vocab_size))]
+        pieces = _ids_as_pieces(model)
         with TemporaryDirectory(prefix="hat-ray-ct2-") as folder:
-            write_model(model, pieces, Path(folder), settings.dtype)
+            self.store(model, Path(folder), settings)
             kind = COMPUTE_TYPES[settings.dtype]
             translator = open_translator(folder, kind, settings.threads)
         return CTranslate2Engine(translator, pieces, model.max_positions)
+
+    def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
+        """Write a model whose words are their own ids."""
+        write_model(model, _ids_as_pieces(model), folder, settings.dtype)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of PyTorch, which builds the weights, and CTranslate2."""
@@ -142,6 +146,10 @@ class CTranslate2Runtime(BaseRuntime):
     def arithmetic(self, dtype: str, isa: Isa | None = None) -> str:
         """Name the dtype: CTranslate2 chooses its instructions itself."""
         return f"{dtype} by CTranslate2's choice of instructions"
+
+
+def _ids_as_pieces(model: SubTransformer) -> list[str]:
+    return ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, model.target_vocab_size))]
 
 
 CTRANSLATE2 = CTranslate2Runtime()

@@ -20,7 +20,8 @@ from hat_ray.model.blocks import ElasticBlock, EncoderLayer
 from hat_ray.model.embedding import PAD
 from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.onnx.graph import LARGE_OF_MANY_ROWS, GraphBuilder, GraphDtype
+from hat_ray.runtime.onnx.graph import GraphBuilder, GraphDtype
+from hat_ray.runtime.onnx.layout import LARGE_OF_MANY_ROWS
 from hat_ray.runtime.standalone.engine_onnx import HIDDEN
 
 

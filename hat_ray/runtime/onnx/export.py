@@ -19,15 +19,13 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.difference import logit_error
 from hat_ray.runtime.onnx.engine import OnnxEngine, build_graphs
 from hat_ray.runtime.onnx.graph import graph_dtype
+from hat_ray.runtime.onnx.layout import OUTSIDE_BYTES, PAGE
 from hat_ray.runtime.processor import saturates
 from hat_ray.runtime.protocol import RUNTIMES, Bounds, ExportFacts, OpenedExport, RuntimeSettings
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.runtime.standalone.translate import read_manifest
 
 WEIGHTS, SHORT_LISTS = "weights.bin", "short_lists.npz"
-
-_OUTSIDE_BYTES = 1024  # smaller constants stay in their graph
-_PAGE = 4096
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class OnnxExporter:
     ) -> ExportFacts:
         """Write graphs, weights and short-lists."""
         lists, listed = settings.short_lists, {}
-        graphs = _write_graphs(folder, build_graphs(model, graph_dtype(settings.dtype), lists is not None))
+        graphs = write_graphs(folder, build_graphs(model, graph_dtype(settings.dtype), lists is not None))
         if lists is not None:
             lists.save(folder / SHORT_LISTS)
             listed = {"short_lists": SHORT_LISTS}
@@ -66,7 +64,7 @@ class OnnxExporter:
         return logit_error(model, OnnxEngine(engine.graphs, model.max_positions), source, target)
 
 
-def _write_graphs(folder: Path, graphs: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
+def write_graphs(folder: Path, graphs: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
     """Write graphs and their weights; return the graphs' files by part."""
     kept: dict[str, int] = {}
     with (folder / WEIGHTS).open("wb") as weights:
@@ -79,10 +77,10 @@ def _write_graphs(folder: Path, graphs: Mapping[str, onnx.ModelProto]) -> dict[s
 def _put_outside(graph: onnx.ModelProto, weights: BinaryIO, kept: dict[str, int]) -> None:
     """Move a graph's large constants to the file of weights; `kept` holds the places of those that it has already."""
     for tensor in graph.graph.initializer:  # named by their content
-        if len(tensor.raw_data) < _OUTSIDE_BYTES:
+        if len(tensor.raw_data) < OUTSIDE_BYTES:
             continue
         if tensor.name not in kept:
-            weights.write(bytes(-weights.tell() % _PAGE))  # so that a runtime can map it
+            weights.write(bytes(-weights.tell() % PAGE))  # so that a runtime can map it
             kept[tensor.name] = weights.tell()
             weights.write(tensor.raw_data)
         set_external_data(tensor, WEIGHTS, offset=kept[tensor.name], length=len(tensor.raw_data))

@@ -29,19 +29,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from hat_ray.model.layers import ElasticLayerNorm
+from hat_ray.runtime.onnx.layout import BLOCKS, LARGE
 
 OPSET = 17
 IR_VERSION = 9
-BLOCKS = (128, 64, 32)
-"""Inputs of an int8 channel that share one scale: the first that divides them, else the last."""
-
 PAIR = 128
 """What the bytes of two neighbouring inputs of a channel may add up to: 255 times that fits into 16 bits."""
-
-LARGE = 1 << 18
-"""Numbers of an int8 weight from which on it has scales by channel and not by block."""
-LARGE_OF_MANY_ROWS = 1 << 12
-"""The same in a graph that always has many rows."""
 
 GraphDtype = Literal["fp32", "int8"]
 Array = NDArray[Any]

@@ -1,11 +1,13 @@
 """ONNX Runtime on the CPU."""
 
+from pathlib import Path
+
 import onnxruntime
 
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
-from hat_ray.runtime.onnx.engine import OnnxEngine
-from hat_ray.runtime.onnx.export import OnnxExporter
+from hat_ray.runtime.onnx.engine import OnnxEngine, build_graphs
+from hat_ray.runtime.onnx.export import OnnxExporter, write_graphs
 from hat_ray.runtime.onnx.graph import graph_dtype
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings
 
@@ -18,6 +20,10 @@ class OnnxRuntime(BaseRuntime):
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> OnnxEngine:
         """Build a model's graphs in memory."""
         return OnnxEngine.of(model, graph_dtype(settings.dtype), settings.threads, settings.short_lists)
+
+    def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
+        """Write a model's graphs and weights."""
+        write_graphs(folder, build_graphs(model, graph_dtype(settings.dtype)))
 
     def versions(self) -> dict[str, str]:
         """Return the versions of PyTorch and ONNX Runtime."""

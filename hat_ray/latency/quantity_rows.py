@@ -1,0 +1,127 @@
+"""Values of quantities in the rows of the latency table: what a row lacks, and what the table knows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.quantities import QUANTITIES, DeviceProfile, Measured, Recorded
+from hat_ray.latency.table.row import LatencyRow, to_table
+from hat_ray.latency.table.table import scan_table
+from hat_ray.latency.timing.workload import Workload
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import FloatArray
+from hat_ray.storage.folder import Folder
+
+COLUMN = "quantities"
+"""The column of quantities that were measured in processes of their own."""
+
+Values = Mapping[Architecture, float]
+
+
+class RowQuantities:
+    """Adds to each timed row the quantities that it has to know; one architecture is measured once."""
+
+    def __init__(self, names: Sequence[str], profile: DeviceProfile) -> None:
+        """Refuse in one line a quantity that the device does not have."""
+        self._quantities = {name: QUANTITIES.load(name) for name in names}
+        self._profile = profile
+        self._measured: dict[Architecture, tuple[tuple[str, float], ...]] = {}
+        for name in names:
+            require_available(name, profile)
+
+    def added(self, row: LatencyRow) -> LatencyRow:
+        """Return a row with its quantities; raise LatencyError where the timing did not record one of them."""
+        assert row.architecture is not None, "a timed row has an architecture"
+        for name, quantity in self._quantities.items():
+            if isinstance(quantity, Recorded) and np.isnan(_recorded(quantity, to_table([row]))).any():
+                raise LatencyError(_unknown(name, row.device.slug, quantity.remedy))
+        if row.architecture not in self._measured:
+            self._measured[row.architecture] = tuple(sorted(self._measure(row.architecture)))
+        return replace(row, quantities=self._measured[row.architecture])
+
+    def _measure(self, architecture: Architecture) -> Iterator[tuple[str, float]]:
+        for name, quantity in self._quantities.items():
+            if isinstance(quantity, Measured):
+                value = quantity.measure(architecture, self._profile)
+                if value is not None:
+                    yield name, value
+
+
+def require_available(name: str, profile: DeviceProfile) -> None:
+    """Raise LatencyError, in one line, where a device has no such quantity."""
+    quantity = QUANTITIES.load(name)
+    if quantity.unavailable is not None and (reason := quantity.unavailable(profile)):
+        raise LatencyError(reason)
+
+
+def measured_names(names: Sequence[str]) -> list[str]:
+    """Return those quantities that need a measurement of their own."""
+    return [name for name in names if isinstance(QUANTITIES.load(name), Measured)]
+
+
+def rows_with(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return a table's rows that know all these quantities, by the column that holds them."""
+    for name in names:
+        table = table.filter(pc.is_valid(_lookup(table, name)))
+    return table
+
+
+def known_values(
+    root: Folder | str, space_id: str, device: str, workload: Workload, names: Sequence[str]
+) -> dict[str, Values]:
+    """Return by quantity what the table knows of each architecture on a device, in the order of timing.
+
+    Of several timings the best one counts, as for the latency; of several measurements the last one.
+    """
+    quantities = {name: QUANTITIES.load(name) for name in names}
+    recorded = {name: one for name, one in quantities.items() if isinstance(one, Recorded)}
+    found: dict[str, Values] = {}
+    if recorded:
+        columns = dict.fromkeys(column for one in recorded.values() for column in one.columns)
+        table = _scan(root, space_id, device, workload, list(columns), best_only=True)
+        found |= {name: _by_architecture(table, _recorded(one, table)) for name, one in recorded.items()}
+    if measured := measured_names(names):
+        table = _scan(root, space_id, device, workload, [COLUMN], best_only=False)
+        found |= {name: _by_architecture(table, _numbers(_lookup(table, name))) for name in measured}
+    return found
+
+
+def require_known(name: str, device: str, values: Values) -> None:
+    """Raise LatencyError, in one line, where a device's rows do not know a quantity."""
+    quantity = QUANTITIES.load(name)
+    if not values and isinstance(quantity, Recorded | Measured):
+        raise LatencyError(_unknown(name, device, quantity.remedy))
+
+
+def _unknown(name: str, device: str, remedy: str) -> str:
+    return f"{name} is not known of {device}: {remedy}"
+
+
+def _scan(
+    root: Folder | str, space_id: str, device: str, workload: Workload, columns: Sequence[str], *, best_only: bool
+) -> pa.Table:
+    names = ["architecture_json", "utc_time", *columns]
+    table = scan_table(root, space_id, device, names, where=asdict(workload), best_only=best_only)
+    return table.filter(pc.is_valid(table.column(0))).sort_by("utc_time")
+
+
+def _recorded(quantity: Recorded, table: pa.Table) -> FloatArray:
+    return np.asarray(quantity.read(*(_numbers(table.column(name)) for name in quantity.columns)), dtype=np.float64)
+
+
+def _lookup(table: pa.Table, name: str) -> pa.ChunkedArray:
+    return pc.map_lookup(table.column(COLUMN), pa.scalar(name), "first")
+
+
+def _numbers(column: pa.ChunkedArray) -> FloatArray:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _by_architecture(table: pa.Table, values: FloatArray) -> dict[Architecture, float]:
+    texts = table.column("architecture_json").to_pylist()
+    known = [(text, value) for text, value in zip(texts, values.tolist(), strict=True) if np.isfinite(value)]
+    return {Architecture.from_json(text): value for text, value in known}

@@ -1,0 +1,100 @@
+"""The most memory that a process of its own holds while it translates with one architecture, in MB of 1,000,000 bytes.
+
+Decisions
+- The timing process holds canary, caches and the model's own weights too: its peak says little of one architecture. So
+  a stored model is written, and another process loads it, translates the workload twice and reports its peak.
+- That process imports what a deployed one would: the engine of an exported model needs no PyTorch.
+- A GPU's device reports the memory that PyTorch took from the GPU: that is what runs out there.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from hat_ray.latency.quantities import MB, PEAK_MEMORY, QUANTITIES, DeviceProfile, Measured
+from hat_ray.latency.timing.peak_process import JOB
+from hat_ray.latency.timing.protocol import ready
+from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.model.checkpoints.native import load_sub, save_model
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
+from hat_ray.space.architecture import Architecture
+from hat_ray.storage.folder import Folder
+
+log = logging.getLogger(__name__)
+
+_MODEL = "model"
+_REPETITIONS = 2
+_TIMEOUT_S = 600.0
+
+
+def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
+    """Return the peak of a process that translates with an architecture on this machine; None where it fails."""
+    model = SubTransformer(architecture, profile.vocab_size, profile.model_config)
+    with TemporaryDirectory(prefix="hat-ray-peak-") as place:
+        folder = Path(place)
+        _store(model, folder, profile)
+        command = [sys.executable, "-m", "hat_ray.latency.timing.peak_process", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # a worker's packages too
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+            )
+        except subprocess.TimeoutExpired:
+            log.warning("peak_mb of %s: no answer within %.0f s", architecture.id, _TIMEOUT_S)
+            return None
+    if done.returncode != 0:
+        why = done.stderr.strip().rpartition("\n")[2] or f"it ended with {done.returncode}"
+        log.warning("peak_mb of %s could not be measured: %s", architecture.id, why)
+        return None
+    return int(done.stdout.split()[-1]) / MB
+
+
+def _store(model: SubTransformer, folder: Path, profile: DeviceProfile) -> None:
+    """Write what the other process loads, and its job."""
+    device = profile.device
+    settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
+    runtime = RUNTIMES.load(device.runtime)
+    program = RUNTIMES.facts(device.runtime).own_process
+    if program is None:
+        save_model(Folder.at(folder), _MODEL, model)
+    else:
+        runtime.store(model, folder, settings)
+    workload = profile.workload
+    job = {
+        "program": program or f"{__name__}:translate_checkpoint",
+        "runtime": device.runtime,
+        **{"dtype": settings.dtype, "device": settings.device, "threads": settings.threads},
+        "workload": asdict(workload),
+        "pairs": workload.pairs,
+        "repetitions": _REPETITIONS,
+    }
+    (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+
+
+def translate_checkpoint(folder: Path, job: Mapping[str, Any]) -> int | None:
+    """Translate with a checkpoint on a runtime; return the bytes taken from the GPU, or None on the CPU."""
+    settings = RuntimeSettings(job["dtype"], job["device"], job["threads"])
+    torch.set_num_threads(settings.threads)
+    engine = load_engine(load_sub(Folder.at(folder), _MODEL), job["runtime"], settings)
+    with ready(engine, settings.threads):
+        translate = translation(engine, Workload(**job["workload"]))
+        for _ in range(job["repetitions"]):
+            translate()
+    return torch.cuda.max_memory_reserved() if settings.device == "cuda" else None
+
+
+PEAK_MB = Measured(
+    QUANTITIES.facts(PEAK_MEMORY),
+    peak_mb,
+    "name it in latency.quantities or in search.limits and run the latency stage again",
+)

@@ -1,0 +1,34 @@
+"""Bytes on disk of a CTranslate2 model, in closed form. Imports nothing of CTranslate2."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hat_ray.runtime.size import Sizes, StoredModel
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import IntArray
+
+_HEADER, _ENCODER_HEADER, _DECODER_HEADER = 1_120, 695, 1_150  # names and shapes: of a model, of a layer
+_SCALE = 57  # name and shape of an int8 weight's scales
+_FLOAT = 4
+
+
+def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> IntArray:
+    """Return the bytes, (N,), of `model.bin` and `config.json`; the vocabulary's words are not counted."""
+    sizes, is_int8 = Sizes.of(architectures), model.dtype == "int8"
+    e, d, v = sizes.encoder_dim, sizes.decoder_dim, model.vocab_size
+    encoder, decoder = sizes.depths
+    total = _FLOAT * sizes.norms(model.config.normalize_before)
+    for one in sizes.linears():
+        numbers = one.inputs * one.outputs * (1 if is_int8 else _FLOAT)
+        total = total + ((numbers + _FLOAT * one.outputs * (2 if is_int8 else 1)) * one.exists).sum(axis=1)
+    tables = [e, d] if model.config.share_embeddings != "none" else [e, d, d]
+    for width in tables:
+        total = total + v * (width + _FLOAT if is_int8 else _FLOAT * width)
+    if model.config.share_embeddings == "all":  # equal widths: one table
+        total = total - np.where(e == d, v * (e + _FLOAT if is_int8 else _FLOAT * e), 0)
+    positions = np.where((e == d) & (model.super_dims[0] == model.super_dims[1]), e, e + d)
+    total = total + _FLOAT * model.config.max_positions * positions
+    header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder
+    scales = _SCALE * (len(tables) + 4 * encoder + 7 * decoder) if is_int8 else 0
+    return np.asarray(total + header + scales, dtype=np.int64)

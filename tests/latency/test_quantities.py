@@ -1,0 +1,149 @@
+"""Quantities beside the latency: recorded, measured in a process of their own, kept in the table, or refused."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hat_ray.errors import LatencyError
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.detection import device_of
+from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, Measured
+from hat_ray.latency.quantity_rows import known_values, require_known
+from hat_ray.latency.table.row import Canary, LatencyRow
+from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.timing.statistics import Spread
+from hat_ray.model.config import ModelConfig
+from hat_ray.runtime.eager import EagerRuntime
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeFacts, register_runtime
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.presets import PRESETS
+from hat_ray.storage.folder import Folder
+from tests.latency.test_measure import CONFIG, SPACE
+from tests.latency.timed import timed_again
+
+VOCAB = 64
+SMALL, LARGE = PRESETS["toy"].smallest(), PRESETS["toy"].largest()
+
+
+def job(root: Path, *names: str, config: LatencyConfig = CONFIG, **settings: object) -> TimingJob:
+    made = TimingJob(SPACE, ModelConfig(max_positions=32), VOCAB, config, Folder.at(root), limited=names)
+    return replace(made, **settings)  # type: ignore[arg-type]
+
+
+def peak_of(one: Architecture, runtime: str, dtype: str, root: Path, vocab: int) -> float:
+    config = CONFIG.model_copy(update={"runtime": runtime, "dtype": dtype})
+    peak = QUANTITIES.load("peak_mb")
+    assert isinstance(peak, Measured)
+    value = peak.measure(one, replace(job(root, config=config), vocab_size=vocab).profile(device_of(config)))
+    assert value is not None
+    return value
+
+
+@pytest.mark.parametrize(("runtime", "dtype"), [("onnx", "fp32"), ("ctranslate2", "int8"), ("eager", "fp32")])
+def test_a_process_of_its_own_holds_more_for_a_larger_model(tmp_path: Path, runtime: str, dtype: str) -> None:
+    small = peak_of(SMALL, runtime, dtype, tmp_path, VOCAB)
+    large = peak_of(LARGE, runtime, dtype, tmp_path, 40_000)  # 5 MB of embeddings in int8, 20 in fp32
+    assert large > small + 5
+
+
+def test_an_exported_models_process_loads_no_pytorch() -> None:
+    programs = {RUNTIMES.facts(name).own_process for name in RUNTIMES.own_names} - {None}
+    modules = ", ".join(str(program).partition(":")[0] for program in programs)
+    code = f"import sys, hat_ray.latency.timing.peak_process, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert len(programs) == 2
+    assert done.stdout.strip() == "False"
+
+
+def test_what_cannot_be_measured_is_named_and_stays_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = job(tmp_path)
+    profile = made.profile(replace(device_of(CONFIG), dtype="fp7"))
+    peak = QUANTITIES.load("peak_mb")
+    assert isinstance(peak, Measured)
+    assert peak.measure(SMALL, profile) is None
+    assert "could not be measured" in caplog.text
+    assert "fp7" in caplog.text
+
+
+def test_peak_memory_is_measured_where_it_is_asked_for_and_kept(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 2, seed=0)
+    measure(job(tmp_path), architectures)
+    device = device_of(CONFIG)
+    assert [row.quantities for row in read_table(tmp_path)] == [(), ()]
+    assert known_values(tmp_path, SPACE.id, device.slug, job(tmp_path).protocol.workload, ["peak_mb"]) == {
+        "peak_mb": {}
+    }
+    asked = job(tmp_path, "peak_mb")
+    assert measure(asked, architectures).timed == 2, "rows without it count as none"
+    assert measure(asked, architectures).timed == 0
+    assert (
+        measure(job(tmp_path, config=CONFIG.model_copy(update={"quantities": ("peak_mb",)})), architectures).timed == 0
+    )
+    known = known_values(tmp_path, SPACE.id, device.slug, asked.protocol.workload, ["peak_mb"])["peak_mb"]
+    assert set(known) == set(architectures)
+    rows = [dict(row.quantities) for row in read_table(tmp_path, every_measurement=True)]
+    assert sorted(known.values()) == sorted(one["peak_mb"] for one in rows if one)
+
+
+def test_the_last_measurement_counts(tmp_path: Path) -> None:
+    first = timed_again(job(tmp_path), SMALL)
+    for second, value in (("01", 70.0), ("03", 90.0), ("02", 80.0)):
+        circumstances = replace(first.circumstances, utc_time=f"2030-01-01T00:00:{second}Z")
+        write_rows(tmp_path, [replace(first, circumstances=circumstances, quantities=(("peak_mb", value),))])
+    known = known_values(tmp_path, SPACE.id, first.device.slug, first.workload, ["peak_mb"])
+    assert known == {"peak_mb": {SMALL: 90.0}}
+
+
+def test_the_90th_percentile_is_corrected_as_the_median_is(tmp_path: Path) -> None:
+    row = timed_again(job(tmp_path / "one"), SMALL)
+    quiet = at(row, SMALL, p50=10.0, p90=12.0, canary=Canary(2.0, 2.0, 1.0, 2.0), session="quiet")
+    loud = at(row, LARGE, p50=30.0, p90=45.0, canary=Canary(3.0, 3.0, 2.5 / 3.0, 2.5), session="loud")
+    write_rows(tmp_path / "two", [quiet, loud])
+    known = known_values(tmp_path / "two", SPACE.id, row.device.slug, row.workload, [LATENCY, "p90_ms"])
+    assert known[LATENCY] == {SMALL: 10.0, LARGE: pytest.approx(20.0)}
+    assert known["p90_ms"] == {SMALL: 12.0, LARGE: pytest.approx(30.0)}
+
+
+def at(row: LatencyRow, one: Architecture, *, p50: float, p90: float, canary: Canary, session: str) -> LatencyRow:
+    circumstances = replace(row.circumstances, session_id=session)
+    total = Spread(p50, p50, p90, p50, 0.0)
+    return replace(row, architecture=one, total=total, canary=canary, circumstances=circumstances)
+
+
+def test_a_quantity_that_the_device_does_not_report_is_refused_at_the_first_timing(tmp_path: Path) -> None:
+    row = timed_again(job(tmp_path), SMALL)
+    if row.energy is not None:
+        pytest.skip("this machine reports energy")
+    with pytest.raises(LatencyError) as refusal:
+        measure(job(tmp_path, "energy_j"), choose_architectures(SPACE, 2, seed=0))
+    text = str(refusal.value)
+    assert "\n" not in text
+    assert text.startswith(f"energy_j is not known of {row.device.slug}: let the timing process read RAPL")
+    with pytest.raises(LatencyError, match=r"^peak_mb is not known of pi4: name it in latency.quantities"):
+        require_known("peak_mb", "pi4", {})
+
+
+def test_a_runtime_that_does_not_report_its_models_size_is_refused_in_one_line(tmp_path: Path) -> None:
+    class Sizeless(EagerRuntime):
+        name, facts = "sizeless", RuntimeFacts({"fp32": "none"})
+
+    register_runtime("sizeless", Sizeless())
+    config = CONFIG.model_copy(update={"runtime": "sizeless"})
+    with pytest.raises(LatencyError, match=r"^runtime sizeless does not report .*: leave model_mb out$"):
+        measure(job(tmp_path, "model_mb", config=config), [SMALL])
+
+
+def test_the_size_is_that_of_the_devices_runtime_and_dtype(tmp_path: Path) -> None:
+    size = QUANTITIES.load("model_mb")
+    assert isinstance(size, Computed)
+    sizes = {}
+    for runtime, dtype in (("eager", "fp32"), ("eager", "bf16"), ("onnx", "int8"), ("ctranslate2", "int8")):
+        profile = job(tmp_path).profile(replace(device_of(CONFIG), runtime=runtime, dtype=dtype))
+        sizes[runtime, dtype] = size.compute([SMALL, LARGE], profile)
+    assert sizes["eager", "fp32"] == pytest.approx(2 * sizes["eager", "bf16"], rel=0.02)
+    assert (sizes["onnx", "int8"] < sizes["eager", "fp32"]).all()
+    assert (sizes["ctranslate2", "int8"] < sizes["onnx", "int8"]).all()
