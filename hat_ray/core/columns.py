@@ -1,12 +1,15 @@
 """Rows of a frozen dataclass as an Arrow table and back: the schema follows from the fields, their types and `Column`.
 
-A table holds its format number; one of another format is refused in one line, and so is a table whose columns differ.
+A field that holds a dataclass has a column for each of that one's fields, its names after a `Prefix`. Columns that are
+computed from a row are `Derived`. So a new column is one new field.
+
+A table holds its format number; `from_table` refuses one of another format in one line, and one whose columns differ.
 """
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -30,49 +33,79 @@ class Column:
     to_cell: Callable[[Any], Any] | None = None
     from_cell: Callable[[Any], Any] | None = None
     nullable: bool = False
-    """Whether a cell may be null; so may the cell of every field whose type allows None."""
+    """Whether a cell may be null though the field's type does not allow None: `from_cell` then gets the null."""
+    name: str = ""
+    """The column's whole name; empty: the field's, after the prefixes."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Stands before the column names of a field that is a dataclass: `Annotated[DeviceInfo, Prefix("device_")]`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """The names of a tuple's columns, one for each item: `Annotated[tuple[float, ...], Items(("a", "b"))]`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Derived(Generic[T]):
+    """A column that is computed from a row and not read back. It stands before the column `before`, or first."""
+
+    name: str
+    of: Callable[[T], Any]
+    arrow: pa.DataType = _ARROW[str]
+    nullable: bool = False
+    before: str = ""
+
+
+Int32 = Annotated[int, Column(arrow=pa.int32())]
 
 
 class Columns(Generic[T]):
-    """How rows of one dataclass stand in a table; `derived` columns come first, are computed and not read back."""
+    """How rows of one dataclass stand in a table."""
 
-    def __init__(self, kind: type[T], version: int, derived: Mapping[str, Callable[[T], str]] | None = None) -> None:
+    def __init__(
+        self,
+        kind: type[T],
+        version: int,
+        derived: Sequence[Derived[T]] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """`metadata` is the schema's; None: its format number alone."""
         self.version = version
-        self._kind, self._derived = kind, dict(derived or {})
-        hints = get_type_hints(kind, include_extras=True)
-        names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-        self._columns = {name: _column(hints[name], f"{kind.__name__}.{name}") for name in names}
-        written = [
-            pa.field(name, one.arrow, metadata={"meaning": one.meaning} if one.meaning else None)
-            for name, one in self._columns.items()
-        ]
-        head = [pa.field(name, pa.string()) for name in self._derived]
-        self.schema = pa.schema([*head, *written], metadata={VERSION: str(version)})
+        self._row, self._derived = _Record(kind, "", optional=False), derived
+        columns = self._row.columns()
+        first = columns[0].name
+        for one in derived:
+            place = [column.name for column in columns].index(one.before or first)
+            columns.insert(place, pa.field(one.name, one.arrow, one.nullable))
+        self.schema = pa.schema(columns, metadata={VERSION: str(version)} if metadata is None else metadata)
 
-    def to_table(self, rows: Sequence[T]) -> pa.Table:
+    def to_table(self, rows: Iterable[T]) -> pa.Table:
         """Lay rows out in columns."""
-        arrays = [[of(row) for row in rows] for of in self._derived.values()]
-        for name, column in self._columns.items():
-            values = [getattr(row, name) for row in rows]
-            arrays.append(values if column.to_cell is None else list(map(column.to_cell, values)))
-        typed = [pa.array(values, one.type) for values, one in zip(arrays, self.schema, strict=True)]
-        return pa.Table.from_arrays(typed, schema=self.schema)
+        rows = list(rows)
+        names = [column.name for column in self._row.columns()]
+        cells = dict(zip(names, self._row.cells(rows), strict=True))
+        cells |= {one.name: [one.of(row) for row in rows] for one in self._derived}
+        arrays = [pa.array(cells[column.name], column.type) for column in self.schema]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def rows(self, table: pa.Table) -> list[T]:
+        """Read rows back. A nullable column that is missing reads as null; columns that no field names are ignored."""
+        return self._row.values(table, optional=False)
 
     def from_table(self, table: pa.Table, source: str, remedy: str = STAGE_AGAIN) -> list[T]:
         """Read rows back; raises FormatError for a table of another format, and DamagedError for any other fault."""
         self._check(table.schema, source, remedy)
         try:
-            cells = [self._cells(table[name], name, column) for name, column in self._columns.items()]
-            return [self._kind(*row) for row in zip(*cells, strict=True)]
+            return self.rows(table)
         except (HatRayError, TypeError, ValueError, pa.ArrowException) as error:
             raise DamagedError(f"{source} is damaged ({' '.join(str(error).split())}): {remedy}") from error
-
-    @staticmethod
-    def _cells(values: pa.ChunkedArray, name: str, column: Column) -> list[Any]:
-        if values.null_count and not column.nullable:
-            raise ValueError(f"column {name} must not have nulls")
-        cells: list[Any] = values.to_pylist()
-        return cells if column.from_cell is None else list(map(column.from_cell, cells))
 
     def _check(self, schema: pa.Schema, source: str, remedy: str) -> None:
         found = (schema.metadata or {}).get(VERSION.encode(), b"").decode(errors="replace")
@@ -86,20 +119,130 @@ class Columns(Generic[T]):
                 raise DamagedError(f"{source}: column {column.name} must be {column.type}, it {got}: {remedy}")
 
 
-def _column(hint: Any, place: str) -> Column:
-    """Return a field's column with nothing left open."""
-    said = Column()
-    if get_origin(hint) is Annotated:
-        said = next((one for one in hint.__metadata__ if isinstance(one, Column)), said)
-        hint = hint.__origin__
-    optional = get_origin(hint) in _UNIONS and type(None) in get_args(hint)
-    if optional:
-        (hint,) = (one for one in get_args(hint) if one is not type(None))
-    arrow, to_cell, from_cell = said.arrow, said.to_cell, said.from_cell
-    if arrow is None:
-        arrow, usual_to, usual_from = _usual(hint, place)
-        to_cell, from_cell = to_cell or usual_to, from_cell or usual_from
-    return Column(said.meaning, arrow, to_cell, from_cell, said.nullable or optional)
+class _Part(Protocol):
+    """One field of a dataclass: one or several columns."""
+
+    required: bool
+    """Whether no value of it is None."""
+
+    def columns(self, optional: bool = False) -> list[pa.Field]:
+        """Return its columns; all nullable where the dataclass around it is `optional`."""
+
+    def cells(self, values: Sequence[Any]) -> list[list[Any]]:
+        """Return the cells of each column; a value is None where there is no dataclass around it."""
+
+    def values(self, table: pa.Table, *, optional: bool) -> list[Any]:
+        """Read its values back."""
+
+
+class _Cell:
+    """A field with one column."""
+
+    def __init__(self, name: str, column: Column, *, optional: bool) -> None:
+        self._name, self._column = name, column
+        self.required = not (optional or column.nullable)
+        self._reads_null = column.nullable and not optional
+
+    def columns(self, optional: bool = False) -> list[pa.Field]:
+        metadata = {"meaning": self._column.meaning} if self._column.meaning else None
+        return [pa.field(self._name, self._column.arrow, optional or not self.required, metadata)]
+
+    def cells(self, values: Sequence[Any]) -> list[list[Any]]:
+        to = self._column.to_cell
+        return [list(values) if to is None else [None if value is None else to(value) for value in values]]
+
+    def values(self, table: pa.Table, *, optional: bool) -> list[Any]:
+        there = self._name in table.column_names
+        cells: list[Any] = table[self._name].to_pylist() if there else [None] * table.num_rows
+        if self.required and not optional and (not there or table[self._name].null_count):
+            raise ValueError(f"column {self._name} {'must not have nulls' if there else 'is missing'}")
+        read = self._column.from_cell
+        if read is None:
+            return cells
+        return [None if cell is None and not self._reads_null else read(cell) for cell in cells]
+
+
+class _Tuple:
+    """A field that is a tuple with a column for each item."""
+
+    def __init__(self, items: Sequence[_Part]) -> None:
+        self._items, self.required = items, True
+
+    def columns(self, optional: bool = False) -> list[pa.Field]:
+        return [column for item in self._items for column in item.columns(optional)]
+
+    def cells(self, values: Sequence[Any]) -> list[list[Any]]:
+        for value in values:
+            if value is not None and len(value) != len(self._items):
+                raise ValueError(f"{len(self._items)} values must have a column each, got {len(value)}")
+        return [
+            cells
+            for i, item in enumerate(self._items)
+            for cells in item.cells([None if value is None else value[i] for value in values])
+        ]
+
+    def values(self, table: pa.Table, *, optional: bool) -> list[Any]:
+        return list(zip(*(item.values(table, optional=optional) for item in self._items), strict=True))
+
+
+class _Record:
+    """A dataclass: the row itself, or a field that holds one. It is None where a required cell of it is null."""
+
+    def __init__(self, kind: type[Any], prefix: str, *, optional: bool) -> None:
+        self._kind, self.required = kind, not optional
+        hints = get_type_hints(kind, include_extras=True)
+        self._parts = {
+            one.name: _part(hints[one.name], prefix, one.name, f"{kind.__name__}.{one.name}") for one in fields(kind)
+        }
+
+    def columns(self, optional: bool = False) -> list[pa.Field]:
+        return [column for part in self._parts.values() for column in part.columns(optional or not self.required)]
+
+    def cells(self, values: Sequence[Any]) -> list[list[Any]]:
+        return [
+            cells
+            for name, part in self._parts.items()
+            for cells in part.cells([None if value is None else getattr(value, name) for value in values])
+        ]
+
+    def values(self, table: pa.Table, *, optional: bool) -> list[Any]:
+        optional = optional or not self.required
+        read = {name: part.values(table, optional=optional) for name, part in self._parts.items()}
+        needed = [read[name] for name, part in self._parts.items() if part.required] if optional else []
+        absent = [None in cells for cells in zip(*needed, strict=True)] if needed else [False] * table.num_rows
+        rows = zip(*read.values(), strict=True)
+        return [
+            None if no else self._kind(**dict(zip(read, row, strict=True)))
+            for no, row in zip(absent, rows, strict=True)
+        ]
+
+
+def _part(hint: Any, prefix: str, name: str, place: str) -> _Part:
+    """Return a field's columns with nothing left open."""
+    said: list[Any] = []
+    optional = False
+    while get_origin(hint) in (Annotated, *_UNIONS):
+        if get_origin(hint) is Annotated:
+            said += hint.__metadata__
+            hint = hint.__origin__
+        else:
+            inner = [one for one in get_args(hint) if one is not type(None)]
+            if len(inner) > 1:
+                break
+            optional, (hint,) = True, inner
+    column = next((one for one in said if isinstance(one, Column)), Column())
+    items = next((one for one in said if isinstance(one, Items)), None)
+    if items is not None:
+        return _Tuple([_part(get_args(hint)[0], "", one, place) for one in items.names])
+    if column.arrow is None and isinstance(hint, type) and is_dataclass(hint):
+        return _Record(
+            hint, prefix + next((one.text for one in said if isinstance(one, Prefix)), ""), optional=optional
+        )
+    if column.arrow is None:
+        arrow, to_cell, from_cell = _usual(hint, place)
+        to_cell, from_cell = column.to_cell or to_cell, column.from_cell or from_cell
+        column = Column(column.meaning, arrow, to_cell, from_cell, column.nullable, column.name)
+    return _Cell(column.name or prefix + name, column, optional=optional)
 
 
 def _usual(hint: Any, place: str) -> tuple[pa.DataType, Callable[[Any], Any] | None, Callable[[Any], Any] | None]:
@@ -110,9 +253,9 @@ def _usual(hint: Any, place: str) -> tuple[pa.DataType, Callable[[Any], Any] | N
     if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis and inner[0] in _ARROW:
         return pa.list_(_ARROW[inner[0]]), list, tuple
     if isinstance(origin, type) and issubclass(origin, Mapping) and all(one in _ARROW for one in inner):
-        return pa.map_(_ARROW[inner[0]], _ARROW[inner[1]]), _items, dict
+        return pa.map_(_ARROW[inner[0]], _ARROW[inner[1]]), _pairs, dict
     raise TypeError(f"{place}: no column is known for the type {hint}; name it with Column(arrow=...)")
 
 
-def _items(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+def _pairs(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
     return list(value.items())

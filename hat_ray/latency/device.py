@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from hat_ray.core.columns import Int32
 from hat_ray.core.processor import isa_level
 from hat_ray.runtime.protocol import RUNTIMES
 
@@ -29,8 +30,8 @@ class DeviceInfo:
     """The CPU's or board's model; the host's CPU for a GPU."""
     machine: str
     """`platform.machine()`, such as "x86_64" or "aarch64"."""
-    logical_cores: int
-    threads: int
+    logical_cores: Int32
+    threads: Int32
     """Torch threads used for timing."""
     clock_mhz: float | None
     memory_bytes: int | None

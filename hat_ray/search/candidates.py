@@ -17,7 +17,7 @@ from typing import Annotated
 import pyarrow as pa
 
 from hat_ray.core.codec import read_rows
-from hat_ray.core.columns import Column, Columns
+from hat_ray.core.columns import Column, Columns, Derived
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -81,7 +81,7 @@ class Candidate:
         return self.measured_ms.get(device, self.latency_ms[device])
 
 
-TABLE = Columns(Candidate, version=3, derived={"architecture_id": lambda one: one.architecture.id})
+TABLE = Columns(Candidate, version=3, derived=[Derived("architecture_id", lambda one: one.architecture.id)])
 """The columns of `candidates.parquet`."""
 
 

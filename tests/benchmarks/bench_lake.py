@@ -49,22 +49,22 @@ def base_rows(number: int) -> pa.Table:
         decoder = tuple(rng.gamma(50, 4.0, SAMPLES).astype(np.float32).tolist())
         rows.append(
             LatencyRow(
-                SPACE.id,
-                architecture,
-                tuple(hat_features([architecture])[0].tolist()),
-                Workload(vocab_size=32_768),
-                device(number),
-                spread(encoder),
-                spread(decoder),
-                spread([e + d for e, d in zip(encoder, decoder, strict=True)]),
-                encoder,
-                decoder,
-                SAMPLES,
-                6,
-                0,
-                0.01,
-                Canary(50.0, 51.0, 0.98),
-                Circumstances("host", "session", "time", (("python", "3.11"), ("torch", "2.9")), 0, 1.0),
+                space_id=SPACE.id,
+                architecture=architecture,
+                hat_features=tuple(hat_features([architecture])[0].tolist()),
+                workload=Workload(vocab_size=32_768),
+                device=device(number),
+                encoder=spread(encoder),
+                decoder=spread(decoder),
+                total=spread([e + d for e, d in zip(encoder, decoder, strict=True)]),
+                encoder_samples_ms=encoder,
+                decoder_samples_ms=decoder,
+                repetitions=SAMPLES,
+                warmups=6,
+                disturbed=0,
+                relative_error=0.01,
+                canary=Canary(50.0, 51.0, 0.98),
+                circumstances=Circumstances("host", "session", "time", (("python", "3.11"), ("torch", "2.9")), 0, 1.0),
             )
         )
     return to_table(rows)

@@ -36,22 +36,22 @@ def a_row(number: int, rng: random.Random | None = None) -> LatencyRow:
     architecture = SPACE.sample(random.Random(rng.randrange(6)))
     time = Spread(1.0, 2.0, 3.0, 2.0, 0.5)
     return LatencyRow(
-        SPACE.id,
-        architecture,
-        tuple(hat_features([architecture])[0].tolist()),
-        Workload(vocab_size=100 + rng.randrange(2)),
-        replace(DEVICE, name=rng.choice(["x", "x", "y"])),
-        time,
-        time,
-        time,
-        (1.0, 2.0, 3.0),
-        (1.0, 2.0, 3.0),
-        number,
-        3,
-        0,
-        rng.choice([None, 0.01, 0.02]),
-        Canary(10.0, 12.0, 0.95),
-        Circumstances("host", rng.choice(["a", "b"]), f"2026-01-31T12:00:{rng.randrange(5):02}Z", ()),
+        space_id=SPACE.id,
+        architecture=architecture,
+        hat_features=tuple(hat_features([architecture])[0].tolist()),
+        workload=Workload(vocab_size=100 + rng.randrange(2)),
+        device=replace(DEVICE, name=rng.choice(["x", "x", "y"])),
+        encoder=time,
+        decoder=time,
+        total=time,
+        encoder_samples_ms=(1.0, 2.0, 3.0),
+        decoder_samples_ms=(1.0, 2.0, 3.0),
+        repetitions=number,
+        warmups=3,
+        disturbed=0,
+        relative_error=rng.choice([None, 0.01, 0.02]),
+        canary=Canary(10.0, 12.0, 0.95),
+        circumstances=Circumstances("host", rng.choice(["a", "b"]), f"2026-01-31T12:00:{rng.randrange(5):02}Z", ()),
     )
 
 

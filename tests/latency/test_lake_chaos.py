@@ -40,9 +40,24 @@ FORK = multiprocessing.get_context("fork")
 
 def a_row(number: int) -> LatencyRow:
     """Return a row whose repetitions are its number."""
-    when = Circumstances("host", "session", "2026-01-31T12:00:00Z", ())
-    times = (TIME, TIME, TIME, (1.0,), (1.0,), number, 3, 0, 0.01, None, when)
-    return LatencyRow(SPACE.id, ARCHITECTURE, (1.0,) * 10, Workload(), DEVICES[number % 2], *times)
+    return LatencyRow(
+        space_id=SPACE.id,
+        architecture=ARCHITECTURE,
+        hat_features=(1.0,) * 10,
+        workload=Workload(),
+        device=DEVICES[number % 2],
+        encoder=TIME,
+        decoder=TIME,
+        total=TIME,
+        encoder_samples_ms=(1.0,),
+        decoder_samples_ms=(1.0,),
+        repetitions=number,
+        warmups=3,
+        disturbed=0,
+        relative_error=0.01,
+        canary=None,
+        circumstances=Circumstances("host", "session", "2026-01-31T12:00:00Z", ()),
+    )
 
 
 def write_until_killed(root: str, told: str, first: int, pause_s: float) -> None:

@@ -32,10 +32,24 @@ LINE = "640,6,2048.0,4.0,512,3,1024.0,4.0,4.0,2.0,5.5,120.5,0.1,0.5\n"
 def a_row(seed: int) -> LatencyRow:
     architecture = SPACE.sample(random.Random(seed))
     samples = tuple(float(ms) for ms in (seed + 1, seed + 2, seed + 4))
-    times = (spread(samples), spread(samples), spread([2 * ms for ms in samples]), samples, samples, 3, 3, 0, 0.01)
-    when = Circumstances("host", "session", f"2026-01-31T12:00:{seed:02}Z", ())
-    features = tuple(hat_features([architecture])[0].tolist())
-    return LatencyRow(SPACE.id, architecture, features, Workload(), DEVICE, *times, Canary(10.0, 12.0, 0.95), when)
+    return LatencyRow(
+        space_id=SPACE.id,
+        architecture=architecture,
+        hat_features=tuple(hat_features([architecture])[0].tolist()),
+        workload=Workload(),
+        device=DEVICE,
+        encoder=spread(samples),
+        decoder=spread(samples),
+        total=spread([2 * ms for ms in samples]),
+        encoder_samples_ms=samples,
+        decoder_samples_ms=samples,
+        repetitions=3,
+        warmups=3,
+        disturbed=0,
+        relative_error=0.01,
+        canary=Canary(10.0, 12.0, 0.95),
+        circumstances=Circumstances("host", "session", f"2026-01-31T12:00:{seed:02}Z", ()),
+    )
 
 
 def hat_ray(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any, str]:

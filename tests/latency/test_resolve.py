@@ -1,7 +1,6 @@
 """Columns against rows: which measurement counts."""
 
 import math
-from dataclasses import replace
 
 import pyarrow as pa
 from hypothesis import given, settings
@@ -12,34 +11,50 @@ from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices, best_of_
 from hat_ray.latency.table.row import Circumstances, LatencyRow, Origin, to_table
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
+from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 
 SPACE = PRESETS["toy"]
 DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")
 TIME = Spread(None, None, None, 1.0, 0.1)
 ARCHITECTURES = (None, SPACE.smallest(), SPACE.largest())
+MEASURED = Origin()
 WORKLOADS = (Workload(), Workload(batch=2), Workload(length_mix="12x14,20x23"), Workload(source_length=20))
+
+
+def timed(
+    session: str,
+    minute: int,
+    error: float | None,
+    architecture: Architecture | None = ARCHITECTURES[1],
+    workload: Workload = WORKLOADS[0],
+    origin: Origin = MEASURED,
+) -> LatencyRow:
+    return LatencyRow(
+        space_id=SPACE.id,
+        architecture=architecture,
+        hat_features=(1.0,) * 10,
+        workload=workload,
+        device=DEVICE,
+        encoder=TIME,
+        decoder=TIME,
+        total=None,
+        encoder_samples_ms=(),
+        decoder_samples_ms=(),
+        repetitions=None,
+        warmups=None,
+        disturbed=None,
+        relative_error=error,
+        canary=None,
+        circumstances=Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ()),
+        origin=origin,
+    )
+
 
 ROWS = st.lists(
     st.builds(
-        lambda architecture, workload, session, minute, error, source, line: LatencyRow(
-            SPACE.id,
-            architecture,
-            (1.0,) * 10,
-            workload,
-            DEVICE,
-            TIME,
-            TIME,
-            None,
-            (),
-            (),
-            None,
-            None,
-            None,
-            error,
-            None,
-            Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ()),
-            Origin("measured", source, line),
+        lambda architecture, workload, session, minute, error, source, line: timed(
+            session, minute, error, architecture, workload, Origin("measured", source, line)
         ),
         st.sampled_from(ARCHITECTURES),
         st.sampled_from(WORKLOADS),
@@ -64,22 +79,12 @@ def test_columns_resolve_duplicates_as_rows_do(rows: list[LatencyRow], in_chunks
 
 
 def test_what_a_session_timed_again_counts_even_when_another_session_stands_between() -> None:
-    def row(session: str, minute: int, error: float) -> LatencyRow:
-        when = Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ())
-        template = LatencyRow(
-            *(SPACE.id, SPACE.smallest(), (1.0,) * 10, Workload(), DEVICE, TIME, TIME, None, (), ()),
-            *(None, None, None, error, None, when),
-        )
-        return replace(template, relative_error=error)
-
-    first, other, again = row("a", 1, 0.01), row("b", 2, 0.015), row("a", 3, 0.02)
+    first, other, again = timed("a", 1, 0.01), timed("b", 2, 0.015), timed("a", 3, 0.02)
     for rows in ([first, other, again], [first, again, other], [other, first, again]):
         assert best_of_each(rows) == [other]
 
 
 def test_an_error_that_is_not_a_number_is_the_worst() -> None:
-    when = [Circumstances("h", session, "2026-01-31T12:00:00Z", ()) for session in ("a", "b")]
-    common = (SPACE.id, SPACE.smallest(), (1.0,) * 10, Workload(), DEVICE, TIME, TIME, None, (), (), None, None, None)
-    rows = [LatencyRow(*common, error, None, when[i]) for i, error in enumerate([math.nan, 0.5])]
+    rows = [timed("a", 0, math.nan), timed("b", 0, 0.5)]
     assert best_of_each(rows) == [rows[1]]
     assert best_indices(to_table(rows)).tolist() == [1]

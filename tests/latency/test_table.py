@@ -1,16 +1,18 @@
 import logging
 import multiprocessing
 import random
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
+from hat_ray.core.columns import Columns
 from hat_ray.latency.detection import detect
-from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, Canary, Circumstances, LatencyRow, from_table, to_table
 from hat_ray.latency.table.table import part_names, read_table, scan_table, write_rows
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
@@ -20,6 +22,7 @@ from hat_ray.storage.folder import Folder
 
 SPACE = PRESETS["toy"]
 DEVICE = detect(name="bench", accelerator="cpu")
+DERIVED = ("schema_version", "architecture_id", "latency_ms", "latency_corrected_ms", "device_slug")
 
 
 def a_row(seed: int, *, error: float = 0.01, utc_time: str = "2026-01-31T12:00:00Z") -> LatencyRow:
@@ -168,3 +171,29 @@ def test_the_schema_has_no_column_whose_number_lacks_a_unit_or_a_count() -> None
     for field in SCHEMA:
         if "latency" in field.name or "samples" in field.name or "canary" in field.name:
             assert field.name.endswith("_ms")
+
+
+def test_shipped_rows_are_written_again_as_they_were() -> None:
+    root = Path(__file__).parents[2]
+    parts = [*root.glob("latency_data/*/*/*.parquet"), *root.glob("tests/golden/run/latency/table/*/*/*.parquet")]
+    assert parts
+    for part in parts:
+        table = pq.ParquetFile(part).read().drop_columns(["schema_version"])  # some have an earlier one
+        again = to_table(from_table(table))
+        assert again.schema.equals(SCHEMA, check_metadata=True)
+        for name in table.column_names:
+            assert again[name].equals(table[name]), f"{part} {name}"
+
+
+def test_a_new_column_is_one_new_field() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Longer(LatencyRow):
+        fan_rpm: float | None = None
+
+    wider = Columns(Longer, version=2)
+    assert wider.schema.names == [name for name in SCHEMA.names if name not in DERIVED] + ["fan_rpm"]
+    values = {field.name: getattr(a_row(1), field.name) for field in fields(LatencyRow)}
+    rows = [Longer(**values, fan_rpm=900.0), Longer(**values)]
+    assert wider.rows(wider.to_table(rows)) == rows
+    assert wider.rows(to_table([a_row(1)])) == rows[1:]
+    assert from_table(wider.to_table(rows)) == [a_row(1)] * 2

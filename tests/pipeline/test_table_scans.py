@@ -66,9 +66,22 @@ def fill(job: TimingJob) -> None:
             total, half = spread([ms] * 3), spread([ms / 2] * 3)
             rows.append(
                 LatencyRow(
-                    *(job.space.id, architecture, (1.0,) * 10, job.protocol.workload, device),
-                    *(total, half, half, (), (), 3, 3, 0, 0.01, Canary(10.0, 10.0, 1.0)),
-                    Circumstances("h", "session", f"2026-01-31T12:00:{index:02}Z", ()),
+                    space_id=job.space.id,
+                    architecture=architecture,
+                    hat_features=(1.0,) * 10,
+                    workload=job.protocol.workload,
+                    device=device,
+                    encoder=total,
+                    decoder=half,
+                    total=half,
+                    encoder_samples_ms=(),
+                    decoder_samples_ms=(),
+                    repetitions=3,
+                    warmups=3,
+                    disturbed=0,
+                    relative_error=0.01,
+                    canary=Canary(10.0, 10.0, 1.0),
+                    circumstances=Circumstances("h", "session", f"2026-01-31T12:00:{index:02}Z", ()),
                 )
             )
         write_rows(job.table_root, rows)

@@ -25,9 +25,22 @@ def test_columns_tell_the_same_as_rows_and_only_of_the_jobs_workload(tmp_path: P
     for seed in range(12):
         times = spread([seed + 1.0, seed + 2.0, seed + 3.0])
         row = LatencyRow(
-            *(SPACE.id, SPACE.sample(random.Random(seed % 5)), (1.0,) * 10, job.protocol.workload, DEVICE),
-            *(times, times, times, (), (), 3, 3, 0, [0.01, 0.02, None][seed % 3], Canary(10.0, 12.0, 0.9)),
-            Circumstances("h", "ab"[seed % 2], f"2026-01-31T12:00:{seed:02}Z", ()),
+            space_id=SPACE.id,
+            architecture=SPACE.sample(random.Random(seed % 5)),
+            hat_features=(1.0,) * 10,
+            workload=job.protocol.workload,
+            device=DEVICE,
+            encoder=times,
+            decoder=times,
+            total=times,
+            encoder_samples_ms=(),
+            decoder_samples_ms=(),
+            repetitions=3,
+            warmups=3,
+            disturbed=0,
+            relative_error=[0.01, 0.02, None][seed % 3],
+            canary=Canary(10.0, 12.0, 0.9),
+            circumstances=Circumstances("h", "ab"[seed % 2], f"2026-01-31T12:00:{seed:02}Z", ()),
         )
         rows.append(row)
     rows.append(replace(rows[0], workload=replace(rows[0].workload, length_mix="1x2")))

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from hat_ray.core.columns import Int32
 from hat_ray.errors import LatencyError
 from hat_ray.model.beam import EOS, best_continuations
 from hat_ray.model.protocol import BeamSettings, Engine, StepwiseEngine, TopTokens, WholeEngine
@@ -65,11 +66,11 @@ _FIRST_WORD = 4  # ids below are bos, pad, eos, unk
 class Workload:
     """What one timed translation is: two timings compare only where it is equal."""
 
-    batch: int = 1
-    beam: int = 5
-    source_length: int = 30
-    target_length: int = 30
-    vocab_size: int = 8000
+    batch: Int32 = 1
+    beam: Int32 = 5
+    source_length: Int32 = 30
+    target_length: Int32 = 30
+    vocab_size: Int32 = 8000
     length_mix: str | None = None
     """Several pairs of source and target length, such as "12x14,20x23"; source_length and target_length then hold
     their rounded means. None: the one pair."""

@@ -11,8 +11,9 @@ Decisions
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from hat_ray.core.columns import Column
 from hat_ray.latency.timing.sensors.host import numbered, read_int, read_text
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ class EnergyMeter(Protocol):
 class Energy:
     """What one translation took."""
 
-    joules: float
-    source: str
+    joules: Annotated[float, Column(name="energy_j")]
+    source: Annotated[str, Column(from_cell=lambda cell: cell or "", nullable=True)]
     """The meter that counted it: figures of one source compare."""
 
 
