@@ -4,7 +4,7 @@ Exit codes: 0 success; 2 a user's mistake, reported in one line; 1 a fault: of t
 of ours with its traceback; 130 Ctrl-C, 143 SIGTERM, 141 a reader of stdout that has gone. With `--json` a command
 prints exactly one JSON object on stdout; progress and logs go to stderr.
 
-Each file here holds one group of commands; importing it adds them to the command line.
+Each file of `commands` holds one group of commands; importing it adds them to the command line, at their first use.
 """
 
 from hat_ray.cli import own_path  # before anything that could be imported from the current folder
@@ -17,29 +17,12 @@ from typing import Any
 
 from hat_ray.cli import streams
 from hat_ray.cli.app import app
-from hat_ray.cli.commands import doctor, latency, models, predict, recipes, report, search, serve, stages
-from hat_ray.cli.commands import models as serving
-from hat_ray.cli.commands import stages as train
 from hat_ray.core import console
 from hat_ray.errors import storage_error, user_error
 from hat_ray.storage.faults import machine_failure
 from hat_ray.storage.places import redacted
 
-__all__ = [
-    "app",
-    "doctor",
-    "latency",
-    "main",
-    "models",
-    "predict",
-    "recipes",
-    "report",
-    "search",
-    "serve",
-    "serving",
-    "stages",
-    "train",
-]
+__all__ = ["app", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,12 +1,96 @@
-"""The command line's root and its groups of commands."""
+"""The command line's root and its groups. A file of `cli/commands` is imported when one of its commands is named."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from hat_ray import __version__
 from hat_ray.core import console
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A command of the root before it is imported."""
+
+    modules: tuple[str, ...]
+    """Files of `cli/commands` that define it."""
+    summary: str = ""
+    """What the root's help lists; a group has its own."""
+
+
+_ENTRIES = {
+    "run": _Entry(("stages",)),
+    "corpus": _Entry(("stages",), "Prepare the text: sub-words and token tables."),
+    "train": _Entry(("stages",)),
+    "latency": _Entry(("stages", "latency")),
+    "predict": _Entry(("stages", "predict")),
+    "search": _Entry(("search",)),
+    "retrain": _Entry(("stages",), "Train the winners and the baselines from scratch."),
+    "evaluate": _Entry(("stages",), "Time the retrained models, and score them with sacreBLEU."),
+    "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
+    "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
+    "export": _Entry(("models",), "Export a model with its loader."),
+    "serve": _Entry(("serve",), "Serve a model over HTTP with Ray Serve, until Ctrl-C."),
+    "distil": _Entry(("models",), "Translate the training sources."),
+    "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
+    "recipe": _Entry(("recipes",)),
+    "cost": _Entry(("models",), "Count parameters and FLOPs as HAT does."),
+}
+"""The root's commands, as they are used one after the other."""
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The root's commands: each is imported when it is named, so that help and mistakes wait for no other command."""
+
+    def __init__(self, groups: Mapping[str, Any]) -> None:
+        self.groups = groups
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            for module in _ENTRIES[name].modules:
+                import_module(f"hat_ray.cli.commands.{module}")
+            self._loaded[name] = cast(_Root, get_group(app)).commands.groups[name]
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_ENTRIES)
+
+    def __len__(self) -> int:
+        return len(_ENTRIES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _ENTRIES
+
+
+class _Root(TyperGroup):
+    """The group that has all others."""
+
+    commands: _Commands
+
+    def __init__(self, *, commands: dict[str, Any], **settings: Any) -> None:
+        super().__init__(commands=commands, **settings)
+        self.commands = _Commands(commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = formatter.width - 6 - max(map(len, _ENTRIES))
+        rows = [
+            (name, entry.summary or self.commands.groups[name].get_short_help_str(width))
+            for name, entry in _ENTRIES.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _in_order(*names: str) -> type[TyperGroup]:
@@ -33,10 +117,7 @@ def _by_default(default: str) -> type[TyperGroup]:
 
 
 app = typer.Typer(
-    cls=_in_order(
-        *("run", "corpus", "train", "latency", "predict", "search", "retrain", "evaluate", "report"),
-        *("translate", "export", "serve", "distil", "doctor", "recipe", "cost"),
-    ),
+    cls=_Root,
     name="hat-ray",
     help="Find, for each device that you own, the most accurate translation Transformer within its latency budget.",
     epilog="Start with:  hat-ray run toy   (ten minutes on two cores)",

@@ -3,12 +3,15 @@
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hat_ray.cli.output import resolve
 from hat_ray.errors import RunError
-from hat_ray.recipe import Recipe, shipped_recipes
 from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import binary_format, kind_of, open_plain, printable
+
+if TYPE_CHECKING:
+    from hat_ray.recipe import Recipe
 
 
 def require_folder(what: str, place: str | Path, *, there: bool = True) -> None:
@@ -35,8 +38,10 @@ def require_folder(what: str, place: str | Path, *, there: bool = True) -> None:
         raise RunError(f"{what} {shown} is {kind} where a folder should be: name another place")
 
 
-def resolve_run(run: str, overrides: list[str] | None) -> tuple[Recipe, str]:
+def resolve_run(run: str, overrides: list[str] | None) -> "tuple[Recipe, str]":
     """Return the recipe and the place of a run folder, or of the run that a recipe's name or file stands for."""
+    from hat_ray.recipe import shipped_recipes
+
     named = run in shipped_recipes() or (run.endswith((".yaml", ".yml")) and os.path.isfile(run))
     if not named:
         require_folder("run folder", run)

@@ -9,22 +9,21 @@ import typer
 
 from hat_ray.core import console
 from hat_ray.errors import HatRayError
-from hat_ray.pipeline.kept import Kept, disk_line
-from hat_ray.pipeline.outline import stages_of
-from hat_ray.pipeline.run_folder import StageRecord
-from hat_ray.recipe import Recipe, find_recipe
-from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import printable
 
 if TYPE_CHECKING:
     from hat_ray.evaluate.evaluate import EvaluateOutput
+    from hat_ray.pipeline.run_folder import StageRecord
+    from hat_ray.recipe import Recipe
 
 STUDIES = ("sweep", "health", "policies")
 """Stages that their own commands do, and whose whole result `--json` prints."""
 
 
-def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str | None = None) -> tuple[Recipe, str]:
+def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str | None = None) -> "tuple[Recipe, str]":
     """Return the recipe and the place of its run folder; a run folder given as recipe brings both."""
+    from hat_ray.recipe import find_recipe
+
     changes = list(overrides or [])
     if data is not None:
         if not os.path.isdir(data):
@@ -45,12 +44,15 @@ def run_stages(
     only: str | None = None,
     take_over: bool = False,
     skip_checks: bool = False,
-) -> list[StageRecord]:
+) -> "list[StageRecord]":
     """Do one stage, or all, print what was made, and return the stages' records."""
     loaded, place = resolve(recipe, run, overrides, data)  # before the heavy imports: a mistake is reported at once
     loaded.space.build()
     from hat_ray import api
     from hat_ray.cli.closing import close_message
+    from hat_ray.pipeline.kept import Kept, disk_line
+    from hat_ray.pipeline.outline import stages_of
+    from hat_ray.storage.folder import Folder
 
     done = api.run(
         loaded,

@@ -18,7 +18,7 @@ def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-ROOT = typer.main.get_command(app)
+ROOT: Any = typer.main.get_command(app)
 COMMANDS = list(commands(ROOT))
 
 
@@ -41,6 +41,14 @@ def test_no_line_of_a_list_of_commands_is_cut(group):
     assert len(listed) > 1
     assert not [line for line in listed if line.endswith("...")]
     assert all(len(line.split(maxsplit=1)) == 2 for line in listed)
+
+
+@pytest.mark.parametrize("name", ROOT.commands)
+def test_the_list_of_commands_has_each_ones_own_first_sentence(name):
+    """The list is written without importing the commands."""
+    listed = told().partition("Commands:\n")[2]
+    [line] = re.findall(rf"^  {name} +(.*)$", listed, re.MULTILINE)
+    assert line == ROOT.commands[name].get_short_help_str(66)
 
 
 PATHS = sorted({path[:length] for path in COMMANDS for length in range(len(path) + 1)})

@@ -18,8 +18,6 @@ from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
-from hat_ray.space.cost import cost as architecture_cost
-from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.plain_file import read_text
 
 if TYPE_CHECKING:
@@ -250,6 +248,9 @@ def cost(
 
     Its convention: no embeddings, no output layer.
     """
+    from hat_ray.space.cost import cost as architecture_cost
+    from hat_ray.space.hat_yaml import load_architecture
+
     shape = load_architecture(architecture, qkv_dim)
     counted = architecture_cost(shape, length)
     if as_json:

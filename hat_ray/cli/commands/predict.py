@@ -10,7 +10,6 @@ from hat_ray.cli.app import predict_app
 from hat_ray.cli.folders import require_folder, resolve_run
 from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.output import print_json
-from hat_ray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from hat_ray.predictor.assess import Assessment
@@ -47,6 +46,7 @@ def predict_score(
     from hat_ray.api import assess_run
     from hat_ray.core.codec import to_json
     from hat_ray.predictor.fit import assess_table
+    from hat_ray.storage.folder import Folder
 
     require_folder("folder", place)
     if Folder.at(place).exists("run.json"):
@@ -74,6 +74,7 @@ def predict_latency(
     """Predict an architecture's latency on each device, with an interval."""
     from hat_ray.api import Run
     from hat_ray.space.hat_yaml import load_architecture
+    from hat_ray.storage.folder import Folder
 
     loaded, place = resolve_run(run, None)
     opened = Run(loaded, Folder.at(place))

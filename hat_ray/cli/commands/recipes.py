@@ -8,13 +8,13 @@ import typer
 from hat_ray.cli.app import recipe_app
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, RecipeArg, RunOpt, SetOpt
 from hat_ray.cli.output import print_json, resolve
-from hat_ray.recipe import json_schema, load_recipe, shipped_recipes, to_yaml
-from hat_ray.storage.folder import Folder
 
 
 @recipe_app.command("list", epilog="Example:  hat-ray recipe list")
 def recipe_list(as_json: JsonOpt = False) -> None:
     """List the shipped recipes."""
+    from hat_ray.recipe import load_recipe, shipped_recipes
+
     recipes = {name: load_recipe(name).description for name in shipped_recipes()}
     if as_json:
         print_json(recipes)
@@ -29,6 +29,8 @@ def recipe_show(recipe: RecipeArg, set_: SetOpt = None, as_json: JsonOpt = False
 
     A start for one of your own.
     """
+    from hat_ray.recipe import to_yaml
+
     loaded, _ = resolve(recipe, None, set_)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
@@ -60,6 +62,7 @@ def recipe_check(
     """
     from hat_ray.cli.checks import MARKS, look
     from hat_ray.pipeline.preflight.table import failures, first_failure
+    from hat_ray.storage.folder import Folder
 
     loaded, place = resolve(recipe, run, set_, data)
     space = loaded.space.build()
@@ -88,4 +91,6 @@ its settings.""",
 )
 def recipe_schema() -> None:
     """Print the JSON schema of recipes, for editors."""
+    from hat_ray.recipe import json_schema
+
     typer.echo(json_schema())

@@ -15,8 +15,6 @@ from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.output import print_json, resolve, run_stages, share_of
 from hat_ray.core import console
-from hat_ray.pipeline.kept import size_text
-from hat_ray.pipeline.run_folder import clean_run
 
 
 def _stage_command(owner: typer.Typer, name: str, stage: str | None, text: str, example: str) -> None:
@@ -66,6 +64,9 @@ def run_clean(
     as_json: JsonOpt = False,
 ) -> None:
     """List results of earlier settings with their size, and delete them."""
+    from hat_ray.pipeline.kept import size_text
+    from hat_ray.pipeline.run_folder import clean_run
+
     results = clean_run(place, delete=yes, take_over=take_over)
     taken = sum(result.bytes for result in results)
     if as_json:
