@@ -158,8 +158,10 @@ def test_no_folder_holds_more_than_a_dozen_files():
 
 def imported_by(command: list[str]) -> set[str]:
     """Return the libraries that a command imports."""
-    code = f"import sys\nfrom hat_ray.cli import main\ntry: main({command!r})\nfinally: print(*sys.modules, file=sys.stderr)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    code = "import sys\nfrom hat_ray.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120, check=False
+    )
     return {name.partition(".")[0] for name in result.stderr.splitlines()[-1].split()}
 
 
