@@ -5,6 +5,8 @@ scores the batch and brings the results with its next question. The coordinator 
 the candidates table, asks the algorithm, and answers all members that wait.
 
 Decisions
+- Questions that arrive while the coordinator is busy are answered together, with one write of the table: members that
+  end at the same time would otherwise wait for each other's.
 - Members pull. A member that is slow, or starts late, holds nobody up, and nothing is asked for it before it is ready.
 - The population is asynchronous, in steady state: every member breeds from the one archive.
 - A batch has a number. Results of another number come from a worker that was lost meanwhile: they are dropped.
@@ -87,6 +89,8 @@ class SearchCoordinator:
         """Batches that members score now."""
         self._waiting: dict[int, asyncio.Future[Batch | None]] = {}
         """Members that wait for a batch, the longest first."""
+        self._arrived: list[tuple[int, str, int, Sequence[Scored]]] = []
+        """Questions of members that are not answered yet: member, worker, number of its last batch, and its results."""
         self._lost: Counter[Architecture] = Counter()
         self._fruitless = self._number = 0
         self._failure: str | None = None
@@ -111,16 +115,28 @@ class SearchCoordinator:
         self._release(member)
         future: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
         self._waiting[member] = future
+        self._arrived.append((member, worker, number, scored))
+        if len(self._arrived) == 1:
+            asyncio.get_running_loop().call_soon(self._answer)
+        return await future
+
+    def _answer(self) -> None:
+        """Record what has arrived, write it, and answer: members that ask meanwhile are served together after it."""
+        arrived, self._arrived = self._arrived, []
         try:
-            self._record(member, worker, number, scored)
+            recorded = [self._record(*question) for question in arrived]
+            if any(recorded):
+                self._fruitless = 0
+                self._session.write()  # so that a killed driver costs no more than the batches under way
+                self._show_metrics()
             self._feed()
         except Exception as fault:
             self._fault = fault
             self._release(*self._waiting)
-        return await future
 
     async def lost(self, member: int) -> None:
         """Ask again for the architectures of a member whose worker was lost."""
+        self._answer()
         try:
             self._release(member)
             self._lose(member)
@@ -150,20 +166,19 @@ class SearchCoordinator:
     def over(self) -> bool:
         return self._failure is not None or self._fault is not None or self._session.evolution.finished
 
-    def _record(self, member: int, worker: str, number: int, scored: Sequence[Scored]) -> None:
+    def _record(self, member: int, worker: str, number: int, scored: Sequence[Scored]) -> bool:
+        """Record the results of a member's batch; returns whether there were any."""
         batch = self._batches.get(member)
         if batch is None:
-            return
+            return False
         if batch.number != number:  # the member was started anew before its loss was reported
             self._lose(member)
-            return
+            return False
         del self._batches[member]
         for (architecture, _), each in zip(batch.tasks, scored, strict=True):
             self._session.record(architecture, each.score, each.seconds, worker)
             self._sizes.scored(each.seconds)
-        self._fruitless = 0
-        self._session.write()  # so that a killed driver costs no more than the batches under way
-        self._show_metrics()
+        return True
 
     def _feed(self) -> None:
         """Answer members that wait, as far as there is something to ask; all of them once the search is over."""

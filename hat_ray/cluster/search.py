@@ -1,7 +1,7 @@
 """The search on a Ray cluster: a population of Ray Tune trials that pull candidates from one coordinator.
 
 A trial is a member of the population and lives as long as the search. It holds the SuperTransformer, asks the
-`SearchCoordinator` for a batch of architectures, scores it, and reports to Tune.
+`SearchCoordinator` for a batch of architectures, scores it, and reports to Tune every few seconds.
 
 Decisions
 - A trial a batch would cost Tune's driver 51-94 ms each, and its reuse of actors fails where they start more slowly
@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "tune"
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_REPORTS = 5.0
 
 
 def run_search_on_cluster(
@@ -112,6 +113,7 @@ def score_candidates(config: dict[str, Any], coordinator: Any, score: Score, thr
         score.to("cuda")
     member, worker = config["member"], f"{platform.node()}:{os.getpid()}"
     answer, scored = coordinator.next_batch.remote(member, worker, 0, ()), list[Scored]()
+    report = _Report()
     while (batch := _answer(answer)) is not None:
         scored = []
         for architecture, bars in batch.tasks:
@@ -124,10 +126,33 @@ def score_candidates(config: dict[str, Any], coordinator: Any, score: Score, thr
                 return
             scored.append(Scored(found, time.perf_counter() - start))
         answer = coordinator.next_batch.remote(member, worker, batch.number, scored)
-        seconds = sum(each.seconds for each in scored)
-        tune.report({"candidates": len(scored), "seconds": seconds, "loss": min(each.score.loss for each in scored)})
-    if not scored:  # Tune prints a line about a trial that reports nothing
-        tune.report({"candidates": 0, "seconds": 0.0})
+        report.add(scored)
+    report.close()
+
+
+class _Report:
+    """Sums a member's results for Tune, which takes tens of milliseconds a report: one every few seconds."""
+
+    def __init__(self) -> None:
+        self._sent, self._sent_at = False, time.monotonic()
+        self._scored: list[Scored] = []
+
+    def add(self, scored: Sequence[Scored]) -> None:
+        """Add the results of one batch; send all of them when the last report is some seconds old."""
+        self._scored += scored
+        if time.monotonic() - self._sent_at > _SECONDS_BETWEEN_REPORTS:
+            self._send()
+
+    def close(self) -> None:
+        """Send the rest; something in any case, since Tune prints a line about a trial that reports nothing."""
+        if self._scored or not self._sent:
+            self._send()
+
+    def _send(self) -> None:
+        seconds = sum(each.seconds for each in self._scored)
+        best = {"loss": min(each.score.loss for each in self._scored)} if self._scored else {}
+        tune.report({"candidates": len(self._scored), "seconds": seconds, **best})
+        self._sent, self._sent_at, self._scored = True, time.monotonic(), []
 
 
 def _answer(question: Any) -> Any:
