@@ -123,9 +123,9 @@ class Registry(Generic[PluginT, FactsT]):
         if points is None:
             return name, f"package {_top(name)}"
         if len({point.value for point in points}) > 1:
-            packages = ", ".join(sorted(_package(point) for point in points))
+            packages = ", ".join(sorted(package_of(point) for point in points))
             raise PluginError(f"{self.setting} {name} is registered by several packages ({packages}): uninstall one")
-        return points[0].value, _package(points[0])
+        return points[0].value, package_of(points[0])
 
     def _require_complete(self, name: str, plugin: object) -> None:
         lacking = [attribute for attribute in self._requires if not hasattr(plugin, attribute)]
@@ -182,7 +182,8 @@ def _top(target: str) -> str:
     return target.partition(":")[0].partition(".")[0]
 
 
-def _package(point: EntryPoint) -> str:
+def package_of(point: EntryPoint) -> str:
+    """Return the name and version of the package that an entry point comes from."""
     return f"package {point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
 
 

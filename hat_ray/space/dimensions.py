@@ -11,6 +11,7 @@ rows follow, sorted by entry point. Every machine of a cluster needs the package
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
+from hat_ray.core.registry import package_of
 from hat_ray.errors import SpaceError
 from hat_ray.space.dimension import MAX_DEPTH, Dimension
 
@@ -114,14 +115,18 @@ BUILT_IN = (
 
 
 def _with_packages() -> tuple[Dimension, ...]:
-    """Return the rows above and those of installed packages; raise SpaceError for an entry point that is none."""
+    """Return the rows above and those of installed packages; raise SpaceError for an entry point that is none.
+
+    A broken package is never passed over: without its columns, predictors and genes would not fit those of other nodes.
+    """
     found: dict[str, Dimension] = {one.name: one for one in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        source = f"entry point {entry.name} = {entry.value} of group {GROUP}"
+        source = f"dimension {entry.name} of {package_of(entry)} ({entry.value})"
         try:
             dimension = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise SpaceError(f"{source} cannot be loaded: {error}: mend or remove its package") from error
+        except Exception as error:  # the package's own code, which may raise anything
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise SpaceError(f"{source} cannot be loaded ({why}): mend or uninstall the package") from error
         if not isinstance(dimension, Dimension):
             raise SpaceError(f"{source} must name a Dimension, got {repr(dimension)[:80]}")
         if dimension.field is not None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ from hat_ray.space.dimension import Choice, Dimension
 from hat_ray.space.features import ShapedArchitectures, Shapes
 from hat_ray.space.search_space import SearchSpace
 
-Rows = npt.NDArray[np.int8]
-"""Gene rows, (N, G)."""
+Rows = npt.NDArray[np.signedinteger[Any]]
+"""Gene rows, (N, G): bytes, or wider where a dimension has more choices than a byte counts (`GeneCode.dtype`)."""
 
 _DRAWN_FIRST = ("encoder_embed_dims", "decoder_embed_dims", "encoder_depths", "decoder_depths")
 """What `child` draws before all else, in this order, which seeds depend on."""
@@ -55,6 +55,9 @@ class GeneCode:
         )
         self.sizes: npt.NDArray[np.int64] = np.array([len(gene.choices) for gene in self.genes])
         """Choices of each gene, (G,)."""
+        widths: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32)
+        self.dtype = next(width for width in widths if self.sizes.max() <= np.iinfo(width).max)
+        """Bytes wherever they suffice: random draws depend on the width, and seeds must not move."""
         columns: dict[str, list[int]] = {}
         for place, gene in enumerate(self.genes):
             columns.setdefault(gene.dimension, []).append(place)
@@ -76,7 +79,7 @@ class GeneCode:
 
     def encode(self, architectures: Sequence[Architecture]) -> Rows:
         """Return canonical rows; every architecture must lie inside the space."""
-        rows = np.zeros((len(architectures), len(self.genes)), dtype=np.int8)
+        rows = np.zeros((len(architectures), len(self.genes)), dtype=self.dtype)
         known = [(one, self._numbers[one.name], self.columns[one.name][0]) for one in self.space.dimensions]
         for row, architecture in zip(rows, architectures, strict=True):
             for dimension, numbers, first in known:
@@ -115,7 +118,7 @@ class GeneCode:
             if one.capped_by:
                 numbers = self._numbers[one.name]
                 most = np.minimum(np.searchsorted(numbers, self._depths(rows, one.capped_by)) + 1, len(numbers))
-                rows[:, columns] = np.minimum(rows[:, columns], most.astype(np.int8))
+                rows[:, columns] = np.minimum(rows[:, columns], most.astype(self.dtype))
         return rows
 
     def _depths(self, rows: Rows, depths: str) -> npt.NDArray[np.int64]:
@@ -127,7 +130,7 @@ class GeneCode:
         found: dict[Architecture, None] = {}
         places = [int(self.columns[f"{side}_depths"][0]) for side in ("encoder", "decoder")]
         for depths in product(*(range(1, self.sizes[place] + 1) for place in places)):
-            full = np.ones((1, len(self.genes)), dtype=np.int8)
+            full = np.ones((1, len(self.genes)), dtype=self.dtype)
             full[0, places] = depths
             free = self.canonical(full)[0] > 0
             free[places] = False
@@ -169,23 +172,23 @@ class GeneCode:
 
     def filled(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """Return rows with a random choice where a layer does not exist, for a child that may be deeper."""
-        return np.where(rows == 0, self.random_rows(len(rows), rng), rows).astype(np.int8)
+        return np.where(rows == 0, self.random_rows(len(rows), rng), rows).astype(self.dtype)
 
     def random_rows(self, count: int, rng: np.random.Generator) -> Rows:
         """Return uniform genes for all layers, not canonical: (count, G)."""
-        return rng.integers(1, self.sizes + 1, size=(count, len(self.genes)), dtype=np.int8)
+        return rng.integers(1, self.sizes + 1, size=(count, len(self.genes)), dtype=self.dtype)
 
     def mutated(self, rows: Rows, probabilities: npt.NDArray[np.float64], rng: np.random.Generator) -> Rows:
         """Return rows (N, G) in canonical form, each gene drawn anew with its row's probability (N,)."""
         change = rng.random(rows.shape) < probabilities[:, None]
         full = self.filled(rows, rng)
-        return self.canonical(np.where(change, self.random_rows(len(rows), rng), full).astype(np.int8))
+        return self.canonical(np.where(change, self.random_rows(len(rows), rng), full).astype(self.dtype))
 
     def crossed(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
         """Return a child for each pair of rows (N, G): each gene from either; a layer that one lacks from the other."""
         other = np.where(second == 0, first, second)
         own = np.where(first == 0, second, first)
-        return np.where(rng.random(first.shape) < 0.5, own, other).astype(np.int8)
+        return np.where(rng.random(first.shape) < 0.5, own, other).astype(self.dtype)
 
     def bred(
         self,

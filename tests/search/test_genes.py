@@ -14,8 +14,9 @@ from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import DEEP_SHALLOW, HAT_LATENCY, SMALL, SPACE0, SPACE1, TOY
 from hat_ray.space.search_space import SearchSpace
 
+FINE = TOY.replaced(name="fine", encoder_ffn_dims=tuple(range(8, 8 * 301, 8)))  # more choices than a byte counts
 SPACES = pytest.mark.parametrize(
-    "space", [TOY, SPACE0, HAT_LATENCY, SMALL, DEEP_SHALLOW, EIGHT, ODD], ids=lambda space: space.name
+    "space", [TOY, SPACE0, HAT_LATENCY, SMALL, DEEP_SHALLOW, EIGHT, ODD, FINE], ids=lambda space: space.name
 )
 
 
@@ -27,6 +28,13 @@ def test_a_row_gives_back_its_architecture(space: SearchSpace) -> None:
     rows = code.encode(some)
     assert [code.decode(row) for row in rows] == some
     assert np.array_equal(code.canonical(rows), rows)
+
+
+def test_rows_are_bytes_wherever_bytes_suffice() -> None:
+    """Random draws depend on the width of the rows, and so seeds would move."""
+    byte, more = (TOY.replaced(encoder_ffn_dims=tuple(range(8, 8 * count + 1, 8))) for count in (127, 128))
+    assert [GeneCode(space).dtype for space in (TOY, byte, more)] == [np.int8, np.int8, np.int16]
+    assert GeneCode(byte).random_rows(9999, np.random.default_rng(0)).max() == 127
 
 
 @SPACES

@@ -159,14 +159,27 @@ def test_a_row_that_cannot_be_is_refused(change, message):
 @pytest.mark.parametrize(
     ("entry", "code", "message"),
     [
-        ("cells = cells:CELLS", "CELLS = 3", "entry point cells = cells:CELLS of group hat_ray.dimensions must name a"),
-        ("a = cells:CELLS\nb = cells:CELLS", CELLS, "b = cells:CELLS .* a dimension decoder_cells exists: give it an"),
+        ("cells = cells:CELLS", "CELLS = 3", "cells of package cells 1.0 (cells:CELLS) must name a Dimension, got 3"),
+        ("a = cells:CELLS\nb = cells:CELLS", CELLS, "b of package .*: a dimension decoder_cells exists: give it an"),
         ("a = cells:CELLS", CELLS.replace("side=", 'field="cells", side='), "`field` must be None, got 'cells'"),
-        ("a = cells:NONE", CELLS, "a = cells:NONE .* cannot be loaded: .*NONE"),
+        (
+            "a = cells:NONE",
+            CELLS,
+            "a of package cells 1.0 .* cannot be loaded .AttributeError: .*NONE.*: mend or uninst",
+        ),
+        ("a = cells:CELLS", "raise OSError('no\\ncells')", "cannot be loaded .OSError: no cells.: mend or uninstall"),
     ],
 )
-def test_an_entry_point_that_is_no_dimension_is_refused_with_its_rule(tmp_path, entry, code, message):
-    done = run(package(tmp_path, entry, code), "-c", "import hat_ray.space.dimensions")
-    assert done.returncode == 1
-    line = done.stderr.strip().splitlines()[-1]
-    assert re.search(message, line), line
+def test_a_broken_entry_point_ends_a_command_in_one_line(tmp_path, entry, code, message):
+    environment = package(tmp_path, entry, code)
+    done = run(environment, "-m", "hat_ray.cli", "recipe", "show", "toy")
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.strip().splitlines()
+    assert re.search(message.replace("(cells:CELLS)", ".cells:CELLS."), line), line
+    assert "dimension" in line
+
+
+def test_help_and_version_need_no_dimension(tmp_path):
+    environment = package(tmp_path, "a = cells:CELLS", "raise OSError")
+    assert run(environment, "-m", "hat_ray.cli", "--version").returncode == 0
+    assert run(environment, "-m", "hat_ray.cli", "latency", "--help").returncode == 0
