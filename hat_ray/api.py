@@ -185,7 +185,7 @@ class Run:
         found = {}
         for device, predictor in predictors_of(_with_predictors(self.recipe, self.folder.uri)).items():
             low, high = predictor.interval([architecture], coverage)
-            (predicted,), (unseen,) = predictor.predict([architecture]), predictor.unseen([architecture])
+            (predicted,), (unseen,) = predictor.predict([architecture]), predictor.extrapolation([architecture])
             found[device] = Prediction(float(predicted), float(low[0]), float(high[0]), unseen)
         return found
 

@@ -28,7 +28,7 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import DeviceWork, FleetReport, Node, Placement, candidates, placements, report_of
-from hat_ray.latency.timing.session import Tally, TimingJob, TimingSession
+from hat_ray.latency.timing.session import SessionSummary, TimingJob, TimingSession
 from hat_ray.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class TimingActor:
         self._session = TimingSession(self._job, device)
         return device
 
-    def time(self, architectures: list[Architecture], contested: bool) -> Tally:
+    def time(self, architectures: list[Architecture], contested: bool) -> SessionSummary:
         """Time a chunk; where it is `contested`, another node of this device may have timed some of it."""
         assert self._session is not None, "described before it times"
         if contested:
@@ -196,7 +196,7 @@ class _Fleet:
         return all(work.over or self._is_gone(work) for work in self._devices.values())
 
     def _is_gone(self, work: DeviceWork) -> bool:
-        return work.lost_at is not None and time.monotonic() - work.lost_at > self._job.config.return_s
+        return work.lost_at is not None and time.monotonic() - work.lost_at > self._job.config.reconnect_timeout_s
 
     def _look(self) -> None:
         """See which nodes there are, and start a member where work waits for one."""
@@ -337,7 +337,9 @@ class _Fleet:
         work.manned_s += time.monotonic() - member.began
         if not work.over and not any(other.work is work for other in self._members):
             work.lost_at = time.monotonic()
-            logger.warning("device %s: waiting up to %g s for a node", work.device.slug, self._job.config.return_s)
+            logger.warning(
+                "device %s: waiting up to %g s for a node", work.device.slug, self._job.config.reconnect_timeout_s
+            )
 
     def _hand_out(self) -> None:
         for member in list(self._members):

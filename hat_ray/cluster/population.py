@@ -283,7 +283,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Sample:
+class MetricSample:
     """One value of one metric; `device` and `limit_ms` are empty where it has none."""
 
     metric: str
@@ -292,16 +292,16 @@ class Sample:
     limit_ms: str = ""
 
 
-def samples(session: Session) -> Iterator[Sample]:
+def samples(session: Session) -> Iterator[MetricSample]:
     """Return the present values of a search's metrics."""
     evolution = session.evolution
-    yield Sample(EVALUATIONS, session.done)
+    yield MetricSample(EVALUATIONS, session.done)
     for limit in evolution.limits:
         best = evolution.best(limit)
         if best is not None:
-            yield Sample(BEST, evolution.losses[best], limit.device, f"{limit.ms:g}")
+            yield MetricSample(BEST, evolution.losses[best], limit.device, f"{limit.ms:g}")
     for device, volume in session.frontiers.hypervolumes().items():
-        yield Sample(HYPERVOLUME, volume, device)
+        yield MetricSample(HYPERVOLUME, volume, device)
 
 
 @functools.cache

@@ -44,7 +44,7 @@ from hat_ray.train.capacity import Patience, fewest_workers, needs, too_small, w
 from hat_ray.train.checkpoints import STATE
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob, device_for
-from hat_ray.train.metrics import Figures, Watcher, run_name
+from hat_ray.train.metrics import Figures, MetricSink, run_name
 from hat_ray.train.state import TrainResult
 from hat_ray.train.workers import OneWorker
 
@@ -268,7 +268,7 @@ class _MetricSender:
     def __init__(self, status: Any, index: int) -> None:
         self._status, self._index = status, index
 
-    def tell(self, _update: int, figures: Figures, /) -> None:
+    def log(self, _update: int, figures: Figures, /) -> None:
         self._status.report_figures.remote(self._index, dict(figures))
 
     def close(self) -> None:
@@ -284,7 +284,7 @@ class _RayWorkers:
         self.world_size: int = context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
         self.lease: Lease | None = settings["lease"]
-        self.watcher: Watcher = _MetricSender(settings["status"], 0)
+        self.sink: MetricSink = _MetricSender(settings["status"], 0)
         self._status, self._may_grow = settings["status"], settings["may_grow"]
 
     def all_reduce(self, values: Tensor) -> None:

@@ -88,7 +88,7 @@ _VALID = "valid/loss_bits/"
 
 
 @dataclass(frozen=True)
-class Sample:
+class MetricSample:
     """One value of one metric; `model` says whose validation loss it is, and is empty otherwise."""
 
     metric: str
@@ -96,16 +96,16 @@ class Sample:
     model: str = ""
 
 
-def samples(job: JobStatus, began: float, now: float) -> list[Sample]:
+def samples(job: JobStatus, began: float, now: float) -> list[MetricSample]:
     """Return the present metrics of a training that was begun or resumed at `began`; both in seconds since 1970."""
-    found = [Sample(AGE, max(0.0, now - (job.saved or began)))]
+    found = [MetricSample(AGE, max(0.0, now - (job.saved or began)))]
     if job.latest is not None:
         done, _, figures = job.latest
-        found.append(Sample(UPDATES, done))
-        found += [Sample(_OF_PROGRESS[name], value) for name, value in figures.items() if name in _OF_PROGRESS]
+        found.append(MetricSample(UPDATES, done))
+        found += [MetricSample(_OF_PROGRESS[name], value) for name, value in figures.items() if name in _OF_PROGRESS]
     for name, value in job.figures.items():
         if name.startswith(_VALID):
-            found.append(Sample(VALID_LOSS, value, name.removeprefix(_VALID)))
+            found.append(MetricSample(VALID_LOSS, value, name.removeprefix(_VALID)))
         elif name == "train/grad_norm":
-            found.append(Sample("hat_ray_train_gradient_norm", value))
+            found.append(MetricSample("hat_ray_train_gradient_norm", value))
     return found

@@ -46,8 +46,8 @@ class Batch:
         )
 
 
-class Batches(Sequence[Indices]):
-    """Batches of row numbers, each made when it is asked for."""
+class BatchPlan(Sequence[Indices]):
+    """BatchPlan of row numbers, each made when it is asked for."""
 
     def __init__(self, order: NDArray[np.int32], spans: Indices) -> None:
         self._order, self._spans = order, spans
@@ -59,18 +59,18 @@ class Batches(Sequence[Indices]):
     def __getitem__(self, index: int) -> Indices: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Batches": ...
+    def __getitem__(self, index: slice) -> "BatchPlan": ...
 
-    def __getitem__(self, index: int | slice) -> "Indices | Batches":
+    def __getitem__(self, index: int | slice) -> "Indices | BatchPlan":
         if isinstance(index, slice):
-            return Batches(self._order, self._spans[index])
+            return BatchPlan(self._order, self._spans[index])
         first, last = self._spans[index]
         return self._order[first:last].astype(np.int64)
 
 
 def make_batches(
     table: TokenTable, max_tokens: int, seed: int, epoch: int, world_size: int = 1, rank: int = 0
-) -> Batches:
+) -> BatchPlan:
     """Return one rank's batches of an epoch, as arrays of row numbers.
 
     Over all ranks every pair occurs exactly once, and every rank gets equally many batches. A pair longer than
@@ -81,14 +81,14 @@ def make_batches(
     ties = stream.permutation(len(table)).astype(np.int32)
     order, spans = _cut(table, ties, max_tokens, world_size)
     chosen = stream.permutation(len(spans))[rank::world_size]
-    return Batches(order, spans[chosen])
+    return BatchPlan(order, spans[chosen])
 
 
-def make_unshuffled_batches(table: TokenTable, max_tokens: int, world_size: int = 1, rank: int = 0) -> Batches:
+def make_unshuffled_batches(table: TokenTable, max_tokens: int, world_size: int = 1, rank: int = 0) -> BatchPlan:
     """Return one rank's batches from short to long, always the same: for validation and translation."""
     _check(table, max_tokens, world_size, rank)
     order, spans = _cut(table, np.arange(len(table), dtype=np.int32), max_tokens, world_size)
-    return Batches(order, spans[rank::world_size])
+    return BatchPlan(order, spans[rank::world_size])
 
 
 def collate(table: TokenTable, indices: Indices) -> Batch:

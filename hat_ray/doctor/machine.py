@@ -16,9 +16,9 @@ from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.finding import Finding
 from hat_ray.errors import HatRayError, PluginError
 from hat_ray.latency.detection import detect
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.process import timing_state
-from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice
+from hat_ray.latency.timing.sensors.machine_state import MachineState, Sensors, advice
 from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import EOS, BeamSettings, StepwiseEngine, WholeEngine
@@ -162,14 +162,14 @@ def _greedy(model: SubTransformer, source: torch.Tensor) -> list[int]:
 def _timing(watch_s: float) -> Iterator[Finding]:
     """Time a canary for a few seconds: does this machine repeat itself?"""
     model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
-    watch, sensors = CanaryWatch(translation(model, _WORKLOAD), tolerance=0.1), Sensors()
+    watch, sensors = CanaryMonitor(translation(model, _WORKLOAD), tolerance=0.1), Sensors()
     with timing_state(1), torch.inference_mode():
         watch.calibrate(0.5)
         sensors.start()
         times: list[float] = []
         while sum(times) < 1e3 * watch_s:
             times.append(watch.time())
-        conditions = sensors.stop()
+        machine_state = sensors.stop()
     low, middle, high = np.percentile(times, (10, 50, 90))
     detail = (
         f"a translation of {middle:.2f} ms repeats within {(high - low) / 2 / middle:.1%} (10th to 90th percentile)"
@@ -179,19 +179,19 @@ def _timing(watch_s: float) -> Iterator[Finding]:
         yield Finding("timing", "advice", detail, remedy)
     else:
         yield Finding("timing", "good", detail)
-    for kind, text in advice(conditions).items():
+    for kind, text in advice(machine_state).items():
         yield Finding(f"timing: {kind}", "advice", *text.split(": ", 1))
-    yield _sensors(conditions, sensors)
+    yield _sensors(machine_state, sensors)
 
 
-def _sensors(conditions: Conditions, sensors: Sensors) -> Finding:
+def _sensors(state: MachineState, sensors: Sensors) -> Finding:
     detail = {
-        "clock": conditions.cpu_mhz is not None,
-        "governor": conditions.governor is not None,
-        "temperature": conditions.temperature_c is not None,
-        "throttling": conditions.throttled is not None,
-        "load of others": conditions.other_load_cpus is not None,
-        "memory": conditions.peak_resident_bytes is not None,
+        "clock": state.cpu_mhz is not None,
+        "governor": state.governor is not None,
+        "temperature": state.temperature_c is not None,
+        "throttling": state.throttled is not None,
+        "load of others": state.other_load_cpus is not None,
+        "memory": state.peak_resident_bytes is not None,
         "energy": sensors.meter.read() is not None,
     }
     seen = ", ".join(name for name, known in detail.items() if known) or "nothing"

@@ -56,7 +56,7 @@ class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
-        {"flush_s", "chunk", "retries", "start_timeout_s", "return_s", "exclusive", "quantities"}
+        {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
     )
 
     table: str = ""
@@ -120,7 +120,7 @@ class LatencyConfig(StageConfig):
     """Seconds after which one architecture's timing stops even when its error is still above `relative_error`."""
 
     patience_s: float = Field(default=10.0, ge=0)
-    """Seconds beyond the budget that a timing waits for calm moments on a disturbed device."""
+    """Seconds beyond the budget that a timing waits for undisturbed moments on a disturbed device."""
 
     canary_tolerance: float = Field(default=0.1, gt=0)
     """A repetition counts when the canaries beside it took at most this much longer than on the quiet device, as a
@@ -146,7 +146,7 @@ class LatencyConfig(StageConfig):
     retries: int = Field(default=2, ge=0)
     """How often in a row a device may be lost without timing anything, before its work is given up and reported."""
 
-    return_s: float = Field(default=300.0, ge=0)
+    reconnect_timeout_s: float = Field(default=300.0, ge=0)
     """Seconds for which a device with work left is waited for when all its nodes are gone."""
 
     start_timeout_s: float = Field(default=120.0, gt=0)

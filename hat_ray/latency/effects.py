@@ -34,7 +34,7 @@ class TimedPoint:
 
 
 @dataclass(frozen=True)
-class Influence:
+class Effect:
     """What going from a dimension's smallest choice to its largest does to latency."""
 
     ratio: float
@@ -61,7 +61,7 @@ class TimedSweep:
     device: str
     """The device's slug."""
     dimension: str
-    influence: Influence
+    effect: Effect
     points: tuple[TimedPoint, ...]
 
 
@@ -88,19 +88,19 @@ class SweepResult:
 
     def on(self, slug: str) -> list[TimedSweep]:
         """Return a device's sweeps, the most influential dimension first."""
-        return sorted((one for one in self.sweeps if one.device == slug), key=lambda one: -strength(one.influence))
+        return sorted((one for one in self.sweeps if one.device == slug), key=lambda one: -effect_size(one.effect))
 
-    def by_influence(self) -> list[str]:
+    def by_effect(self) -> list[str]:
         """Return the dimensions, first the one that matters most on the average device."""
         total: dict[str, float] = {}
         for one in self.sweeps:
-            total[one.dimension] = total.get(one.dimension, 0.0) + strength(one.influence)
+            total[one.dimension] = total.get(one.dimension, 0.0) + effect_size(one.effect)
         return sorted(total, key=lambda dimension: -total[dimension])
 
 
-def strength(influence: Influence) -> float:
-    """Return how far a ratio is from 1 in either direction: 0 for no influence."""
-    return abs(math.log(influence.ratio))
+def effect_size(effect: Effect) -> float:
+    """Return how far a ratio is from 1 in either direction: 0 for no effect."""
+    return abs(math.log(effect.ratio))
 
 
 def rate_device(
@@ -119,7 +119,7 @@ def _timed(
     sweep: DimensionSweep, rows: Mapping[Architecture, LatencyRow], slug: str, length: int, floor: float
 ) -> TimedSweep:
     points = tuple(_point(one.choice, rows[one.architecture], one.architecture, length) for one in sweep.points)
-    return TimedSweep(slug, sweep.dimension, influence_of(points, floor), points)
+    return TimedSweep(slug, sweep.dimension, effect_of(points, floor), points)
 
 
 def _point(choice: Choice, row: LatencyRow, architecture: Architecture, length: int) -> TimedPoint:
@@ -137,13 +137,13 @@ def _point(choice: Choice, row: LatencyRow, architecture: Architecture, length: 
     )
 
 
-def influence_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Influence:
+def effect_of(points: Sequence[TimedPoint], error_floor: float = 0.0) -> Effect:
     """Compare a dimension's last point with its first; each median's relative error is `error_floor` at least."""
     first, last = points[0], points[-1]
     ratio = last.ms / first.ms
     errors = [max(point.relative_error or 0.0, error_floor) for point in (first, last)]
     spread = math.exp(_SURE * math.hypot(*errors))
-    return Influence(
+    return Effect(
         ratio=ratio,
         low=ratio / spread,
         high=ratio * spread,

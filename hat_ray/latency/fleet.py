@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.timing.session import Tally
+from hat_ray.latency.timing.session import SessionSummary
 from hat_ray.space.architecture import Architecture
 
 
@@ -98,12 +98,12 @@ class DeviceWork:
         self.failures += 1
         self.contested = True
 
-    def credit(self, size: int, tally: Tally) -> None:
+    def credit(self, size: int, summary: SessionSummary) -> None:
         """Count a chunk that is done."""
         self.doing -= size
-        self.timed += tally.timed
-        self.skipped += tally.skipped
-        self.busy_s += tally.seconds
+        self.timed += summary.timed
+        self.skipped += summary.skipped
+        self.busy_s += summary.seconds
         self.failures = 0
 
 

@@ -27,7 +27,7 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Twins:
+class EqualFlopsPair:
     """Two architectures of nearly equal FLOPs, by their places in the arguments, the faster first."""
 
     fast: int
@@ -43,7 +43,7 @@ class FlopsEvidence:
     overall: Correlation
     within: dict[int, Correlation]
     """Among architectures of one decoder depth, by that depth."""
-    twins: Twins | None
+    pair: EqualFlopsPair | None
     """The two with FLOPs alike and latency most unlike; None where no two have FLOPs alike."""
 
 
@@ -54,14 +54,14 @@ def flops_evidence(flops: Sequence[int], ms: Sequence[float], depths: Sequence[i
     x, y, depth = np.asarray(flops, np.float64), np.asarray(ms, np.float64), np.asarray(depths)
     groups = {int(value): depth == value for value in np.unique(depth)}
     within = {value: _correlation(x[mask], y[mask]) for value, mask in groups.items() if mask.sum() >= _FEWEST}
-    return FlopsEvidence(_correlation(x, y), within, most_unlike_twins(x, y))
+    return FlopsEvidence(_correlation(x, y), within, most_unequal_pair(x, y))
 
 
-def most_unlike_twins(flops: FloatArray, ms: FloatArray) -> Twins | None:
+def most_unequal_pair(flops: FloatArray, ms: FloatArray) -> EqualFlopsPair | None:
     """Return the two whose FLOPs differ by `ALIKE` at most and whose latencies differ most."""
     order = np.argsort(flops, kind="stable")
     sorted_flops, sorted_ms = flops[order], ms[order]
-    best: Twins | None = None
+    best: EqualFlopsPair | None = None
     ends = np.searchsorted(sorted_flops, sorted_flops * (1 + ALIKE), side="right")
     for start, end in enumerate(ends):
         window = sorted_ms[start:end]
@@ -69,7 +69,7 @@ def most_unlike_twins(flops: FloatArray, ms: FloatArray) -> Twins | None:
         # all in a window are within 5 % of its first, and so of each other
         ratio = float(sorted_ms[slow] / sorted_ms[fast])
         if fast != slow and (best is None or ratio > best.ratio):
-            best = Twins(int(order[fast]), int(order[slow]), ratio)
+            best = EqualFlopsPair(int(order[fast]), int(order[slow]), ratio)
     return best
 
 

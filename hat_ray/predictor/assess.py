@@ -73,7 +73,7 @@ class Assessment:
     coverage_pct: float | None
     """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows to tell."""
     trees_share: float
-    donors: tuple[str, ...]
+    source_predictors: tuple[str, ...]
     by_depth: tuple[DepthError, ...]
     curve: tuple[CurvePoint, ...]
     outliers: tuple[Outlier, ...]
@@ -87,11 +87,11 @@ class PredictorOutput:
 
 
 def assess(
-    predictor: Predictor, rows: TimedRows, config: PredictorConfig, donors: Sequence[Predictor] = ()
+    predictor: Predictor, rows: TimedRows, config: PredictorConfig, source_predictors: Sequence[Predictor] = ()
 ) -> Assessment:
-    """Judge a predictor that was fitted to `rows` with `config` and `donors`."""
+    """Judge a predictor that was fitted to `rows` with `config` and `source_predictors`."""
     held_out = predictor.held_out
-    calm = ~held_out.slow
+    undisturbed = ~held_out.slow
     timed = rows.errors[rows.errors > 0]
     return Assessment(
         device=predictor.device,
@@ -99,17 +99,19 @@ def assess(
         quality=predictor.quality,
         slow_rows=int(held_out.slow.sum()),
         timing_error_pct=float(100 * np.median(timed)) if len(timed) else None,
-        coverage_pct=_coverage(rows, config, predictor, donors),
+        coverage_pct=_coverage(rows, config, predictor, source_predictors),
         trees_share=predictor.trees_share,
-        donors=predictor.donors,
-        by_depth=_by_depth(rows.costs[calm, _DEPTH], held_out.measured_ms[calm], held_out.predicted_ms[calm]),
-        curve=_curve(rows[calm], config, predictor, donors),
+        source_predictors=predictor.source_predictors,
+        by_depth=_by_depth(
+            rows.costs[undisturbed, _DEPTH], held_out.measured_ms[undisturbed], held_out.predicted_ms[undisturbed]
+        ),
+        curve=_curve(rows[undisturbed], config, predictor, source_predictors),
         outliers=_outliers(predictor),
     )
 
 
 def _coverage(
-    rows: TimedRows, config: PredictorConfig, predictor: Predictor, donors: Sequence[Predictor]
+    rows: TimedRows, config: PredictorConfig, predictor: Predictor, source_predictors: Sequence[Predictor]
 ) -> float | None:
     fold = fold_of_rows(rows.costs, _OUTER_FOLDS, seed=0)
     if len(np.unique(rows.costs[fold != 0], axis=0)) < max(config.min_rows, 2 * _OUTER_FOLDS):
@@ -117,7 +119,7 @@ def _coverage(
     within = []
     for k in range(int(fold.max()) + 1):
         part = rows[fold == k]
-        fitted = Predictor.fit(rows[fold != k], config, predictor.device, predictor.space_id, k, donors)
+        fitted = Predictor.fit(rows[fold != k], config, predictor.device, predictor.space_id, k, source_predictors)
         low, high = (fitted.predict_rows(part, (1 + sign * COVERAGE) / 2) for sign in (-1, 1))
         within += [*((low <= part.total_ms) & (part.total_ms <= high))]
     return float(100 * np.mean(within))
@@ -133,7 +135,7 @@ def _by_depth(depths: Any, measured_ms: Any, predicted_ms: Any) -> tuple[DepthEr
 
 
 def _curve(
-    rows: TimedRows, config: PredictorConfig, predictor: Predictor, donors: Sequence[Predictor]
+    rows: TimedRows, config: PredictorConfig, predictor: Predictor, source_predictors: Sequence[Predictor]
 ) -> tuple[CurvePoint, ...]:
     points = []
     for size in _SIZES:
@@ -145,7 +147,7 @@ def _curve(
             learned, test = rows[np.sort(order[:size])], rows[order[size:]]
             if len(np.unique(learned.costs, axis=0)) < config.min_rows:
                 continue
-            fitted = Predictor.fit(learned, config, predictor.device, predictor.space_id, draw, donors)
+            fitted = Predictor.fit(learned, config, predictor.device, predictor.space_id, draw, source_predictors)
             errors.append(quality(test.total_ms, fitted.predict_rows(test)).mape)
         if errors:
             points.append(CurvePoint(size, float(np.mean(errors)), min(errors), max(errors)))

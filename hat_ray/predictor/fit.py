@@ -21,16 +21,23 @@ def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
     return read_rows(job.table_root, job.space.id, slug, asdict(job.protocol.workload))
 
 
-def fit_device(job: TimingJob, slug: str, config: PredictorConfig, seed: int, donors: Sequence[Predictor]) -> Predictor:
+def fit_device(
+    job: TimingJob, slug: str, config: PredictorConfig, seed: int, source_predictors: Sequence[Predictor]
+) -> Predictor:
     """Read a device's rows and fit its predictor to them, with the help of other devices'."""
-    return fit_rows(job, slug, rows_of_device(job, slug), config, seed, donors)
+    return fit_rows(job, slug, rows_of_device(job, slug), config, seed, source_predictors)
 
 
 def fit_rows(
-    job: TimingJob, slug: str, rows: TimedRows, config: PredictorConfig, seed: int, donors: Sequence[Predictor]
+    job: TimingJob,
+    slug: str,
+    rows: TimedRows,
+    config: PredictorConfig,
+    seed: int,
+    source_predictors: Sequence[Predictor],
 ) -> Predictor:
     """Fit one device's predictor to rows that were read before."""
-    return Predictor.fit(rows, config, slug, job.space.id, stream_seed(seed, "predictor", slug), donors)
+    return Predictor.fit(rows, config, slug, job.space.id, stream_seed(seed, "predictor", slug), source_predictors)
 
 
 def table_rows(job: TimingJob, config: PredictorConfig, slugs: Sequence[str] = ()) -> dict[str, TimedRows]:

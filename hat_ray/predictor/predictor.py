@@ -1,8 +1,8 @@
 """The predictor: prior milliseconds times the exponential of what boosted trees make of the residual.
 
 Decisions
-- Rows of a slow stretch (`bursts`) are set aside: nothing is learned from them. They stay in the interval, because the
-  table shows that such times happen.
+- Rows of a slow stretch (`slow_periods`) are set aside: nothing is learned from them. They stay in the interval,
+  because the table shows that such times happen.
 - The trees' share is 0, 1/4, 1/2, 3/4 or 1, the one with the least held-out error; it stays 0 unless the trees help by
   `min_gain`. HAT's averages hide what trees could learn, so there the prior alone is best; it also answers outside
   the rows it has seen, where trees are constant.
@@ -24,10 +24,10 @@ from scipy import stats
 from hat_ray.core.determinism import one_blas_thread
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.prior import HELD_BACK, Prior, fit_prior
+from hat_ray.predictor.prior import RIDGE_PENALTIES, Prior, fit_prior
 from hat_ray.predictor.quality import IntArray, Quality, fold_of_rows, quality
 from hat_ray.predictor.rows import TimedRows
-from hat_ray.predictor.slow_periods import BoolArray, slow_rows
+from hat_ray.predictor.slow_periods import BoolArray, slow_periods
 from hat_ray.predictor.trees import correction, fit_trees
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import COST_FEATURES, FloatArray, cost_features, layer_features
@@ -73,7 +73,7 @@ class Predictor:
     """The least and the largest value of each cost term among the rows, (2, 15)."""
     held_out: HeldOut
     rows_fingerprint: str
-    donors: tuple[str, ...] = ()
+    source_predictors: tuple[str, ...] = ()
     """Devices whose priors were part of the fit."""
 
     @property
@@ -89,13 +89,13 @@ class Predictor:
         device: str,
         space_id: str,
         seed: int,
-        donors: Sequence["Predictor"] = (),
+        source_predictors: Sequence["Predictor"] = (),
     ) -> "Predictor":
-        """Fit to timed rows; with `donors`, predictors of other devices, fewer rows are enough.
+        """Fit to timed rows; with `source_predictors`, predictors of other devices, fewer rows are enough.
 
         Raises PredictorError for rows that cannot be fitted, or fewer different architectures than `config.min_rows`.
         """
-        return _fit(rows, config, device, space_id, seed, donors)
+        return _fit(rows, config, device, space_id, seed, source_predictors)
 
     def predict(self, architectures: Sequence[Architecture], quantile: float | None = None) -> FloatArray:
         """Return milliseconds, (N,); with `quantile`, what the latency stays below with that probability."""
@@ -119,7 +119,7 @@ class Predictor:
         low, high = ((1 + sign * coverage) / 2 for sign in (-1, 1))
         return predicted * self._factor(low), predicted * self._factor(high)
 
-    def unseen(self, architectures: Sequence[Architecture]) -> list[str | None]:
+    def extrapolation(self, architectures: Sequence[Architecture]) -> list[str | None]:
         """Return, of each architecture, how it lies outside the rows, or None: it does not."""
         costs = cost_features(architectures)
         low, high = self.seen
@@ -183,26 +183,31 @@ def conformal_factor(ratios: FloatArray, quantile: float) -> float:
 
 @one_blas_thread()
 def _fit(
-    rows: TimedRows, config: PredictorConfig, device: str, space_id: str, seed: int, donors: Sequence[Predictor]
+    rows: TimedRows,
+    config: PredictorConfig,
+    device: str,
+    space_id: str,
+    seed: int,
+    source_predictors: Sequence[Predictor],
 ) -> Predictor:
     distinct = _check(rows, config, device)
     slow = _slow(rows, config.set_slow_aside)
     learned = rows[~slow]
     with_trees = len(np.unique(learned.costs, axis=0)) >= config.min_rows_for_trees
     fold = fold_of_rows(rows.costs, min(config.folds, distinct), seed)
-    priors = tuple(donor.prior for donor in donors)
-    held_back = _choose_held_back(rows, slow, fold, priors)
+    priors = tuple(source.prior for source in source_predictors)
+    ridge_penalty = _choose_ridge_penalty(rows, slow, fold, priors)
     prior_ms, residual = np.empty(len(rows)), np.zeros(len(rows))
     for k in range(int(fold.max()) + 1):
         part, rest = rows[fold == k], rows[(fold != k) & ~slow]
-        prior = _fit_prior(rest, priors, held_back)
+        prior = _fit_prior(rest, priors, ridge_penalty)
         prior_ms[fold == k] = prior.predict(part.costs)
         if with_trees:
             residual[fold == k] = correction(_fit_trees(rest, prior, config, seed), part.matrix)
     share = _best_share(rows.total_ms[~slow], prior_ms[~slow], residual[~slow], config.min_gain)
     held_out_ms = prior_ms * np.exp(share * residual)
     level = _level((rows.total_ms / held_out_ms)[~slow])
-    prior = _fit_prior(learned, priors, held_back)
+    prior = _fit_prior(learned, priors, ridge_penalty)
     return Predictor(
         device=device,
         space_id=space_id,
@@ -213,7 +218,7 @@ def _fit(
         seen=np.stack([rows.costs.min(axis=0), rows.costs.max(axis=0)]),
         held_out=HeldOut(rows.total_ms, level * held_out_ms, slow, rows.names),
         rows_fingerprint=rows.fingerprint,
-        donors=tuple(donor.device for donor in donors),
+        source_predictors=tuple(source.device for source in source_predictors),
     )
 
 
@@ -242,18 +247,20 @@ def _slow(rows: TimedRows, set_aside: bool) -> BoolArray:
     """Find the rows of slow stretches, (N,)."""
     slow = np.zeros(len(rows), dtype=bool)
     for _ in range(_SLOW_PASSES if set_aside else 0):
-        found = slow_rows(np.log(rows.total_ms / fit_prior(rows[~slow]).predict(rows.costs)))
+        found = slow_periods(np.log(rows.total_ms / fit_prior(rows[~slow]).predict(rows.costs)))
         if (found == slow).all():
             break
         slow = found
     return slow
 
 
-def _fit_prior(rows: TimedRows, donors: Sequence[Prior], held_back: float) -> Prior:
+def _fit_prior(rows: TimedRows, source_priors: Sequence[Prior], ridge_penalty: float) -> Prior:
     """Fit a prior to rows that weigh by how well they were timed."""
     if not rows.errors.any():
-        return fit_prior(rows, None, donors, held_back)
-    return fit_prior(rows, _weights(rows, fit_prior(rows, None, donors, held_back)), donors, held_back)
+        return fit_prior(rows, None, source_priors, ridge_penalty)
+    return fit_prior(
+        rows, _weights(rows, fit_prior(rows, None, source_priors, ridge_penalty)), source_priors, ridge_penalty
+    )
 
 
 def _weights(rows: TimedRows, prior: Prior) -> FloatArray:
@@ -263,20 +270,20 @@ def _weights(rows: TimedRows, prior: Prior) -> FloatArray:
     return np.asarray(spread**2 / (spread**2 + rows.errors**2), dtype=np.float64)
 
 
-def _choose_held_back(rows: TimedRows, slow: BoolArray, fold: IntArray, donors: Sequence[Prior]) -> float:
-    """Return how far a device's own cost terms are held back beside donors: as far as its rows allow."""
-    if not donors:
+def _choose_ridge_penalty(rows: TimedRows, slow: BoolArray, fold: IntArray, source_priors: Sequence[Prior]) -> float:
+    """Return how far a device's own cost terms are held back beside source predictors: as far as its rows allow."""
+    if not source_priors:
         return 0.0
     errors = []
-    for held_back in HELD_BACK:
+    for ridge_penalty in RIDGE_PENALTIES:
         predicted = np.empty(len(rows))
         for k in range(int(fold.max()) + 1):
-            prior = fit_prior(rows[(fold != k) & ~slow], None, donors, held_back)
+            prior = fit_prior(rows[(fold != k) & ~slow], None, source_priors, ridge_penalty)
             predicted[fold == k] = prior.predict(rows.costs[fold == k])
         errors.append(np.abs(predicted / rows.total_ms - 1)[~slow])
     least = min(errors, key=lambda error: float(error.mean()))
-    # the rule of one standard error (Breiman et al. 1984): few rows cannot tell that leaning on donors is worse
-    return max(one for one, error in zip(HELD_BACK, errors, strict=True) if not _surely_above(error, least))
+    # the rule of one standard error (Breiman et al. 1984): few rows cannot tell that leaning on other devices is worse
+    return max(one for one, error in zip(RIDGE_PENALTIES, errors, strict=True) if not _surely_above(error, least))
 
 
 def _surely_above(error: FloatArray, least: FloatArray) -> bool:

@@ -7,8 +7,8 @@ Decisions
   rows that were timed in a slow burst then pull less.
 - Encoder and decoder are fitted apart where the table tells them apart: each then has half the unknowns. Mean over
   HAT's eight tables at 20 rows: 4.5 % instead of 4.3 %.
-- The priors of other devices (donors) may be part of the sum: a new device is then mostly a mixture of known ones, and
-  its own cost terms are held back by a ridge penalty, as strong as cross-validation lets it be.
+- The priors of other devices (`source_priors`) may be part of the sum: a new device is then mostly a mixture of known
+  ones, and its own cost terms are held back by a ridge penalty, as strong as cross-validation lets it be.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from hat_ray.errors import PredictorError
 from hat_ray.predictor.rows import DECODER_COLUMNS, ENCODER_COLUMNS, TimedRows
 from hat_ray.space.features import COST_FEATURES, FloatArray
 
-HELD_BACK = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
-"""Ridge penalties on a device's own cost terms that are tried beside donors."""
+RIDGE_PENALTIES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
+"""Ridge penalties on a device's own cost terms that are tried beside source priors."""
 
 _PARTS = {"encoder": ENCODER_COLUMNS, "decoder": DECODER_COLUMNS, "whole": tuple(range(len(COST_FEATURES)))}
 _REWEIGHTINGS = 8
@@ -66,22 +66,23 @@ class Prior:
 
 
 def fit_prior(
-    rows: TimedRows, weights: FloatArray | None = None, donors: Sequence[Prior] = (), held_back: float = 0.0
+    rows: TimedRows, weights: FloatArray | None = None, source_priors: Sequence[Prior] = (), ridge_penalty: float = 0.0
 ) -> Prior:
-    """Fit least relative errors. `weights` (N,) of the rows; `donors` and `held_back` as in the module's text.
+    """Fit least relative errors. `weights` (N,) of the rows; `source_priors` and `ridge_penalty` as in the module's
+    text.
 
-    Donors without the parts that the rows have are passed over; every donor has a whole. Raises PredictorError when no
+    Source priors without the parts that the rows have are passed over; each has a whole. Raises PredictorError when no
     cost explains the rows.
     """
     if rows.encoder_ms is None:
-        targets, donors = {"whole": rows.total_ms}, [donor.whole() for donor in donors]
+        targets, source_priors = {"whole": rows.total_ms}, [source.whole() for source in source_priors]
     else:
         targets = {"encoder": rows.encoder_ms, "decoder": rows.total_ms - rows.encoder_ms}
-    known = [donor for donor in donors if donor.parts.keys() == targets.keys()]
+    known = [source for source in source_priors if source.parts.keys() == targets.keys()]
     weights = np.ones(len(rows)) if weights is None else weights
     return Prior(
         {
-            part: _fit(rows.costs, target_ms, weights, part, [donor.parts[part] for donor in known], held_back)
+            part: _fit(rows.costs, target_ms, weights, part, [source.parts[part] for source in known], ridge_penalty)
             for part, target_ms in targets.items()
         }
     )
@@ -92,24 +93,24 @@ def _fit(
     target_ms: FloatArray,
     weights: FloatArray,
     part: str,
-    donors: Sequence[Costs],
-    held_back: float,
+    source_priors: Sequence[Costs],
+    ridge_penalty: float,
 ) -> Costs:
     """Fit one part by re-weighted non-negative least squares."""
     if not (target_ms > 0).all():
         raise PredictorError(f"each row needs a time above zero of the {part}, got {target_ms.min():g} ms")
     own = np.column_stack([np.ones(len(costs)), costs[:, _PARTS[part]]])
-    others = np.column_stack([donor.predict(costs) for donor in donors] or [np.empty((len(costs), 0))])
+    others = np.column_stack([source.predict(costs) for source in source_priors] or [np.empty((len(costs), 0))])
     unit = np.median(target_ms)
     own_scale = np.maximum(own.mean(axis=0), 1e-12) / unit
-    others_scale = np.maximum(others.mean(axis=0), 1e-12) / unit if donors else np.empty(0)
+    others_scale = np.maximum(others.mean(axis=0), 1e-12) / unit if source_priors else np.empty(0)
     scale = np.concatenate([others_scale, own_scale])
     relative = (
         np.column_stack([others, own]) / scale / target_ms[:, None]
     )  # a row's prediction over its time: 1 is right
     penalty = np.zeros((own.shape[1], relative.shape[1]))
-    if donors:
-        penalty[:, len(donors) :] = np.sqrt(held_back) * np.eye(own.shape[1])
+    if source_priors:
+        penalty[:, len(source_priors) :] = np.sqrt(ridge_penalty) * np.eye(own.shape[1])
     importance = weights.copy()
     bound = _MANY if len(costs) >= _MANY_ROWS else _FEW
     for _ in range(1 + _REWEIGHTINGS):
@@ -122,11 +123,11 @@ def _fit(
     if not solution.any():
         raise PredictorError("no cost term explains the latency rows: check that they are milliseconds above zero")
     solution /= scale
-    base, per_unit = float(solution[len(donors)]), np.zeros(costs.shape[1])
-    per_unit[list(_PARTS[part])] = solution[len(donors) + 1 :]
-    for share, donor in zip(solution, donors, strict=False):
-        base += share * donor.base_ms
-        per_unit += share * donor.ms_per_unit
+    base, per_unit = float(solution[len(source_priors)]), np.zeros(costs.shape[1])
+    per_unit[list(_PARTS[part])] = solution[len(source_priors) + 1 :]
+    for share, source in zip(solution, source_priors, strict=False):
+        base += share * source.base_ms
+        per_unit += share * source.ms_per_unit
     return Costs(base, per_unit)
 
 

@@ -30,16 +30,16 @@ _NEIGHBOURS = 15
 _MOST_STEPS = 4000  # longer tables are cut in steps of several rows
 
 
-def slow_rows(log_ratios: FloatArray) -> BoolArray:
+def slow_periods(log_ratios: FloatArray) -> BoolArray:
     """Tell which rows were timed in a slow stretch: (N,) from the residuals (N,) in the order of timing."""
     if len(log_ratios) < 2 * _SHORTEST:
         return np.zeros(len(log_ratios), dtype=bool)
     step = -(-len(log_ratios) // _MOST_STEPS)
-    calm = _without_outliers(log_ratios)
-    spread = _spread(calm)
+    undisturbed = _without_outliers(log_ratios)
+    spread = _spread(undisturbed)
     if spread == 0:
         return np.zeros(len(log_ratios), dtype=bool)
-    bounds = [step * cut for cut in _cut(_blocks(calm, step), spread / np.sqrt(step))]
+    bounds = [step * cut for cut in _cut(_blocks(undisturbed, step), spread / np.sqrt(step))]
     bounds[-1] = len(log_ratios)
     levels = np.empty(len(log_ratios))
     for begin, end in itertools.pairwise(bounds):

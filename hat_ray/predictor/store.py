@@ -47,7 +47,7 @@ class _Stored(BaseModel):
     held_out_measured_ms: list[float]
     held_out_predicted_ms: list[float]
     held_out_slow: list[bool]
-    donors: list[str]
+    source_predictors: list[str]
     rows_fingerprint: str
     versions: dict[str, str]
     trees_sha256: str | None = None
@@ -79,7 +79,7 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
         held_out_measured_ms=predictor.held_out.measured_ms.tolist(),
         held_out_predicted_ms=predictor.held_out.predicted_ms.tolist(),
         held_out_slow=predictor.held_out.slow.tolist(),
-        donors=list(predictor.donors),
+        source_predictors=list(predictor.source_predictors),
         rows_fingerprint=predictor.rows_fingerprint,
         versions={package: importlib.metadata.version(package) for package in ("hat-ray", "xgboost", "numpy", "scipy")},
         trees_sha256=None if trees is None else hashlib.sha256(trees).hexdigest(),
@@ -110,7 +110,7 @@ def load_predictor(folder: Folder, name: str, device: str | None = None, space_i
             tuple(stored.held_out_names),
         ),
         rows_fingerprint=stored.rows_fingerprint,
-        donors=tuple(stored.donors),
+        source_predictors=tuple(stored.source_predictors),
     )
     predictor.require(device, space_id)
     return predictor

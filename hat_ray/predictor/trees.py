@@ -20,7 +20,7 @@ def fit_trees(
     """Fit trees to columns (N, 15 or 22) and log ratios (N,)."""
     names = (*COST_FEATURES, *LAYER_FEATURES)[: matrix.shape[1]]
     settings = {
-        "objective": "reg:absoluteerror",  # as for the prior: bursts pull less
+        "objective": "reg:absoluteerror",  # as for the prior: slow periods pull less
         "base_score": 0.0,  # no residual unless the rows show one
         "max_depth": config.depth,
         "learning_rate": config.learning_rate,

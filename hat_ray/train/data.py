@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hat_ray.corpus.batches import Batch, Batches, collate, make_batches, make_unshuffled_batches
+from hat_ray.corpus.batches import Batch, BatchPlan, collate, make_batches, make_unshuffled_batches
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.errors import CorpusError
@@ -29,7 +29,7 @@ Forward = Callable[[Batch], Output]
 """A batch to what its loss is computed from."""
 
 
-class Validation:
+class ValidationLoss:
     """A validation set on its device, batched once and used many times."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Position:
     batch: int = 0
 
 
-class Feed:
+class UpdateBatches:
     """The batches of each update for one worker."""
 
     def __init__(self, table: TokenTable, max_tokens: int, accumulate: int, seed: int, workers: Workers) -> None:
@@ -69,7 +69,7 @@ class Feed:
             raise CorpusError("training needs at least one sentence pair, got none")
         self._table, self._max_tokens, self._accumulate, self._seed = table, max_tokens, accumulate, seed
         self._workers = workers
-        self._epoch: tuple[int, Batches] | None = None
+        self._epoch: tuple[int, BatchPlan] | None = None
 
     def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
         """Return this worker's batches of the update at `position`, each with its number within the update, and the
@@ -83,7 +83,7 @@ class Feed:
             position = Position(position.epoch + 1, 0) if last else Position(position.epoch, position.batch + 1)
         return chosen, position
 
-    def _batches(self, epoch: int) -> Batches:
+    def _batches(self, epoch: int) -> BatchPlan:
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, make_batches(self._table, self._max_tokens, self._seed, epoch)
         return self._epoch[1]

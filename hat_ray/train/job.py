@@ -36,9 +36,9 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore, fingerprint
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Feed, Forward, Validation
-from hat_ray.train.loop import Rearrangement, Trainee, Training
-from hat_ray.train.metrics import Everybody, Nobody, Watcher, writers
+from hat_ray.train.data import Forward, UpdateBatches, ValidationLoss
+from hat_ray.train.loop import Rearrangement, Training, TrainingTask
+from hat_ray.train.metrics import CompositeSink, MetricSink, NullSink, sinks_of
 from hat_ray.train.sampling import Policy, policy_for
 from hat_ray.train.state import TrainResult
 from hat_ray.train.workers import OneWorker, Workers
@@ -74,8 +74,8 @@ def train_super(
         return done
     model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
     sort_update = config.sorted_at if model_config.sharing == "importance" else None
-    trainee = super_trainee(model, policy_for(space, config, seed, sort_update), sort_update)
-    result = _train(trainee, corpus, config, folder, seed, progress, workers, mark)
+    task = super_task(model, policy_for(space, config, seed, sort_update), sort_update)
+    result = _train(task, corpus, config, folder, seed, progress, workers, mark)
     _close(folder, SUPERNET, model, result, mark, workers)
     return result
 
@@ -105,12 +105,12 @@ def train_sub(
         super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
         seed=stream_seed(seed, "init"),
     )
-    result = _train(sub_trainee(model, config.compile), corpus, config, folder, seed, progress, workers, mark)
+    result = _train(sub_task(model, config.compile), corpus, config, folder, seed, progress, workers, mark)
     _close(folder, MODEL, model, result, mark, workers)
     return result
 
 
-def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> Trainee:
+def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> TrainingTask:
     """Train what the policy says; validate the largest and the smallest architecture."""
     chosen = lru_cache(maxsize=1)(policy)  # asked for again by each batch and each gradient of an update
 
@@ -126,7 +126,7 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
     def rearrange(update: int) -> Rearrangement | None:
         return order_by_importance(model).apply if update == sort_update else None
 
-    return Trainee(
+    return TrainingTask(
         model,
         lambda update: [forward(architecture) for architecture in chosen(update)],
         {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
@@ -135,14 +135,14 @@ def super_trainee(model: SuperTransformer, policy: Policy, sort_update: int | No
     )
 
 
-def sub_trainee(model: SubTransformer, compiled: bool = False) -> Trainee:
+def sub_task(model: SubTransformer, compiled: bool = False) -> TrainingTask:
     """Train and validate the model itself."""
     output = torch.compile(model.output, dynamic=True) if compiled else model.output
 
     def forward(batch: Batch) -> Output:
         return output(batch.source, batch.target_in)
 
-    return Trainee(
+    return TrainingTask(
         model,
         lambda _update: [forward],
         {"model": lambda batch: model.output(batch.source, batch.target_in)},
@@ -197,7 +197,7 @@ def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed
 
 
 def _train(
-    trainee: Trainee,
+    task: TrainingTask,
     corpus: Corpus,
     config: TrainConfig,
     folder: Folder,
@@ -206,13 +206,13 @@ def _train(
     workers: Workers,
     mark: str,
 ) -> TrainResult:
-    feed = Feed(corpus.train, config.max_tokens, config.accumulate, seed, workers)
-    validation = Validation(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
+    batches = UpdateBatches(corpus.train, config.max_tokens, config.accumulate, seed, workers)
+    validation = ValidationLoss(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
     keep = max(config.keep_last, config.average_last)
-    with _threads(config.threads), _taken(folder, workers) as lease, _watched(folder, config, workers) as watcher:
+    with _threads(config.threads), _taken(folder, workers) as lease, _sinks(folder, config, workers) as sink:
         store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, lease)
         try:
-            return Training(trainee, feed, validation, config, store, workers, seed, watcher).run(progress)
+            return Training(task, batches, validation, config, store, workers, seed, sink).run(progress)
         finally:
             store.wait()
 
@@ -257,16 +257,16 @@ def _taken(folder: Folder, workers: Workers) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def _watched(folder: Folder, config: TrainConfig, workers: Workers) -> Iterator[Watcher]:
-    """Let everybody look on who is asked for; rank 0 tells them."""
+def _sinks(folder: Folder, config: TrainConfig, workers: Workers) -> Iterator[MetricSink]:
+    """Yield the sink of all metrics that the settings ask for; only rank 0 logs."""
     if workers.rank != 0:
-        yield Nobody()
+        yield NullSink()
         return
-    watcher = Everybody([workers.watcher, *writers(folder, config.tensorboard, config.mlflow)])
+    sink = CompositeSink([workers.sink, *sinks_of(folder, config.tensorboard, config.mlflow)])
     try:
-        yield watcher
+        yield sink
     finally:
-        watcher.close()
+        sink.close()
 
 
 @contextmanager

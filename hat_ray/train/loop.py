@@ -32,8 +32,8 @@ from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.transformer import Output
 from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Forward, Position, Validation
-from hat_ray.train.metrics import Nobody, Watcher
+from hat_ray.train.data import Forward, Position, ValidationLoss
+from hat_ray.train.metrics import MetricSink, NullSink
 from hat_ray.train.objective import LossSums, smoothed_loss
 from hat_ray.train.optimizer import Adam, Precision, learning_rate
 from hat_ray.train.state import TrainPoint, TrainResult
@@ -48,7 +48,7 @@ Rearrangement = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainingTask:
     """What is trained: a model, what an update runs through it, and what validation runs."""
 
     model: nn.Module
@@ -63,8 +63,8 @@ class Trainee:
     """What is to be done to all weights before an update, and to what the optimiser keeps of them; mostly nothing."""
 
 
-class Batches(Protocol):
-    """Where updates get their batches from: `Feed`, or anything that keeps its promises."""
+class BatchSource(Protocol):
+    """Where updates get their batches from: `UpdateBatches`, or anything that keeps its promises."""
 
     def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
         """Return this worker's numbered batches of the update at `position`, and the next update's position."""
@@ -103,20 +103,20 @@ class Training:
 
     def __init__(
         self,
-        trainee: Trainee,
-        batches: Batches,
-        validation: Validation,
+        task: TrainingTask,
+        batches: BatchSource,
+        validation: ValidationLoss,
         config: TrainConfig,
         store: CheckpointStore,
         workers: Workers,
         seed: int,
-        watcher: Watcher | None = None,
+        sink: MetricSink | None = None,
     ) -> None:
-        self._watcher = watcher or Nobody()
-        self._best_check = _best_check(config, trainee.checks)
-        self._trainee, self._batches, self._validation = trainee, batches, validation
+        self._sink = sink or NullSink()
+        self._best_check = _best_check(config, task.checks)
+        self._task, self._batches, self._validation = task, batches, validation
         self._config, self._store, self._workers, self._seed = config, store, workers, seed
-        self._model = trainee.model.to(workers.device)
+        self._model = task.model.to(workers.device)
         self._precision = Precision(config.precision, workers.device.type)
         self._adam = Adam(self._model, config)
         self._state = TrainState()
@@ -125,7 +125,7 @@ class Training:
         self._stopped = False
 
     def run(self, progress: Progress) -> TrainResult:
-        """Train to the end. The model of the trainee then holds the final weights, averaged if so configured."""
+        """Train to the end. The model of the task then holds the final weights, averaged if so configured."""
         cuda = [self._workers.device] if self._workers.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             self._resume()
@@ -150,10 +150,10 @@ class Training:
     def _log(self, meter: "_Meter") -> None:
         if self._finished or self._state.update % self._config.log_every == 0:
             figures = meter.figures(self._sums, self._lr) | {"grad_norm": float(self._grad_norm)}
-            self._tell({f"train/{name}": value for name, value in figures.items()})
+            self._log_figures({f"train/{name}": value for name, value in figures.items()})
 
-    def _tell(self, figures: Mapping[str, float]) -> None:
-        self._watcher.tell(self._state.update, figures)
+    def _log_figures(self, figures: Mapping[str, float]) -> None:
+        self._sink.log(self._state.update, figures)
 
     def _newest(self) -> Checkpoint | None:
         """Return the checkpoint that rank 0 found to be the newest whole one, and not what others may see later."""
@@ -216,11 +216,11 @@ class Training:
         """What the workers have to tell each other of their gradients; nothing for a worker alone."""
         if self._workers.world_size == 1:
             return []
-        update, parts = self._state.update, self._trainee.parts
+        update, parts = self._state.update, self._task.parts
         return [part for name, gradient in self._adam.named_gradients() for part in parts(update, name, gradient)]
 
     def _rearrange(self) -> None:
-        change = self._trainee.rearrange(self._state.update)
+        change = self._task.rearrange(self._state.update)
         if change is not None:
             self._take_weights({MODEL + name: change(name, p) for name, p in self._model.named_parameters()})
             self._adam.rearrange(change)
@@ -230,7 +230,7 @@ class Training:
         config, update = self._config, self._state.update
         found: list[LossSums] = []
         teacher: Output | None = None
-        for index, forward in enumerate(self._trainee.passes(update)):
+        for index, forward in enumerate(self._task.passes(update)):
             _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", update, number, index))
             with self._precision.autocast():
                 output = forward(batch)
@@ -293,10 +293,10 @@ class Training:
         self._state.history.append(point)
         self._sums[:2] = 0
         valid_figures = {f"valid/loss_bits/{name}": loss for name, loss in point.valid_loss_bits.items()}
-        self._tell({"train/loss_bits": point.train_loss_bits, **valid_figures})
+        self._log_figures({"train/loss_bits": point.train_loss_bits, **valid_figures})
 
     def _validate(self) -> dict[str, LossSums]:
-        return {name: self._validation.sums(self._model, check) for name, check in self._trainee.checks.items()}
+        return {name: self._validation.sums(self._model, check) for name, check in self._task.checks.items()}
 
     def _save(self) -> None:
         state = self._state
@@ -307,7 +307,7 @@ class Training:
             weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
             tensors = {**weights, **self._adam.tensors()}
             self._store.save(Checkpoint(state.update, tensors, asdict(state), self._score()))
-            self._tell({"checkpoint/update": state.update})
+            self._log_figures({"checkpoint/update": state.update})
         self._workers.saved()
 
     def _score(self) -> float | None:

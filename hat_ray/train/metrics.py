@@ -1,13 +1,12 @@
-"""Where the figures of a training go while it runs, beside the progress bar: TensorBoard files, MLflow.
+"""Sinks of a training's metrics, beside the progress bar: TensorBoard files and MLflow.
 
 Decisions
-- A watcher hears numbers by name; it never holds up or ends a training. Files and servers are written to by a thread,
-  and one that fails is named in one warning and then left alone.
-- The worker of rank 0 writes, whether there is a cluster or not, so that `--local` and Ray give the same files. Ray
-  Train's own `UserCallback.after_report` hears only what all workers stop to report, and its TensorBoard logger is of
-  its first version.
-- A resumed training goes on in the same TensorBoard folder and the same MLflow run. It tells of the same updates as the
-  killed one would have: TensorBoard hides what that one had written from the first of them on (`purge_step`).
+- A sink logs numbers by name; it never delays or ends a training. A thread writes to files and servers; a sink that
+  fails is named in one warning and gets nothing more.
+- The worker of rank 0 logs, with and without a cluster, so that `--local` and Ray write the same files. Ray Train's own
+  `UserCallback.after_report` is called only at reports of all workers, and its TensorBoard logger is of version 1.
+- A resumed training continues the same TensorBoard folder and the same MLflow run, from the update that it resumes at:
+  TensorBoard hides what the interrupted one wrote after that (`purge_step`).
 """
 
 import importlib
@@ -49,43 +48,43 @@ _SECONDS_TO_END = 30.0
 _MOST_WAITING = 10_000
 
 
-class Watcher(Protocol):
-    """Somebody who looks on."""
+class MetricSink(Protocol):
+    """A destination of metrics."""
 
-    def tell(self, update: int, figures: Figures, /) -> None:
-        """Hear the figures after an update."""
+    def log(self, update: int, figures: Figures, /) -> None:
+        """Log the figures of an update."""
 
     def close(self) -> None:
-        """Hear that the training is over, or has failed."""
+        """Finish: the training has ended or failed."""
 
 
-class Nobody:
-    """A watcher who does not look."""
+class NullSink:
+    """Log nothing."""
 
-    def tell(self, update: int, figures: Figures, /) -> None:
-        """Forget it."""
+    def log(self, update: int, figures: Figures, /) -> None:
+        """Drop the figures."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class Everybody:
-    """Several watchers as one."""
+class CompositeSink:
+    """Several sinks as one."""
 
-    def __init__(self, watchers: Sequence[Watcher]) -> None:
-        self._watchers = watchers
+    def __init__(self, sinks: Sequence[MetricSink]) -> None:
+        self._sinks = sinks
 
-    def tell(self, update: int, figures: Figures, /) -> None:
-        for watcher in self._watchers:
-            watcher.tell(update, figures)
+    def log(self, update: int, figures: Figures, /) -> None:
+        for sink in self._sinks:
+            sink.log(update, figures)
 
     def close(self) -> None:
-        for watcher in self._watchers:
-            watcher.close()
+        for sink in self._sinks:
+            sink.close()
 
 
 class TensorBoard:
-    """Event files in a folder; on storage that is not a local disk they are copied there now and then."""
+    """Event files in a folder; on storage that is not a local disk they are copied there at intervals."""
 
     def __init__(self, folder: Folder, first_update: int) -> None:
         self._folder, self._flushed = folder, time.monotonic()
@@ -98,14 +97,14 @@ class TensorBoard:
             filename_suffix=f".{uuid.uuid4().hex[:8]}",  # its own names count seconds: two in one would be one file
         )
 
-    def tell(self, update: int, figures: Figures, /) -> None:
+    def log(self, update: int, figures: Figures, /) -> None:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, update)
         if time.monotonic() - self._flushed >= _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def flush(self) -> None:
-        """Make visible what was told, but for the latest, which another thread may still hold."""
+        """Write the logged figures, except the latest, which another thread may still hold."""
         self._flushed = time.monotonic()
         self._writer.flush()
         self._copy()
@@ -122,7 +121,7 @@ class TensorBoard:
         try:
             for file in Path(self._local.name).iterdir():
                 self._folder.write_bytes(file.name, file.read_bytes())
-        except StorageError as error:  # figures on the way are worth no training
+        except StorageError as error:  # a training must not end for its figures
             log.warning("figures are not copied this time: %s", error)
 
 
@@ -141,7 +140,7 @@ class MlFlow:
         write(folder, "mlflow.json", _MlFlowRun(run))
         return run
 
-    def tell(self, update: int, figures: Figures, /) -> None:
+    def log(self, update: int, figures: Figures, /) -> None:
         for name, value in figures.items():
             self._client.log_metric(self._run, name, value, step=update)
 
@@ -149,17 +148,17 @@ class MlFlow:
         self._client.set_terminated(self._run)
 
 
-class Background:
-    """A watcher that a thread opens at the first update that is told of, tells, and closes."""
+class AsyncSink:
+    """A sink that a thread opens at the first logged update, writes to, and closes."""
 
-    def __init__(self, what: str, opened: Callable[[int], Watcher]) -> None:
-        self._what, self._opened = what, opened
+    def __init__(self, name: str, open_sink: Callable[[int], MetricSink]) -> None:
+        self._name, self._open = name, open_sink
         self._waiting: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
 
-    def tell(self, update: int, figures: Figures, /) -> None:
+    def log(self, update: int, figures: Figures, /) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, args=(update,), name=self._what, daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(update,), name=self._name, daemon=True)
             self._thread.start()
         if not self._waiting.full():  # else the writer is stuck
             self._waiting.put_nowait((update, dict(figures)))
@@ -172,26 +171,26 @@ class Background:
 
     def _work(self, first_update: int) -> None:
         try:
-            watcher = self._opened(first_update)
-            while (told := self._waiting.get()) is not None:
-                watcher.tell(*told)
-            watcher.close()
-        except Exception as error:  # whatever it is: figures are not worth a training
+            sink = self._open(first_update)
+            while (figures := self._waiting.get()) is not None:
+                sink.log(*figures)
+            sink.close()
+        except Exception as error:  # of any kind: a training must not end for its figures
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            log.warning("%s gets no more figures, training goes on: %s", self._what, reason)
+            log.warning("%s gets no more figures, training continues: %s", self._name, reason)
             while self._waiting.get() is not None:
                 pass
 
 
-def writers(folder: Folder, tensorboard: bool, mlflow: str | None) -> list[Watcher]:
-    """Return the writers that the settings ask for; nothing is written before they are told something."""
-    found: list[Watcher] = []
+def sinks_of(folder: Folder, tensorboard: bool, mlflow: str | None) -> list[MetricSink]:
+    """Return the sinks that the settings ask for; they write nothing before the first update."""
+    found: list[MetricSink] = []
     if tensorboard:
-        found.append(Background("TensorBoard", lambda first: TensorBoard(folder.child("tensorboard"), first)))
+        found.append(AsyncSink("TensorBoard", lambda first: TensorBoard(folder.child("tensorboard"), first)))
     if mlflow is not None:
         if importlib.util.find_spec("mlflow") is None:
             raise HatRayError("train.mlflow needs the package mlflow, which is not installed here: install or unset it")
-        found.append(Background("MLflow", lambda _first: MlFlow(mlflow, folder)))
+        found.append(AsyncSink("MLflow", lambda _first: MlFlow(mlflow, folder)))
     return found
 
 

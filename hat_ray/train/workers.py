@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hat_ray.core.lease import Lease
-from hat_ray.train.metrics import Nobody, Watcher
+from hat_ray.train.metrics import MetricSink, NullSink
 
 
 class Workers(Protocol):
@@ -38,14 +38,14 @@ class Workers(Protocol):
         """What the driver of these workers has taken the training's folder with; None when there is no driver."""
 
     @property
-    def watcher(self) -> Watcher:
-        """Who looks on from outside this process."""
+    def sink(self) -> MetricSink:
+        """Sink of metrics outside this process."""
 
     def all_reduce(self, values: Tensor) -> None:
         """Replace `values` by the sum over all workers; everyone waits for everyone."""
 
     def saved(self) -> None:
-        """Hear, on every worker, that a checkpoint is on its way; whatever this raises ends the training here."""
+        """Called on every worker once a checkpoint is being written; what it raises ends the training here."""
 
 
 class OneWorker:
@@ -55,15 +55,15 @@ class OneWorker:
     world_size = 1
     lease = None
 
-    def __init__(self, device: torch.device | str = "cpu", watcher: Watcher | None = None) -> None:
+    def __init__(self, device: torch.device | str = "cpu", sink: MetricSink | None = None) -> None:
         self.device = torch.device(device)
-        self.watcher = watcher or Nobody()
+        self.sink = sink or NullSink()
 
     def all_reduce(self, values: Tensor) -> None:
         """Leave the values as they are."""
 
     def saved(self) -> None:
-        """Go on."""
+        """Do nothing."""
 
 
 def sum_over_workers(tensors: Sequence[Tensor], workers: Workers) -> None:

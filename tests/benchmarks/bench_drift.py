@@ -27,7 +27,7 @@ from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, repeat
 from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
 from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
@@ -65,16 +65,16 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def watch() -> Iterator[CanaryWatch]:
+def watch() -> Iterator[CanaryMonitor]:
     canary = SubTransformer(TOY.smallest(), WORKLOAD.vocab_size, ModelConfig())
-    watch = CanaryWatch(translation(canary, WORKLOAD), tolerance=TOLERANCE)
+    watch = CanaryMonitor(translation(canary, WORKLOAD), tolerance=TOLERANCE)
     with ready(canary, 1):
         watch.calibrate(3.0)
         yield watch
 
 
 @pytest.fixture(scope="module")
-def translations(watch: CanaryWatch) -> dict[Architecture, Callable[[], TranslationTime]]:
+def translations(watch: CanaryMonitor) -> dict[Architecture, Callable[[], TranslationTime]]:
     chosen = choose_architectures(TOY, ARCHITECTURES, seed=1)
     return {a: translation(SubTransformer(a, WORKLOAD.vocab_size, ModelConfig()).eval(), WORKLOAD) for a in chosen}
 
@@ -96,7 +96,7 @@ class Truth:
 
 
 @pytest.fixture(scope="module")
-def truth(watch: CanaryWatch, translations: dict[Architecture, Callable[[], TranslationTime]]) -> Truth:
+def truth(watch: CanaryMonitor, translations: dict[Architecture, Callable[[], TranslationTime]]) -> Truth:
     """Time everything a few times on the machine at rest, and say how far the times agree.
 
     Each pass has an order of its own: what the machine does meanwhile must not look like a trend over neighbours.
@@ -143,7 +143,7 @@ class WithHats(TimingSession):
 @pytest.mark.parametrize("kind", ["wanders", "comes and goes"])
 def test_under_a_load_that(
     kind: str,
-    watch: CanaryWatch,
+    watch: CanaryMonitor,
     translations: dict[Architecture, Callable[[], TranslationTime]],
     truth: Truth,
     tmp_path: Path,
@@ -175,7 +175,7 @@ def test_under_a_load_that(
 
 
 def test_architectures_an_hour(
-    watch: CanaryWatch, translations: dict[Architecture, Callable[[], TranslationTime]], truth: Truth
+    watch: CanaryMonitor, translations: dict[Architecture, Callable[[], TranslationTime]], truth: Truth
 ) -> None:
     protocols: dict[str, Callable[[Callable[[], TranslationTime]], float]] = {
         "between canaries, 1 %": lambda one: _ours(one, OURS, watch),
@@ -197,7 +197,7 @@ def test_architectures_an_hour(
         print(f"  {name:22} {rate:7.0f} architectures an hour, error {error:5.2%}; ours times {ratio:.2f} as many")
 
 
-def _ours(translate: Callable[[], TranslationTime], protocol: Protocol, watch: CanaryWatch) -> float:
+def _ours(translate: Callable[[], TranslationTime], protocol: Protocol, watch: CanaryMonitor) -> float:
     return _in_canaries(repeat(translate, protocol, watch=watch))
 
 

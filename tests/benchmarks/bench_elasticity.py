@@ -31,8 +31,8 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Position, Validation
-from hat_ray.train.job import sub_trainee, super_trainee
+from hat_ray.train.data import Position, ValidationLoss
+from hat_ray.train.job import sub_task, super_task
 from hat_ray.train.loop import Training
 from hat_ray.train.workers import OneWorker
 
@@ -109,12 +109,12 @@ class Repeated:
         return [(0, self.batch)], position
 
 
-def ours(case: Case, batch: Batch, trainee, folder: Path) -> Callable[[], None]:
+def ours(case: Case, batch: Batch, task, folder: Path) -> Callable[[], None]:
     config = TrainConfig(updates=10**6, precision=case.precision, warmup_updates=0, lr=1e-5, schedule="inverse_sqrt")
     store = CheckpointStore(Folder.at(folder), "benchmark", 1)
-    validation = Validation(TokenTable.of([]), 100)
-    training = Training(trainee, Repeated(batch), validation, config, store, OneWorker(DEVICE), seed=1)
-    trainee.model.train()
+    validation = ValidationLoss(TokenTable.of([]), 100)
+    training = Training(task, Repeated(batch), validation, config, store, OneWorker(DEVICE), seed=1)
+    task.model.train()
     return training._update
 
 
@@ -207,12 +207,12 @@ def test_update_of_the_supertransformer(case: Case, tmp_path: Path) -> None:
     shares, compile_s = [], []
     for index, architecture in enumerate(chosen):
         sub = SubTransformer(architecture, case.vocabulary, MODEL, super_dims=supernet.super_dims)
-        elastic = super_trainee(supernet, lambda _update, it=architecture: (it,))
+        elastic = super_task(supernet, lambda _update, it=architecture: (it,))
         contenders = {
             "elastic": ours(case, batch, elastic, tmp_path / f"super{index}"),
             "PyTorch": pytorchs(case, batch, architecture),
-            "ours, rigid": ours(case, batch, sub_trainee(sub), tmp_path / f"sub{index}"),
-            "ours, compiled": ours(case, batch, sub_trainee(sub, compiled=True), tmp_path / f"compiled{index}"),
+            "ours, rigid": ours(case, batch, sub_task(sub), tmp_path / f"sub{index}"),
+            "ours, compiled": ours(case, batch, sub_task(sub, compiled=True), tmp_path / f"compiled{index}"),
         }
         for update in contenders.values():
             warm_up_s = seconds(update)

@@ -17,7 +17,7 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.best import best_of_each
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.parts import new_part_name, part_names
-from hat_ray.latency.table.row import SCHEMA, Canary, Circumstances, LatencyRow, from_table, to_table
+from hat_ray.latency.table.row import SCHEMA, Canary, LatencyRow, MeasurementContext, from_table, to_table
 from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, scan_table
 from hat_ray.latency.timing.statistics import spread
@@ -64,7 +64,7 @@ def base_rows(number: int) -> pa.Table:
                 disturbed=0,
                 relative_error=0.01,
                 canary=Canary(50.0, 51.0, 0.98),
-                circumstances=Circumstances("host", "session", "time", (("python", "3.11"), ("torch", "2.9")), 0, 1.0),
+                context=MeasurementContext("host", "session", "time", (("python", "3.11"), ("torch", "2.9")), 0, 1.0),
             )
         )
     return to_table(rows)

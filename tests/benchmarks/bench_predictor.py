@@ -146,9 +146,9 @@ def test_ten_rows_with_other_devices_beside_fifty_alone(tables: list[Table]) -> 
     ratios = []
     lenders = {t.name: Predictor.fit(t.rows, CONFIG, t.name, SPACE0.id, 0) for t in tables}
     for table in tables:
-        donors = [lender for name, lender in lenders.items() if name != table.name]
+        source_predictors = [lender for name, lender in lenders.items() if name != table.name]
         log_ratios = min(
-            (np.log(table.rows.total_ms / donor.predict_rows(table.rows)) for donor in donors),
+            (np.log(table.rows.total_ms / source.predict_rows(table.rows)) for source in source_predictors),
             key=lambda one: float(np.abs(one - np.median(one)).mean()),
         )
         found: list[list[float]] = []
@@ -156,8 +156,8 @@ def test_ten_rows_with_other_devices_beside_fifty_alone(tables: list[Table]) -> 
             order = list(range(2000))
             random.Random(seed).shuffle(order)
             pool, test = order[:400], order[1800:]
-            chosen = [pool[place] for place in _chosen(table.rows[pool], donors, 10)]
-            tries = ((order[:50], []), (order[:10], []), (order[:10], donors), (chosen, donors))
+            chosen = [pool[place] for place in _chosen(table.rows[pool], source_predictors, 10)]
+            tries = ((order[:50], []), (order[:10], []), (order[:10], source_predictors), (chosen, source_predictors))
             errors = [
                 quality(
                     table.rows.total_ms[test],
@@ -221,7 +221,7 @@ def test_a_million_predictions(tables: list[Table]) -> None:
 
 
 def _averages(space_id: str, slug: str) -> FloatArray:
-    rows = sorted(read_table(SHIPPED, space_id, slug), key=lambda row: row.circumstances.utc_time)
+    rows = sorted(read_table(SHIPPED, space_id, slug), key=lambda row: row.context.utc_time)
     return np.array([row.hat_features for row in rows])
 
 
@@ -240,8 +240,8 @@ def _hats_error(table: Table, seed: int) -> float:
     return quality(table.rows.total_ms[test], predicted).mape
 
 
-def _chosen(rows: TimedRows, donors: list[Predictor], count: int) -> list[int]:
-    columns = relative_columns(rows.costs, [donor.predict_rows(rows) for donor in donors])
+def _chosen(rows: TimedRows, source_predictors: list[Predictor], count: int) -> list[int]:
+    columns = relative_columns(rows.costs, [source.predict_rows(rows) for source in source_predictors])
     return most_telling(columns[:0], columns, count)
 
 

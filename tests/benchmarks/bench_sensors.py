@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from hat_ray.latency.timing.sensors.conditions import Sensors
+from hat_ray.latency.timing.sensors.machine_state import Sensors
 
 pytestmark = pytest.mark.benchmark
 

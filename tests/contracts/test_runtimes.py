@@ -302,7 +302,7 @@ job = TimingJob(PRESETS["toy"], ModelConfig(), 64, config, Folder.at(sys.argv[1]
 assert measure(job, choose_architectures(PRESETS["toy"], 2, seed=0)).timed == 2
 [slug] = {row.device.slug for row in read_table(sys.argv[1])}
 assert slug.endswith("-1t-twin-fp32"), slug
-assert {dict(row.circumstances.library_versions)["twin"] for row in read_table(sys.argv[1])} == {"0.3"}
+assert {dict(row.context.library_versions)["twin"] for row in read_table(sys.argv[1])} == {"0.3"}
 assert len(read_rows(sys.argv[1], PRESETS["toy"].id, slug)) == 2
 ours, theirs = (translations(load_engine(a_model(PLAIN), name, RuntimeSettings())) for name in ("eager", "twin"))
 assert ours == theirs

@@ -169,7 +169,7 @@ def _rows(context: Context, where: str) -> list[dict[str, Any]]:
             "samples": len(row.decoder_samples_ms),
             "samples_sum_ms": sum(row.encoder_samples_ms) + sum(row.decoder_samples_ms),
             "drift_correction": row.canary.drift_correction,
-            "utc_time": row.circumstances.utc_time,
+            "utc_time": row.context.utc_time,
         }
         for row in read_table(context.folder("latency").child("table"), space, device)
     ]

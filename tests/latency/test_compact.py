@@ -18,7 +18,7 @@ from hat_ray.latency.table import compact as compaction
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.part_file import read_part
 from hat_ray.latency.table.parts import is_compacted, part_names
-from hat_ray.latency.table.row import SCHEMA, Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.row import SCHEMA, Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import read_table, scan_table, write_rows
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
@@ -51,7 +51,7 @@ def a_row(number: int, rng: random.Random | None = None) -> LatencyRow:
         disturbed=0,
         relative_error=rng.choice([None, 0.01, 0.02]),
         canary=Canary(10.0, 12.0, 0.95),
-        circumstances=Circumstances("host", rng.choice(["a", "b"]), f"2026-01-31T12:00:{rng.randrange(5):02}Z", ()),
+        context=MeasurementContext("host", rng.choice(["a", "b"]), f"2026-01-31T12:00:{rng.randrange(5):02}Z", ()),
     )
 
 
@@ -88,7 +88,7 @@ def test_a_filter_on_a_session_or_a_workload_finds_its_rows_in_a_compacted_lake(
     rows = read_table(tmp_path, every_measurement=True)
     for session in ("a", "b", "c"):
         found = read_table(tmp_path, session_id=session, every_measurement=True)
-        assert found == [row for row in rows if row.circumstances.session_id == session]
+        assert found == [row for row in rows if row.context.session_id == session]
     for workload in (Workload(vocab_size=100), Workload(vocab_size=101), Workload(length_mix="1x2")):
         found = read_table(tmp_path, workload=workload)
         assert found == [row for row in read_table(tmp_path) if row.workload == workload]

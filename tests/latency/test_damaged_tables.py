@@ -10,7 +10,7 @@ import pytest
 
 from hat_ray.errors import HatRayError
 from hat_ray.latency.table.compact import compact
-from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_table
 from hat_ray.latency.table.hat_csv import export_hat_csv
 from hat_ray.latency.table.parts import part_names
 from hat_ray.latency.table.row import LatencyRow
@@ -57,7 +57,7 @@ def damage(folder: Folder, name: str, whole: bytes, rng: random.Random) -> None:
 
 
 def _row_ids(rows: list[LatencyRow]) -> set[str]:
-    return {row.circumstances.utc_time for row in rows}
+    return {row.context.utc_time for row in rows}
 
 
 def _use(lake: Path, work: Path) -> None:
@@ -66,7 +66,7 @@ def _use(lake: Path, work: Path) -> None:
         lambda: describe_table(lake),
         lambda: validate(lake),
         lambda: read_rows(Folder.at(lake), SPACE.id, DEVICE.slug),
-        lambda: import_lake(work / "copy", lake),
+        lambda: import_table(work / "copy", lake),
         lambda: export_csvs(lake, work / "out"),
         lambda: compact(lake),
     ]
@@ -168,7 +168,7 @@ def test_a_damaged_csv_file_is_taken_whole_or_refused_in_one_line(tmp_path: Path
             except BaseException as error:
                 raise AssertionError(f"seed {seed}") from error
             else:
-                assert validate(lake).findings == (), seed
+                assert validate(lake).problems == (), seed
                 assert len(read_table(lake)) == told.rows, seed
         return [refused]
 

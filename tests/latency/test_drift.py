@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, repeat
 from hat_ray.latency.timing.workload import TranslationTime, Workload
 
@@ -64,7 +64,7 @@ def bursts() -> Callable[[float], float]:
 
 def ours(device: Device, truths_ms: list[float]) -> tuple[NDArray[np.float64], list[float]]:
     """Return corrected medians, settled as a reader does it, and the seconds that each took."""
-    watch = CanaryWatch(device.takes(CANARY_MS), tolerance=0.1, clock=device.clock)
+    watch = CanaryMonitor(device.takes(CANARY_MS), tolerance=0.1, clock=device.clock)
     watch.calibrate(3.0)
     protocol = Protocol(Workload(), budget_s=10.0, patience_s=10.0)
     corrected, levels, seconds = [], [], []

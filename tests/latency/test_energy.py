@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, repeat
 from hat_ray.latency.timing.sensors.energy import NoMeter, RaplMeter, cpu_meter, joules_since
 from hat_ray.latency.timing.workload import TranslationTime, Workload
@@ -82,7 +82,7 @@ def test_only_the_architectures_own_repetitions_are_counted(tmp_path: Path) -> N
         return machine.compute(20.0, 250_000)
 
     protocol = Protocol(Workload(), warmup=2, min_repetitions=20, max_repetitions=20)
-    watch = CanaryWatch(lambda: machine.compute(8.0, 900_000), tolerance=0.1, clock=machine.clock)
+    watch = CanaryMonitor(lambda: machine.compute(8.0, 900_000), tolerance=0.1, clock=machine.clock)
     watch.calibrate(0.0)
     timing = repeat(translate, protocol, None, watch, cpu_meter(tmp_path), machine.clock)
     assert timing.energy_j == pytest.approx(0.25)
@@ -96,7 +96,7 @@ def test_disturbed_repetitions_are_left_out(tmp_path: Path) -> None:
     def canary() -> TranslationTime:
         return machine.compute(16.0, 7_000_000) if next(turn) % 4 == 3 else machine.compute(8.0, 0)
 
-    watch = CanaryWatch(canary, tolerance=0.1, clock=machine.clock)
+    watch = CanaryMonitor(canary, tolerance=0.1, clock=machine.clock)
     watch.calibrate(0.0)
     protocol = Protocol(Workload(), warmup=1, min_repetitions=20, max_repetitions=20)
     timing = repeat(lambda: machine.compute(20.0, 100_000), protocol, None, watch, cpu_meter(tmp_path), machine.clock)

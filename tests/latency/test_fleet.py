@@ -6,7 +6,7 @@ from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.fleet import DeviceWork, Node, label_fits, placements, report_of
-from hat_ray.latency.timing.session import Tally, choose_architectures
+from hat_ray.latency.timing.session import SessionSummary, choose_architectures
 from hat_ray.space.presets import PRESETS
 
 PI = Node("1", "pi", {"hw": "pi4"}, {"CPU": 4, "board": 1})
@@ -119,7 +119,7 @@ def test_a_device_is_given_up_when_it_is_lost_too_often_without_timing_anything(
         this.give_back(this.take(1))
         assert not this.over
         chunk = this.take(1)
-        this.credit(len(chunk), Tally(len(chunk), 0, 1.0))
+        this.credit(len(chunk), SessionSummary(len(chunk), 0, 1.0))
     left = len(this.pending)
     this.give_back(this.take(1))
     assert not this.given_up
@@ -132,6 +132,6 @@ def test_utilisation_is_the_share_of_its_time_that_a_device_worked() -> None:
     this = work()
     this.manned_s = 8.0
     while this.pending:
-        this.credit(len(this.take(1)), Tally(1, 0, 1.0))
+        this.credit(len(this.take(1)), SessionSummary(1, 0, 1.0))
     assert report_of(this).utilisation == pytest.approx(this.busy_s / 8)
     assert this.over

@@ -33,7 +33,7 @@ pytestmark = [
 SPACE = PRESETS["toy"]
 QUICK = {
     **{"source_length": 10, "target_length": 20, "warmup": 1, "min_repetitions": 5, "max_repetitions": 20},
-    **{"canary_tolerance": 50.0, "calibration_s": 0.1, "chunk": 4, "flush_s": 0.5, "return_s": 60.0},
+    **{"canary_tolerance": 50.0, "calibration_s": 0.1, "chunk": 4, "flush_s": 0.5, "reconnect_timeout_s": 60.0},
     **{"budget_s": 1.0, "patience_s": 0.5, "start_timeout_s": 300.0},
 }
 BOARDS: dict[str, dict[str, Any]] = {
@@ -93,8 +93,8 @@ def test_unlike_nodes_one_slowed_and_one_killed_and_brought_back(cluster: Cluste
         assert device.utilisation > (0.6 if device.device.name == "device-b" else 0.9), device.device.name
     busy = {device.device.name: device.busy_s for device in report.devices}
     assert busy["device-c"] > 1.5 * busy["device-a"], "the slowed one was slow"
-    first_done = read_table(tmp_path, device=slug(report, "device-a"))[-1].circumstances.utc_time
-    assert first_done < read_table(tmp_path, device=slug(report, "device-c"))[-1].circumstances.utc_time
+    first_done = read_table(tmp_path, device=slug(report, "device-a"))[-1].context.utc_time
+    assert first_done < read_table(tmp_path, device=slug(report, "device-c"))[-1].context.utc_time
 
 
 def test_a_node_that_joins_gets_work_of_its_device(cluster: Cluster, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_device_that_does_not_come_back_is_told_and_the_others_finish(cluster:
     architectures = choose_architectures(SPACE, 30, seed=4)
 
     with ThreadPoolExecutor() as pool:
-        fleet = pool.submit(measure_fleet, job(tmp_path, devices=DEVICES[:2], return_s=3.0), architectures)
+        fleet = pool.submit(measure_fleet, job(tmp_path, devices=DEVICES[:2], reconnect_timeout_s=3.0), architectures)
         wait_until(lambda: rows_of(tmp_path, "device-b") >= 4)
         cluster.remove_node(nodes["b"], allow_graceful=False)
         report = fleet.result(timeout=240)

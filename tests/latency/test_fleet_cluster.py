@@ -78,7 +78,7 @@ def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: 
     assert steps[-1] == (12, 12)
     rows = read_table(tmp_path)
     assert {row.device.threads for row in rows} == {1}
-    assert {row.circumstances.niceness for row in rows} == {0} or os.geteuid() != 0
+    assert {row.context.niceness for row in rows} == {0} or os.geteuid() != 0
     assert len(part_names(tmp_path)) == 6
 
 

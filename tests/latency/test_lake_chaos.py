@@ -19,7 +19,7 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.part_file import read_part
 from hat_ray.latency.table.parts import is_compacted, part_names, partitions
-from hat_ray.latency.table.row import Circumstances, LatencyRow
+from hat_ray.latency.table.row import LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import scan_table, write_rows
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
@@ -56,7 +56,7 @@ def a_row(number: int) -> LatencyRow:
         disturbed=0,
         relative_error=0.01,
         canary=None,
-        circumstances=Circumstances("host", "session", "2026-01-31T12:00:00Z", ()),
+        context=MeasurementContext("host", "session", "2026-01-31T12:00:00Z", ()),
     )
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from hat_ray.cli import main
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_table
 from hat_ray.latency.table.hat_csv import export_hat_csv, published
 from hat_ray.latency.table.parts import part_names
-from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
@@ -48,7 +48,7 @@ def a_row(seed: int) -> LatencyRow:
         disturbed=0,
         relative_error=0.01,
         canary=Canary(10.0, 12.0, 0.95),
-        circumstances=Circumstances("host", "session", f"2026-01-31T12:00:{seed:02}Z", ()),
+        context=MeasurementContext("host", "session", f"2026-01-31T12:00:{seed:02}Z", ()),
     )
 
 
@@ -161,23 +161,23 @@ def test_another_lake_is_imported_once_however_it_was_compacted_or_copied(
     for seed in range(4):
         write_rows(board, [a_row(seed)])
     write_rows(lake, [a_row(9)])
-    told = import_lake(lake, board)
+    told = import_table(lake, board)
     assert (told.files, told.rows, told.known) == (4, 4, 0)
     expected = read_table(lake, every_measurement=True)
     assert len(expected) == 5
     write_rows(board, [a_row(5)])
     hat_ray(capsys, "compact", board)
-    assert import_lake(lake, board).files == 1
-    assert import_lake(lake, board).files == 0
+    assert import_table(lake, board).files == 1
+    assert import_table(lake, board).files == 0
     hat_ray(capsys, "compact", lake)
     assert len(part_names(lake)) == 1
-    assert import_lake(lake, board).files == 0
+    assert import_table(lake, board).files == 0
     shutil.copytree(board, lake, dirs_exist_ok=True)
     rows = read_table(lake, every_measurement=True)
-    assert sorted(row.circumstances.utc_time[-3:-1] for row in rows) == ["00", "01", "02", "03", "05", "09"]
+    assert sorted(row.context.utc_time[-3:-1] for row in rows) == ["00", "01", "02", "03", "05", "09"]
     code, _, refusal = hat_ray(capsys, "import", lake, tmp_path / "nowhere")
     assert (code, "does not exist" in refusal) == (2, True)
-    assert import_lake(f"file://{tmp_path}/third", f"file://{lake}").rows >= 6
+    assert import_table(f"file://{tmp_path}/third", f"file://{lake}").rows >= 6
     assert len(read_table(tmp_path / "third", every_measurement=True)) == 6
 
 
@@ -185,7 +185,7 @@ def test_what_is_damaged_is_not_imported(tmp_path: Path) -> None:
     name = write_rows(tmp_path / "board", [a_row(1)])[0]
     folder, place = Folder.at(tmp_path / "board"), name.rpartition("/")[0]
     folder.write_bytes(f"{place}/part-truncated.parquet", folder.read_bytes(name)[:-50])
-    told = import_lake(tmp_path / "lake", folder)
+    told = import_table(tmp_path / "lake", folder)
     assert (told.rows, told.skipped) == (1, (f"{place}/part-truncated.parquet",))
     assert part_names(tmp_path / "lake") == [name]
 

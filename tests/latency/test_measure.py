@@ -14,7 +14,7 @@ from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure
 from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.config import ModelConfig
@@ -46,12 +46,12 @@ def job(root: Path, config: LatencyConfig = CONFIG, **settings: object) -> Timin
 def test_rows_tell_what_was_timed_and_under_which_circumstances(tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 3, seed=0)
     steps: list[tuple[int, int]] = []
-    tally = measure(
+    summary = measure(
         job(tmp_path, session_id="s"), architectures, progress=lambda done, total, _: steps.append((done, total))
     )
     rows = read_table(tmp_path)
     assert {row.architecture for row in rows} == set(architectures)
-    assert (tally.timed, tally.skipped, steps) == (3, 0, [(1, 3), (2, 3), (3, 3)])
+    assert (summary.timed, summary.skipped, steps) == (3, 0, [(1, 3), (2, 3), (3, 3)])
     for row in rows:
         assert row.space_id == SPACE.id
         assert row.device == detect(accelerator="cpu")
@@ -59,15 +59,15 @@ def test_rows_tell_what_was_timed_and_under_which_circumstances(tmp_path: Path) 
         assert len(row.encoder_samples_ms) == len(row.decoder_samples_ms) == row.repetitions >= 5
         assert row.canary is not None
         assert min(row.canary.before_ms, row.canary.after_ms, row.canary.drift_correction, row.latency_ms) > 0
-        assert dict(row.circumstances.library_versions)["torch"] == torch.__version__
-        assert row.circumstances.session_id == "s"
+        assert dict(row.context.library_versions)["torch"] == torch.__version__
+        assert row.context.session_id == "s"
 
 
 def test_what_the_table_has_is_not_timed_again_but_another_workload_is(tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 4, seed=0)
     measure(job(tmp_path), architectures[:2])
-    tally = measure(job(tmp_path), architectures)
-    assert (tally.timed, tally.skipped) == (2, 2)
+    summary = measure(job(tmp_path), architectures)
+    assert (summary.timed, summary.skipped) == (2, 2)
     longer = CONFIG.model_copy(update={"target_length": 4})
     assert measure(job(tmp_path, longer), architectures).timed == 4
     assert len(read_table(tmp_path, every_measurement=True)) == 8
@@ -97,8 +97,8 @@ def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGKILL)
     child.join(10)
     before = read_table(tmp_path, every_measurement=True)
-    tally = measure(job(tmp_path), architectures)
-    assert 2 <= len(before) == tally.skipped < 8
+    summary = measure(job(tmp_path), architectures)
+    assert 2 <= len(before) == summary.skipped < 8
     after = read_table(tmp_path, every_measurement=True)
     assert sorted(row.architecture.id for row in after if row.architecture) == sorted(a.id for a in architectures)
     kept = [replace(row, canary=None) for row in after]  # reading settles the canary
@@ -134,7 +134,7 @@ class RestlessDevice:
         brief = CONFIG.model_copy(update={"patience_s": 0.05, "budget_s": 0.05})
         self.session = TimingSession(job(root, brief, session_id="s"), detect(accelerator="cpu"))
         self.disturbed = False
-        self.session._watch = CanaryWatch(self._canary, brief.canary_tolerance)
+        self.session._watch = CanaryMonitor(self._canary, brief.canary_tolerance)
         self.session._watch.calibrate(0.0)
 
     def _canary(self) -> TranslationTime:
@@ -145,13 +145,13 @@ class RestlessDevice:
 
 
 def test_what_found_no_calm_moment_is_timed_again(tmp_path: Path) -> None:
-    calm, first, second = choose_architectures(SPACE, 3, seed=0)
+    undisturbed, first, second = choose_architectures(SPACE, 3, seed=0)
     device = RestlessDevice(tmp_path)
-    device.session.run([calm])
+    device.session.run([undisturbed])
     device.disturbed = True
     device.session.run([first, second], device.calm_down_after)
     written = read_table(tmp_path, every_measurement=True)
-    assert [row.architecture for row in written].count(calm) == 1
+    assert [row.architecture for row in written].count(undisturbed) == 1
     for architecture in (first, second):
         corrections = sorted(
             row.canary.drift_correction for row in written if row.canary and row.architecture == architecture

@@ -17,8 +17,8 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect, device_of, require_device
 from hat_ray.latency.table.row import SCHEMA, LatencyRow
 from hat_ray.latency.table.table import part_names, read_table, write_rows
-from hat_ray.latency.timing.sensors.conditions import Conditions
 from hat_ray.latency.timing.sensors.energy import Energy
+from hat_ray.latency.timing.sensors.machine_state import MachineState
 from hat_ray.latency.timing.session import TimingJob, TimingSession, measure
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.processor import emulated
@@ -74,17 +74,17 @@ def machine_that_draws(root: Path, watts: float) -> Iterator[None]:
 
 def test_a_row_tells_the_machines_state_and_comes_back_whole(tmp_path: Path) -> None:
     row = timed_again(job(tmp_path), SPACE.smallest())
-    told = row.circumstances.conditions
+    told = row.context.machine_state
     if Path("/proc/self/clear_refs").exists():
         assert told.peak_resident_bytes is not None
         assert told.peak_resident_bytes > 50e6  # PyTorch alone takes more
         assert told.other_load_cpus is None or 0 <= told.other_load_cpus <= (os.cpu_count() or 1) + 0.5
     assert told.peak_device_bytes is None
-    whole = Conditions(2400.0, "performance", 61.5, ("thermal", "power-cap"), 0.25, 0.0, 10**10, 10**11)
+    whole = MachineState(2400.0, "performance", 61.5, ("thermal", "power-cap"), 0.25, 0.0, 10**10, 10**11)
     unthrottled = replace(whole, throttled=())
     rows = [
-        replace(row, circumstances=replace(row.circumstances, conditions=state), energy=energy)
-        for state, energy in ((whole, Energy(1.5, "nvml")), (unthrottled, None), (Conditions(), None))
+        replace(row, context=replace(row.context, machine_state=state), energy=energy)
+        for state, energy in ((whole, Energy(1.5, "nvml")), (unthrottled, None), (MachineState(), None))
     ]
     write_rows(tmp_path / "whole", rows)
     assert read_table(tmp_path / "whole", every_measurement=True) == rows
@@ -97,7 +97,7 @@ def test_files_from_before_these_columns_are_read(tmp_path: Path) -> None:
     new += ["peak_resident_bytes", "peak_device_bytes", "energy_j", "energy_source"]
     assert not [column for column in new if not SCHEMA.field(column).nullable]
     folder.write_table(name, folder.read_table(name).drop_columns(new))
-    without = replace(row, circumstances=replace(row.circumstances, conditions=Conditions()), energy=None)
+    without = replace(row, context=replace(row.context, machine_state=MachineState()), energy=None)
     assert read_table(tmp_path) == [without]
     assert measure(job(tmp_path), [SPACE.smallest()]).skipped == 1
 
@@ -138,7 +138,7 @@ def test_what_can_be_mended_is_told_once_a_session_with_its_remedy(
     assert "cpupower frequency-set" in first.advice[0]
     assert second.advice == ()
     assert [record.getMessage() for record in caplog.records] == list(first.advice)
-    assert {row.circumstances.conditions.governor for row in read_table(tmp_path / "table")} == {"powersave"}
+    assert {row.context.machine_state.governor for row in read_table(tmp_path / "table")} == {"powersave"}
 
 
 def test_a_mix_is_another_workload_than_its_means_and_than_another_mix(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hat_ray.cli import main
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.compact import compact
-from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_table
 from hat_ray.latency.table.hat_csv import export_hat_csv
 from hat_ray.latency.table.parts import part_names
 from hat_ray.latency.table.summary import describe_table
@@ -156,7 +156,7 @@ def test_a_reader_never_sees_such_a_row(
     assert f"{second}: 1 of its rows are no measurements" in caplog.text
     assert first not in caplog.text
     assert scan_table(tmp_path, columns=["utc_time"]).column(0).to_pylist() == [
-        row.circumstances.utc_time for row in expected
+        row.context.utc_time for row in expected
     ]
     fitted = read_rows(Folder.at(tmp_path), SPACE.id, DEVICE.slug)
     assert sorted(fitted.total_ms) == pytest.approx(sorted(row.corrected_ms for row in expected))
@@ -172,11 +172,11 @@ def test_validate_names_every_number_that_was_not_measured(tmp_path: Path) -> No
         name = f"{whole.rpartition('/')[0]}/part-{column}.parquet"
         folder.write_bytes(name, folder.read_bytes(whole))
         spoil(folder, name, column, math.nan)
-    found = {(finding.file, finding.rule, finding.rows) for finding in validate(tmp_path).findings}
+    found = {(problem.file, problem.rule, problem.rows) for problem in validate(tmp_path).problems}
     place = whole.rpartition("/")[0]
     for column in NUMBERS:
         assert (f"{place}/part-{column}.parquet", f"{column} must be finite", (1,)) in found
-    assert not [finding for finding in found if finding[0] == whole]
+    assert not [problem for problem in found if problem[0] == whole]
 
 
 def test_a_repetition_that_took_no_time_is_named(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_repetition_that_took_no_time_is_named(tmp_path: Path) -> None:
     table = folder.read_table(name)
     samples = [[1.0, 2.0, 3.0], [1.0, math.nan, 3.0], [1.0, 2.0, -3.0]]
     folder.write_table(name, with_values(table, "decoder_samples_ms", *samples))
-    found = {finding.rule: finding.rows for finding in validate(tmp_path).findings}
+    found = {problem.rule: problem.rows for problem in validate(tmp_path).problems}
     assert found["decoder_samples_ms must be finite"] == (1,)
     assert found["decoder_samples_ms must not be negative"] == (2,)
 
@@ -209,7 +209,7 @@ def test_import_takes_nothing_of_a_file_with_such_a_row(tmp_path: Path, caplog: 
     names = [write_rows(tmp_path / "board", [a_row(seed), a_row(seed + 10)])[0] for seed in range(3)]
     spoil(Folder.at(tmp_path / "board"), names[1], "encoder_p10_ms", -1.0)
     with caplog.at_level(logging.WARNING):
-        told = import_lake(tmp_path / "lake", tmp_path / "board")
+        told = import_table(tmp_path / "lake", tmp_path / "board")
     assert (told.files, told.rows, told.skipped) == (2, 4, (names[1],))
     assert f"{names[1]} is skipped: row 1 is no measurement: encoder_p10_ms must not be negative" in caplog.text
     assert part_names(tmp_path / "lake") == [names[0], names[2]]

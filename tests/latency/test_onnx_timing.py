@@ -34,7 +34,7 @@ def test_each_runtime_and_dtype_is_timed_into_its_own_device(tmp_path: Path) -> 
     assert devices == {("eager", "fp32", "none"), ("onnx", "fp32", "none"), ("onnx", "int8", "pairs")}
     assert len({row.device.slug for row in rows}) == 3
     for row in rows:
-        told = dict(row.circumstances.library_versions).get("onnxruntime")
+        told = dict(row.context.library_versions).get("onnxruntime")
         assert told == (onnxruntime.__version__ if row.device.runtime == "onnx" else None)
         assert row.encoder.typical_ms > 0
         assert row.decoder.typical_ms > 0

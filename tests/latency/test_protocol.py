@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.timing.canary import CanaryWatch, Group, local_levels
+from hat_ray.latency.timing.canary import CanaryMonitor, Group, local_levels
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.protocol import Protocol, Timing, repeat, time_architecture
 from hat_ray.latency.timing.statistics import relative_error_of_median, spread
@@ -156,8 +156,8 @@ class WanderingDevice:
     def clock(self) -> float:
         return self.now_ms / 1e3
 
-    def watch(self) -> CanaryWatch:
-        return CanaryWatch(self.takes(8.0), tolerance=0.1, clock=self.clock)
+    def watch(self) -> CanaryMonitor:
+        return CanaryMonitor(self.takes(8.0), tolerance=0.1, clock=self.clock)
 
     def takes(self, quiet_ms: float) -> Callable[[], TranslationTime]:
         def translate() -> TranslationTime:
@@ -209,7 +209,7 @@ def test_a_few_calm_canaries_among_many_disturbed_ones_are_chance() -> None:
     watch.translate = lambda: TranslationTime.of_parts(0.0, 8.0) if rng.random() < 0.25 else slow_canary()
     impatient = replace(QUICK, min_repetitions=10, budget_s=0.0, patience_s=6.0)
     timing = repeat(device.takes(quiet_ms), impatient, watch=watch, clock=device.clock)
-    assert not timing.calm
+    assert not timing.undisturbed
     assert timing.canary is not None
     assert timing.total.typical_ms * timing.canary.drift_correction == pytest.approx(quiet_ms, rel=0.02)
 
@@ -223,7 +223,7 @@ def test_the_error_of_a_row_grows_with_what_had_to_be_corrected() -> None:
     calm = repeat(device.takes(20.0), protocol, watch=watch, clock=device.clock)
     device.always_slow = True
     corrected = repeat(device.takes(20.0), protocol, watch=watch, clock=device.clock)
-    assert (calm.calm, corrected.calm) == (True, False)
+    assert (calm.undisturbed, corrected.undisturbed) == (True, False)
     assert calm.relative_error < 0.001
     assert corrected.relative_error == pytest.approx(0.1 * np.log(2), rel=0.01)
 
@@ -244,7 +244,7 @@ def test_canaries_of_another_state_do_not_count_beside_a_calm_group() -> None:
 
 def test_the_quiet_level_forgets_what_is_long_ago() -> None:
     times = iter([TranslationTime.of_parts(0.0, 5.0)] * 100 + [TranslationTime.of_parts(0.0, 8.0)] * 6000)
-    watch = CanaryWatch(lambda: next(times), tolerance=0.1)
+    watch = CanaryMonitor(lambda: next(times), tolerance=0.1)
     for _ in range(100):
         watch.time()
     assert watch.level_ms == 5.0

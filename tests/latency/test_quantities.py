@@ -92,8 +92,8 @@ def test_peak_memory_is_measured_where_it_is_asked_for_and_kept(tmp_path: Path) 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
     first = timed_again(job(tmp_path), SMALL)
     for second, value in (("01", 70.0), ("03", 90.0), ("02", 80.0)):
-        circumstances = replace(first.circumstances, utc_time=f"2030-01-01T00:00:{second}Z")
-        write_rows(tmp_path, [replace(first, circumstances=circumstances, quantities=(("peak_mb", value),))])
+        context = replace(first.context, utc_time=f"2030-01-01T00:00:{second}Z")
+        write_rows(tmp_path, [replace(first, context=context, quantities=(("peak_mb", value),))])
     known = known_values(tmp_path, SPACE.id, first.device.slug, first.workload, ["peak_mb"])
     assert known == {"peak_mb": {SMALL: 90.0}}
 
@@ -109,9 +109,9 @@ def test_the_90th_percentile_is_corrected_as_the_median_is(tmp_path: Path) -> No
 
 
 def at(row: LatencyRow, one: Architecture, *, p50: float, p90: float, canary: Canary, session: str) -> LatencyRow:
-    circumstances = replace(row.circumstances, session_id=session)
+    context = replace(row.context, session_id=session)
     total = Spread(p50, p50, p90, p50, 0.0)
-    return replace(row, architecture=one, total=total, canary=canary, circumstances=circumstances)
+    return replace(row, architecture=one, total=total, canary=canary, context=context)
 
 
 def test_a_quantity_that_the_device_does_not_report_is_refused_at_the_first_timing(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices, best_of_each
-from hat_ray.latency.table.row import Circumstances, LatencyRow, Origin, to_table
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, best_of_each
+from hat_ray.latency.table.row import LatencyRow, MeasurementContext, Origin, to_table
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -46,7 +46,7 @@ def timed(
         disturbed=None,
         relative_error=error,
         canary=None,
-        circumstances=Circumstances("h", session, f"2026-01-31T12:{minute:02}:00Z", ()),
+        context=MeasurementContext("h", session, f"2026-01-31T12:{minute:02}:00Z", ()),
         origin=origin,
     )
 
@@ -71,10 +71,10 @@ ROWS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(ROWS, st.booleans())
 def test_columns_resolve_duplicates_as_rows_do(rows: list[LatencyRow], in_chunks: bool) -> None:
-    table = to_table(rows).select(RESOLVING_COLUMNS)
+    table = to_table(rows).select(BEST_COLUMNS)
     if in_chunks and len(rows) > 2:
         table = pa.concat_tables([table.slice(0, 2), table.slice(2)])
-    kept = [rows[i] for i in best_indices(table)]
+    kept = [rows[i] for i in best_measurements(table)]
     assert [id(row) for row in kept] == [id(row) for row in best_of_each(rows)]
 
 
@@ -87,4 +87,4 @@ def test_what_a_session_timed_again_counts_even_when_another_session_stands_betw
 def test_an_error_that_is_not_a_number_is_the_worst() -> None:
     rows = [timed("a", 0, math.nan), timed("b", 0, 0.5)]
     assert best_of_each(rows) == [rows[1]]
-    assert best_indices(to_table(rows)).tolist() == [1]
+    assert best_measurements(to_table(rows)).tolist() == [1]

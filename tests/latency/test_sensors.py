@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from hat_ray.latency.timing.sensors.clocks import CoreWatch, cpu_mhz, governor
-from hat_ray.latency.timing.sensors.conditions import Conditions, Sensors, advice
 from hat_ray.latency.timing.sensors.heat import Thermometer, ThrottleWatch, cpu_throttle_sources
 from hat_ray.latency.timing.sensors.host import LoadWatch, PeakMemory
+from hat_ray.latency.timing.sensors.machine_state import MachineState, Sensors, advice
 from hat_ray.latency.timing.sensors.nvml import Gpu, GpuMeter, GpuThrottling, find_gpu
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -174,9 +174,9 @@ def test_a_machine_that_tells_nothing_has_no_conditions_and_never_fails(tmp_path
     for root in (tmp_path, tmp_path / "absent"):
         sensors = Sensors(2, root=root)
         sensors.start()
-        assert sensors.stop() == Conditions()
+        assert sensors.stop() == MachineState()
         assert sensors.meter.read() is None
-    assert advice(Conditions()) == {}
+    assert advice(MachineState()) == {}
 
 
 def test_what_cannot_be_read_or_makes_no_sense_is_not_told(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_cannot_be_read_or_makes_no_sense_is_not_told(tmp_path: Path) -> No
     (tmp_path / CPU / "cpu2/thermal_throttle/core_throttle_count").mkdir()
     sensors = Sensors(1, root=tree(tmp_path, files))
     sensors.start()
-    assert sensors.stop() == Conditions(throttled=())
+    assert sensors.stop() == MachineState(throttled=())
 
 
 def test_only_a_pcs_board_sensor_is_better_than_none(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def at_speed(row: LatencyRow, number: int, factor: float, quiet_ms: float | None
     assert row.total.p50_ms is not None
     total = replace(row.total, p50_ms=10.0 * number * factor)
     canary = Canary(2 * factor, 2 * factor, (quiet_ms or 2.0) / (2 * factor), quiet_ms)
-    circumstances = replace(row.circumstances, session_id=session)
+    context = replace(row.context, session_id=session)
     architecture = choose_architectures(SPACE, 10, seed=0)[number]
-    return replace(row, architecture=architecture, total=total, canary=canary, circumstances=circumstances)
+    return replace(row, architecture=architecture, total=total, canary=canary, context=context)
 
 
 def test_sessions_that_saw_less_of_the_quiet_device_are_brought_to_the_one_that_saw_most(

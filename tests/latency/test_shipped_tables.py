@@ -16,7 +16,7 @@ SPACES = {name: PRESETS[name].id for name in ("toy", "space1", "space0")}
 def test_every_file_and_row_is_sound_and_all_are_small() -> None:
     found = validate(str(ROOT))
     assert found.files > 0
-    assert found.findings == ()
+    assert found.problems == ()
     assert sum(file.stat().st_size for file in ROOT.rglob("*") if file.is_file()) < 10 * 2**20
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hat_ray.errors import HatRayError
 from hat_ray.latency.table.compact import compact
-from hat_ray.latency.table.exchange import export_csvs, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_table
 from hat_ray.latency.table.parts import part_names
 from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, write_rows
@@ -84,7 +84,7 @@ def test_readers_pass_over_what_is_no_plain_file_and_name_it(lake: Path, caplog:
 
 def test_validate_names_each_once_and_finds_nothing_else(lake: Path) -> None:
     def check() -> list[list[str]]:
-        return [[finding.file, finding.rule] for finding in validate(lake).findings]
+        return [[problem.file, problem.rule] for problem in validate(lake).problems]
 
     found = dict(bounded(check, seconds=20))
     place = part_names(lake)[0].rpartition("/")[0]
@@ -103,7 +103,7 @@ def test_validate_names_each_once_and_finds_nothing_else(lake: Path) -> None:
 def test_compaction_import_and_export_leave_them_alone(lake: Path, tmp_path: Path) -> None:
     def work() -> list[object]:
         (lake / "device=up").unlink(missing_ok=True)
-        told = import_lake(tmp_path / "copy", lake)
+        told = import_table(tmp_path / "copy", lake)
         rows = [told.rows, *export_csvs(lake, tmp_path / "out").values()]
         done = compact(lake)
         return [*rows, done.rows_moved, len(read_table(lake))]

@@ -8,8 +8,8 @@ import pytest
 
 from hat_ray.core.codec import from_json, to_json
 from hat_ray.errors import RecipeError, SpaceError
-from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
-from hat_ray.latency.flops import ALIKE, flops_evidence, most_unlike_twins
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, effect_of
+from hat_ray.latency.flops import ALIKE, flops_evidence, most_unequal_pair
 from hat_ray.latency.sweep import Base, plan_sweep
 from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -110,21 +110,21 @@ def point(choice: int, ms: float, error: float | None = 0.01, flops: int = 100) 
 
 
 def test_influence_compares_the_ends_and_knows_its_error():
-    found = influence_of([point(1, 10.0), point(2, 99.0), point(3, 20.0, flops=300)])
+    found = effect_of([point(1, 10.0), point(2, 99.0), point(3, 20.0, flops=300)])
     assert (found.ratio, found.flops_ratio, found.encoder_ms, found.decoder_ms) == (2.0, 3.0, 0.0, 10.0)
     half_width = 1.96 * math.sqrt(0.01**2 + 0.01**2)
     assert math.log(found.high / found.ratio) == pytest.approx(half_width)
     assert math.log(found.ratio / found.low) == pytest.approx(half_width)
     assert found.is_sure
-    assert not influence_of([point(1, 10.0), point(2, 10.2)]).is_sure
-    assert not influence_of([point(1, 10.0, None), point(2, 10.0, None)]).is_sure
-    assert influence_of([point(1, 10.0), point(2, 12.0)]).is_sure
-    assert not influence_of([point(1, 10.0), point(2, 12.0)], error_floor=0.1).is_sure
+    assert not effect_of([point(1, 10.0), point(2, 10.2)]).is_sure
+    assert not effect_of([point(1, 10.0, None), point(2, 10.0, None)]).is_sure
+    assert effect_of([point(1, 10.0), point(2, 12.0)]).is_sure
+    assert not effect_of([point(1, 10.0), point(2, 12.0)], error_floor=0.1).is_sure
 
 
 def swept(device: str, dimension: str, last_ms: float) -> TimedSweep:
     points = (point(1, 10.0), point(2, last_ms))
-    return TimedSweep(device, dimension, influence_of(points), points)
+    return TimedSweep(device, dimension, effect_of(points), points)
 
 
 def test_dimensions_are_ordered_by_influence_in_either_direction_and_survive_json():
@@ -132,11 +132,11 @@ def test_dimensions_are_ordered_by_influence_in_either_direction_and_survive_jso
     devices = (SweptDevice("pi", "Pi", 10.0), SweptDevice("xeon", "Xeon", 10.0))
     result = SweepResult("toy", preset("toy").smallest(), "smallest", devices, sweeps)
     assert [one.dimension for one in result.on("pi")] == ["b", "c", "a"]
-    assert result.by_influence() == ["c", "b", "a"]
+    assert result.by_effect() == ["c", "b", "a"]
     assert from_json(SweepResult, to_json(result), "the sweep") == result
 
 
-def test_twins_are_the_pair_that_brute_force_finds():
+def test_the_equal_flops_pair_is_the_one_that_brute_force_finds():
     rng = np.random.default_rng(3)
     for size in (2, 3, 10, 80):
         flops, ms = rng.uniform(1.0, 4.0, size), rng.uniform(5.0, 20.0, size)
@@ -146,7 +146,7 @@ def test_twins_are_the_pair_that_brute_force_finds():
             for slow in range(size)
             if max(flops[fast], flops[slow]) <= (1 + ALIKE) * min(flops[fast], flops[slow]) and ms[slow] > ms[fast]
         ]
-        found = most_unlike_twins(flops, ms)
+        found = most_unequal_pair(flops, ms)
         if not alike:
             assert found is None
         else:
@@ -173,5 +173,5 @@ def test_few_or_constant_figures_have_no_correlation():
     assert same.overall.pearson is None
     assert same.overall.kendall_tau is None
     assert list(same.within) == [1]
-    assert same.twins is not None
-    assert same.twins.ratio == 6.0
+    assert same.pair is not None
+    assert same.pair.ratio == 6.0

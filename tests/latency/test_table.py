@@ -12,7 +12,15 @@ import pytest
 
 from hat_ray.core.columns import Columns
 from hat_ray.latency.detection import detect
-from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, Canary, Circumstances, LatencyRow, from_table, to_table
+from hat_ray.latency.table.row import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    Canary,
+    LatencyRow,
+    MeasurementContext,
+    from_table,
+    to_table,
+)
 from hat_ray.latency.table.table import part_names, read_table, scan_table, write_rows
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
@@ -46,7 +54,7 @@ def a_row(seed: int, *, error: float = 0.01, utc_time: str = "2026-01-31T12:00:0
         relative_error=error,
         canary=Canary(10.0, 12.0, 0.95),
         disturbed=2,
-        circumstances=Circumstances("host", "session", utc_time, (("python", "3"), ("torch", "2")), 0, 0.5),
+        context=MeasurementContext("host", "session", utc_time, (("python", "3"), ("torch", "2")), 0, 0.5),
     )
 
 
@@ -87,7 +95,7 @@ def test_within_a_session_what_was_timed_again_is_read(tmp_path: Path) -> None:
 
 def test_the_better_of_two_measurements_of_one_thing_is_read(tmp_path: Path) -> None:
     good, poor = a_row(1, error=0.005), a_row(1, error=0.2, utc_time="2026-02-01T00:00:00Z")
-    poor = replace(poor, circumstances=replace(poor.circumstances, session_id="another"))
+    poor = replace(poor, context=replace(poor.context, session_id="another"))
     longer = replace(good, workload=replace(good.workload, target_length=60))
     write_rows(tmp_path, [poor, good])
     write_rows(tmp_path, [poor, longer])
@@ -129,7 +137,7 @@ def test_a_part_of_an_older_or_newer_minor_schema_is_read(tmp_path: Path) -> Non
     table = folder.read_table(name).drop_columns(["load_average"]).append_column("moon_phase", pa.array([1.0]))
     folder.write_table(name, table)
     row = read_table(tmp_path)[0]
-    assert row.circumstances.load_average is None
+    assert row.context.load_average is None
     assert row.latency_ms == a_row(1).latency_ms
     assert scan_table(tmp_path, columns=["load_average", "latency_ms"]).to_pylist() == [
         {"load_average": None, "latency_ms": row.latency_ms}

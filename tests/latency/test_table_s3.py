@@ -10,7 +10,7 @@ import pytest
 from hat_ray.cli import main
 from hat_ray.errors import DeniedError, NotFoundError, StorageError
 from hat_ray.latency.table.compact import compact
-from hat_ray.latency.table.exchange import export_csvs, import_csv, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_csv, import_table
 from hat_ray.latency.table.hat_csv import export_hat_csv
 from hat_ray.latency.table.parts import is_compacted, part_names
 from hat_ray.latency.table.row import LatencyRow
@@ -78,13 +78,13 @@ def test_import_export_and_compaction_take_the_same_rows_while_half_of_all_gets_
 ) -> None:
     lake = Folder.at(s3.place("lake"))
     with half_of_all_gets_refused(s3):
-        told = import_lake(lake, twin)
+        told = import_table(lake, twin)
     assert (told.files, told.rows, told.skipped) == (PARTS, 2 * PARTS, ())
     undisturbed = found(twin)
     assert found(lake) == undisturbed
     with half_of_all_gets_refused(s3, 3):
-        assert import_lake(tmp_path / "copy", lake).rows == 2 * PARTS
-        assert import_lake(lake, twin).known == PARTS
+        assert import_table(tmp_path / "copy", lake).rows == 2 * PARTS
+        assert import_table(lake, twin).known == PARTS
     assert found(tmp_path / "copy") == undisturbed
     with half_of_all_gets_refused(s3, 15):
         export_csvs(lake, tmp_path / "out")
@@ -100,7 +100,7 @@ def test_import_export_and_compaction_take_the_same_rows_while_half_of_all_gets_
 
 def test_readers_see_all_rows_while_half_of_all_gets_are_refused(s3: S3, twin: Path) -> None:
     lake = Folder.at(s3.place("lake"))
-    import_lake(lake, twin)
+    import_table(lake, twin)
     with half_of_all_gets_refused(s3):
         assert read_table(lake, every_measurement=True) == read_table(twin, every_measurement=True)
         fitted = read_rows(lake, SPACE.id, DEVICE.slug)
@@ -110,7 +110,7 @@ def test_readers_see_all_rows_while_half_of_all_gets_are_refused(s3: S3, twin: P
 
 
 ACTIONS: dict[str, Callable[[Folder, Path], object]] = {
-    "import": import_lake,
+    "import": import_table,
     "export": lambda lake, twin: export_csvs(lake, twin.parent / "out"),
     "compact": lambda lake, twin: compact(lake),
     "read": lambda lake, twin: read_table(lake),
@@ -128,7 +128,7 @@ def test_what_stays_refused_ends_it_with_nothing_changed(
     s3: S3, twin: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     lake = Folder.at(s3.place("lake"))
-    import_lake(lake, twin)
+    import_table(lake, twin)
     monkeypatch.setenv(PATIENCE, "0.2")
     before = found(lake)
     with s3.going_wrong(Faults("refuse", 1.0, EVERYTHING)), pytest.raises(DeniedError) as refused:
@@ -148,7 +148,7 @@ def test_wherever_it_is_stopped_no_row_is_lost_and_the_same_command_ends_it(
     for seed in range(seeds):
         lake = Folder.at(s3.place("lake"))
         if action != "import":
-            import_lake(lake, twin)
+            import_table(lake, twin)
         monkeypatch.setenv(PATIENCE, "0")
         share = (0.3, 0.05, 0.1, 0.02)[seed % 4]
         with s3.going_wrong(Faults("refuse", share, EVERYTHING, seed)):
@@ -191,7 +191,7 @@ def test_the_command_line_ends_with_one_line_and_code_1(
     s3: S3, twin: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake, place = Folder.at(s3.place("lake")), str(twin)
-    import_lake(lake, twin)
+    import_table(lake, twin)
     monkeypatch.setenv(PATIENCE, "0.1")
     before = found(lake)
     for command in (["show"], ["validate"], ["compact"], ["import", place], ["export", str(twin.parent / "out")]):
@@ -211,7 +211,7 @@ def test_a_bucket_that_does_not_exist_is_no_empty_table(s3: S3, tmp_path: Path) 
         with pytest.raises(NotFoundError, match="bucket"):
             action(nobody)
     with pytest.raises(NotFoundError, match="bucket"):
-        import_lake(tmp_path / "lake", nobody)
+        import_table(tmp_path / "lake", nobody)
     assert read_table(s3.place("new")) == []
     with pytest.raises(NotFoundError, match="name a folder that does"):
         describe_table(s3.place("new"))

@@ -47,7 +47,7 @@ def test_a_row_has_the_total_of_each_repetition(timed: Path) -> None:
         assert len(row.total_samples_ms) == row.repetitions >= 5
         assert row.total.p50_ms == pytest.approx(np.median(row.total_samples_ms))
         assert row.latency_ms == row.total.p50_ms > 0
-        assert "ctranslate2" in dict(row.circumstances.library_versions)
+        assert "ctranslate2" in dict(row.context.library_versions)
 
 
 def test_a_predictor_learns_the_whole(timed: Path) -> None:
@@ -64,9 +64,9 @@ def test_devices_that_split_their_time_help_one_that_does_not() -> None:
     shapes = choose_architectures(SPACE, 60, seed=1)
     encoder = 0.2 + 0.01 * np.array([one.encoder.depth * one.encoder.embed_dim for one in shapes])
     decoder = 0.5 + 0.02 * np.array([one.decoder.depth * one.decoder.embed_dim for one in shapes])
-    donor = fit_prior(rows_of(shapes, encoder + decoder, encoder))
+    source = fit_prior(rows_of(shapes, encoder + decoder, encoder))
     few = rows_of(shapes[:3], 2 * (encoder + decoder)[:3])
-    told = fit_prior(few, None, [donor], held_back=1.0).predict(rows_of(shapes, encoder).costs)
+    told = fit_prior(few, None, [source], ridge_penalty=1.0).predict(rows_of(shapes, encoder).costs)
     alone = fit_prior(few).predict(rows_of(shapes, encoder).costs)
     errors = [float(np.abs(one / (2 * (encoder + decoder)) - 1).mean()) for one in (told, alone)]
     assert errors[0] < 0.02 < errors[1]
@@ -105,6 +105,6 @@ def test_a_sweep_leaves_the_parts_out(timed: Path) -> None:
     plan, rows = plan_sweep(SPACE), read_table(timed)
     some = {one: rows[place % len(rows)] for place, one in enumerate(plan.architectures)}
     for sweep in rate_device(plan, some, "device", 5):
-        assert sweep.influence.encoder_ms is None
+        assert sweep.effect.encoder_ms is None
         assert {point.decoder_ms for point in sweep.points} == {None}
-        assert sweep.influence.ratio > 0
+        assert sweep.effect.ratio > 0

@@ -71,7 +71,7 @@ def test_every_architecture_of_the_plan_is_timed_once_and_rated(swept: Path):
             row = rows[point.architecture]
             assert point.ms == row.corrected_ms
             assert point.encoder_ms / point.ms == pytest.approx(row.encoder.typical_ms / row.latency_ms)
-        assert rated.influence.ratio == rated.points[-1].ms / rated.points[0].ms
+        assert rated.effect.ratio == rated.points[-1].ms / rated.points[0].ms
     (device,) = result.devices
     assert device.base_ms == rows[plan.base].corrected_ms
 

@@ -14,7 +14,7 @@ import pytest
 
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.output import LatencyOutput, MeasuredDevice
-from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import write_rows
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.statistics import spread
@@ -81,7 +81,7 @@ def fill(job: TimingJob) -> None:
                     disturbed=0,
                     relative_error=0.01,
                     canary=Canary(10.0, 10.0, 1.0),
-                    circumstances=Circumstances("h", "session", f"2026-01-31T12:00:{index:02}Z", ()),
+                    context=MeasurementContext("h", "session", f"2026-01-31T12:00:{index:02}Z", ()),
                 )
             )
         write_rows(job.table_root, rows)
@@ -105,7 +105,7 @@ def test_each_device_of_the_table_is_read_once_by_the_predictor_stage(tmp_path: 
     assert len(opened) == len(DEVICES)
     assert opened == once
     found = context.require(PREDICTOR).assessments
-    assert {slug: one.donors for slug, one in found.items()} == {
+    assert {slug: one.source_predictors for slug, one in found.items()} == {
         DEVICES[0].slug: (DEVICES[2].slug, DEVICES[1].slug),
         DEVICES[1].slug: (DEVICES[2].slug, DEVICES[0].slug),
     }

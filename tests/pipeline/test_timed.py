@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.row import Canary, Circumstances, LatencyRow
+from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import write_rows
 from hat_ray.latency.timing.session import TimingJob, known_architectures
 from hat_ray.latency.timing.statistics import spread
@@ -40,13 +40,13 @@ def test_columns_tell_the_same_as_rows_and_only_of_the_jobs_workload(tmp_path: P
             disturbed=0,
             relative_error=[0.01, 0.02, None][seed % 3],
             canary=Canary(10.0, 12.0, 0.9),
-            circumstances=Circumstances("h", "ab"[seed % 2], f"2026-01-31T12:00:{seed:02}Z", ()),
+            context=MeasurementContext("h", "ab"[seed % 2], f"2026-01-31T12:00:{seed:02}Z", ()),
         )
         rows.append(row)
     rows.append(replace(rows[0], workload=replace(rows[0].workload, length_mix="1x2")))
     write_rows(tmp_path, rows)
     assert timed_of(job, DEVICE.slug) == {row.architecture: row.corrected_ms for row in rows_of(job, DEVICE.slug)}
     assert len(timed_of(job, DEVICE.slug)) == len({row.architecture for row in rows})
-    known = {row.architecture.id for row in rows if row.architecture and row.circumstances.session_id == "b"}
+    known = {row.architecture.id for row in rows if row.architecture and row.context.session_id == "b"}
     assert known_architectures(job, DEVICE) == known
     assert known_architectures(replace(job, vocab_size=65), DEVICE) == set()

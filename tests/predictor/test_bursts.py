@@ -7,7 +7,7 @@ import pytest
 
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.slow_periods import slow_rows
+from hat_ray.predictor.slow_periods import slow_periods
 from tests.predictor.hat_tables import BURSTS, hat_table, split
 
 
@@ -34,18 +34,18 @@ def test_noise_is_no_stretch_and_single_slow_rows_are_none() -> None:
         rng = np.random.default_rng(seed)
         noise = rng.normal(0, 0.04, 600)
         noise[rng.choice(600, 12, replace=False)] += 0.5
-        assert not slow_rows(noise).any()
+        assert not slow_periods(noise).any()
 
 
 def test_a_long_table_is_cut_in_steps_and_a_short_or_even_one_not_at_all() -> None:
     values = np.random.default_rng(0).normal(0, 0.02, 30_000)
     values[12_000:15_000] += 0.25
-    found = slow_rows(values)
+    found = slow_periods(values)
     assert found[12_000:15_000].mean() > 0.99
     assert found[:11_990].sum() + found[15_010:].sum() == 0
-    assert not slow_rows(values[12_000:12_010]).any()
-    assert not slow_rows(np.zeros(100)).any()
-    assert slow_rows(np.zeros(0)).shape == (0,)
+    assert not slow_periods(values[12_000:12_010]).any()
+    assert not slow_periods(np.zeros(100)).any()
+    assert slow_periods(np.zeros(0)).shape == (0,)
 
 
 def test_slow_rows_stay_in_the_interval_but_not_in_the_quality(shared: Path) -> None:

@@ -21,20 +21,20 @@ CONFIG = PredictorConfig()
 
 
 def test_other_devices_take_a_quarter_off_the_error_of_ten_rows(shared: Path, tmp_path: Path) -> None:
-    donors = [
+    source_predictors = [
         Predictor.fit(hat_table(shared, name), CONFIG, name, "hat", 0)
         for name in ("wmt14ende_cpu_xeon", "wmt14ende_gpu_titanxp", "wmt14enfr_gpu_titanxp")
     ]
     rows, alone, lent = hat_table(shared, "wmt14enfr_cpu_xeon"), [], []
     for seed in range(6):
         train, test = split(10, seed)
-        for lenders, errors in (([], alone), (donors, lent)):
+        for lenders, errors in (([], alone), (source_predictors, lent)):
             predictor = Predictor.fit(rows[train], CONFIG, "new", "hat", seed, lenders)
             errors.append(quality(rows.total_ms[test], predictor.predict_rows(rows[test])).mape)
     assert np.mean(lent) < 0.75 * np.mean(alone)
     save_predictor(predictor, Folder.at(tmp_path))
     loaded = load_predictor(Folder.at(tmp_path), "new")
-    assert loaded.donors == tuple(donor.device for donor in donors)
+    assert loaded.source_predictors == tuple(source.device for source in source_predictors)
     assert loaded.predict_rows(rows).tolist() == predictor.predict_rows(rows).tolist()
 
 
@@ -42,8 +42,8 @@ def test_a_device_unlike_all_others_is_learned_from_its_own_rows() -> None:
     architectures, others = sampled(60), sampled(200, seed=1)
     odd = lambda some: cost_features(some)[:, 0] + 1e-6 * cost_features(some)[:, 5]  # noqa: E731
     usual = lambda some: cost_features(some)[:, 6] + 1e-6 * cost_features(some)[:, 13]  # noqa: E731
-    donor = Predictor.fit(rows_of(others, usual(others)), CONFIG, "usual", SPACE0.id, 0)
-    predictor = Predictor.fit(rows_of(architectures, odd(architectures)), CONFIG, "odd", SPACE0.id, 0, [donor])
+    source = Predictor.fit(rows_of(others, usual(others)), CONFIG, "usual", SPACE0.id, 0)
+    predictor = Predictor.fit(rows_of(architectures, odd(architectures)), CONFIG, "odd", SPACE0.id, 0, [source])
     assert quality(odd(others), predictor.predict(others)).mape < 1
 
 
@@ -53,8 +53,8 @@ def test_the_first_choices_are_the_ends_and_none_comes_twice() -> None:
     more = next_architectures(SPACE0, first, 12, seed=3)
     assert len({*first, *more}) == 22
     assert next_architectures(SPACE0, [], 10, seed=3) == first
-    donor = Predictor.fit(rows_of(first, cost_features(first).sum(axis=1)), CONFIG, "d", SPACE0.id, 0)
-    assert len(set(next_architectures(SPACE0, first, 5, 3, [donor]))) == 5
+    source = Predictor.fit(rows_of(first, cost_features(first).sum(axis=1)), CONFIG, "d", SPACE0.id, 0)
+    assert len(set(next_architectures(SPACE0, first, 5, 3, [source]))) == 5
 
 
 def test_a_space_that_runs_dry_gives_what_it_has() -> None:

@@ -61,9 +61,9 @@ def test_an_architecture_beyond_the_rows_is_told() -> None:
         rows_of(shallow, cost_features(shallow).sum(axis=1)), PredictorConfig(), "d", SPACE0.id, 0
     )
     deep = SPACE0.largest()
-    assert predictor.unseen(shallow) == [None] * len(shallow)
-    (told,) = predictor.unseen([deep])
+    assert predictor.extrapolation(shallow) == [None] * len(shallow)
+    (told,) = predictor.extrapolation([deep])
     assert told is not None
     assert "decoder_depth 6 lies outside the timed rows' 1 to 3" in told
     others = [one for one in sampled(400, seed=7) if one.decoder.depth <= 3]
-    assert sum(reason is None for reason in predictor.unseen(others)) > 0.8 * len(others)
+    assert sum(reason is None for reason in predictor.extrapolation(others)) > 0.8 * len(others)

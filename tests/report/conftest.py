@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, influence_of
+from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, effect_of
 from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
 from hat_ray.predictor.quality import Quality
@@ -143,7 +143,7 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
         timing_error_pct=0.7,
         coverage_pct=91.0,
         trees_share=0.5,
-        donors=(),
+        source_predictors=(),
         by_depth=tuple(DepthError(depth, 18, 2.5 - 0.1 * depth, 0.1) for depth in range(1, 7)),
         curve=tuple(CurvePoint(rows, 30 / rows + 1.5, 20 / rows + 1.4, 40 / rows + 1.6) for rows in (10, 20, 50, 100)),
         outliers=(Outlier(architectures[0].id, 10.0, 12.0),),
@@ -205,7 +205,7 @@ def made_up_sweep(space: SearchSpace) -> SweepResult:
     for device in (XEON, BOARD):
         for one in plan.dimensions:
             points = tuple(point(each, device) for each in one.points)
-            sweeps.append(TimedSweep(device, one.dimension, influence_of(points), points))
+            sweeps.append(TimedSweep(device, one.dimension, effect_of(points), points))
     devices = [SweptDevice(d, f"{d} <1 thread>", made_up_ms(plan.base, d)) for d in (XEON, BOARD)]
     return SweepResult(space.name, plan.base, "middle", tuple(devices), tuple(sweeps))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hat_ray.latency.effects import Influence, SweepResult, TimedSweep
+from hat_ray.latency.effects import Effect, SweepResult, TimedSweep
 from hat_ray.report.data import ReportData
 from hat_ray.report.panels import NARROW, WIDE, Grid
 from hat_ray.report.render import page
@@ -40,7 +40,7 @@ def test_every_point_is_drawn_once_against_the_base_of_its_device(result: SweepR
 
 def test_devices_share_the_panel_of_a_dimension_and_the_strongest_comes_first(result: SweepResult) -> None:
     (figure,) = sweep_figures(result)
-    order = result.by_influence()
+    order = result.by_effect()
     assert order[0] == "decoder_depths"
     for device in result.devices:
         traces = [trace for trace in figure.traces if trace["legendgroup"] == device.slug]
@@ -71,11 +71,11 @@ def test_names_are_known_for_every_dimension() -> None:
     assert not set(names) & set(names.values())
 
 
-def influenced(ratio: float, error: float = 0.02, flops: float = 1.0) -> Influence:
-    return Influence(ratio, ratio / (1 + error), ratio * (1 + error), flops, 0.0, 1.0)
+def influenced(ratio: float, error: float = 0.02, flops: float = 1.0) -> Effect:
+    return Effect(ratio, ratio / (1 + error), ratio * (1 + error), flops, 0.0, 1.0)
 
 
-def with_influences(result: SweepResult, **found: Influence) -> SweepResult:
+def with_influences(result: SweepResult, **found: Effect) -> SweepResult:
     slug = result.devices[0].slug
     known = {one.dimension: one for one in result.on(slug)}
     sweeps = tuple(
@@ -131,7 +131,7 @@ def test_terminal_and_page_show_the_same_cells(report: ReportData, result: Sweep
     shown, text = console.export_text(), page(report)
     for device in result.devices:
         rows = sweep_table(result, device).rows
-        assert len(rows) == len(result.by_influence())
+        assert len(rows) == len(result.by_effect())
         for line in (line for row in rows for cell in row for line in cell.split("\n")):
             assert line in shown
             assert line in text
@@ -140,10 +140,10 @@ def test_terminal_and_page_show_the_same_cells(report: ReportData, result: Sweep
 def test_flops_evidence_names_two_real_architectures(report: ReportData) -> None:
     slug = report.devices[0].slug
     rows = [row for row in report.timed if row.device == slug]
-    twins = flops_to_json(report)[slug]["twins"]
-    fast, slow = (next(row for row in rows if row.architecture.id == twins[side]["id"]) for side in ("fast", "slow"))
+    pair = flops_to_json(report)[slug]["pair"]
+    fast, slow = (next(row for row in rows if row.architecture.id == pair[side]["id"]) for side in ("fast", "slow"))
     assert abs(fast.flops / slow.flops - 1) <= 0.05
-    assert slow.measured_ms / fast.measured_ms == twins["ratio"] > 1
+    assert slow.measured_ms / fast.measured_ms == pair["ratio"] > 1
     text = flops_sentence(rows)
     assert fast.architecture.id in text
     assert slow.architecture.id in text

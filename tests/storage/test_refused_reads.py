@@ -9,7 +9,7 @@ import torch
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.shards import finished_shards
 from hat_ray.errors import DeniedError
-from hat_ray.latency.table.exchange import export_csvs, import_lake
+from hat_ray.latency.table.exchange import export_csvs, import_table
 from hat_ray.latency.table.table import read_table
 from hat_ray.model.checkpoints.native import load_sub, load_super
 from hat_ray.pipeline.run_folder import Run
@@ -36,7 +36,7 @@ READERS: dict[str, Callable[[Folder], object]] = {
     "candidates": table_at,
     "latency rows": lambda folder: read_table(folder, "space", "device"),
     "rows to export": lambda folder: export_csvs(folder, "out"),
-    "rows to import": lambda folder: import_lake("here", folder),
+    "rows to import": lambda folder: import_table("here", folder),
 }
 
 

@@ -13,7 +13,7 @@ from hat_ray.corpus.batches import Batch, collate, make_batches
 from hat_ray.corpus.tokens import Sentences, ShardedSentences, TokenTable
 from hat_ray.corpus.vocabulary import EOS
 from hat_ray.errors import CorpusError
-from hat_ray.train.data import Feed, Position
+from hat_ray.train.data import Position, UpdateBatches
 from hat_ray.train.workers import OneWorker
 
 lengths = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=30)
@@ -39,7 +39,7 @@ def rows_of(batch: Batch) -> list[int]:
 
 def walk(table: TokenTable, updates: int, accumulate: int, world: int, budget: int = 40) -> list[list[list[int]]]:
     """The rows of every batch of every update, put together from all workers by the batches' numbers."""
-    feeds = [Feed(table, budget, accumulate, 3, Fellow(rank, world)) for rank in range(world)]
+    feeds = [UpdateBatches(table, budget, accumulate, 3, Fellow(rank, world)) for rank in range(world)]
     position, found = Position(), []
     for _ in range(updates):
         shares = [feed.update(position) for feed in feeds]
@@ -101,9 +101,11 @@ def test_a_run_resumed_with_other_workers_goes_on_as_the_unbroken_one(
     unbroken = walk(table, done + more, accumulate, 1)
     position = Position()
     for _ in range(done):
-        _, position = Feed(table, 40, accumulate, 3, Fellow(0, before)).update(position)
+        _, position = UpdateBatches(table, 40, accumulate, 3, Fellow(0, before)).update(position)
     for update in range(more):
-        shares = [Feed(table, 40, accumulate, 3, Fellow(rank, after)).update(position) for rank in range(after)]
+        shares = [
+            UpdateBatches(table, 40, accumulate, 3, Fellow(rank, after)).update(position) for rank in range(after)
+        ]
         numbered = sorted((number, rows_of(batch)) for share, _ in shares for number, batch in share)
         assert [rows for _, rows in numbered] == unbroken[done + update]
         position = shares[0][1]
@@ -130,4 +132,4 @@ def test_shards_are_read_as_the_one_table_that_they_are(sides: list[tuple[int, i
 
 def test_a_table_without_pairs_cannot_be_trained_on() -> None:
     with pytest.raises(CorpusError, match="at least one sentence pair"):
-        Feed(table_of([]), 40, 1, 1, OneWorker())
+        UpdateBatches(table_of([]), 40, 1, 1, OneWorker())

@@ -10,8 +10,8 @@ from hat_ray.space.hat_yaml import architecture_from_config
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Position, Validation
-from hat_ray.train.loop import Trainee, Training
+from hat_ray.train.data import Position, ValidationLoss
+from hat_ray.train.loop import Training, TrainingTask
 from hat_ray.train.sampling import HatUniform
 from hat_ray.train.workers import OneWorker
 
@@ -42,13 +42,13 @@ def test_eight_updates_equal_hats_own(reference, tmp_path):
     def passes(update):
         return [lambda batch: model.output(batch.source, batch.target_in, *policy(update))]
 
-    trainee = Trainee(model, passes, {})
+    task = TrainingTask(model, passes, {})
     config = TrainConfig(
         updates=len(steps), validate_every=1, schedule="inverse_sqrt", lr=0.004, warmup_updates=200, hat_sampling=True
     )
     store = CheckpointStore(Folder.at(tmp_path), "trajectory", keep_last=1)
-    validation = Validation(TokenTable.of([]), 100)
-    training = Training(trainee, RecordedBatches(reference), validation, config, store, OneWorker(), seed=1)
+    validation = ValidationLoss(TokenTable.of([]), 100)
+    training = Training(task, RecordedBatches(reference), validation, config, store, OneWorker(), seed=1)
     result = training.run(lambda *_: None)
 
     depth = facts["args"]["encoder_layers"]

@@ -16,8 +16,8 @@ from hat_ray.space.presets import SPACE0
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Feed, Validation
-from hat_ray.train.job import super_trainee, train_super
+from hat_ray.train.data import UpdateBatches, ValidationLoss
+from hat_ray.train.job import super_task, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.objective import smoothed_loss
 from hat_ray.train.sampling import HatUniform, LargestFirst, Sandwich, Stratified, Uniform, policy_for
@@ -84,8 +84,8 @@ def test_an_update_of_a_sandwich_sums_the_gradients_of_its_architectures(share, 
     model.zero_grad()
     config = CONFIG.model_copy(update={"updates": 1, "policy": "sandwich", "distillation": share})
     store = CheckpointStore(Folder.at(tmp_path), "test", keep_last=1)
-    feed, validation = Feed(corpus.train, 400, 1, 1, OneWorker()), Validation(corpus.valid, 500)
-    Training(super_trainee(model, policy), feed, validation, config, store, OneWorker(), seed=1).run(lambda *_: None)
+    feed, validation = UpdateBatches(corpus.train, 400, 1, 1, OneWorker()), ValidationLoss(corpus.valid, 500)
+    Training(super_task(model, policy), feed, validation, config, store, OneWorker(), seed=1).run(lambda *_: None)
     for name, gradient in expected.items():
         moment = store.latest().tensors[f"exp_avg/{name}"]
         torch.testing.assert_close(10 * moment, gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
@@ -123,9 +123,9 @@ def test_fp16_leaves_out_an_update_that_overflows_and_scales_the_next_one_less(t
     before = {name: weight.clone() for name, weight in model.weights().items()}
     config = CONFIG.model_copy(update={"updates": 1, "precision": "fp16"})
     store = CheckpointStore(Folder.at(tmp_path), "test", keep_last=1)
-    feed, validation = Feed(corpus.train, 400, 1, 1, OneWorker()), Validation(corpus.valid, 500)
-    trainee = super_trainee(model, Uniform(tiny_space, 1))
-    training = Training(trainee, feed, validation, config, store, OneWorker(), seed=1)
+    feed, validation = UpdateBatches(corpus.train, 400, 1, 1, OneWorker()), ValidationLoss(corpus.valid, 500)
+    task = super_task(model, Uniform(tiny_space, 1))
+    training = Training(task, feed, validation, config, store, OneWorker(), seed=1)
     training._precision.restore((2.0**40, 17))
     training.run(lambda *_: None)
     assert store.latest().values["loss_scale"] == [2.0**39, 0]

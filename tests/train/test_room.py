@@ -1,6 +1,6 @@
 import pytest
 
-from hat_ray.cluster.train_status import AGE, METRICS, UPDATES, VALID_LOSS, Sample, TrainingStatus, samples
+from hat_ray.cluster.train_status import AGE, METRICS, UPDATES, VALID_LOSS, MetricSample, TrainingStatus, samples
 from hat_ray.errors import HatRayError
 from hat_ray.train.capacity import Patience, needs, too_small, workers_that_fit
 from hat_ray.train.config import TrainConfig
@@ -44,7 +44,7 @@ def test_waiting_is_told_now_and_then_and_ends():
 def test_the_dashboard_gets_every_metric_and_the_age_rises_while_nothing_happens():
     status = TrainingStatus()
     status.report_progress(0, (20, 100, {"tokens_per_s": 5.0, "lr": 0.1, "loss_bits": 7.0}))
-    assert samples(status.jobs()[0], began=1000.0, now=1030.0)[0] == Sample(AGE, 30.0)
+    assert samples(status.jobs()[0], began=1000.0, now=1030.0)[0] == MetricSample(AGE, 30.0)
     status.report_figures(0, {"train/grad_norm": 2.0})
     status.report_figures(0, {"valid/loss_bits/largest": 6.0, "valid/loss_bits/smallest": 8.0})
     status.report_figures(0, {"checkpoint/update": 20})

@@ -20,8 +20,8 @@ from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Feed, Position, Validation
-from hat_ray.train.job import super_trainee, train_sub, train_super
+from hat_ray.train.data import Position, UpdateBatches, ValidationLoss
+from hat_ray.train.job import super_task, train_sub, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.sampling import Uniform
 from hat_ray.train.state import TrainResult
@@ -83,7 +83,7 @@ def test_one_architecture_trains_from_scratch_in_the_same_loop(tiny_space, corpu
     assert losses == sorted(losses, reverse=True)
     model = load_sub(folder, "model")
     assert model.architecture == architecture
-    check = Validation(corpus.valid, 4096).sums(model, lambda batch: model.output(batch.source, batch.target_in))
+    check = ValidationLoss(corpus.valid, 4096).sums(model, lambda batch: model.output(batch.source, batch.target_in))
     assert check.loss_bits == pytest.approx(result.valid_loss_bits["model"], rel=1e-6)
 
 
@@ -104,8 +104,8 @@ def test_two_accumulated_batches_equal_one_of_twice_the_size(tiny_space, corpus,
         model = SuperTransformer(tiny_space, len(corpus.vocabulary), ModelConfig(dropout=0.0), seed=4)
         store = _store(tmp_path / str(parts))
         config = CONFIG.model_copy(update={"updates": 5, "lr": 1e-3})
-        trainee = super_trainee(model, Uniform(tiny_space, 1))
-        training = Training(trainee, Cut(parts), Validation(corpus.valid, 500), config, store, OneWorker(), seed=1)
+        task = super_task(model, Uniform(tiny_space, 1))
+        training = Training(task, Cut(parts), ValidationLoss(corpus.valid, 500), config, store, OneWorker(), seed=1)
         training.run(lambda *_: None)
         return model.weights()
 
@@ -119,10 +119,10 @@ def test_skipped_layers_keep_no_gradient_and_adam_leaves_them_alone(tiny_space, 
     model = SuperTransformer(tiny_space, len(corpus.vocabulary), MODEL, seed=4)
     before = {name: weight.clone() for name, weight in model.weights().items()}
     store = _store(tmp_path)
-    trainee = super_trainee(model, lambda _update: (tiny_space.smallest(),))
-    feed = Feed(corpus.train, 400, 1, 1, OneWorker())
+    task = super_task(model, lambda _update: (tiny_space.smallest(),))
+    feed = UpdateBatches(corpus.train, 400, 1, 1, OneWorker())
     config = CONFIG.model_copy(update={"updates": 2, "weight_decay": 0.1, "warmup_init_lr": 1e-3})
-    Training(trainee, feed, Validation(corpus.valid, 500), config, store, OneWorker(), seed=1).run(lambda *_: None)
+    Training(task, feed, ValidationLoss(corpus.valid, 500), config, store, OneWorker(), seed=1).run(lambda *_: None)
     state = store.latest().tensors
     for name, weight in model.weights().items():
         skipped = ".layers.1." in name
@@ -268,7 +268,7 @@ def test_the_feed_gives_every_pair_once_an_epoch_whatever_the_number_of_workers(
     for group in workers:
         numbered = []
         for worker in group:
-            feed, position = Feed(corpus.train, 400, 3, 1, worker), Position()
+            feed, position = UpdateBatches(corpus.train, 400, 3, 1, worker), Position()
             for update in range(updates):
                 batches, position = feed.update(position)
                 numbered += [((update, number), batch.target_out) for number, batch in batches]

@@ -13,7 +13,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import train_super
-from hat_ray.train.metrics import Background, TensorBoard, run_name
+from hat_ray.train.metrics import AsyncSink, TensorBoard, run_name
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -90,21 +90,21 @@ def test_nothing_is_written_when_it_is_switched_off(tiny_space, corpus, tmp_path
 
 def test_storage_by_uri_gets_the_event_files_too(tmp_path):
     board = TensorBoard(Folder.at(f"fsspec+file://{tmp_path}/x/tensorboard"), 1)
-    board.tell(3, {"a": 2.0})
+    board.log(3, {"a": 2.0})
     board.close()
     assert scalars(Folder.at(tmp_path / "x" / "tensorboard")) == {"a": {3: 2.0}}
 
 
 def test_a_writer_that_fails_is_named_once_and_holds_nothing_up(tmp_path, caplog):
     (tmp_path / "tensorboard").write_text("a file where a folder should be")
-    watcher = Background("TensorBoard", lambda first: TensorBoard(Folder.at(tmp_path / "tensorboard"), first))
+    sink = AsyncSink("TensorBoard", lambda first: TensorBoard(Folder.at(tmp_path / "tensorboard"), first))
     with caplog.at_level(logging.WARNING):
         for update in range(20_000):
-            watcher.tell(update, {"a": 1.0})
-        watcher.close()
+            sink.log(update, {"a": 1.0})
+        sink.close()
     told = [record.getMessage() for record in caplog.records if record.name == "hat_ray.train.metrics"]
     assert len(told) == 1
-    assert told[0].startswith("TensorBoard gets no more figures, training goes on: ")
+    assert told[0].startswith("TensorBoard gets no more figures, training continues: ")
     assert "TensorBoard" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -29,7 +29,7 @@ from test_worker_numbers import CONFIG, MODEL, STAGES
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import train_super
-from hat_ray.train.metrics import Nobody
+from hat_ray.train.metrics import NullSink
 
 rank = int(sys.argv[1])
 torch.set_num_threads(1)
@@ -40,7 +40,7 @@ class Stop(Exception):
     pass
 
 class Workers:
-    lease, watcher, device, rank = None, Nobody(), torch.device("cpu"), rank
+    lease, sink, device, rank = None, NullSink(), torch.device("cpu"), rank
 
     def __init__(self, group, count, last):
         self.group, self.world_size, self.last = group, count, last

@@ -128,7 +128,7 @@ def latency_import(
 ) -> None:
     """Bring in HAT's CSV files, or the rows of another lake."""
     from hat_ray.latency.device import DeviceInfo
-    from hat_ray.latency.table.exchange import Imported, import_csv, import_lake
+    from hat_ray.latency.table.exchange import Imported, import_csv, import_table
     from hat_ray.latency.table.hat_csv import published, read_hat_csv
     from hat_ray.latency.timing.workload import Workload
     from hat_ray.space.presets import preset
@@ -150,7 +150,7 @@ def latency_import(
             done[source] = import_csv(table, Path(source), space_id=space_id, device=info, workload=workload)
         else:
             with console.progress_bar("importing") as progress:
-                done[source] = import_lake(table, source, space or None, device, progress)
+                done[source] = import_table(table, source, space or None, device, progress)
     if as_json:
         print_json({"table": table, "sources": {source: asdict(each) for source, each in done.items()}})
         return
@@ -198,15 +198,15 @@ def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
 
     with console.progress_bar("validating") as progress:
         found = validate(table, progress)
-    if not found.files and not found.findings and not as_json:
+    if not found.files and not found.problems and not as_json:
         raise LatencyError(f"{table} holds no latency files to check")
     if as_json:
         print_json({"table": table, **asdict(found)})
     else:
-        for finding in found.findings:
-            rows = ", ".join(map(str, finding.rows[:5])) + (", ..." if len(finding.rows) > 5 else "")
-            where = f" rows {rows} ({len(finding.rows)} in all)" if finding.rows else ""
-            typer.echo(f"{finding.file}{where}: {finding.rule}")
-        console.say(f"{table}: {found.files} files, {found.rows} rows, {len(found.findings)} findings")
-    if found.findings:
+        for problem in found.problems:
+            rows = ", ".join(map(str, problem.rows[:5])) + (", ..." if len(problem.rows) > 5 else "")
+            where = f" rows {rows} ({len(problem.rows)} in all)" if problem.rows else ""
+            typer.echo(f"{problem.file}{where}: {problem.rule}")
+        console.say(f"{table}: {found.files} files, {found.rows} rows, {len(found.problems)} problems")
+    if found.problems:
         raise typer.Exit(2)

@@ -101,8 +101,8 @@ def _lines(one: "Assessment") -> list[str]:
     if one.by_depth:
         told = ", ".join(f"{group.depth}: {group.mape:.2f} %" for group in one.by_depth)
         lines.append(f"  error by decoder layers: {told}")
-    if one.donors:
-        lines.append(f"  helped by the table's other devices: {', '.join(one.donors)}")
+    if one.source_predictors:
+        lines.append(f"  helped by the table's other devices: {', '.join(one.source_predictors)}")
     for outlier in one.outliers:
         lines.append(
             f"  outlier {outlier.name}: measured {outlier.measured_ms:.4g} ms, predicted {outlier.predicted_ms:.4g} ms"

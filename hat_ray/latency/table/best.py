@@ -1,8 +1,8 @@
 """Which of several timings of one thing counts: of each session the latest, and of these the smallest relative error.
 
-`best_of_each` says it for rows, `best_indices` does the same on columns, a thousand times faster; a test holds them
-equal. Ties go to the later time across sessions, and within a session to the row that stands later; whatever is still
-equal goes to the row that stands first.
+`best_of_each` says it for rows, `best_measurements` does the same on columns, a thousand times faster; a test holds
+them equal. Ties go to the later time across sessions, and within a session to the row that stands later; whatever is
+still equal goes to the row that stands first.
 """
 
 import math
@@ -20,7 +20,7 @@ from hat_ray.latency.timing.workload import Workload
 KEY_COLUMNS = ("architecture_id", "source", "source_row", *(field.name for field in fields(Workload)))
 """With space and device, which a partition shares: `LatencyRow.key` as columns."""
 
-RESOLVING_COLUMNS = (*KEY_COLUMNS, "session_id", "utc_time", "relative_error")
+BEST_COLUMNS = (*KEY_COLUMNS, "session_id", "utc_time", "relative_error")
 
 
 def best_of_each(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
@@ -28,9 +28,9 @@ def best_of_each(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
     rows = list(rows)
     latest: dict[tuple[object, ...], int] = {}
     for i, row in enumerate(rows):
-        what = (row.key, row.circumstances.session_id)
+        what = (row.key, row.context.session_id)
         known = latest.get(what)
-        if known is None or row.circumstances.utc_time >= rows[known].circumstances.utc_time:
+        if known is None or row.context.utc_time >= rows[known].context.utc_time:
             latest[what] = i
     best: dict[tuple[object, ...], int] = {}
     for i in sorted(latest.values()):
@@ -42,11 +42,11 @@ def best_of_each(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
 
 def _merit(row: LatencyRow) -> tuple[float, str]:
     error = row.relative_error
-    return (-math.inf if error is None or math.isnan(error) else -error), row.circumstances.utc_time
+    return (-math.inf if error is None or math.isnan(error) else -error), row.context.utc_time
 
 
-def best_indices(table: pa.Table) -> NDArray[np.int64]:
-    """Return the rows, ascending, that `best_of_each` would keep of one partition's `RESOLVING_COLUMNS`."""
+def best_measurements(table: pa.Table) -> NDArray[np.int64]:
+    """Return the rows, ascending, that `best_of_each` would keep of one partition's `BEST_COLUMNS`."""
     things = codes_of(_key_columns(table), len(table))
     again = np.bincount(things)[things] > 1 if len(things) else np.zeros(0, dtype=bool)
     single, several = np.flatnonzero(~again), np.flatnonzero(again)

@@ -64,7 +64,7 @@ def import_csv(
     return Imported(1, len(rows), 0)
 
 
-def import_lake(
+def import_table(
     root: Folder | str | Path,
     source: Folder | str | Path,
     space_id: str | None = None,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.row import IMPORTED_AVERAGES, Circumstances, LatencyRow, Origin
+from hat_ray.latency.table.row import IMPORTED_AVERAGES, LatencyRow, MeasurementContext, Origin
 from hat_ray.latency.timing.measurement import why_no_measurement
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
@@ -80,11 +80,9 @@ def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workl
     path = Path(path)
     lines = read_hat_csv(path)
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    circumstances = Circumstances(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
+    context = MeasurementContext(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
     return [
-        _row(
-            _numbers(path, i, cells), space_id, device, workload, circumstances, Origin(IMPORTED_AVERAGES, path.name, i)
-        )
+        _row(_numbers(path, i, cells), space_id, device, workload, context, Origin(IMPORTED_AVERAGES, path.name, i))
         for i, cells in enumerate(lines)
     ]
 
@@ -143,7 +141,7 @@ def _row(
     space_id: str,
     device: DeviceInfo,
     workload: Workload,
-    circumstances: Circumstances,
+    context: MeasurementContext,
     origin: Origin,
 ) -> LatencyRow:
     encoder_ms, decoder_ms, encoder_std_ms, decoder_std_ms = values[len(HAT_FEATURES) :]
@@ -163,6 +161,6 @@ def _row(
         disturbed=None,
         relative_error=None,
         canary=None,
-        circumstances=circumstances,
+        context=context,
         origin=origin,
     )

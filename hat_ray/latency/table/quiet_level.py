@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from hat_ray.latency.table.best import codes_of
 from hat_ray.latency.timing.workload import Workload
 
-SETTLED_COLUMNS = ("drift_correction", "latency_corrected_ms")
-"""What settling changes."""
+CORRECTED_COLUMNS = ("drift_correction", "latency_corrected_ms")
+"""What `to_quiet_level` changes."""
 
 _WORKLOAD = [field.name for field in fields(Workload)]
 _SESSION = ["session_id", "host"]
@@ -34,24 +34,24 @@ Levels = Mapping[tuple[object, ...], float]
 
 def quiet_levels(table: pa.Table) -> Levels:
     """Return the quiet canary's milliseconds by workload, from one partition's `LEVEL_COLUMNS`."""
-    told = table.select(list(LEVEL_COLUMNS)).filter(pc.is_valid(table.column(_QUIET)))
-    groups, workloads = _groups(told)
-    sessions = codes_of([pa.chunked_array([groups]), *(told.column(name) for name in _SESSION)], len(told))
-    frame = pd.DataFrame({"group": groups, "session": sessions, _QUIET: told.column(_QUIET).to_numpy()})
+    timed = table.select(list(LEVEL_COLUMNS)).filter(pc.is_valid(table.column(_QUIET)))
+    groups, workloads = _groups(timed)
+    sessions = codes_of([pa.chunked_array([groups]), *(timed.column(name) for name in _SESSION)], len(timed))
+    frame = pd.DataFrame({"group": groups, "session": sessions, _QUIET: timed.column(_QUIET).to_numpy()})
     by_session = frame.groupby("session").agg({"group": "first", _QUIET: "median"})
     levels = by_session.groupby("group")[_QUIET].min()
     return {workloads[group]: level for group, level in zip(levels.index.tolist(), levels.tolist(), strict=True)}
 
 
-def settle(table: pa.Table, levels: Levels) -> pa.Table:
-    """Bring those of `SETTLED_COLUMNS` that a table has to the levels; rows without a canary stay as they are."""
+def to_quiet_level(table: pa.Table, levels: Levels) -> pa.Table:
+    """Bring those of `CORRECTED_COLUMNS` that a table has to the levels; rows without a canary stay as they are."""
     quiet = table.column(_QUIET)
     if not levels or quiet.null_count == len(table):
         return table
     groups, workloads = _groups(table)
     level = np.array([levels.get(workloads[group], np.nan) for group in sorted(workloads)])[groups]
     factor = pc.fill_null(pc.divide(pa.array(level, from_pandas=True), quiet.combine_chunks()), 1.0)
-    for name in SETTLED_COLUMNS:
+    for name in CORRECTED_COLUMNS:
         place = table.schema.get_field_index(name)
         if place >= 0:
             table = table.set_column(place, table.schema.field(place), pc.multiply(table.column(name), factor))

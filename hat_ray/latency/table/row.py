@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from hat_ray.core.columns import VERSION, Column, Columns, Derived, Int32, Items, Prefix
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.timing.sensors.conditions import Conditions
 from hat_ray.latency.timing.sensors.energy import Energy
+from hat_ray.latency.timing.sensors.machine_state import MachineState
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -62,7 +62,7 @@ class Canary:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class MeasurementContext:
     """Where, when and by what a row was made."""
 
     host: str
@@ -76,7 +76,7 @@ class Circumstances:
     niceness: Int32 | None = None
     load_average: float | None = None
     """The host's one-minute load average before the timing, the timing's own included."""
-    conditions: Conditions = field(default_factory=Conditions)
+    machine_state: MachineState = field(default_factory=MachineState)
     """The machine's state around the timing."""
 
 
@@ -131,7 +131,7 @@ class LatencyRow:
     known."""
     canary: Annotated[Canary | None, Prefix("canary_")]
     device: Annotated[DeviceInfo, Prefix("device_")]
-    circumstances: Circumstances
+    context: MeasurementContext
     energy: Annotated[Energy | None, Prefix("energy_")] = None
     """What one translation took; None where the system does not tell."""
     quantities: Annotated[

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.latency.table.quiet_level import LEVEL_COLUMNS
 from hat_ray.latency.table.row import SCHEMA
-from hat_ray.latency.table.table import scan_settled
+from hat_ray.latency.table.table import scan_at_quiet_level
 from hat_ray.storage.folder import Folder
 
-_COLUMNS = dict.fromkeys([*RESOLVING_COLUMNS, *LEVEL_COLUMNS, "latency_corrected_ms", "drift_correction"])
+_COLUMNS = dict.fromkeys([*BEST_COLUMNS, *LEVEL_COLUMNS, "latency_corrected_ms", "drift_correction"])
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ def describe_table(
     folder = Folder.at(root)
     folder.require()
     places = partitions(folder, space_id, device)
-    tables = scan_settled(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]), {})
+    tables = scan_at_quiet_level(folder, places, pa.schema([SCHEMA.field(name) for name in _COLUMNS]), {})
     return [_group(folder, place, table) for place, table in zip(places, tables, strict=True) if len(table)]
 
 
 def _group(folder: Folder, place: str, table: pa.Table) -> TableGroup:
-    best = table.take(best_indices(table))
+    best = table.take(best_measurements(table))
     times = best.column("latency_corrected_ms").to_numpy()
     errors, drifts = (best.column(name).drop_null().to_numpy() for name in ("relative_error", "drift_correction"))
     space, device = partition_values(place)

@@ -6,7 +6,7 @@ Decisions
 - A part appears whole or not at all, and nobody ever changes one: writers need no lock and cannot hurt each other.
 - `compact` moves the rows of many parts into few; what a reader gets stays the same, to the order of the rows.
 - The same thing timed twice is kept twice in the files; reading resolves it to the better measurement, on columns.
-- Reading brings the rows of a device and workload to one quiet level (`settle`).
+- Reading brings the rows of a device and workload to one quiet level (`to_quiet_level`).
 - The file repeats its partition's values under other names (`space_id`, `device_slug`), so that it still tells what it
   is when it is copied elsewhere, and so that the two do not clash in readers that add the partition's columns.
 """
@@ -20,16 +20,24 @@ from pathlib import Path
 import pyarrow as pa
 
 from hat_ray.errors import SpaceError
-from hat_ray.latency.table.best import RESOLVING_COLUMNS, best_indices, best_of_each
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, best_of_each
 from hat_ray.latency.table.part_file import PartGoneError, read_part
 from hat_ray.latency.table.parts import list_parts, new_part_name, part_names, partitions
-from hat_ray.latency.table.quiet_level import LEVEL_COLUMNS, SETTLED_COLUMNS, quiet_levels, settle
+from hat_ray.latency.table.quiet_level import CORRECTED_COLUMNS, LEVEL_COLUMNS, quiet_levels, to_quiet_level
 from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
 from hat_ray.latency.table.scan import UNREADABLE, first_line, scan
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.storage.folder import Folder
 
-__all__ = ["best_of_each", "part_names", "partition_of", "read_table", "scan_settled", "scan_table", "write_rows"]
+__all__ = [
+    "best_of_each",
+    "part_names",
+    "partition_of",
+    "read_table",
+    "scan_at_quiet_level",
+    "scan_table",
+    "write_rows",
+]
 
 _COLUMNS = SCHEMA.remove_metadata()
 _LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
@@ -73,24 +81,24 @@ def read_table(
     where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
     places = partitions(folder, space_id, device)
     try:
-        return _rows(scan_settled(folder, places, _COLUMNS, where), every_measurement)
+        return _rows(scan_at_quiet_level(folder, places, _COLUMNS, where), every_measurement)
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
         bad = _without_rows(folder, places)
-        return _rows(scan_settled(folder, places, _COLUMNS, where, bad), every_measurement)
+        return _rows(scan_at_quiet_level(folder, places, _COLUMNS, where, bad), every_measurement)
 
 
-def scan_settled(
+def scan_at_quiet_level(
     folder: Folder, places: list[str], schema: pa.Schema, where: Mapping[str, object], bad: Iterable[str] = ()
 ) -> list[pa.Table]:
     """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
     tables = scan(folder, places, schema, where, bad)
     levels = scan(folder, places, _LEVELS, bad=bad) if where else tables
-    return [settle(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
+    return [to_quiet_level(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
 
 
 def _rows(tables: list[pa.Table], every_measurement: bool) -> list[LatencyRow]:
     if not every_measurement:
-        tables = [table.take(best_indices(table)) for table in tables]
+        tables = [table.take(best_measurements(table)) for table in tables]
     return [row for table in tables for row in from_table(table)]
 
 
@@ -126,11 +134,13 @@ def scan_table(
     """
     folder = Folder.at(root)
     names = list(_COLUMNS.names if columns is None else columns)
-    settled = any(name in SETTLED_COLUMNS for name in names)
-    needed = dict.fromkeys([*names, *(RESOLVING_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if settled else ())])
+    corrected = any(name in CORRECTED_COLUMNS for name in names)
+    needed = dict.fromkeys([*names, *(BEST_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if corrected else ())])
     schema = pa.schema([_COLUMNS.field(name) for name in needed])
     places = partitions(folder, space_id, device)
-    tables = scan_settled(folder, places, schema, where or {}) if settled else scan(folder, places, schema, where)
+    tables = (
+        scan_at_quiet_level(folder, places, schema, where or {}) if corrected else scan(folder, places, schema, where)
+    )
     if best_only:
-        tables = [table.take(best_indices(table)) for table in tables]
+        tables = [table.take(best_measurements(table)) for table in tables]
     return pa.concat_tables([schema.empty_table(), *tables]).select(names)

@@ -113,7 +113,7 @@ _IDENTITY = (*KEY_COLUMNS, "host", "session_id", "utc_time", "latency_ms")
 
 
 @dataclass(frozen=True)
-class Finding:
+class TableProblem:
     """Something wrong: a file, or rows of it that break one rule."""
 
     file: str
@@ -123,7 +123,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Validation:
+class TableCheck:
     """What was looked at, and what is wrong."""
 
     files: int
@@ -131,15 +131,15 @@ class Validation:
     leftovers: int
     """Temporary files of writers that were killed or still write: readers pass over them, `compact` deletes old ones.
     """
-    findings: tuple[Finding, ...]
+    problems: tuple[TableProblem, ...]
 
 
-def validate(root: Folder | str | Path, progress: Progress = silent) -> Validation:
+def validate(root: Folder | str | Path, progress: Progress = silent) -> TableCheck:
     """Check a lake; what is compacted away meanwhile is checked where it went."""
     folder = Folder.at(root)
     folder.require()
     walk = _walk(folder)
-    names, findings = walk.parts, walk.findings
+    names, problems = walk.parts, walk.problems
     places = sorted({name.rpartition("/")[0] for name in names})
     rows, seen = 0, set[str]()
     for place in places:
@@ -147,22 +147,22 @@ def validate(root: Folder | str | Path, progress: Progress = silent) -> Validati
             for name in new:
                 seen.add(name)
                 count, wrong = _check(folder, name)
-                findings += wrong
+                problems += wrong
                 rows += count
-                progress(len(seen), max(len(names), len(seen)), {"rows": float(rows), "wrong": float(len(findings))})
-        findings += _doubles(folder, place)
-    return Validation(len(seen) + walk.strangers, rows, walk.leftovers, tuple(findings))
+                progress(len(seen), max(len(names), len(seen)), {"rows": float(rows), "wrong": float(len(problems))})
+        problems += _doubles(folder, place)
+    return TableCheck(len(seen) + walk.strangers, rows, walk.leftovers, tuple(problems))
 
 
-def _check(folder: Folder, name: str) -> tuple[int, list[Finding]]:
+def _check(folder: Folder, name: str) -> tuple[int, list[TableProblem]]:
     """Return how many rows a file has, and what is wrong with it."""
     try:
         table = read_part(folder, name).table
     except PartGoneError:
         return 0, []
     except UNREADABLE as error:
-        return 0, [Finding(name, first_line(error))]
-    return len(table), [Finding(name, rule, tuple(rows)) for rule, rows in broken_rules(table).items()]
+        return 0, [TableProblem(name, first_line(error))]
+    return len(table), [TableProblem(name, rule, tuple(rows)) for rule, rows in broken_rules(table).items()]
 
 
 @dataclass
@@ -171,7 +171,7 @@ class _Walk:
 
     parts: list[str] = field(default_factory=list)
     leftovers: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    problems: list[TableProblem] = field(default_factory=list)
     strangers: int = 0
 
 
@@ -183,16 +183,16 @@ def _walk(folder: Folder) -> _Walk:
         place = folder.child(above) if above else folder
         real = os.path.realpath(place.root) if place.is_local else place.root
         if real in been:
-            walk.findings.append(Finding(above, "each folder must stand once, got a link that leads back"))
+            walk.problems.append(TableProblem(above, "each folder must stand once, got a link that leads back"))
             continue
         been.add(real)
         seen = look(place)
         names = {name: f"{above}/{name}" if above else name for name in (*seen.files, *seen.folders)}
         todo += [names[name] for name in reversed(seen.folders)]
         for name, kind in (seen.others or {}).items():
-            walk.findings.append(Finding(f"{above}/{name}".lstrip("/"), f"a table holds plain files, got {kind}"))
+            walk.problems.append(TableProblem(f"{above}/{name}".lstrip("/"), f"a table holds plain files, got {kind}"))
         for name in filter(is_part, seen.folders):
-            walk.findings.append(Finding(names[name], "a part must be a plain file, got a folder"))
+            walk.problems.append(TableProblem(names[name], "a part must be a plain file, got a folder"))
         for name in seen.files:
             _note(walk, names[name])
     return walk
@@ -204,9 +204,9 @@ def _note(walk: _Walk, name: str) -> None:
         walk.parts.append(name)
     elif is_part(base):
         walk.strangers += 1
-        walk.findings.append(Finding(name, "a part must stand in space=<id>/device=<slug>/"))
+        walk.problems.append(TableProblem(name, "a part must stand in space=<id>/device=<slug>/"))
     elif base.startswith(("space=", "device=")[above.count("=") : above.count("=") + 1]):
-        walk.findings.append(Finding(name, "a folder must stand here, got a file"))
+        walk.problems.append(TableProblem(name, "a folder must stand here, got a file"))
     walk.leftovers += base.startswith(".") and base.endswith(".tmp")
 
 
@@ -216,9 +216,9 @@ def _is_in_place(name: str) -> bool:
     return space.startswith("space=") and device.startswith("device=") and "/" not in base and bool(base)
 
 
-def _doubles(folder: Folder, place: str) -> list[Finding]:
+def _doubles(folder: Folder, place: str) -> list[TableProblem]:
     """Find measurements that stand twice, such as in a part that was copied under another name."""
     schema = pa.schema([SCHEMA.field(name) for name in _IDENTITY])
     frame = scan(folder, [place], schema)[0].to_pandas()
     count = int(frame.duplicated().sum())
-    return [Finding(place, f"each measurement must stand once, got {count} again")] if count else []
+    return [TableProblem(place, f"each measurement must stand once, got {count} again")] if count else []

@@ -33,12 +33,12 @@ _WINDOW = 7  # canaries of one running median
 
 
 @dataclass
-class CanaryWatch:
+class CanaryMonitor:
     """Times the canary and judges what lies between two of its timings."""
 
     translate: Callable[[], TranslationTime]
     tolerance: float
-    """A canary is calm when it takes at most this much longer than the quiet level, as a share."""
+    """A canary is undisturbed when it takes at most this much longer than the quiet level, as a share."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds; for devices whose time is simulated."""
     _latest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
@@ -76,7 +76,7 @@ class CanaryWatch:
 
     @property
     def limit_ms(self) -> float:
-        """The slowest canary that is calm."""
+        """The slowest canary that is undisturbed."""
         return self.level_ms * (1 + self.tolerance)
 
 
@@ -95,14 +95,14 @@ def local_levels(groups: Sequence[Group], limit_ms: float = math.inf) -> NDArray
     """Return, for each group, how long the canary took about then: the median of those of it and its neighbours.
 
     Up to four canaries: the group's own two and one more on either side, so that one odd canary decides nothing. Those
-    above the limit do not count beside a calm group: they belong to another state of the device.
+    above the limit do not count beside an undisturbed group: they belong to another state of the device.
     """
     if not groups:
         return np.array([])
     marks = np.array([math.nan, groups[0].before_ms, *(group.after_ms for group in groups), math.nan])
     windows = np.lib.stride_tricks.sliding_window_view(marks, 4)
-    calm = np.maximum(windows[:, 1], windows[:, 2]) <= limit_ms
+    undisturbed = np.maximum(windows[:, 1], windows[:, 2]) <= limit_ms
     levels: NDArray[np.float64] = np.nanmedian(
-        np.where(calm[:, None] & (windows > limit_ms), math.nan, windows), axis=1
+        np.where(undisturbed[:, None] & (windows > limit_ms), math.nan, windows), axis=1
     )
     return levels

@@ -3,11 +3,12 @@
 Decisions
 - The extracted SubTransformer in inference mode, because that is what a user runs. Differs from HAT, which times
   slices of the supernet in training mode.
-- With a canary (`canary.py`) repetitions come in small groups between two canaries, and only those of calm groups
-  count; when no calm moments come, all do. Each is divided by how much slower than on the quiet device the canaries
-  around it were, and the row's drift correction is what that does to the median.
-- A calm group or two among many disturbed ones is chance: a canary of a few milliseconds fits between two time slices
-  of a busy core, a larger model does not. So few calm repetitions count as none, unless they are half of all.
+- With a canary (`canary.py`) repetitions come in small groups between two canaries, and only those of undisturbed
+  groups count; when no undisturbed moments come, all do. Each is divided by how much slower than on the quiet device
+  the canaries around it were, and the row's drift correction is what that does to the median.
+- An undisturbed group or two among many disturbed ones is chance: a canary of a few milliseconds fits between two time
+  slices of a busy core, a larger model does not. So few undisturbed repetitions count as none, unless they are half of
+  all.
 - A correction is an estimate: the larger it is, the less certain the row, and its relative error says so.
 - Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
   wastes time on quiet devices and is too small on noisy ones.
@@ -27,7 +28,7 @@ import torch
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.table.row import Canary
-from hat_ray.latency.timing.canary import CanaryWatch, Group, local_levels
+from hat_ray.latency.timing.canary import CanaryMonitor, Group, local_levels
 from hat_ray.latency.timing.process import timing_state
 from hat_ray.latency.timing.sensors.energy import EnergyMeter, NoMeter, joules_since
 from hat_ray.latency.timing.statistics import Spread, relative_error_of_median, spread
@@ -37,7 +38,7 @@ from hat_ray.model.protocol import Engine, evaluating
 _NO_METER = NoMeter()
 _MAX_WARMUP_WINDOWS = 5
 _WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
-_FEW_CALM = 5  # calm repetitions below which calm is chance
+_FEW_UNDISTURBED = 5  # undisturbed repetitions below which undisturbed is chance
 _CORRECTION_DOUBT = 0.1
 """Standard error of a drift correction, as a share of its logarithm: of 37 architectures that were timed while the
 canary took twice as long (two or three processes beside one on two hyperthreads), the corrected times were off by 6.7 %
@@ -56,7 +57,7 @@ class Protocol:
     max_repetitions: int = 300
     budget_s: float = 10.0
     patience_s: float = 30.0
-    """How long to wait for calm moments beyond the budget."""
+    """How long to wait for undisturbed moments beyond the budget."""
 
     @classmethod
     def of(cls, config: LatencyConfig, vocab_size: int) -> "Protocol":
@@ -93,8 +94,8 @@ class Timing:
     relative_error: float = 0.0
     """The relative standard error of the total's median: of its scatter with the device's wandering taken out, and of
     the drift correction."""
-    calm: bool = True
-    """Whether only repetitions of calm moments count; False: none came, and all do."""
+    undisturbed: bool = True
+    """Whether only repetitions of undisturbed moments count; False: none came, and all do."""
 
     @property
     def repetitions(self) -> int:
@@ -116,7 +117,7 @@ class Timing:
 def time_architecture(
     model: Engine,
     protocol: Protocol,
-    watch: CanaryWatch | None = None,
+    watch: CanaryMonitor | None = None,
     meter: EnergyMeter = _NO_METER,
 ) -> Timing:
     """Time a SubTransformer on its runtime and device, with a canary between where one is given."""
@@ -135,7 +136,7 @@ def repeat(
     translate: Callable[[], TranslationTime],
     protocol: Protocol,
     niceness: int | None = None,
-    watch: CanaryWatch | None = None,
+    watch: CanaryMonitor | None = None,
     meter: EnergyMeter = _NO_METER,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
@@ -161,7 +162,7 @@ def repeat(
         taken.canary,
         None if taken.joules is None else taken.joules / len(taken.samples),
         math.hypot(relative_error_of_median(taken.levelled_ms), _correction_error(taken.canary)),
-        taken.calm,
+        taken.undisturbed,
     )
 
 
@@ -176,7 +177,7 @@ def _correction_error(canary: Canary | None) -> float:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _AcceptedRepetitions:
     """The repetitions that count."""
 
     samples: list[TranslationTime]
@@ -185,33 +186,33 @@ class _Taken:
     joules: float | None = None
     disturbed: int = 0
     canary: Canary | None = None
-    calm: bool = True
+    undisturbed: bool = True
 
 
 def _repeat_plainly(
     translate: Callable[[], TranslationTime], protocol: Protocol, meter: EnergyMeter, clock: Callable[[], float]
-) -> _Taken:
+) -> _AcceptedRepetitions:
     samples: list[TranslationTime] = []
     joules, timed_from = meter.read(), clock()
     while not _enough([sample.total_ms for sample in samples], protocol, clock() - timed_from):
         samples.append(translate())
-    return _Taken(samples, [sample.total_ms for sample in samples], joules_since(meter, joules))
+    return _AcceptedRepetitions(samples, [sample.total_ms for sample in samples], joules_since(meter, joules))
 
 
 def _repeat_between_canaries(
     translate: Callable[[], TranslationTime],
     protocol: Protocol,
-    watch: CanaryWatch,
+    watch: CanaryMonitor,
     meter: EnergyMeter,
     clock: Callable[[], float],
-) -> _Taken:
-    """Repeat in groups between canaries until those of calm groups suffice; all count when too few of them are."""
+) -> _AcceptedRepetitions:
+    """Repeat in groups between canaries until those of undisturbed groups suffice; all count when these are too few."""
     groups: list[Group] = []
     started, before = clock(), watch.time()
     while True:
-        calm = _levelled(groups, watch, calm_only=True)
+        undisturbed = _drift_corrected(groups, watch, undisturbed_only=True)
         seconds = clock() - started
-        if _enough(calm.levelled_ms, protocol, seconds) or (
+        if _enough(undisturbed.levelled_ms, protocol, seconds) or (
             groups and seconds > protocol.budget_s + protocol.patience_s
         ):
             break
@@ -224,29 +225,31 @@ def _repeat_between_canaries(
         after = watch.time()
         groups.append(Group(before, after, tuple(samples), spent_j))
         before = after
-    counts = len(calm.samples) >= _FEW_CALM or (len(calm.samples) >= 3 and len(calm.samples) >= calm.disturbed)
-    return calm if counts else _levelled(groups, watch, calm_only=False)
+    counts = len(undisturbed.samples) >= _FEW_UNDISTURBED or (
+        len(undisturbed.samples) >= 3 and len(undisturbed.samples) >= undisturbed.disturbed
+    )
+    return undisturbed if counts else _drift_corrected(groups, watch, undisturbed_only=False)
 
 
-def _levelled(groups: Sequence[Group], watch: CanaryWatch, *, calm_only: bool) -> _Taken:
-    """Return the repetitions of calm groups, or of all, with what the canaries around them say."""
+def _drift_corrected(groups: Sequence[Group], watch: CanaryMonitor, *, undisturbed_only: bool) -> _AcceptedRepetitions:
+    """Return the repetitions of undisturbed groups, or of all, with what the canaries around them say."""
     limit_ms = watch.limit_ms
     levels = local_levels(groups, limit_ms)
     kept = [
         (group, level)
         for group, level in zip(groups, levels, strict=True)
-        if not calm_only or max(group.before_ms, group.after_ms) <= limit_ms
+        if not undisturbed_only or max(group.before_ms, group.after_ms) <= limit_ms
     ]
     samples = [sample for group, _ in kept for sample in group.samples]
     levelled = [sample.total_ms * watch.level_ms / level for group, level in kept for sample in group.samples]
     if not samples:
-        return _Taken([], [])
+        return _AcceptedRepetitions([], [])
     correction = float(np.median(levelled) / np.median([sample.total_ms for sample in samples]))
     canary = Canary(kept[0][0].before_ms, kept[-1][0].after_ms, correction, watch.level_ms)
     told = [group.joules for group, _ in kept if group.joules is not None]
     joules = sum(told) if len(told) == len(kept) else None
     disturbed = sum(len(group.samples) for group in groups) - len(samples)
-    return _Taken(samples, levelled, joules, disturbed, canary, calm_only)
+    return _AcceptedRepetitions(samples, levelled, joules, disturbed, canary, undisturbed_only)
 
 
 def _enough(totals_ms: Sequence[float], protocol: Protocol, seconds: float) -> bool:

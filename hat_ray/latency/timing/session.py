@@ -3,7 +3,7 @@
 The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
 while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
 as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
-what found no calm moment is timed again when the others are done, for as long as that finds calm ones.
+what found no undisturbed moment is timed again when the others are done, for as long as that finds undisturbed ones.
 What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
 its last part ended.
 """
@@ -28,12 +28,12 @@ from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.quantities import DeviceProfile
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, rows_with
-from hat_ray.latency.table.row import Circumstances, LatencyRow
+from hat_ray.latency.table.row import LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import scan_table, write_rows
-from hat_ray.latency.timing.canary import CanaryWatch
+from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
-from hat_ray.latency.timing.sensors.conditions import Sensors, advice
 from hat_ray.latency.timing.sensors.energy import Energy
+from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
 from hat_ray.latency.timing.workload import translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
@@ -47,9 +47,9 @@ from hat_ray.storage.folder import Folder
 logger = logging.getLogger(__name__)
 
 _MOST_TRIES = 3
-"""How often an architecture that finds no calm moment is timed again."""
+"""How often an architecture that finds no undisturbed moment is timed again."""
 _IN_VAIN = 3
-"""Tries in a row without a calm moment, after which the device is left to calm down."""
+"""Tries in a row without an undisturbed moment, after which the other architectures come first."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class TimingJob:
 
 
 @dataclass(frozen=True)
-class Tally:
+class SessionSummary:
     """What one call did."""
 
     timed: int
@@ -130,7 +130,7 @@ def measure(
     architectures: Sequence[Architecture],
     device: DeviceInfo | None = None,
     progress: Progress = silent,
-) -> Tally:
+) -> SessionSummary:
     """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
     return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
 
@@ -173,10 +173,12 @@ class TimingSession:
             if wanted != found:
                 raise LatencyError(f"the device must use latency.{name} {wanted}, got {found}")
         self._canary_model = self._build(self.job.space.smallest())
-        self._watch = CanaryWatch(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
+        self._watch = CanaryMonitor(
+            translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance
+        )
         self._levels_ms: dict[Architecture, float] = {}
-        self._restless: dict[Architecture, float] = {}
-        """Drift corrections of what has been timed without a calm moment so far."""
+        self._disturbed: dict[Architecture, float] = {}
+        """Drift corrections of what has been timed without an undisturbed moment so far."""
         self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
@@ -184,7 +186,7 @@ class TimingSession:
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
 
-    def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> Tally:
+    def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> SessionSummary:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
         started, advised = time.monotonic(), len(self._advice)
         flushed = started
@@ -202,10 +204,10 @@ class TimingSession:
             pending += [
                 self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
             ]
-            pending += self._time_restless_again(most=len(architectures))
+            pending += self._repeat_disturbed(most=len(architectures))
         finally:
             self._write(pending)
-        return Tally(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
+        return SessionSummary(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
 
     def look_again(self) -> None:
         """See what the table holds by now: another node of this device may have timed some of what comes."""
@@ -218,15 +220,15 @@ class TimingSession:
             if not self._calibrated:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
-            circumstances = _circumstances(self.job.session_id, self.device.runtime)
+            context = _context(self.job.session_id, self.device.runtime)
             model = self._build(architecture)
             self._sensors.start()
             timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
-            conditions = self._sensors.stop()
+            machine_state = self._sensors.stop()
         self._levels_ms[architecture] = self._watch.level_ms
-        self._note_calm(architecture, timing)
-        self._advise(advice(conditions))
-        row = self._row(architecture, timing, replace(circumstances, conditions=conditions))
+        self._note_disturbance(architecture, timing)
+        self._advise(advice(machine_state))
+        row = self._row(architecture, timing, replace(context, machine_state=machine_state))
         return self._quantities.added(row)
 
     def _advise(self, lines: dict[str, str]) -> None:
@@ -236,33 +238,34 @@ class TimingSession:
                 logger.warning(line)
             self._advice.setdefault(kind, line)
 
-    def _time_restless_again(self, most: int) -> Iterator[LatencyRow]:
-        """Time again what found no calm moment yet; yield the rows that came out calmer than those before.
+    def _repeat_disturbed(self, most: int) -> Iterator[LatencyRow]:
+        """Time again what found no undisturbed moment yet; yield the rows that came out less disturbed than those
+        before.
 
         `most` timings, since whoever waits for this session counts on a bounded time. Once a few in a row were in vain
         too, the rest waits until the session's next architectures are done: a disturbance may last for minutes. Each
         is tried `_MOST_TRIES` times in all.
         """
         timed = in_vain = 0
-        while todo := [one for one in self._restless if self._tries[one] < _MOST_TRIES]:
+        while todo := [one for one in self._disturbed if self._tries[one] < _MOST_TRIES]:
             for architecture in todo:
                 if timed == most or in_vain == _IN_VAIN:
                     return
                 self._tries[architecture] += 1
-                before = self._restless[architecture]
+                before = self._disturbed[architecture]
                 row = self.time(architecture)
-                calm = architecture not in self._restless
-                if calm or self._restless[architecture] > before:
+                undisturbed = architecture not in self._disturbed
+                if undisturbed or self._disturbed[architecture] > before:
                     yield row
-                timed, in_vain = timed + 1, 0 if calm else in_vain + 1
+                timed, in_vain = timed + 1, 0 if undisturbed else in_vain + 1
 
-    def _note_calm(self, architecture: Architecture, timing: Timing) -> None:
-        """Remember what was timed without a calm moment: its correction is all that brings it right."""
-        if timing.calm or timing.canary is None:
-            self._restless.pop(architecture, None)
+    def _note_disturbance(self, architecture: Architecture, timing: Timing) -> None:
+        """Remember what was timed without an undisturbed moment: its correction is all that brings it right."""
+        if timing.undisturbed or timing.canary is None:
+            self._disturbed.pop(architecture, None)
         else:  # the least correction of all tries: the one whose row counts
             correction = timing.canary.drift_correction
-            self._restless[architecture] = max(correction, self._restless.get(architecture, 0.0))
+            self._disturbed[architecture] = max(correction, self._disturbed.get(architecture, 0.0))
 
     def _was_misjudged(self, architecture: Architecture) -> bool:
         """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
@@ -274,7 +277,7 @@ class TimingSession:
         device = self.device
         return load_engine(model, device.runtime, RuntimeSettings(device.dtype, device.torch_device, device.threads))
 
-    def _row(self, architecture: Architecture, timing: Timing, circumstances: Circumstances) -> LatencyRow:
+    def _row(self, architecture: Architecture, timing: Timing, context: MeasurementContext) -> LatencyRow:
         return LatencyRow(
             space_id=self.job.space.id,
             architecture=architecture,
@@ -292,7 +295,7 @@ class TimingSession:
             disturbed=timing.disturbed,
             relative_error=timing.relative_error,
             canary=timing.canary,
-            circumstances=replace(circumstances, niceness=timing.niceness),
+            context=replace(context, niceness=timing.niceness),
             energy=self._energy(timing),
         )
 
@@ -320,13 +323,13 @@ def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
     return set(table.column(0).unique().drop_null().to_pylist())
 
 
-def _circumstances(session_id: str, runtime: str) -> Circumstances:
+def _context(session_id: str, runtime: str) -> MeasurementContext:
     libraries = {
         "hat-ray": hat_ray.__version__,
         "python": platform.python_version(),
         **RUNTIMES.load(runtime).versions(),
     }
-    return Circumstances(
+    return MeasurementContext(
         host=platform.node(),
         session_id=session_id,
         utc_time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",

@@ -28,7 +28,7 @@ def fit_predictors(context: Context, folder: Folder) -> PredictorOutput:
         assessments[slug] = assess(predictor, rows[slug], recipe.predictor, others)
         save_predictor(predictor, folder)
         log.info("predictor of %s: %s", slug, predictor.quality)
-        for reason in filter(None, predictor.unseen([job.space.smallest(), job.space.largest()])):
+        for reason in filter(None, predictor.extrapolation([job.space.smallest(), job.space.largest()])):
             log.warning("predictor of %s: the space reaches beyond the rows: %s", slug, reason)
     return PredictorOutput(assessments)
 

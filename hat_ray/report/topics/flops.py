@@ -39,9 +39,9 @@ def flops_against_latency(data: ReportData, device: Device, id: str) -> Figure |
 def _ring(rows: Sequence[TimedArchitecture]) -> list[Trace]:
     """Ring the two architectures whose FLOPs are alike and whose latencies differ most."""
     found = evidence_of(rows)
-    if found is None or found.twins is None:
+    if found is None or found.pair is None:
         return []
-    pair = [rows[found.twins.fast], rows[found.twins.slow]]
+    pair = [rows[found.pair.fast], rows[found.pair.slow]]
     ring: Trace = {"symbol": "circle-open", "size": 15, "color": "@winner", "line": {"width": 2}}
     x, y, more = [row.flops for row in pair], [row.measured_ms for row in pair], {"hoverinfo": "skip"}
     style: Trace = {"color": "@winner", "width": 1, "dash": "dot"}
@@ -62,7 +62,7 @@ def flops_sentence(rows: Sequence[TimedArchitecture]) -> str:
     found, text = evidence_of(rows), f"{len(rows):,} architectures timed on this device."
     if found is None:
         return text
-    return " ".join(part for part in (text, _correlations(found), _twins(found, rows)) if part)
+    return " ".join(part for part in (text, _correlations(found), _pair(found, rows)) if part)
 
 
 def _correlations(found: FlopsEvidence) -> str:
@@ -90,13 +90,13 @@ def _number(value: float | None) -> str:
     return fixed(value, 2).replace("-", "−")
 
 
-def _twins(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> str:
-    if found.twins is None:
+def _pair(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> str:
+    if found.pair is None:
         return ""
-    fast, slow = rows[found.twins.fast], rows[found.twins.slow]
+    fast, slow = rows[found.pair.fast], rows[found.pair.slow]
     return (
         f"{slow.architecture.id} ({milliseconds(slow.measured_ms)}, {count(slow.flops)}FLOPs) takes "
-        f"{fixed(found.twins.ratio, 2)} times as long as {fast.architecture.id} ({milliseconds(fast.measured_ms)}, "
+        f"{fixed(found.pair.ratio, 2)} times as long as {fast.architecture.id} ({milliseconds(fast.measured_ms)}, "
         f"{count(fast.flops)}FLOPs), at equal FLOPs within {100 * ALIKE:.0f} %."
     )
 
@@ -118,15 +118,15 @@ def flops_to_json(data: ReportData) -> dict[str, Any]:
         rows = [row for row in data.timed if row.device == device.slug]
         found = evidence_of(rows)
         if found is not None:
-            values[device.slug] = {**asdict(found), "twins": _twins_to_json(found, rows)}
+            values[device.slug] = {**asdict(found), "pair": _pair_to_json(found, rows)}
     return values
 
 
-def _twins_to_json(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> dict[str, Any] | None:
-    if found.twins is None:
+def _pair_to_json(found: FlopsEvidence, rows: Sequence[TimedArchitecture]) -> dict[str, Any] | None:
+    if found.pair is None:
         return None
-    pair = {"fast": rows[found.twins.fast], "slow": rows[found.twins.slow]}
+    pair = {"fast": rows[found.pair.fast], "slow": rows[found.pair.slow]}
     values = {
         name: {"id": row.architecture.id, "flops": row.flops, "ms": row.measured_ms} for name, row in pair.items()
     }
-    return {**values, "ratio": found.twins.ratio}
+    return {**values, "ratio": found.pair.ratio}

@@ -43,14 +43,18 @@ def predicted_against_measured(facts: PredictorFacts, id: str) -> Figure | None:
         **{"mode": "lines", "fill": "toself", "fillcolor": "@band", "line": {"width": 0}, "hoverinfo": "skip"},
     }
     equal = line("equal", ends, ends, ["", ""], {"color": "@muted", "width": 1, "dash": "dash"}, hoverinfo="skip")
-    calm, slow = ([pair for pair in pairs if pair.slow is kind] for kind in (False, True))
-    traces = [band, equal, _dots("architecture", calm, {"symbol": "circle-open", "size": 7, "color": "@frontier"})]
+    undisturbed, slow = ([pair for pair in pairs if pair.slow is kind] for kind in (False, True))
+    traces = [
+        band,
+        equal,
+        _dots("architecture", undisturbed, {"symbol": "circle-open", "size": 7, "color": "@frontier"}),
+    ]
     if slow:
         traces.append(_dots("timed while the device was slow", slow, {"symbol": "x", "size": 7, "color": "@random"}))
     return Figure(
         id=id,
         title="Predicted against measured latency",
-        caption=_caption(facts, len(calm)),
+        caption=_caption(facts, len(undisturbed)),
         traces=traces,
         layout=layout(axis("Measured, ms"), axis("Predicted, ms")),
         columns=("architecture id", "predicted ms", "measured ms", "slow stretch"),
@@ -102,9 +106,9 @@ def _dots(name: str, pairs: Sequence[PredictionPair], marker: Trace) -> Trace:
     return points(name, [p.measured_ms for p in pairs], [p.predicted_ms for p in pairs], hover, marker)
 
 
-def _caption(facts: PredictorFacts, calm: int) -> str:
+def _caption(facts: PredictorFacts, undisturbed: int) -> str:
     sentences = [
-        f"{calm:,} architectures that the predictor had not seen when it predicted them.",
+        f"{undisturbed:,} architectures that the predictor had not seen when it predicted them.",
         f"Mean error {_percent(facts.mape_pct)}; {_percent(facts.within_10_pct)} within 10 %; "
         f"Kendall tau {fixed(facts.kendall_tau, 2)}.",
     ]
@@ -114,8 +118,8 @@ def _caption(facts: PredictorFacts, calm: int) -> str:
             sentences.append(f"The 90 % interval covers {assessment.coverage_pct:.0f} % of unseen rows.")
         if assessment.slow_rows:
             sentences.append(f"{assessment.slow_rows} rows were timed in slow stretches and set aside.")
-        if assessment.donors:
-            sentences.append(f"Other devices helped: {len(assessment.donors)}.")
+        if assessment.source_predictors:
+            sentences.append(f"Other devices helped: {len(assessment.source_predictors)}.")
         named = [
             f"{one.name} ({significant(100 * (one.predicted_ms / one.measured_ms - 1), 2)} %)"
             for one in assessment.outliers[:_MOST_NAMED]

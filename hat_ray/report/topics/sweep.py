@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import fixed, milliseconds, signed, significant
-from hat_ray.latency.effects import Influence, SweepResult, SweptDevice, TimedPoint, TimedSweep, strength
+from hat_ray.latency.effects import Effect, SweepResult, SweptDevice, TimedPoint, TimedSweep, effect_size
 from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
 from hat_ray.report.panels import NARROW, WIDE, Grid, axes_of, panel_title, suffix
 from hat_ray.report.tables import Table
@@ -93,7 +93,7 @@ def sweep_tables(result: SweepResult) -> list[TerminalTable]:
 def sweep_sentence(result: SweepResult, device: SweptDevice) -> str:
     """Return which dimensions matter on a device, which do not, and where FLOPs mislead."""
     sweeps = result.on(device.slug)
-    strong = [one for one in sweeps if _matters(one.influence)][:_NAMED]
+    strong = [one for one in sweeps if _matters(one.effect)][:_NAMED]
     others = [one for one in sweeps if one not in strong]
     if not strong:
         found = f"No dimension changes latency by more than {_most(others)} %: too little to distinguish from noise."
@@ -103,13 +103,13 @@ def sweep_sentence(result: SweepResult, device: SweptDevice) -> str:
     return f"{_capital(named)}{rest}{_misled(sweeps)}{_caution(sweeps)}"
 
 
-def _matters(influence: Influence) -> bool:
-    return influence.is_sure and strength(influence) > math.log(1 + MATTERS)
+def _matters(effect: Effect) -> bool:
+    return effect.is_sure and effect_size(effect) > math.log(1 + MATTERS)
 
 
 def _named(one: TimedSweep) -> str:
     first, last = one.points[0], one.points[-1]
-    return f"{name_of(one.dimension)} {first.choice} to {last.choice}: {times(one.influence.ratio)}"
+    return f"{name_of(one.dimension)} {first.choice} to {last.choice}: {times(one.effect.ratio)}"
 
 
 def _rest(others: list[TimedSweep]) -> str:
@@ -124,7 +124,7 @@ def _capital(text: str) -> str:
 
 def _most(sweeps: list[TimedSweep]) -> str:
     """Return the largest change of latency among dimensions, in per cent."""
-    return significant(max(100 * (math.exp(strength(one.influence)) - 1) for one in sweeps), 2)
+    return significant(max(100 * (math.exp(effect_size(one.effect)) - 1) for one in sweeps), 2)
 
 
 def _caution(sweeps: list[TimedSweep]) -> str:
@@ -147,15 +147,15 @@ def base_text(base: Architecture) -> str:
 
 def _misled(sweeps: list[TimedSweep]) -> str:
     """Name the dimension whose FLOPs mislead most about its latency."""
-    worst = max(sweeps, key=lambda one: abs(math.log(one.influence.flops_ratio / one.influence.ratio)))
-    flops, latency = worst.influence.flops_ratio, worst.influence.ratio
-    if worst.influence.low / _MISLED <= flops <= worst.influence.high * _MISLED:
+    worst = max(sweeps, key=lambda one: abs(math.log(one.effect.flops_ratio / one.effect.ratio)))
+    flops, latency = worst.effect.flops_ratio, worst.effect.ratio
+    if worst.effect.low / _MISLED <= flops <= worst.effect.high * _MISLED:
         return ""
     return f" FLOPs mislead most on {name_of(worst.dimension)}: {times(flops)} the FLOPs, {times(latency)} the latency."
 
 
 def _row(one: TimedSweep) -> tuple[str, ...]:
-    first, last, found = one.points[0], one.points[-1], one.influence
+    first, last, found = one.points[0], one.points[-1], one.effect
     return (
         name_of(one.dimension),
         f"{first.choice} – {last.choice}",
@@ -182,7 +182,7 @@ def sweep_figures(result: SweepResult | None) -> list[Figure]:
     """Draw a sweep, if there was one."""
     if result is None:
         return []
-    dimensions = result.by_influence()
+    dimensions = result.by_effect()
     devices = f"on {result.devices[0].title}" if len(result.devices) == 1 else f"on {len(result.devices)} devices"
     return [
         Figure(
@@ -249,7 +249,7 @@ def _panels(result: SweepResult, dimensions: Sequence[str], columns: int) -> Tra
         axes[f"xaxis{end}"] = _choices(swept, across, f"y{end}")
         axes[f"yaxis{end}"] = _latencies(result, up, f"x{end}", place, columns)
         shapes.append({**_reference(), "xref": f"x{end} domain", "yref": f"y{end}"})
-        ratio = "" if many or columns == NARROW else f"  {times(swept[0].influence.ratio)}"
+        ratio = "" if many or columns == NARROW else f"  {times(swept[0].effect.ratio)}"
         titles.append(panel_title(f"{name_of(dimension)}{ratio}", across[0], up[1]))
     frame = layout({}, {}, showlegend=many, shapes=shapes, annotations=titles, height=grid.height)
     return {**frame, "margin": {"l": 48, "r": 12, "t": grid.top if many else 8, "b": grid.bottom}, **axes}

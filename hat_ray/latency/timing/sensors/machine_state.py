@@ -21,7 +21,7 @@ _CHANGING = {"powersave", "ondemand", "schedutil", "conservative", "interactive"
 
 
 @dataclass(frozen=True)
-class Conditions:
+class MachineState:
     """The state of the machine around one timing; None where the system does not tell."""
 
     cpu_mhz: float | None = None
@@ -64,11 +64,11 @@ class Sensors:
         self._cores.start()
         self._load.start()
 
-    def stop(self) -> Conditions:
+    def stop(self) -> MachineState:
         """Read just after it."""
         others, steal = self._load.others_and_steal()
         cores = self._cores.cores()
-        return Conditions(
+        return MachineState(
             cpu_mhz=cpu_mhz(self._root, cores),
             governor=governor(self._root, cores),
             temperature_c=self._thermometer.read_c() if self._thermometer else None,
@@ -80,22 +80,22 @@ class Sensors:
         )
 
 
-def advice(conditions: Conditions) -> dict[str, str]:
+def advice(state: MachineState) -> dict[str, str]:
     """Return what disturbs a timing and can be mended: by kind, one line with the remedy."""
     told = {}
-    if (conditions.other_load_cpus or 0.0) > _LOAD_CPUS:
+    if (state.other_load_cpus or 0.0) > _LOAD_CPUS:
         told["load"] = (
-            f"other processes kept {conditions.other_load_cpus:.1f} CPUs busy while architectures were timed: "
+            f"other processes kept {state.other_load_cpus:.1f} CPUs busy while architectures were timed: "
             "stop them, or give the timing a machine of its own"
         )
-    if conditions.governor and _CHANGING & set(conditions.governor.split("+")):
+    if state.governor and _CHANGING & set(state.governor.split("+")):
         told["governor"] = (
-            f"CPU governor {conditions.governor} changes the clock while architectures are timed: "
+            f"CPU governor {state.governor} changes the clock while architectures are timed: "
             "set it with `sudo cpupower frequency-set -g performance`"
         )
-    if conditions.throttled:
+    if state.throttled:
         told["throttled"] = (
-            f"the device slows itself down ({', '.join(conditions.throttled)}) while architectures are timed: "
+            f"the device slows itself down ({', '.join(state.throttled)}) while architectures are timed: "
             "better its cooling or power supply, or cap its clock below that"
         )
     return told
