@@ -1,13 +1,13 @@
 """The fleet: one Ray actor on each node that is a device, all timing at once into one shared table.
 
-The life of a member: a placement group reserves its node (all its CPUs, unless told otherwise); the actor starts there
-and tells what device it is; then it gets chunks of its device's work until none is left, and frees the node. It writes
-its rows itself. No member waits for another.
+A placement group reserves a member's node (all its CPUs, unless `latency.exclusive` is false); the actor starts
+there and reports its device; it gets chunks of its device's work until none is left, writes its rows itself, and frees
+the node. No member waits for another.
 
-Nodes come and go. The cluster is looked at every few seconds: a node that joins, or comes back, gets a member when it
-fits and its device has work left. What a lost member was doing goes back to its device's work; what it had written is
-not timed again. A device whose nodes are all gone is waited for, a bounded time; one whose members die again and again
-without timing anything is given up, and told.
+Nodes come and go. Every few seconds a node that joins, or comes back, gets a member when it fits and its device has
+work left. The chunk of a lost member returns to its device's work; rows that it wrote are not timed again. A device
+without nodes is waited for, up to `latency.reconnect_timeout_s`; one whose members fail repeatedly without timing
+anything is given up, with a warning.
 """
 
 import logging
@@ -337,9 +337,8 @@ class _Fleet:
         work.manned_s += time.monotonic() - member.began
         if not work.over and not any(other.work is work for other in self._members):
             work.lost_at = time.monotonic()
-            logger.warning(
-                "device %s: waiting up to %g s for a node", work.device.slug, self._job.config.reconnect_timeout_s
-            )
+            limit_s = self._job.config.reconnect_timeout_s
+            logger.warning("device %s: waiting up to %g s for a node", work.device.slug, limit_s)
 
     def _hand_out(self) -> None:
         for member in list(self._members):
