@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 import search_driver
+import search_stand_ins
 from ray.cluster_utils import Cluster
 from search_driver import DEVICES, ONE_AT_A_TIME, LoggingScore
 
@@ -23,6 +24,7 @@ from hat_ray.storage.folder import Folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ray.cloudpickle.register_pickle_by_value(search_driver)
+ray.cloudpickle.register_pickle_by_value(search_stand_ins)
 HERE = Path(__file__).parent
 
 
