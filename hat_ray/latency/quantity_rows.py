@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.quantities import QUANTITIES, DeviceProfile, Measured, Recorded
+from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.row import LatencyRow, to_table
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
@@ -71,7 +72,7 @@ def rows_with(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def known_values(
-    root: Folder | str, space_id: str, device: str, workload: Workload, names: Sequence[str]
+    root: Folder | str | KeptParts, space_id: str, device: str, workload: Workload, names: Sequence[str]
 ) -> dict[str, Values]:
     """Return by quantity what the table knows of each architecture on a device, in the order of timing.
 
@@ -102,7 +103,13 @@ def _unknown(name: str, device: str, remedy: str) -> str:
 
 
 def _scan(
-    root: Folder | str, space_id: str, device: str, workload: Workload, columns: Sequence[str], *, best_only: bool
+    root: Folder | str | KeptParts,
+    space_id: str,
+    device: str,
+    workload: Workload,
+    columns: Sequence[str],
+    *,
+    best_only: bool,
 ) -> pa.Table:
     names = ["architecture_json", "utc_time", *columns]
     table = scan_table(root, space_id, device, names, where=asdict(workload), best_only=best_only)

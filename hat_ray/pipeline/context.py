@@ -7,7 +7,7 @@ from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import RunError
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.table.table import read_table, scan_table
+from hat_ray.latency.table.table import keep, read_table, scan_table
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.checkpoints.native import load_super
@@ -30,15 +30,17 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
     count = recipe.latency.length_mix
     if count and corpus is None:
         raise RunError("latency.length_mix draws lengths from the corpus: do `hat-ray corpus` first, or set it to 0")
+    root = Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table")
     return TimingJob(
         recipe.space.build(),
         recipe.model,
         len(corpus.vocabulary) if corpus else recipe.corpus.vocab_size,
         recipe.latency,
-        Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table"),
+        root,
         again=again,
         session_id=session_id,
         length_pairs=_pairs(corpus, count) if corpus and count else (),
+        kept=context.tables.setdefault(root.uri, keep(root)),
     )
 
 
@@ -53,14 +55,14 @@ def workload_of(context: Context) -> Workload:
 
 def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
     """Return the table's rows of this job's space and workload on a device."""
-    return read_table(job.table_root, job.space.id, slug, workload=job.protocol.workload)
+    return read_table(job.table, job.space.id, slug, workload=job.protocol.workload)
 
 
 def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
     """Return what each architecture takes on a device, in drift-corrected milliseconds: two columns of those rows."""
     columns = ["architecture_json", "latency_corrected_ms"]
     where = asdict(job.protocol.workload)
-    texts, times = scan_table(job.table_root, job.space.id, slug, columns, where=where, best_only=True).columns
+    texts, times = scan_table(job.table, job.space.id, slug, columns, where=where, best_only=True).columns
     pairs = zip(texts.to_pylist(), times.to_pylist(), strict=True)
     return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
 

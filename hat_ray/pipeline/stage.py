@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from hat_ray.core.config import StageConfig
 from hat_ray.core.progress import Progress, silent
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.pipeline.execution import Execution
 from hat_ray.pipeline.outline import OUTLINES
 from hat_ray.pipeline.run_folder import Run, StageRecord
@@ -40,6 +41,8 @@ class Context:
     progress: ProgressFactory = no_progress
     ready: Callable[[str], None] = always_ready
     """Called with a stage's name before it begins; raises HatRayError where it could not end well."""
+    tables: dict[str, KeptParts] = field(default_factory=dict)
+    """The latency tables that stages have read, by URI: stages of one call open each file once."""
 
     @property
     def recipe(self) -> Recipe:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
     """Read what the table holds of this job's space and workload on a device."""
-    return read_rows(job.table_root, job.space.id, slug, asdict(job.protocol.workload))
+    return read_rows(job.table, job.space.id, slug, asdict(job.protocol.workload))
 
 
 def fit_device(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hat_ray.errors import PredictorError
+from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -131,7 +132,9 @@ def rows_of_averages(
     return _checked(costs_from_hat(averages), None, total_ms, encoder_ms, None, names)
 
 
-def read_rows(root: Folder | str, space_id: str, device: str, where: Mapping[str, object] | None = None) -> TimedRows:
+def read_rows(
+    root: Folder | str | KeptParts, space_id: str, device: str, where: Mapping[str, object] | None = None
+) -> TimedRows:
     """Read a device's rows from a latency table, the best measurement of each architecture; `where` as in `scan_table`.
 
     Where some rows keep only averages, only averages are taken of all.

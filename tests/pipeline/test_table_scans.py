@@ -1,4 +1,4 @@
-"""The predictor stage reads each device of the latency table once, however many devices help one another."""
+"""Stages open each file of the latency table once, however many of them read it."""
 
 import ctypes
 import os
@@ -12,18 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from hat_ray.core.progress import silent
+from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.output import LatencyOutput, MeasuredDevice
 from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
-from hat_ray.latency.table.table import write_rows
+from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.statistics import spread
-from hat_ray.pipeline.context import timing_job
+from hat_ray.pipeline.context import timed_of, timing_job
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context, Stage, run_stages
+from hat_ray.pipeline.stages.cost import timed_rows
+from hat_ray.pipeline.stages.latency import LATENCY
 from hat_ray.pipeline.stages.predictor import PREDICTOR
-from hat_ray.predictor.fit import rows_of_device
 from hat_ray.recipe import load_recipe
 from hat_ray.space.cost import count_macs
 
@@ -97,15 +100,37 @@ def test_each_device_of_the_table_is_read_once_by_the_predictor_stage(tmp_path: 
     run_stages(context, [Stage("latency", LatencyOutput, ("latency",), (), lambda _context, _folder: timed)])
     folders = [path for path in (tmp_path / "table").glob("*/*") if path.is_dir()]
     assert len(folders) == len(DEVICES)
-    with opens_counted(folders) as once:
-        for device in DEVICES:
-            rows_of_device(job, device.slug)
     with opens_counted(folders) as opened:
         run_stages(context, [PREDICTOR])
-    assert len(opened) == len(DEVICES)
-    assert opened == once
+    assert sorted(opened.values()) == [1] * len(DEVICES)
     found = context.require(PREDICTOR).assessments
     assert {slug: one.source_predictors for slug, one in found.items()} == {
         DEVICES[0].slug: (DEVICES[2].slug, DEVICES[1].slug),
         DEVICES[1].slug: (DEVICES[2].slug, DEVICES[0].slug),
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_stages_of_one_call_open_each_part_of_a_device_once(tmp_path: Path) -> None:
+    changes = {
+        **{"table": f"{tmp_path}/table", "samples": 6, "min_repetitions": 5, "max_repetitions": 5, "flush_s": 0},
+        **{"warmup": 1, "canary_tolerance": 5.0, "calibration_s": 0.1, "budget_s": 1.0, "patience_s": 1.0},
+        **{"source_length": 4, "target_length": 3},
+    }
+    settings = [f"latency.{name}={value}" for name, value in changes.items()]
+    recipe = load_recipe("toy", [*settings, "corpus.vocab_size=500", "predictor.min_rows=5"])
+    context = Context(Run.open(tmp_path / "r", recipe), LocalExecution())
+    job = timing_job(context, context.folder("latency"))
+    slug = device_of(recipe.latency).slug
+    place = tmp_path / "table" / f"space={job.space.id}" / f"device={slug}"
+    place.mkdir(parents=True)
+    with opens_counted([place]) as opened:
+        run_stages(context, [LATENCY, PREDICTOR])
+        again = timing_job(context, context.folder("latency"), again=True)
+        context.execution.time(again, list(timed_of(job, slug))[:2], silent)
+        assert len(timed_of(job, slug)) == context.require(LATENCY).devices[slug].rows == 6
+        assert len(timed_rows(context, {"latency": context.run.record("latency")})) >= 6
+        assert len(read_table(again.table, job.space.id, slug, session_id=again.session_id)) == 2
+    parts = {path.name for path in place.iterdir()}
+    assert len(parts) > 1
+    assert {name.partition("/")[2]: count for name, count in opened.items()} == dict.fromkeys(parts, 1)

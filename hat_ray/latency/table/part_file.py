@@ -5,9 +5,10 @@ they name; a value that a row group's statistics exclude is not looked for in it
 can crash on those of a damaged footer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hat_ray.errors import NotFoundError
 from hat_ray.latency.table.parts import compacted_name, is_compacted, partition_values
-from hat_ray.latency.table.row import why_foreign, why_invalid
+from hat_ray.latency.table.row import SCHEMA, why_foreign, why_invalid
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.faults import cause
 from hat_ray.storage.folder import Folder
@@ -42,6 +43,17 @@ class PartRows:
     written: tuple[str, ...]
     marks: NDArray[np.int64]
     """For each row the index of its written part in `written`."""
+
+    def only(self, where: Mapping[str, object], without: frozenset[str]) -> "PartRows":
+        """Keep rows whose columns equal values, and leave written parts out."""
+        keep = [pc.fill_null(_equals(self.table, column, value), False) for column, value in where.items()]
+        if without:
+            left_out = np.array([written in without for written in self.written])
+            keep.append(pa.chunked_array([pa.array(~left_out[self.marks])]))
+        if not keep:
+            return self
+        mask = reduce(pc.and_, keep)
+        return PartRows(self.table.filter(mask), self.written, self.marks[mask.to_numpy()])
 
 
 @contextmanager
@@ -100,6 +112,42 @@ def read_part(
         return _read(file, name, schema, where or {}, without)
 
 
+class KeptParts:
+    """Parts of a latency table that stay in memory, some of their columns: each file is opened once.
+
+    Nobody changes a part, so what was read of it stays true as long as it is listed. Another process that unpickles
+    this reads its files itself.
+    """
+
+    def __init__(self, folder: Folder, columns: Iterable[str]) -> None:
+        self.folder, self.columns = folder, tuple(columns)
+        self._parts: dict[str, PartRows] = {}
+
+    def __reduce__(self) -> tuple[type["KeptParts"], tuple[Folder, tuple[str, ...]]]:
+        return KeptParts, (self.folder, self.columns)
+
+    def read(self, name: str, schema: pa.Schema, where: Mapping[str, object], without: frozenset[str]) -> PartRows:
+        """Return what `read_part` does, of a schema whose columns are kept."""
+        found = self._part(name).only(where, without)
+        return replace(found, table=_fill(found.table, schema))
+
+    def lineage(self, name: str) -> Lineage:
+        """Return what a part holds."""
+        part = self._part(name)
+        counts = np.bincount(part.marks, minlength=len(part.written)).tolist()
+        return dict(zip(part.written, counts, strict=True))
+
+    def forget_others(self, partition: str, names: Collection[str]) -> None:
+        """Drop the parts of a partition that are no longer listed."""
+        for name in [name for name in self._parts if name.startswith(f"{partition}/") and name not in names]:
+            del self._parts[name]
+
+    def _part(self, name: str) -> PartRows:
+        if name not in self._parts:
+            self._parts[name] = read_part(self.folder, name, pa.schema([SCHEMA.field(one) for one in self.columns]))
+        return self._parts[name]
+
+
 def require_architectures(table: pa.Table) -> None:
     """Raise SpaceError when a row cannot be made: all else that a row needs, `read_part` has looked at."""
     for text in table.column("architecture_json").unique().to_pylist():
@@ -121,16 +169,8 @@ def _read(
     reason = why_invalid(table) or _why_misplaced(table, name)
     if reason:
         raise ValueError(reason)
-    marks = _marks(file, lineage, groups)
-    keep = [pc.fill_null(_equals(table, column, value), False) for column, value in where.items()]
-    if without:
-        left_out = np.array([written in without for written in lineage])
-        keep.append(pa.chunked_array([pa.array(~left_out[marks])]))
-    for mask in keep[1:]:
-        keep[0] = pc.and_(keep[0], mask)
-    if keep:
-        table, marks = table.filter(keep[0]), marks[keep[0].to_numpy()]
-    return PartRows(table if schema is None else _fill(table, schema), tuple(lineage), marks)
+    found = PartRows(table, tuple(lineage), _marks(file, lineage, groups)).only(where, without)
+    return found if schema is None else replace(found, table=_fill(found.table, schema))
 
 
 def _lineage(file: pq.ParquetFile, name: str) -> Lineage:

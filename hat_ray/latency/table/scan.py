@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from hat_ray.errors import DamagedError, LatencyError
-from hat_ray.latency.table.part_file import Lineage, PartGoneError, PartRows, read_lineage, read_part
+from hat_ray.latency.table.part_file import KeptParts, Lineage, PartGoneError, PartRows, read_lineage, read_part
 from hat_ray.latency.table.parts import divide, is_compacted, list_parts
 from hat_ray.latency.table.row import SCHEMA
 from hat_ray.latency.timing.measurement import JUDGED, measured
@@ -61,15 +62,17 @@ def scan(
     schema: pa.Schema,
     where: Mapping[str, object] | None = None,
     bad: Iterable[str] = (),
+    kept: KeptParts | None = None,
 ) -> list[pa.Table]:
     """Read every partition's rows, in the order of the names of the parts that they were written in.
 
-    `where` keeps the rows whose columns equal values; parts named in `bad` are left out.
+    `where` keeps the rows whose columns equal values; parts named in `bad` are left out. Parts that are in `kept` are
+    not opened again.
     """
     pending = [_Partition(name, set(bad)) for name in partitions]
     found = {partition.name: partition for partition in pending}
     for attempt in range(ATTEMPTS):
-        _read(folder, pending, schema, where or {})
+        _read(folder, pending, schema, where or {}, kept)
         pending = [partition for partition in pending if not partition.complete]
         if not pending:
             tables = [in_order(found[name].parts.values()) for name in partitions]
@@ -81,10 +84,16 @@ def scan(
     )
 
 
-def _read(folder: Folder, partitions: list[_Partition], schema: pa.Schema, where: Mapping[str, object]) -> None:
+def _read(
+    folder: Folder,
+    partitions: list[_Partition],
+    schema: pa.Schema,
+    where: Mapping[str, object],
+    kept: KeptParts | None,
+) -> None:
     """Read partitions, all their files at once; one that somebody changed meanwhile stays incomplete."""
     by_name = {partition.name: partition for partition in partitions}
-    plans = in_parallel(lambda partition: _plan(folder, partition), partitions)
+    plans = in_parallel(lambda partition: _plan(folder, partition, kept), partitions)
     files = [
         (partition, part, without)
         for partition, plan in zip(partitions, plans, strict=True)
@@ -96,7 +105,11 @@ def _read(folder: Folder, partitions: list[_Partition], schema: pa.Schema, where
     def read(file: tuple[_Partition, str, frozenset[str]]) -> PartRows | Exception:
         _, part, without = file
         try:
-            return _measurements(folder, part, read_part(folder, part, needed, where, without), schema.names)
+            if kept is not None:
+                rows = kept.read(part, needed, where, without)
+            else:
+                rows = read_part(folder, part, needed, where, without)
+            return _measurements(folder, part, rows, schema.names)
         except (PartGoneError, *UNREADABLE) as error:
             return error
 
@@ -132,14 +145,18 @@ def _take(folder: Folder, partition: _Partition, results: Mapping[str, PartRows 
     partition.complete = not gone and not any(is_compacted(part) for part in errors)
 
 
-def _plan(folder: Folder, partition: _Partition) -> dict[str, frozenset[str]] | None:
+def _plan(folder: Folder, partition: _Partition, kept: KeptParts | None) -> dict[str, frozenset[str]] | None:
     """Choose which files of a partition are read, and what of each; None when one has gone since it was listed."""
     held: dict[str, Iterable[str]] = {}
-    for part in list_parts(folder, partition.name):
+    listed = list_parts(folder, partition.name)
+    if kept is not None:
+        kept.forget_others(partition.name, listed)
+    lineage = partial(read_lineage, folder) if kept is None else kept.lineage
+    for part in listed:
         if part in partition.bad:
             continue
         try:
-            held[part] = read_lineage(folder, part) if is_compacted(part) else [part.rpartition("/")[2]]
+            held[part] = lineage(part) if is_compacted(part) else [part.rpartition("/")[2]]
         except PartGoneError:
             return None
         except UNREADABLE as error:

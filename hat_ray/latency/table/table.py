@@ -21,16 +21,18 @@ import pyarrow as pa
 
 from hat_ray.errors import SpaceError
 from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, best_of_each
-from hat_ray.latency.table.part_file import PartGoneError, read_part
+from hat_ray.latency.table.part_file import KeptParts, PartGoneError, read_part
 from hat_ray.latency.table.parts import list_parts, new_part_name, part_names, partitions
 from hat_ray.latency.table.quiet_level import CORRECTED_COLUMNS, LEVEL_COLUMNS, quiet_levels, to_quiet_level
 from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
 from hat_ray.latency.table.scan import UNREADABLE, first_line, scan
+from hat_ray.latency.timing.measurement import JUDGED
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.storage.folder import Folder
 
 __all__ = [
     "best_of_each",
+    "keep",
     "part_names",
     "partition_of",
     "read_table",
@@ -41,6 +43,7 @@ __all__ = [
 
 _COLUMNS = SCHEMA.remove_metadata()
 _LEVELS = pa.schema([_COLUMNS.field(name) for name in LEVEL_COLUMNS])
+_FIGURES = tuple(name for name in _COLUMNS.names if not name.endswith("_samples_ms"))
 _ROW_ERRORS = (SpaceError, ValueError, TypeError, LookupError)
 
 logger = logging.getLogger(__name__)
@@ -62,8 +65,13 @@ def write_rows(root: Folder | str | Path, rows: Iterable[LatencyRow]) -> list[st
     return names
 
 
+def keep(root: Folder | str | Path) -> KeptParts:
+    """Return a table to read several times: all its columns but the samples, each file opened once."""
+    return KeptParts(Folder.at(root), _FIGURES)
+
+
 def read_table(
-    root: Folder | str | Path,
+    root: Folder | str | Path | KeptParts,
     space_id: str | None = None,
     device: str | None = None,
     *,
@@ -75,24 +83,36 @@ def read_table(
 
     Of several rows with one `key` only the best is returned (see `resolve`), unless `every_measurement`. The order is
     stable: by the name of the part that a row was written in and its place there. A row takes a fifth of a millisecond:
-    where columns are enough, `scan_table` is a thousand times faster.
+    where columns are enough, `scan_table` is a thousand times faster. Rows of `keep` come without samples.
     """
-    folder = Folder.at(root)
+    folder, kept = _of(root)
+    schema = _COLUMNS if kept is None else pa.schema([_COLUMNS.field(name) for name in kept.columns])
     where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
     places = partitions(folder, space_id, device)
     try:
-        return _rows(scan_at_quiet_level(folder, places, _COLUMNS, where), every_measurement)
+        return _rows(scan_at_quiet_level(folder, places, schema, where, kept=kept), every_measurement)
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
         bad = _without_rows(folder, places)
-        return _rows(scan_at_quiet_level(folder, places, _COLUMNS, where, bad), every_measurement)
+        return _rows(scan_at_quiet_level(folder, places, schema, where, bad, kept), every_measurement)
+
+
+def _of(root: Folder | str | Path | KeptParts) -> tuple[Folder, KeptParts | None]:
+    return (root.folder, root) if isinstance(root, KeptParts) else (Folder.at(root), None)
 
 
 def scan_at_quiet_level(
-    folder: Folder, places: list[str], schema: pa.Schema, where: Mapping[str, object], bad: Iterable[str] = ()
+    folder: Folder,
+    places: list[str],
+    schema: pa.Schema,
+    where: Mapping[str, object],
+    bad: Iterable[str] = (),
+    kept: KeptParts | None = None,
 ) -> list[pa.Table]:
     """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
-    tables = scan(folder, places, schema, where, bad)
-    levels = scan(folder, places, _LEVELS, bad=bad) if where else tables
+    if where and kept is None:
+        kept = KeptParts(folder, dict.fromkeys([*schema.names, *_LEVELS.names, *where, *JUDGED]))
+    tables = scan(folder, places, schema, where, bad, kept)
+    levels = scan(folder, places, _LEVELS, bad=bad, kept=kept) if where else tables
     return [to_quiet_level(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
 
 
@@ -119,7 +139,7 @@ def _without_rows(folder: Folder, places: list[str]) -> list[str]:
 
 
 def scan_table(
-    root: Folder | str | Path,
+    root: Folder | str | Path | KeptParts,
     space_id: str | None = None,
     device: str | None = None,
     columns: Sequence[str] | None = None,
@@ -132,15 +152,14 @@ def scan_table(
     `where` keeps the rows whose columns equal values (None: are null). Every measurement is returned, or of several of
     one thing only the best, as in `read_table`.
     """
-    folder = Folder.at(root)
+    folder, kept = _of(root)
     names = list(_COLUMNS.names if columns is None else columns)
     corrected = any(name in CORRECTED_COLUMNS for name in names)
     needed = dict.fromkeys([*names, *(BEST_COLUMNS if best_only else ()), *(LEVEL_COLUMNS if corrected else ())])
     schema = pa.schema([_COLUMNS.field(name) for name in needed])
     places = partitions(folder, space_id, device)
-    tables = (
-        scan_at_quiet_level(folder, places, schema, where or {}) if corrected else scan(folder, places, schema, where)
-    )
+    read = scan_at_quiet_level if corrected else scan
+    tables = read(folder, places, schema, where or {}, kept=kept)
     if best_only:
         tables = [table.take(best_measurements(table)) for table in tables]
     return pa.concat_tables([schema.empty_table(), *tables]).select(names)

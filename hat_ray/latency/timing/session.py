@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.quantities import DeviceProfile
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, rows_with
+from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import scan_table, write_rows
 from hat_ray.latency.timing.canary import CanaryMonitor
@@ -68,12 +69,22 @@ class TimingJob:
     """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
     limited: tuple[str, ...] = ()
     """Quantities beside the latency that limits name; `config.quantities` adds others."""
+    kept: KeptParts | None = field(default=None, compare=False, repr=False)
+    """What this process has read of the table; None reads the files each time."""
 
     def __post_init__(self) -> None:
         if self.config.length_mix and not self.length_pairs:
             raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
         if not self.session_id:
             object.__setattr__(self, "session_id", new_session_id())
+
+    @property
+    def table(self) -> KeptParts | Folder:
+        """The table to read from."""
+        return self.table_root if self.kept is None else self.kept
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"kept": None}
 
     def on(self, device: DeviceSelector | None) -> "TimingJob":
         """Return the job with a device's own runtime, dtype and threads."""
@@ -319,7 +330,7 @@ def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
     wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
     measured = measured_names(job.quantities)
     columns = ["architecture_id", *([COLUMN] if measured else [])]
-    table = rows_with(scan_table(job.table_root, job.space.id, device.slug, columns, where=wanted), measured)
+    table = rows_with(scan_table(job.table, job.space.id, device.slug, columns, where=wanted), measured)
     return set(table.column(0).unique().drop_null().to_pylist())
 
 

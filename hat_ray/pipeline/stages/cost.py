@@ -76,7 +76,7 @@ def timed_rows(context: Context, records: Mapping[str, StageRecord]) -> list[Tim
     where, own = asdict(job.protocol.workload), not context.recipe.latency.table
     rows = []
     for slug in devices_of(context):
-        table = scan_table(job.table_root, job.space.id, slug, list(_COLUMNS), where=where)
+        table = scan_table(job.table, job.space.id, slug, list(_COLUMNS), where=where)
         for value in table.to_pylist():
             stage = stage_at(records, value["utc_time"]) or ("latency" if own else None)
             if stage is not None and value["total_mean_ms"] is not None:

@@ -57,7 +57,7 @@ def measure_again(
         devices = context.execution.time(job, architectures, progress)
     found = {}
     for device in devices:
-        rows = read_table(job.table_root, job.space.id, device.slug, session_id=session)
+        rows = read_table(job.table, job.space.id, device.slug, session_id=session)
         found[device.slug] = {row.architecture: row for row in rows if row.architecture is not None}
         missing = [architecture.id for architecture in architectures if architecture not in found[device.slug]]
         if missing:
