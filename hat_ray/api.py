@@ -15,7 +15,7 @@ from typing import Any
 from hat_ray.core.codec import to_json
 from hat_ray.core.config import nearest_name
 from hat_ray.core.determinism import stream_seed
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import ExportError, HatRayError, RunError, SearchError
 from hat_ray.evaluate.distil import Distilled, distil
@@ -30,7 +30,7 @@ from hat_ray.pipeline.preflight.stores import try_run_folder
 from hat_ray.pipeline.preflight.table import Watch, require
 from hat_ray.pipeline.run_folder import Run as RunFolder
 from hat_ray.pipeline.run_folder import StageRecord, require_run_folder
-from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress, run_stages
+from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress_bars, run_stages
 from hat_ray.pipeline.stage_table import STAGES, STUDIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
 from hat_ray.pipeline.stages.search import predictors_of
@@ -72,7 +72,7 @@ class Model:
 
     loaded: LoadedModel
 
-    def translate(self, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+    def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
         """Return each line's translation, in order; an empty line stays empty.
 
         >>> import hat_ray
@@ -208,7 +208,7 @@ def run(
     stages: Sequence[str] | None = None,
     cluster: str | None = None,
     local: bool = False,
-    progress: ProgressFactory = no_progress,
+    progress: ProgressFactory = no_progress_bars,
     take_over: bool = False,
     skip_checks: bool = False,
 ) -> Run:
@@ -283,7 +283,7 @@ def run_recipe(
     address: str | None = None,
     local: bool = False,
     only: str | None = None,
-    progress: ProgressFactory = no_progress,
+    progress: ProgressFactory = no_progress_bars,
     take_over: bool = False,
     skip_checks: bool = False,
 ) -> list[StageRecord]:
@@ -367,7 +367,7 @@ def study_result(recipe: Recipe, place: str, study: str) -> dict[str, Any]:
     return {**value, **more}
 
 
-def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = silent) -> TrainResult:
+def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = no_progress) -> TrainResult:
     """Train one architecture of a recipe's space from scratch into `out`, in this process."""
     space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
     space.require(architecture)
@@ -388,7 +388,9 @@ def _with_predictors(recipe: Recipe, place: str) -> Context:
     return context
 
 
-def distil_corpus(recipe: Recipe, place: str, model_id: str | None, out: str, progress: Progress = silent) -> Distilled:
+def distil_corpus(
+    recipe: Recipe, place: str, model_id: str | None, out: str, progress: Progress = no_progress
+) -> Distilled:
     """Translate a run's training sources into `out`, for training on what a retrained model says."""
     model, corpus = retrained_model(recipe, place, model_id)
     return distil(model, corpus, Folder.at(out), recipe.evaluate, progress)

@@ -29,7 +29,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
-from hat_ray.studies.config import HealthConfig, PoliciesConfig
+from hat_ray.studies.config import PoliciesConfig, RankingConfig
 from hat_ray.train.config import RetrainConfig, TrainConfig
 
 RUN_RECIPE = "recipe.yaml"
@@ -65,7 +65,7 @@ class Recipe(StageConfig):
     """Training of the chosen architectures and the baselines from scratch."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Translation and scoring of the test set."""
-    health: HealthConfig = HealthConfig()
+    ranking: RankingConfig = RankingConfig()
     """How well inherited weights rank architectures; done by its own command only."""
     policies: PoliciesConfig = PoliciesConfig()
     """Comparison of training policies; done by its own command only."""

@@ -25,7 +25,7 @@ SIZES = [
     *("corpus.vocab_size", "corpus.max_length", "model.max_positions", "supernet.max_tokens", "retrain.max_tokens"),
     *("latency.batch", "latency.beam", "latency.source_length", "latency.target_length", "latency.threads"),
     *("evaluate.beam", "evaluate.batch_tokens", "supernet.workers", "search.workers", "search.max_batch"),
-    *("latency.samples", "health.resamples", "predictor.rounds", "supernet.average_last"),
+    *("latency.samples", "ranking.resamples", "predictor.rounds", "supernet.average_last"),
 ]
 
 

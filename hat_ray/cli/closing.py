@@ -38,6 +38,6 @@ def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
     """Return what stands above the closing line: a sweep's tables, those of other studies, or those of the run."""
     if "sweep" in stages and data.sweep is not None:
         return [*sweep_tables(data.sweep), *flops_lines(data)]
-    studies = {"health": data.health, "policies": data.policies}
+    studies = {"ranking": data.ranking, "policies": data.policies}
     shown = [study for name, study in studies.items() if name in stages and study is not None]
     return [*study_tables(shown)] if shown else [*summary_tables(data)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hat_ray.pipeline.run_folder import StageRecord
     from hat_ray.recipe import Recipe
 
-STUDIES = ("sweep", "health", "policies")
+STUDIES = ("sweep", "ranking", "policies")
 """Stages that their own commands do, and whose whole result `--json` prints."""
 
 

@@ -19,7 +19,7 @@ from hat_ray.cluster.fleet import measure_fleet
 from hat_ray.cluster.preflight import cluster_machines
 from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.cluster.train import may_grow, train_many, train_on_cluster
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.core.usable_cpus import share
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import Corpus, CorpusSummary
@@ -80,7 +80,9 @@ class RayExecution:
         self.connect()
         return replace(here, machines=cluster_machines(ask=ask), cluster=True, may_grow=may_grow())
 
-    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+    def prepare(
+        self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress
+    ) -> CorpusSummary:
         return prepare(config, folder, seed, progress, self._encode)
 
     def _encode(self, job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
@@ -90,12 +92,12 @@ class RayExecution:
         self.connect()
         return encode_on_cluster(job, first_chunk)
 
-    def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
+    def train_super(self, job: TrainJob, progress: Progress = no_progress) -> TrainResult:
         self.connect()
         return train_on_cluster(job, progress)
 
     def time(
-        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
     ) -> list[DeviceInfo]:
         self.connect()
         report = measure_fleet(job, architectures, progress)
@@ -103,22 +105,22 @@ class RayExecution:
             log.warning("%s", failure)
         return [device.device for device in report.devices]
 
-    def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
+    def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
         self.connect()
         return run_search_on_cluster(
             plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
-    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
         self.connect()
         return train_many(jobs, progress)
 
     def evaluate(
-        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = silent
+        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = no_progress
     ) -> list[Evaluation]:
         return self.do([partial(_evaluate, folder, corpus, config) for folder in models], progress)
 
-    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = no_progress) -> list[T]:
         self.connect()
         tasks = [_do.remote(piece) for piece in pieces]
         waiting = list(tasks)

@@ -22,7 +22,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of
@@ -78,7 +78,9 @@ class _Member:
     chunk: list[Architecture] = field(default_factory=list)
 
 
-def measure_fleet(job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent) -> FleetReport:
+def measure_fleet(
+    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
+) -> FleetReport:
     """Time every architecture once on each device of the cluster that this process is connected to.
 
     The job's table root must be a place that all nodes reach under one name (shared file system or URI). Raises

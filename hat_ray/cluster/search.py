@@ -33,7 +33,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.population import Scored, SearchCoordinator, SearchSetup, SearchStatus
 from hat_ray.cluster.session import get
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import part_score
 from hat_ray.search.engine.session import Phase, Score
@@ -58,7 +58,7 @@ def run_search_on_cluster(
     config: SearchConfig,
     folder: Folder,
     seed: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     phase: Phase | None = None,
 ) -> SearchResult:
     """Search as `run_search` does, with `config.workers` actors; Ray must be initialised, `score` must pickle.

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
 from hat_ray.core.lease import Lease
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError
 from hat_ray.train.capacity import Patience, fewest_workers, needs, too_small, workers_that_fit
 from hat_ray.train.checkpoints import STATE
@@ -60,7 +60,7 @@ _LONGEST_REASON = 200
 _NODE_GROUP = "ray.io/node-group"
 
 
-def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
+def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainResult:
     """Train one model with `job.config.workers` workers of Ray Train; resumes what was interrupted."""
     result, patience = job.finished(), Patience(job.config)
     if result is None:
@@ -81,7 +81,7 @@ def train_on_cluster(job: TrainJob, progress: Progress = silent) -> TrainResult:
     return result
 
 
-def train_many(jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+def train_many(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
     """Train several models side by side, one task each, as many at a time as the cluster has CPUs (or GPUs) for.
 
     A task whose node is lost starts again from its last checkpoint. `progress` counts the updates of all jobs.
@@ -305,7 +305,7 @@ def _work(settings: dict[str, Any]) -> None:
     """Be one worker of Ray Train."""
     workers, status = _RayWorkers(settings), settings["status"]
     try:
-        settings["job"].run(_progress_sender(status, 0) if workers.rank == 0 else silent, workers)
+        settings["job"].run(_progress_sender(status, 0) if workers.rank == 0 else no_progress, workers)
     except _Regroup:
         return
     except HatRayError as error:

@@ -18,7 +18,7 @@ class StageConfig(BaseModel):
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
-    operational: ClassVar[frozenset[str]] = frozenset()
+    execution_only: ClassVar[frozenset[str]] = frozenset()
     """Fields that say how or where the work is done and not what comes out: changing them redoes nothing."""
 
     @field_validator("*")
@@ -29,9 +29,9 @@ class StageConfig(BaseModel):
             raise ValueError(f"a whole number is at most {MOST_NUMBER}")
         return value
 
-    def decisive(self) -> dict[str, Any]:
+    def result_settings(self) -> dict[str, Any]:
         """Return the settings that decide the result, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.operational))
+        return self.model_dump(mode="json", exclude=set(self.execution_only))
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:

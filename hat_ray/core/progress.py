@@ -9,5 +9,5 @@ class Progress(Protocol):
         """Say that `done` of `total` steps are over; `figures` are the latest values, such as the loss."""
 
 
-def silent(done: int, total: int, figures: Mapping[str, float], /) -> None:
+def no_progress(done: int, total: int, figures: Mapping[str, float], /) -> None:
     """Tell nobody."""

@@ -144,7 +144,7 @@ class Download(StageConfig):
 class CorpusConfig(StageConfig):
     """Which text, and how it becomes tokens."""
 
-    operational: ClassVar[frozenset[str]] = frozenset(
+    execution_only: ClassVar[frozenset[str]] = frozenset(
         {
             *("downloads", "downloads_folder", "download_timeout_s", "download_tries"),
             *("max_download_gb", "max_unpacked_gb", "max_expansion"),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from hat_ray.core.codec import read, write
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(
-    config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent, encode: Encode = encode_here
+    config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress, encode: Encode = encode_here
 ) -> CorpusSummary:
     """Prepare the corpus in `folder` and return its summary; a folder that holds it already is only read.
 

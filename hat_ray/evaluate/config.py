@@ -12,7 +12,7 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "c
 class EvaluateConfig(StageConfig):
     """How the test set is translated (beam search) and scored (sacreBLEU)."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
+    execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
 
     beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence; 1 is greedy."""

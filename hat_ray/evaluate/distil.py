@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass
 
 from hat_ray.core.codec import read, write
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
@@ -49,14 +49,14 @@ def distil(
     corpus: Corpus,
     folder: Folder,
     config: EvaluateConfig | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     *,
     chunk_pairs: int = CHUNK_PAIRS,
 ) -> Distilled:
     """Translate a corpus' training sources into `folder`; goes on after a kill, and only reads what is finished."""
     config = config or EvaluateConfig()
-    mark = _mark(model, corpus, config, chunk_pairs)
-    if (done := _finished(folder, mark)) is not None:
+    fingerprint = _fingerprint(model, corpus, config, chunk_pairs)
+    if (done := _finished(folder, fingerprint)) is not None:
         return done
     chunks = range(-(-len(corpus.train) // chunk_pairs))
     for number in chunks:
@@ -64,7 +64,7 @@ def distil(
         if not folder.exists(_part(number, TARGET)):
             translate_chunk(model, corpus, folder, number, config, chunk_pairs)
     progress(len(corpus.train), len(corpus.train), {})
-    return join_chunks(folder, len(chunks), len(corpus.train), mark)
+    return join_chunks(folder, len(chunks), len(corpus.train), fingerprint)
 
 
 def translate_chunk(
@@ -78,7 +78,7 @@ def translate_chunk(
     folder.write_text(_part(number, TARGET), _text(translations))
 
 
-def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled:
+def join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Distilled:
     """Put all chunks together in order, note that the work is finished, and delete them."""
     counts = dict.fromkeys((SOURCE, TARGET), 0)
     empty = 0
@@ -92,7 +92,7 @@ def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled
     if set(counts.values()) != {lines}:
         raise CorpusError(f"{folder} must hold {lines} lines a side, it holds {counts}: delete it and translate again")
     result = Distilled(folder.path(SOURCE), folder.path(TARGET), lines, empty)
-    write(folder, RECORD, _Record(mark, result))
+    write(folder, RECORD, _Record(fingerprint, result))
     folder.delete(_PARTS)
     log.info("translated %d training sentences into %s (%d came out empty)", lines, result.target, empty)
     return result
@@ -102,28 +102,28 @@ def join_chunks(folder: Folder, chunks: int, lines: int, mark: str) -> Distilled
 class _Record:
     """What `distil.json` holds."""
 
-    mark: str
+    fingerprint: str
     finished: Distilled | None = None
 
 
-def _finished(folder: Folder, mark: str) -> Distilled | None:
+def _finished(folder: Folder, fingerprint: str) -> Distilled | None:
     """Return a finished result of the same work; make the folder ready for it otherwise."""
     remedy = "delete the folder and translate again"
     record = read(folder, RECORD, _Record, remedy) if folder.exists(RECORD) else None
-    if record is not None and record.mark == mark:
+    if record is not None and record.fingerprint == fingerprint:
         return record.finished
     for name in (_PARTS, SOURCE, TARGET):
         folder.delete(name)
-    write(folder, RECORD, _Record(mark))
+    write(folder, RECORD, _Record(fingerprint))
     return None
 
 
-def _mark(model: SubTransformer, corpus: Corpus, config: EvaluateConfig, chunk_pairs: int) -> str:
+def _fingerprint(model: SubTransformer, corpus: Corpus, config: EvaluateConfig, chunk_pairs: int) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    settings = {"corpus": corpus.summary.fingerprint, "search": config.decisive(), "chunk_pairs": chunk_pairs}
+    settings = {"corpus": corpus.summary.fingerprint, "search": config.result_settings(), "chunk_pairs": chunk_pairs}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 

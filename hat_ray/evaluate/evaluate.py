@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabulary
@@ -98,7 +98,7 @@ class EvaluateOutput:
 
 
 def evaluate(
-    model: Engine, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = silent
+    model: Engine, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = no_progress
 ) -> Evaluation:
     """Translate the test set (its first `config.sentences`) and score it against its reference."""
     config = config or EvaluateConfig()

@@ -6,7 +6,7 @@ Legend: B sentences of a batch, S source tokens.
 import logging
 from collections.abc import Iterator, Sequence
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
@@ -21,7 +21,7 @@ def translate(
     vocabulary: Vocabulary,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """Return the best translation of every line, in order; an empty line stays empty.
 
@@ -35,7 +35,7 @@ def translate_tokens(
     vocabulary: Vocabulary,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[tuple[int, ...]]:
     """Return the tokens of `translate`, without the end of sentence; none for an empty line."""
     config = config or EvaluateConfig()

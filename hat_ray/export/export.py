@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.errors import ExportError
@@ -57,7 +57,7 @@ def export_model(
     dtype: str,
     config: EvaluateConfig,
     bounds: Bounds,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     *,
     runtime: str = "onnx",
     short_list: int = 0,

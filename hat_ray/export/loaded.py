@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
@@ -18,6 +18,6 @@ class LoadedModel:
     vocabulary: Vocabulary
     config: EvaluateConfig
 
-    def translate(self, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+    def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
         """Return the best translation of every line, in order; an empty line stays empty."""
         return translate(self.engine, self.vocabulary, lines, self.config, progress)

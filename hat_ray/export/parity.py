@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.vocabulary import EOS, Vocabulary
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
@@ -72,7 +72,7 @@ def compare(
     sources: Sequence[str],
     references: Sequence[str],
     config: EvaluateConfig,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Parity:
     """Translate `sources` with both and compare what comes out."""
     exporter, exported = runtime.exporter, opened.translator

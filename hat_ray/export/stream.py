@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.evaluate import peak_memory_bytes
 from hat_ray.evaluate.scoring import TextScore, score_text
@@ -54,7 +54,7 @@ def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[st
 
 
 def translate_stream(
-    model: LoadedModel, groups: Iterator[list[str]], progress: Progress = silent
+    model: LoadedModel, groups: Iterator[list[str]], progress: Progress = no_progress
 ) -> Iterator[tuple[str, str]]:
     """Yield each line with its translation, which is one line."""
     done = 0
@@ -69,7 +69,7 @@ def translate_stream(
         yield from zip(lines, translations, strict=True)
 
 
-def translate_group(model: LoadedModel, lines: Sequence[str], progress: Progress = silent) -> list[str]:
+def translate_group(model: LoadedModel, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
     """Return the translation of every line, each one line, in order."""
     return [" ".join(text.split("\n")) for text in model.translate(lines, progress)]
 

@@ -55,7 +55,7 @@ class DeviceSelector(StageConfig):
 class LatencyConfig(StageConfig):
     """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
-    operational: ClassVar[frozenset[str]] = frozenset(
+    execution_only: ClassVar[frozenset[str]] = frozenset(
         {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
     )
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import Corpus, CorpusSummary
@@ -94,23 +94,25 @@ class LocalExecution:
     def close(self) -> None:
         """Nothing was started."""
 
-    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = silent) -> CorpusSummary:
+    def prepare(
+        self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress
+    ) -> CorpusSummary:
         return prepare(config, folder, seed, progress)
 
-    def train_super(self, job: TrainJob, progress: Progress = silent) -> TrainResult:
+    def train_super(self, job: TrainJob, progress: Progress = no_progress) -> TrainResult:
         return job.run(progress)
 
     def time(
-        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
     ) -> list[DeviceInfo]:
         return measure_here(job, architectures, progress)
 
-    def search(self, plan: SearchPlan, score: Score, progress: Progress = silent) -> SearchResult:
+    def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
         return run_search(
             plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
-    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = silent) -> list[TrainResult]:
+    def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
         results: list[TrainResult] = []
         total = sum(job.config.updates for job in jobs)
         for job in jobs:
@@ -118,7 +120,7 @@ class LocalExecution:
             results.append(job.run(lambda done, _, figures, before=before: progress(before + done, total, figures)))
         return results
 
-    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = silent) -> list[T]:
+    def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = no_progress) -> list[T]:
         results = []
         for index, piece in enumerate(pieces):
             progress(index, len(pieces), {})
@@ -127,7 +129,7 @@ class LocalExecution:
         return results
 
     def evaluate(
-        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = silent
+        self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = no_progress
     ) -> list[Evaluation]:
         data, results = Corpus.load(corpus), []
         for index, folder in enumerate(models):

@@ -1,6 +1,6 @@
 """Results of earlier settings, kept by what decided them until they are asked for again or cleaned up.
 
-`kept/<stage>/<mark>/` in the run folder holds what stood in `<stage>/` under other settings or inputs.
+`kept/<stage>/<fingerprint>/` in the run folder holds what stood in `<stage>/` under other settings or inputs.
 
 Decisions
 - The current result of a stage stands in `<stage>/`, always: paths in documents, records and people's heads hold. A
@@ -30,14 +30,14 @@ class KeptResult:
     """One result of earlier settings."""
 
     stage: str
-    mark: str
+    fingerprint: str
     finished: bool
     bytes: int
     place: str
 
     def __str__(self) -> str:
         state = "finished" if self.finished else "unfinished"
-        return f"{self.stage:<9} {self.mark}  {state:<10} {size_text(self.bytes):>9}  {self.place}"
+        return f"{self.stage:<9} {self.fingerprint}  {state:<10} {size_text(self.bytes):>9}  {self.place}"
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,30 @@ class Kept:
 
     folder: Folder
 
-    def has(self, stage: str, mark: str, *, finished: bool = False) -> bool:
+    def has(self, stage: str, fingerprint: str, *, finished: bool = False) -> bool:
         """Tell whether a result is kept: finished, or just begun."""
         files = (FINISHED,) if finished else (FINISHED, BEGUN)
-        return any(self.folder.exists(f"{self._place(stage, mark)}/{file}") for file in files)
+        return any(self.folder.exists(f"{self._place(stage, fingerprint)}/{file}") for file in files)
 
-    def put_aside(self, stage: str, mark: str) -> None:
-        """Keep what stands in a stage's folder, which `mark` decided."""
-        _move(self.folder, stage, self._place(stage, mark))
+    def put_aside(self, stage: str, fingerprint: str) -> None:
+        """Keep what stands in a stage's folder, which `fingerprint` decided."""
+        _move(self.folder, stage, self._place(stage, fingerprint))
 
-    def bring_back(self, stage: str, mark: str) -> None:
+    def bring_back(self, stage: str, fingerprint: str) -> None:
         """Make a kept result the current one; what stands in the stage's folder is deleted."""
-        _move(self.folder, self._place(stage, mark), stage)
+        _move(self.folder, self._place(stage, fingerprint), stage)
 
     def results(self) -> list[KeptResult]:
         """Return what is kept, with the disk that it takes, by stage."""
         home, found = self.folder.child(KEPT), []
         for stage in home.list():
-            for mark in home.child(stage).list():
-                place = home.child(stage, mark)
+            for fingerprint in home.child(stage).list():
+                place = home.child(stage, fingerprint)
                 files = [info for info in place.entries(recursive=True) if info.type == FileType.File]
                 found.append(
-                    KeptResult(stage, mark, place.exists(FINISHED), sum(file.size or 0 for file in files), str(place))
+                    KeptResult(
+                        stage, fingerprint, place.exists(FINISHED), sum(file.size or 0 for file in files), str(place)
+                    )
                 )
         return found
 
@@ -75,8 +77,8 @@ class Kept:
         """Delete all that is kept."""
         self.folder.delete(KEPT)
 
-    def _place(self, stage: str, mark: str) -> str:
-        return f"{KEPT}/{stage}/{mark}"
+    def _place(self, stage: str, fingerprint: str) -> str:
+        return f"{KEPT}/{stage}/{fingerprint}"
 
 
 def delete_abandoned(folder: Folder, but: str = "") -> int:

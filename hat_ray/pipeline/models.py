@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import RunError
 from hat_ray.export.export import Exported, export_model, exporter_of, short_lists_of
@@ -55,7 +55,7 @@ def export_run(
     sentences: int | None = None,
     min_agreement: float | None = None,
     max_bleu_loss: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     runtime: str = "onnx",
     short_list: int = 0,
 ) -> Exported:

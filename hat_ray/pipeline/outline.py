@@ -24,16 +24,16 @@ class Outline:
     may_read: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
 
-    def decisive(self, recipe: Recipe) -> dict[str, Any]:
+    def result_settings(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
         configs = {name: getattr(recipe, name) for name in self.settings}
-        return {name: c.decisive() if isinstance(c, StageConfig) else c for name, c in configs.items()}
+        return {name: c.result_settings() if isinstance(c, StageConfig) else c for name, c in configs.items()}
 
 
 STAGE_NAMES = ("corpus", "supernet", "latency", "predictor", "search", "retrain", "evaluate", "report")
 """The stages of a recipe, in order."""
 
-STUDY_NAMES = ("sweep", "health", "policies")
+STUDY_NAMES = ("sweep", "ranking", "policies")
 """Stages that only their own commands do."""
 
 ONBOARD = "onboard"
@@ -46,7 +46,8 @@ OUTLINES = {
     for outline in (
         Outline("corpus", ("corpus",)),
         Outline("supernet", ("space", "model", "supernet"), ("corpus",)),
-        # needs no corpus, so that a board can time without one: what is translated decides, and is part of the mark
+        # needs no corpus, so that a board can time without one: what is translated decides, and is part of the
+        # fingerprint
         Outline("latency", ("space", "model", "latency")),
         Outline("predictor", ("predictor",), ("latency",)),
         Outline("search", ("search",), ("corpus", "supernet", "latency", "predictor")),
@@ -54,9 +55,11 @@ OUTLINES = {
         Outline("evaluate", ("evaluate",), ("corpus", "latency", "retrain")),
         Outline("report", ("report",), ("corpus",), _REPORTED),
         Outline("sweep", ("space", "model", "latency", "sweep"), ("corpus",)),
-        Outline("health", ("space", "model", "retrain", "evaluate", "health"), ("corpus", "supernet"), ("predictor",)),
         Outline(
-            "policies", ("space", "model", "supernet", "retrain", "health", "policies"), ("corpus",), ("predictor",)
+            "ranking", ("space", "model", "retrain", "evaluate", "ranking"), ("corpus", "supernet"), ("predictor",)
+        ),
+        Outline(
+            "policies", ("space", "model", "supernet", "retrain", "ranking", "policies"), ("corpus",), ("predictor",)
         ),
     )
 }
@@ -67,7 +70,7 @@ def stages_of(only: str | None) -> tuple[str, ...]:
     if only is None:
         return STAGE_NAMES
     along: dict[str, tuple[str, ...]] = {study: ("corpus", study, "report") for study in ("sweep", "policies")}
-    along |= {"health": ("health", "report"), ONBOARD: ("latency", "predictor")}
+    along |= {"ranking": ("ranking", "report"), ONBOARD: ("latency", "predictor")}
     return along.get(only, (only,))
 
 
@@ -90,4 +93,4 @@ def _holds(run: Run, outline: Outline) -> bool:
         return False
     settings = {name: value for name, value in record.settings.items() if name in outline.settings}
     now = {name: found.id for name in (*outline.reads, *outline.may_read) if (found := run.record(name))}
-    return settings == outline.decisive(run.recipe) and record.inputs == now
+    return settings == outline.result_settings(run.recipe) and record.inputs == now

@@ -1,9 +1,9 @@
 """The run folder: what one recipe has made so far, and what of it still holds.
 
 Each stage has a folder of its own. `begun.json` says for which settings and inputs it was begun, so that a killed stage
-is resumed and a changed one is started afresh; `stage.json`, written last, says that it is finished. A stage's mark
-covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed downstream.
-What other settings made is kept aside (`kept.py`) and comes back with them.
+is resumed and a changed one is started afresh; `stage.json`, written last, says that it is finished. A stage's
+fingerprint covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed
+downstream. What other settings made is kept aside (`kept.py`) and comes back with them.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class StageRecord:
     stage: str
     id: str
     """Fresh each time the stage is made: stages that read from it are made again when it changes."""
-    mark: str
+    fingerprint: str
     settings: dict[str, Any]
     """The sections of the recipe that decided the result."""
     inputs: dict[str, str]
@@ -73,7 +73,7 @@ class _Head:
 class _Begun:
     """What `begun.json` holds."""
 
-    mark: str
+    fingerprint: str
 
 
 class Run:
@@ -108,7 +108,7 @@ class Run:
         return cls(folder, recipe)
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
+    def saving_recipe(self) -> Iterator[None]:
         """Keep this recipe in the folder; put the one before back when a user's mistake in it comes to light."""
         before = self.folder.read_text("recipe.yaml") if self.folder.exists("recipe.yaml") else None
         self.folder.write_text("recipe.yaml", to_yaml(self.recipe))
@@ -154,7 +154,7 @@ class Run:
             return None
         return from_json(kind, record.output, self.stage_folder(stage).shown(FINISHED))
 
-    def mark(self, stage: str, settings: Mapping[str, Any], reads: Sequence[str]) -> str:
+    def fingerprint(self, stage: str, settings: Mapping[str, Any], reads: Sequence[str]) -> str:
         """Hash what decides a stage's result: its settings, the seed and what it reads."""
         content = {
             "stage": stage,
@@ -164,41 +164,42 @@ class Run:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def finished(self, stage: str, mark: str) -> StageRecord | None:
+    def finished(self, stage: str, fingerprint: str) -> StageRecord | None:
         """Return the record of a stage that is finished for these settings and inputs, now or at an earlier time."""
         record = self.record(stage)
-        if record is not None and record.mark == mark:
+        if record is not None and record.fingerprint == fingerprint:
             return record
-        if not self.kept.has(stage, mark, finished=True):
+        if not self.kept.has(stage, fingerprint, finished=True):
             return None
-        self._put_aside(stage, but=mark)
-        self.kept.bring_back(stage, mark)
+        self._put_aside(stage, but=fingerprint)
+        self.kept.bring_back(stage, fingerprint)
         log.info("stage %s: the result of these settings was kept and is back", stage)
         return self.record(stage)
 
-    def begin(self, stage: str, mark: str) -> Folder:
+    def open_stage(self, stage: str, fingerprint: str) -> Folder:
         """Prepare a stage's folder: with what the same work left when it was begun before, or empty.
 
         What other settings made there is kept.
         """
         folder = self.stage_folder(stage)
-        if self._begun(stage) == mark and not folder.exists(FINISHED):
+        if self._begun(stage) == fingerprint and not folder.exists(FINISHED):
             log.info("stage %s: resuming what was begun before", stage)
             delete_abandoned(folder, but=_TABLE)
             return folder
         if folder.exists(BEGUN):
             log.info("stage %s: settings or inputs changed; what others made is kept", stage)
-        self._put_aside(stage, but=mark)
-        if self.kept.has(stage, mark):
+        self._put_aside(stage, but=fingerprint)
+        if self.kept.has(stage, fingerprint):
             log.info("stage %s: resuming what was begun before", stage)
-            self.kept.bring_back(stage, mark)
+            self.kept.bring_back(stage, fingerprint)
             delete_abandoned(folder, but=_TABLE)
         else:
-            write(folder, BEGUN, _Begun(mark))
+            write(folder, BEGUN, _Begun(fingerprint))
         return folder
 
-    def abandon(self, stage: str, before: str | None) -> None:
-        """Make the finished result of mark `before` the current one again, after a user's mistake in new settings."""
+    def restore_previous(self, stage: str, before: str | None) -> None:
+        """Make the finished result of fingerprint `before` the current one again, after a user's mistake in new
+        settings."""
         if before is None or not self.kept.has(stage, before, finished=True):
             return
         if self.stage_folder(stage).list() != [BEGUN]:
@@ -206,29 +207,36 @@ class Run:
         self.kept.bring_back(stage, before)
 
     def _begun(self, stage: str) -> str | None:
-        """Return the mark of what stands in a stage's folder; None where nothing, or no one knows what, does."""
+        """Return the fingerprint of what stands in a stage's folder; None where nothing, or no one knows what, does."""
         folder = self.stage_folder(stage)
         if folder.exists(BEGUN):
-            return read(folder, BEGUN, _Begun).mark
+            return read(folder, BEGUN, _Begun).fingerprint
         record = self.record(stage)
-        return record.mark if record else None
+        return record.fingerprint if record else None
 
     def _put_aside(self, stage: str, but: str) -> None:
-        """Empty a stage's folder: what stands there is kept, unless mark `but` decided it or no one knows what did."""
-        mark = self._begun(stage)
-        if mark is None or mark == but:
+        """Empty a stage's folder: what stands there is kept, unless fingerprint `but` decided it or no one knows what
+        did."""
+        fingerprint = self._begun(stage)
+        if fingerprint is None or fingerprint == but:
             self.folder.delete(stage)
         else:
-            self.kept.put_aside(stage, mark)
+            self.kept.put_aside(stage, fingerprint)
 
     def finish(
-        self, stage: str, mark: str, settings: Mapping[str, Any], reads: Sequence[str], started: float, output: object
+        self,
+        stage: str,
+        fingerprint: str,
+        settings: Mapping[str, Any],
+        reads: Sequence[str],
+        started: float,
+        output: object,
     ) -> StageRecord:
         """Write `stage.json`, the last file of a stage. `started` is a `time.monotonic()` reading."""
         record = StageRecord(
             stage=stage,
             id=uuid.uuid4().hex,
-            mark=mark,
+            fingerprint=fingerprint,
             settings=dict(settings),
             inputs={name: upstream.id for name in reads if (upstream := self.record(name))},
             seed=self.recipe.seed,

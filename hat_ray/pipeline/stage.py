@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from hat_ray.core.config import StageConfig
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.pipeline.execution import Execution
@@ -23,9 +23,9 @@ OutputT = TypeVar("OutputT")
 ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 
 
-def no_progress(_label: str) -> AbstractContextManager[Progress]:
+def no_progress_bars(_label: str) -> AbstractContextManager[Progress]:
     """Tell nobody."""
-    return nullcontext(silent)
+    return nullcontext(no_progress)
 
 
 def always_ready(_stage: str) -> None:
@@ -38,7 +38,7 @@ class Context:
 
     run: Run
     execution: Execution
-    progress: ProgressFactory = no_progress
+    progress: ProgressFactory = no_progress_bars
     ready: Callable[[str], None] = always_ready
     """Called with a stage's name before it begins; raises HatRayError where it could not end well."""
     tables: dict[str, KeptParts] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Stage(Generic[OutputT]):
         parts: dict[str, Any] = {}
         for name in self.settings:
             config = getattr(context.recipe, name)
-            parts[name] = config.decisive() if isinstance(config, StageConfig) else config
+            parts[name] = config.result_settings() if isinstance(config, StageConfig) else config
         if self.outside is not None:
             parts["outside"] = self.outside(context)
         return parts
@@ -118,7 +118,7 @@ def run_stages(
     in the run folder, unless it is to be taken over.
     """
     records = []
-    with context.run.held(take_over), context.run.keeping():
+    with context.run.held(take_over), context.run.saving_recipe():
         for stage in stages:
             if only is None or stage.name == only:
                 records.append(_run_stage(context, stage))
@@ -134,19 +134,19 @@ def _run_stage(context: Context, stage: Stage[Any]) -> StageRecord:
         stage.before(context)
     settings = stage.settings_of(context)
     inputs = (*stage.reads, *stage.may_read)
-    mark = run.mark(stage.name, settings, inputs)
-    if record := run.finished(stage.name, mark):
+    fingerprint = run.fingerprint(stage.name, settings, inputs)
+    if record := run.finished(stage.name, fingerprint):
         log.info("%-9s finished before (%.0f s), skipped", stage.name, record.seconds)
         return record
     context.ready(stage.name)
     before = run.record(stage.name)
-    folder = run.begin(stage.name, mark)
+    folder = run.open_stage(stage.name, fingerprint)
     started = time.monotonic()
     try:
         output = stage.run(context, folder)
     except HatRayError:
-        run.abandon(stage.name, before.mark if before else None)
+        run.restore_previous(stage.name, before.fingerprint if before else None)
         raise
-    record = run.finish(stage.name, mark, settings, inputs, started, output)
+    record = run.finish(stage.name, fingerprint, settings, inputs, started, output)
     log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
     return record

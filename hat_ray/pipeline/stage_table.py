@@ -1,7 +1,7 @@
 """Every stage of a run.
 
 corpus -> supernet -> latency -> predictor -> search -> retrain -> evaluate -> report
-Beside them, by their own commands: sweep, health, policies.
+Beside them, by their own commands: sweep, ranking, policies.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from hat_ray.pipeline.stages.evaluate import EVALUATE
 from hat_ray.pipeline.stages.latency import LATENCY, SWEEP
 from hat_ray.pipeline.stages.policies import POLICIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
-from hat_ray.pipeline.stages.ranking import HEALTH
+from hat_ray.pipeline.stages.ranking import RANKING
 from hat_ray.pipeline.stages.report import REPORT
 from hat_ray.pipeline.stages.retrain import RETRAIN
 from hat_ray.pipeline.stages.search import SEARCH
@@ -21,5 +21,5 @@ from hat_ray.pipeline.stages.supernet import SUPERNET
 STAGES: tuple[Stage[Any], ...] = (CORPUS, SUPERNET, LATENCY, PREDICTOR, SEARCH, RETRAIN, EVALUATE, REPORT)
 """The stages of a recipe, in order."""
 
-STUDIES: tuple[Stage[Any], ...] = (SWEEP, HEALTH, POLICIES)
+STUDIES: tuple[Stage[Any], ...] = (SWEEP, RANKING, POLICIES)
 """Stages that only their own commands run; the report shows them where they are finished."""

@@ -11,7 +11,7 @@ from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.report.ledger import Ledger
 from hat_ray.space.json_field import ArchitectureField
-from hat_ray.studies.results import HealthResult, PolicyStudy
+from hat_ray.studies.results import PolicyStudy, RankingResult
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class ReportData:
     """How latency was measured: batch, beam, lengths, threads, runtime, ..."""
     sweep: SweepResult | None = None
     """Latency against each single dimension of the space, on each device."""
-    health: HealthResult | None = None
+    ranking: RankingResult | None = None
     """How well inherited weights rank architectures."""
     policies: PolicyStudy | None = None
     """Training policies compared."""

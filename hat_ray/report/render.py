@@ -51,7 +51,7 @@ NAVIGATION = (
     ("method", "Latency"),
     ("sweep", "Dimensions"),
     ("search", "Search"),
-    ("health", "Ranking"),
+    ("ranking", "Ranking"),
     ("policies", "Policies"),
     ("translations", "Translations"),
     ("cost", "Cost"),
@@ -96,7 +96,7 @@ class RunView:
     method: tuple[FigureGroup, ...]
     sweep: Sweep | None
     search: tuple[FigureGroup, ...]
-    health: Study | None
+    ranking: Study | None
     policies: Study | None
     translations: tuple[Translations, ...]
     cost: Cost | None
@@ -114,7 +114,7 @@ class RunView:
 
     @property
     def figures(self) -> list[Figure]:
-        drawn = (self.preferences, self.sweep, self.health, self.policies)
+        drawn = (self.preferences, self.sweep, self.ranking, self.policies)
         groups = (*self.frontier, *self.method, *self.search, *(one for one in drawn if one))
         return [figure for group in groups for figure in group.figures]
 
@@ -139,7 +139,7 @@ def run_view(data: ReportData) -> RunView:
         method=method(data),
         sweep=sweep(data.sweep),
         search=progress(data),
-        health=ranking(data.health),
+        ranking=ranking(data.ranking),
         policies=policies(data.policies),
         translations=translations(data),
         cost=cost(data),

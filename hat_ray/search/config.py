@@ -13,7 +13,7 @@ from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_s
 class SearchConfig(StageConfig):
     """Limits, size and workers of the search."""
 
-    operational: ClassVar[frozenset[str]] = frozenset(
+    execution_only: ClassVar[frozenset[str]] = frozenset(
         {
             "workers",
             "worker_cpus",

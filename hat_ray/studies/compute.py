@@ -34,7 +34,7 @@ SCALED = {"warmup_updates": 0, "validate_every": 1, "checkpoint_every": 1, "sort
 
 
 @dataclass(frozen=True)
-class Sentence:
+class MeanSentence:
     """The corpus's mean sentence, which stands for all when passes are counted."""
 
     length: int
@@ -42,7 +42,7 @@ class Sentence:
     vocabulary_size: int
 
     @classmethod
-    def of(cls, summary: CorpusSummary) -> "Sentence":
+    def of(cls, summary: CorpusSummary) -> "MeanSentence":
         mean = summary.train.target.tokens / max(1, summary.train.pairs)
         return cls(max(1, round(mean)), summary.vocabulary_size)
 
@@ -79,7 +79,7 @@ def plan_policies(
     space: SearchSpace,
     model: ModelConfig,
     config: TrainConfig,
-    sentence: Sentence,
+    sentence: MeanSentence,
     seed: int,
 ) -> list[PlannedPolicy]:
     """Give each policy as many updates as cost what `config.updates` uniform ones cost.
@@ -99,7 +99,7 @@ def _plan(
     space: SearchSpace,
     model: ModelConfig,
     config: TrainConfig,
-    sentence: Sentence,
+    sentence: MeanSentence,
     seed: int,
 ) -> PlannedPolicy:
     own = changed(
@@ -131,12 +131,12 @@ def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate({**kept, **changes})
 
 
-def _flops(space: SearchSpace, config: TrainConfig, sentence: Sentence, seed: int) -> float:
+def _flops(space: SearchSpace, config: TrainConfig, sentence: MeanSentence, seed: int) -> float:
     """Return the mean cost of one sentence of an update that samples from the whole space."""
     return mean_flops(policy_for(space, config, seed), sentence)
 
 
-def mean_flops(policy: Callable[[int], Sequence[Architecture]], sentence: Sentence) -> float:
+def mean_flops(policy: Callable[[int], Sequence[Architecture]], sentence: MeanSentence) -> float:
     """Return the mean cost of one sentence of an update, over the policy's first draws."""
     drawn = [architecture for update in range(DRAWS) for architecture in policy(update)]
     return PASSES * sum(map(sentence.pass_flops, drawn)) / DRAWS

@@ -1,4 +1,4 @@
-"""Settings of the two studies of a SuperTransformer: its health, and the comparison of training policies."""
+"""Settings of the two studies of a SuperTransformer: its ranking, and the comparison of training policies."""
 
 from pydantic import Field, field_validator, model_validator
 
@@ -6,7 +6,7 @@ from hat_ray.core.config import StageConfig
 from hat_ray.studies.policy_names import PolicySpec, parse_policy
 
 
-class HealthConfig(StageConfig):
+class RankingConfig(StageConfig):
     """Which architectures are trained from scratch, to see how well inherited weights rank them."""
 
     architectures: int = Field(default=12, ge=4, le=1_000_000)
@@ -25,7 +25,7 @@ class HealthConfig(StageConfig):
     """Bootstrap resamples of the architectures behind each interval of 95 %."""
 
     @model_validator(mode="after")
-    def _check_bins(self) -> "HealthConfig":
+    def _check_bins(self) -> "RankingConfig":
         if self.architectures < 2 * self.bins:
             raise ValueError(
                 f"architectures must be at least twice bins, so that each bin has a pair, got {self.architectures} "

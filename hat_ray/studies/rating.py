@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hat_ray.studies.results import PolicyRanks, Ranked, Tried
+from hat_ray.studies.results import PolicyRanks, RankingQuality, ScratchTrained
 from hat_ray.studies.statistics import (
     Estimate,
     Floats,
@@ -39,7 +39,7 @@ class Truth:
     """(R, K) bootstrap resamples."""
 
     @classmethod
-    def of(cls, tried: Sequence[Tried], resamples: int, seed: int, *, bleu: bool = False) -> "Truth":
+    def of(cls, tried: Sequence[ScratchTrained], resamples: int, seed: int, *, bleu: bool = False) -> "Truth":
         bins = np.array([one.bin for one in tried], dtype=np.intp)
         values = [[-b for b in one.scratch_bleu] if bleu else one.scratch_loss_bits for one in tried]
         return cls(np.array(values, dtype=np.float64).T, bins, resample(bins, resamples, seed))
@@ -55,7 +55,7 @@ class Truth:
         return tau_samples(predicted, self.mean, self.bins if within else None, self.drawn)
 
 
-def size_predictors(tried: Sequence[Tried]) -> dict[str, list[float]]:
+def size_predictors(tried: Sequence[ScratchTrained]) -> dict[str, list[float]]:
     """Return what ranks architectures without any training; larger is taken for better."""
     return {
         LAYERS: [-float(one.architecture.decoder.depth) for one in tried],
@@ -65,7 +65,9 @@ def size_predictors(tried: Sequence[Tried]) -> dict[str, list[float]]:
     }
 
 
-def rank_all(truth: Truth, tried: Sequence[Tried], learnt: Mapping[str, Sequence[float]]) -> tuple[Ranked, ...]:
+def rank_all(
+    truth: Truth, tried: Sequence[ScratchTrained], learnt: Mapping[str, Sequence[float]]
+) -> tuple[RankingQuality, ...]:
     """Rate what was learnt, then sizes, then, with several seeds, the ceiling."""
     sizes = size_predictors(tried)
     ranks = [_rank(name, values, truth, sizes[LAYERS]) for name, values in {**learnt, **sizes}.items()]
@@ -74,7 +76,7 @@ def rank_all(truth: Truth, tried: Sequence[Tried], learnt: Mapping[str, Sequence
 
 
 def rank_policies(
-    truth: Truth, tried: Sequence[Tried], losses: Mapping[str, Sequence[Sequence[float]]]
+    truth: Truth, tried: Sequence[ScratchTrained], losses: Mapping[str, Sequence[Sequence[float]]]
 ) -> tuple[PolicyRanks, ...]:
     """Rate policies by the inherited losses of each one's seeds: (seeds, K) by name."""
     first = next(iter(losses), None)
@@ -96,8 +98,8 @@ def random_regrets(truth: Truth) -> tuple[float, ...]:
     return tuple(regrets(np.zeros_like(truth.mean), truth.mean, truth.bins))
 
 
-def _rank(name: str, values: Sequence[float], truth: Truth, layers: Sequence[float]) -> Ranked:
-    return Ranked(
+def _rank(name: str, values: Sequence[float], truth: Truth, layers: Sequence[float]) -> RankingQuality:
+    return RankingQuality(
         name=name,
         overall=_mean(truth, [values], within=False),
         within=_mean(truth, [values], within=True),
@@ -121,7 +123,7 @@ def _difference(truth: Truth, values: Sequence[Sequence[float]], others: Sequenc
     return Estimate(mine - theirs, *interval(samples[0] - samples[1]))
 
 
-def _ceiling(truth: Truth, layers: Sequence[float]) -> Ranked | None:
+def _ceiling(truth: Truth, layers: Sequence[float]) -> RankingQuality | None:
     """Rate each seed against the mean of the others; None with a single seed."""
     count = len(truth.seeds)
     if count < 2:
@@ -134,7 +136,7 @@ def _ceiling(truth: Truth, layers: Sequence[float]) -> Ranked | None:
         return mean_estimate(taus, [fold.samples(truth.seeds[s], within=within) for s, fold in enumerate(folds)])
 
     known = [rank.rho for rank in ranks if rank.rho is not None]
-    return Ranked(
+    return RankingQuality(
         name=CEILING,
         overall=estimate(within=False),
         within=estimate(within=True),

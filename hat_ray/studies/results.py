@@ -9,7 +9,7 @@ from hat_ray.studies.stratify import LatencySource
 
 
 @dataclass(frozen=True)
-class Tried:
+class ScratchTrained:
     """An architecture that was trained from scratch."""
 
     architecture: ArchitectureField
@@ -31,7 +31,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankingQuality:
     """How well one way to rank architectures orders them as training from scratch does."""
 
     name: str
@@ -48,17 +48,17 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class HealthResult:
+class RankingResult:
     """One SuperTransformer against trainings from scratch."""
 
     latency: LatencySource
-    tried: tuple[Tried, ...]
+    tried: tuple[ScratchTrained, ...]
     inherited_loss_bits: tuple[float, ...]
     inherited_bleu: tuple[float, ...]
     """Empty when not asked for."""
-    loss_ranks: tuple[Ranked, ...]
+    loss_ranks: tuple[RankingQuality, ...]
     """The inherited loss first, then what needs no training, then a training from scratch: the ceiling."""
-    bleu_ranks: tuple[Ranked, ...] = ()
+    bleu_ranks: tuple[RankingQuality, ...] = ()
     """The same against BLEU."""
     random_regrets: tuple[float, ...] = ()
     """In each bin: what an architecture drawn at random loses against the bin's best, bits."""
@@ -110,10 +110,10 @@ class PolicyStudy:
     """Training policies at equal compute, scored against one set of trainings from scratch."""
 
     latency: LatencySource
-    tried: tuple[Tried, ...]
+    tried: tuple[ScratchTrained, ...]
     supernets: tuple[ScoredSupernet, ...]
     policies: tuple[PolicyRanks, ...]
-    baselines: tuple[Ranked, ...]
+    baselines: tuple[RankingQuality, ...]
     """What needs no SuperTransformer, and the ceiling."""
 
     def of(self, policy: str) -> list[ScoredSupernet]:

@@ -112,4 +112,4 @@ def valid_bleu(model: SubTransformer, corpus: Corpus, config: EvaluateConfig) ->
 
 
 def _key(config: EvaluateConfig) -> str:
-    return f"bleu-{fingerprint(config.decisive())}"
+    return f"bleu-{fingerprint(config.result_settings())}"

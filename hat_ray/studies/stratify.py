@@ -31,7 +31,7 @@ PROXY = LatencySource("proxy: FLOPs of the decoder and the output projection", "
 
 
 @dataclass(frozen=True)
-class Stratified:
+class PickedArchitecture:
     """An architecture, its latency, and its bin counted from 0, the fastest."""
 
     architecture: Architecture
@@ -39,7 +39,7 @@ class Stratified:
     bin: int
 
 
-def stratify(space: SearchSpace, latency: SpeedFunction, count: int, bins: int, seed: int) -> list[Stratified]:
+def stratify(space: SearchSpace, latency: SpeedFunction, count: int, bins: int, seed: int) -> list[PickedArchitecture]:
     """Draw `count` distinct architectures, as many from each bin; bins hold equal shares of random architectures.
 
     A larger count with the same seed holds the smaller one's architectures. Raises SpaceError when the space is too
@@ -49,7 +49,7 @@ def stratify(space: SearchSpace, latency: SpeedFunction, count: int, bins: int, 
     draws = list(dict.fromkeys(space.sample(rng) for _ in range(DRAWS)))
     if len(draws) < count:
         raise SpaceError(
-            f"space {space.name} must hold at least health.architectures = {count} different architectures, "
+            f"space {space.name} must hold at least ranking.architectures = {count} different architectures, "
             f"{len(draws)} were found in {DRAWS} draws: lower it"
         )
     values = latency(draws)
@@ -58,5 +58,5 @@ def stratify(space: SearchSpace, latency: SpeedFunction, count: int, bins: int, 
     for number, members in enumerate(np.array_split(order, bins)):
         share = count // bins + (number < count % bins)
         picked = sorted(rng.sample(members.tolist(), len(members))[:share], key=lambda i: float(values[i]))
-        chosen += [Stratified(draws[i], float(values[i]), number) for i in picked]
+        chosen += [PickedArchitecture(draws[i], float(values[i]), number) for i in picked]
     return chosen

@@ -10,7 +10,7 @@ from hat_ray.core.config import StageConfig
 class TrainConfig(StageConfig):
     """How a model is trained. An update is one step of the optimiser."""
 
-    operational: ClassVar[frozenset[str]] = frozenset(
+    execution_only: ClassVar[frozenset[str]] = frozenset(
         {
             *("workers", "min_workers", "threads", "use_gpu", "max_failures", "max_wait_s"),
             *("checkpoint_every", "keep_best", "valid_max_tokens", "tensorboard", "mlflow", "log_every"),
@@ -141,8 +141,8 @@ class TrainConfig(StageConfig):
         """Return the settings that decide the weights; the others may change between a run and its resumption."""
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}
         after = {"best_check", "final"}
-        decisive = set(TrainConfig.model_fields) - how - after - self.operational  # not what a subclass adds
-        return self.model_dump(mode="json", include=decisive)
+        included = set(TrainConfig.model_fields) - how - after - self.execution_only  # not what a subclass adds
+        return self.model_dump(mode="json", include=included)
 
 
 class RetrainConfig(TrainConfig):

@@ -20,7 +20,7 @@ from hat_ray.core.codec import read, write
 from hat_ray.core.config import canonical
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.lease import Lease
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
@@ -63,20 +63,20 @@ def train_super(
     config: TrainConfig,
     folder: Folder,
     seed: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     workers: Workers | None = None,
 ) -> TrainResult:
     """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`."""
     workers = workers or OneWorker(device_for(config))
-    mark = super_fingerprint(space, corpus, model_config, config, seed)
-    done = finished(folder, mark)
+    wanted = super_fingerprint(space, corpus, model_config, config, seed)
+    done = finished(folder, wanted)
     if done is not None:
         return done
     model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
     sort_update = config.sorted_at if model_config.sharing == "importance" else None
     task = super_task(model, policy_for(space, config, seed, sort_update), sort_update)
-    result = _train(task, corpus, config, folder, seed, progress, workers, mark)
-    _close(folder, SUPERNET, model, result, mark, workers)
+    result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
+    _close(folder, SUPERNET, model, result, wanted, workers)
     return result
 
 
@@ -88,13 +88,13 @@ def train_sub(
     config: TrainConfig,
     folder: Folder,
     seed: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     workers: Workers | None = None,
 ) -> TrainResult:
     """Train one architecture of a space from scratch; save it as `model`."""
     workers = workers or OneWorker(device_for(config))
-    mark = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
-    done = finished(folder, mark)
+    wanted = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
+    done = finished(folder, wanted)
     if done is not None:
         return done
     largest = space.largest()
@@ -105,8 +105,8 @@ def train_sub(
         super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
         seed=stream_seed(seed, "init"),
     )
-    result = _train(sub_task(model, config.compile), corpus, config, folder, seed, progress, workers, mark)
-    _close(folder, MODEL, model, result, mark, workers)
+    result = _train(sub_task(model, config.compile), corpus, config, folder, seed, progress, workers, wanted)
+    _close(folder, MODEL, model, result, wanted, workers)
     return result
 
 
@@ -169,14 +169,14 @@ def sub_fingerprint(
     return fingerprint({**parts, **_common(corpus, model_config, config, seed)})
 
 
-def finished(folder: Folder, mark: str) -> TrainResult | None:
+def finished(folder: Folder, wanted: str) -> TrainResult | None:
     """Return the result of a training that is over, or None; raises CheckpointError when it is another training's."""
     if not folder.exists(RESULT):
         return None
     value = read_finished(folder)
-    if value.fingerprint != mark:
+    if value.fingerprint != wanted:
         raise CheckpointError(
-            f"{folder} holds the result of another training (fingerprint {value.fingerprint}, this one is {mark}): "
+            f"{folder} holds the result of another training (fingerprint {value.fingerprint}, this one is {wanted}): "
             "choose another folder or delete it"
         )
     return value.result
@@ -204,13 +204,13 @@ def _train(
     seed: int,
     progress: Progress,
     workers: Workers,
-    mark: str,
+    wanted: str,
 ) -> TrainResult:
     batches = UpdateBatches(corpus.train, config.max_tokens, config.accumulate, seed, workers)
     validation = ValidationLoss(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
     keep = max(config.keep_last, config.average_last)
     with _threads(config.threads), _taken(folder, workers) as lease, _sinks(folder, config, workers) as sink:
-        store = CheckpointStore(folder.child("checkpoints"), mark, keep, config.keep_best, lease)
+        store = CheckpointStore(folder.child("checkpoints"), wanted, keep, config.keep_best, lease)
         try:
             return Training(task, batches, validation, config, store, workers, seed, sink).run(progress)
         finally:
@@ -222,14 +222,14 @@ def _close(
     name: str,
     model: SuperTransformer | SubTransformer,
     result: TrainResult,
-    mark: str,
+    wanted: str,
     workers: Workers,
 ) -> None:
     """Save the final model, then the result, which says that the training is over."""
     if workers.rank != 0:
         return
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})
-    write(folder, RESULT, Finished(mark, result))
+    write(folder, RESULT, Finished(wanted, result))
     log.info("trained %s: %d updates in %.1f s", folder, result.updates, result.seconds)
 
 
@@ -300,7 +300,7 @@ class TrainJob:
             return finished(self.folder, super_fingerprint(*settings))
         return finished(self.folder, sub_fingerprint(self.architecture, *settings))
 
-    def run(self, progress: Progress = silent, workers: Workers | None = None) -> TrainResult:
+    def run(self, progress: Progress = no_progress, workers: Workers | None = None) -> TrainResult:
         """Train in this process; resume what was interrupted, return at once what is finished."""
         corpus = Corpus.load(self.corpus)
         settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)

@@ -61,7 +61,7 @@ class Sandwich:
 
 
 @dataclass(frozen=True)
-class Stratified:
+class StratifiedSampling:
     """One architecture an update; every round of as many updates as there are decoder depths has each depth once."""
 
     space: SearchSpace
@@ -99,7 +99,7 @@ def policy_for(space: SearchSpace, config: TrainConfig, seed: int, sort_update: 
     elif config.policy == "sandwich":
         policy = Sandwich(space, seed, config.sandwich_random)
     elif config.policy == "stratified":
-        policy = Stratified(space, seed)
+        policy = StratifiedSampling(space, seed)
     else:
         policy = Uniform(space, seed)
     return policy if sort_update is None else LargestFirst(space, sort_update, policy)

@@ -49,7 +49,7 @@ RECIPE = {
     },
     "retrain": {"updates": 4, "max_tokens": 1024, "warmup_updates": 2, "validate_every": 4},
     "evaluate": {"beam": 2},
-    "health": {"architectures": 4, "seeds": 1, "bins": 2},
+    "ranking": {"architectures": 4, "seeds": 1, "bins": 2},
     "policies": {"seeds": 1, "compare": ["front/uniform", "middle/uniform"]},
 }
 LOOSE = ["--min-agreement", "0", "--max-bleu-loss", "100"]
@@ -62,7 +62,7 @@ CASES: dict[str, list[str]] = {  # in an order in which each finds what it needs
     "corpus": ["recipe.json", "--run", "run", "WHERE"],
     "train super": ["run", "WHERE"],
     "train sub": ["shape.yml", "run", "--out", "sub"],
-    "train health": ["run", "WHERE"],
+    "train ranking": ["run", "WHERE"],
     "train policies": ["run", "WHERE"],
     "latency measure": ["run", "WHERE"],
     "latency sweep": ["run", "WHERE"],

@@ -22,7 +22,7 @@ COMMANDS = {
     **{
         f"{' '.join(command)} RECIPE": ([*command, "@", "--local"], WRONG)
         for command in (
-            *(["run"], ["corpus"], ["train", "super"], ["train", "health"], ["train", "policies"]),
+            *(["run"], ["corpus"], ["train", "super"], ["train", "ranking"], ["train", "policies"]),
             *(["latency", "measure"], ["latency", "sweep"], ["latency", "onboard"], ["predict", "fit"]),
             *(["search"], ["retrain"], ["evaluate"], ["report"]),
         )

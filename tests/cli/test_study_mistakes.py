@@ -16,10 +16,10 @@ SMALL = ("--set", "corpus.toy.train_pairs=300", "--set", "corpus.vocab_size=300"
         (["policies", "toy", "--policies", "front/unifrom"], "unknown policy 'unifrom'; did you mean uniform?"),
         (["policies", "toy", "--policies", "middle/uniform,middle/uniform"], "each policy may stand once"),
         (["policies", "toy", "--policies", "front/uniform+distill"], "+distill needs the sandwich policy"),
-        (["health", "toy", "--set", "health.bins=7"], "architectures must be at least twice bins"),
-        (["health", "toy", "--set", "health.architecture=7"], "did you mean architectures?"),
-        (["health", "toy", "--local"], "stage health reads from corpus"),
-        (["policies", "toy", "--local", *SMALL, "--set", "health.device=pi"], "needs the run's predictors"),
+        (["ranking", "toy", "--set", "ranking.bins=7"], "architectures must be at least twice bins"),
+        (["ranking", "toy", "--set", "ranking.architecture=7"], "did you mean architectures?"),
+        (["ranking", "toy", "--local"], "stage ranking reads from corpus"),
+        (["policies", "toy", "--local", *SMALL, "--set", "ranking.device=pi"], "needs the run's predictors"),
     ],
 )
 def test_one_line_and_exit_code_2(

@@ -43,7 +43,7 @@ from hat_ray.space.cost import cost
 from hat_ray.space.presets import preset
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.studies.rating import Truth, random_regrets, rank_all, rank_policies
-from hat_ray.studies.results import HealthResult, PolicyStudy, ScoredSupernet, Tried
+from hat_ray.studies.results import PolicyStudy, RankingResult, ScoredSupernet, ScratchTrained
 from hat_ray.studies.stratify import PROXY, LatencySource, stratify
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
     return PredictorFacts(device, 111, 1.86, 99.2, 0.964, tuple(pairs), found)
 
 
-def made_up_tried(space: SearchSpace, rng: random.Random) -> list[Tried]:
+def made_up_tried(space: SearchSpace, rng: random.Random) -> list[ScratchTrained]:
     """Eighteen architectures, each trained from scratch twice."""
     picked = stratify(space, lambda many: np.array([made_up_ms(a, XEON) for a in many]), 18, 3, seed=2)
     tried = []
@@ -159,15 +159,17 @@ def made_up_tried(space: SearchSpace, rng: random.Random) -> list[Tried]:
         counted, loss = cost(one.architecture), made_up_loss(one.architecture) / math.log(2)
         losses = (loss + rng.gauss(0, 0.01), loss + rng.gauss(0, 0.01))
         bleu = (40 - 2 * losses[0], 40 - 2 * losses[1])
-        tried.append(Tried(one.architecture, one.latency, one.bin, counted.params, counted.flops, losses, bleu))
+        tried.append(
+            ScratchTrained(one.architecture, one.latency, one.bin, counted.params, counted.flops, losses, bleu)
+        )
     return tried
 
 
-def made_up_health(space: SearchSpace, rng: random.Random) -> HealthResult:
+def made_up_ranking(space: SearchSpace, rng: random.Random) -> RankingResult:
     tried = made_up_tried(space, rng)
     inherited = tuple(one.scratch_mean_bits + 0.4 + rng.gauss(0, 0.05) for one in tried)
     truth, bleu = Truth.of(tried, 200, 1), Truth.of(tried, 200, 1, bleu=True)
-    return HealthResult(
+    return RankingResult(
         latency=LatencySource(XEON, "ms", proxy=False),
         tried=tuple(tried),
         inherited_loss_bits=inherited,
@@ -293,7 +295,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         bleu_signature="nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0",
         chrf_signature="nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0",
         sweep=made_up_sweep(space),
-        health=made_up_health(space, rng),
+        ranking=made_up_ranking(space, rng),
         policies=made_up_study(space, rng),
         runtimes=made_up_runtimes(),
         ledger=made_up_ledger(),

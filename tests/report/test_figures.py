@@ -35,7 +35,7 @@ def all_figures(data: ReportData) -> list[Figure]:
         search_progress(data, device, "e"),
         training(data.supernet, "t", "c", "f"),
         *sweep_figures(data.sweep),
-        *(ranking_figures(data.health) if data.health else ()),
+        *(ranking_figures(data.ranking) if data.ranking else ()),
         *(policy_figures(data.policies) if data.policies else ()),
     ]
     return [figure for figure in made if figure]
@@ -72,7 +72,7 @@ def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> No
 
 def test_a_run_without_figures_has_none(small_report: Make) -> None:
     empty = small_report(
-        candidates=(), chosen=(), timed=(), searches=(), supernet=(), sweep=None, health=None, policies=None
+        candidates=(), chosen=(), timed=(), searches=(), supernet=(), sweep=None, ranking=None, policies=None
     )
     empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=(), assessment=None),))
     assert all_figures(empty) == []

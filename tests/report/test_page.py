@@ -84,7 +84,7 @@ def hostile(small_report: Make) -> ReportData:
         sweep=replace(
             data.sweep, space=NASTY, devices=tuple(replace(one, title=NASTY) for one in data.sweep.devices)
         ),
-        health=replace(data.health, latency=replace(data.health.latency, name=NASTY, unit=NASTY)),
+        ranking=replace(data.ranking, latency=replace(data.ranking.latency, name=NASTY, unit=NASTY)),
         policies=replace(
             data.policies,
             supernets=tuple(replace(net, policy=NASTY) for net in data.policies.supernets),
@@ -130,7 +130,7 @@ def test_a_run_with_nothing_found_still_has_a_page(
 ) -> None:
     bare = small_report(
         chosen=(), candidates=(), supernet=(), retraining=(), timed=(), predictors=(), searches=(), bleu_signature=None,
-        sweep=None, health=None, policies=None, runtimes=(), ledger=None,
+        sweep=None, ranking=None, policies=None, runtimes=(), ledger=None,
     )  # fmt: skip
     write_report(bare, Folder.at(tmp_path))
     show(browser, tmp_path / "report.html", width=400)

@@ -9,16 +9,16 @@ from rich.console import Console
 
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import page
-from hat_ray.report.topics.ranking import health_sentence, policy_sentence, ranks_table, study_table, study_tables
+from hat_ray.report.topics.ranking import policy_sentence, ranking_sentence, ranks_table, study_table, study_tables
 from hat_ray.report.topics.ranking_charts import inherited_against_scratch, policy_ranks
-from hat_ray.studies.results import HealthResult, PolicyStudy
+from hat_ray.studies.results import PolicyStudy, RankingResult
 from hat_ray.studies.statistics import Estimate
 
 
 @pytest.fixture
-def health(report: ReportData) -> HealthResult:
-    assert report.health is not None
-    return report.health
+def ranking(report: ReportData) -> RankingResult:
+    assert report.ranking is not None
+    return report.ranking
 
 
 @pytest.fixture
@@ -27,24 +27,24 @@ def study(report: ReportData) -> PolicyStudy:
     return report.policies
 
 
-def test_each_architecture_is_drawn_once_by_its_depth_in_bits(health: HealthResult) -> None:
-    figure = inherited_against_scratch(health, "x")
+def test_each_architecture_is_drawn_once_by_its_depth_in_bits(ranking: RankingResult) -> None:
+    figure = inherited_against_scratch(ranking, "x")
     drawn = {(x, y) for trace in figure.traces for x, y in zip(trace["x"], trace["y"], strict=True)}  # type: ignore[call-overload]
     expected = {
-        (one.scratch_mean_bits, bits) for one, bits in zip(health.tried, health.inherited_loss_bits, strict=True)
+        (one.scratch_mean_bits, bits) for one, bits in zip(ranking.tried, ranking.inherited_loss_bits, strict=True)
     }
     assert drawn == expected
-    assert len(figure.traces) == len({one.architecture.decoder.depth for one in health.tried})
-    assert len(figure.rows) == len(health.tried)
+    assert len(figure.traces) == len({one.architecture.decoder.depth for one in ranking.tried})
+    assert len(figure.rows) == len(ranking.tried)
 
 
-def test_terminal_and_markdown_show_the_same_cells(study: PolicyStudy, health: HealthResult) -> None:
+def test_terminal_and_markdown_show_the_same_cells(study: PolicyStudy, ranking: RankingResult) -> None:
     text = study_table(study).markdown()
     console = Console(width=150, record=True, file=io.StringIO())
-    for table in study_tables([health, study]):
+    for table in study_tables([ranking, study]):
         console.print(table)
     shown = console.export_text()
-    for row in [*study_table(study).rows, *ranks_table(health.loss_ranks).rows]:
+    for row in [*study_table(study).rows, *ranks_table(ranking.loss_ranks).rows]:
         for cell in row:
             for line in cell.split("\n"):
                 assert line in shown
@@ -68,9 +68,9 @@ def test_single_supernets_stand_beside_their_mean(study: PolicyStudy) -> None:
         (Estimate(None), "Too few architectures"),
     ],
 )
-def test_the_verdict_follows_from_the_interval(health: HealthResult, gain: Estimate, words: str) -> None:
-    first, *others = health.loss_ranks
-    assert words in health_sentence(replace(health, loss_ranks=(replace(first, gain=gain), *others)))
+def test_the_verdict_follows_from_the_interval(ranking: RankingResult, gain: Estimate, words: str) -> None:
+    first, *others = ranking.loss_ranks
+    assert words in ranking_sentence(replace(ranking, loss_ranks=(replace(first, gain=gain), *others)))
 
 
 def test_a_policy_wins_only_with_an_interval_above_zero(study: PolicyStudy) -> None:
@@ -87,6 +87,6 @@ def test_a_policy_wins_only_with_an_interval_above_zero(study: PolicyStudy) -> N
 
 
 def test_a_report_without_studies_has_neither_section(small_report: Callable[..., ReportData]) -> None:
-    text = page(small_report(health=None, policies=None))
-    assert 'id="health"' not in text
+    text = page(small_report(ranking=None, policies=None))
+    assert 'id="ranking"' not in text
     assert 'href="#policies"' not in text

@@ -16,7 +16,7 @@ from search_stand_ins import depth_ms, macs_ms
 
 from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.core import console
-from hat_ray.core.progress import silent
+from hat_ray.core.progress import no_progress
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS
 from hat_ray.search.config import SearchConfig
@@ -73,7 +73,7 @@ def main(folder: str, log: str, how: str = "") -> None:
     limits = resolve_limits(TOY, DEVICES, config)
     score = LoggingScore(Path(log), seconds=0.5 if how == "slowly" else 0.15)
     console.QUIET_SECONDS = 1.0
-    with console.progress_bar("searching") if how == "slowly" else nullcontext(silent) as progress:
+    with console.progress_bar("searching") if how == "slowly" else nullcontext(no_progress) as progress:
         run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0, progress)
 
 

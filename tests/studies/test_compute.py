@@ -6,12 +6,12 @@ from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.cost import cost, decoder_macs, encoder_macs
 from hat_ray.space.presets import TOY
-from hat_ray.studies.compute import PASSES, Sentence, mean_flops, plan_policies, scaled, sorted_share
+from hat_ray.studies.compute import PASSES, MeanSentence, mean_flops, plan_policies, scaled, sorted_share
 from hat_ray.studies.policy_names import parse_policy
 from hat_ray.train.config import RetrainConfig, TrainConfig
 from hat_ray.train.sampling import policy_for
 
-SENTENCE = Sentence(length=12, vocabulary_size=900)
+SENTENCE = MeanSentence(length=12, vocabulary_size=900)
 CONFIG = TrainConfig(updates=4_000, warmup_updates=400, validate_every=500, checkpoint_every=250, max_tokens=512)
 NAMES = ("front/uniform", "front/sandwich", "front/sandwich+distill", "middle/uniform", "importance/uniform")
 

@@ -12,17 +12,17 @@ from hat_ray.space.cost import cost
 from hat_ray.space.presets import TOY
 from hat_ray.studies.rating import CEILING, LAYERS, Truth, random_regrets, rank_all, rank_policies, size_predictors
 from hat_ray.studies.results import (
-    HealthResult,
     PolicyStudy,
+    RankingResult,
     ScoredSupernet,
-    Tried,
+    ScratchTrained,
     mean_spread,
 )
 from hat_ray.studies.statistics import kendall_tau_b
 from hat_ray.studies.stratify import PROXY, stratify
 
 
-def made_up(noise: float, seeds: int, count: int = 18) -> list[Tried]:
+def made_up(noise: float, seeds: int, count: int = 18) -> list[ScratchTrained]:
     """Losses fall with parameters; each seed adds its own noise."""
     rng = random.Random(4)
     tried = []
@@ -31,7 +31,9 @@ def made_up(noise: float, seeds: int, count: int = 18) -> list[Tried]:
         base = 5 - counted.params / 1e6
         losses = tuple(base + rng.gauss(0, noise) for _ in range(seeds))
         tried.append(
-            Tried(one.architecture, one.latency, one.bin, counted.params, counted.flops, losses, (30 - base,) * seeds)
+            ScratchTrained(
+                one.architecture, one.latency, one.bin, counted.params, counted.flops, losses, (30 - base,) * seeds
+            )
         )
     return tried
 
@@ -102,8 +104,8 @@ def test_results_come_back_from_json_as_they_were():
     tried = made_up(0.1, 2)
     truth, losses = Truth.of(tried, 100, seed=1), tuple(t.scratch_mean_bits for t in tried)
     ranks = rank_all(truth, tried, {"inherited loss": losses})
-    result = HealthResult(PROXY, tuple(tried), losses, (), ranks, random_regrets=random_regrets(truth))
-    assert from_json(HealthResult, to_json(result), "the study") == result
+    result = RankingResult(PROXY, tuple(tried), losses, (), ranks, random_regrets=random_regrets(truth))
+    assert from_json(RankingResult, to_json(result), "the study") == result
     net = ScoredSupernet("front/uniform", 0, 10, 100, 1.5, 1e9, 4.0, 5.0, losses, 0.5, None)
     policies = rank_policies(truth, tried, {"front/uniform": [losses]})
     study = PolicyStudy(PROXY, tuple(tried), (net,), policies, ranks)

@@ -36,7 +36,7 @@ def test_more_architectures_hold_the_fewer_so_that_nothing_is_trained_twice():
 def test_a_space_that_is_too_small_is_told():
     one = {name: (max(choices),) for name, choices in TOY.choices.items()}
     space = SearchSpace("single", **one, qkv_dim=TOY.qkv_dim)
-    with pytest.raises(SpaceError, match=r"at least health\.architectures = 4 different architectures, 1 were found"):
+    with pytest.raises(SpaceError, match=r"at least ranking\.architectures = 4 different architectures, 1 were found"):
         stratify(space, params, 4, 2, seed=1)
 
 

@@ -17,12 +17,12 @@ from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.storage.folder import Folder
-from hat_ray.studies.results import HealthResult, PolicyStudy
+from hat_ray.studies.results import PolicyStudy, RankingResult
 from hat_ray.studies.scoring_jobs import one_thread
 
 TINY = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
 SMALL = [
-    *("health.architectures=4", "health.bins=2", "health.seeds=2", "health.resamples=100", "retrain.updates=4"),
+    *("ranking.architectures=4", "ranking.bins=2", "ranking.seeds=2", "ranking.resamples=100", "retrain.updates=4"),
     *("supernet.updates=8", "policies.compare=[front/uniform, importance/uniform, front/sandwich+distill]"),
     *("policies.seeds=1", "corpus.toy.train_pairs=200", "corpus.vocab_size=300"),
 ]
@@ -74,7 +74,7 @@ def test_inherited_losses_are_those_of_the_policys_own_supernet(studied: Path):
 def test_the_report_of_a_run_with_nothing_else_shows_the_study(studied: Path):
     data = read_report(Folder.at(studied / "report"))
     assert data.policies is not None
-    assert data.health is None
+    assert data.ranking is None
     assert data.devices == ()
     page = (studied / "report" / "report.html").read_text()
     assert "Training policies at equal compute" in page
@@ -87,7 +87,7 @@ def test_the_report_of_a_run_with_nothing_else_shows_the_study(studied: Path):
 
 def test_more_seeds_and_architectures_train_only_what_is_missing(studied: Path):
     before = trained(studied)
-    more = [*SMALL, "policies.compare=[front/uniform]", "policies.seeds=2", "health.architectures=5"]
+    more = [*SMALL, "policies.compare=[front/uniform]", "policies.seeds=2", "ranking.architectures=5"]
     run_recipe(load_recipe(TINY, more), str(studied), local=True, only="policies")
     after = trained(studied)
     assert before.items() <= after.items()
@@ -98,33 +98,33 @@ def test_more_seeds_and_architectures_train_only_what_is_missing(studied: Path):
 
 def test_health_shares_the_trainings_and_adds_bleu(studied: Path):
     place = str(studied)
-    settings = [*SMALL, "health.bleu_sentences=3", "evaluate.beam=1"]
+    settings = [*SMALL, "ranking.bleu_sentences=3", "evaluate.beam=1"]
     before = trained(studied)
-    with pytest.raises(HatRayError, match="stage health reads from supernet"):
-        run_recipe(load_recipe(TINY, settings), place, local=True, only="health")
+    with pytest.raises(HatRayError, match="stage ranking reads from supernet"):
+        run_recipe(load_recipe(TINY, settings), place, local=True, only="ranking")
     run_recipe(load_recipe(TINY, settings), place, local=True, only="supernet")
     arguments = [part for change in settings for part in ("--set", change)]
-    result = CliRunner().invoke(app, ["train", "health", TINY, "--local", "--run", place, "--json", *arguments])
+    result = CliRunner().invoke(app, ["train", "ranking", TINY, "--local", "--run", place, "--json", *arguments])
     assert result.exit_code == 0, result.output
-    health = from_json(HealthResult, json.loads(result.stdout)["health"], "the study")
+    ranking = from_json(RankingResult, json.loads(result.stdout)["ranking"], "the study")
     assert trained(studied) == before
-    assert len(health.tried) == len(health.inherited_loss_bits) == len(health.inherited_bleu) == 4
-    assert all(len(one.scratch_bleu) == len(one.scratch_loss_bits) == 2 for one in health.tried)
-    assert health.loss_ranks[0].name == "inherited loss"
-    assert [rank.name for rank in health.bleu_ranks[:2]] == ["inherited BLEU", "inherited loss"]
+    assert len(ranking.tried) == len(ranking.inherited_loss_bits) == len(ranking.inherited_bleu) == 4
+    assert all(len(one.scratch_bleu) == len(one.scratch_loss_bits) == 2 for one in ranking.tried)
+    assert ranking.loss_ranks[0].name == "inherited loss"
+    assert [rank.name for rank in ranking.bleu_ranks[:2]] == ["inherited BLEU", "inherited loss"]
     data = read_report(Folder.at(studied / "report"))
-    assert data.health == health
-    assert 'id="health-bleu"' in (studied / "report" / "report.html").read_text()
+    assert data.ranking == ranking
+    assert 'id="ranking-bleu"' in (studied / "report" / "report.html").read_text()
 
 
 def test_health_of_another_supernet_is_not_shown(studied: Path, caplog: pytest.LogCaptureFixture):
     place, changed = str(studied), [*SMALL, "supernet.updates=6"]
-    for stage in ("supernet", "health"):
+    for stage in ("supernet", "ranking"):
         run_recipe(load_recipe(TINY, SMALL), place, local=True, only=stage)
-    assert read_report(Folder.at(studied / "report")).health is not None
+    assert read_report(Folder.at(studied / "report")).ranking is not None
     run_recipe(load_recipe(TINY, changed), place, local=True, only="supernet")
     run_recipe(load_recipe(TINY, changed), place, local=True, only="report")
-    assert "health is of another supernet and is not shown" in caplog.text
+    assert "ranking is of another supernet and is not shown" in caplog.text
     data = read_report(Folder.at(studied / "report"))
-    assert data.health is None
+    assert data.ranking is None
     assert data.policies is not None

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TINY = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
 SMALL = (
-    *("health.architectures=4", "health.bins=2", "health.resamples=100", "retrain.updates=30"),
+    *("ranking.architectures=4", "ranking.bins=2", "ranking.resamples=100", "retrain.updates=30"),
     *("supernet.updates=40", "corpus.toy.train_pairs=300", "corpus.vocab_size=300"),
 )
 

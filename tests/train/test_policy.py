@@ -20,7 +20,7 @@ from hat_ray.train.data import UpdateBatches, ValidationLoss
 from hat_ray.train.job import super_task, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.objective import smoothed_loss
-from hat_ray.train.sampling import HatUniform, LargestFirst, Sandwich, Stratified, Uniform, policy_for
+from hat_ray.train.sampling import HatUniform, LargestFirst, Sandwich, StratifiedSampling, Uniform, policy_for
 from hat_ray.train.workers import OneWorker
 
 CONFIG = TrainConfig(updates=6, max_tokens=400, lr=3e-3, warmup_updates=2, validate_every=3, checkpoint_every=2)
@@ -38,10 +38,12 @@ def test_uniform_draws_each_choice_equally_often():
 
 
 def test_stratified_gives_each_decoder_depth_its_turn_in_an_order_drawn_anew():
-    rounds = [[Stratified(SPACE0, 5)(6 * turn + place)[0].decoder.depth for place in range(6)] for turn in range(40)]
+    rounds = [
+        [StratifiedSampling(SPACE0, 5)(6 * turn + place)[0].decoder.depth for place in range(6)] for turn in range(40)
+    ]
     assert all(sorted(depths) == [1, 2, 3, 4, 5, 6] for depths in rounds)
     assert len({tuple(depths) for depths in rounds}) > 30
-    widths = Counter(Stratified(SPACE0, 5)(update)[0].encoder.embed_dim for update in range(600))
+    widths = Counter(StratifiedSampling(SPACE0, 5)(update)[0].encoder.embed_dim for update in range(600))
     assert widths[512] == pytest.approx(300, abs=70)
 
 

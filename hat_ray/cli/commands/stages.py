@@ -1,6 +1,6 @@
 """`run` and the commands of single stages: all have the same options.
 
-`hat-ray train policies|sub`; `super` and `health` stand with the stages.
+`hat-ray train policies|sub`; `super` and `ranking` stand with the stages.
 """
 
 import json
@@ -90,14 +90,14 @@ _stage_command(
 )
 _stage_command(
     train_app,
-    "health",
-    "health",
+    "ranking",
+    "ranking",
     "Measure how well inherited weights rank architectures. Trains a sample of them from scratch.",
     """
 
-hat-ray train health runs/toy
+hat-ray train ranking runs/toy
 
-hat-ray train health runs/toy --set health.architectures=24 --set health.seeds=3 --set health.bleu_sentences=200
+hat-ray train ranking runs/toy --set ranking.architectures=24 --set ranking.seeds=3 --set ranking.bleu_sentences=200
 
 Trained models are kept in runs/toy/trained and never trained again: an interrupted command resumes, and a larger number
 trains only the missing ones.""",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig, Download, FilesConfig
 from hat_ray.corpus.shards import cache_root, locked
 from hat_ray.corpus.text.transfer import Transfer
@@ -35,7 +35,7 @@ class _Record(BaseModel):
     modified_ns: int
 
 
-def fetch(config: CorpusConfig, progress: Progress = silent) -> None:
+def fetch(config: CorpusConfig, progress: Progress = no_progress) -> None:
     """Download and unpack what is missing; nothing where the user says where the text is, or nothing is to be had."""
     if config.source != "files" or config.files is None or config.files.folder:
         return

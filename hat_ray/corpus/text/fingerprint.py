@@ -18,7 +18,7 @@ _SIDES = ("train_source", "train_target", "valid_source", "valid_target", "test_
 
 def input_fingerprint(config: CorpusConfig, seed: int) -> str:
     """Hash the settings and every input byte, as the summary's fingerprint does; files are streamed."""
-    settings = config.decisive()
+    settings = config.result_settings()
     settings.pop("toy" if config.source == "files" else "files")
     if config.source == "files":
         settings["files"] = _hash_files(text_files(config))

@@ -76,7 +76,7 @@ class Survey:
 
 def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, deduplicate: bool = False) -> Survey:
     """Read all pairs once; raises CorpusError for text that cannot be used."""
-    starts, tally = [Start(0, 0)], _Tally(test_sources, valid_every)
+    starts, tally = [Start(0, 0)], _SurveyCounts(test_sources, valid_every)
     with DuplicateFinder() if deduplicate else nullcontext() as finder:
         for part in range(source.num_parts):
             end = starts[-1]
@@ -108,7 +108,7 @@ def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, 
 
 
 @dataclass
-class _Tally:
+class _SurveyCounts:
     """What a survey counts and keeps of the chunks that it takes."""
 
     test_sources: Set[str]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import CorpusError, StorageError
 from hat_ray.storage.places import redacted
 from hat_ray.storage.plain_file import printable
@@ -46,7 +46,7 @@ class Transfer:
         self._part = place.with_name(f"{place.name}.part")
         self._mark = place.with_name(f"{place.name}.part.json")
 
-    def run(self, progress: Progress = silent) -> Path:
+    def run(self, progress: Progress = no_progress) -> Path:
         """Fetch all bytes and return the `.part` file.
 
         Raises StorageError after `tries` tries without a new byte, and CorpusError for an address that no try can mend.

@@ -1,6 +1,6 @@
 """Draw derivations. Probabilities stand here together; they were tuned to the aims that tests/corpus/toy measures."""
 
-from hat_ray.corpus.toy.draws import Dice, Urn
+from hat_ray.corpus.toy.draws import Dice, WeightedChoice
 from hat_ray.corpus.toy.lexicon import OBJECTS, SORT, Adjective, Frame, Gender, Kind, Lexicon, Noun, Verb
 from hat_ray.corpus.toy.tree import (
     Clause,
@@ -21,20 +21,22 @@ from hat_ray.corpus.toy.tree import (
 
 MAX_DEPTH = 3
 
-_FRAMES: Urn[Frame] = Urn([("object", 52), ("alone", 14), ("motion", 10), ("recipient", 12), ("clause", 8)])
-_INNER_FRAMES: Urn[Frame] = Urn([("object", 60), ("alone", 25), ("motion", 15)])
-_SUBJECTS: Urn[Kind] = Urn([("person", 75), ("animal", 20), ("thing", 5)])
+_FRAMES: WeightedChoice[Frame] = WeightedChoice(
+    [("object", 52), ("alone", 14), ("motion", 10), ("recipient", 12), ("clause", 8)]
+)
+_INNER_FRAMES: WeightedChoice[Frame] = WeightedChoice([("object", 60), ("alone", 25), ("motion", 15)])
+_SUBJECTS: WeightedChoice[Kind] = WeightedChoice([("person", 75), ("animal", 20), ("thing", 5)])
 _FAVOURITE_OBJECT = 0.7
 _FAVOURITE_QUALITY = 0.6
-_DETERMINERS: Urn[Determiner] = Urn(
+_DETERMINERS: WeightedChoice[Determiner] = WeightedChoice(
     [("the", 60), ("a", 22), ("this", 6), ("my", 6), ("his", 5), ("no", 2), ("many", 4), ("two", 3), ("bare", 4)]
 )
-_PERSONS: Urn[tuple[Person, Gender]] = Urn(
+_PERSONS: WeightedChoice[tuple[Person, Gender]] = WeightedChoice(
     [(("1s", "m"), 25), (("1p", "m"), 15), (("3s", "m"), 25), (("3s", "f"), 20), (("3p", "m"), 15)]
 )
-_PREPOSITIONS = Urn.zipf(("in", "on", "behind", "under", "near"), 2)
-_HELPERS = Urn([("", 76), ("have", 10), ("can", 5), ("must", 4), ("will", 5)])
-_LINKS = Urn([("", 62), ("and", 12), ("but", 5), ("because", 8), ("when", 7), ("if", 3), ("although", 3)])
+_PREPOSITIONS = WeightedChoice.zipf(("in", "on", "behind", "under", "near"), 2)
+_HELPERS = WeightedChoice([("", 76), ("have", 10), ("can", 5), ("must", 4), ("will", 5)])
+_LINKS = WeightedChoice([("", 62), ("and", 12), ("but", 5), ("because", 8), ("when", 7), ("if", 3), ("although", 3)])
 _ALWAYS_PLURAL = ("many", "two", "bare")
 _NEVER_PLURAL = ("a", "this")
 

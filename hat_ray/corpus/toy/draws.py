@@ -35,7 +35,7 @@ class Dice:
         return items[self.below(len(items))]
 
 
-class Urn(Generic[T]):
+class WeightedChoice(Generic[T]):
     """Items drawn with fixed weights."""
 
     def __init__(self, weighted: Sequence[tuple[T, int]]) -> None:
@@ -43,7 +43,7 @@ class Urn(Generic[T]):
         self._ends = list(accumulate(weight for _, weight in weighted))
 
     @classmethod
-    def zipf(cls, items: Sequence[T], offset: int) -> "Urn[T]":
+    def zipf(cls, items: Sequence[T], offset: int) -> "WeightedChoice[T]":
         """Weigh the item of rank r (from 0) by (r + offset) ** -1.5, in integers; steep, as suits a small corpus."""
         places = range(offset, offset + len(items))
         return cls(
@@ -86,7 +86,7 @@ TARGET_SOUND = Sound(
 )
 
 
-class Mint:
+class StemGenerator:
     """Coins stems of one language, each only once."""
 
     def __init__(self, sound: Sound, dice: Dice, reserved: Sequence[str]) -> None:

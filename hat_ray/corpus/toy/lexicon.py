@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
 
-from hat_ray.corpus.toy.draws import SOURCE_SOUND, TARGET_SOUND, Dice, Mint, Urn
+from hat_ray.corpus.toy.draws import SOURCE_SOUND, TARGET_SOUND, Dice, StemGenerator, WeightedChoice
 
 Gender = Literal["m", "f", "n"]
 Kind = Literal["person", "animal", "thing", "tool", "place", "idea"]
@@ -32,7 +32,9 @@ FREQUENT = 30
 IRREGULAR_VERBS = 40  # shared out over the frames, rounded down
 FAVOURITE_OBJECTS = 3
 FAVOURITE_QUALITIES = 2
-OBJECTS: Urn[Kind] = Urn([("thing", 40), ("person", 20), ("animal", 15), ("tool", 8), ("idea", 12), ("place", 5)])
+OBJECTS: WeightedChoice[Kind] = WeightedChoice(
+    [("thing", 40), ("person", 20), ("animal", 15), ("tool", 8), ("idea", 12), ("place", 5)]
+)
 """What transitive verbs act on."""
 
 NOUNS: dict[Kind, int] = {"person": 150, "animal": 75, "thing": 160, "tool": 55, "place": 70, "idea": 50}
@@ -119,17 +121,17 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Lexicon:
-    nouns: dict[Kind, Urn[Noun]]
-    verbs: dict[Frame, Urn[Verb]]
-    adjectives: Urn[Adjective]
-    times: Urn[Fixed]
-    names: Urn[Fixed]
+    nouns: dict[Kind, WeightedChoice[Noun]]
+    verbs: dict[Frame, WeightedChoice[Verb]]
+    adjectives: WeightedChoice[Adjective]
+    times: WeightedChoice[Fixed]
+    names: WeightedChoice[Fixed]
 
     @property
     def num_stems(self) -> int:
-        urns: list[Urn[Noun] | Urn[Verb]] = [*self.nouns.values(), *self.verbs.values()]
-        return sum(len(urn.items) for urn in urns) + sum(
-            len(urn) for urn in (self.adjectives.items, self.times.items, self.names.items)
+        choices: list[WeightedChoice[Noun] | WeightedChoice[Verb]] = [*self.nouns.values(), *self.verbs.values()]
+        return sum(len(choice.items) for choice in choices) + sum(
+            len(choice) for choice in (self.adjectives.items, self.times.items, self.names.items)
         )
 
 
@@ -144,18 +146,22 @@ class _Builder:
 
     def __init__(self) -> None:
         self._dice = Dice(LANGUAGE_SEED, "lexicon")
-        self._source = Mint(SOURCE_SOUND, Dice(LANGUAGE_SEED, "source stems"), _FUNCTION_WORDS.split())
-        self._target = Mint(TARGET_SOUND, Dice(LANGUAGE_SEED, "target stems"), ())
+        self._source = StemGenerator(SOURCE_SOUND, Dice(LANGUAGE_SEED, "source stems"), _FUNCTION_WORDS.split())
+        self._target = StemGenerator(TARGET_SOUND, Dice(LANGUAGE_SEED, "target stems"), ())
 
     def build(self) -> Lexicon:
-        self._adjectives = Urn.zipf([self._adjective(rank) for rank in range(NUM_ADJECTIVES)], 2)
-        self._nouns = {kind: Urn.zipf([self._noun(kind, r) for r in range(n)], 2) for kind, n in NOUNS.items()}
+        self._adjectives = WeightedChoice.zipf([self._adjective(rank) for rank in range(NUM_ADJECTIVES)], 2)
+        self._nouns = {
+            kind: WeightedChoice.zipf([self._noun(kind, r) for r in range(n)], 2) for kind, n in NOUNS.items()
+        }
         return Lexicon(
             nouns=self._nouns,
-            verbs={frame: Urn.zipf([self._verb(frame, r) for r in range(n)], 3) for frame, n in VERBS.items()},
+            verbs={
+                frame: WeightedChoice.zipf([self._verb(frame, r) for r in range(n)], 3) for frame, n in VERBS.items()
+            },
             adjectives=self._adjectives,
-            times=Urn.zipf([self._time(rank) for rank in range(NUM_TIMES)], 2),
-            names=Urn.zipf([self._name() for _ in range(NUM_NAMES)], 2),
+            times=WeightedChoice.zipf([self._time(rank) for rank in range(NUM_TIMES)], 2),
+            names=WeightedChoice.zipf([self._name() for _ in range(NUM_NAMES)], 2),
         )
 
     def _noun(self, kind: Kind, rank: int) -> Noun:

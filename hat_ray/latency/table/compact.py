@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import SpaceError
 from hat_ray.latency.table.part_file import Lineage, PartGoneError, PartRows, footer, read_part, require_architectures
 from hat_ray.latency.table.parts import compacted_name, divide, is_compacted, list_parts, partitions
@@ -73,7 +73,7 @@ def compact(
     device: str | None = None,
     *,
     leftover_age: timedelta = LEFTOVER_AGE,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Compaction:
     """Join small parts; reading gives what it gave before. Safe to kill, and to run while others do anything.
 

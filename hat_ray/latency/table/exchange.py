@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError, NotFoundError, SpaceError
 from hat_ray.latency.device import DeviceInfo, slugify
 from hat_ray.latency.table.hat_csv import export_hat_csv, import_hat_csv
@@ -69,7 +69,7 @@ def import_table(
     source: Folder | str | Path,
     space_id: str | None = None,
     device: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Imported:
     """Copy another lake's parts, of one space or device where given; go on with the same call after a kill."""
     folder, other = Folder.at(root), Folder.at(source)

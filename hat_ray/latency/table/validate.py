@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import SpaceError
 from hat_ray.latency.table.best import KEY_COLUMNS
 from hat_ray.latency.table.part_file import PartGoneError, read_part
@@ -134,7 +134,7 @@ class TableCheck:
     problems: tuple[TableProblem, ...]
 
 
-def validate(root: Folder | str | Path, progress: Progress = silent) -> TableCheck:
+def validate(root: Folder | str | Path, progress: Progress = no_progress) -> TableCheck:
     """Check a lake; what is compacted away meanwhile is checked where it went."""
     folder = Folder.at(root)
     folder.require()

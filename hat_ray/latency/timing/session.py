@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import hat_ray
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
@@ -140,14 +140,14 @@ def measure(
     job: TimingJob,
     architectures: Sequence[Architecture],
     device: DeviceInfo | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SessionSummary:
     """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
     return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
 
 
 def measure_here(
-    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = silent
+    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
 ) -> list[DeviceInfo]:
     """Time architectures on every device that this machine is by itself, one after the other; return the devices.
 
@@ -197,7 +197,7 @@ class TimingSession:
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
 
-    def run(self, architectures: Sequence[Architecture], progress: Progress = silent) -> SessionSummary:
+    def run(self, architectures: Sequence[Architecture], progress: Progress = no_progress) -> SessionSummary:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
         started, advised = time.monotonic(), len(self._advice)
         flushed = started

@@ -81,7 +81,7 @@ _WAITS = "; the cluster may grow, and it will be waited for"
 
 def check_training(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Workers that train find room: all of a SuperTransformer's, one of each training from scratch."""
-    scratch = {"retrain", "health", "policies"} & set(situation.stages)
+    scratch = {"retrain", "ranking", "policies"} & set(situation.stages)
     if "supernet" in situation.stages:
         yield from _check_workers("supernet", recipe.supernet, fewest_workers(recipe.supernet), situation)
     if "policies" in situation.stages:

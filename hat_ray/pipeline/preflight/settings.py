@@ -227,13 +227,13 @@ def _may_be(key: str, name: str) -> bool:
     return names_device(key, name) or names_device(name, key)
 
 
-def check_health(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+def check_ranking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """There are as many architectures as are to be trained."""
-    count, size = recipe.health.architectures, recipe.space.build().size()
+    count, size = recipe.ranking.architectures, recipe.space.build().size()
     if size < count:
         yield (
             "failure",
-            f"health.architectures must be at most the architectures of the space, got {count} of {size}: lower it",
+            f"ranking.architectures must be at most the architectures of the space, got {count} of {size}: lower it",
         )
 
 

@@ -11,7 +11,7 @@ from hat_ray.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-_TRAINING = ("supernet", "retrain", "health", "policies")
+_TRAINING = ("supernet", "retrain", "ranking", "policies")
 _TIMING = ("latency", "sweep")
 
 
@@ -27,7 +27,7 @@ CHECKS = (
     _check("room for training", resources.check_training, *_TRAINING),
     _check("room for timing", resources.check_timing, *_TIMING),
     _check("room for the search", resources.check_search, "search"),
-    _check("room for translating", resources.check_evaluation, "evaluate", "health", "policies"),
+    _check("room for translating", resources.check_evaluation, "evaluate", "ranking", "policies"),
     _check("disk", room.check_disk, "supernet", "latency", "search", "retrain", "evaluate", "report"),
     _check("memory", room.check_memory, "supernet", "search", "retrain"),
     _check("rows for the predictor", settings.check_rows, "predictor"),
@@ -51,7 +51,7 @@ CHECKS = (
     _check("limits within reach", limits.check_limits, "search", again=True),
     _check("limits by device", settings.check_limited_devices, "search"),
     _check("devices without a cluster", settings.check_devices_here, *_TIMING),
-    _check("architectures to rank", settings.check_health, "health", "policies"),
+    _check("architectures to rank", settings.check_ranking, "ranking", "policies"),
     _check("dimensions to sweep", settings.check_sweep, "sweep"),
 )
 

@@ -21,7 +21,7 @@ from hat_ray.pipeline.stages.supernet import SUPERNET
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.frontier import SearchResult
 
-STAGES = ("corpus", "supernet", "latency", "predictor", "search", "retrain", "evaluate", "sweep", "health", "policies")
+STAGES = ("corpus", "supernet", "latency", "predictor", "search", "retrain", "evaluate", "sweep", "ranking", "policies")
 SLACK = timedelta(seconds=5)
 """Rows are dated to the second, and a stage's end is."""
 _COLUMNS = (

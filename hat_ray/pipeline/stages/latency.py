@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from hat_ray.core.determinism import stream_seed
-from hat_ray.core.progress import silent
+from hat_ray.core.progress import no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
@@ -98,7 +98,7 @@ def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[Devi
     """
     recipe, most = context.recipe, job.config.samples
     lenders = source_predictors(job, table_rows(job, recipe.predictor), recipe.predictor, recipe.seed)
-    devices = context.execution.time(job, [], silent)
+    devices = context.execution.time(job, [], no_progress)
     known = _timed_on_all(job, devices)
     unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
     while not found or (unmet and len(known) < most):

@@ -9,13 +9,13 @@ from itertools import product
 
 from hat_ray.core.determinism import stream_seed
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.ranking import pick_architectures, scratch_jobs, sentence_of, tried_architectures
+from hat_ray.pipeline.stages.ranking import STREAM, pick_architectures, scratch_jobs, sentence_of, tried_architectures
 from hat_ray.pipeline.stages.scratch import supernet_job, train_all
 from hat_ray.report.topics.ranking import study_table
 from hat_ray.storage.folder import Folder
-from hat_ray.studies.compute import PlannedPolicy, Sentence, plan_policies
+from hat_ray.studies.compute import MeanSentence, PlannedPolicy, plan_policies
 from hat_ray.studies.rating import Truth, rank_all, rank_policies
-from hat_ray.studies.results import PolicyStudy, ScoredSupernet, Tried
+from hat_ray.studies.results import PolicyStudy, ScoredSupernet, ScratchTrained
 from hat_ray.studies.scoring_jobs import InheritedJob, Scores
 from hat_ray.train.job import TrainJob
 from hat_ray.train.state import TrainResult
@@ -36,7 +36,7 @@ def compare_policies(context: Context, folder: Folder) -> PolicyStudy:
     results = train_all(context, [*supers, *scratch], "training")
     tried = tried_architectures(context, picked, scratch, None)
     scores = score_all(context, supers, tried)
-    truth = Truth.of(tried, recipe.health.resamples, stream_seed(recipe.seed, "health", "bootstrap"))
+    truth = Truth.of(tried, recipe.ranking.resamples, stream_seed(recipe.seed, STREAM, "bootstrap"))
     scored = tuple(
         _scored(plan, number, result, one, truth, sentence_of(context))
         for (plan, number), result, one in zip(planned_seeds, results, scores, strict=False)
@@ -64,14 +64,14 @@ def planned(context: Context) -> list[PlannedPolicy]:
         recipe.model,
         recipe.supernet,
         sentence_of(context),
-        stream_seed(recipe.seed, "health", "compute"),
+        stream_seed(recipe.seed, STREAM, "compute"),
     )
     for plan in plans:
         log.info("%s: %d updates at equal compute", plan.spec.name, plan.config.updates)
     return plans
 
 
-def score_all(context: Context, jobs: Sequence[TrainJob], tried: Sequence[Tried]) -> list[list[Scores]]:
+def score_all(context: Context, jobs: Sequence[TrainJob], tried: Sequence[ScratchTrained]) -> list[list[Scores]]:
     """Score the tried architectures with each SuperTransformer; what is scored already is read back."""
     pieces = [
         InheritedJob(
@@ -89,7 +89,12 @@ def score_all(context: Context, jobs: Sequence[TrainJob], tried: Sequence[Tried]
 
 
 def _scored(
-    plan: PlannedPolicy, number: int, result: TrainResult, scores: Sequence[Scores], truth: Truth, sentence: Sentence
+    plan: PlannedPolicy,
+    number: int,
+    result: TrainResult,
+    scores: Sequence[Scores],
+    truth: Truth,
+    sentence: MeanSentence,
 ) -> ScoredSupernet:
     losses = [one.loss_bits for one in scores]
     return ScoredSupernet(

@@ -1,4 +1,4 @@
-"""Stage `health`: how well the run's SuperTransformer ranks architectures that are trained from scratch as well.
+"""Stage `ranking`: how well the run's SuperTransformer ranks architectures that are trained from scratch as well.
 
 supernet + K architectures x seeds from scratch -> how well inherited weights rank them
 """
@@ -16,15 +16,18 @@ from hat_ray.pipeline.stages.search import predictors_of
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.storage.folder import Folder
-from hat_ray.studies.compute import Sentence
+from hat_ray.studies.compute import MeanSentence
 from hat_ray.studies.rating import Truth, random_regrets, rank_all
-from hat_ray.studies.results import HealthResult, Ranked, Tried
+from hat_ray.studies.results import RankingQuality, RankingResult, ScratchTrained
 from hat_ray.studies.scoring_jobs import BleuJob, InheritedJob, Scores
-from hat_ray.studies.stratify import PROXY, LatencySource, SpeedFunction, Stratified, stratify
+from hat_ray.studies.stratify import PROXY, LatencySource, PickedArchitecture, SpeedFunction, stratify
 from hat_ray.train.job import TrainJob
 
+STREAM = "health"
+"""First name of the random streams of both studies: another one would draw other architectures from the same seed."""
 
-def check_health(context: Context, folder: Folder) -> HealthResult:
+
+def check_ranking(context: Context, folder: Folder) -> RankingResult:
     """Train architectures from scratch and compare them with what they inherit."""
     source, picked = pick_architectures(context)
     jobs = scratch_jobs(context, picked)
@@ -35,16 +38,18 @@ def check_health(context: Context, folder: Folder) -> HealthResult:
     return rate(context, source, tried, inherited)
 
 
-def rate(context: Context, source: LatencySource, tried: Sequence[Tried], inherited: Sequence[Scores]) -> HealthResult:
+def rate(
+    context: Context, source: LatencySource, tried: Sequence[ScratchTrained], inherited: Sequence[Scores]
+) -> RankingResult:
     """Put all figures together."""
-    config, seed = context.recipe.health, stream_seed(context.recipe.seed, "health", "bootstrap")
+    config, seed = context.recipe.ranking, stream_seed(context.recipe.seed, STREAM, "bootstrap")
     losses, bleus = [one.loss_bits for one in inherited], [one.bleu for one in inherited if one.bleu is not None]
     truth = Truth.of(tried, config.resamples, seed)
-    bleu_ranks: tuple[Ranked, ...] = ()
+    bleu_ranks: tuple[RankingQuality, ...] = ()
     if bleus:
         learnt = {"inherited BLEU": [-bleu for bleu in bleus], "inherited loss": losses}
         bleu_ranks = rank_all(Truth.of(tried, config.resamples, seed, bleu=True), tried, learnt)
-    return HealthResult(
+    return RankingResult(
         latency=source,
         tried=tuple(tried),
         inherited_loss_bits=tuple(losses),
@@ -56,55 +61,55 @@ def rate(context: Context, source: LatencySource, tried: Sequence[Tried], inheri
     )
 
 
-def pick_architectures(context: Context) -> tuple[LatencySource, list[Stratified]]:
+def pick_architectures(context: Context) -> tuple[LatencySource, list[PickedArchitecture]]:
     """Draw the architectures of both studies: the same ones as long as space, seed and latency are the same."""
-    config, space = context.recipe.health, context.recipe.space.build()
+    config, space = context.recipe.ranking, context.recipe.space.build()
     source, latency = latency_source(context)
-    seed = stream_seed(context.recipe.seed, "health", "architectures")
+    seed = stream_seed(context.recipe.seed, STREAM, "architectures")
     return source, stratify(space, latency, config.architectures, config.bins, seed)
 
 
 def latency_source(context: Context) -> tuple[LatencySource, SpeedFunction]:
     """Return the run's predictor of the chosen device, or the proxy where the run has none."""
-    wanted = context.recipe.health.device
+    wanted = context.recipe.ranking.device
     if context.run.record("predictor") is None:
         if wanted is not None:
-            raise RunError(f"health.device={wanted} needs the run's predictors: `hat-ray predict fit`, or unset it")
+            raise RunError(f"ranking.device={wanted} needs the run's predictors: `hat-ray predict fit`, or unset it")
         sentence = sentence_of(context)
         return PROXY, sentence.decoder_flops
     predictors = predictors_of(context)
     slug = wanted or next(iter(predictors))
     if slug not in predictors:
-        raise RunError(f"health.device must be one of this run's devices, {', '.join(predictors)}, got {slug}")
+        raise RunError(f"ranking.device must be one of this run's devices, {', '.join(predictors)}, got {slug}")
     return LatencySource(slug, "ms", proxy=False), predictors[slug].predict
 
 
-def sentence_of(context: Context) -> Sentence:
-    return Sentence.of(Corpus.load(context.folder("corpus")).summary)
+def sentence_of(context: Context) -> MeanSentence:
+    return MeanSentence.of(Corpus.load(context.folder("corpus")).summary)
 
 
-def scratch_jobs(context: Context, picked: Sequence[Stratified]) -> list[TrainJob]:
+def scratch_jobs(context: Context, picked: Sequence[PickedArchitecture]) -> list[TrainJob]:
     """List every training from scratch: seed by seed within each architecture."""
-    return [scratch_job(context, one.architecture, n) for one in picked for n in range(context.recipe.health.seeds)]
+    return [scratch_job(context, one.architecture, n) for one in picked for n in range(context.recipe.ranking.seeds)]
 
 
 def bleu_config(context: Context) -> EvaluateConfig | None:
     """Return how validation sentences are translated, if they are."""
-    config, sentences = context.recipe.evaluate, context.recipe.health.bleu_sentences
+    config, sentences = context.recipe.evaluate, context.recipe.ranking.bleu_sentences
     return config.model_copy(update={"sentences": sentences, "chrf": False}) if sentences else None
 
 
 def tried_architectures(
-    context: Context, picked: Sequence[Stratified], jobs: Sequence[TrainJob], bleu: EvaluateConfig | None
-) -> list[Tried]:
+    context: Context, picked: Sequence[PickedArchitecture], jobs: Sequence[TrainJob], bleu: EvaluateConfig | None
+) -> list[ScratchTrained]:
     """Read back what training from scratch gave, and translate where BLEU is asked for."""
-    seeds, length = context.recipe.health.seeds, sentence_of(context).length
+    seeds, length = context.recipe.ranking.seeds, sentence_of(context).length
     losses = [result.valid_loss_bits["model"] for job in jobs if (result := job.finished())]
     tried = []
     for index, one in enumerate(picked):
         counted = cost(one.architecture, length)
         own = tuple(losses[index * seeds : (index + 1) * seeds])
-        tried.append(Tried(one.architecture, one.latency, one.bin, counted.params, counted.flops, own))
+        tried.append(ScratchTrained(one.architecture, one.latency, one.bin, counted.params, counted.flops, own))
     if bleu is None:
         return tried
     with context.progress("translating validation sentences") as progress:
@@ -130,4 +135,4 @@ def inherit(
         return context.execution.do([job], progress)[0]
 
 
-HEALTH = Stage.of("health", HealthResult, check_health)
+RANKING = Stage.of("ranking", RankingResult, check_ranking)

@@ -26,7 +26,7 @@ from hat_ray.pipeline.stages.evaluate import EVALUATE
 from hat_ray.pipeline.stages.latency import LATENCY, SWEEP
 from hat_ray.pipeline.stages.policies import POLICIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
-from hat_ray.pipeline.stages.ranking import HEALTH
+from hat_ray.pipeline.stages.ranking import RANKING
 from hat_ray.pipeline.stages.retrain import RETRAIN
 from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
 from hat_ray.pipeline.stages.supernet import SUPERNET
@@ -118,7 +118,7 @@ def gather(context: Context) -> ReportData:
             **_settings(recipe.latency),
         },
         sweep=_fresh(context, SWEEP),
-        health=_fresh(context, HEALTH),
+        ranking=_fresh(context, RANKING),
         policies=_fresh(context, POLICIES),
         runtimes=_runtimes(found.winners if found else (), slugs),
         ledger=gather_ledger(context, result),
@@ -356,7 +356,7 @@ def _predictor(slug: str, predictor: Predictor, assessment: Assessment) -> Predi
 def _provenance(context: Context) -> Provenance:
     records = [(stage, context.run.record(stage)) for stage in ("corpus", "supernet", "latency", "predictor")]
     records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate")]
-    records += [(stage, context.run.record(stage)) for stage in ("sweep", "health", "policies")]
+    records += [(stage, context.run.record(stage)) for stage in ("sweep", "ranking", "policies")]
     return Provenance(
         recipe_yaml=to_yaml(context.recipe),
         seed=context.recipe.seed,

@@ -80,5 +80,5 @@ def _placed(context: Context, job: TrainJob, kind: str, name: str) -> TrainJob:
         "average": [config.average_last, config.checkpoint_every] if config.average_last > 1 else None,
         "seconds": config.max_seconds,
     }
-    mark = fingerprint({"weights": weights, **ending})
-    return replace(job, folder=context.run.folder.child(TRAINED, kind, f"{name}-{mark[:8]}"))
+    digest = fingerprint({"weights": weights, **ending})
+    return replace(job, folder=context.run.folder.child(TRAINED, kind, f"{name}-{digest[:8]}"))

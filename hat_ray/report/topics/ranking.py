@@ -13,7 +13,7 @@ from hat_ray.report.chart import Figure
 from hat_ray.report.tables import Table
 from hat_ray.report.topics.ranking_charts import bin_ranges, brackets, policy_figures, ranking_figures
 from hat_ray.studies.rating import CEILING, LAYERS
-from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, ScoredSupernet, mean_spread
+from hat_ray.studies.results import PolicyStudy, RankingQuality, RankingResult, ScoredSupernet, mean_spread
 from hat_ray.studies.statistics import Estimate
 
 
@@ -27,14 +27,14 @@ class Study:
     note: str = ""
 
 
-def ranking(result: HealthResult | None) -> Study | None:
+def ranking(result: RankingResult | None) -> Study | None:
     """Return how well inherited weights rank architectures, if that was studied."""
     if result is None:
         return None
     tables = [ranks_table(result.loss_ranks)]
     if result.bleu_ranks:
         tables.append(ranks_table(result.bleu_ranks, "BLEU"))
-    return Study(health_sentence(result), ranking_figures(result), tuple(tables))
+    return Study(ranking_sentence(result), ranking_figures(result), tuple(tables))
 
 
 def policies(study: PolicyStudy | None) -> Study | None:
@@ -45,7 +45,7 @@ def policies(study: PolicyStudy | None) -> Study | None:
     return Study(policy_sentence(study), policy_figures(study), (study_table(study),), bins)
 
 
-def health_sentence(result: HealthResult) -> str:
+def ranking_sentence(result: RankingResult) -> str:
     """Return what was found, also where it disappoints."""
     by_name = {one.name: one for one in result.loss_ranks}
     own, layers = result.loss_ranks[0], by_name[LAYERS]
@@ -76,7 +76,7 @@ def policy_sentence(study: PolicyStudy) -> str:
     return f"{text}{against}: {chance}, over the choice of these {len(study.tried)} architectures."
 
 
-def _verdict(own: Ranked) -> str:
+def _verdict(own: RankingQuality) -> str:
     gain = own.gain
     if gain is None or gain.low is None or gain.high is None:
         return "Too few architectures share a bin to compare the two."
@@ -87,7 +87,7 @@ def _verdict(own: Ranked) -> str:
     return "Too few architectures to decide whether inherited weights rank better than the layer count."
 
 
-def ranks_table(ranks: Sequence[Ranked], unit: str = "") -> Table:
+def ranks_table(ranks: Sequence[RankingQuality], unit: str = "") -> Table:
     """One row for each way to rank architectures; `unit` is that of regret: bits where it is left out."""
     decimals = 1 if unit else 3
     columns = (
@@ -169,7 +169,7 @@ def spread(values: list[float | None], decimals: int, between: str = "\n") -> st
     return fixed(mean, decimals) + (f"{between}± {fixed(deviation, decimals)}" if deviation is not None else "")
 
 
-def study_tables(studies: Sequence[HealthResult | PolicyStudy]) -> list[TerminalTable]:
+def study_tables(studies: Sequence[RankingResult | PolicyStudy]) -> list[TerminalTable]:
     """Return the tables of finished studies for the terminal."""
     tables = []
     for study in studies:

@@ -9,20 +9,20 @@ from statistics import fmean, pstdev
 from hat_ray.core.text import count, fixed
 from hat_ray.report.chart import SYMBOLS, Figure, Trace, axis, layout, points, series_colour, shade
 from hat_ray.report.topics.frontier import describe
-from hat_ray.studies.results import HealthResult, PolicyStudy, Ranked, Tried
+from hat_ray.studies.results import PolicyStudy, RankingQuality, RankingResult, ScratchTrained
 from hat_ray.studies.statistics import Estimate
 
 BETWEEN = 0.26
 """Between two marks of one row, in rows."""
 
 
-def ranking_figures(result: HealthResult) -> tuple[Figure, ...]:
+def ranking_figures(result: RankingResult) -> tuple[Figure, ...]:
     """Draw how well a SuperTransformer ranks."""
     drawn = (
-        inherited_against_scratch(result, "health-losses"),
-        ranks(result.loss_ranks, "loss", "health-ranks"),
+        inherited_against_scratch(result, "ranking-losses"),
+        ranks(result.loss_ranks, "loss", "ranking-ranks"),
     )
-    return (*drawn, ranks(result.bleu_ranks, "BLEU", "health-bleu")) if result.bleu_ranks else drawn
+    return (*drawn, ranks(result.bleu_ranks, "BLEU", "ranking-bleu")) if result.bleu_ranks else drawn
 
 
 def policy_figures(study: PolicyStudy) -> tuple[Figure, ...]:
@@ -30,7 +30,7 @@ def policy_figures(study: PolicyStudy) -> tuple[Figure, ...]:
     return policy_ranks(study, "policy-ranks"), policy_losses(study, "policy-losses")
 
 
-def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
+def inherited_against_scratch(result: RankingResult, id: str) -> Figure:
     """Inherited loss against loss from scratch; shape and shade by decoder layers, a letter for the latency bin."""
     inherited = list(result.inherited_loss_bits)
     pairs = list(zip(result.tried, inherited, strict=True))
@@ -78,7 +78,7 @@ def inherited_against_scratch(result: HealthResult, id: str) -> Figure:
     )
 
 
-def ranks(ranked: Sequence[Ranked], what: str, id: str) -> Figure:
+def ranks(ranked: Sequence[RankingQuality], what: str, id: str) -> Figure:
     """Kendall's tau of each way to rank, overall and within bins, with intervals."""
     names = [one.name for one in ranked]
     kinds = (("within latency bins", [one.within for one in ranked]), ("overall", [one.overall for one in ranked]))
@@ -178,15 +178,15 @@ def _rows_layout(names: Sequence[str], title: str) -> Trace:
     return layout(axis(title), rows)
 
 
-def _scratch(one: Tried) -> float:
+def _scratch(one: ScratchTrained) -> float:
     return one.scratch_mean_bits
 
 
-def _spread(one: Tried) -> float:
+def _spread(one: ScratchTrained) -> float:
     return pstdev(one.scratch_loss_bits)
 
 
-def _hover(one: Tried, inherited: float) -> str:
+def _hover(one: ScratchTrained, inherited: float) -> str:
     losses = f"loss inherited {fixed(inherited, 3)} · from scratch {fixed(_scratch(one), 3)}"
     return f"{losses}\nlatency bin {bin_label(one.bin)}\n{describe(one.architecture)}"
 
@@ -202,7 +202,7 @@ def bin_label(number: int) -> str:
     return chr(ord("A") + number)
 
 
-def bin_ranges(result: HealthResult | PolicyStudy) -> str:
+def bin_ranges(result: RankingResult | PolicyStudy) -> str:
     """Return each bin's letter with the range of latency that its architectures have."""
     parts = []
     for number in sorted({one.bin for one in result.tried}):
@@ -211,5 +211,5 @@ def bin_ranges(result: HealthResult | PolicyStudy) -> str:
     return ", ".join(parts)
 
 
-def _value(latency: float, result: HealthResult | PolicyStudy) -> str:
+def _value(latency: float, result: RankingResult | PolicyStudy) -> str:
     return f"{count(latency)} {result.latency.unit}" if result.latency.proxy else f"{latency:.3g} {result.latency.unit}"

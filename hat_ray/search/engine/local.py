@@ -7,7 +7,7 @@ the table, and continues as if it had never stopped.
 import time
 from collections.abc import Mapping, Sequence
 
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import part_score
 from hat_ray.search.engine.session import Phase, Score, Session
@@ -25,7 +25,7 @@ def run_search(
     config: SearchConfig,
     folder: Folder,
     seed: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     phase: Phase | None = None,
 ) -> SearchResult:
     """Search for every limit at once; `latency_ms` predicts on each device. Resumes the search in `folder`."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
-from hat_ray.core.progress import Progress, silent
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import SearchError
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
@@ -90,7 +90,7 @@ class Session:
         config: SearchConfig,
         folder: Folder,
         seed: int,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         phase: Phase | None = None,
     ) -> None:
         self.config, self.folder, self._progress = config, folder, progress
@@ -319,7 +319,7 @@ def _identity(
     seed: int,
 ) -> dict[str, str]:
     """Return the identity of a search, in words and as one hash; predictors are identified by their answers."""
-    settings = config.decisive()
+    settings = config.result_settings()
     probes = {d: [f"{ms:.6g}" for ms in f([space.smallest(), space.largest()])] for d, f in latency_ms.items()}
     asked = [[limit.device, limit.ms] for limit in limits]
     text = json.dumps([space.id, settings, probes, asked, seed], sort_keys=True)

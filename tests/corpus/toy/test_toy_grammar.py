@@ -2,7 +2,7 @@
 
 import pytest
 
-from hat_ray.corpus.toy.draws import Dice, Urn
+from hat_ray.corpus.toy.draws import Dice, WeightedChoice
 from hat_ray.corpus.toy.generate import write
 from hat_ray.corpus.toy.inflect import adjective_form, compound_form, finite_form, noun_form, participle
 from hat_ray.corpus.toy.lexicon import (
@@ -141,8 +141,8 @@ def test_nouns_and_verbs_inflect_by_class() -> None:
 
 
 def test_an_urn_draws_by_weight_and_dice_by_seed() -> None:
-    urn = Urn([("often", 9), ("rarely", 1)])
-    drawn = [urn.draw(Dice(seed, "urn")) for seed in range(400)]
+    choice = WeightedChoice([("often", 9), ("rarely", 1)])
+    drawn = [choice.draw(Dice(seed, "urn")) for seed in range(400)]
     assert 0.8 < drawn.count("often") / len(drawn) < 0.97
     assert [Dice(1, "x").below(10**6) for _ in range(2)] == [Dice(1, "x").below(10**6)] * 2
     assert Dice(1, "x").below(10**6) != Dice(1, "y").below(10**6)

@@ -75,8 +75,8 @@ def test_the_lexicon_has_its_long_tail(texts: Texts) -> None:
 
 def test_a_tenth_of_the_stems_is_ambiguous() -> None:
     language = lexicon()
-    urns = [*language.nouns.values(), *language.verbs.values(), language.adjectives]
-    ambiguous = sum(len(word.senses.options) > 1 for urn in urns for word in urn.items)  # type: ignore[attr-defined]
+    choices = [*language.nouns.values(), *language.verbs.values(), language.adjectives]
+    ambiguous = sum(len(word.senses.options) > 1 for choice in choices for word in choice.items)  # type: ignore[attr-defined]
     assert 0.10 <= ambiguous / language.num_stems <= 0.15
 
 
