@@ -1,13 +1,11 @@
 """The fleet: one Ray actor on each node that is a device, all timing at once into one shared table.
 
-A placement group reserves a member's node (all its CPUs, unless `latency.exclusive` is false); the actor starts
-there and reports its device; it gets chunks of its device's work until none is left, writes its rows itself, and frees
-the node. No member waits for another.
+A placement group reserves a member's node (all its CPUs, unless `latency.exclusive` is false); the actor starts there,
+reports its device, gets chunks of that device's work until none is left, and frees the node. It writes its own rows.
 
-Nodes come and go. Every few seconds a node that joins, or comes back, gets a member when it fits and its device has
-work left. The chunk of a lost member returns to its device's work; rows that it wrote are not timed again. A device
-without nodes is waited for, up to `latency.reconnect_timeout_s`; one whose members fail repeatedly without timing
-anything is given up, with a warning.
+Nodes come and go. A node that joins or comes back gets a member when it fits and its device has work left. The chunk of
+a lost member returns to its device's work; rows that it wrote are not timed again. A device without nodes is waited
+for, up to `latency.reconnect_timeout_s`; one whose members fail repeatedly without timing anything is given up.
 """
 
 import logging
@@ -83,8 +81,8 @@ def measure_fleet(
 ) -> FleetReport:
     """Time every architecture once on each device of the cluster that this process is connected to.
 
-    The job's table root must be a place that all nodes reach under one name (shared file system or URI). Raises
-    LatencyError when no node fits a selector, or when no device could time anything.
+    All nodes must reach the job's table root under one name. Raises LatencyError when no node fits a selector, or no
+    device could time anything.
     """
     fleet = _Fleet(job, list(dict.fromkeys(architectures)), progress)
     try:
