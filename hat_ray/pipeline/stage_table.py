@@ -14,9 +14,8 @@ from hat_ray.pipeline.stages.policies import POLICIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
 from hat_ray.pipeline.stages.ranking import RANKING
 from hat_ray.pipeline.stages.report import REPORT
-from hat_ray.pipeline.stages.retrain import RETRAIN
 from hat_ray.pipeline.stages.search import SEARCH
-from hat_ray.pipeline.stages.supernet import SUPERNET
+from hat_ray.pipeline.stages.train import RETRAIN, SUPERNET
 
 STAGES: tuple[Stage[Any], ...] = (CORPUS, SUPERNET, LATENCY, PREDICTOR, SEARCH, RETRAIN, EVALUATE, REPORT)
 """The stages of a recipe, in order."""

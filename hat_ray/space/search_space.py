@@ -117,14 +117,6 @@ class SearchSpace:
         text = json.dumps({**choices, "qkv_dim": self.qkv_dim}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    @property
-    def max_encoder_depth(self) -> int:
-        return max(self.numbers("encoder_depths"))
-
-    @property
-    def max_decoder_depth(self) -> int:
-        return max(self.numbers("decoder_depths"))
-
     def max_layers(self, dimension: Dimension) -> int:
         """Return the number of values of a dimension in the largest architecture."""
         return max(self.numbers(dimension.depths)) if dimension.per_layer else 1

@@ -38,8 +38,3 @@ class TrainResult:
     seconds: float
     valid_loss_bits: Mapping[str, Loss]
     valid_nll_bits: Mapping[str, Loss]
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Target tokens a second, validation and checkpoints included."""
-        return self.tokens / max(self.seconds, 1e-9)

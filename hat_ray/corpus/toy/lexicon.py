@@ -127,13 +127,6 @@ class Lexicon:
     times: WeightedChoice[Fixed]
     names: WeightedChoice[Fixed]
 
-    @property
-    def num_stems(self) -> int:
-        choices: list[WeightedChoice[Noun] | WeightedChoice[Verb]] = [*self.nouns.values(), *self.verbs.values()]
-        return sum(len(choice.items) for choice in choices) + sum(
-            len(choice) for choice in (self.adjectives.items, self.times.items, self.names.items)
-        )
-
 
 @lru_cache(maxsize=1)
 def lexicon() -> Lexicon:

@@ -15,9 +15,8 @@ from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.stages.evaluate import EVALUATE
 from hat_ray.pipeline.stages.latency import devices_of
-from hat_ray.pipeline.stages.retrain import RETRAIN
 from hat_ray.pipeline.stages.search import SEARCH
-from hat_ray.pipeline.stages.supernet import SUPERNET
+from hat_ray.pipeline.stages.train import RETRAIN, SUPERNET
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.frontier import SearchResult
 

@@ -14,7 +14,7 @@ from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.session import new_session_id
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.retrain import RETRAIN
+from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 

@@ -27,9 +27,8 @@ from hat_ray.pipeline.stages.latency import LATENCY, SWEEP
 from hat_ray.pipeline.stages.policies import POLICIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
 from hat_ray.pipeline.stages.ranking import RANKING
-from hat_ray.pipeline.stages.retrain import RETRAIN
 from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
-from hat_ray.pipeline.stages.supernet import SUPERNET
+from hat_ray.pipeline.stages.train import RETRAIN, SUPERNET
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.recipe import to_yaml

@@ -1,6 +1,7 @@
-"""Stage `retrain`: train the winners and the baselines from scratch at equal updates.
+"""Stages `supernet` and `retrain`: train the weights that all architectures share; and the winners from scratch.
 
-search's winners -> one trained model an architecture, each in a folder of its own
+supernet: corpus -> SuperTransformer
+retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
 from hat_ray.pipeline.context import latency_functions, scorer_of, train_job
@@ -10,6 +11,14 @@ from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedMode
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
 from hat_ray.storage.folder import Folder
+from hat_ray.train.state import TrainResult
+
+
+def train_supernet(context: Context, folder: Folder) -> TrainResult:
+    """Train the SuperTransformer."""
+    job = train_job(context, "supernet", None, folder)
+    with context.progress("training the SuperTransformer") as progress:
+        return context.execution.train_super(job, progress)
 
 
 def retrain(context: Context, folder: Folder) -> RetrainOutput:
@@ -51,4 +60,5 @@ def inherited_losses(context: Context, architectures: list[Architecture]) -> dic
     return {architecture: score(architecture) for architecture in architectures}
 
 
+SUPERNET = Stage.of("supernet", TrainResult, train_supernet)
 RETRAIN = Stage.of("retrain", RetrainOutput, retrain)
