@@ -77,8 +77,9 @@ class Stage(Generic[OutputT]):
     """Sections of the recipe that decide the result."""
     reads: tuple[str, ...]
     run: Callable[[Context, Folder], OutputT]
-    outside: Callable[[Context], str] | None = None
-    """Hashes what decides the result and stands neither in these settings nor in a stage that is read."""
+    outside: Callable[[Context], str | None] | None = None
+    """Hashes what decides the result and stands neither in these settings nor in a stage that is read; None: nothing
+    does."""
     before: Callable[[Context], None] | None = None
     """Fetches what `outside` hashes; called each time, and quick where nothing is missing."""
     may_read: tuple[str, ...] = ()
@@ -91,7 +92,7 @@ class Stage(Generic[OutputT]):
         output: type[OutputT],
         run: Callable[[Context, Folder], OutputT],
         *,
-        outside: Callable[[Context], str] | None = None,
+        outside: Callable[[Context], str | None] | None = None,
         before: Callable[[Context], None] | None = None,
     ) -> "Stage[OutputT]":
         """Return the stage that `outline.py` names, with its work."""
@@ -104,8 +105,8 @@ class Stage(Generic[OutputT]):
         for name in self.settings:
             config = getattr(context.recipe, name)
             parts[name] = config.result_settings() if isinstance(config, StageConfig) else config
-        if self.outside is not None:
-            parts["outside"] = self.outside(context)
+        if self.outside is not None and (outside := self.outside(context)) is not None:
+            parts["outside"] = outside
         return parts
 
 

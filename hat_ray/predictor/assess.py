@@ -12,11 +12,9 @@ import numpy as np
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import Quality, fold_of_rows, quality
+from hat_ray.predictor.quantities import COVERAGE, QuantityQuality
 from hat_ray.predictor.rows import TimedRows
 from hat_ray.space.features import COST_FEATURES
-
-COVERAGE = 0.9
-"""Share of new rows that the interval is asked to cover."""
 
 _DEPTH = COST_FEATURES.index("decoder_depth")
 _SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -77,6 +75,8 @@ class Assessment:
     by_depth: tuple[DepthError, ...]
     curve: tuple[CurvePoint, ...]
     outliers: tuple[Outlier, ...]
+    quantities: tuple[QuantityQuality, ...] = ()
+    """Of the quantities beside the latency that limits bound."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedS
 from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
 from hat_ray.predictor.quality import Quality
+from hat_ray.predictor.quantities import QuantityQuality
 from hat_ray.report.data import (
     Candidate,
     ChosenModel,
@@ -147,6 +148,10 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
         by_depth=tuple(DepthError(depth, 18, 2.5 - 0.1 * depth, 0.1) for depth in range(1, 7)),
         curve=tuple(CurvePoint(rows, 30 / rows + 1.5, 20 / rows + 1.4, 40 / rows + 1.6) for rows in (10, 20, 50, 100)),
         outliers=(Outlier(architectures[0].id, 10.0, 12.0),),
+        quantities=(
+            QuantityQuality("p90_ms", Quality(2.5, 98.0, 0.95, 111), 1.9, 89.0),
+            QuantityQuality("peak_mb", Quality(0.4, 100.0, 0.99, 9), 0.3, None),
+        ),
     )
     return PredictorFacts(device, 111, 1.86, 99.2, 0.964, tuple(pairs), found)
 

@@ -89,6 +89,8 @@ def predict_latency(
 
 def _lines(one: "Assessment") -> list[str]:
     """Return one predictor's quality as lines."""
+    from hat_ray.latency.quantities import QUANTITIES
+
     lines = [f"{one.device}  (space {one.space_id})", f"  {one.quality}"]
     if one.timing_error_pct is not None:
         lines.append(f"  the timings themselves: {one.timing_error_pct:.2f} % (their median's standard error)")
@@ -103,6 +105,10 @@ def _lines(one: "Assessment") -> list[str]:
         lines.append(f"  error by decoder layers: {told}")
     if one.source_predictors:
         lines.append(f"  helped by the table's other devices: {', '.join(one.source_predictors)}")
+    for quantity in one.quantities:
+        facts = QUANTITIES.facts(quantity.name)
+        covers = "" if quantity.coverage_pct is None else f", interval {quantity.coverage_pct:.0f} % of unseen rows"
+        lines.append(f"  {quantity.name} ({facts.title}): {quantity.quality}{covers}")
     for outlier in one.outliers:
         lines.append(
             f"  outlier {outlier.name}: measured {outlier.measured_ms:.4g} ms, predicted {outlier.predicted_ms:.4g} ms"

@@ -14,10 +14,11 @@ from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
 from hat_ray.latency.output import Calibration, LatencyOutput, MeasuredDevice
+from hat_ray.latency.quantity_rows import measured_names
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.timing.session import TimingJob, choose_architectures
-from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
+from hat_ray.pipeline.context import quantities_of, rows_of, timed_of, timing_job, workload_of
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.design import next_architectures
 from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
@@ -154,10 +155,16 @@ def _judge(predictor: Predictor, error: float) -> Calibration:
     return Calibration(len(predictor.held_out.measured_ms), upper, upper < error)
 
 
+def _outside(context: Context) -> str:
+    """Name the workload, and what is measured beside it."""
+    measured = measured_names(quantities_of(context.recipe))
+    return " ".join([repr(workload_of(context)), *measured])
+
+
 LATENCY = Stage.of(
     "latency",
     LatencyOutput,
     measure_latency,
-    outside=lambda context: repr(workload_of(context)),
+    outside=_outside,
 )
 SWEEP = Stage.of("sweep", SweepResult, sweep_latency)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hat_ray.core.text import fixed, milliseconds, significant
+from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.predictor.assess import Assessment
 from hat_ray.report.chart import Figure, FigureGroup, Trace, axis, layout, line, points
 from hat_ray.report.data import PredictionPair, PredictorFacts, ReportData
@@ -120,6 +121,13 @@ def _caption(facts: PredictorFacts, undisturbed: int) -> str:
             sentences.append(f"{assessment.slow_rows} rows were timed in slow stretches and set aside.")
         if assessment.source_predictors:
             sentences.append(f"Other devices helped: {len(assessment.source_predictors)}.")
+        for quantity in assessment.quantities:
+            title = QUANTITIES.facts(quantity.name).title
+            covered = "" if quantity.coverage_pct is None else f", the interval covers {quantity.coverage_pct:.0f} %"
+            sentences.append(
+                f"Of {quantity.name} ({title}): mean error {_percent(quantity.quality.mape)} "
+                f"on {quantity.quality.rows:,} unseen architectures{covered}."
+            )
         named = [
             f"{one.name} ({significant(100 * (one.predicted_ms / one.measured_ms - 1), 2)} %)"
             for one in assessment.outliers[:_MOST_NAMED]

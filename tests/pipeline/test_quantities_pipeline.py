@@ -1,0 +1,49 @@
+"""A run whose settings name quantities times, fits and judges them, and does so again where another is named."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hat_ray.api import run_recipe
+from hat_ray.cli import app
+from hat_ray.errors import LatencyError
+from hat_ray.latency.table.table import read_table
+from hat_ray.pipeline.outline import ONBOARD
+from hat_ray.pipeline.run_folder import StageRecord
+from hat_ray.recipe import load_recipe
+from tests.pipeline.conftest import TINY
+
+ONNX = ["latency.runtime=onnx", "latency.samples=12"]
+
+
+def run(place: Path, *settings: str) -> list[StageRecord]:
+    return run_recipe(load_recipe(TINY, [*ONNX, *settings]), str(place), local=True, only=ONBOARD)
+
+
+def test_named_quantities_are_measured_fitted_and_judged(tmp_path: Path) -> None:
+    latency, predictor = run(tmp_path, "latency.quantities=[p90_ms,peak_mb,model_mb]")
+    rows = read_table(tmp_path / "latency" / "table")
+    assert all(dict(row.quantities)["peak_mb"] > 10 for row in rows)
+    (assessment,) = predictor.output["assessments"].values()
+    assert [one["name"] for one in assessment["quantities"]] == ["p90_ms", "peak_mb"]
+    assert assessment["quantities"][1]["quality"]["mape"] < 20
+    files = {file.name for file in (tmp_path / "predictor").iterdir()}
+    (slug,) = predictor.output["assessments"]
+    assert {f"{slug}.json", f"{slug}.p90-ms.json", f"{slug}.peak-mb.json"} <= files
+    told = CliRunner().invoke(app, ["predict", "score", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    assert "  peak_mb (peak memory): mean error" in told.stdout
+
+    again = run(tmp_path, "latency.quantities=[p90_ms,peak_mb,model_mb]")
+    assert [one.mark for one in again] == [latency.mark, predictor.mark]
+    fewer = run(tmp_path, "latency.quantities=[peak_mb]")
+    assert fewer[0].mark == latency.mark, "percentiles are recorded anyway: nothing is timed again"
+    assert fewer[1].mark != predictor.mark
+
+
+def test_a_quantity_that_nobody_reports_here_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    if any(row.energy for row in read_table(tmp_path)) or Path("/sys/class/powercap/intel-rapl:0").exists():
+        pytest.skip("this machine may report energy")
+    with pytest.raises(LatencyError, match=r"^energy_j is not known of \S+: let the timing process read RAPL [^\n]+$"):
+        run(tmp_path, "latency.quantities=[energy_j]")
