@@ -118,6 +118,6 @@ def test_the_terminal_table_shows_names_as_they_are(small_report: Make) -> None:
 def test_the_predictors_caption_names_each_quantity_with_its_error(report: ReportData) -> None:
     figure = predictor_figures.predicted_against_measured(report.predictors[0], "c")
     assert figure is not None
-    of_p90 = "Of p90_ms (90th percentile of the latency): mean error 2.5 % on 111 unseen architectures"
+    of_p90 = "Of p90_ms (90th percentile of the latency): mean error 2.50 % on 111 unseen architectures"
     assert f"{of_p90}, the interval covers 89 %." in figure.caption
-    assert "Of peak_mb (peak memory): mean error 0.4 % on 9 unseen architectures." in figure.caption
+    assert "Of peak_mb (peak memory): mean error 0.400 % on 9 unseen architectures." in figure.caption
