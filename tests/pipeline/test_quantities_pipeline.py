@@ -36,10 +36,10 @@ def test_named_quantities_are_measured_fitted_and_judged(tmp_path: Path) -> None
     assert "  peak_mb (peak memory): mean error" in told.stdout
 
     again = run(tmp_path, "latency.quantities=[p90_ms,peak_mb,model_mb]")
-    assert [one.mark for one in again] == [latency.mark, predictor.mark]
+    assert [one.fingerprint for one in again] == [latency.fingerprint, predictor.fingerprint]
     fewer = run(tmp_path, "latency.quantities=[peak_mb]")
-    assert fewer[0].mark == latency.mark, "percentiles are recorded anyway: nothing is timed again"
-    assert fewer[1].mark != predictor.mark
+    assert fewer[0].fingerprint == latency.fingerprint, "percentiles are recorded anyway: nothing is timed again"
+    assert fewer[1].fingerprint != predictor.fingerprint
 
 
 def test_a_quantity_that_nobody_reports_here_ends_the_run_in_one_line(tmp_path: Path) -> None:
