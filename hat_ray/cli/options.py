@@ -4,6 +4,16 @@ from typing import Annotated
 
 import typer
 
+from hat_ray.errors import RunError
+
+
+def _named(address: str | None) -> str | None:
+    """Refuse an empty address: a shell's unset variable would otherwise start a cluster here."""
+    if address is not None and not address.strip():
+        raise RunError("--address must name a Ray cluster, got an empty name: auto, host:port, or leave --address out")
+    return address
+
+
 RecipeArg = Annotated[
     str,
     typer.Argument(
@@ -28,6 +38,7 @@ AddressOpt = Annotated[
         "--address",
         metavar="ADDRESS",
         help="Ray cluster to use (auto, or host:port). Default: $RAY_ADDRESS, else a local one.",
+        callback=_named,
     ),
 ]
 LocalOpt = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]

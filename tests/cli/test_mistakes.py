@@ -186,3 +186,11 @@ def test_a_pickle_is_never_executed_as_a_checkpoint(tmp_path: Path):
     torch.save({"x": Path("/tmp")}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError):
         load_hat_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("command", [["run", "toy"], ["doctor"], ["recipe", "check", "toy"], ["serve", "."]])
+@pytest.mark.parametrize("address", ["", " "])
+def test_an_empty_address_starts_no_cluster(tmp_path: Path, command: list[str], address: str):
+    """`--address $HEAD` without a HEAD is a mistake, and no wish for a cluster here."""
+    refused(hat_ray(*command, "--address", address, cwd=tmp_path), "--address must name a Ray cluster, got an empty")
+    assert not list(tmp_path.iterdir())

@@ -129,6 +129,18 @@ def test_a_file_that_changed_at_its_source_is_not_glued_to_its_old_half(site: Si
     assert transfer(site, tmp_path)[0].run().read_bytes() == CONTENT[::-1]
 
 
+@pytest.mark.parametrize(
+    "mark",
+    ['{"version": "1\\nHost: other"}', '{"version": "\u2028"}', '{"version": ["1"]}', "[" * 50_000, " " * 99_999],
+)
+def test_a_damaged_mark_of_a_transfer_means_all_bytes_again(mark: str, site: Site, tmp_path: Path) -> None:
+    site.files["x"] = CONTENT
+    (tmp_path / "x.part").write_bytes(CONTENT[:5000])
+    (tmp_path / "x.part.json").write_text(mark)
+    assert transfer(site, tmp_path)[0].run().read_bytes() == CONTENT
+    assert [(asked, status) for _, asked, status in site.requests] == [(None, 200)]
+
+
 def test_a_transfer_killed_after_its_last_byte_needs_no_more(site: Site, tmp_path: Path) -> None:
     site.files["x"] = CONTENT
     moved, _ = transfer(site, tmp_path)

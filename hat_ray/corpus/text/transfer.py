@@ -19,10 +19,11 @@ from urllib.parse import urljoin
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import CorpusError, StorageError
 from hat_ray.storage.places import redacted
-from hat_ray.storage.plain_file import printable
+from hat_ray.storage.plain_file import printable, read_text
 
 _BLOCK_BYTES = 1 << 18
 _LONGEST_PAUSE_S = 30.0
+_MARK_BYTES = 1 << 16
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers that another try may mend."""
 
@@ -129,9 +130,11 @@ class Transfer:
     def _version(self) -> str:
         """Return the mark of the file version that the `.part` file is of; empty when it cannot be resumed."""
         try:
-            return str(json.loads(self._mark.read_text())["version"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            version = json.loads(read_text(self._mark, "the mark of a download", CorpusError, _MARK_BYTES))["version"]
+        except (CorpusError, ValueError, KeyError, TypeError, RecursionError):
             return ""
+        # no header may hold anything else, and a server sends nothing else
+        return version if isinstance(version, str) and version.isascii() and version.isprintable() else ""
 
     def _note_version(self, answer: Any) -> None:
         """Keep a strong ETag or the date: with it the server sends the rest only if the file is still the same."""
