@@ -87,6 +87,10 @@ class ScoredSupernet:
     within: float | None
     """Kendall's tau-b within latency bins."""
 
+    @property
+    def mean_loss_bits(self) -> float:
+        return fmean(self.inherited_loss_bits)
+
 
 @dataclass(frozen=True)
 class PolicyRanks:
