@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
+from hat_ray.predictor.quality import Quality
 from hat_ray.report.ledger import Ledger
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
@@ -118,12 +119,7 @@ class PredictorFacts:
     """How well latency is predicted on one device, from held-out architectures only."""
 
     device: str
-    rows: int
-    """Timed architectures that the predictor was fitted to."""
-    mape_pct: float | None
-    within_10_pct: float | None
-    """Share of predictions within 10 % of the measurement, in per cent."""
-    kendall_tau: float | None
+    quality: Quality
     pairs: tuple[PredictionPair, ...] = ()
     assessment: Assessment | None = None
 
@@ -225,7 +221,7 @@ class Provenance:
 class ReportData:
     """One run, whole."""
 
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
 
     name: str
     """The run's or recipe's name."""

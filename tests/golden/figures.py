@@ -117,10 +117,10 @@ def _report(data: ReportData) -> dict[str, Any]:
         ],
         "predictors": {
             one.device: {
-                "rows": one.rows,
-                "mape_pct": one.mape_pct,
-                "within_10_pct": one.within_10_pct,
-                "kendall_tau": one.kendall_tau,
+                "rows": one.quality.rows,
+                "mape_pct": one.quality.mape,
+                "within_10_pct": one.quality.within_10,
+                "kendall_tau": one.quality.kendall_tau,
                 "held_out": [[pair.architecture_id, pair.predicted_ms, pair.measured_ms] for pair in one.pairs],
             }
             for one in data.predictors

@@ -153,7 +153,7 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
             QuantityQuality("peak_mb", Quality(0.4, 100.0, 0.99, 9), 0.3, None),
         ),
     )
-    return PredictorFacts(device, 111, 1.86, 99.2, 0.964, tuple(pairs), found)
+    return PredictorFacts(device, found.quality, tuple(pairs), found)
 
 
 def made_up_tried(space: SearchSpace, rng: random.Random) -> list[ScratchTrained]:

@@ -110,8 +110,8 @@ def _dots(name: str, pairs: Sequence[PredictionPair], marker: Trace) -> Trace:
 def _caption(facts: PredictorFacts, undisturbed: int) -> str:
     sentences = [
         f"{undisturbed:,} architectures that the predictor had not seen when it predicted them.",
-        f"Mean error {_percent(facts.mape_pct)}; {_percent(facts.within_10_pct)} within 10 %; "
-        f"Kendall tau {fixed(facts.kendall_tau, 2)}.",
+        f"Mean error {_percent(facts.quality.mape)}; {_percent(facts.quality.within_10)} within 10 %; "
+        f"Kendall tau {fixed(facts.quality.kendall_tau, 2)}.",
     ]
     assessment = facts.assessment
     if assessment is not None:
