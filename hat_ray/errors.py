@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=Exception)
 
 
 class HatRayError(Exception):
-    """A user's mistake, told in one line."""
+    """A user's mistake, reported in one line."""
 
 
 class NotFoundError(HatRayError, FileNotFoundError):

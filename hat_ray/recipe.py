@@ -1,6 +1,6 @@
 """The recipe: one YAML file that describes a whole experiment.
 
-It composes the settings that stand beside each stage. Whatever is wrong in it is told with file, line, key and remedy.
+It composes the settings that stand beside each stage. A mistake in it is reported with file, line, key and remedy.
 """
 
 import json
@@ -193,7 +193,7 @@ def _refuse_secrets(value: object, path: tuple[str, ...], source: str, lines: Li
 
 
 def _explain(error: ValidationError, source: str, lines: Lines) -> str:
-    """Tell the first mistake in one line, and how many more there are."""
+    """Return the first mistake in one line, and the number of others."""
     first, *more = error.errors()
     path = tuple(str(part) for part in first["loc"])
     known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]

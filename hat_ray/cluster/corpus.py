@@ -43,7 +43,7 @@ _PAIR_BYTES = 300
 
 def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
     """Encode a job's chunks from a number on, in order, on the cluster that this process is connected to."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every execution
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False

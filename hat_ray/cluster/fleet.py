@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 _LOOK_S = 3.0  # between looks at which nodes there are
-_BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is told
+_BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is logged
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -212,7 +212,7 @@ class _Fleet:
                 self._members.append(self._start(place))
 
     def _is_wanted(self, place: Placement, *, alone: bool) -> bool:
-        """Tell whether a place should get a member now. Without selectors each kind of node has one member.
+        """Return whether a place should get a member now. Without selectors each kind of node has one member.
 
         A node that is several devices has one member at a time: never do two things time on it at once.
         """
@@ -247,7 +247,7 @@ class _Fleet:
         return _Member(placement, num_cpus, group, actor, actor.describe.remote())
 
     def _advance(self, member: _Member) -> None:
-        """Take the result of what a member did and let it go on."""
+        """Take the result of a member's last call and give it the next one."""
         try:
             result = ray.get(member.ref)
         except RayTaskError as error:
@@ -294,7 +294,7 @@ class _Fleet:
             self._release(member)
 
     def _break(self, member: _Member, cause: Exception) -> None:
-        """Leave a device out for which timing raises; the others go on."""
+        """Leave a device out for which timing raises; the others continue."""
         if member.work is None:
             self._leave_out(member.placement, cause)
             self._release(member)
@@ -353,7 +353,7 @@ class _Fleet:
                 member.deadline = time.monotonic() + _chunk_timeout_s(self._job.config, len(member.chunk))
 
     def _is_waited_for(self, member: _Member) -> bool:
-        """Tell whether an idle member's node has other devices' work to do."""
+        """Return whether an idle member's node has other devices' work to do."""
         node = member.placement.node
         others = [place for place in candidates([node], self._job.config) if place.key != member.placement.key]
         works = [self._devices.get(self._kinds.of(place) or "") for place in others]
@@ -368,9 +368,7 @@ class _Fleet:
     def _report(self, seconds: float) -> FleetReport:
         if self._architectures and not any(work.timed + work.skipped for work in self._devices.values()):
             silent_s = self._job.config.start_timeout_s
-            why = (
-                "; ".join(self._failures) or f"no node said within {silent_s:g} s which device it is; is its GPU free?"
-            )
+            why = "; ".join(self._failures) or f"no node reported its device within {silent_s:g} s; is its GPU free?"
             raise self._cause or LatencyError(f"no device could time anything: {why}")
         return FleetReport(tuple(map(report_of, self._devices.values())), tuple(self._failures), seconds)
 
@@ -391,7 +389,7 @@ def _detect(config: LatencyConfig, selector: DeviceSelector) -> DeviceInfo:
 
 
 def _chunk_timeout_s(config: LatencyConfig, size: int) -> float:
-    """Return a bound that only a hung device reaches: slow ones take up to three budgets, and as much to warm up."""
+    """Return a bound that only a hung device reaches: slow ones take up to three budgets, and three more to warm up."""
     return 120.0 + size * 2 * (4 * config.budget_s + 10.0)
 
 

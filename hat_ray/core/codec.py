@@ -58,7 +58,7 @@ def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN
     if not isinstance(value, dict):
         raise DamagedError(f"{source} is damaged (it must hold a JSON object, got {type(value).__name__}): {remedy}")
     if SEAL in value and value.pop(SEAL) != _seal_of(value):
-        raise DamagedError(f"{source} is damaged (its content is not what its SHA-256 says): {remedy}")
+        raise DamagedError(f"{source} is damaged (its content does not match its SHA-256): {remedy}")
     found, wanted = value.pop(FORMAT, None), _format_of(kind)
     if found != wanted:
         held = "names no format" if found is None else f"has format {_line(found)}"

@@ -25,7 +25,7 @@ _UNIONS = (Union, types.UnionType)
 
 @dataclass(frozen=True)
 class Column:
-    """What a field's annotation says of its column: `Annotated[float, Column("bits a token")]`."""
+    """A field's annotation for its column: `Annotated[float, Column("bits a token")]`."""
 
     meaning: str = ""
     arrow: pa.DataType | None = None

@@ -19,7 +19,7 @@ class StageConfig(BaseModel):
     )
 
     execution_only: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say how or where the work is done and not what comes out: changing them redoes nothing."""
+    """Fields that decide how or where the work is done, but not its result: changing them redoes nothing."""
 
     @field_validator("*")
     @classmethod

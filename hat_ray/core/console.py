@@ -51,14 +51,14 @@ class _Once:
 
 
 def say(message: str) -> None:
-    """Print one line for people; where nobody can read it, the work goes on."""
+    """Print one line for people; a closed output does not end the work."""
     with suppress(OSError):
         screen.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """Show one piece of long work; yields the callback that the work tells its progress to."""
+    """Show a progress bar; yields the callback that the work reports its progress to."""
     if screen.is_terminal:
         columns = (
             TextColumn("{task.description}"),
@@ -97,7 +97,7 @@ class _Lines:
 
 
 def time_left(made: int, missing: int, seconds: float) -> str:
-    """Return how long `missing` steps will take when `made` ones took so many seconds; empty when nobody knows."""
+    """Return the time that `missing` steps will take after `made` ones took `seconds`; empty when it is unknown."""
     if made <= 0 or missing <= 0:
         return ""
     minutes, rest = divmod(round(missing * seconds / made), 60)

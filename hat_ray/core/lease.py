@@ -1,6 +1,7 @@
 """Who may write into a folder: whoever took the highest number.
 
-`lease/00000007.json` in the folder says who holds number 7. Taking a folder is creating the file of the next number.
+`lease/00000007.json` in the folder names the holder of number 7. Taking a folder is creating the file of the next
+number.
 
 Decisions
 - On local and shared disks a file is given its name only where none has it, in one atomic step of the server: no two
@@ -11,7 +12,7 @@ Decisions
   and HDFS promise, and no conditional write, which PyArrow has not.
 - The number is a fencing token: every change of the folder asks first whether a higher one was taken (`Folder.fence`),
   in the driver and in each worker that it started. Whoever was stopped for an hour writes nothing when it wakes up.
-- A holder is gone when its process is: on this machine its id and start time tell. Of a process elsewhere only its
+- A holder is gone when its process is: on this machine its id and start time show it. Of a process elsewhere only its
   renewals are seen. They are watched for `SILENCE_S`, by this machine's own clock alone: clocks of two machines are
   never compared.
 - A thread renews. The interpreter may be held by one long call (SentencePiece learns for minutes): `SILENCE_S` is
@@ -60,7 +61,7 @@ class TakenOverError(RunError):
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease's file says: which process has the folder, and since when."""
+    """Content of a lease's file: which process has the folder, and since when."""
 
     token: str
     host: str
@@ -68,7 +69,7 @@ class Holder:
     machine: str
     """Names the table of processes that `process` stands in: a boot of a machine, and a container on it."""
     started: str
-    """When the process began, as its machine counts; empty where that is not told."""
+    """When the process began, as its machine counts; empty where the system does not report it."""
     since: str
     """UTC, ISO 8601."""
     renewals: int = 0
@@ -83,7 +84,7 @@ class Holder:
         return f"process {self.process} on {self.host}, since {self.since}"
 
     def is_alive(self) -> bool | None:
-        """Tell whether the process runs; None where this machine cannot know."""
+        """Return whether the process runs; None where this machine cannot know."""
         if self.machine != _machine():
             return None
         return _is_running(self.process, self.started)
@@ -119,7 +120,7 @@ class Lease:
             raise TakenOverError(f"{self.folder} was deleted or moved while this process worked in it: it ends here")
         raise TakenOverError(
             f"one process at a time may work in {self.folder}; it was taken over by {holder or 'an unknown process'}: "
-            "this one ends, and the other one goes on from what was saved"
+            "this one ends, and the other one resumes from what was saved"
         )
 
     def renew(self, *, released: bool = False) -> None:
@@ -161,7 +162,7 @@ class Lease:
         self._files.write_json(self._name, asdict(holder))
 
     def _is_ours(self) -> bool:
-        """Tell whether the file of our name is ours: of a folder that was deleted and made again it is not."""
+        """Return whether the file of our name is ours: of a folder that was deleted and made again it is not."""
         if not self.folder.is_local:
             return True  # its name holds our token
         holder = _holder(self._content)
@@ -202,7 +203,7 @@ def _renew(lease: Lease, done: threading.Event) -> None:
     while not done.wait(RENEW_S):
         try:
             lease.renew()
-        except TakenOverError as error:  # whoever writes next is told the same
+        except TakenOverError as error:  # the next write raises the same error
             log.warning("%s", error)
             return
         except (StorageError, OSError, HatRayError) as error:
@@ -232,7 +233,7 @@ def _wait_until_free(folder: Folder, number: int) -> None:
                 "folder with --run, or take this one with --take-over"
             )
         if alive is False or time.monotonic() > until:
-            log.warning("%s was left by %s: this process goes on there", folder, who)
+            log.warning("%s was left by %s: this process resumes there", folder, who)
             return
         if seen is None:
             log.info("%s is held by %s: it is watched for up to %.0f s for a sign of life", folder, who, SILENCE_S)
@@ -283,7 +284,7 @@ def _machine() -> str:
 
 
 def _is_running(process: int, started: str) -> bool | None:
-    """Tell whether the process with this id runs that began then; None where the system does not say."""
+    """Return whether the process with this id runs that began then; None where the system does not report it."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -295,7 +296,7 @@ def _is_running(process: int, started: str) -> bool | None:
 
 
 def _started(process: int) -> str:
-    """Return when a process began, `ended` for one that only waits to be buried, or nothing where that is not told."""
+    """Return when a process began, `ended` for a zombie, or nothing where the system does not report it."""
     fields = _text(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()
     if len(fields) <= _STARTED:
         return ""

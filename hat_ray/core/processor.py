@@ -1,6 +1,6 @@
 """What the processor is, read from /proc and /sys on Linux (x86 and ARM boards) and from sysctl on macOS.
 
-Nothing here fails: what a system does not tell is None or empty.
+Nothing here fails: a value that the system does not report is None or empty.
 """
 
 import os
@@ -47,8 +47,8 @@ class Cpu:
 
     model: str
     logical_cores: int
-    """As many as this process may use."""
-    clock_mhz: float | None  # the highest that the system allows, where it tells, else the present one
+    """The number that this process may use."""
+    clock_mhz: float | None  # the highest that the system allows, where it reports it, else the present one
     memory_bytes: int | None
     isa: tuple[str, ...]
 
@@ -94,7 +94,7 @@ def _cpuinfo(text: str) -> dict[str, str]:
 
 
 def _model(root: Path, fields: dict[str, str]) -> str:
-    board = _text(root / "proc/device-tree/model").strip("\0 \n")  # a board's name says more than its core's
+    board = _text(root / "proc/device-tree/model").strip("\0 \n")  # a board's name is more specific than its core's
     name = board or fields.get("model name", "") or _arm_core(fields) or _sysctl("machdep.cpu.brand_string")
     if name and not re.search(r"\d", name) and "cpu family" in fields:  # a hypervisor's "AMD EPYC" hides the model
         name += f" family {fields['cpu family']} model {fields.get('model', '?')}"

@@ -1,4 +1,4 @@
-"""How long work tells of itself: `progress(done, total, figures)`. The command line draws one bar from it."""
+"""The callback for the progress of long work: `progress(done, total, figures)`. The command line draws one bar."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -6,8 +6,8 @@ from typing import Protocol
 
 class Progress(Protocol):
     def __call__(self, done: int, total: int, figures: Mapping[str, float], /) -> None:
-        """Say that `done` of `total` steps are over; `figures` are the latest values, such as the loss."""
+        """Report that `done` of `total` steps are over; `figures` are the latest values, such as the loss."""
 
 
 def no_progress(done: int, total: int, figures: Mapping[str, float], /) -> None:
-    """Tell nobody."""
+    """Report nothing."""

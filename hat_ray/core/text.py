@@ -6,7 +6,8 @@ UNKNOWN = "–"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Return `value` with so many significant digits, never in scientific notation: 0.123, 1.23, 12.3, 123, 1,234."""
+    """Return `value` with this number of significant digits, never in scientific notation: 0.123, 1.23, 12.3, 123,
+    1,234."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if value == 0:
@@ -16,7 +17,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """Return `value` with so many decimals."""
+    """Return `value` with this number of decimals."""
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
 
 

@@ -3,7 +3,7 @@
 Decisions
 - A quota of 1.5 CPUs counts as one: a second thread would be stopped for half of each period, and the first would wait.
 - Ray's share comes as a number from outside (`HAT_RAY_CPUS`): Ray itself stands only at the rim.
-- What a system does not tell does not limit.
+- A limit that the system does not report does not count.
 """
 
 import math
@@ -24,7 +24,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 @contextmanager
 def share(cpus: float) -> Iterator[None]:
-    """Let this process count so many CPUs as its own meanwhile; 0: no limit."""
+    """Limit the CPUs that this process counts as its own meanwhile; 0: no limit."""
     before = os.environ.get(SHARE)
     os.environ[SHARE] = str(cpus)
     try:

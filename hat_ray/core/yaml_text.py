@@ -1,7 +1,7 @@
 """YAML from outside, read within bounds: what every recipe, search space and architecture file goes through.
 
 Decisions
-- PyYAML gives events one by one; what they say is counted as it comes. So a file that would grow by aliases or merges,
+- PyYAML gives events one by one; their content is counted as it comes. So a file that would grow by aliases or merges,
   or that is nested too deeply, is refused at the line that goes too far, before anything is built.
 - Aliases and merges are allowed and count as often as they are used. Each use is a copy: no value is shared.
 - Differs from PyYAML: a date stays the text that it is; a key is text and stands once; tags are YAML's own plain ones.

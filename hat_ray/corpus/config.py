@@ -71,7 +71,7 @@ class FilesConfig(StageConfig):
     test_target: Texts
     """Their reference translations, line by line."""
     valid_every: int = Field(default=0, ge=0)
-    """Every so many-th training pair is for validation instead, where no validation files are named (HAT: 23 for
+    """Use every n-th training pair for validation instead, where no validation files are named (HAT: 23 for
     IWSLT, 1333 for WMT'14 En-Fr); 0: none."""
 
     @model_validator(mode="after")
@@ -162,7 +162,7 @@ class CorpusConfig(StageConfig):
     files: FilesConfig | None = None
     """The text files; needed when `source` is `files`."""
     downloads: tuple[Download, ...] = ()
-    """Files from the web that `files` are in; fetched unless `files.folder` says where the text is."""
+    """Files from the web that `files` are in; fetched unless `files.folder` names the text's folder."""
     downloads_folder: str = ""
     """Where downloads are kept; empty: `$HAT_RAY_CACHE/downloads`, or else `~/.cache/hat-ray/downloads`."""
     download_timeout_s: float = Field(default=60.0, gt=0)

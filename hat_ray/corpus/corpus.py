@@ -80,14 +80,14 @@ class SplitSummary(BaseModel):
         return {reason: count for reason, count in reasons.items() if count}
 
     def told(self) -> str:
-        """Say in one line how many pairs are kept of those read, and why the rest went."""
+        """Return a line with the number of pairs kept of those read, and the reasons for the others."""
         why = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
         why += [f"{self.held_out:,} held out for validation"] if self.held_out else []
         return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
 
 
 class CorpusSummary(BaseModel):
-    """A prepared corpus: written last, as `summary.json`, so its presence says that the folder is whole."""
+    """A prepared corpus: written last, as `summary.json`, so its presence shows that the folder is complete."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -107,7 +107,7 @@ class CorpusSummary(BaseModel):
     """The files of the training table, in order."""
 
     def leak(self) -> str | None:
-        """Say that test sentences stand in the training text; None where none does."""
+        """Return a line on test sentences in the training text; None where there are none."""
         return told_leak(self.test_sources_in_train)
 
     files: dict[str, str] = {}
@@ -115,7 +115,8 @@ class CorpusSummary(BaseModel):
 
 
 def told_leak(test_sources_in_train: int | None) -> str | None:
-    """Say how many test sources the training text holds; None where it holds none, or nobody counted."""
+    """Return a line with the number of test sources in the training text; None where there are none, or it was not
+    counted."""
     if not test_sources_in_train:
         return None
     sources = "1 test source stands" if test_sources_in_train == 1 else f"{test_sources_in_train:,} test sources stand"

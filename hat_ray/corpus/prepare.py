@@ -6,7 +6,7 @@ vocabulary from a sample, and to encode it. Only validation and test are held; t
 Files: `summary.json`, and one sub-folder that it names: `sentencepiece.model`, `train-00000.arrow` and so on,
 `valid.parquet`, `test.parquet`. The summary is written last and at once, so that a half-made corpus is never taken for
 a whole one and an earlier corpus holds until the new one is whole. A folder whose summary carries the same fingerprint
-is left as it is. A killed preparation goes on after its last whole shard; a user's mistake leaves nothing.
+is left as it is. A killed preparation resumes after its last complete shard; a user's mistake leaves nothing.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def prepare(
     """Prepare the corpus in `folder` and return its summary; a folder that holds it already is only read.
 
     `seed` draws the lines that the vocabulary is learned from where there are more than `vocab_sample_lines`. `encode`
-    says where the text is encoded; every execution gives the same bytes. Downloads must be there (`download.py`).
+    decides where the text is encoded; every execution gives the same bytes. Downloads must be there (`download.py`).
     """
     fingerprint = input_fingerprint(config, seed)
     if (stored := read_summary(folder)) is not None and stored.fingerprint == fingerprint:
@@ -96,7 +96,7 @@ def _prepare(
     records = _encode_training(job, data, encode, counter)
     for split, table in tables.items():
         data.write_table(f"{split}.parquet", table.to_arrow())
-        counter.tell(len(table))
+        counter.report(len(table))
     return CorpusSummary(
         source_language=config.source_language,
         target_language=config.target_language,
@@ -150,12 +150,12 @@ def _vocabulary(found: Survey, config: CorpusConfig, data: Folder, seed: int) ->
 
 
 class _Counter:
-    """Tells how many pairs are encoded."""
+    """Reports the number of encoded pairs."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.done, self.total, self._progress = 0, total, progress
 
-    def tell(self, pairs: int) -> None:
+    def report(self, pairs: int) -> None:
         self.done += pairs
         self._progress(self.done, self.total, {})
 
@@ -164,19 +164,19 @@ def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _C
     """Encode and write what is not written yet; return the records of all shards."""
     records = finished_shards(data)
     if records:
-        log.info("going on after %d whole shards", len(records))
-        counter.tell(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
+        log.info("resuming after %d complete shards", len(records))
+        counter.report(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
 
     first = min(len(records) * CHUNKS_PER_SHARD, job.text.num_chunks)  # the last shard may be shorter
     return [*records, *write_shards(data, _checked(encode(job, first), first, job.text.num_chunks, counter))]
 
 
 def _checked(chunks: Iterator[EncodedChunk], first: int, end: int, counter: _Counter) -> Iterator[EncodedChunk]:
-    """Pass chunks on, and tell of them; raises CorpusError unless each of `first` to `end` comes, in order."""
+    """Pass chunks on and report them; raises CorpusError unless each of `first` to `end` comes, in order."""
     for chunk in chunks:
         if chunk.number == first:
             first += 1
-            counter.tell(len(chunk.source) + chunk.dropped_long + chunk.dropped_ratio)
+            counter.report(len(chunk.source) + chunk.dropped_long + chunk.dropped_ratio)
             yield chunk
             continue
         break

@@ -2,9 +2,9 @@
 
 Decisions
 - A shard holds the pairs of `CHUNKS_PER_SHARD` consecutive chunks of the text. So its content follows from the text
-  alone, whoever encodes the chunks, and a killed preparation goes on after its last whole shard.
+  alone, independent of the encoder of the chunks, and a killed preparation resumes after its last complete shard.
 - One record batch a file, uncompressed: columns are flat arrays that are used where they lie.
-- A shard's record (`train-00000.json`) is written after the shard, and says that it is whole.
+- A shard's record (`train-00000.json`) is written after the shard, and shows that it is complete.
 
 A cache folder of this machine: what is expensive to fetch is kept once, however many processes want it.
 
@@ -62,7 +62,7 @@ class ShardRecord(BaseModel):
     dropped_long: int
     dropped_ratio: int
     source_lengths: dict[int, int]
-    """How many source sentences have so many tokens, EOS included."""
+    """Number of source sentences by their number of tokens, EOS included."""
     target_lengths: dict[int, int]
 
 

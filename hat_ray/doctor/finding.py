@@ -21,5 +21,5 @@ class Finding:
 
 
 def is_fit(findings: list[Finding]) -> bool:
-    """Tell whether nothing is missing that a run needs."""
+    """Return whether nothing is missing that a run needs."""
     return all(finding.verdict != "missing" for finding in findings)

@@ -196,4 +196,4 @@ def _sensors(state: MachineState, sensors: Sensors) -> Finding:
     }
     seen = ", ".join(name for name, known in detail.items() if known) or "nothing"
     hidden = ", ".join(name for name, known in detail.items() if not known)
-    return Finding("sensors", "good", f"rows will tell {seen}" + (f"; not {hidden}" if hidden else ""))
+    return Finding("sensors", "good", f"rows will hold {seen}" + (f"; not {hidden}" if hidden else ""))

@@ -1,13 +1,13 @@
 """Sequence-level distillation: a corpus' training sources with a trained model's translations in place of references.
 
 The result is two text files, `train.source` and `train.target`, line by line, which a recipe names as its
-`corpus.files.train_source` and `train_target`; a model that learns from them learns what the teacher says.
+`corpus.files.train_source` and `train_target`; a model that is trained on them learns the teacher's translations.
 
 Decisions
 - Sources are what the corpus kept, read back from its tokens: the files fit each other whatever preparation dropped.
-- Work is done in chunks, each written whole under `parts/`. A killed run goes on with the chunks that are missing;
+- Work is done in chunks, each written whole under `parts/`. A killed run resumes with the missing chunks;
   chunks may as well be made on several machines (`translate_chunk`), and `join_chunks` puts them together in order.
-- `distil.json` says of which corpus, model and beam search the parts are; parts of another are thrown away.
+- `distil.json` names the corpus, model and beam search of the parts; parts of another one are deleted.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def distil(
     *,
     chunk_pairs: int = CHUNK_PAIRS,
 ) -> Distilled:
-    """Translate a corpus' training sources into `folder`; goes on after a kill, and only reads what is finished."""
+    """Translate a corpus' training sources into `folder`; resumes after a kill, and reads a finished result back."""
     config = config or EvaluateConfig()
     fingerprint = _fingerprint(model, corpus, config, chunk_pairs)
     if (done := _finished(folder, fingerprint)) is not None:
@@ -70,7 +70,8 @@ def distil(
 def translate_chunk(
     model: SubTransformer, corpus: Corpus, folder: Folder, number: int, config: EvaluateConfig, chunk_pairs: int
 ) -> None:
-    """Translate one chunk of the training sources; its target file comes last and says that it is whole."""
+    """Translate one chunk of the training sources; its target file is written last and shows that the chunk is
+    complete."""
     rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, len(corpus.train)))
     sources = [_one_line(corpus.vocabulary.decode(corpus.train.source[row].tolist())) for row in rows]
     translations = [_one_line(line) for line in translate(model, corpus.vocabulary, sources, config)]

@@ -48,7 +48,7 @@ class DeviceSelector(StageConfig):
         return not (self.labels or self.resource)
 
     def names_the_same_nodes(self, other: "DeviceSelector") -> bool:
-        """Tell whether two entries select nodes by the same rule."""
+        """Return whether two entries select nodes by the same rule."""
         return (self.labels, self.resource, self.num_gpus) == (other.labels, other.resource, other.num_gpus)
 
 
@@ -66,8 +66,8 @@ class LatencyConfig(StageConfig):
     """Architectures timed on each device; with `target_error` at most."""
 
     target_error: float | None = Field(default=None, gt=0, lt=1)
-    """Choose architectures that tell most, and stop as soon as the predictor errs by less than this on those that it
-    has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
+    """Choose the most informative architectures, and stop as soon as the predictor errs by less than this on those that
+    it has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
 
     batch: int = Field(default=1, ge=1, le=100_000)
     """Sentences translated at once."""

@@ -83,7 +83,8 @@ def detect(
 def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:
     """Raise LatencyError where a device cannot run a runtime in a dtype, or only emulates the dtype.
 
-    Times of an emulation say nothing of a device that computes in it. `isa`: another machine's flags; None: this one's.
+    Times of an emulation do not represent a device that computes in the dtype. `isa`: another machine's flags; None:
+    this one's.
     """
     settings = RuntimeSettings(dtype, "cuda" if gpu else "cpu", timed=True)
     if reason := why_unsupported(runtime, settings, isa=isa):

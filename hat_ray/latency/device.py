@@ -3,7 +3,7 @@
 Decisions
 - The slug holds what changes speed and nothing that differs between two runs on the same machine (clock, memory and
   driver are recorded beside it).
-- A GPU's slug names the host's processor too: with batch 1, an eager decoder waits for the launches of the CPU.
+- A GPU's slug also names the host's processor: with batch 1, an eager decoder waits for the launches of the CPU.
 """
 
 import logging
@@ -69,12 +69,12 @@ class DeviceInfo:
 
 
 def hardware_of(slug: str) -> str:
-    """Return the part of a device's id that tells the hardware: devices that share it differ in software alone."""
+    """Return the part of a device's id that names the hardware: devices that share it differ in software alone."""
     return _settings().sub("", slug)
 
 
 def settings_of(slug: str) -> str:
-    """Return what a device's id says of its software, such as "onnx int8, 2 threads"; the id where it says nothing."""
+    """Return the software in a device's id, such as "onnx int8, 2 threads"; the whole id where it names none."""
     found = _settings().search(slug)
     if found is None:
         return slug

@@ -50,7 +50,7 @@ class Effect:
 
     @property
     def is_sure(self) -> bool:
-        """Tell whether the two latencies differ by more than their errors."""
+        """Return whether the two latencies differ by more than their errors."""
         return not self.low <= 1 <= self.high
 
 
@@ -99,7 +99,7 @@ class SweepResult:
 
 
 def effect_size(effect: Effect) -> float:
-    """Return how far a ratio is from 1 in either direction: 0 for no effect."""
+    """Return the distance of a ratio from 1, in either direction: 0 for no effect."""
     return abs(math.log(effect.ratio))
 
 

@@ -174,7 +174,7 @@ def candidates(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
 
 
 def fits(node: Node, selector: DeviceSelector) -> bool:
-    """Tell whether a node has what a selector asks for."""
+    """Return whether a node has what a selector asks for."""
     if selector.resource and node.resources.get(selector.resource, 0) <= 0:
         return False
     if node.resources.get("GPU", 0) < selector.num_gpus:

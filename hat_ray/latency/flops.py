@@ -1,4 +1,4 @@
-"""FLOPs against latency: how far one tells the other, from architectures that were timed on one device.
+"""FLOPs against latency: how well FLOPs predict it, from architectures that were timed on one device.
 
 Shapes: `N` timed architectures, in the order of the arguments.
 """
@@ -14,7 +14,7 @@ from hat_ray.space.features import FloatArray
 ALIKE = 0.05
 """FLOPs that differ by at most this share count as equal."""
 _FEWEST = 5
-"""Architectures from which on a correlation is told."""
+"""Fewest architectures for which a correlation is reported."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EqualFlopsPair:
 
 @dataclass(frozen=True)
 class FlopsEvidence:
-    """What FLOPs say about latency on one device."""
+    """Evidence on FLOPs as a predictor of latency, on one device."""
 
     overall: Correlation
     within: dict[int, Correlation]

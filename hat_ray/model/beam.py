@@ -4,7 +4,7 @@ N sentences, R = N * beam rows, V vocabulary.
 
 A hypothesis' score is its log-probability / (length with eos) ** length_penalty. A sentence ends when `beam` hypotheses
 are finished. Of the 2 * beam best continuations of a sentence an eos counts only among the first `beam`, and the best
-`beam` without eos go on.
+`beam` without eos continue.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from hat_ray.model.protocol import EOS, StepwiseEngine, TopTokens
 __all__ = ["EOS", "Hypothesis", "beam_search", "best_continuations"]
 
 _WORTH_DROPPING = 0.7
-"""Finished sentences are dropped once no more than this share goes on: dropping copies all that is cached."""
+"""Finished sentences are dropped once no more than this share is unfinished: dropping copies the whole cache."""
 
 _RULED_OUT = 2
 """Words that a row's best may hold in vain: padding, and an end that comes too early."""

@@ -67,7 +67,7 @@ def channel_axes(name: str, tensor: Tensor) -> Iterator[tuple[slice, int, str]]:
 def used_parts(name: str, tensor: Tensor, architecture: Architecture, cut: SliceRule, shared: bool) -> list[Tensor]:
     """Return the parts of a parameter, or of its gradient, that an architecture uses: views that do not overlap.
 
-    `shared` says that one embedding serves both sides, so that the wider side decides.
+    With `shared`, one embedding serves both sides, so that the wider side decides.
     """
     axes = list(channel_axes(name, tensor))
     rows = {part.start or 0: part for part, _, _ in axes} or {0: _EVERY}

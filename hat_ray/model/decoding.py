@@ -45,7 +45,7 @@ class DecoderState:
     layers: list[LayerCache]
 
     def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
+        """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
         for cache in self.layers:
             cache.keys = _select_rows(cache.keys, rows, self.position)
             cache.values = _select_rows(cache.values, rows, self.position)

@@ -40,8 +40,8 @@ class Positions(nn.Module):
     HAT: the table is computed at the super width, [sines | cosines], so a narrower architecture sees the super table's
     first columns; an extracted model keeps them. Positions start at PAD + 1; padding gets a zero vector.
 
-    With `sharing=importance`, `order` (super or own width) says which column of the table each channel reads: channels
-    are sorted during training, and their positions go with them.
+    With `sharing=importance`, `order` (super or own width) holds the column of the table that each channel reads:
+    channels are sorted during training, and their positions go with them.
     """
 
     table: Tensor

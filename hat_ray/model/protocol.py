@@ -46,7 +46,7 @@ class DecodingState(Protocol):
     """All that a runtime has to remember between two steps."""
 
     def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
+        """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
 
     def keep(self, sentences: Tensor) -> None:
         """Drop all sentences but those at the given indices (their rows stay together)."""

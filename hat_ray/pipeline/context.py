@@ -25,7 +25,7 @@ from hat_ray.train.job import SUPERNET, TrainJob
 def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
     """Return how this run times architectures, and the table that it writes to: a shared one, or its own.
 
-    The corpus tells the size of the vocabulary, and the lengths of a mix; before it is prepared, the recipe does.
+    The corpus gives the size of the vocabulary, and the lengths of a mix; before it is prepared, the recipe does.
     """
     recipe = context.recipe
     corpus = Corpus.load(context.folder("corpus")) if context.run.record("corpus") else None

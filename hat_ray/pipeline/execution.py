@@ -1,6 +1,6 @@
 """Where the heavy work of a pipeline happens: in this process, or on a Ray cluster (`cluster.py`).
 
-A stage says *what* is to be done; an `Execution` decides where. Both give the same results; only a cluster has several
+A stage defines the work; an `Execution` decides where it runs. Both give the same results; only a cluster has several
 devices and several workers.
 """
 
@@ -49,7 +49,7 @@ class SearchPlan:
 
 
 class Execution(Protocol):
-    """The heavy work of each stage. Long work tells `progress`."""
+    """The heavy work of each stage. Long work reports to `progress`."""
 
     def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress) -> CorpusSummary:
         """Turn text into sub-words and token tables."""

@@ -47,7 +47,7 @@ class Kept:
     folder: Folder
 
     def has(self, stage: str, fingerprint: str, *, finished: bool = False) -> bool:
-        """Tell whether a result is kept: finished, or just begun."""
+        """Return whether a result is kept: finished, or just begun."""
         files = (FINISHED,) if finished else (FINISHED, BEGUN)
         return any(self.folder.exists(f"{self._place(stage, fingerprint)}/{file}") for file in files)
 
@@ -95,7 +95,7 @@ def delete_abandoned(folder: Folder, but: str = "") -> int:
 
 
 def disk_line(results: Sequence[KeptResult], place: str) -> str | None:
-    """Say what kept results take, and how to free it; None where nothing is kept."""
+    """Return a line on the space of kept results, and how to free it; None where nothing is kept."""
     if not results:
         return None
     taken = size_text(sum(result.bytes for result in results))
@@ -112,7 +112,7 @@ def size_text(size: float) -> str:
 
 
 def _move(folder: Folder, name: str, new_name: str) -> None:
-    """Move a sub-folder; killed at any point, one of the two holds all of it and says so."""
+    """Move a sub-folder; killed at any point, one of the two holds all of it and shows that."""
     if folder.file_system.type_name in _RENAMES_FOLDERS:
         folder.file_system.create_dir(folder.path(new_name).rpartition("/")[0], recursive=True)
         folder.rename(name, new_name)

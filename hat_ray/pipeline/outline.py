@@ -75,7 +75,7 @@ def stages_of(only: str | None) -> tuple[str, ...]:
 
 
 def unfinished(run: Run, names: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the stages that are still to be done, as far as settings and results tell.
+    """Return the stages that are still to be done, by settings and results.
 
     What only the stage itself sees (a text file that changed) is not looked at.
     """
@@ -87,7 +87,7 @@ def unfinished(run: Run, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _holds(run: Run, outline: Outline) -> bool:
-    """Tell whether a stage is finished with these settings, and read what the stages before it hold now."""
+    """Return whether a stage is finished with these settings, and with the present results of the stages before it."""
     record = run.record(outline.name)
     if record is None or record.seed != run.recipe.seed:
         return False

@@ -1,7 +1,7 @@
-"""The run folder: what one recipe has made so far, and what of it still holds.
+"""The run folder: the results of one recipe, and which of them still hold.
 
-Each stage has a folder of its own. `begun.json` says for which settings and inputs it was begun, so that a killed stage
-is resumed and a changed one is started afresh; `stage.json`, written last, says that it is finished. A stage's
+Each stage has a folder of its own. `begun.json` names the settings and inputs that it was begun for, so that a killed
+stage is resumed and a changed one is started afresh; `stage.json`, written last, marks it as finished. A stage's
 fingerprint covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed
 downstream. What other settings made is kept aside (`kept.py`) and comes back with them.
 """

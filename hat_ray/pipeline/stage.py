@@ -24,12 +24,12 @@ ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 
 
 def no_progress_bars(_label: str) -> AbstractContextManager[Progress]:
-    """Tell nobody."""
+    """Report nothing."""
     return nullcontext(no_progress)
 
 
 def always_ready(_stage: str) -> None:
-    """Look at nothing."""
+    """Check nothing."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Assessment:
     timing_error_pct: float | None
     """Median relative standard error of the timings themselves: no predictor can be better. None: not known."""
     coverage_pct: float | None
-    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows to tell."""
+    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows."""
     trees_share: float
     source_predictors: tuple[str, ...]
     by_depth: tuple[DepthError, ...]

@@ -9,7 +9,7 @@ class PredictorConfig(StageConfig):
     """How a predictor is fitted to one device's latency rows."""
 
     folds: int = Field(default=10, ge=2, le=1_000)
-    """Parts of the cross-validation that gives the held-out error and decides how far the trees are trusted."""
+    """Parts of the cross-validation that gives the held-out error and decides the trees' share."""
 
     min_rows: int = Field(default=10, ge=4)
     """Fewest different architectures that a predictor is fitted to."""

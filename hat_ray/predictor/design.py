@@ -1,7 +1,7 @@
 """Which architectures to time next: those that a predictor learns most from.
 
 Greedy D-optimal design (Fedorov 1972): each choice is the architecture whose cost terms, relative to its time, the rows
-so far say least about. The first two are the space's smallest and largest, so that nothing lies outside the rows.
+until now predict worst. The first two are the space's smallest and largest, so that nothing lies outside the rows.
 """
 
 import random
@@ -23,7 +23,7 @@ def next_architectures(
 ) -> list[Architecture]:
     """Return up to `count` architectures beside the `known` ones; fewer when the space has no more.
 
-    `predictors`, of this device or of others, tell how long architectures take; without any, the decoder's depth does.
+    `predictors`, of this device or of others, estimate latencies; without any, the decoder's depth does.
     """
     rng = random.Random(f"{seed} {len(known)}")
     pool = dict.fromkeys([space.smallest(), space.largest()])
@@ -37,8 +37,8 @@ def next_architectures(
     listed = list(dict.fromkeys([*known, *chosen])) + left
     costs = cost_features(listed)
     columns = relative_columns(costs, [predictor.predict(listed) for predictor in predictors])
-    told, offered = columns[: len(columns) - len(left)], columns[len(columns) - len(left) :]
-    return chosen + [left[place] for place in most_telling(told, offered, count - len(chosen))]
+    known, offered = columns[: len(columns) - len(left)], columns[len(columns) - len(left) :]
+    return chosen + [left[place] for place in most_informative(known, offered, count - len(chosen))]
 
 
 def relative_columns(costs: FloatArray, times_ms: Sequence[FloatArray]) -> FloatArray:
@@ -54,9 +54,9 @@ def relative_columns(costs: FloatArray, times_ms: Sequence[FloatArray]) -> Float
     return np.asarray(columns / np.maximum(columns.mean(axis=0), 1e-12) / time[:, None] * np.median(time))
 
 
-def most_telling(told: FloatArray, offered: FloatArray, count: int) -> list[int]:
-    """Choose rows of `offered`, (N, F), one by one: what `told`, (M, F), and those before foretell least."""
-    unknown = np.linalg.inv(_RIDGE * np.eye(offered.shape[1]) + told.T @ told)
+def most_informative(known: FloatArray, offered: FloatArray, count: int) -> list[int]:
+    """Choose rows of `offered`, (N, F), one by one: those that `known`, (M, F), and the rows before predict worst."""
+    unknown = np.linalg.inv(_RIDGE * np.eye(offered.shape[1]) + known.T @ known)
     chosen: list[int] = []
     for _ in range(min(count, len(offered))):
         news = np.einsum("ij,jk,ik->i", offered, unknown, offered)

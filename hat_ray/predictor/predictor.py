@@ -38,13 +38,14 @@ _LEAST_SPREAD = 0.005  # relative error below which no row weighs more than anot
 _SLOW_PASSES = 4  # each fits without the slow rows that the one before found
 _PLAIN = np.array([not name.endswith(("_work", "_sum")) for name in COST_FEATURES], dtype=np.float64)
 _LEVEL_CUT = 3.0  # standard deviations beyond which a row's ratio counts no further
-_LEVEL_DOUBT = 50  # rows that speak for the level as it is: few cannot tell mean and median apart
+_LEVEL_DOUBT = 50  # rows that keep the level as it is: few cannot separate mean and median
 _BEYOND = 0.1  # share of a cost term's range that a prediction may lie outside of it
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Each row's measured milliseconds and what a predictor fitted without it says: all (N,), in order of timing."""
+    """Each row's measured milliseconds and the prediction of a predictor fitted without it: all (N,), in order of
+    timing."""
 
     measured_ms: FloatArray
     predicted_ms: FloatArray
@@ -104,7 +105,8 @@ class Predictor:
         return self._predict(costs, layers) * self._factor(quantile)
 
     def predict_rows(self, rows: TimedRows, quantile: float | None = None) -> FloatArray:
-        """Return milliseconds, (N,), of what other rows timed; raises PredictorError for rows that tell too little."""
+        """Return milliseconds, (N,), of what other rows timed; raises PredictorError for rows without the needed
+        columns."""
         if self.sees_layers and self._uses_trees and rows.layers is None:
             raise PredictorError(
                 f"the predictor of {self.device} was fitted to whole architectures: averages are not enough for it"
@@ -125,7 +127,7 @@ class Predictor:
         low, high = self.seen
         beyond = np.maximum(low - costs, costs - high) / np.maximum(high - low, 1e-12)
         found: list[str | None] = []
-        told = np.where(beyond > _BEYOND, _PLAIN, 0) + np.minimum(beyond, 1e6) / 1e7  # a product says less to a reader
+        told = np.where(beyond > _BEYOND, _PLAIN, 0) + np.minimum(beyond, 1e6) / 1e7  # a product means less to a reader
         for i, term in enumerate(np.argmax(told, axis=1)):
             if beyond[i, term] <= _BEYOND:
                 found.append(None)
@@ -223,7 +225,7 @@ def _fit(
 
 
 def _level(ratios: FloatArray) -> float:
-    """Return how far predictions must be raised to be the mean, from ratios of measured to held-out ones, (N,)."""
+    """Return the factor that makes predictions the mean, from ratios of measured to held-out ones, (N,)."""
     logs = np.log(ratios)
     middle = np.median(logs)
     reach = _LEVEL_CUT * 1.4826 * np.median(np.abs(logs - middle))
@@ -271,7 +273,7 @@ def _weights(rows: TimedRows, prior: Prior) -> FloatArray:
 
 
 def _choose_ridge_penalty(rows: TimedRows, slow: BoolArray, fold: IntArray, source_priors: Sequence[Prior]) -> float:
-    """Return how far a device's own cost terms are held back beside source predictors: as far as its rows allow."""
+    """Return the ridge penalty of a device's own cost terms beside source priors: the largest that its rows allow."""
     if not source_priors:
         return 0.0
     errors = []
@@ -282,12 +284,12 @@ def _choose_ridge_penalty(rows: TimedRows, slow: BoolArray, fold: IntArray, sour
             predicted[fold == k] = prior.predict(rows.costs[fold == k])
         errors.append(np.abs(predicted / rows.total_ms - 1)[~slow])
     least = min(errors, key=lambda error: float(error.mean()))
-    # the rule of one standard error (Breiman et al. 1984): few rows cannot tell that leaning on other devices is worse
+    # the rule of one standard error (Breiman et al. 1984): few rows cannot show that leaning on other devices is worse
     return max(one for one, error in zip(RIDGE_PENALTIES, errors, strict=True) if not _surely_above(error, least))
 
 
 def _surely_above(error: FloatArray, least: FloatArray) -> bool:
-    """Tell whether errors, (N,), are above others of the same rows by more than a standard error of the difference."""
+    """Return whether errors, (N,), exceed others of the same rows by more than a standard error of the difference."""
     more = error - least
     return bool(more.mean() > more.std(ddof=1) / np.sqrt(len(more)))
 

@@ -5,7 +5,7 @@ Decisions
   regularisation: on HAT's eight tables at 20 rows a ridge penalty beside it gains nothing and mostly loses.
 - Errors count relative to the measured time, squared when small and by their absolute value when large (Huber 1964):
   rows that were timed in a slow burst then pull less.
-- Encoder and decoder are fitted apart where the table tells them apart: each then has half the unknowns. Mean over
+- Encoder and decoder are fitted apart where the table splits them: each then has half the unknowns. Mean over
   HAT's eight tables at 20 rows: 4.5 % instead of 4.3 %.
 - The priors of other devices (`source_priors`) may be part of the sum: a new device is then mostly a mixture of known
   ones, and its own cost terms are held back by a ridge penalty, as strong as cross-validation lets it be.
@@ -44,7 +44,7 @@ class Costs:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """The costs of `encoder` and `decoder`, or of the `whole` where the rows do not tell them apart."""
+    """The costs of `encoder` and `decoder`, or of the `whole` where the rows do not split them."""
 
     parts: dict[str, Costs]
 
@@ -59,7 +59,7 @@ class Prior:
         return Prior({"whole": Costs(sum(part.base_ms for part in parts), costs)})
 
     def times(self, factor: float) -> "Prior":
-        """Return the prior that predicts so many times as much."""
+        """Return the prior that predicts `factor` times as much."""
         return Prior(
             {name: Costs(factor * part.base_ms, factor * part.ms_per_unit) for name, part in self.parts.items()}
         )

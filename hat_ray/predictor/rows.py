@@ -68,7 +68,7 @@ class TimedRows:
     total_ms: FloatArray
     """Drift-corrected milliseconds of encoder and decoder together, (N,)."""
     encoder_ms: FloatArray | None
-    """The encoder's part of `total_ms`, (N,); None where it is not told apart."""
+    """The encoder's part of `total_ms`, (N,); None where it was not timed apart."""
     errors: FloatArray
     """Relative standard error of each timing, (N,); 0: not known."""
     names: tuple[str, ...]

@@ -31,7 +31,7 @@ _MOST_STEPS = 4000  # longer tables are cut in steps of several rows
 
 
 def slow_periods(log_ratios: FloatArray) -> BoolArray:
-    """Tell which rows were timed in a slow stretch: (N,) from the residuals (N,) in the order of timing."""
+    """Return the mask of rows that were timed in a slow period: (N,) from the residuals (N,) in the order of timing."""
     if len(log_ratios) < 2 * _SHORTEST:
         return np.zeros(len(log_ratios), dtype=bool)
     step = -(-len(log_ratios) // _MOST_STEPS)

@@ -166,7 +166,7 @@ class PackedState:
             self.seen[:, 0, :, begin : begin + self.beam].diagonal(dim1=1, dim2=2).zero_()
 
     def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
+        """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
         if self.seen is not None:
             end = self.position * self.beam
             flat = self.seen.flatten(0, 2)  # (R, C), a view

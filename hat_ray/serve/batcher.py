@@ -6,7 +6,7 @@ The life of a text: it waits. As soon as the worker is free it takes the waiting
 Decisions
 - Ray's `@serve.batch` closes a batch at the end of its window also while the model is busy, so that under load many
   small batches queue up behind a slow one. Here a batch holds the texts that have come when the worker can begin.
-- The work runs in a thread of its own: the event loop goes on taking requests and answering health checks.
+- The work runs in a thread of its own: the event loop keeps taking requests and answering health checks.
 - A batch that raises is repeated text by text: a text that cannot be translated fails no other one.
 """
 

@@ -33,7 +33,7 @@ class ModelSource:
     """Hypotheses kept by beam search. None: those of the recipe or export."""
 
     def resolved(self, option: Callable[[str], str] = str) -> "ModelSource":
-        """Return it with what the folder says filled in; raises RunError, which names options by `option`."""
+        """Return it with the folder's values filled in; raises RunError, which names options by `option`."""
         if is_exported(self.place):
             given = {
                 "model": self.model_id,

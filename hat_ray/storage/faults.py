@@ -140,14 +140,14 @@ def _mistake(fault: Fault, shown: str, why: str, kind: str) -> HatRayError:
 def require_no_fault(error: OSError, place: str) -> None:
     """Raise the StorageError that an error of a local file stands for; return for a file that is missing or damaged.
 
-    Decoders raise an `OSError` for damage, too: without the number that the system gives to its own.
+    Decoders also raise an `OSError` for damage: without the number that the system gives to its own.
     """
     if error.errno is not None and fault_of(error, remote=False) not in _MISTAKES:
         raise told(error, place, remote=False) from error
 
 
 def cause(error: BaseException) -> str:
-    """Return what an error says, in one line without secrets."""
+    """Return an error's text, in one line without secrets."""
     if isinstance(error, OSError) and error.errno is not None and "AWS" not in str(error):
         return os.strerror(error.errno)
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -170,7 +170,7 @@ def free_space(place: str) -> str:
 def machine_failure(error: BaseException) -> StorageError | None:
     """Return the failure that an error from outside a `Folder` is: a full or read-only disk, an I/O error.
 
-    What another program's library reports as a text of its own (`No space left on device`) counts too.
+    What another program's library reports as a text of its own (`No space left on device`) counts as well.
     """
     seen: set[int] = set()
     current: BaseException | None = error

@@ -53,7 +53,7 @@ def _require_plain(file_system: pafs.FileSystem, path: str) -> None:
     """Raise DamagedError for a FIFO, device or socket: opening one may wait for ever, and no signal ends that."""
     if file_system.type_name != "local":
         return
-    with suppress(OSError):  # of a file that is not there: opening it says so
+    with suppress(OSError):  # of a file that is not there: opening it raises
         if (kind := kind_of(os.stat(path).st_mode)) and not os.path.isdir(path):
             raise DamagedError(f"{path} is {kind}, where a plain file should be: delete it, or restore the file")
 

@@ -59,13 +59,13 @@ class MeanSentence:
         return 2 * self.length * architecture.decoder.embed_dim * self.vocabulary_size
 
     def train_flops(self, tokens: int, flops_a_sentence: float) -> float:
-        """Return the cost of training on so many target tokens, when a sentence costs so much."""
+        """Return the cost of training on `tokens` target tokens, from the cost of a sentence."""
         return tokens / self.length * flops_a_sentence
 
 
 @dataclass(frozen=True)
 class PlannedPolicy:
-    """A policy with the settings that make it cost as much as the others."""
+    """A policy with the settings that give it the cost of the others."""
 
     spec: PolicySpec
     model: ModelConfig
@@ -82,7 +82,7 @@ def plan_policies(
     sentence: MeanSentence,
     seed: int,
 ) -> list[PlannedPolicy]:
-    """Give each policy as many updates as cost what `config.updates` uniform ones cost.
+    """Give each policy the number of updates that costs what `config.updates` uniform ones cost.
 
     Raises HatRayError for sharing that the space cannot have, before anything is trained.
     """

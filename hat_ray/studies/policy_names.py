@@ -9,7 +9,7 @@ SHARINGS = ("front", "middle", "importance")
 SAMPLINGS = ("uniform", "sandwich", "stratified")
 DISTILL = "distill"
 SHARE = 0.5
-"""Share of the loss that `+distill` takes from the largest architecture where the recipe does not say it."""
+"""Share of the loss that `+distill` takes from the largest architecture where the recipe does not set it."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class PickedArchitecture:
 
 
 def stratify(space: SearchSpace, latency: SpeedFunction, count: int, bins: int, seed: int) -> list[PickedArchitecture]:
-    """Draw `count` distinct architectures, as many from each bin; bins hold equal shares of random architectures.
+    """Draw `count` distinct architectures, equal numbers from each bin; bins hold equal shares of random architectures.
 
     A larger count with the same seed holds the smaller one's architectures. Raises SpaceError when the space is too
     small.

@@ -5,10 +5,10 @@ A checkpoint is a folder `update-00000500` with `state.safetensors` (weights and
 Decisions
 - `state.json` is written last and holds the SHA-256 of the tensors and its own: a checkpoint without it, or with
   another sum, is half-written or damaged. It is named in a warning, and the one before is used.
-- A thread writes, from a copy that is taken at once, and training goes on. So a crash costs at most the updates since
+- A thread writes, from a copy that is taken at once, and training continues. So a crash costs at most the updates since
   the last checkpoint that was begun before the newest one was whole.
 - A periodic checkpoint that cannot be written (disk full) is named in a warning and left out: the whole ones stay, and
-  training goes on. Only the last one must succeed.
+  training continues. Only the last one must succeed.
 - One that the storage does not hand out is not damaged: reading it stops the training, and none is made anew.
 - Beside the newest, the one with the lowest validation loss is kept: best among the checkpoints, as fairseq's
   `checkpoint_best.pt`, without writing anything more.
@@ -131,7 +131,7 @@ class CheckpointStore:
         except StorageError as error:
             if must_succeed:
                 raise
-            log.warning("a checkpoint is left out: %s; the ones before stay, and training goes on", error)
+            log.warning("a checkpoint was not saved: %s; earlier ones stay, and training continues", error)
 
     def _write(self, checkpoint: Checkpoint) -> None:
         place = self.place(checkpoint.update)
@@ -208,7 +208,7 @@ class CheckpointStore:
             try:
                 scores[name] = self.folder.child(name).read_json(STATE)["score"]
             except (FileNotFoundError, ValueError, KeyError, TypeError):
-                continue  # half-written or damaged: whoever reads it says so
+                continue  # half-written or damaged: reading it raises
         scored = {name: score for name, score in scores.items() if isinstance(score, int | float)}
         return sorted(scored, key=lambda name: (scored[name], name))
 

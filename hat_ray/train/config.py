@@ -82,7 +82,7 @@ class TrainConfig(StageConfig):
     final: Literal["average", "best"] = "average"
     """The final model: `average` of the last checkpoints, or the `best` checkpoint."""
     log_every: int = Field(default=100, ge=1)
-    """Updates between the figures that TensorBoard and MLflow get; validations are always told."""
+    """Updates between the figures that TensorBoard and MLflow get; validations are always logged."""
     tensorboard: bool = True
     """Write TensorBoard event files, beside the checkpoints."""
     mlflow: str | None = None

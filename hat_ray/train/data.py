@@ -3,7 +3,7 @@
 Decisions
 - The sequence is global: worker `r` of `n` takes every n-th batch of an update. So the number of workers changes
   neither the data nor the order, and a run may be resumed with another number of workers.
-- An update that reaches the end of an epoch goes on with the next one: every pair is seen once an epoch.
+- An update that reaches the end of an epoch continues with the next one: every pair is seen once an epoch.
 - A position is two numbers; the batches of an epoch follow from seed and epoch. So a resumed run finds its place
   without walking through the epochs before.
 - A worker keeps the plan of one epoch, 4 bytes a pair; sentences are read where they lie, in memory-mapped shards.

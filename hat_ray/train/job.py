@@ -111,7 +111,7 @@ def train_sub(
 
 
 def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> TrainingTask:
-    """Train what the policy says; validate the largest and the smallest architecture."""
+    """Train the policy's architectures; validate the largest and the smallest one."""
     chosen = lru_cache(maxsize=1)(policy)  # asked for again by each batch and each gradient of an update
 
     def forward(architecture: Architecture) -> Forward:
@@ -225,7 +225,7 @@ def _close(
     wanted: str,
     workers: Workers,
 ) -> None:
-    """Save the final model, then the result, which says that the training is over."""
+    """Save the final model, then the result, which marks the training as finished."""
     if workers.rank != 0:
         return
     save_model(folder, name, model, {"valid_loss_bits": dict(result.valid_loss_bits), "updates": result.updates})

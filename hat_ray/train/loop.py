@@ -213,7 +213,7 @@ class Training:
             self._stopped = bool(stats[2] > 0)
 
     def _exchanged(self) -> list[Tensor]:
-        """What the workers have to tell each other of their gradients; nothing for a worker alone."""
+        """The parts of the gradients that workers exchange; nothing for a worker alone."""
         if self._workers.world_size == 1:
             return []
         update, parts = self._state.update, self._task.parts
@@ -347,7 +347,7 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
 
 
 class _Meter:
-    """Tells the progress callback now and then, so that a device is seldom asked for numbers."""
+    """Calls the progress callback at intervals, so that a device is seldom asked for numbers."""
 
     def __init__(self, progress: Progress, total: int, update: int, tokens: float) -> None:
         self._progress, self._total = progress, total

@@ -4,7 +4,7 @@ Shapes: `B` batch, `T` target length, `D` width, `N` target tokens that are not 
 
 Decisions
 - Output projection and loss are one function: rows are walked in blocks, each block's logits become its gradient in
-  place, and no (N, V) matrix ever stands in memory. Vocabularies of 8,000 and more train faster for it, too.
+  place, and no (N, V) matrix ever stands in memory. Vocabularies of 8,000 and more also train faster.
 - Padding is cut away before the projection: it costs nothing.
 - The gradient is closed form, `softmax(x) - q` for the target distribution q, and is made in the forward pass.
 - Distillation (in place, from the largest architecture; Yu & Huang, ICCV 2019) mixes the teacher's distribution into q.

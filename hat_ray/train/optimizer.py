@@ -13,7 +13,8 @@ Mixed precision: matrix products in bf16 or fp16, everything that sums in fp32.
 
 Decision: fp16's scale of the loss is our own and not torch.amp.GradScaler, because the gradients of an update are
 summed over batches and workers before they are judged: all workers must see the same overflow, and a resumed training
-must go on with the same scale. Its rule is the scaler's: halve after an overflow, double after 2,000 updates without.
+must continue with the same scale. Its rule is the scaler's: halve after an overflow, double after 2,000 updates
+without.
 """
 
 import math
@@ -134,7 +135,7 @@ class Precision:
         return loss if self.scale == 1.0 else loss * self.scale
 
     def accept(self, grad_norm: Tensor) -> bool:
-        """Say whether an update's gradients may be used, and adapt the scale. Only fp16 looks: it asks the device."""
+        """Return whether an update's gradients are finite, and adapt the scale. Only fp16 reads them from the device."""
         if self._dtype != torch.float16:
             return True
         finite = bool(torch.isfinite(grad_norm))
@@ -151,5 +152,5 @@ class Precision:
         return self.scale, self._steady
 
     def restore(self, state: tuple[float, int]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Continue from a checkpoint's state."""
         self.scale, self._steady = state

@@ -62,7 +62,7 @@ class Sandwich:
 
 @dataclass(frozen=True)
 class StratifiedSampling:
-    """One architecture an update; every round of as many updates as there are decoder depths has each depth once."""
+    """One architecture an update; every round of updates, one for each decoder depth, has each depth once."""
 
     space: SearchSpace
     seed: int

@@ -11,7 +11,7 @@ class TrainPoint:
     """The state of a training at one validation."""
 
     update: int
-    """Updates made so far."""
+    """Updates made."""
     lr: float
     """Learning rate of the last of them."""
     train_loss_bits: Loss
@@ -21,9 +21,9 @@ class TrainPoint:
     valid_nll_bits: Mapping[str, Loss]
     """The same without label smoothing; perplexity is 2 to its power."""
     tokens: int
-    """Target tokens trained on so far."""
+    """Target tokens trained on."""
     seconds: float
-    """Seconds of training so far, validation and checkpoints included, over all resumptions."""
+    """Seconds of training, validation and checkpoints included, over all resumptions."""
     grad_norm: Loss
     """Norm of the gradient of the last update, before clipping."""
 

@@ -21,7 +21,7 @@ from torch import nn
 from hat_ray.latency.table.parts import partition_values, partitions
 from hat_ray.latency.table.table import read_table
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.design import most_telling, relative_columns
+from hat_ray.predictor.design import most_informative, relative_columns
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import quality
 from hat_ray.predictor.rows import TimedRows, read_rows, rows_of_averages, workloads_in
@@ -242,7 +242,7 @@ def _hats_error(table: Table, seed: int) -> float:
 
 def _chosen(rows: TimedRows, source_predictors: list[Predictor], count: int) -> list[int]:
     columns = relative_columns(rows.costs, [source.predict_rows(rows) for source in source_predictors])
-    return most_telling(columns[:0], columns, count)
+    return most_informative(columns[:0], columns, count)
 
 
 def _hats_network(table: Table, train: list[int], seed: int):  # type: ignore[no-untyped-def]

@@ -50,9 +50,9 @@ def test_a_value_comes_back_and_a_loss_that_is_no_number_is_null_on_disk(tmp_pat
 
 def test_any_change_of_a_sealed_file_is_noticed():
     stored = encode(VALUE)
-    assert "its content is not what its SHA-256 says" in told({**stored, "count": 8})
-    assert "its content is not what its SHA-256 says" in told({**stored, "more": 1})
-    assert "its content is not what its SHA-256 says" in told({**stored, FORMAT: 4})
+    assert "its content does not match its SHA-256" in told({**stored, "count": 8})
+    assert "its content does not match its SHA-256" in told({**stored, "more": 1})
+    assert "its content does not match its SHA-256" in told({**stored, FORMAT: 4})
 
 
 def test_another_format_is_refused_before_any_field_is_read():

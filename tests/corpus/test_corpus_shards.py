@@ -143,7 +143,7 @@ def test_a_killed_preparation_is_no_corpus_and_goes_on_after_its_whole_shards(
     told: list[tuple[int, int]] = []
     with caplog.at_level(logging.INFO):
         prepare(config, Folder.at(killed), 1, lambda done, total, _: told.append((done, total)))
-    assert "going on after" in caplog.text
+    assert "resuming after" in caplog.text
     assert told[-1] == (LINES + 40, LINES + 40)
     left = content_of(killed)
     assert {name: left[name] for name in content_of(prepared)} == content_of(prepared)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.design import most_telling, next_architectures, relative_columns
+from hat_ray.predictor.design import most_informative, next_architectures, relative_columns
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import quality
 from hat_ray.predictor.rows import rows_of
@@ -72,7 +72,7 @@ def test_chosen_rows_tell_more_than_random_ones() -> None:
     """By the measure that they are chosen for: the volume of what is still unknown."""
     architectures = sampled(300)
     columns = relative_columns(cost_features(architectures), [])
-    chosen = most_telling(columns[:0], columns, 20)
+    chosen = most_informative(columns[:0], columns, 20)
     known = lambda rows: np.linalg.slogdet(np.eye(16) * 0.05 + columns[rows].T @ columns[rows])[1]  # noqa: E731
     at_random = [known(np.random.default_rng(seed).choice(300, 20, replace=False)) for seed in range(50)]
     assert known(chosen) > max(at_random)

@@ -3,8 +3,8 @@
 Decisions
 - A file grows under a `.part` name, with the server's mark of its version beside it; it gets its own name when it has
   the announced length and the right hash. What is there and whole is not fetched again.
-- A hash that is not known in advance is kept beside the file at the first download (`.sha256.json`), and said so; from
-  then on it must hold.
+- A hash that is not known in advance is kept beside the file at the first download (`.sha256.json`), with a log line;
+  from then on it must hold.
 - Of archives the named members alone are unpacked, under these names: no path from inside an archive is ever used.
 """
 
@@ -36,7 +36,7 @@ class _Record(BaseModel):
 
 
 def fetch(config: CorpusConfig, progress: Progress = no_progress) -> None:
-    """Download and unpack what is missing; nothing where the user says where the text is, or nothing is to be had."""
+    """Download and unpack missing files; do nothing where the text is in a folder of the user's."""
     if config.source != "files" or config.files is None or config.files.folder:
         return
     for number, download in enumerate(config.downloads, 1):
@@ -116,7 +116,7 @@ def _fetch_one(config: CorpusConfig, download: Download, place: Path, progress: 
 
 
 def _is_whole(download: Download, place: Path, known: _Record | None) -> bool:
-    """Tell whether a file that is there is the right one; one without a record is the user's own and gets one."""
+    """Return whether an existing file is the right one; one without a record is the user's own and gets one."""
     status = place.stat()
     if known is not None and (known.bytes, known.modified_ns) == (status.st_size, status.st_mtime_ns):
         return not download.sha256 or known.sha256 == download.sha256

@@ -37,7 +37,7 @@ def _hash_files(files: FilesConfig) -> dict[str, object]:
 def _hash_file(path: str) -> str:
     place = Path(path).expanduser()
     if not os.path.isfile(place):
-        return _hash(path, 0, 0)  # which says what is wrong with it
+        return _hash(path, 0, 0)  # which names the mistake
     status = place.stat()
     return _hash(path, status.st_size, status.st_mtime_ns)
 

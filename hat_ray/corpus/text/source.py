@@ -1,7 +1,7 @@
 """The training text as numbered chunks, read again and again and never held: what every pass over it sees alike.
 
 A chunk is `CHUNK_PAIRS` consecutive pairs of one pair of files (its last may be shorter). Chunks are numbered over all
-files, and pairs are numbered over all files too; both numbers are the same in every pass and on every machine.
+files, and pairs are numbered over all files; both numbers are the same in every pass and on every machine.
 """
 
 from collections.abc import Iterator

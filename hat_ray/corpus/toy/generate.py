@@ -24,7 +24,7 @@ def generate(config: ToyConfig, *, variation: int = 0) -> dict[str, ParallelText
     """Return the splits train, valid and test; no source sentence occurs twice, in one split or over all.
 
     Test and validation are drawn first, so that they stay the same whatever the number of training pairs.
-    Another `variation` tells the same sentences with other free choices: the two differ as two right answers do.
+    Another `variation` translates the same sentences with other free choices: the two differ as two right answers do.
     """
     sizes = {"test": config.test_pairs, "valid": config.valid_pairs, "train": config.train_pairs}
     seen: set[str] = set()

@@ -90,7 +90,7 @@ class Noun:
     kind: Kind
     senses: Senses[TargetNoun]
     qualities: tuple["Adjective", ...]
-    """The adjectives that it is mostly said with."""
+    """Its most frequent adjectives."""
 
 
 @dataclass(frozen=True)

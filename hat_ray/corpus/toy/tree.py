@@ -1,4 +1,4 @@
-"""A derivation: what a sentence says, with every sense resolved, before either language speaks it."""
+"""A derivation: the meaning of a sentence, with every sense resolved, before either language expresses it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -91,7 +91,7 @@ class Clause:
     time: Fixed | None = None
     time_first: bool = False
     content: "Clause | None" = None
-    """What is said or thought: a clause with "that"."""
+    """The object of saying or thinking: a clause with "that"."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Which of several timings of one thing counts: of each session the latest, and of these the smallest relative error.
+"""The timing that counts among several of one thing: of each session the latest, and of these the smallest relative
+error.
 
-`best_of_each` says it for rows, `best_measurements` does the same on columns, a thousand times faster; a test holds
+`best_of_each` chooses among rows, `best_measurements` does the same on columns, a thousand times faster; a test holds
 them equal. Ties go to the later time across sessions, and within a session to the row that stands later; whatever is
 still equal goes to the row that stands first.
 """
@@ -74,7 +75,7 @@ def _last_of_each(*groups: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _key_columns(table: pa.Table) -> list[pa.ChunkedArray]:
-    """Return the columns that tell things apart; an import's line only where there is no architecture."""
+    """Return the columns that identify things; an import's line only where there is no architecture."""
     columns = [table.column(name) for name in KEY_COLUMNS]
     unnamed = columns[0].is_null()
     if columns[0].null_count:

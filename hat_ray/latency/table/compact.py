@@ -193,7 +193,8 @@ def _is_sound(folder: Folder, name: str) -> bool:
 
 
 def _delete_leftovers(folder: Folder, place: str, age: timedelta) -> int:
-    """Delete old temporary files; return how many. A writer whose file is taken away says so, and was not heard of."""
+    """Delete old temporary files; return how many. A writer whose file is deleted reports that; it had been silent for
+    longer than that age."""
     oldest = datetime.now(UTC) - age
     old = [
         f"{place}/{info.base_name}"

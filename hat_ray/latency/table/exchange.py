@@ -2,7 +2,7 @@
 
 Decisions
 - What is imported twice is there once, also when two people import it at the same time: a CSV file becomes a part whose
-  name is a hash of its numbers and of what they are said to be, and another lake's parts keep their names.
+  name is a hash of its numbers and their description, and another table's parts keep their names.
 - A part is copied byte for byte, after every row of it was looked at; what the lake has, compacted or not, is not.
 - Of a file with one row that is no measurement nothing is taken: who made one such row may have made others.
 - CSV files hold numbers only, and a file's name is that of an imported one only where it is a plain name: nothing that
@@ -71,7 +71,7 @@ def import_table(
     device: str | None = None,
     progress: Progress = no_progress,
 ) -> Imported:
-    """Copy another lake's parts, of one space or device where given; go on with the same call after a kill."""
+    """Copy another lake's parts, of one space or device where given; after a kill the same call resumes."""
     folder, other = Folder.at(root), Folder.at(source)
     other.require()
     places = partitions(other, space_id, device)
@@ -158,7 +158,7 @@ def export_csvs(
 
 
 def _csv_name(row: LatencyRow, taken: set[str]) -> str:
-    """Return the imported file's name, or one that tells space and device; made longer until it is free."""
+    """Return the imported file's name, or one of space and device; made longer until it is free."""
     names = [f"{row.space_id}-{row.device.slug}.csv"]
     if _PLAIN_NAME.fullmatch(row.origin.source):
         names = [row.origin.source, f"{row.origin.source.removesuffix('.csv')}-{names[0]}"]

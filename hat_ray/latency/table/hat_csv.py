@@ -1,8 +1,8 @@
 """HAT's published latency tables: CSV files of ten averages, and mean and deviation (ms) of encoder and decoder.
 
-They do not keep each layer's shape, the number of runs, or the device: whoever imports a file says what it was.
+They do not keep each layer's shape, the number of runs, or the device: the import gets them as arguments.
 
-What HAT says of the latency tables that it published, by the names of their files.
+HAT's description of the latency tables that it published, by the names of their files.
 
 HAT: README and section 4.1. It does not state how many threads and cores its processors used, nor each task's
 vocabulary: those are 0 here, which no device of one's own has.

@@ -1,4 +1,4 @@
-"""One file of a latency table: what its footer tells, and its rows.
+"""One file of a latency table: its footer's content, and its rows.
 
 Only the columns and row groups that are asked for are read, and the two that show that rows stand in the folder that
 they name; a value that a row group's statistics exclude is not looked for in it. Statistics prove nothing else: PyArrow
@@ -105,7 +105,7 @@ def read_part(
 
     `where` keeps rows whose columns equal values, `without` leaves written parts out; `content` is what was read of the
     file already. Raises PartGoneError when the
-    file has gone, one of `scan.UNREADABLE` when what was read is not what its name says, and a StorageError when it
+    file has gone, one of `scan.UNREADABLE` when its content does not match its name, and a StorageError when it
     could not be read.
     """
     with _opened(folder, name, content) as file:
@@ -196,7 +196,8 @@ def _marks(file: pq.ParquetFile, lineage: Lineage, groups: list[int]) -> NDArray
 
 
 def _statistics(group: pq.RowGroupMetaData, column: str) -> tuple[object, object, int] | None:
-    """Return a column's smallest and largest value and its nulls in a row group; None where the file does not tell."""
+    """Return a column's smallest and largest value and its nulls in a row group; None where the file does not hold
+    them."""
     for i in range(group.num_columns):
         chunk = group.column(i)
         if chunk.path_in_schema == column:
@@ -206,7 +207,7 @@ def _statistics(group: pq.RowGroupMetaData, column: str) -> tuple[object, object
 
 
 def _may_hold(group: pq.RowGroupMetaData, where: Mapping[str, object]) -> bool:
-    """Tell whether a row group can hold rows whose columns equal these values."""
+    """Return whether a row group can hold rows whose columns equal these values."""
     for column, value in where.items():
         told = _statistics(group, column) if value is not None else None
         if told and not told[0] <= value <= told[1]:  # type: ignore[operator]

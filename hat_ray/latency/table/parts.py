@@ -4,7 +4,7 @@
     parts-<hash>.parquet    a compacted part: the rows of several written parts, in the order of their names
 
 Decisions
-- A compacted part tells in its footer which written parts it holds, and how many rows of each. So no row is ever read
+- A compacted part names in its footer the written parts that it holds, and the rows of each. So no row is ever read
   twice, however compactions, copies of lakes and kills overlap: each written part is read from one file only.
 - Its name is a hash of theirs: two compactors that do the same work write the same file.
 - A listing is not a snapshot: a part that moves into a compacted one while the folder is listed can be missed in both.
@@ -12,8 +12,8 @@ Decisions
 
 What stands in one folder of a latency table: plain files, folders, and what a reader must not open.
 
-A FIFO, a device, a socket, a link that leads nowhere or back to itself is told by its kind, and never opened: it may
-never begin or never end.
+A FIFO, a device, a socket, a link that leads nowhere or back to itself is reported by its kind, and never opened: it
+may never begin or never end.
 """
 
 import errno

@@ -1,8 +1,8 @@
-"""One scale for all rows of a device: what the quietest session says a quiet device is.
+"""One scale for all rows of a device: the quiet level of its quietest session.
 
-A row is corrected to how fast the canary was on the quiet device *as far as its session had seen by then*. Sessions end
+A row is corrected to the canary's time on the quiet device *as its session knew it by then*. Sessions end
 wiser than they begin, and some never meet a quiet moment. So whoever reads brings all rows of a device and workload to
-one level: of each session and host the median of what its rows say, and of these the smallest. The files stay as they
+one level: of each session and host the median of its rows' levels, and of these the smallest. The files stay as they
 are; `latency_ms` is never touched.
 """
 

@@ -58,7 +58,7 @@ class Canary:
     """Multiply a latency by it: what dividing each repetition by how slow the canaries around it were does to the
     median."""
     quiet_ms: float | None = None
-    """The canary on the quiet device, as far as the session had seen it by then: what the correction brings to."""
+    """The canary's time on the quiet device, as the session knew it by then: the level of the correction."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class LatencyRow:
     device: Annotated[DeviceInfo, Prefix("device_")]
     context: MeasurementContext
     energy: Annotated[Energy | None, Prefix("energy_")] = None
-    """What one translation took; None where the system does not tell."""
+    """What one translation took; None where the system does not report it."""
     quantities: Annotated[
         tuple[tuple[str, float], ...], Column(arrow=_QUANTITIES, to_cell=_or_null, from_cell=_pairs, nullable=True)
     ] = ()

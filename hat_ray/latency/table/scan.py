@@ -1,6 +1,6 @@
 """Many files of a latency table at once, while others write and compact it.
 
-The life of a scan: every partition is listed, the compacted parts' footers tell which written parts they hold, each
+The life of a scan: every partition is listed, the compacted parts' footers name the written parts that they hold, each
 written part is read from one file, and the rows are put in the order of the written parts' names. When a file has gone
 meanwhile, its partition is listed and read again: a scan never returns fewer rows than there were when it began.
 A file that is truncated, foreign, misplaced or newer than this hat-ray is named in a warning and skipped whole; rows
@@ -207,7 +207,7 @@ def in_parallel(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what is wrong in one line; of a damaged file what PyArrow says, as who asks names the file."""
+    """Return the mistake in one line; of a damaged file PyArrow's text, since the caller names the file."""
     if isinstance(error, DamagedError) and error.__cause__ is not None:
         return cause(error.__cause__)
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""The latency table, or lake: a Hive-partitioned Parquet data set that many writers and teams share.
+"""The latency table: a Hive-partitioned Parquet data set that many writers and teams share.
 
     <root>/space=<space id>/device=<device slug>/part-<uuid>.parquet
 
@@ -7,7 +7,7 @@ Decisions
 - `compact` moves the rows of many parts into few; what a reader gets stays the same, to the order of the rows.
 - The same thing timed twice is kept twice in the files; reading resolves it to the better measurement, on columns.
 - Reading brings the rows of a device and workload to one quiet level (`to_quiet_level`).
-- The file repeats its partition's values under other names (`space_id`, `device_slug`), so that it still tells what it
+- The file repeats its partition's values under other names (`space_id`, `device_slug`), so that it still shows what it
   is when it is copied elsewhere, and so that the two do not clash in readers that add the partition's columns.
 """
 
@@ -108,7 +108,7 @@ def scan_at_quiet_level(
     bad: Iterable[str] = (),
     kept: KeptParts | None = None,
 ) -> list[pa.Table]:
-    """Scan partitions and bring their rows to one quiet level, which rows that `where` leaves out help to tell."""
+    """Scan partitions and bring their rows to one quiet level, which follows from all rows, beyond `where`."""
     if where and kept is None:
         kept = KeptParts(folder, dict.fromkeys([*schema.names, *_LEVELS.names, *where, *JUDGED]))
     tables = scan(folder, places, schema, where, bad, kept)

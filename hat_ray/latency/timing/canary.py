@@ -10,7 +10,7 @@ Decisions
 - The canary runs in the same process between small groups of repetitions, not between architectures: the states of a
   shared machine last about as long as one architecture's timing.
 - What is kept is divided by how slow the canaries around it were (`local_levels`): a device that wanders within the
-  tolerance is followed, too.
+  tolerance is followed as well.
 """
 
 import math
@@ -48,7 +48,7 @@ class CanaryMonitor:
 
     @property
     def level_ms(self) -> float:
-        """The canary on the quiet device, as far as this session has seen it."""
+        """The canary's time on the quiet device, by this session's canaries until now."""
         known = self._ascending_ms or sorted(self._latest_ms)
         return known[int(_LEVEL_QUANTILE * (len(known) - 1))]
 
@@ -88,7 +88,7 @@ class Group:
     after_ms: float
     samples: tuple[TranslationTime, ...]
     joules: float | None = None
-    """What the repetitions took, the canaries left out; None where the system does not tell."""
+    """What the repetitions took, the canaries left out; None where the system does not report it."""
 
 
 def local_levels(groups: Sequence[Group], limit_ms: float = math.inf) -> NDArray[np.float64]:

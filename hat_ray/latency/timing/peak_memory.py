@@ -1,8 +1,8 @@
 """The most memory that a process of its own holds while it translates with one architecture, in MB of 1,000,000 bytes.
 
 Decisions
-- The timing process holds canary, caches and the model's own weights too: its peak says little of one architecture. So
-  a stored model is written, and another process loads it, translates the workload twice and reports its peak.
+- The timing process also holds canary, caches and the model's own weights: its peak shows little of one architecture.
+  So a stored model is written, and another process loads it, translates the workload twice and reports its peak.
 - That process imports what a deployed one would: the engine of an exported model needs no PyTorch.
 - A GPU's device reports the memory that PyTorch took from the GPU: that is what runs out there.
 """

@@ -9,7 +9,7 @@ Decisions
 - An undisturbed group or two among many disturbed ones is chance: a canary of a few milliseconds fits between two time
   slices of a busy core, a larger model does not. So few undisturbed repetitions count as none, unless they are half of
   all.
-- A correction is an estimate: the larger it is, the less certain the row, and its relative error says so.
+- A correction is an estimate: the larger it is, the less certain the row, and its relative error includes that.
 - Repetitions follow until the median's relative standard error is small enough or the budget is spent; a fixed number
   wastes time on quiet devices and is too small on noisy ones.
 - Threads, niceness and garbage collection are the timing's own: Ray starts workers at niceness +15 and sets thread
@@ -90,7 +90,7 @@ class Timing:
     """Repetitions set aside because a canary beside them was slow."""
     canary: Canary | None = None
     energy_j: float | None = None
-    """Joules of one repetition: the mean over those that count; None where the system does not tell."""
+    """Joules of one repetition: the mean over those that count; None where the system does not report it."""
     relative_error: float = 0.0
     """The relative standard error of the total's median: of its scatter with the device's wandering taken out, and of
     the drift correction."""
@@ -140,7 +140,7 @@ def repeat(
     meter: EnergyMeter = _NO_METER,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Warm up, then repeat until the protocol says stop; `clock` tells seconds, `meter` joules."""
+    """Warm up, then repeat until the protocol is satisfied; `clock` returns seconds, `meter` joules."""
     started = clock()
     warmups = _warm_up(translate, protocol, clock)
     if watch is None:
@@ -232,7 +232,7 @@ def _repeat_between_canaries(
 
 
 def _drift_corrected(groups: Sequence[Group], watch: CanaryMonitor, *, undisturbed_only: bool) -> _AcceptedRepetitions:
-    """Return the repetitions of undisturbed groups, or of all, with what the canaries around them say."""
+    """Return the repetitions of undisturbed groups, or of all, corrected by the canaries around them."""
     limit_ms = watch.limit_ms
     levels = local_levels(groups, limit_ms)
     kept = [
@@ -254,7 +254,7 @@ def _drift_corrected(groups: Sequence[Group], watch: CanaryMonitor, *, undisturb
 
 def _enough(totals_ms: Sequence[float], protocol: Protocol, seconds: float) -> bool:
     if len(totals_ms) < protocol.min_repetitions:
-        return len(totals_ms) >= 3 and seconds > 3 * protocol.budget_s  # a slow device: three, whatever they say
+        return len(totals_ms) >= 3 and seconds > 3 * protocol.budget_s  # a slow device: three, however far apart
     if len(totals_ms) >= protocol.max_repetitions or seconds > protocol.budget_s:
         return True
     return relative_error_of_median(totals_ms) <= protocol.relative_error

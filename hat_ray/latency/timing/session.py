@@ -4,7 +4,7 @@ The life of a session: the device is known, the canary (the space's smallest arc
 while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
 as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
 what found no undisturbed moment is timed again when the others are done, for as long as that finds undisturbed ones.
-What the table already holds for the same device and workload is skipped, so a session that was killed goes on where
+What the table already holds for the same device and workload is skipped, so a session that was killed resumes where
 its last part ended.
 """
 
@@ -55,7 +55,7 @@ _IN_VAIN = 3
 
 @dataclass(frozen=True)
 class TimingJob:
-    """What is timed, how, and where its rows go: all that a device has to be told. It pickles."""
+    """A device's whole order: what is timed, how, and where its rows go. It pickles."""
 
     space: SearchSpace
     model_config: ModelConfig
@@ -189,7 +189,7 @@ class TimingSession:
         )
         self._levels_ms: dict[Architecture, float] = {}
         self._disturbed: dict[Architecture, float] = {}
-        """Drift corrections of what has been timed without an undisturbed moment so far."""
+        """Drift corrections of the architectures that have not yet been timed in an undisturbed moment."""
         self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
@@ -243,7 +243,7 @@ class TimingSession:
         return self._quantities.added(row)
 
     def _advise(self, lines: dict[str, str]) -> None:
-        """Tell what can be mended, each kind once."""
+        """Log advice, each kind once."""
         for kind, line in lines.items():
             if kind not in self._advice:
                 logger.warning(line)
@@ -279,7 +279,7 @@ class TimingSession:
             self._disturbed[architecture] = max(correction, self._disturbed.get(architecture, 0.0))
 
     def _was_misjudged(self, architecture: Architecture) -> bool:
-        """Tell whether the device turned out to be quieter than it was thought to be when this was timed."""
+        """Return whether the device turned out to be quieter than known when this was timed."""
         return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
 
     def _build(self, architecture: Architecture) -> Engine:

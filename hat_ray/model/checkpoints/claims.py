@@ -51,7 +51,7 @@ def require_room(
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception says in one bounded line."""
+    """Return an exception's text in one bounded line."""
     told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
     return " ".join(told.split())[:200] or type(error).__name__
 

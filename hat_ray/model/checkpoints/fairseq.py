@@ -28,7 +28,7 @@ from hat_ray.storage.plain_file import open_plain
 
 
 class _Meter:
-    """Stands in for fairseq's running averages; holds whatever the file says and does nothing."""
+    """Stands in for fairseq's running averages; holds the file's values and does nothing."""
 
 
 _SIZES = ("encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim", "qkv_dim")

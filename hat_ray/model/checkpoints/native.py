@@ -42,7 +42,7 @@ class _Description:
     space: dict[str, Any] | None = None
     architecture: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """What a training says of the model, for people."""
+    """A training's notes on the model, for people."""
 
     def __post_init__(self) -> None:
         if (self.space if self.kind == "super" else self.architecture) is None:

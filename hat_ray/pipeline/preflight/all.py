@@ -12,7 +12,7 @@ def examine_all(recipe: Recipe, situation: Situation) -> list[CheckResult]:
 
 
 def asks_nodes(recipe: Recipe) -> bool:
-    """Tell whether something is needed that only a node itself knows to have: instructions, or a package."""
+    """Return whether something is needed that only the node itself can report: instructions, or a package."""
     mlflow = recipe.supernet.mlflow or recipe.retrain.mlflow
     return bool(_asks_processor(recipe) or mlflow or recipe.evaluate.tokenizer in TOKENIZERS)
 
@@ -26,6 +26,6 @@ def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
 
 
 def _asks_processor(recipe: Recipe) -> bool:
-    """Tell whether a device is to run more than PyTorch's own runtime in fp32."""
+    """Return whether a device is to run more than PyTorch's own runtime in fp32."""
     configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
     return any((config.runtime, config.dtype) != ("eager", "fp32") for config in configs)

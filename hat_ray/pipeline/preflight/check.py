@@ -3,7 +3,7 @@
 Decisions
 - A check looks and changes nothing, but for a probe that it writes to a store and deletes again.
 - A `failure` is certain: the work could not end well. What is only likely, or may still change, is a `warning`.
-- Nothing here loads PyTorch or Ray: a mistake is told within a second.
+- Nothing here loads PyTorch or Ray: a mistake is reported within a second.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ Verdict = Literal["ok", "warning", "failure"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     verdict: Verdict
@@ -85,7 +85,7 @@ class Situation:
 
 Finding = tuple[Verdict, str]
 Look = Callable[[Recipe, Situation], Iterable[Finding]]
-"""Yields what is wrong, each with its line, and what is worth telling of what is fine."""
+"""Yields mistakes, each with its line, and facts worth a line where all is well."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class Check:
     stages: frozenset[str]
     """Those that it is for."""
     again: bool = False
-    """Whether results of earlier stages tell more: then it looks again before each stage."""
+    """Whether results of earlier stages add facts: then it runs again before each stage."""
 
     def run(self, recipe: Recipe, situation: Situation) -> list[CheckResult]:
-        """Return what was found; where nothing is wrong, one result that says so."""
+        """Return the results; where nothing is wrong, one that is `ok`."""
         found = [CheckResult(self.name, verdict, told) for verdict, told in self.look(recipe, situation)]
         return found or [CheckResult(self.name, "ok", "")]

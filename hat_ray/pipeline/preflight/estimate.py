@@ -4,7 +4,7 @@ P: parameters of the largest architecture, embeddings included (every weight is 
 all devices. Bounds were held against real runs of two sizes (`test_estimate.py`).
 
 Disk
-- corpus: 4 bytes a token and 8 a sentence. Text has as many tokens as bytes at most, toy sentences 40 a side;
+- corpus: 4 bytes a token and 8 a sentence. Text has at most one token a byte, toy sentences 40 a side;
   validation and test keep their text beside it.
 - a training: (k + 2) checkpoints of 12 P (weights and Adam's two moments) and a model of 4 P, where k =
   max(keep_last, average_last), and no more checkpoints than it writes. At least: the k that stay; a SuperTransformer's
@@ -44,7 +44,7 @@ _SLACK = 1.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes: surely as many, and surely no more."""
+    """Bytes: a lower and an upper bound."""
 
     least: float = 0
     most: float = 0
@@ -77,7 +77,7 @@ def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
 
 
 def memory_of(recipe: Recipe, stages: Iterable[str], vocabulary: int, cpus: int, *, local: bool) -> Estimate:
-    """Return what the most demanding of these stages takes at once on one machine of so many CPUs."""
+    """Return the memory that the most demanding of these stages takes at once on one machine of `cpus` CPUs."""
     largest = recipe.space.build().largest()
     params = params_of(largest, vocabulary, recipe.model)
     models = (1 + recipe.retrain.random_baselines) * _limits(recipe) + 1
@@ -119,7 +119,7 @@ def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
 
 
 def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, sure: int) -> Estimate:
-    """Return what so many processes that train take of the machine's own memory."""
+    """Return the machine's own memory that `count` training processes take."""
     if config.use_gpu:
         return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
     largest, vocabulary = recipe.space.build().largest(), recipe.corpus.vocab_size
@@ -132,7 +132,7 @@ def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, su
 
 
 def _activations(architecture: Architecture, tokens: int, length: int, vocabulary: int) -> float:
-    """Return the bytes that a pass over so many tokens a side leaves behind for the gradients."""
+    """Return the bytes that a pass over `tokens` tokens a side leaves behind for the gradients."""
     floats = sum(_layers(architecture, length)) + 3 * vocabulary
     return _SLACK * _WEIGHT_BYTES * floats * tokens
 
@@ -148,7 +148,7 @@ def _layers(architecture: Architecture, length: int) -> list[int]:
     """Return the floats a token of each layer.
 
     In an encoder layer 8 widths, 4 query-key-value widths, 2 hidden widths and two rows of attention a head; in a
-    decoder layer 12, 8, 2, and as many rows for both attentions.
+    decoder layer 12, 8, 2, and the same number of rows for both attentions.
     """
     e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
     found = [

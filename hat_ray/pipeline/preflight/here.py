@@ -1,4 +1,4 @@
-"""This machine, as far as it can be told without loading PyTorch or Ray."""
+"""This machine, without loading PyTorch or Ray."""
 
 import os
 import platform

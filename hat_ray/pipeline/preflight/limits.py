@@ -1,4 +1,4 @@
-"""Limits against what a latency table tells already: before a predictor says it, a SuperTransformer is trained.
+"""Limits against the rows of a latency table: a check before a SuperTransformer and a predictor are trained.
 
 Decisions
 - A limit is refused only for what was timed: the run's latency stage is finished, the space's smallest architecture is
@@ -20,7 +20,7 @@ from hat_ray.search.config import names_device
 from hat_ray.storage.folder import Folder
 
 _MOST_FILES = 64
-"""Files of a device that are read; those of a large table tell enough."""
+"""Files of a device that are read; those of a large table are enough."""
 _WORKLOAD = ("batch", "beam", "source_length", "target_length")
 _SPREAD = 0.05
 """Share by which timings of one architecture differ between sessions; most lie within a third of it."""
@@ -28,7 +28,7 @@ _SPREAD = 0.05
 
 @dataclass(frozen=True)
 class _Timed:
-    """What a table tells of one device."""
+    """One device's rows in a table."""
 
     device: str
     fastest_ms: float
@@ -45,7 +45,7 @@ def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         own = _devices_of_run(recipe, situation)
         timed = list(_read(recipe, table, own))
     except (HatRayError, StorageError, OSError):
-        return  # told by the check of the table, or by whoever reads it whole
+        return  # reported by the check of the table, or by the reader of all of it
     for one in timed:
         for limit in sorted(ms for ms in _limits(recipe, one.device) if ms < one.fastest_ms):
             fellows = [other for other in timed if _group(recipe, other.device) == _group(recipe, one.device)]
@@ -84,7 +84,7 @@ def _devices_of_run(recipe: Recipe, situation: Situation) -> tuple[str, ...]:
 
 
 def _read(recipe: Recipe, table: Folder, devices: Sequence[str]) -> Iterator[_Timed]:
-    """Yield what the table tells of the devices named, or of all that it has where none is."""
+    """Yield the table's rows of the devices named, or of all where none is."""
     space = recipe.space.build()
     workload = {name: getattr(recipe.latency, name) for name in _WORKLOAD}
     for place in partitions(table, space.id):

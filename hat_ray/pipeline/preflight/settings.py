@@ -1,4 +1,4 @@
-"""Settings of one section that another section contradicts: told by the recipe alone."""
+"""Settings of one section that another section contradicts: found from the recipe alone."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ _FIRST_WORD = 4
 """Entries of a vocabulary that stand for no text."""
 _BYTES = 256
 PARTS_OF_VALIDATION = 8
-"""Validation sentences that `search.early_stop` needs: it scores them in so many parts."""
+"""Validation sentences that `search.early_stop` needs: it scores them in this number of parts."""
 
 
 def check_rows(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """A predictor needs so many rows: fewer are told before they are timed."""
+    """A predictor needs a number of rows: fewer are reported before they are timed."""
     least, samples = recipe.predictor.min_rows, recipe.latency.samples
     size = recipe.space.build().size()
     if size < least:
@@ -182,7 +182,7 @@ def check_early_stop(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_algorithm(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """The search's algorithm can be loaded, takes its options, and goes on after its first, random architectures.
+    """The search's algorithm can be loaded, takes its options, and continues after its first, random architectures.
 
     This imports the algorithm: of hat-ray's own, or of the installed package that the recipe names.
     """
@@ -223,12 +223,12 @@ def check_limited_devices(recipe: Recipe, situation: Situation) -> Iterator[Find
 
 
 def _may_be(key: str, name: str) -> bool:
-    """Tell whether a key of the limits may mean a device that the recipe calls `name`: its id begins with the name."""
+    """Return whether a key of the limits may mean the recipe's device `name`: its id begins with the name."""
     return names_device(key, name) or names_device(name, key)
 
 
 def check_ranking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """There are as many architectures as are to be trained."""
+    """The space has at least the architectures that are to be trained."""
     count, size = recipe.ranking.architectures, recipe.space.build().size()
     if size < count:
         yield (

@@ -37,7 +37,7 @@ def check_warm_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     for place in recipe.search.warm_start:
         folder = Folder.at(place).asked_for(PATIENCE_S)
         try:
-            folder.list()  # tells of a bucket that is not there
+            folder.list()  # fails for a bucket that is not there
             table_at(folder)
         except (HatRayError, StorageError) as error:
             yield "failure", f"search.warm_start: {error}"

@@ -1,4 +1,5 @@
-"""The text of a corpus: there, readable, as many lines on both sides, and enough of it for the vocabulary.
+"""The text of a corpus: there, readable, with equal numbers of lines on both sides, and enough of it for the
+vocabulary.
 
 Decisions
 - A small corpus (`_WHOLE_BYTES`) is read whole. Of a larger one each file is opened and its beginning read: the corpus
@@ -76,7 +77,7 @@ def _read(source: TextPart, target: TextPart, whole: bool) -> None:
 
 
 def _check_downloads(config: CorpusConfig, situation: Situation) -> Iterator[Finding]:
-    """Text that is downloaded already is looked at like any other; else it is told that it will be."""
+    """Check downloaded text like any other; report a download that is still to come."""
     files = text_files(config)
     if all(map(_exists, all_parts(files))):
         yield from _check_files(files)
@@ -95,7 +96,7 @@ def check_vocabulary(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     try:
         least, most = vocabulary_bounds(files, config)
     except CorpusError:
-        return  # told by `check_texts`
+        return  # reported by `check_texts`
     if config.vocab_size < least:
         why = " and the 256 bytes of corpus.byte_fallback" if config.spells_bytes else ""
         yield (
@@ -154,4 +155,4 @@ def text_bytes(files: FilesConfig) -> int:
 
 
 def _exists(part: TextPart) -> bool:
-    return os.path.lexists(Path(part.path).expanduser())  # what is no plain file is told when it is read
+    return os.path.lexists(Path(part.path).expanduser())  # a file of another kind is reported when it is read

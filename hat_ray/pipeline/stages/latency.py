@@ -32,7 +32,7 @@ _GROWTH = 1.5  # a round begins with actors that start and canaries that are wat
 
 
 def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
-    """Time architectures on every device: as many as asked for, or until every device can be predicted."""
+    """Time architectures on every device: the number asked for, or until every device can be predicted."""
     recipe, job = context.recipe, timing_job(context, folder)
     calibrations: dict[str, Calibration] = {}
     if recipe.latency.target_error is not None:
@@ -68,7 +68,7 @@ def table_home(context: Context, folder: Folder) -> Folder:
 
     It is that of the latency stage once this is finished: before, its table may still be thrown away with its folder.
     """
-    own = folder.exists("table")  # begun before the latency stage was finished: go on there
+    own = folder.exists("table")  # begun before the latency stage was finished: resume there
     return folder if own or context.run.record("latency") is None else context.folder("latency")
 
 
@@ -94,7 +94,7 @@ def _rows(job: TimingJob, plan: SweepPlan, slug: str) -> dict[Architecture, Late
 def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Calibration]]:
     """Time architectures on every device until each one's predictor errs by less than `error`; `samples` at most.
 
-    What the table holds already counts: a killed call goes on where it was, and a device that is known well enough is
+    Rows of the table count: a killed call resumes where it was, and a device that is known well enough is
     not timed at all.
     """
     recipe, most = context.recipe, job.config.samples
@@ -143,7 +143,7 @@ def _fit(
 def _next(
     context: Context, job: TimingJob, known: Sequence[Architecture], predictors: Sequence[Predictor]
 ) -> list[Architecture]:
-    """Choose a round's architectures: as few as can be fitted to, then half as many as there are."""
+    """Choose a round's architectures: first the fewest that can be fitted to, then half the number timed."""
     count = max(context.recipe.predictor.min_rows - len(known), math.ceil((_GROWTH - 1) * len(known)))
     seed = stream_seed(context.recipe.seed, "latency")
     return next_architectures(job.space, known, min(count, job.config.samples - len(known)), seed, predictors)

@@ -121,7 +121,7 @@ def _fresh(context: Context, study: Stage[OutputT]) -> OutputT | None:
 
 
 def _runtimes(winners: Sequence[LimitWinner], slugs: list[str]) -> tuple[RuntimeContest, ...]:
-    """Tell which runtime wins each limit of a machine that has several, also where only one of them keeps it."""
+    """Return which runtime wins each limit of a machine that has several, also where only one of them keeps it."""
     runtimes = {
         hardware_of(slug): [other for other in slugs if hardware_of(other) == hardware_of(slug)] for slug in slugs
     }
@@ -213,7 +213,7 @@ def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]
 
 
 def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack, ...]:
-    """Best loss so far under each limit, at each evaluation where it fell, and at the end."""
+    """Best loss under each limit, at each evaluation where it fell, and at the end."""
     tracks = []
     for limit in limits:
         best, points = math.inf, []

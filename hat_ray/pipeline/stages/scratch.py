@@ -2,7 +2,7 @@
 
 `trained/scratch/<architecture>-s<seed>-<hash>` and `trained/supernets/<policy>-s<seed>-<hash>`: the hash covers all
 that decides the weights, so nothing here is ever stale, and changing how many are wanted trains only what is missing.
-Settings that say how a SuperTransformer is trained are put aside for architectures from scratch: they do not matter.
+Settings of a SuperTransformer's training alone are left out for architectures from scratch: they do not matter.
 """
 
 import logging

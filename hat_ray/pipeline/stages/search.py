@@ -170,7 +170,7 @@ class RunDevices:
         return float(np.median(ratios)) if ratios else 1.0
 
     def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
-        """Time what the table lacks; a device that is away says nothing, and the search goes on without it."""
+        """Time architectures that the table lacks; the search continues without a device that is away."""
         with self.context.progress("timing the winners") as progress:
             try:
                 self.context.execution.time(self._job, architectures, progress)

@@ -151,7 +151,7 @@ class State:
         return results
 
     def reorder(self, rows: Ints) -> None:
-        """Let row i go on from what row `rows[i]` holds; `rows` (R,) must stay within each sentence."""
+        """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
         if self.beam > 1:
             past = self.position + 1
             self._seen[:, :past] = self._seen[rows, :past]

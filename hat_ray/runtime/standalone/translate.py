@@ -71,7 +71,7 @@ def read_manifest(folder: str | Path, kind: str, version: int) -> dict[str, Any]
         if manifest.get("kind") != kind or manifest.get("format") != version:
             raise ValueError(f"{MANIFEST} is not of an export that this loader reads (format {version})")
         if manifest.pop(SEAL, None) != seal_of(manifest):
-            raise ValueError(f"{MANIFEST} is damaged: its content is not what its SHA-256 says")
+            raise ValueError(f"{MANIFEST} is damaged: its content does not match its SHA-256")
         for name, (number, least, most) in _NUMBERS.items():
             _require_number(name, _at(manifest, name), number, least, most)
         if max(manifest["special_tokens"][name] for name in ("pad", "eos")) >= manifest["vocab_size"]:

@@ -8,7 +8,7 @@ _PROCESSOR, _USER_TICKS, _SYSTEM_TICKS = 36, 11, 12  # fields of /proc/.../stat 
 
 
 class CoreWatch:
-    """Tells on which cores this process computed: those where its busiest threads ran last."""
+    """Finds the cores on which this process computed: those where its busiest threads ran last."""
 
     def __init__(self, root: Path, threads: int) -> None:
         self._own, self._tasks, self._threads = root / "proc/thread-self/stat", root / "proc/self/task", threads
@@ -20,7 +20,7 @@ class CoreWatch:
             self._before = {thread: ticks for thread, (ticks, _) in self._all().items()}
 
     def cores(self) -> list[int]:
-        """Return the cores, each once; empty where the system does not tell."""
+        """Return the cores, each once; empty where the system does not report it."""
         if self._threads == 1:
             own = _ticks_and_core(read_text(self._own))
             return [] if own is None else [own[1]]

@@ -1,7 +1,7 @@
 """Energy in joules, where the system counts it: RAPL on x86 under Linux, NVML on NVIDIA GPUs.
 
 Decisions
-- A meter only tells joules so far. Who times reads it before and after each group of repetitions, so that canaries and
+- A meter only counts joules. The protocol reads it before and after each group of repetitions, so that canaries and
   everything else between the groups are not counted.
 - The counters belong to whole processor packages and whole GPUs: what others compute meanwhile, and what the hardware
   draws when it idles, is in them. RAPL's packages and their memory are added up; cores are part of their package.
@@ -27,7 +27,7 @@ class EnergyMeter(Protocol):
         """What is counted, such as "rapl package-0 dram" or "nvml"; empty when nothing is."""
 
     def read(self) -> float | None:
-        """Return the joules so far, or None where the system does not tell."""
+        """Return the joules counted until now, or None where the system does not report them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Energy:
 
 
 class NoMeter:
-    """The meter of a system that does not tell."""
+    """The meter of a system that reports no energy."""
 
     source = ""
 
@@ -49,7 +49,7 @@ class NoMeter:
 
 
 class _Domain:
-    """One RAPL counter, unwrapped: it goes on where the hardware's starts again at 0."""
+    """One RAPL counter, unwrapped: it keeps counting where the hardware's starts again at 0."""
 
     def __init__(self, folder: Path) -> None:
         self.name = read_text(folder / "name")

@@ -13,7 +13,7 @@ from typing import Protocol
 from hat_ray.latency.timing.sensors.host import numbered, read_int, read_text
 
 _PROCESSOR_SENSOR = re.compile(r"cpu|pkg|package|core|soc|cluster|k10temp|zenpower|tctl", re.IGNORECASE)
-_PLAUSIBLE_C = (-40.0, 150.0)  # sensors that are off tell -274 or 0xffff
+_PLAUSIBLE_C = (-40.0, 150.0)  # sensors that are off read -274 or 0xffff
 _PI_FLAGS = ("under-voltage", "frequency-capped", "throttled", "soft-temperature-limit")
 _SINCE_BOOT = 16  # the flags' second copies: what happened since boot, or since they were last read
 
@@ -38,7 +38,7 @@ class Thermometer:
 
 
 class ThrottleSource(Protocol):
-    """Something that tells of throttling."""
+    """A source of throttling reasons."""
 
     def read(self) -> Mapping[str, int] | None:
         """Return a state: what `reasons` compares with a later one."""
@@ -48,7 +48,7 @@ class ThrottleSource(Protocol):
 
 
 class ThrottleWatch:
-    """Tells why the hardware slowed itself down between `start` and `reasons`."""
+    """Reports why the hardware slowed itself down between `start` and `reasons`."""
 
     def __init__(self, sources: list[ThrottleSource]) -> None:
         self._sources = sources
@@ -58,14 +58,14 @@ class ThrottleWatch:
         self._before = [source.read() for source in self._sources]
 
     def reasons(self) -> tuple[str, ...] | None:
-        """Return the reasons, empty when it ran freely, None where the system does not tell."""
+        """Return the reasons, empty when it ran freely, None where the system does not report it."""
         pairs = [(source, before, source.read()) for source, before in zip(self._sources, self._before, strict=True)]
         told = [source.reasons(before, after) for source, before, after in pairs if before is not None and after]
         return tuple(sorted(set().union(*told))) if told else None
 
 
 def cpu_throttle_sources(root: Path) -> list[ThrottleSource]:
-    """Find what tells of the processor's throttling below a root."""
+    """Find the sources of the processor's throttling below a root."""
     return [source for source in (_Counters(root), _RaspberryPi(root)) if source.read()]
 
 

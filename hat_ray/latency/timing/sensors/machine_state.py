@@ -1,4 +1,4 @@
-"""What the system tells of the machine while one architecture is timed. Nothing here fails: what is not told is None.
+"""The machine's state while one architecture is timed. Nothing here fails: a value that is not reported is None.
 
 Decision: everything is read once just before and once just after a timing, never during it, because a reading takes
 the core that the timing needs. So clock and temperature are those of the moment after; counters (load, throttling)
@@ -22,7 +22,7 @@ _CHANGING = {"powersave", "ondemand", "schedutil", "conservative", "interactive"
 
 @dataclass(frozen=True)
 class MachineState:
-    """The state of the machine around one timing; None where the system does not tell."""
+    """The state of the machine around one timing; None where the system does not report it."""
 
     cpu_mhz: float | None = None
     """The frequency just after the timing, the mean of the cores that it used."""

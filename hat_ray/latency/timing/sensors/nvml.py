@@ -6,10 +6,10 @@ from typing import Any
 
 try:
     import pynvml
-except ImportError:  # optional: without it a GPU tells less
+except ImportError:  # optional: without it a GPU reports less
     pynvml = None
 
-_THROTTLING = {  # bits of NVML's clocks-event reasons that slow the GPU down; others tell of idleness and settings
+_THROTTLING = {  # bits of NVML's clocks-event reasons that slow the GPU down; others stand for idleness and settings
     0x04: "power-cap",
     0x08: "hardware-slowdown",
     0x20: "thermal",
@@ -21,7 +21,7 @@ _GPU_SENSOR = 0  # NVML_TEMPERATURE_GPU
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: an energy meter, a thermometer and a source of throttling. What it does not tell is None."""
+    """One GPU: an energy meter, a thermometer and a source of throttling. A value that it does not report is None."""
 
     library: Any
     """The module `pynvml`."""
