@@ -135,7 +135,7 @@ class Precision:
         return loss if self.scale == 1.0 else loss * self.scale
 
     def accept(self, grad_norm: Tensor) -> bool:
-        """Return whether an update's gradients are finite, and adapt the scale. Only fp16 reads them from the device."""
+        """Return whether an update's gradients are finite, and adapt the scale. Only fp16 reads the device."""
         if self._dtype != torch.float16:
             return True
         finite = bool(torch.isfinite(grad_norm))

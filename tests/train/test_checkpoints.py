@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_the_whole_ones_alone_and_only_the_last_one_must_succ
     assert "\n" not in str(caught.value)
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "the ones before stay, and training goes on" in warnings[0]
+    assert "earlier ones stay, and training continues" in warnings[0]
     assert same(store.latest(), made(2))
     saved(store, made(5))
     assert folder.list() == ["update-00000002", "update-00000005"]

@@ -119,7 +119,7 @@ def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
 
 
 def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, sure: int) -> Estimate:
-    """Return the machine's own memory that `count` training processes take."""
+    """Return the machine's own memory that `workers` training processes take."""
     if config.use_gpu:
         return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
     largest, vocabulary = recipe.space.build().largest(), recipe.corpus.vocab_size
