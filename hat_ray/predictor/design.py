@@ -37,8 +37,8 @@ def next_architectures(
     listed = list(dict.fromkeys([*known, *chosen])) + left
     costs = cost_features(listed)
     columns = relative_columns(costs, [predictor.predict(listed) for predictor in predictors])
-    known, offered = columns[: len(columns) - len(left)], columns[len(columns) - len(left) :]
-    return chosen + [left[place] for place in most_informative(known, offered, count - len(chosen))]
+    known_columns, offered = columns[: len(columns) - len(left)], columns[len(columns) - len(left) :]
+    return chosen + [left[place] for place in most_informative(known_columns, offered, count - len(chosen))]
 
 
 def relative_columns(costs: FloatArray, times_ms: Sequence[FloatArray]) -> FloatArray:
