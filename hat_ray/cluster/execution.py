@@ -108,7 +108,7 @@ class RayExecution:
     def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
         self.connect()
         return run_search_on_cluster(
-            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
+            plan.space, plan.predictions, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:

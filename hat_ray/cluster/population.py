@@ -30,7 +30,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import Bars, PartScore
 from hat_ray.search.engine.session import Phase, Session
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -41,7 +41,7 @@ class SearchSetup:
     """What a search is made of."""
 
     space: SearchSpace
-    latency_ms: Mapping[str, LatencyFunction]
+    predictions: Predictions
     limits: Sequence[Limit]
     config: SearchConfig
     folder: Folder
@@ -102,7 +102,7 @@ class SearchCoordinator:
             os.setpriority(os.PRIO_PROCESS, 0, 0)
         setup, config = self._setup, self._setup.config
         self._session = Session(
-            *(setup.space, setup.latency_ms, setup.limits, config, setup.folder, setup.seed), phase=setup.phase
+            *(setup.space, setup.predictions, setup.limits, config, setup.folder, setup.seed), phase=setup.phase
         )
         self._session.resume()
         self._sizes = BatchSizes(config.workers, config.batch_seconds, config.max_batch, self._session.evaluations)
@@ -219,7 +219,7 @@ class SearchCoordinator:
 
     def _show_metrics(self) -> None:
         for sample in samples(self._session):
-            tags = {"run": self._setup.folder.label, "device": sample.device, "limit_ms": sample.limit_ms}
+            tags = {"run": self._setup.folder.label, "device": sample.device, "limit": sample.limit}
             _gauge(sample.metric).set(sample.value, tags=tags)
 
 
@@ -277,19 +277,19 @@ HYPERVOLUME = "hat_ray_search_hypervolume"
 METRICS = {
     EVALUATIONS: "Architectures scored, those of earlier rounds and runs apart",
     BEST: "Least validation loss, in bits a target token, of the architectures that keep a limit",
-    HYPERVOLUME: "Share of the plane of loss and latency that a device's frontier dominates, from 0 to 1",
+    HYPERVOLUME: "Share of the plane of loss and latency that a frontier dominates, from 0 to 1",
 }
 """Descriptions of the metrics on the cluster's dashboard, by name."""
 
 
 @dataclass(frozen=True)
 class MetricSample:
-    """One value of one metric; `device` and `limit_ms` are empty where it has none."""
+    """One value of one metric; `device` and `limit` are empty where it has none."""
 
     metric: str
     value: float
     device: str = ""
-    limit_ms: str = ""
+    limit: str = ""
 
 
 def samples(session: Session) -> Iterator[MetricSample]:
@@ -299,11 +299,11 @@ def samples(session: Session) -> Iterator[MetricSample]:
     for limit in evolution.limits:
         best = evolution.best(limit)
         if best is not None:
-            yield MetricSample(BEST, evolution.losses[best], limit.device, f"{limit.ms:g}")
-    for device, volume in session.frontiers.hypervolumes().items():
-        yield MetricSample(HYPERVOLUME, volume, device)
+            yield MetricSample(BEST, evolution.losses[best], limit.device, limit.text)
+    for group, volume in session.frontiers.hypervolumes().items():
+        yield MetricSample(HYPERVOLUME, volume, group.device, group.text)
 
 
 @functools.cache
 def _gauge(metric: str) -> Gauge:
-    return Gauge(metric, METRICS[metric], tag_keys=("run", "device", "limit_ms"))
+    return Gauge(metric, METRICS[metric], tag_keys=("run", "device", "limit"))

@@ -20,7 +20,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import part_score
 from hat_ray.search.engine.session import Phase, Score
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -52,7 +52,7 @@ _SECONDS_BETWEEN_REPORTS = 5.0
 
 def run_search_on_cluster(
     space: SearchSpace,
-    latency_ms: Mapping[str, LatencyFunction],
+    predictions: Predictions,
     limits: Sequence[Limit],
     score: Score,
     config: SearchConfig,
@@ -68,7 +68,7 @@ def run_search_on_cluster(
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     coordinator = _Coordinator.options(scheduling_strategy=here, max_concurrency=config.workers + 100).remote(
-        SearchSetup(space, latency_ms, limits, config, folder, seed, phase)
+        SearchSetup(space, predictions, limits, config, folder, seed, phase)
     )
     try:
         status: SearchStatus = get(coordinator.begin.remote())

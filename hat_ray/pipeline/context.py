@@ -13,9 +13,7 @@ from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.pipeline.stage import Context
-from hat_ray.predictor.predictor import Predictor
 from hat_ray.recipe import Recipe
-from hat_ray.search.limits import LatencyFunction
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
@@ -73,11 +71,6 @@ def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
     texts, times = scan_table(job.table, job.space.id, slug, columns, where=where, best_only=True).columns
     pairs = zip(texts.to_pylist(), times.to_pylist(), strict=True)
     return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
-
-
-def latency_functions(predictors: dict[str, Predictor]) -> dict[str, LatencyFunction]:
-    """Return each device's milliseconds as predicted."""
-    return {slug: predictor.predict for slug, predictor in predictors.items()}
 
 
 def scorer_of(context: Context) -> CandidateScorer:

@@ -4,7 +4,7 @@ A stage defines the work; an `Execution` decides where it runs. Both give the sa
 devices and several workers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Phase, Score
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -40,7 +40,7 @@ class SearchPlan:
     """What is searched, for which limits, how, and where its record goes."""
 
     space: SearchSpace
-    latency_ms: Mapping[str, LatencyFunction]
+    predictions: Predictions
     limits: Sequence[Limit]
     config: SearchConfig
     folder: Folder
@@ -109,7 +109,7 @@ class LocalExecution:
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
         return run_search(
-            plan.space, plan.latency_ms, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
+            plan.space, plan.predictions, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:

@@ -11,6 +11,8 @@ from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
 from hat_ray.report.ledger import Ledger
+from hat_ray.search.limits import Limit
+from hat_ray.search.winners import LimitedQuantity
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
 
@@ -47,7 +49,8 @@ class RuntimeContest:
     """One limit on one machine, and what each runtime that keeps it has under it, the best first."""
 
     hardware: str
-    limit_ms: float
+    limit: Limit
+    """That of the best."""
     entries: tuple[RuntimeEntry, ...]
     without: tuple[str, ...] = ()
     """Settings of the machine's other runtimes, which have no winner under this limit."""
@@ -128,8 +131,7 @@ class PredictorFacts:
 class SearchTrack:
     """The best loss found under one limit, by the number of architectures scored so far."""
 
-    device: str
-    limit_ms: float
+    limit: Limit
     points: tuple[tuple[int, float | None], ...]
 
 
@@ -175,7 +177,7 @@ Kind = Literal["winner", "largest", "smallest", "random"]
 class ChosenModel:
     """A model that was retrained, measured and scored: a winner of the search or a baseline.
 
-    A winner belongs to one device and one limit. A `random` baseline belongs to the winner of the same device and limit
+    A winner belongs to one limit on one device. A `random` baseline belongs to the winner of the same limit
     that it is compared with (drawn at random, of no lower latency); `largest` and `smallest` belong to no device.
     """
 
@@ -185,8 +187,9 @@ class ChosenModel:
     flops: int
     latency: dict[str, Latency] = field(default_factory=dict)
     """By device slug."""
-    device: str | None = None
-    limit_ms: float | None = None
+    limit: Limit | None = None
+    quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
+    """What a winner's limit bounds beside the latency, by name."""
     inherited_loss: float | None = None
     """Validation loss with inherited weights, bits a token."""
     scratch_loss: float | None = None
@@ -194,6 +197,11 @@ class ChosenModel:
     bleu: float | None = None
     chrf: float | None = None
     samples: tuple[Translation, ...] = ()
+
+    @property
+    def device(self) -> str | None:
+        """The device of its limit."""
+        return self.limit.device if self.limit else None
 
 
 @dataclass(frozen=True)
@@ -253,8 +261,9 @@ class ReportData:
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:
         """Return a device's winners, the tightest limit first."""
-        found = [model for model in self.chosen if model.kind == "winner" and model.device == device]
-        return tuple(sorted(found, key=lambda model: model.limit_ms or 0))
+        found = [(one.limit, one) for one in self.chosen if one.kind == "winner" and one.limit is not None]
+        of_device = [(limit.order, one) for limit, one in found if limit.device == device]
+        return tuple(one for _, one in sorted(of_device, key=lambda pair: pair[0]))
 
     def models_on(self, device: str) -> tuple[ChosenModel, ...]:
         """Return the winners of a device, then the baselines that may be compared with them."""

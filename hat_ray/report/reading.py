@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from hat_ray.core.text import fixed, limit, milliseconds, significant
+from hat_ray.core.text import fixed, milliseconds, significant
 from hat_ray.corpus.corpus import told_leak
-from hat_ray.latency.quantities import LATENCY
+from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.report.data import ChosenModel, ReportData
-from hat_ray.search.limits import Limit, Measured, Verdict, verdict
+from hat_ray.search.limits import Measured, Verdict, verdict
 
 FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 
@@ -46,11 +46,17 @@ VERDICT_RULE = (
 
 
 def limit_verdict(model: ChosenModel, device: str) -> Verdict:
-    """Return whether the measured latency keeps the model's limit; not measured where it has none."""
+    """Return whether what was measured keeps the model's limit; not measured where it has none."""
+    return Verdict.NOT_MEASURED if model.limit is None else verdict(model.limit, measured_of(model, device))
+
+
+def measured_of(model: ChosenModel, device: str) -> dict[str, Measured]:
+    """Return what was measured of a model on a device, by quantity."""
     latency = model.latency.get(device)
-    if model.limit_ms is None or latency is None or latency.measured_ms is None:
-        return Verdict.NOT_MEASURED
-    return verdict(Limit(device, model.limit_ms), {LATENCY: Measured(latency.measured_ms, latency.relative_error)})
+    found = {name: Measured(one.measured) for name, one in model.quantities.items() if one.measured is not None}
+    if latency is not None and latency.measured_ms is not None:
+        found[LATENCY] = Measured(latency.measured_ms, latency.relative_error)
+    return found
 
 
 def headline_winner(data: ReportData, device: str) -> ChosenModel | None:
@@ -63,16 +69,16 @@ def headline_winner(data: ReportData, device: str) -> ChosenModel | None:
 def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
     """Return the random architecture drawn for a winner's comparison."""
     drawn = [model for model in data.chosen if model.kind == "random" and model.device in (None, winner.device)]
-    same = [model for model in drawn if model.limit_ms == winner.limit_ms]
-    return next(iter(same or [model for model in drawn if model.limit_ms is None]), None)
+    same = [model for model in drawn if model.limit == winner.limit]
+    return next(iter(same or [model for model in drawn if model.limit is None]), None)
 
 
 def role(model: ChosenModel) -> str:
     """Return what a model is: chosen, largest, smallest or random."""
     if model.kind == "winner":
-        return f"Chosen for ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "Chosen"
-    if model.kind == "random" and model.limit_ms is not None:
-        return f"Random, no faster than the choice for {limit(model.limit_ms)}"
+        return f"Chosen for ≤ {model.limit.text}" if model.limit else "Chosen"
+    if model.kind == "random" and model.limit:
+        return f"Random, no faster than the choice for {model.limit.text}"
     return {"largest": "Largest of the space", "smallest": "Smallest of the space", "random": "Random"}[model.kind]
 
 
@@ -111,15 +117,16 @@ def _bleu_text(gain: float | None, model: ChosenModel, other: ChosenModel) -> st
 
 
 def _limit(winner: ChosenModel, device: str) -> str:
-    found, measured = limit_verdict(winner, device), latency_ms(winner, device)
-    if found is Verdict.NOT_MEASURED or winner.limit_ms is None or measured is None:
+    found, measured = limit_verdict(winner, device), measured_of(winner, device)
+    if found is Verdict.NOT_MEASURED or winner.limit is None:
         return ""
     if found is Verdict.KEPT:
-        return f"It keeps its limit of {limit(winner.limit_ms)}."
-    over = significant((measured / winner.limit_ms - 1) * 100, 2)
+        return f"It keeps its limit of {winner.limit.text}."
+    above, name = max((measured[name].value / most - 1, name) for name, most in winner.limit.bounds if name in measured)
+    over, what = significant(above * 100, 2), "" if name == LATENCY else f" for {QUANTITIES.facts(name).title}"
     if found is Verdict.WITHIN_ERROR:
-        return f"It is {over} % above its limit of {limit(winner.limit_ms)}, within the error of the measurement."
-    return f"It misses its limit of {limit(winner.limit_ms)} by {over} %: the predictor underestimated it."
+        return f"It is {over} % above its limit of {winner.limit.text}{what}, within the error of the measurement."
+    return f"It misses its limit of {winner.limit.text}{what} by {over} %: the predictor underestimated it."
 
 
 def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from hat_ray.core.codec import read_rows
 from hat_ray.core.columns import Column, Columns, Derived
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -27,6 +28,17 @@ EARLIER = -1
 """The round of candidates that came from earlier runs."""
 
 ByDevice = Mapping[str, float]
+ByQuantity = Mapping[str, Mapping[str, float]]
+"""By device, then by quantity."""
+_NESTED = pa.map_(pa.string(), pa.map_(pa.string(), pa.float64()))
+
+
+def _to_items(values: ByQuantity) -> list[tuple[str, list[tuple[str, float]]]]:
+    return [(device, list(of_device.items())) for device, of_device in values.items()]
+
+
+def _from_items(items: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> ByQuantity:
+    return {device: dict(of_device) for device, of_device in items}
 
 
 def _to_null(loss: float) -> float | None:
@@ -59,6 +71,14 @@ class Candidate:
     low_ms: Annotated[ByDevice, Column("lower end of the 90 % interval, by device")] = field(default_factory=dict)
     high_ms: Annotated[ByDevice, Column("upper end of the 90 % interval, by device")] = field(default_factory=dict)
     measured_ms: Annotated[ByDevice, Column("timed within the search, by device")] = field(default_factory=dict)
+    quantities: Annotated[
+        ByQuantity,
+        Column("what limits bound beside the latency, predicted, by device and name", _NESTED, _to_items, _from_items),
+    ] = field(default_factory=dict)
+    """As `latency_ms`: with `search.limit_confidence` what they stay below with that probability."""
+    measured_quantities: Annotated[
+        ByQuantity, Column("the same, measured within the search", _NESTED, _to_items, _from_items)
+    ] = field(default_factory=dict)
     round: Annotated[int, Column("measurements of winners before it; -1: an earlier run's")] = 0
     worker: Annotated[str, Column("host and process that scored it")] = ""
     utc_time: Annotated[str, Column("when its loss arrived, ISO 8601")] = ""
@@ -80,8 +100,16 @@ class Candidate:
         """Return its milliseconds on a device: as measured, or else as predicted."""
         return self.measured_ms.get(device, self.latency_ms[device])
 
+    def predicted(self, device: str) -> dict[str, float]:
+        """Return its predicted quantities on a device by name."""
+        return {LATENCY: self.latency_ms[device], **self.quantities.get(device, {})}
 
-TABLE = Columns(Candidate, version=3, derived=[Derived("architecture_id", lambda one: one.architecture.id)])
+    def known(self, device: str) -> dict[str, float]:
+        """Return its quantities on a device by name: as measured, or else as predicted."""
+        return {**self.predicted(device), LATENCY: self.takes_ms(device), **self.measured_quantities.get(device, {})}
+
+
+TABLE = Columns(Candidate, version=4, derived=[Derived("architecture_id", lambda one: one.architecture.id)])
 """The columns of `candidates.parquet`."""
 
 

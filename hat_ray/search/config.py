@@ -1,13 +1,27 @@
 """Settings of the search."""
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_schema
+
+T = TypeVar("T")
+JointBounds = dict[Annotated[str, NameIn(QUANTITIES)], float]
+"""The most that each quantity may be; all must hold."""
+
+
+def _several(bounds: Any) -> Any:
+    """Return one mapping of bounds as a list of one."""
+    return (bounds,) if isinstance(bounds, Mapping) else bounds
+
+
+BoundsOfDevice = Annotated[tuple[JointBounds, ...], BeforeValidator(_several)]
 
 
 class SearchConfig(StageConfig):
@@ -25,13 +39,19 @@ class SearchConfig(StageConfig):
         }
     )
 
+    limits: tuple[JointBounds, ...] | dict[str, BoundsOfDevice] = ()
+    """Limits on several quantities, by device's name or id: `{pi4: {latency_ms: 40, p90_ms: 60, model_mb: 20}}`. All
+    bounds of a limit must hold. A list gives a device several limits (`{pi4: [{latency_ms: 40}, {model_mb: 20}]}`); a
+    list without devices is for every device. Quantities: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an
+    installed package."""
+
     limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
-    """Latency limits in milliseconds, for every device (`[40, 80]`) or by device's name or id (`{pi4: [900],
-    xeon: [40, 80]}`)."""
+    """Short form of `limits` for latency alone, in milliseconds: for every device (`[40, 80]`) or by device's name or
+    id (`{pi4: [900], xeon: [40, 80]}`)."""
 
     limits_fraction: tuple[float, ...] = (0.35, 0.6)
-    """Limits for every device where `limits_ms` is empty, as fractions of its range: 0 is the fastest architecture of
-    the space, 1 the largest. A recipe with these fits any machine."""
+    """Latency limits for every device where `limits` and `limits_ms` are empty, as fractions of its range: 0 is the
+    fastest architecture of the space, 1 the largest. A recipe with these fits any machine."""
 
     limit_confidence: float | None = Field(default=None, ge=0.5, lt=1)
     """Confidence that a limit holds: 0.95 compares the limit with the 95th percentile of the predicted latency; null
@@ -115,30 +135,66 @@ class SearchConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.limits and self.limits_ms:
+            raise ValueError(
+                "search.limits and search.limits_ms must not both be set: set search.limits_ms=[], or state all limits "
+                "there"
+            )
         by_device = self.limits_ms.values() if isinstance(self.limits_ms, dict) else [self.limits_ms]
         for value in (value for limits in by_device for value in limits):
             if not 0 < value < float("inf"):
                 raise ValueError(f"search.limits_ms must be milliseconds above zero, got {value}")
+        for bounds in self._joint:
+            if not bounds:
+                raise ValueError("a limit of search.limits must bound a quantity, got none: set latency_ms or another")
+            for name, value in bounds.items():
+                if not 0 < value < float("inf"):
+                    raise ValueError(f"search.limits must be numbers above zero, got {name} {value}")
         for value in self.limits_fraction:
             if not 0 <= value <= 1:
                 raise ValueError(f"search.limits_fraction must lie between 0 and 1, got {value}")
-        if not self.limits_ms and not self.limits_fraction:
-            raise ValueError("search needs a limit: set search.limits_ms or search.limits_fraction")
+        if not self.limits and not self.limits_ms and not self.limits_fraction:
+            raise ValueError("search needs a limit: set search.limits, search.limits_ms or search.limits_fraction")
+        if isinstance(self.limits, dict) and not all(self.limits.values()):
+            raise ValueError("search.limits must give every device a limit, got an empty list")
         return self
+
+    @property
+    def _joint(self) -> list[JointBounds]:
+        if isinstance(self.limits, dict):
+            return [bounds for several in self.limits.values() for bounds in several]
+        return list(self.limits)
+
+    @property
+    def as_fractions(self) -> bool:
+        """Whether limits depend on each device's range."""
+        return not self.limits and not self.limits_ms
 
     @property
     def evaluations_refining(self) -> int:
         """Number of architectures to score in each search after the first."""
         return -(-self.evaluations // 20) if self.refine_evaluations is None else self.refine_evaluations
 
-    def limits_of(self, device: str) -> tuple[float, ...]:
-        """Return the limits in milliseconds that are set for a device; empty where only fractions are."""
-        if not isinstance(self.limits_ms, dict):
-            return self.limits_ms
-        for key in sorted(self.limits_ms, key=len, reverse=True):
-            if names_device(key, device):
-                return self.limits_ms[key]
-        raise SearchError(f"search.limits_ms names no limit for {device}; it has {', '.join(self.limits_ms)}")
+    def limits_of(self, device: str) -> tuple[JointBounds, ...]:
+        """Return the bounds of each limit that is set for a device; empty where only fractions are."""
+        if self.limits:
+            return self.limits if isinstance(self.limits, tuple) else _of_device(self.limits, device, "search.limits")
+        if isinstance(self.limits_ms, tuple):
+            of_all: tuple[float, ...] = self.limits_ms
+        else:
+            of_all = _of_device(self.limits_ms, device, "search.limits_ms")
+        return tuple({LATENCY: ms} for ms in of_all)
+
+    def quantities_of(self, device: str) -> tuple[str, ...]:
+        """Return the quantities that a device's limits bound, the latency first."""
+        return tuple(dict.fromkeys([LATENCY, *(name for bounds in self.limits_of(device) for name in sorted(bounds))]))
+
+
+def _of_device(limits: Mapping[str, tuple[T, ...]], device: str, key: str) -> tuple[T, ...]:
+    for name in sorted(limits, key=len, reverse=True):
+        if names_device(name, device):
+            return limits[name]
+    raise SearchError(f"{key} names no limit for {device}; it has {', '.join(limits)}")
 
 
 def names_device(key: str, device: str) -> bool:

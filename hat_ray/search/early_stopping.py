@@ -5,8 +5,9 @@ Its scorer stops at the first part where it has more. `estimate` turns the score
 was stopped; where it was not, the loss is learned from.
 
 Decisions
-- A candidate is hopeless when it reaches no device's frontier: on each device another one that takes no longer has less
-  loss. So neither a limit's winner nor a point of a frontier is among the stopped candidates, whatever the limit.
+- A candidate is hopeless when it reaches no frontier: on each device another one that takes no longer has less loss,
+  and under each limit whose other bounds it keeps another one that keeps them too. So neither a limit's winner nor a
+  point of a frontier is among the stopped candidates, however much latency a limit allows.
 - The whole loss is predicted from the loss of a part by a line through all candidates that were scored whole, on the
   same sentences: it removes how easy or hard these sentences are. The bar lies `search.early_stop_margin` standard
   errors beyond.
@@ -16,7 +17,7 @@ Decisions
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,7 +26,8 @@ import numpy.typing as npt
 
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import frontier, scored_whole
-from hat_ray.search.stopping import FrontierTracker
+from hat_ray.search.limits import Limit
+from hat_ray.search.stopping import FrontierTracker, Values
 from hat_ray.space.architecture import Architecture
 
 
@@ -55,7 +57,9 @@ class EarlyStoppingSummary:
         )
 
 
-def early_stopping_summary(candidates: Sequence[Candidate]) -> EarlyStoppingSummary | None:
+def early_stopping_summary(
+    candidates: Sequence[Candidate], limits: Sequence[Limit] = ()
+) -> EarlyStoppingSummary | None:
     """Return what early stopping did in a search; None where candidates were not scored in parts."""
     scored = [one for one in candidates if one.loss_at_shares]
     if not scored:
@@ -63,6 +67,8 @@ def early_stopping_summary(candidates: Sequence[Candidate]) -> EarlyStoppingSumm
     stopped, spared = [one for one in scored if one.estimated], [one for one in scored if one.would_stop_at is not None]
     devices = {device for one in scored for device in one.latency_ms}
     best = {one.architecture for device in devices for one in frontier(candidates, device)}
+    for group in {limit.group for limit in limits if limit.group.bounds}:
+        best |= {one.architecture for one in frontier(candidates, group.device, group)}
     return EarlyStoppingSummary(
         candidates=len(scored),
         stopped=len(stopped),
@@ -182,17 +188,17 @@ class EarlyStop:
         self._losses: list[float] = []
         self._lines: list[Line] | None = None
 
-    def bars(self, architecture: Architecture, latencies_ms: Mapping[str, float]) -> Bars:
+    def bars(self, architecture: Architecture, values: Values) -> Bars:
         """Return the most loss that a candidate may have at each share."""
         if self._margin is None:
             return ()
-        return NO_BARS if is_control(architecture) else self._bars(latencies_ms, self._margin)
+        return NO_BARS if is_control(architecture) else self._bars(values, self._margin)
 
-    def _bars(self, latencies_ms: Mapping[str, float], margin: float) -> Bars:
-        lines, least = self._fitted(), self._frontiers.least_loss(latencies_ms)
+    def _bars(self, values: Values, margin: float) -> Bars:
+        lines, least = self._fitted(), self._frontiers.least_loss(values)
         return tuple(line.bar(least, margin) for line in lines) if lines and math.isfinite(least) else NO_BARS
 
-    def estimate(self, architecture: Architecture, latencies_ms: Mapping[str, float], score: PartScore) -> LossEstimate:
+    def estimate(self, architecture: Architecture, values: Values, score: PartScore) -> LossEstimate:
         """Return a candidate's loss; learn from one that was scored whole."""
         reached = len(score.at_shares)
         lines = self._fitted()
@@ -201,7 +207,7 @@ class EarlyStop:
             return LossEstimate(line.at(score.loss), score.share, line.error, score.at_shares)
         would_stop_at = None
         if self._margin is not None and reached and is_control(architecture):
-            bars = self._bars(latencies_ms, self._margin)
+            bars = self._bars(values, self._margin)
             above = [share for share, part, bar in zip(SHARES, score.at_shares, bars, strict=True) if part > bar]
             would_stop_at = above[0] if above else None
         self.learn(score.loss, score.at_shares)

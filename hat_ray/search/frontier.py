@@ -112,7 +112,7 @@ def summarise(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Searc
     devices = tuple(dict.fromkeys(limit.device for limit in limits))
     winners, whole = [], scored_whole(candidates)
     for limit in limits:
-        within = [candidate for candidate in whole if candidate.takes_ms(limit.device) <= limit.ms]
+        within = [candidate for candidate in whole if limit.keeps(candidate.known(limit.device))]
         measured = [candidate for candidate in within if limit.device in candidate.measured_ms]
         best = favourite(measured or within, limit)
         if best is not None:
@@ -126,23 +126,31 @@ def scored_whole(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def favourite(
-    candidates: Sequence[Candidate], limit: Limit, caution: Mapping[str, float] | None = None
+    candidates: Sequence[Candidate], limit: Limit, caution: Mapping[str, Mapping[str, float]] | None = None
 ) -> Candidate | None:
     """Return the candidate with the least loss that keeps a limit, by all that is known.
 
-    `caution` is a factor by device: what was not measured must keep the limit even if it takes so many times longer; if
-    nothing does, the fastest of what was not measured is returned.
+    `caution` has factors by device and quantity: what was not measured must keep the limit even if its quantities are
+    so many times larger; if nothing does, the one with the most room is returned of what was not measured.
     """
-    device, factor = limit.device, (caution or {}).get(limit.device, 1.0)
-    within = [one for one in scored_whole(candidates) if one.takes_ms(device) <= limit.ms]
-    surely = [one for one in within if device in one.measured_ms or factor * one.latency_ms[device] <= limit.ms]
+    device, factors = limit.device, (caution or {}).get(limit.device, {})
+    within = [one for one in scored_whole(candidates) if limit.keeps(one.known(device))]
+
+    def surely_keeps(one: Candidate) -> bool:
+        larger = {name: factors.get(name, 1.0) * value for name, value in one.known(device).items()}
+        return device in one.measured_ms or limit.keeps(larger)
+
+    surely = [one for one in within if surely_keeps(one)]
     if surely or not within:
         return min(surely, key=lambda candidate: (candidate.loss, candidate.order), default=None)
-    return min(within, key=lambda candidate: (candidate.latency_ms[device], candidate.order))
+    return min(within, key=lambda candidate: (limit.excess(candidate.known(device)), candidate.order))
 
 
-def frontier(candidates: Sequence[Candidate], device: str) -> tuple[Candidate, ...]:
-    """Return the candidates that no other beats in both loss and latency on a device, fastest first."""
-    candidates = scored_whole(candidates)
+def frontier(candidates: Sequence[Candidate], device: str, group: Limit | None = None) -> tuple[Candidate, ...]:
+    """Return the candidates that no other beats in both loss and latency on a device, fastest first.
+
+    With a group of limits: of those that keep what it bounds beside the latency.
+    """
+    candidates = [one for one in scored_whole(candidates) if group is None or group.keeps(one.known(device))]
     places = pareto_front([c.loss for c in candidates], [c.takes_ms(device) for c in candidates])
     return tuple(candidates[place] for place in places)

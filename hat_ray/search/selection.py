@@ -9,7 +9,8 @@ from typing import Literal
 
 from hat_ray.core.codec import Loss
 from hat_ray.core.determinism import stream_seed
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.latency.quantities import LATENCY
+from hat_ray.search.limits import Limit, Predictions, QuantityFunction
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.space.search_space import SearchSpace
@@ -24,12 +25,11 @@ Kind = Literal["winner", "largest", "random"]
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """A model to train. A random baseline belongs to the winner of the same device and limit."""
+    """A model to train. A random baseline belongs to the winner of the same limit."""
 
     kind: Kind
     architecture: ArchitectureField
-    device: str | None = None
-    limit_ms: float | None = None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RetrainOutput:
 def select(
     space: SearchSpace,
     winners: Mapping[Limit, Architecture],
-    latency_ms: Mapping[str, LatencyFunction],
+    predictions: Predictions,
     *,
     largest: bool,
     randoms: int,
@@ -68,28 +68,37 @@ def select(
     """List the winners, their random rivals and the largest architecture, in this order."""
     selected: list[SelectedModel] = []
     for limit, architecture in winners.items():
-        selected.append(SelectedModel("winner", architecture, limit.device, limit.ms))
-        rng = random.Random(stream_seed(seed, "rival", limit.device, f"{limit.ms:g}"))
-        for rival in slower_rivals(space, architecture, latency_ms[limit.device], randoms, rng):
-            selected.append(SelectedModel("random", rival, limit.device, limit.ms))
+        selected.append(SelectedModel("winner", architecture, limit))
+        names = [f"{most:g}{name}" for name, most in limit.group.bounds]
+        rng = random.Random(stream_seed(seed, "rival", limit.device, f"{limit.ms:g}", *names))
+        for rival in slower_rivals(space, architecture, predictions[limit.device], limit.group, randoms, rng):
+            selected.append(SelectedModel("random", rival, limit))
     if largest:
         selected.append(SelectedModel("largest", space.largest()))
     return selected
 
 
 def slower_rivals(
-    space: SearchSpace, winner: Architecture, latency_ms: LatencyFunction, count: int, rng: random.Random
+    space: SearchSpace,
+    winner: Architecture,
+    functions: Mapping[str, QuantityFunction],
+    group: Limit,
+    count: int,
+    rng: random.Random,
 ) -> list[Architecture]:
     """Draw architectures uniformly among those predicted to be no faster than the winner, and hardly slower.
+
+    They keep what `group`, the winner's limit, bounds beside the latency.
 
     Much slower ones are larger and would win by size alone: the rivals take at most 10 % longer, or where too few such
     are found 25 %, 50 %, or anything. Fewer come back, with a warning, when nothing slower is found.
     """
-    needed = float(latency_ms([winner])[0])
+    needed = float(functions[LATENCY]([winner])[0])
     draws = list(dict.fromkeys(draw for _ in range(DRAWS) if (draw := space.sample(rng)) != winner))
-    times = latency_ms(draws)
+    values = {LATENCY: functions[LATENCY](draws), **{name: functions[name](draws) for name, _ in group.bounds}}
+    some = list(zip(draws, values[LATENCY], group.keeps(values), strict=True))
     for bound in WIDER:
-        rivals = [draw for draw, ms in zip(draws, times, strict=True) if needed <= ms <= bound * needed][:count]
+        rivals = [draw for draw, ms, kept in some if kept and needed <= ms <= bound * needed][:count]
         if len(rivals) == count:
             return rivals
     log.warning("only %d of %d random architectures as slow as %s were found", len(rivals), count, winner.id)

@@ -1,63 +1,73 @@
-"""Progress of a search: the frontier of each device as it grows, and the rules that stop it."""
+"""Progress of a search: its frontiers as they grow, and the rules that stop it."""
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.frontier import hypervolume, pareto_front
+from hat_ray.search.limits import Limit
+
+Values = Mapping[str, Mapping[str, float]]
+"""Quantities of one architecture by device and name."""
 
 
 class FrontierTracker:
-    """The hypervolume of each device's frontier, as a share of the plane up to a reference.
+    """The hypervolume of each frontier of loss against latency, as a share of the plane up to a reference.
 
+    A device has one of all candidates, and one of those that keep what a group of its limits bounds beside the latency.
     The reference is the largest architecture's latency and the worst loss among the first `settle` candidates.
     """
 
-    def __init__(self, largest_ms: Mapping[str, float], settle: int) -> None:
+    def __init__(self, largest_ms: Mapping[str, float], settle: int, limits: Sequence[Limit] = ()) -> None:
         self._largest_ms, self._settle = dict(largest_ms), settle
         self._worst, self._count = 0.0, 0
-        self._front: dict[str, list[tuple[float, float]]] = {device: [] for device in largest_ms}
+        groups = dict.fromkeys([*(Limit(device, ()) for device in largest_ms), *(limit.group for limit in limits)])
+        self._front: dict[Limit, list[tuple[float, float]]] = {group: [] for group in groups}
 
     @property
     def settled(self) -> bool:
         """Whether the reference is final."""
         return self._count >= self._settle
 
-    def add(self, loss: float, latencies_ms: Mapping[str, float], *, estimated: bool = False) -> None:
+    def add(self, loss: float, values: Values, *, estimated: bool = False) -> None:
         """Add a candidate; one whose loss is an estimate stands on no frontier."""
         if not self.settled and math.isfinite(loss):
             self._worst = max(self._worst, loss)
         self._count += 1
         if estimated:
             return
-        for device, front in self._front.items():
-            point = (loss, latencies_ms[device])
+        for group, front in self._front.items():
+            point = (loss, values[group.device][LATENCY])
+            if not group.keeps(values[group.device]):
+                continue
             if math.isfinite(loss) and not any(a <= point[0] and b <= point[1] for a, b in front):
                 both = [*front, point]
                 places = pareto_front([loss for loss, _ in both], [ms for _, ms in both])
-                self._front[device] = [both[place] for place in places]
+                self._front[group] = [both[place] for place in places]
 
-    def least_loss(self, latencies_ms: Mapping[str, float]) -> float:
-        """Return the loss below which an architecture with these milliseconds is on some device's frontier.
+    def least_loss(self, values: Values) -> float:
+        """Return the loss below which an architecture with these quantities is on some frontier.
 
-        It is the least loss of the candidates that take no longer, on the device where that is highest; infinite where
-        a device has none.
+        It is the least loss of the candidates that take no longer, on the frontier where that is highest, of those
+        whose other bounds the architecture keeps: it cannot win elsewhere. Infinite where one of these has none.
         """
         least = [
-            min((loss for loss, ms in front if ms <= latencies_ms[device]), default=math.inf)
-            for device, front in self._front.items()
+            min((loss for loss, ms in front if ms <= values[group.device][LATENCY]), default=math.inf)
+            for group, front in self._front.items()
+            if group.keeps(values[group.device])
         ]
         return max(least, default=math.inf)
 
-    def hypervolumes(self) -> dict[str, float]:
-        """Return each device's share, from 0 to 1."""
+    def hypervolumes(self) -> dict[Limit, float]:
+        """Return each frontier's share, from 0 to 1."""
         found = {}
-        for device, front in self._front.items():
-            reference = (self._worst, self._largest_ms[device])
+        for group, front in self._front.items():
+            reference = (self._worst, self._largest_ms[group.device])
             whole = reference[0] * reference[1]
             area = hypervolume([loss for loss, _ in front], [ms for _, ms in front], reference)
-            found[device] = area / whole if whole > 0 else 0.0
+            found[group] = area / whole if whole > 0 else 0.0
         return found
 
 
@@ -67,7 +77,7 @@ class StopRule:
     def __init__(self, config: SearchConfig, spent_s: float = 0.0) -> None:
         self._config, self._spent_before_s = config, spent_s
         self._began = time.monotonic()
-        self._marks: dict[str, float] = {}
+        self._marks: dict[Limit, float] = {}
         self._idle = 0
 
     @property
@@ -80,9 +90,9 @@ class StopRule:
         if self._config.patience_evaluations is None or not frontiers.settled:
             return
         self._idle += 1
-        for device, volume in frontiers.hypervolumes().items():
-            if volume > self._marks.get(device, 0.0) * (1 + self._config.patience_growth):
-                self._marks[device], self._idle = volume, 0
+        for group, volume in frontiers.hypervolumes().items():
+            if volume > self._marks.get(group, 0.0) * (1 + self._config.patience_growth):
+                self._marks[group], self._idle = volume, 0
 
     def reason(self) -> str | None:
         """Return why to stop, or None."""

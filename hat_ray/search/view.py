@@ -12,6 +12,7 @@ from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import names_device
 from hat_ray.search.early_stopping import EarlyStoppingSummary, early_stopping_summary
 from hat_ray.search.frontier import frontier
+from hat_ray.search.limits import Limit
 from hat_ray.search.warm_start import table_at
 from hat_ray.search.winners import WINNERS, LimitWinner, SearchOutput, runtime_rankings
 
@@ -23,7 +24,8 @@ class SearchView:
     place: str
     candidates: tuple[Candidate, ...]
     winners: tuple[LimitWinner, ...]
-
+    limits: tuple[Limit, ...] = ()
+    """Those of a finished search."""
     device: str | None = None
     """The device to show, by slug or name; None: all."""
 
@@ -40,7 +42,7 @@ class SearchView:
         """Return the view of one device; raise SearchError for one that the search is not for."""
         if device is not None and not any(names_device(device, one) for one in self._all_devices):
             raise SearchError(f"{self.place} has no device {device}; it has {', '.join(self._all_devices)}")
-        winners = self.winners if device is None else [w for w in self.winners if names_device(device, w.device)]
+        winners = self.winners if device is None else [w for w in self.winners if names_device(device, w.limit.device)]
         return replace(self, device=device, winners=tuple(winners))
 
     @property
@@ -61,7 +63,7 @@ class SearchView:
     @property
     def early_stop(self) -> EarlyStoppingSummary | None:
         """The saving and the error of early stopping; None where it was off."""
-        return early_stopping_summary(self.candidates)
+        return early_stopping_summary(self.candidates, self.limits)
 
     def frontier(self, device: str) -> Sequence[Candidate]:
         return frontier([one for one in self.candidates if device in one.latency_ms], device)
@@ -70,8 +72,10 @@ class SearchView:
 def view(place: str) -> SearchView:
     """Read a search from its run folder or its own; raises SearchError where there is none."""
     table: CandidateTable = table_at(place)
-    winners = read(table.folder, WINNERS, SearchOutput).winners if table.folder.exists(WINNERS) else ()
-    return SearchView(place, tuple(table.read()), winners)
+    output = read(table.folder, WINNERS, SearchOutput) if table.folder.exists(WINNERS) else None
+    if output is None:
+        return SearchView(place, tuple(table.read()), ())
+    return SearchView(place, tuple(table.read()), output.winners, output.limits)
 
 
 def view_to_json(search: SearchView) -> dict[str, Any]:
@@ -98,5 +102,7 @@ def candidate_to_json(one: Candidate, device: str) -> dict[str, Any]:
         "low_ms": one.low_ms.get(device),
         "high_ms": one.high_ms.get(device),
         "measured_ms": one.measured_ms.get(device),
+        "quantities": one.quantities.get(device, {}),
+        "measured_quantities": one.measured_quantities.get(device, {}),
         "architecture": one.architecture.to_dict(),
     }

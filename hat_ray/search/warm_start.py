@@ -40,7 +40,7 @@ def earlier_candidates(places: Sequence[str], space: SearchSpace, scored_by: str
             raise SearchError(f"search.warm_start {place} cannot be used: {_why(candidates)}")
         fitting = [one for one in ours if space.contains(one.architecture)]
         for one in fitting:
-            found.setdefault(one.architecture, replace(one, round=EARLIER, measured_ms={}))
+            found.setdefault(one.architecture, replace(one, round=EARLIER, measured_ms={}, measured_quantities={}))
         logger.info("%s: %d of %d candidates are reused", place, len(fitting), len(candidates))
         if len(fitting) < len(ours):
             logger.warning("%s: %d candidates lie outside this search space", place, len(ours) - len(fitting))

@@ -1,6 +1,6 @@
 """What a search leaves for later stages, people and other programs: each limit's winner, and each device's frontier.
 
-`winners.json` holds the search's output; `winners/<n>.<device>.<limit>ms.yml` is HAT's YAML of one winner, `.json`
+`winners.json` holds the search's output; `winners/<n>.<device>.<limit>.yml` is HAT's YAML of one winner, `.json`
 ours; `frontier.parquet` and `frontier.csv` hold the frontiers.
 
 Where the same hardware is several devices, which differ in runtime, dtype or threads alone, runtimes are ranked under
@@ -10,19 +10,19 @@ each limit.
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from hat_ray.core.codec import Loss, write
 from hat_ray.latency.device import hardware_of, settings_of
-from hat_ray.latency.quantities import LATENCY
+from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.early_stopping import EarlyStoppingSummary
-from hat_ray.search.engine.device_latency import DeviceLatency
+from hat_ray.search.engine.device_predictions import DevicePredictions, Prediction
 from hat_ray.search.frontier import SearchResult, Winner
-from hat_ray.search.limits import Limit, Measured, Verdict, verdict
+from hat_ray.search.limits import Bounds, Limit, Measured, Verdict, verdict
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder
@@ -31,11 +31,21 @@ WINNERS = "winners.json"
 
 
 @dataclass(frozen=True)
+class LimitedQuantity:
+    """What a limit bounds beside the latency: a winner's value as predicted, its interval, and as measured."""
+
+    predicted: float
+    low: float | None
+    high: float | None
+    measured: float | None
+    """None: not measured. A computed quantity is exact, and stands here as well."""
+
+
+@dataclass(frozen=True)
 class LimitWinner:
     """The winner of one limit, with its predicted milliseconds, their interval, and the measured ones."""
 
-    device: str
-    limit_ms: float
+    limit: Limit
     loss_bits: Loss
     predicted_ms: float
     low_ms: float | None
@@ -45,21 +55,26 @@ class LimitWinner:
     architecture: ArchitectureField
     hat_yaml: str
     """The file in the search's folder that holds it as HAT's YAML."""
+    quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
+    """What the limit bounds beside the latency, by name."""
 
     @property
-    def limit(self) -> Limit:
-        return Limit(self.device, self.limit_ms)
+    def measured(self) -> dict[str, Measured]:
+        """What was measured, by quantity."""
+        found = {LATENCY: self.measured_ms, **{name: one.measured for name, one in self.quantities.items()}}
+        return {name: Measured(value) for name, value in found.items() if value is not None}
 
     @property
     def verdict(self) -> Verdict:
         """Whether the measurement keeps the limit."""
-        found = {} if self.measured_ms is None else {LATENCY: Measured(self.measured_ms)}
-        return verdict(self.limit, found)
+        return verdict(self.limit, self.measured)
 
 
 @dataclass(frozen=True)
 class SearchOutput:
     """What stage `search` found; its candidates stand in its table."""
+
+    FORMAT: ClassVar[int] = 2
 
     limits: tuple[Limit, ...]
     scored: int
@@ -73,40 +88,46 @@ class SearchOutput:
 
 @dataclass(frozen=True)
 class RuntimeRanking:
-    """One limit on one piece of hardware, and what each of its runtimes has under it, the best first."""
+    """The same bounds on one piece of hardware, and what each of its runtimes has under them, the best first."""
 
     hardware: str
-    limit_ms: float
     entries: tuple[LimitWinner, ...]
 
+    @property
+    def limit(self) -> Limit:
+        """The limit of the best runtime: its bounds are every entry's."""
+        return self.entries[0].limit
+
     def to_json(self) -> dict[str, Any]:
-        keys = ("device", "id", "loss_bits", "predicted_ms", "measured_ms")
+        keys = ("id", "loss_bits", "predicted_ms", "measured_ms")
         return {
             "hardware": self.hardware,
-            "limit_ms": self.limit_ms,
-            "best": self.entries[0].device,
-            "entries": [{key: getattr(entry, key) for key in keys} for entry in self.entries],
+            "bounds": self.limit.by_quantity,
+            "best": self.limit.device,
+            "entries": [
+                {"device": entry.limit.device, **{key: getattr(entry, key) for key in keys}} for entry in self.entries
+            ],
         }
 
     @property
     def line(self) -> str:
         """The ranking in one line."""
         best, *others = self.entries
-        rest = ", ".join(f"{settings_of(one.device)} {one.loss_bits:.4f}" for one in others)
+        rest = ", ".join(f"{settings_of(one.limit.device)} {one.loss_bits:.4f}" for one in others)
         return (
-            f"best runtime under {self.limit_ms:.4g} ms on {self.hardware}: {settings_of(best.device)} with "
+            f"best runtime under {self.limit.text} on {self.hardware}: {settings_of(best.limit.device)} with "
             f"{best.id}, loss {best.loss_bits:.4f}; {rest}"
         )
 
 
 def runtime_rankings(winners: Sequence[LimitWinner], *, at_least: int = 2) -> list[RuntimeRanking]:
-    """Rank, for each limit that `at_least` runtimes of one hardware keep, their winners: by loss, then by time."""
-    groups: dict[tuple[str, float], list[LimitWinner]] = {}
+    """Rank, for the same bounds that `at_least` runtimes of one hardware keep, their winners: by loss, then by time."""
+    groups: dict[tuple[str, Bounds], list[LimitWinner]] = {}
     for winner in winners:
-        groups.setdefault((hardware_of(winner.device), winner.limit_ms), []).append(winner)
+        groups.setdefault((hardware_of(winner.limit.device), winner.limit.bounds), []).append(winner)
     return [
-        RuntimeRanking(hardware, limit_ms, tuple(sorted(entries, key=_merit)))
-        for (hardware, limit_ms), entries in groups.items()
+        RuntimeRanking(hardware, tuple(sorted(entries, key=_merit)))
+        for (hardware, _), entries in groups.items()
         if len(entries) >= at_least
     ]
 
@@ -115,26 +136,35 @@ def _merit(winner: LimitWinner) -> tuple[float, float]:
     return winner.loss_bits, winner.measured_ms or winner.predicted_ms
 
 
-def describe_winners(result: SearchResult, devices: Mapping[str, DeviceLatency]) -> tuple[LimitWinner, ...]:
+def describe_winners(result: SearchResult, devices: Mapping[str, DevicePredictions]) -> tuple[LimitWinner, ...]:
     """Return the winners of a search, numbered from 1 as their files are."""
-    return tuple(_describe(number, winner, devices) for number, winner in enumerate(result.winners, 1))
+    return tuple(
+        _describe(number, winner, devices[winner.limit.device]) for number, winner in enumerate(result.winners, 1)
+    )
 
 
-def _describe(number: int, winner: Winner, devices: Mapping[str, DeviceLatency]) -> LimitWinner:
-    device, candidate = winner.limit.device, winner.candidate
-    predicted = float(devices[device].typical_ms([candidate.architecture])[0])
+def _describe(number: int, winner: Winner, predictions: DevicePredictions) -> LimitWinner:
+    limit, candidate = winner.limit, winner.candidate
     return LimitWinner(
-        device=device,
-        limit_ms=winner.limit.ms,
+        limit=limit,
         loss_bits=candidate.loss,
-        predicted_ms=predicted,
-        low_ms=candidate.low_ms.get(device),
-        high_ms=candidate.high_ms.get(device),
-        measured_ms=candidate.measured_ms.get(device),
+        predicted_ms=float(predictions[LATENCY].typical([candidate.architecture])[0]),
+        low_ms=candidate.low_ms.get(limit.device),
+        high_ms=candidate.high_ms.get(limit.device),
+        measured_ms=candidate.measured_ms.get(limit.device),
         id=candidate.architecture.id,
         architecture=candidate.architecture,
-        hat_yaml=f"winners/{number}.{device}.{winner.limit.ms:.6g}ms.yml",
+        hat_yaml=f"winners/{number}.{limit.device}.{limit.key}.yml",
+        quantities={name: _limited(name, candidate, limit, predictions[name]) for name, _ in limit.group.bounds},
     )
+
+
+def _limited(name: str, candidate: Candidate, limit: Limit, prediction: Prediction) -> LimitedQuantity:
+    predicted = float(prediction.typical([candidate.architecture])[0])
+    low, high = (float(end[0]) for end in prediction.interval([candidate.architecture]))
+    if isinstance(QUANTITIES.load(name), Computed):
+        return LimitedQuantity(predicted, None, None, predicted)
+    return LimitedQuantity(predicted, low, high, candidate.measured_quantities.get(limit.device, {}).get(name))
 
 
 _FRONTIER = pa.schema(

@@ -18,7 +18,7 @@ from bench_search_replay import NAMES, Problem
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.frontier import hypervolume
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.presets import SPACE0
 
 SETTINGS: dict[str, dict[str, object]] = {

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit
@@ -64,7 +65,9 @@ class Problem:
 
         With `noise`, what is told has a normal error; the curve is the true loss of what was told to be best.
         """
-        search = Evolution(SPACE0, {"device": self.latency_ms}, [Limit("device", self.limit_ms)], config, seed)
+        search = Evolution(
+            SPACE0, {"device": {LATENCY: self.latency_ms}}, [Limit.of("device", latency_ms=self.limit_ms)], config, seed
+        )
         rng = np.random.default_rng(seed)
         best: list[float] = []
         least, true = np.inf, np.inf

@@ -24,7 +24,7 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.presets import TOY

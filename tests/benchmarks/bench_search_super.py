@@ -22,6 +22,7 @@ import pytest
 import torch
 
 from hat_ray.api import run_recipe
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.context import latency_functions, scorer_of
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
@@ -33,7 +34,8 @@ from hat_ray.search.early_stopping import SHARES, Bars, PartScore, early_stoppin
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import hypervolume
-from hat_ray.search.limits import LatencyFunction, resolve_limits
+from hat_ray.search.limits import Predictions
+from hat_ray.search.reach import resolve_limits
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
@@ -52,7 +54,7 @@ class Super:
     """A trained SuperTransformer, the devices of its run, and what was scored."""
 
     space: SearchSpace
-    devices: dict[str, LatencyFunction]
+    devices: Predictions
     scorer: Callable[..., CandidateScorer]
     """Makes a scorer that keeps so many megabytes of encoder passes, in parts or not."""
     scores: dict[Architecture, PartScore] = field(default_factory=dict)
@@ -97,7 +99,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Super:
         changed = recipe.model_copy(update={"search": recipe.search.model_copy(update=changes)})
         return scorer_of(replace(context, run=Run(context.run.folder, changed)))
 
-    return Super(space, devices or {"macs": macs_ms}, scorer)
+    return Super(space, devices or {"macs": {LATENCY: macs_ms}}, scorer)
 
 
 def macs_ms(architectures: list[Architecture]) -> np.ndarray:

@@ -10,22 +10,24 @@ from pathlib import Path
 import pytest
 from foreign_package import SEARCH, install
 from pydantic import ValidationError
-from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
+from search_stand_ins import CONFLICT, EIGHT, Counted, bigger_is_better, depth_ms, encoder_mb, macs_ms, shallow_p90_ms
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.errors import PluginError, SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.algorithms.registry import ALGORITHMS
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import TOY
 from hat_ray.space.search_space import SearchSpace
 
 EVERY = (*ALGORITHMS.own_names, "coin_package:CoinSearch", "coin_package:ShySearch")
-LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
-DEVICES: dict[str, LatencyFunction] = {"macs": macs_ms, "depth": depth_ms}
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("macs", latency_ms=120.0), Limit.of("depth", latency_ms=25.0))
+DEVICES: Predictions = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 EVALUATIONS = 48
 SMALL = {"population": 12, "parents": 4, "tournament": 4}
 every_algorithm = pytest.mark.parametrize("algorithm", EVERY)
@@ -42,11 +44,13 @@ def search_by(
     seed: int = 0,
     space: SearchSpace = TOY,
     limits: tuple[Limit, ...] = LIMITS,
-    devices: dict[str, LatencyFunction] | None = None,
+    devices: Predictions | None = None,
+    evaluations: int = EVALUATIONS,
+    population: int = SMALL["population"],
 ) -> Evolution:
     known = ALGORITHMS.facts(algorithm).model_fields
-    options = {name: value for name, value in SMALL.items() if name in known}
-    config = SearchConfig(algorithm=algorithm, algorithm_options=options, evaluations=EVALUATIONS)
+    options = {name: value for name, value in {**SMALL, "population": population}.items() if name in known}
+    config = SearchConfig(algorithm=algorithm, algorithm_options=options, evaluations=evaluations)
     return Evolution(space, devices or DEVICES, limits, config, seed)
 
 
@@ -93,7 +97,7 @@ def test_no_architecture_is_asked_for_twice_and_each_keeps_a_limit(algorithm: st
 
 @every_algorithm
 def test_a_search_that_is_saved_and_restored_again_and_again_asks_the_same(algorithm: str) -> None:
-    tight = Limit("macs", 1.05 * float(macs_ms([TOY.smallest()])[0]))  # random draws hardly ever keep it
+    tight = Limit.of("macs", latency_ms=1.05 * float(macs_ms([TOY.smallest()])[0]))  # random draws hardly ever keep it
     limits = (*LIMITS, tight)
     whole = run(search_by(algorithm, seed=3, limits=limits))
     under_way, number = Run(search_by(algorithm, seed=3, limits=limits)), 0
@@ -115,7 +119,9 @@ def test_the_seed_decides(algorithm: str) -> None:
 
 @every_algorithm
 def test_a_space_of_eight_ends_the_search(algorithm: str) -> None:
-    search = search_by(algorithm, space=EIGHT, limits=(Limit("macs", 1e9),), devices={"macs": macs_ms})
+    search = search_by(
+        algorithm, space=EIGHT, limits=(Limit.of("macs", latency_ms=1e9),), devices={"macs": {LATENCY: macs_ms}}
+    )
     asked = run(search)
     assert len(set(asked)) == len(asked) <= EIGHT.size() == 8
     assert search.ask(1) == []
@@ -124,8 +130,38 @@ def test_a_space_of_eight_ends_the_search(algorithm: str) -> None:
 @every_algorithm
 def test_where_one_architecture_keeps_the_limit_no_other_is_asked_for(algorithm: str) -> None:
     ms = float(macs_ms([EIGHT.smallest()])[0])
-    search = search_by(algorithm, space=EIGHT, limits=(Limit("macs", ms),), devices={"macs": macs_ms})
+    search = search_by(
+        algorithm, space=EIGHT, limits=(Limit.of("macs", latency_ms=ms),), devices={"macs": {LATENCY: macs_ms}}
+    )
     assert run(search) == [EIGHT.smallest()]
+
+
+JOINT: Predictions = {
+    "macs": {LATENCY: macs_ms, "model_mb": encoder_mb, "p90_ms": shallow_p90_ms},
+    "depth": {LATENCY: depth_ms, "model_mb": encoder_mb},
+}
+JOINT_LIMITS = (
+    Limit.of("macs", latency_ms=8.0, model_mb=6.0, p90_ms=18.0),  # small models against wide decoders
+    Limit.of("macs", latency_ms=9.0),
+    Limit.of("macs", model_mb=4.0, p90_ms=16.0),  # whatever the latency
+    Limit.of("depth", latency_ms=13.0, model_mb=6.0),
+)
+
+
+def kept_by(limit: Limit, every: list[Architecture]) -> list[Architecture]:
+    return [a for a in every if all(JOINT[limit.device][name]([a])[0] <= most for name, most in limit.bounds)]
+
+
+@every_algorithm
+def test_the_winner_of_each_joint_limit_is_that_of_brute_force(algorithm: str) -> None:
+    every = GeneCode(CONFLICT).all()
+    within = {limit: kept_by(limit, every) for limit in JOINT_LIMITS}
+    assert all(10 < len(some) < len(every) / 2 for some in within.values())
+    more = {"evaluations": 8000, "population": 200} if algorithm == "hat" else {"evaluations": 1500}  # it converges
+    search = search_by(algorithm, space=CONFLICT, limits=JOINT_LIMITS, devices=JOINT, **more)
+    assert set(run(search)) <= {one for some in within.values() for one in some}
+    for limit, some in within.items():
+        assert search.best(limit) == min(some, key=bigger_is_better), limit
 
 
 @every_algorithm
@@ -154,7 +190,7 @@ def test_losses_that_are_no_numbers_do_not_stop_the_search(algorithm: str) -> No
 
 @every_algorithm
 def test_new_predictors_are_followed(algorithm: str) -> None:
-    search = search_by(algorithm, limits=LIMITS[:2], devices={"macs": macs_ms})
+    search = search_by(algorithm, limits=LIMITS[:2], devices={"macs": {LATENCY: macs_ms}})
     before = 25
     while len(search.losses) < before and not search.finished:
         for architecture in search.ask(1):
@@ -163,7 +199,7 @@ def test_new_predictors_are_followed(algorithm: str) -> None:
     def slower(architectures: list[Architecture]) -> object:
         return 1.5 * macs_ms(architectures)
 
-    search.update_latency({"macs": slower})  # type: ignore[dict-item]
+    search.update_predictions({"macs": {LATENCY: slower}})  # type: ignore[dict-item]
     after = run(search)
     if algorithm != "hat":  # the generation that is under way stays as it was bred
         assert after
@@ -174,7 +210,7 @@ def test_new_predictors_are_followed(algorithm: str) -> None:
 def test_the_work_for_a_proposal_is_bounded(algorithm: str) -> None:
     device = Counted(macs_ms)
     tight = 1.2 * float(macs_ms([TOY.smallest()])[0])
-    search = search_by(algorithm, limits=(Limit("macs", tight),), devices={"macs": device})
+    search = search_by(algorithm, limits=(Limit.of("macs", latency_ms=tight),), devices={"macs": {LATENCY: device}})
     device.architectures = 0
     run(search)
     assert device.architectures < 2500 * EVALUATIONS

@@ -8,6 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hat_ray.core.determinism import one_blas_thread
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
@@ -51,7 +52,9 @@ def test_a_search_leaves_the_other_cores_to_its_workers():
 
     middle = float(np.mean(latency_ms([TOY.smallest(), TOY.largest()])))
     assert seen == [{2}]
-    search = Evolution(TOY, {"d": latency_ms}, [Limit("d", middle)], SearchConfig(evaluations=40), 0)
+    search = Evolution(
+        TOY, {"d": {LATENCY: latency_ms}}, [Limit.of("d", latency_ms=middle)], SearchConfig(evaluations=40), 0
+    )
     del seen[:]
     while not search.finished:
         for architecture in search.ask(2):

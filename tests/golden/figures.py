@@ -100,7 +100,7 @@ def _report(data: ReportData) -> dict[str, Any]:
                 "kind": one.kind,
                 "id": one.architecture.id,
                 "device": one.device,
-                "limit_ms": one.limit_ms,
+                "limit_ms": one.limit.ms if one.limit else None,
                 "params": one.params,
                 "flops": one.flops,
                 "inherited_loss_bits": one.inherited_loss,
@@ -127,12 +127,12 @@ def _report(data: ReportData) -> dict[str, Any]:
         },
         "timed": [[one.device, one.architecture.id, one.params, one.flops, one.measured_ms] for one in data.timed],
         "best_by_evaluation_bits": {
-            f"{one.device} {one.limit_ms:g}": [[n, None if loss is None else loss] for n, loss in one.points]
+            f"{one.limit.device} {one.limit.ms:g}": [[n, None if loss is None else loss] for n, loss in one.points]
             for one in data.searches
         },
         "signatures": [data.bleu_signature, data.chrf_signature],
         "contests": [
-            [one.hardware, one.limit_ms, [[entry.settings, entry.architecture_id] for entry in one.entries]]
+            [one.hardware, one.limit.ms, [[entry.settings, entry.architecture_id] for entry in one.entries]]
             for one in data.runtimes
         ],
         "ledger": sorted(value for value in leaves(asdict(ledger)) if isinstance(value, float)) if ledger else None,

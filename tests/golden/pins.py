@@ -15,6 +15,7 @@ import numpy as np
 from hat_ray.corpus.config import CorpusConfig, ToyConfig
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.model.config import ModelConfig
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
@@ -95,8 +96,12 @@ def asks(algorithm: str, seed: int) -> list[str]:
     """Return the ids of the first architectures that a search asks for, one after another, under three limits."""
     options = {"population": 30, **({} if algorithm == "random" else {_PARENTS.get(algorithm, "parents"): 6})}
     config = SearchConfig(algorithm=algorithm, algorithm_options=options, evaluations=1000)
-    limits = [Limit("deep", 25.0), Limit("wide", 900.0), Limit("wide", 1500.0)]
-    search = Evolution(TOY, {"deep": _deep_ms, "wide": _wide_ms}, limits, config, seed)
+    limits = [
+        Limit.of("deep", latency_ms=25.0),
+        Limit.of("wide", latency_ms=900.0),
+        Limit.of("wide", latency_ms=1500.0),
+    ]
+    search = Evolution(TOY, {"deep": {LATENCY: _deep_ms}, "wide": {LATENCY: _wide_ms}}, limits, config, seed)
     asked: list[str] = []
     while len(asked) < ASKS:
         (architecture,) = search.ask(1)

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import select, slower_rivals, unique_architectures
 from hat_ray.space.cost import count_params
@@ -14,11 +15,14 @@ def params_as_ms(architectures):
     return np.array([count_params(architecture) / 1e4 for architecture in architectures], dtype=np.float64)
 
 
+FUNCTIONS = {LATENCY: params_as_ms}
+
+
 def test_rivals_are_no_faster_than_the_winner_and_hardly_slower():
     rng = random.Random(0)
     for _ in range(5):
         winner = TOY.sample(rng)
-        rivals = slower_rivals(TOY, winner, params_as_ms, 3, random.Random(1))
+        rivals = slower_rivals(TOY, winner, FUNCTIONS, Limit("d", ()), 3, random.Random(1))
         ratios = params_as_ms(rivals) / params_as_ms([winner])
         assert len(set(rivals)) == 3
         assert winner not in rivals
@@ -26,15 +30,15 @@ def test_rivals_are_no_faster_than_the_winner_and_hardly_slower():
 
 
 def test_nothing_slower_than_the_largest_is_found_and_that_is_no_error(caplog):
-    assert slower_rivals(TOY, TOY.largest(), params_as_ms, 1, random.Random(1)) == []
+    assert slower_rivals(TOY, TOY.largest(), FUNCTIONS, Limit("d", ()), 1, random.Random(1)) == []
     assert "only 0 of 1 random architectures" in caplog.text
 
 
 def test_two_limits_with_one_winner_train_it_once():
     winner = TOY.sample(random.Random(2))
-    winners = {Limit("d", 10.0): winner, Limit("d", 20.0): winner}
-    chosen = select(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    winners = {Limit.of("d", latency_ms=10.0): winner, Limit.of("d", latency_ms=20.0): winner}
+    chosen = select(TOY, winners, {"d": FUNCTIONS}, largest=True, randoms=1, seed=1)
     assert [entry.kind for entry in chosen] == ["winner", "random", "winner", "random", "largest"]
     assert len(unique_architectures(chosen)) == len({entry.architecture for entry in chosen}) == 4
-    again = select(TOY, winners, {"d": params_as_ms}, largest=True, randoms=1, seed=1)
+    again = select(TOY, winners, {"d": FUNCTIONS}, largest=True, randoms=1, seed=1)
     assert chosen == again

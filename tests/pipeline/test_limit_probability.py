@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from hat_ray.pipeline.stages.search import device_latency
+from hat_ray.pipeline.stages.search import prediction
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
@@ -21,7 +21,7 @@ def test_what_is_chosen_below_the_bound_keeps_the_limit_as_often_as_asked() -> N
     limit = np.median(taken)
     kept = {}
     for probability in (None, 0.9):
-        told = device_latency(predictor, probability).bound_ms(others)
+        told = prediction(predictor, probability).bound(others)
         near = (told <= limit) & (told > 0.97 * limit)  # what a search picks: the limit is used up
         kept[probability] = (taken[near] <= limit).mean()
     assert kept[None] < 0.8

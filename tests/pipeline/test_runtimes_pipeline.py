@@ -13,7 +13,6 @@ from hat_ray.pipeline.models import retrained_model, served_model
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import load_recipe
 from hat_ray.runtime.ctranslate2.spec import why_not_expressible
-from hat_ray.search.limits import Limit
 from hat_ray.storage.folder import Folder
 from tests.pipeline.conftest import TINY
 
@@ -29,15 +28,16 @@ def test_one_limit_for_two_runtimes_of_one_machine(two_runtimes: Path) -> None:
     slugs = list(records["latency"]["devices"])
     assert [settings_of(slug) for slug in slugs] == SETTINGS
     assert all(device["rows"] >= recipe.latency.samples for device in records["latency"]["devices"].values())
-    assert [Limit(**limit) for limit in records["search"]["limits"]] == [Limit(slug, 1000.0) for slug in slugs]
+    limits = [{"device": slug, "bounds": {"latency_ms": 1000.0}} for slug in slugs]
+    assert records["search"]["limits"] == limits
     measured = [set(model["measured"]) for model in records["evaluate"]["models"].values()]
     assert measured == [set(slugs)] * len(measured)
     shown = CliRunner().invoke(app, ["search", "show", str(two_runtimes), "--json"])
     [contest] = json.loads(shown.stdout)["best_runtimes"]
-    assert contest["limit_ms"] == 1000.0
+    assert contest["bounds"] == {"latency_ms": 1000.0}
     assert {entry["device"] for entry in contest["entries"]} == set(slugs)
     assert (
-        "best runtime under 1000 ms on here-" in CliRunner().invoke(app, ["search", "show", str(two_runtimes)]).stdout
+        "best runtime under 1,000 ms on here-" in CliRunner().invoke(app, ["search", "show", str(two_runtimes)]).stdout
     )
     page = Folder.at(two_runtimes / "report").read_text("report.html")
     assert all(title in page for title in ("eager", "onnx"))

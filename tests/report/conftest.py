@@ -39,6 +39,7 @@ from hat_ray.report.data import (
     Translation,
 )
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
+from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import preset
@@ -113,8 +114,8 @@ def chosen_models(space: SearchSpace, candidates: list[Architecture], rng: rando
             winner = min((a for a in candidates if made_up_ms(a, device) <= limit), key=made_up_loss)
             slower = [a for a in candidates if made_up_ms(a, device) >= made_up_ms(winner, device) and a != winner]
             rival = min(slower, key=lambda a: made_up_ms(a, device))
-            models.append(made_up_model("winner", winner, rng, device=device, limit_ms=limit))
-            models.append(made_up_model("random", rival, rng, device=device, limit_ms=limit))
+            models.append(made_up_model("winner", winner, rng, limit=Limit.of(device, latency_ms=limit)))
+            models.append(made_up_model("random", rival, rng, limit=Limit.of(device, latency_ms=limit)))
     return models
 
 
@@ -223,8 +224,8 @@ def made_up_runtimes() -> tuple[RuntimeContest, ...]:
     fast = RuntimeEntry("pi-onnx", onnx, "aaaaaaaaaaaa", 4.6, 240.0, 244.0)
     slow = RuntimeEntry(BOARD, eager, "bbbbbbbbbbbb", 4.9, 390.0)
     return (
-        RuntimeContest("raspberry-pi-4", 250.0, (fast,), (eager,)),
-        RuntimeContest("raspberry-pi-4", 400.0, (fast, slow)),
+        RuntimeContest("raspberry-pi-4", Limit.of(fast.device, latency_ms=250.0), (fast,), (eager,)),
+        RuntimeContest("raspberry-pi-4", Limit.of(fast.device, latency_ms=400.0), (fast, slow)),
     )
 
 
@@ -253,7 +254,10 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         for a in architectures[:160]
     ]
     searches = [
-        SearchTrack(d, limit, tuple((n, 4.2 + 0.4 * math.exp(-n / 180) + 4 / limit) for n in range(25, 701, 25)))
+        SearchTrack(
+            Limit.of(d, latency_ms=limit),
+            tuple((n, 4.2 + 0.4 * math.exp(-n / 180) + 4 / limit) for n in range(25, 701, 25)),
+        )
         for d, limits in LIMITS.items()
         for limit in limits
     ]

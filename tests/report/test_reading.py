@@ -7,7 +7,7 @@ from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.report.reading import findings, headline_winner, limit_verdict
 from hat_ray.report.topics.models import origin
-from hat_ray.search.limits import Verdict
+from hat_ray.search.limits import Limit, Verdict
 
 Make = Callable[..., ReportData]
 
@@ -24,7 +24,7 @@ def built(model: ChosenModel, device: str, ms: float, bleu: float) -> ChosenMode
 def said(data: ReportData, device: str, winner: tuple[float, float], largest: tuple[float, float], drawn: float) -> str:
     """The findings on a winner for 20 ms: (ms, BLEU) of winner and largest, BLEU of a random rival as fast."""
     first = next(m for m in data.chosen if m.kind == "winner" and m.device == device)
-    first = replace(built(first, device, *winner), limit_ms=20.0)
+    first = replace(built(first, device, *winner), limit=Limit.of(device, latency_ms=20.0))
     rival = replace(first, kind="random", bleu=drawn)
     top = data.first("largest")
     assert top is not None
@@ -52,7 +52,7 @@ def test_a_limit_is_judged_by_the_error_of_the_measurement(small_report: Make, d
 
     def judged(measured_ms: float | None, error: float | None) -> tuple[Verdict, str]:
         latency = {device: Latency(9.0, measured_ms, relative_error=error)}
-        model = replace(winner, limit_ms=10.0, latency=latency, device=device)
+        model = replace(winner, limit=Limit.of(device, latency_ms=10.0), latency=latency)
         return limit_verdict(model, device), " ".join(findings(small_report(chosen=(model,)), model, device))
 
     assert judged(10.0, 0.01)[0] is Verdict.KEPT
@@ -67,7 +67,7 @@ def test_a_limit_is_judged_by_the_error_of_the_measurement(small_report: Make, d
 
 
 def test_nothing_is_said_that_was_not_measured(small_report: Make, device: str) -> None:
-    bare = replace(small_report().chosen[-1], kind="winner", device=device, latency={}, bleu=None, limit_ms=None)
+    bare = replace(small_report().chosen[-1], kind="winner", latency={}, bleu=None, limit=None)
     data = small_report(chosen=(bare,))
     assert findings(data, bare, device) == ["The chosen model needs – a sentence."]
     assert headline_winner(small_report(chosen=()), device) is None
@@ -75,8 +75,8 @@ def test_nothing_is_said_that_was_not_measured(small_report: Make, device: str) 
 
 def test_the_headline_is_the_best_bleu_that_keeps_its_limit(small_report: Make, device: str) -> None:
     winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
-    good = replace(built(winner, device, 10, 30.0), limit_ms=10.0)
-    late = replace(built(winner, device, 40, 35.0), limit_ms=30.0)
+    good = replace(built(winner, device, 10, 30.0), limit=Limit.of(device, latency_ms=10.0))
+    late = replace(built(winner, device, 40, 35.0), limit=Limit.of(device, latency_ms=30.0))
     assert headline_winner(small_report(chosen=(late, good)), device) == good
     assert headline_winner(small_report(chosen=(late,)), device) == late
 

@@ -19,14 +19,15 @@ from hat_ray.core import console
 from hat_ray.core.progress import no_progress
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import EOS
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_macs
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-DEVICES = {"macs": macs_ms, "depth": depth_ms}
+DEVICES = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 CONFIG = SearchConfig(
     algorithm_options={"population": 10, "parents": 5},
     evaluations=40,

@@ -43,6 +43,21 @@ ODD = SearchSpace(
     qkv_dim=32,
 )
 
+CONFLICT = SearchSpace(
+    name="conflict",  # 288 architectures
+    encoder_embed_dims=(32, 16),
+    encoder_depths=(1, 2),
+    encoder_ffn_dims=(64, 32),
+    encoder_heads=(2,),
+    decoder_embed_dims=(32, 16),
+    decoder_depths=(2, 1),
+    decoder_ffn_dims=(64, 48, 32),
+    decoder_self_heads=(2,),
+    decoder_cross_heads=(2,),
+    decoder_cross_layers=(1,),
+    qkv_dim=32,
+)
+
 
 def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
     """A device that is bound by arithmetic."""
@@ -52,6 +67,16 @@ def macs_ms(architectures: Sequence[Architecture]) -> FloatArray:
 def depth_ms(architectures: Sequence[Architecture]) -> FloatArray:
     """A device that is bound by the number of decoder layers."""
     return np.array([10.0 * a.decoder.depth + a.encoder.depth + a.decoder.embed_dim / 64 for a in architectures])
+
+
+def encoder_mb(architectures: Sequence[Architecture]) -> FloatArray:
+    """A size that follows the encoder alone."""
+    return np.array([(sum(a.encoder.ffn_dims) + a.encoder.embed_dim) / 16 for a in architectures])
+
+
+def shallow_p90_ms(architectures: Sequence[Architecture]) -> FloatArray:
+    """A percentile that falls with the decoder's widths: narrow networks wait, wide ones do not."""
+    return np.array([2000.0 / (sum(a.decoder.ffn_dims) + 2 * a.decoder.embed_dim) for a in architectures])
 
 
 class Counted:

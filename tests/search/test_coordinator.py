@@ -11,15 +11,16 @@ from search_stand_ins import depth_ms, macs_ms
 from hat_ray.cluster.population import Batch, Scored, SearchCoordinator, SearchSetup
 from hat_ray.core.lease import Lease
 from hat_ray.errors import RunError, SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import PartScore
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.cost import count_macs
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-DEVICES = {"macs": macs_ms, "depth": depth_ms}
+DEVICES = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 CONFIG = SearchConfig(algorithm="random", evaluations=12, max_batch=2, workers=2, retries=1, limits_fraction=(0.3, 0.6))
 
 

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.errors import FormatError, SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import EARLIER, TABLE, Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.device_latency import DeviceLatency
+from hat_ray.search.engine.device_predictions import Prediction
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.measured import adopt
 from hat_ray.search.engine.session import Phase
@@ -25,8 +26,8 @@ from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=30)
-LIMIT = Limit("macs", 120.0)
-KNOWN = {"macs": DeviceLatency(macs_ms, macs_ms, lambda some: (0.9 * macs_ms(some), 1.1 * macs_ms(some)))}
+LIMIT = Limit.of("macs", latency_ms=120.0)
+KNOWN = {"macs": {LATENCY: Prediction(macs_ms, macs_ms, lambda some: (0.9 * macs_ms(some), 1.1 * macs_ms(some)))}}
 
 
 class Counting:
@@ -39,8 +40,8 @@ class Counting:
 
 
 def search(folder: Path, score: Counting, seed: int = 0) -> SearchResult:
-    phase = Phase(intervals={"macs": KNOWN["macs"].interval_ms}, scored_by="this")
-    return run_search(TOY, {"macs": macs_ms}, [LIMIT], score, CONFIG, Folder.at(folder), seed, phase=phase)
+    phase = Phase(intervals={"macs": KNOWN["macs"][LATENCY].interval}, scored_by="this")
+    return run_search(TOY, {"macs": {LATENCY: macs_ms}}, [LIMIT], score, CONFIG, Folder.at(folder), seed, phase=phase)
 
 
 def test_a_warm_search_scores_as_many_new_ones_and_never_the_old(tmp_path: Path) -> None:
@@ -88,11 +89,11 @@ def test_a_loss_that_is_no_number_is_null_in_the_table_and_comes_back(tmp_path: 
 
 def test_a_file_that_is_no_candidates_table_or_of_another_format_is_named(tmp_path: Path) -> None:
     Folder.at(tmp_path).write_table("candidates.parquet", pa.table({"architecture": [1]}))
-    with pytest.raises(FormatError, match=r"candidates\.parquet names no format, this hat-ray reads format 3"):
+    with pytest.raises(FormatError, match=r"candidates\.parquet names no format, this hat-ray reads format 4"):
         CandidateTable(Folder.at(tmp_path)).read()
-    older = TABLE.to_table([Candidate(TOY.largest(), 3.25, {})]).replace_schema_metadata({"schema_version": "2"})
+    older = TABLE.to_table([Candidate(TOY.largest(), 3.25, {})]).replace_schema_metadata({"schema_version": "3"})
     Folder.at(tmp_path).write_table("candidates.parquet", older)
-    with pytest.raises(FormatError, match=r"candidates\.parquet has format 2, this hat-ray reads format 3"):
+    with pytest.raises(FormatError, match=r"candidates\.parquet has format 3, this hat-ray reads format 4"):
         CandidateTable(Folder.at(tmp_path)).read()
 
 

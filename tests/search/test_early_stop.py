@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from search_stand_ins import PART_SPREAD, InParts, bigger_is_better, depth_ms, macs_ms
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import NO_BARS, EarlyStop, early_stopping_summary, is_control, line_through
@@ -18,8 +19,8 @@ from hat_ray.search.stopping import FrontierTracker
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-DEVICES = {"macs": macs_ms, "depth": depth_ms}
-LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
+DEVICES = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("depth", latency_ms=25.0))
 CONFIG = SearchConfig(algorithm_options={"population": 45}, evaluations=120, early_stop=True)
 
 
@@ -90,6 +91,10 @@ def test_an_estimate_never_wins_however_good_it_looks() -> None:
     assert favourite([good], LIMITS[0]) is None
 
 
+def at(macs: float, depth: float) -> dict[str, dict[str, float]]:
+    return {"macs": {LATENCY: macs}, "depth": {LATENCY: depth}}
+
+
 def test_nothing_is_stopped_that_some_device_has_no_faster_rival_for() -> None:
     watch = FrontierTracker({"macs": 100.0, "depth": 100.0}, 1)
     early = EarlyStop(watch, margin=0.0)
@@ -97,13 +102,13 @@ def test_nothing_is_stopped_that_some_device_has_no_faster_rival_for() -> None:
     for loss in rng.uniform(4, 6, 40):
         early.learn(loss, (loss, loss, loss))
     victim = next(a for a in (TOY.largest(), TOY.smallest()) if not is_control(a))
-    watch.add(4.0, {"macs": 10.0, "depth": 30.0})
-    assert early.bars(victim, {"macs": 11.0, "depth": 29.0}) == NO_BARS
-    assert early.bars(victim, {"macs": 11.0, "depth": 31.0}) == pytest.approx((4.0, 4.0, 4.0))
-    watch.add(4.5, {"macs": 12.0, "depth": 20.0})
-    assert early.bars(victim, {"macs": 13.0, "depth": 25.0}) == pytest.approx((4.5, 4.5, 4.5))
-    watch.add(1.0, {"macs": 1.0, "depth": 1.0}, estimated=True)
-    assert early.bars(victim, {"macs": 13.0, "depth": 25.0}) == pytest.approx((4.5, 4.5, 4.5))
+    watch.add(4.0, at(10.0, 30.0))
+    assert early.bars(victim, at(11.0, 29.0)) == NO_BARS
+    assert early.bars(victim, at(11.0, 31.0)) == pytest.approx((4.0, 4.0, 4.0))
+    watch.add(4.5, at(12.0, 20.0))
+    assert early.bars(victim, at(13.0, 25.0)) == pytest.approx((4.5, 4.5, 4.5))
+    watch.add(1.0, at(1.0, 1.0), estimated=True)
+    assert early.bars(victim, at(13.0, 25.0)) == pytest.approx((4.5, 4.5, 4.5))
 
 
 def test_a_line_is_that_of_least_squares() -> None:

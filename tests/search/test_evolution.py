@@ -9,10 +9,12 @@ from bench_search_replay import Problem
 from search_stand_ins import EIGHT, Counted, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.algorithms.registry import ALGORITHMS
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
-from hat_ray.search.limits import LatencyFunction, Limit, fastest, resolve_limits
+from hat_ray.search.limits import Limit, Predictions
+from hat_ray.search.reach import fastest, resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0, TOY
@@ -20,8 +22,8 @@ from hat_ray.space.search_space import SearchSpace
 
 POPULATION = 20
 SMALL = SearchConfig(algorithm_options={"population": POPULATION, "parents": 6}, evaluations=80)
-LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
-DEVICES: dict[str, LatencyFunction] = {"macs": macs_ms, "depth": depth_ms}
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("macs", latency_ms=120.0), Limit.of("depth", latency_ms=25.0))
+DEVICES: Predictions = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 
 
 def by(algorithm: str, evaluations: int = 80) -> SearchConfig:
@@ -94,8 +96,8 @@ def test_a_lost_architecture_is_asked_again_and_told_once() -> None:
 
 
 def test_hat_waits_for_a_generation_and_the_others_do_not() -> None:
-    limit = [Limit("macs", 120.0)]
-    hat = Evolution(TOY, {"macs": macs_ms}, limit, by("hat", evaluations=60), 0)
+    limit = [Limit.of("macs", latency_ms=120.0)]
+    hat = Evolution(TOY, {"macs": {LATENCY: macs_ms}}, limit, by("hat", evaluations=60), 0)
     first = hat.ask(1000)
     assert hat.spent == POPULATION
     assert hat.ask(1) == []
@@ -110,7 +112,7 @@ def test_hat_waits_for_a_generation_and_the_others_do_not() -> None:
 
 @pytest.mark.parametrize("algorithm", ["surrogate", "aging", "random"])
 def test_a_space_of_eight_is_searched_whole_and_ends(algorithm: str) -> None:
-    search = Evolution(EIGHT, {"macs": macs_ms}, [Limit("macs", 1e9)], by(algorithm), 0)
+    search = Evolution(EIGHT, {"macs": {LATENCY: macs_ms}}, [Limit.of("macs", latency_ms=1e9)], by(algorithm), 0)
     assert EIGHT.size() == 8
     assert len(set(run(search, 3))) == 8
     assert search.finished
@@ -119,14 +121,14 @@ def test_a_space_of_eight_is_searched_whole_and_ends(algorithm: str) -> None:
 
 def test_a_limit_that_only_one_architecture_keeps_ends_with_it() -> None:
     ms = float(macs_ms([EIGHT.smallest()])[0])
-    search = Evolution(EIGHT, {"macs": macs_ms}, [Limit("macs", ms)], SMALL, 0)
+    search = Evolution(EIGHT, {"macs": {LATENCY: macs_ms}}, [Limit.of("macs", latency_ms=ms)], SMALL, 0)
     assert run(search) == [EIGHT.smallest()]
 
 
 def test_a_tight_limit_in_a_vast_space_is_met_without_endless_draws() -> None:
     ms = 1.02 * float(macs_ms([SPACE0.smallest()])[0])
     device = Counted(macs_ms)
-    search = Evolution(SPACE0, {"macs": device}, [Limit("macs", ms)], SMALL, 0)
+    search = Evolution(SPACE0, {"macs": {LATENCY: device}}, [Limit.of("macs", latency_ms=ms)], SMALL, 0)
     before = device.architectures
     asked = run(search, most=20)
     assert len(asked) == 20
@@ -138,18 +140,18 @@ def test_a_tight_limit_in_a_vast_space_is_met_without_endless_draws() -> None:
 def test_an_unreachable_limit_is_answered_after_few_predictions_with_what_is_reachable() -> None:
     device = Counted(macs_ms)
     with pytest.raises(SearchError, match=r"no architecture keeps 1 ms on macs; the fastest .* take [\d.]+ ms"):
-        Evolution(SPACE0, {"macs": device}, [Limit("macs", 1.0)], SMALL, 0)
+        Evolution(SPACE0, {"macs": {LATENCY: device}}, [Limit.of("macs", latency_ms=1.0)], SMALL, 0)
     with pytest.raises(SearchError, match=r"raise search\.limits_ms"):
-        resolve_limits(SPACE0, {"macs": device}, SearchConfig(limits_ms=(1.0,)))
+        resolve_limits(SPACE0, {"macs": {LATENCY: device}}, SearchConfig(limits_ms=(1.0,)))
     assert device.calls < 30
     assert device.architectures < 10_000
 
 
 def test_the_fastest_named_in_the_refusal_is_accepted() -> None:
     with pytest.raises(SearchError) as refusal:
-        resolve_limits(SPACE0, {"macs": macs_ms}, SearchConfig(limits_ms=(1.0,)))
+        resolve_limits(SPACE0, {"macs": {LATENCY: macs_ms}}, SearchConfig(limits_ms=(1.0,)))
     named = float(str(refusal.value).split("to take ")[1].split(" ms")[0])
-    assert resolve_limits(SPACE0, {"macs": macs_ms}, SearchConfig(limits_ms=(named,)))
+    assert resolve_limits(SPACE0, {"macs": {LATENCY: macs_ms}}, SearchConfig(limits_ms=(named,)))
 
 
 def test_fastest_looks_beside_the_smallest() -> None:
@@ -178,30 +180,34 @@ def test_fractions_become_limits_inside_the_range_of_each_device(caplog: pytest.
     low, high = macs_ms([TOY.smallest(), TOY.largest()])
     assert [limit.ms for limit in limits[:3]] == pytest.approx([low, (low + high) / 2, high])
     caplog.clear()
-    resolve_limits(TOY, {"macs": macs_ms}, SearchConfig(limits_ms=(1e6,)))
+    resolve_limits(TOY, {"macs": {LATENCY: macs_ms}}, SearchConfig(limits_ms=(1e6,)))
     assert "excludes nothing" in caplog.text
 
 
 def test_limits_by_device_and_their_mistakes() -> None:
     by_device = SearchConfig(limits_ms={"macs": (60.0,), "depth": (25.0, 35.0)})
-    assert resolve_limits(TOY, DEVICES, by_device) == (Limit("macs", 60.0), Limit("depth", 25.0), Limit("depth", 35.0))
+    assert resolve_limits(TOY, DEVICES, by_device) == (
+        Limit.of("macs", latency_ms=60.0),
+        Limit.of("depth", latency_ms=25.0),
+        Limit.of("depth", latency_ms=35.0),
+    )
     with pytest.raises(SearchError, match="names the device pi"):
         resolve_limits(TOY, DEVICES, SearchConfig(limits_ms={"macs": (60.0,), "depth": (25.0,), "pi": (5.0,)}))
     with pytest.raises(SearchError, match="names no limit for depth"):
         resolve_limits(TOY, DEVICES, SearchConfig(limits_ms={"macs": (60.0,)}))
     with pytest.raises(SearchError, match="no predictor for pi"):
-        Evolution(TOY, DEVICES, [Limit("pi", 60.0)], SMALL, 0)
+        Evolution(TOY, DEVICES, [Limit.of("pi", latency_ms=60.0)], SMALL, 0)
     for wrong in ({"limits_ms": (-1.0,)}, {"limits_fraction": (1.5,)}, {"limits_fraction": ()}):
         with pytest.raises(ValueError, match="limit"):
             SearchConfig.model_validate(wrong)
 
 
 def test_evolution_beats_random_draws_at_equal_evaluations() -> None:
-    limit, seeds = Limit("macs", 100.0), range(2)
+    limit, seeds = Limit.of("macs", latency_ms=100.0), range(2)
     config = SMALL.model_copy(update={"evaluations": 60})
     found, drawn = [], []
     for seed in seeds:
-        search = Evolution(TOY, {"macs": macs_ms}, [limit], config, seed)
+        search = Evolution(TOY, {"macs": {LATENCY: macs_ms}}, [limit], config, seed)
         run(search)
         found.append(search.losses[search.best(limit)])  # type: ignore[index]
         rng = random.Random(seed)

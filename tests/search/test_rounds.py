@@ -9,13 +9,14 @@ import pytest
 from search_stand_ins import bigger_is_better, macs_ms
 
 from hat_ray.core.codec import read
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.device_latency import DeviceLatency, Times
+from hat_ray.search.engine.device_predictions import DevicePredictions, Measurements, Prediction
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.measured import MeasuredSearch, Outcome, ResolveLimits
 from hat_ray.search.engine.session import Phase
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.winners import WINNERS, SearchOutput, describe_winners, write_files
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
@@ -24,7 +25,7 @@ from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40, refine_evaluations=15)
-LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0))
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("macs", latency_ms=120.0))
 
 
 def scaled_ms(factor: float, architectures: Sequence[Architecture]) -> FloatArray:
@@ -33,11 +34,11 @@ def scaled_ms(factor: float, architectures: Sequence[Architecture]) -> FloatArra
     return np.where(deep, factor, 1.0) * macs_ms(architectures)
 
 
-def latency_by(factor: float, speed: float = 1.0) -> DeviceLatency:
+def latency_by(factor: float, speed: float = 1.0) -> DevicePredictions:
     def function(architectures: Sequence[Architecture]) -> FloatArray:
         return speed * scaled_ms(factor, architectures)
 
-    return DeviceLatency(function, function, lambda some: (0.9 * function(some), 1.1 * function(some)))
+    return {LATENCY: Prediction(function, function, lambda some: (0.9 * function(some), 1.1 * function(some)))}
 
 
 @dataclass
@@ -52,17 +53,17 @@ class Board:
     quieter_from: int = 10**6
     """From so many measurements on the device turns out to be twice as fast as it was thought to be."""
 
-    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
+    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Measurements]:
         self._note("measure " + " ".join(one.id for one in architectures))
         self.measured += 1
-        times = {one: self._factor * float(macs_ms([one])[0]) for one in architectures}
+        times = {one: {LATENCY: self._factor * float(macs_ms([one])[0])} for one in architectures}
         return {} if self.away else {"macs": times}
 
-    def refit(self, device: str, round_: int) -> DeviceLatency:
+    def refit(self, device: str, round_: int) -> DevicePredictions:
         self._note(f"refit {round_}")
         return self.load_refitted(device, round_)
 
-    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
+    def load_refitted(self, device: str, round_: int) -> DevicePredictions:
         assert device == "macs"
         self.fitted_at = self._factor
         return latency_by(0.9 if round_ == 0 else 1.0, self._factor)
@@ -89,8 +90,8 @@ def whole_search(
     factor: float = 0.6,
     resolve: ResolveLimits | None = None,
 ) -> Outcome:
-    def phase(latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit], phase: Phase) -> None:
-        run_search(TOY, latency_ms, limits, score, config, Folder.at(folder), 0, phase=phase)
+    def phase(predictions: Predictions, limits: Sequence[Limit], phase: Phase) -> None:
+        run_search(TOY, predictions, limits, score, config, Folder.at(folder), 0, phase=phase)
 
     return MeasuredSearch(
         TOY, LIMITS, config, Folder.at(folder), {"macs": latency_by(factor)}, board, phase, "weights", resolve
@@ -159,9 +160,9 @@ def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, st
 
 
 def test_a_device_that_turns_out_quieter_gets_its_predictor_and_its_fractions_at_the_new_scale(tmp_path: Path) -> None:
-    def resolve(known: Mapping[str, DeviceLatency]) -> Sequence[Limit]:
-        largest_ms = float(known["macs"].bound_ms([TOY.largest()])[0])
-        return [Limit("macs", share * largest_ms) for share in (0.2, 0.4)]
+    def resolve(known: Mapping[str, DevicePredictions]) -> Sequence[Limit]:
+        largest_ms = float(known["macs"][LATENCY].bound([TOY.largest()])[0])
+        return [Limit.of("macs", latency_ms=share * largest_ms) for share in (0.2, 0.4)]
 
     for config in (CONFIG, CONFIG.model_copy(update={"refine_rounds": 1, "refine_evaluations": 0})):
         board = Board(quieter_from=1)
@@ -230,7 +231,7 @@ def test_the_files_hold_each_winner_and_frontier(tmp_path: Path) -> None:
         assert found.architecture == architecture
         assert load_architecture(tmp_path / found.hat_yaml, architecture.qkv_dim) == architecture
         assert load_architecture((tmp_path / found.hat_yaml).with_suffix(".json")) == architecture
-        assert found.measured_ms <= found.limit_ms
+        assert found.measured_ms <= found.limit.ms
         assert found.low_ms < found.predicted_ms < found.high_ms
     rows = folder.read_table("frontier.parquet").to_pylist()
     assert [row["architecture_id"] for row in rows] == [c.architecture.id for c in outcome.result.frontiers["macs"]]

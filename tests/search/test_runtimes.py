@@ -9,8 +9,10 @@ import pytest
 from search_stand_ins import macs_ms
 
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.limits import Limit, fastest, resolve_limits
+from hat_ray.search.limits import Limit
+from hat_ray.search.reach import fastest, resolve_limits
 from hat_ray.search.winners import LimitWinner, runtime_rankings
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
@@ -30,8 +32,12 @@ def test_a_limit_that_one_runtime_cannot_keep_is_left_to_the_other(caplog: pytes
     least = fastest(TOY, macs_ms)[1]
     config = SearchConfig(limits_ms={"pi4": (0.7 * least, 2 * least)})
     with caplog.at_level(logging.WARNING):
-        limits = resolve_limits(TOY, {EAGER: macs_ms, ONNX: half}, config)
-    assert limits == (Limit(EAGER, 2 * least), Limit(ONNX, 0.7 * least), Limit(ONNX, 2 * least))
+        limits = resolve_limits(TOY, {EAGER: {LATENCY: macs_ms}, ONNX: {LATENCY: half}}, config)
+    assert limits == (
+        Limit.of(EAGER, latency_ms=2 * least),
+        Limit.of(ONNX, latency_ms=0.7 * least),
+        Limit.of(ONNX, latency_ms=2 * least),
+    )
     assert f"on {EAGER} cannot be kept" in caplog.text
 
 
@@ -39,12 +45,12 @@ def test_a_limit_that_no_runtime_of_its_hardware_keeps_is_refused() -> None:
     least = fastest(TOY, macs_ms)[1]
     config = SearchConfig(limits_ms=(0.7 * least,))
     with pytest.raises(SearchError, match=r"no architecture keeps .* on xeon"):
-        resolve_limits(TOY, {ONNX: half, OTHER: macs_ms}, config)
+        resolve_limits(TOY, {ONNX: {LATENCY: half}, OTHER: {LATENCY: macs_ms}}, config)
 
 
 def winner(device: str, limit_ms: float, loss: float, measured_ms: float | None = None) -> LimitWinner:
     times = (limit_ms - 1, None, None, measured_ms)
-    return LimitWinner(device, limit_ms, loss, *times, f"{loss}", TOY.smallest(), "winners/1.yml")
+    return LimitWinner(Limit.of(device, latency_ms=limit_ms), loss, *times, f"{loss}", TOY.smallest(), "winners/1.yml")
 
 
 def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> None:
@@ -57,10 +63,10 @@ def test_the_runtime_with_the_least_loss_wins_each_limit_of_its_hardware() -> No
         winner(ONNX, 5.0, 4.0),
     ]
     first, second = runtime_rankings(winners)
-    assert (first.limit_ms, second.limit_ms) == (20.0, 40.0)
+    assert (first.limit.ms, second.limit.ms) == (20.0, 40.0)
     assert first.hardware == second.hardware == "pi4-cortex-a72-neon"
-    assert [entry.device for entry in first.entries] == [ONNX, EAGER]
-    assert second.entries[0].device == ONNX  # equal losses: the faster one
+    assert [entry.limit.device for entry in first.entries] == [ONNX, EAGER]
+    assert second.limit.device == ONNX  # equal losses: the faster one
     assert first.line == (
         "best runtime under 20 ms on pi4-cortex-a72-neon: onnx int8, 1 thread with 2.5, loss 2.5000; "
         "eager fp32, 1 thread 3.0000"

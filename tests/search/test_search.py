@@ -7,6 +7,7 @@ import pytest
 from search_stand_ins import bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
@@ -17,8 +18,8 @@ from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
 CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=40)
-LIMITS = (Limit("macs", 60.0), Limit("macs", 120.0), Limit("depth", 25.0))
-DEVICES = {"macs": macs_ms, "depth": depth_ms}
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("macs", latency_ms=120.0), Limit.of("depth", latency_ms=25.0))
+DEVICES = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 
 
 class Counting:
@@ -65,7 +66,7 @@ def test_progress_of_hats_evolution_counts_what_it_spends_on_networks_that_it_kn
     said: list[tuple[int, int]] = []
     result = run_search(
         TOY,
-        {"macs": macs_ms},
+        {"macs": {LATENCY: macs_ms}},
         LIMITS[:1],
         Counting(),
         config,

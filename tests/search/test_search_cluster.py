@@ -24,7 +24,7 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Score
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder

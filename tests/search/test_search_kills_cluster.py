@@ -18,7 +18,7 @@ from hat_ray.cluster.search import run_search_on_cluster
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
-from hat_ray.search.limits import resolve_limits
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 

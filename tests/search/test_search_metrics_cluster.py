@@ -81,7 +81,7 @@ def scrape(port: int, run: str) -> dict[tuple[str, str, str], float]:
     except OSError:
         return {}
     return {
-        (sample.name.removeprefix("ray_"), sample.labels.get("device", ""), sample.labels.get("limit_ms", "")): value
+        (sample.name.removeprefix("ray_"), sample.labels.get("device", ""), sample.labels.get("limit", "")): value
         for family in families
         for sample in family.samples
         if sample.labels.get("run") == run and (value := sample.value) is not None

@@ -10,23 +10,25 @@ import pytest
 from search_stand_ins import ODD, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError, SpaceError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.algorithms.surrogate.algorithm import frontier_share
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.frontier import pareto_front
-from hat_ray.search.limits import Limit, resolve_limits
+from hat_ray.search.limits import Limit
+from hat_ray.search.reach import resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import SPACE0, TOY
 from hat_ray.space.search_space import SearchSpace
 
-LIMIT = Limit("macs", 100.0)
+LIMIT = Limit.of("macs", latency_ms=100.0)
 Loss = Callable[[Architecture], float]
 
 
 def search_for(config: SearchConfig, seed: int = 0, space: SearchSpace = TOY, limit: Limit = LIMIT) -> Evolution:
-    return Evolution(space, {"macs": macs_ms}, [limit], config, seed)
+    return Evolution(space, {"macs": {LATENCY: macs_ms}}, [limit], config, seed)
 
 
 def run(search: Evolution, loss: Loss = bigger_is_better, at_a_time: int = 2) -> Evolution:
@@ -59,7 +61,7 @@ def luck(architecture: Architecture) -> float:
 def test_the_best_of_a_small_space_by_brute_force_is_found_after_a_part_of_it() -> None:
     everything = GeneCode(ODD).all()
     times = macs_ms(everything)
-    limit = Limit("macs", float(np.quantile(times, 0.5)))
+    limit = Limit.of("macs", latency_ms=float(np.quantile(times, 0.5)))
     optimum = min(lawful(a) for a, ms in zip(everything, times, strict=True) if ms <= limit.ms)
     search = run(search_for(SearchConfig(evaluations=len(everything) // 12), space=ODD, limit=limit), lawful)
     assert best_loss(search, limit) == optimum
@@ -68,7 +70,7 @@ def test_the_best_of_a_small_space_by_brute_force_is_found_after_a_part_of_it() 
 def test_turns_whose_limit_cannot_be_served_better_go_to_the_frontier() -> None:
     everything = GeneCode(ODD).all()
     times, losses = macs_ms(everything), [lawful(architecture) for architecture in everything]
-    limit = Limit("macs", float(np.quantile(times, 0.5)))
+    limit = Limit.of("macs", latency_ms=float(np.quantile(times, 0.5)))
     front = [everything[place] for place in pareto_front(losses, times) if times[place] <= limit.ms]
     config = SearchConfig(evaluations=300, algorithm_options={"frontier_share": 0})
     search = run(search_for(config, space=ODD, limit=limit), lawful)
@@ -78,7 +80,7 @@ def test_turns_whose_limit_cannot_be_served_better_go_to_the_frontier() -> None:
 
 def test_a_space_is_gone_through_to_its_last_network() -> None:
     times = np.sort(macs_ms(GeneCode(ODD).all()))
-    limit = Limit("macs", float(times[149]))
+    limit = Limit.of("macs", latency_ms=float(times[149]))
     search = run(search_for(SearchConfig(evaluations=10**4), space=ODD, limit=limit), at_a_time=16)
     assert len(search.losses) == np.count_nonzero(times <= limit.ms)
 
@@ -144,7 +146,7 @@ def test_failed_scores_are_avoided_and_do_not_stop_the_search() -> None:
 
 
 def test_several_devices_are_served_by_one_search() -> None:
-    devices = {"macs": macs_ms, "depth": depth_ms}
+    devices = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
     config = SearchConfig(evaluations=120, limits_fraction=(0.2, 0.5))
     limits = resolve_limits(TOY, devices, config)
     search = run(Evolution(TOY, devices, limits, config, 0))
@@ -166,7 +168,7 @@ def test_refitted_predictors_rank_anew_what_is_known_and_rule_what_is_asked() ->
             search.tell(architecture, bigger_is_better(architecture))
     before = best_loss(search)
     waiting = search.ask(3)
-    search.update_latency({"macs": slower})
+    search.update_predictions({"macs": {LATENCY: slower}})
     assert all(search.latencies_ms(a)["macs"] == pytest.approx(slower([a])[0]) for a in search.losses)
     within = [loss for a, loss in search.losses.items() if slower([a])[0] <= LIMIT.ms]
     assert best_loss(search) == min(within) > before
@@ -175,14 +177,14 @@ def test_refitted_predictors_rank_anew_what_is_known_and_rule_what_is_asked() ->
     asked = search.ask(20)
     assert max(slower(asked)) <= LIMIT.ms
     with pytest.raises(SearchError, match="no new predictor for macs"):
-        search.update_latency({"other": slower})
+        search.update_predictions({"other": {LATENCY: slower}})
 
 
 def test_a_limit_that_refitted_predictors_put_out_of_reach_ends_the_search_without_a_winner() -> None:
     search = search_for(SearchConfig(evaluations=60))
     for architecture in search.ask(20):
         search.tell(architecture, bigger_is_better(architecture))
-    search.update_latency({"macs": lambda architectures: 1e3 * macs_ms(architectures)})
+    search.update_predictions({"macs": {LATENCY: lambda architectures: 1e3 * macs_ms(architectures)}})
     assert search.best(LIMIT) is None
     assert search.ask(5) == []
     assert search.finished

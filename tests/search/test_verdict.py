@@ -5,7 +5,7 @@ import pytest
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.limits import Limit, Measured, Verdict, verdict
 
-LIMIT = Limit("pi4", 40.0)
+LIMIT = Limit.of("pi4", latency_ms=40.0)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from search_stand_ins import bigger_is_better, depth_ms, macs_ms
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import SearchResult, hypervolume
@@ -16,7 +17,7 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
 
-LIMITS = (Limit("macs", 60.0), Limit("depth", 25.0))
+LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("depth", latency_ms=25.0))
 CONFIG = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=60)
 
 
@@ -54,7 +55,9 @@ class Counting:
 
 def search(folder: Path, score: Counting, **changes: object) -> SearchResult:
     config = CONFIG.model_copy(update=changes)
-    return run_search(TOY, {"macs": macs_ms, "depth": depth_ms}, LIMITS, score, config, Folder.at(folder), 0)
+    return run_search(
+        TOY, {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}, LIMITS, score, config, Folder.at(folder), 0
+    )
 
 
 def test_the_growing_hypervolume_equals_that_of_all_candidates() -> None:
@@ -63,11 +66,11 @@ def test_the_growing_hypervolume_equals_that_of_all_candidates() -> None:
     for _ in range(80):
         loss = rng.choice([math.inf, rng.uniform(2, 6), float(rng.randint(2, 6))])
         points.append((loss, {"a": rng.uniform(1, 12), "b": rng.uniform(1, 20)}))
-        watch.add(*points[-1])
+        watch.add(loss, {device: {LATENCY: ms} for device, ms in points[-1][1].items()})
     worst = max(loss for loss, _ in points[:5] if math.isfinite(loss))
     for device, largest in {"a": 10.0, "b": 20.0}.items():
         area = hypervolume([loss for loss, _ in points], [ms[device] for _, ms in points], (worst, largest))
-        assert watch.hypervolumes()[device] == pytest.approx(area / (worst * largest))
+        assert watch.hypervolumes()[Limit(device, ())] == pytest.approx(area / (worst * largest))
 
 
 def test_a_search_stops_when_its_seconds_are_over_also_over_a_kill(tmp_path: Path, clock: Clock) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from hat_ray.errors import HatRayError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
@@ -61,8 +62,8 @@ def loss(architecture: Architecture) -> float:
 
 def searched(algorithm: Any) -> dict[str, Any]:
     """Search to the end, under a limit that the new dimensions decide."""
-    limits, config = [Limit("a", 12.0)], SearchConfig(algorithm=algorithm, evaluations=120)
-    evolution = Evolution(SPACE, {"a": slow_attention_ms}, limits, config, seed=1)
+    limits, config = [Limit.of("a", latency_ms=12.0)], SearchConfig(algorithm=algorithm, evaluations=120)
+    evolution = Evolution(SPACE, {"a": {LATENCY: slow_attention_ms}}, limits, config, seed=1)
     while not evolution.finished:
         for architecture in evolution.ask(5):
             SPACE.require(architecture)

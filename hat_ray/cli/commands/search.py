@@ -124,8 +124,12 @@ def _winner_lines(winners: "Sequence[LimitWinner]") -> list[str]:
 
 
 def _winner_line(winner: "LimitWinner") -> str:
-    timed = "not timed" if winner.measured_ms is None else f"{winner.measured_ms:.4g} ms measured ({winner.verdict})"
-    return (
-        f"winner under {winner.limit_ms:.4g} ms on {winner.device}: {winner.id}, loss "
-        f"{winner.loss_bits:.4f}, {winner.predicted_ms:.4g} ms predicted, {timed}"
-    )
+    from hat_ray.search.limits import Verdict, quantity_text
+
+    values = [f"{winner.predicted_ms:.4g} ms predicted"]
+    values.append("not timed" if winner.measured_ms is None else f"{winner.measured_ms:.4g} ms measured")
+    for name, one in winner.quantities.items():
+        measured = "" if one.measured in (None, one.predicted) else f" ({one.measured:.4g} measured)"
+        values.append(quantity_text(name, one.predicted) + measured)
+    found = "" if winner.verdict is Verdict.NOT_MEASURED else f" ({winner.verdict})"
+    return f"winner under {winner.limit}: {winner.id}, loss {winner.loss_bits:.4f}, {', '.join(values)}{found}"

@@ -127,16 +127,17 @@ def _runtimes(winners: Sequence[LimitWinner], slugs: list[str]) -> tuple[Runtime
     }
     several = [one for one in runtime_rankings(winners, at_least=1) if len(runtimes.get(one.hardware, [])) > 1]
     return tuple(
-        _contest(one, runtimes[one.hardware]) for one in sorted(several, key=lambda one: (one.hardware, one.limit_ms))
+        _contest(one, runtimes[one.hardware])
+        for one in sorted(several, key=lambda one: (one.hardware, one.limit.order))
     )
 
 
 def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
-    there = {entry.device for entry in one.entries}
+    there = {entry.limit.device for entry in one.entries}
     entries = tuple(
         RuntimeEntry(
-            entry.device,
-            settings_of(entry.device),
+            entry.limit.device,
+            settings_of(entry.limit.device),
             entry.id,
             entry.loss_bits,
             entry.predicted_ms,
@@ -144,7 +145,7 @@ def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
         )
         for entry in one.entries
     )
-    return RuntimeContest(one.hardware, one.limit_ms, entries, tuple(settings_of(s) for s in slugs if s not in there))
+    return RuntimeContest(one.hardware, one.limit, entries, tuple(settings_of(s) for s in slugs if s not in there))
 
 
 def _chosen(
@@ -163,6 +164,7 @@ def _model(
     evaluated: EvaluateOutput,
 ) -> ChosenModel:
     architecture, counted = entry.architecture, cost(entry.architecture, workload_of(context).target_length)
+    winner = next((one for one in context.require(SEARCH).winners if one.limit == entry.limit), None)
     trained, scored = retrained.models[architecture.id], evaluated.models.get(architecture.id)
     latency = {}
     for slug, predictor in predictors.items():
@@ -180,8 +182,8 @@ def _model(
         params=counted.params,
         flops=counted.flops,
         latency=latency,
-        device=entry.device,
-        limit_ms=entry.limit_ms,
+        limit=entry.limit,
+        quantities=winner.quantities if entry.kind == "winner" and winner else {},
         inherited_loss=trained.inherited_loss_bits,
         scratch_loss=trained.scratch_loss_bits,
         bleu=scored.score.bleu if scored else None,
@@ -218,13 +220,13 @@ def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack,
     for limit in limits:
         best, points = math.inf, []
         for count, candidate in enumerate(result.candidates, 1):
-            within = candidate.latency_ms[limit.device] <= limit.ms and not candidate.estimated
+            within = limit.keeps(candidate.predicted(limit.device)) and not candidate.estimated
             better = within and candidate.loss < best
             if better:
                 best = candidate.loss
             if better or count == len(result.candidates):
                 points.append((count, best if math.isfinite(best) else None))
-        tracks.append(SearchTrack(limit.device, limit.ms, tuple(points)))
+        tracks.append(SearchTrack(limit, tuple(points)))
     return tuple(tracks)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.errors import LatencyError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.context import scorer_of, timed_of, timing_job
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.stage import Context, Stage
@@ -22,11 +23,12 @@ from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.early_stopping import early_stopping_summary
-from hat_ray.search.engine.device_latency import DeviceLatency, Times
+from hat_ray.search.engine.device_predictions import DevicePredictions, Measurements, Prediction, bounds_of
 from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, adopt
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.frontier import SearchResult, summarise
-from hat_ray.search.limits import LatencyFunction, Limit, resolve_limits
+from hat_ray.search.limits import Limit, Predictions
+from hat_ray.search.reach import resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
 from hat_ray.search.winners import SearchOutput, describe_winners, write_files
 from hat_ray.space.architecture import Architecture
@@ -58,8 +60,8 @@ def search(context: Context, folder: Folder) -> SearchOutput:
     devices = RunDevices(context, folder, predictors_of(context))
     known = devices.known()
 
-    def resolve(known: Mapping[str, DeviceLatency]) -> Sequence[Limit]:
-        return resolve_limits(space, {slug: one.bound_ms for slug, one in known.items()}, recipe.search)
+    def resolve(known: Mapping[str, DevicePredictions]) -> Sequence[Limit]:
+        return resolve_limits(space, {slug: bounds_of(one) for slug, one in known.items()}, recipe.search)
 
     limits = resolve(known)
     scorer = scorer_of(context)
@@ -68,21 +70,23 @@ def search(context: Context, folder: Folder) -> SearchOutput:
         adopt(folder, earlier_candidates(recipe.search.warm_start, space, scored_by), known)
     plan = SearchPlan(space, {}, limits, recipe.search, folder, stream_seed(recipe.seed, "search"))
 
-    def run_phase(latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit], phase: Phase) -> None:
+    def run_phase(predictions: Predictions, limits: Sequence[Limit], phase: Phase) -> None:
         label = "searching" if phase.number == 0 else f"searching on, after measurement {phase.number}"
         with context.progress(label) as progress:
-            context.execution.search(replace(plan, latency_ms=latency_ms, limits=limits, phase=phase), scorer, progress)
+            context.execution.search(
+                replace(plan, predictions=predictions, limits=limits, phase=phase), scorer, progress
+            )
 
     search = MeasuredSearch(
         *(space, limits, recipe.search, folder, known, devices, run_phase, scored_by),
-        resolve=None if recipe.search.limits_ms else resolve,
+        resolve=resolve if recipe.search.as_fractions else None,
     )
     outcome = search.run()
     result = outcome.result
     output = SearchOutput(
         limits=tuple(outcome.limits),
         scored=len(result.candidates),
-        early_stopping=early_stopping_summary(result.candidates),
+        early_stopping=early_stopping_summary(result.candidates, outcome.limits),
         refitted=tuple(sorted(devices.learned)),
         winners=describe_winners(result, outcome.devices),
     )
@@ -117,13 +121,9 @@ def result_of(context: Context) -> SearchResult:
     return summarise(CandidateTable(context.folder("search")).read(), output.limits)
 
 
-def device_latency(predictor: Predictor, probability: float | None) -> DeviceLatency:
+def prediction(predictor: Predictor, probability: float | None) -> Prediction:
     """Return what a search asks of a predictor."""
-    return DeviceLatency(
-        bound_ms=partial(predictor.predict, quantile=probability),
-        typical_ms=predictor.predict,
-        interval_ms=predictor.interval,
-    )
+    return Prediction(partial(predictor.predict, quantile=probability), predictor.predict, predictor.interval)
 
 
 @dataclass
@@ -156,10 +156,10 @@ class RunDevices:
             self.refit(slug, _BEFORE)
         write(self.folder, _BEGAN, _Began(tuple(again)))
 
-    def known(self) -> dict[str, DeviceLatency]:
+    def known(self) -> dict[str, DevicePredictions]:
         """Return what a search asks of the predictors in force."""
         probability = self.context.recipe.search.limit_confidence
-        return {slug: device_latency(one, probability) for slug, one in self.predictors.items()}
+        return {slug: {LATENCY: prediction(one, probability)} for slug, one in self.predictors.items()}
 
     def scale(self, device: str) -> float:
         """Return how many times as long the rows that a predictor was fitted to are taken to last by now."""
@@ -169,7 +169,7 @@ class RunDevices:
         ratios = [now[name] / ms for name, ms in zip(then.names, then.measured_ms.tolist(), strict=True) if name in now]
         return float(np.median(ratios)) if ratios else 1.0
 
-    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
+    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Measurements]:
         """Time architectures that the table lacks; the search continues without a device that is away."""
         with self.context.progress("timing the winners") as progress:
             try:
@@ -179,10 +179,10 @@ class RunDevices:
         found = {}
         for slug in devices_of(self.context):
             timed = timed_of(self._job, slug)
-            found[slug] = {one: timed[one] for one in architectures if one in timed}
+            found[slug] = {one: {LATENCY: timed[one]} for one in architectures if one in timed}
         return found
 
-    def refit(self, device: str, round_: int) -> DeviceLatency:
+    def refit(self, device: str, round_: int) -> DevicePredictions:
         """Fit a device's predictor again and keep it in the search's folder."""
         recipe = self.context.recipe
         rows = table_rows(self._job, recipe.predictor, [device])
@@ -193,13 +193,13 @@ class RunDevices:
         log.info("predictor of %s, with the winners' rows: %s", device, predictor.quality)
         return self._known(predictor)
 
-    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
+    def load_refitted(self, device: str, round_: int) -> DevicePredictions:
         space = self.context.recipe.space.build()
         return self._known(load_predictor(self._of_round(round_), device, device, space.id))
 
-    def _known(self, predictor: Predictor) -> DeviceLatency:
+    def _known(self, predictor: Predictor) -> DevicePredictions:
         self.learned[predictor.device] = self.predictors[predictor.device] = predictor
-        return device_latency(predictor, self.context.recipe.search.limit_confidence)
+        return {LATENCY: prediction(predictor, self.context.recipe.search.limit_confidence)}
 
     def _of_round(self, round_: int) -> Folder:
         return self.folder.child("rounds", str(round_))

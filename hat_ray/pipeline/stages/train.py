@@ -4,7 +4,8 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
-from hat_ray.pipeline.context import latency_functions, scorer_of, train_job
+from hat_ray.latency.quantities import LATENCY
+from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.search import SEARCH, predictors_of
 from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedModel, select, unique_architectures
@@ -47,7 +48,7 @@ def select_models(context: Context) -> list[SelectedModel]:
     return select(
         recipe.space.build(),
         {winner.limit: winner.architecture for winner in context.require(SEARCH).winners},
-        latency_functions(predictors_of(context)),
+        {slug: {LATENCY: one.predict} for slug, one in predictors_of(context).items()},
         largest=recipe.retrain.largest_baseline,
         randoms=recipe.retrain.random_baselines,
         seed=recipe.seed,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hat_ray.core.text import UNKNOWN, count, duration, energy, fixed, limit, mass, milliseconds
+from hat_ray.core.text import UNKNOWN, count, duration, energy, fixed, mass, milliseconds
 from hat_ray.report.chart import Figure, FigureGroup, data_only
 from hat_ray.report.comparison.charts import delivered, overlay
 from hat_ray.report.comparison.runs import (
@@ -66,7 +66,7 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
     found = limit_verdict(model, slug)
     return [
         run.label,
-        f"≤ {limit(model.limit_ms)}",
+        f"≤ {model.limit.text}" if model.limit else UNKNOWN,
         milliseconds(latency.predicted_ms),
         milliseconds(latency.measured_ms),
         f"{VERDICT_MARKS[found]} {found}".strip(),

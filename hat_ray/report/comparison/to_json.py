@@ -84,7 +84,7 @@ def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str,
     latency = model.latency.get(slug, Latency())
     return {
         "run": run.run_label,
-        "limit_ms": model.limit_ms,
+        "bounds": model.limit.by_quantity if model.limit else None,
         "predicted_ms": latency.predicted_ms,
         "measured_ms": latency.measured_ms,
         "bleu": model.bleu,

@@ -6,7 +6,7 @@ Every sentence follows from the figures, also where devices do not differ.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hat_ray.core.text import UNKNOWN, fixed, limit, milliseconds
+from hat_ray.core.text import UNKNOWN, fixed, milliseconds
 from hat_ray.report.chart import Figure, data_only
 from hat_ray.report.data import ReportData, RuntimeContest
 from hat_ray.report.network import Scale, draw
@@ -224,9 +224,7 @@ def _layers(values: Sequence[int]) -> str:
 def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
     """Return which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
     best, *others = contest.entries
-    text = (
-        f"Under {limit(contest.limit_ms)} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
-    )
+    text = f"Under {contest.limit.text} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
     if others:
         text += f", against {_listed([f'{fixed(one.loss, 3)} of {one.settings}' for one in others])}"
     if contest.without:
@@ -257,5 +255,5 @@ def contest_rows(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float |
         name = f"{one.settings} ★" if place == 0 else one.settings
         shown = [fixed(one.loss, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
         score = fixed(built, 1) if built is not None else UNKNOWN
-        rows.append([f"≤ {limit(contest.limit_ms)}", name, *shown, score, one.architecture_id])
+        rows.append([f"≤ {contest.limit.text}", name, *shown, score, one.architecture_id])
     return rows

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from hat_ray.core.text import UNKNOWN, count, fixed, limit, milliseconds
+from hat_ray.core.text import UNKNOWN, count, fixed, milliseconds
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
 from hat_ray.report.data import Candidate, ChosenModel, Device, Kind, ReportData
 from hat_ray.report.reading import latency_ms, role
+from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 
 COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU", "on frontier")
@@ -51,7 +53,10 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
         ),
         *_models(models, device.slug, [m.inherited_loss for m in models]),
     ]
-    limits = sorted({m.limit_ms for m in models if m.kind == "winner" and m.limit_ms is not None})
+    limits = sorted(
+        {m.limit for m in models if m.kind == "winner" and m.limit and LATENCY in m.limit.by_quantity},
+        key=lambda limit: limit.order,
+    )
     return Figure(
         id=id,
         title="Loss against latency",
@@ -136,12 +141,12 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
     )
 
 
-def _limit_lines(limits: Sequence[float]) -> Trace:
+def _limit_lines(limits: Sequence[Limit]) -> Trace:
     shapes, notes = [], []
-    for i, limit_ms in enumerate(limits):
-        shapes.append(_shape(x0=limit_ms, x1=limit_ms, y0=0, y1=1, yref="paper"))
-        label = {"text": f"≤ {limit(limit_ms)}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
-        place: Trace = {"x": limit_ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+    for i, limit in enumerate(limits):
+        shapes.append(_shape(x0=limit.ms, x1=limit.ms, y0=0, y1=1, yref="paper"))
+        label = {"text": f"≤ {limit.text}", "showarrow": False, "font": {"size": 11, "color": "@muted"}}
+        place: Trace = {"x": limit.ms, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
         notes.append({**label, **place, "yshift": -14 * (i % 3)})  # lower than the label that it may run into
     return {"shapes": shapes, "annotations": notes}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table as TerminalTable
 
-from hat_ray.core.text import UNKNOWN, count, duration, fixed, limit, milliseconds, signed, significant
+from hat_ray.core.text import UNKNOWN, count, duration, fixed, milliseconds, signed, significant
 from hat_ray.corpus.corpus import told_leak
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Kind, Latency, ReportData, Translation
@@ -119,7 +119,7 @@ def _tiles(data: ReportData, winner: ChosenModel, slug: str) -> tuple[Tile, ...]
     """Return the few figures that matter."""
     largest = data.first("largest")
     compared = compare(winner, largest, slug) if largest and largest.architecture != winner.architecture else None
-    below = f"limit {limit(winner.limit_ms)}" if winner.limit_ms is not None else "a sentence"
+    below = f"limit {winner.limit.text}" if winner.limit else "a sentence"
     tiles = [Tile(significant(latency_ms(winner, slug)), "ms", below)]
     if compared and compared.speedup is not None:
         tiles.append(Tile(f"{fixed(compared.speedup, 1)}×", "", "as fast as the largest"))
@@ -217,9 +217,9 @@ def _network(data: ReportData, same: list[ChosenModel], scale: Scale) -> Network
 def _heading(data: ReportData, kind: Kind, same: list[ChosenModel]) -> Heading:
     titles = {device.slug: device.title for device in data.devices}
     places = [
-        " · ".join([f"≤ {limit(m.limit_ms)}"] * (m.limit_ms is not None) + [titles.get(m.device, m.device)])
+        " · ".join([f"≤ {m.limit.text}", titles.get(m.limit.device, m.limit.device)])
         for m in same
-        if m.device is not None
+        if m.limit is not None
     ]
     return Heading(kind, LEGEND[kind], tuple(places))
 
@@ -319,4 +319,4 @@ def _summary_row(model: ChosenModel, slug: str) -> list[Cell]:
 def _short_role(model: ChosenModel) -> str:
     if model.kind != "winner":
         return model.kind
-    return f"chosen ≤ {limit(model.limit_ms)}" if model.limit_ms is not None else "chosen"
+    return f"chosen ≤ {model.limit.text}" if model.limit else "chosen"

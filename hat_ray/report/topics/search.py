@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hat_ray.core.text import fixed, limit
+from hat_ray.core.text import fixed
 from hat_ray.report.chart import (
     DASHES,
     SYMBOLS,
@@ -49,23 +49,23 @@ def progress(data: ReportData) -> tuple[FigureGroup, ...]:
 
 def search_progress(data: ReportData, device: Device, id: str) -> Figure | None:
     """The best loss under each limit by the number of architectures scored."""
-    tracks = sorted((t for t in data.searches if t.device == device.slug), key=lambda t: t.limit_ms)
+    tracks = sorted((t for t in data.searches if t.limit.device == device.slug), key=lambda t: (t.limit.ms, t.limit))
     if not tracks:
         return None
     traces = []
     for i, track in enumerate(tracks):
-        hover = [f"≤ {limit(track.limit_ms)}\nafter {n:,}: loss {fixed(loss, 3)}" for n, loss in track.points]
+        hover = [f"≤ {track.limit.text}\nafter {n:,}: loss {fixed(loss, 3)}" for n, loss in track.points]
         style: Trace = {**_series(i), "shape": "hv", "width": 2}
         x, y = [n for n, _ in track.points], [loss for _, loss in track.points]
-        traces.append(line(f"≤ {limit(track.limit_ms)}", x, y, hover, style))
+        traces.append(line(f"≤ {track.limit.text}", x, y, hover, style))
     return Figure(
         id=id,
         title="How the search went",
         caption="The best validation loss found so far under each limit. A line still falling wants more search.",
         traces=traces,
         layout=layout(axis("Architectures scored"), axis("Best validation loss")),
-        columns=("limit ms", "architectures scored", "best loss"),
-        rows=[(track.limit_ms, n, loss) for track in tracks for n, loss in track.points],
+        columns=("limit", "architectures scored", "best loss"),
+        rows=[(track.limit.text, n, loss) for track in tracks for n, loss in track.points],
     )
 
 

@@ -12,7 +12,8 @@ recipe (`search.algorithm: my_package:MySearch`), or register it by an entry poi
 Decisions of `RoundRobin`
 - The limits take turns. A limit for which nothing new is found leaves its turns to the others until a new architecture
   that keeps it is scored.
-- Every device's fastest architecture is asked first: it is the left end of the frontier, and the last resort.
+- Every device's fastest architecture is asked first, the left end of the frontier; then the one that keeps a limit on
+  several quantities with the most room, the last resort.
 """
 
 import logging
@@ -39,7 +40,7 @@ StateT = TypeVar("StateT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """What is searched: a space, and the limits that winners must keep. The archive predicts latency."""
+    """What is searched: a space, and the limits that winners must keep. The archive predicts quantities."""
 
     space: SearchSpace
     limits: tuple[Limit, ...]
@@ -69,7 +70,7 @@ class SearchAlgorithm(Protocol[StateT]):
         """
 
     def predictions_changed(self, archive: Archive) -> None:
-        """Forget conclusions from the old latency predictors; the archive has new ones."""
+        """Forget conclusions from the old predictors; the archive has new ones."""
 
     @property
     def exhausted(self) -> bool:
@@ -134,7 +135,7 @@ class RoundRobin(ABC):
     def ask(self, archive: Archive, left: int) -> Proposal | None:
         order = len(archive.proposals)
         for limit in self.turns(archive):
-            child = _fastest(archive, limit) or self.find(archive, limit)
+            child = _first(archive, limit) or self.find(archive, limit)
             if child:
                 return Proposal(child.architecture, child.origin, self._generation(order), child.parents)
             self._exhausted.add(limit)
@@ -165,8 +166,8 @@ class RoundRobin(ABC):
         self._exhausted = set(state.exhausted)
 
 
-def _fastest(archive: Archive, limit: Limit) -> Child | None:
-    start = archive.fastest[limit.device]
-    if start in archive.proposals or not archive.keeps(start, limit):
-        return None
-    return Child(start, "fastest")
+def _first(archive: Archive, limit: Limit) -> Child | None:
+    for origin, start in (("fastest", archive.fastest[limit.device]), ("surest", archive.surest[limit])):
+        if start not in archive.proposals and archive.keeps(start, limit):
+            return Child(start, origin)
+    return None

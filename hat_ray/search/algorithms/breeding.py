@@ -15,7 +15,7 @@ _POOLS = (8, 24, 64)
 """Children drawn and predicted together, one pool after another until a new one keeps the limit."""
 _RANDOM_POOLS = (16, 128, 1024)
 _SMALL_STEPS = (0.3, 0.1, 0.03)
-"""Mutation probabilities for leaving the fastest architecture when nothing else keeps the limit."""
+"""Mutation probabilities for leaving the surest architecture when nothing else keeps the limit."""
 _COUNTABLE = 4096
 """Most networks of a space that is enumerated when draws find nothing new."""
 
@@ -63,8 +63,8 @@ class Breeder:
         return _first_new(archive, limit, ways[first], _POOLS) or _first_new(archive, limit, ways[1 - first], _POOLS)
 
     def near(self, archive: Archive, limit: Limit, parents: Sequence[Architecture]) -> Child | None:
-        """Return a mutation of the device's fastest architecture or of one of `parents`, where all else fails."""
-        some = [archive.fastest[limit.device], *parents]
+        """Return a mutation of the limit's surest architecture or of one of `parents`, where all else fails."""
+        some = [archive.surest[limit], *parents]
         for step in _SMALL_STEPS:
             found = _first_new(archive, limit, partial(self._mutant_of, some, step), _POOLS)
             if found:
@@ -86,8 +86,7 @@ class Breeder:
         if self._all is None:
             self._all = self._code.all() if self._space.size() <= _COUNTABLE else []
         new = [architecture for architecture in self._all if architecture not in archive.proposals]
-        times = archive.latencies_of(new)[limit.device]
-        within = [architecture for architecture, ms in zip(new, times, strict=True) if ms <= limit.ms]
+        within = [one for one, kept in zip(new, archive.keeping(new, limit), strict=True) if kept]
         return Child(self._rng.choice(within), "random") if within else None
 
 
@@ -96,8 +95,7 @@ def _first_new(archive: Archive, limit: Limit, draw: Draw, pools: Sequence[int])
     for size in pools:
         children = [draw() for _ in range(size)]
         new = [child for child in children if child.architecture not in archive.proposals]
-        times = archive.latencies_of([child.architecture for child in new])[limit.device]
-        for child, ms in zip(new, times, strict=True):
-            if ms <= limit.ms:
+        for child, kept in zip(new, archive.keeping([child.architecture for child in new], limit), strict=True):
+            if kept:
                 return child
     return None

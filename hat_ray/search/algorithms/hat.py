@@ -91,7 +91,7 @@ class HatEvolution:
         self._generation += 1
         self._next = 0
         limit, population = self._limits[self._turn], self._populations[self._turn]
-        fastest = self._code.encode([archive.fastest[limit.device]])[0].tolist()
+        surest = self._code.encode([archive.surest[limit]])[0].tolist()
         first = not population
         parents = sorted(population, key=lambda row: archive.losses[self._code.decode(row)])[: self._options.parents]
         ways: list[tuple[int, _Draw]] = [
@@ -99,7 +99,7 @@ class HatEvolution:
             (0 if first else self._mutations, lambda: self._mutant(parents)),
             (0 if first else self._crossovers, lambda: self._cross(parents)),
         ]
-        children = [self._within(archive, limit, draw, fastest) for count, draw in ways for _ in range(count)]
+        children = [self._within(archive, limit, draw, surest) for count, draw in ways for _ in range(count)]
         self._populations[self._turn] = parents + children
 
     def _mutant(self, parents: list[_Row]) -> _Row:
@@ -114,7 +114,7 @@ class HatEvolution:
     def _within(self, archive: Archive, limit: Limit, draw: _Draw, otherwise: _Row) -> _Row:
         for _ in range(_DRAWS):
             row = draw()
-            if archive.latencies_of([self._code.decode(row)])[limit.device][0] <= limit.ms:
+            if archive.keeping([self._code.decode(row)], limit)[0]:
                 return row
         return otherwise
 

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.frontier import pareto_front
-from hat_ray.search.limits import LatencyFunction, Limit, fastest, require_reachable
+from hat_ray.search.limits import Limit, Predictions
+from hat_ray.search.reach import fastest, require_reachable, surest
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 
@@ -44,34 +46,60 @@ class Scored:
     """The limits that the architecture keeps; empty where the loss is infinite."""
 
 
-class Archive:
-    """Proposals, losses and milliseconds of one search, and the ranking of what keeps each limit."""
+Values = Mapping[str, float]
+"""By quantity: the latency, and what limits bound beside it."""
+Columns = Mapping[str, npt.NDArray[np.float64]]
+"""Values of architectures (N,) by quantity."""
 
-    def __init__(self, space: SearchSpace, latency_ms: Mapping[str, LatencyFunction], limits: Sequence[Limit]) -> None:
+
+class Archive:
+    """Proposals, losses and predicted quantities of one search, and the ranking of what keeps each limit."""
+
+    def __init__(self, space: SearchSpace, predictions: Predictions, limits: Sequence[Limit]) -> None:
         if not limits:
             raise SearchError("a search needs at least one limit, got none: set search.limits_ms")
         self.space, self.limits = space, tuple(limits)
-        self._latency_ms = dict(latency_ms)
-        self.fastest = self._find_fastest()
+        self.groups = tuple(dict.fromkeys(limit.group for limit in limits))
+        """What the limits bound beside the latency: each group has a frontier of loss against latency."""
+        self._predictions = {device: dict(functions) for device, functions in predictions.items()}
+        self._require_predictors()
+        nearest = self._look_for_ends()
         for limit in self.limits:
-            require_reachable(limit, self.latencies_of([self.fastest[limit.device]])[limit.device][0])
+            require_reachable(limit, nearest[limit])
         self.proposals: dict[Architecture, Proposal] = {}
         self.losses: dict[Architecture, float] = {}
         """In the order of arrival; infinite where scoring gave no number."""
         self.estimated: set[Architecture] = set()
         """Architectures whose loss is an estimate: they are learned from, and never win."""
-        self._times: dict[Architecture, dict[str, float]] = {}
+        self._values: dict[Architecture, dict[str, Values]] = {}
         self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
 
-    def _find_fastest(self) -> dict[str, Architecture]:
+    def _require_predictors(self) -> None:
         for limit in self.limits:
-            if limit.device not in self._latency_ms:
-                raise SearchError(f"no predictor for {limit.device}; there are some for {', '.join(self._latency_ms)}")
-        return {device: fastest(self.space, function)[0] for device, function in self._latency_ms.items()}
+            if limit.device not in self._predictions:
+                raise SearchError(f"no predictor for {limit.device}; there are some for {', '.join(self._predictions)}")
+            for name in limit.by_quantity:
+                if name not in self._predictions[limit.device]:
+                    raise SearchError(f"nothing predicts {name} on {limit.device}: leave it out of search.limits")
+
+    def _look_for_ends(self) -> dict[Limit, Values]:
+        """Find each device's fastest architecture, and each limit's surest; return the values of the latter."""
+        found = {device: fastest(self.space, functions[LATENCY]) for device, functions in self._predictions.items()}
+        self.fastest = {device: architecture for device, (architecture, _) in found.items()}
+        self.surest: dict[Limit, Architecture] = {}
+        """By limit, the architecture that keeps it with the most room: the fastest, where it bounds latency alone."""
+        values: dict[Limit, Values] = {}
+        for limit in self.limits:
+            if limit.has_latency_only:
+                architecture, ms = found[limit.device]
+                self.surest[limit], values[limit] = architecture, {LATENCY: ms}
+            else:
+                self.surest[limit], values[limit] = surest(self.space, self._predictions[limit.device], limit)
+        return values
 
     @property
     def devices(self) -> tuple[str, ...]:
-        return tuple(self._latency_ms)
+        return tuple(self._predictions)
 
     @property
     def limited(self) -> tuple[str, ...]:
@@ -82,40 +110,63 @@ class Archive:
         """Add a proposal as the next one."""
         self.proposals[proposal.architecture] = replace(proposal, order=len(self.proposals))
 
-    def times(self, architecture: Architecture) -> dict[str, float]:
-        """Return the milliseconds of one architecture by device; predict them once."""
-        if architecture not in self._times:
+    def values(self, architecture: Architecture) -> dict[str, Values]:
+        """Return one architecture's quantities by device; predict them once."""
+        if architecture not in self._values:
             self.remember([architecture])
-        return self._times[architecture]
+        return self._values[architecture]
+
+    def times(self, architecture: Architecture) -> dict[str, float]:
+        """Return the milliseconds of one architecture by device."""
+        return {device: values[LATENCY] for device, values in self.values(architecture).items()}
 
     def remember(self, architectures: Sequence[Architecture]) -> None:
-        """Predict and keep the milliseconds of architectures."""
-        columns = self.latencies_of(architectures)
+        """Predict and keep the quantities of architectures."""
+        columns = self.predict(architectures)
         for place, architecture in enumerate(architectures):
-            self._times[architecture] = {device: float(column[place]) for device, column in columns.items()}
+            self._values[architecture] = {
+                device: {name: float(column[place]) for name, column in of_device.items()}
+                for device, of_device in columns.items()
+            }
 
-    def latencies_of(
+    def predict(
         self, architectures: Sequence[Architecture], devices: Sequence[str] | None = None
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """Return milliseconds (N,) by device, of all or of some devices, with one call for each."""
-        functions = {device: self._latency_ms[device] for device in devices or self._latency_ms}
+    ) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+        """Return quantities (N,) by device and name, of all or of some devices, with one call for each."""
+        some = {device: self._predictions[device] for device in devices or self._predictions}
         if not architectures:
-            return {device: np.zeros(0) for device in functions}
-        return {device: np.asarray(function(architectures), dtype=np.float64) for device, function in functions.items()}
+            return {device: {name: np.zeros(0) for name in functions} for device, functions in some.items()}
+        return {
+            device: {
+                name: np.asarray(function(architectures), dtype=np.float64) for name, function in functions.items()
+            }
+            for device, functions in some.items()
+        }
+
+    def keeping(self, architectures: Sequence[Architecture], limit: Limit) -> npt.NDArray[np.bool_]:
+        """Return which architectures keep a limit, (N,), without keeping their predictions."""
+        return limit.keeps(self.predict(architectures, [limit.device])[limit.device])
 
     def keeps(self, architecture: Architecture, limit: Limit) -> bool:
-        return self.times(architecture)[limit.device] <= limit.ms
+        return limit.keeps(self.values(architecture)[limit.device])
 
     def best(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the scored architectures with the least loss that keep a limit, best first."""
         return [entry[2] for entry in self._ranked[limit][:count]]
 
-    def front(self, device: str) -> list[Architecture]:
-        """Return the scored architectures on a device's frontier, fastest first."""
-        whole = [architecture for architecture in self.losses if architecture not in self.estimated]
+    def front(self, group: Limit) -> list[Architecture]:
+        """Return the scored architectures on the frontier of a group of limits, fastest first."""
+        whole = [one for one in self.losses if one not in self.estimated and self.keeps(one, group)]
         losses = [self.losses[architecture] for architecture in whole]
-        places = pareto_front(losses, [self.times(architecture)[device] for architecture in whole])
+        places = pareto_front(losses, [self.values(architecture)[group.device][LATENCY] for architecture in whole])
         return [whole[place] for place in places]
+
+    def widest_ms(self, group: Limit) -> float:
+        """Return the highest latency bound in a group, or the largest architecture's latency where one has none."""
+        most = max(limit.ms for limit in self.limits if limit.group == group)
+        if math.isfinite(most):
+            return most
+        return float(self._predictions[group.device][LATENCY]([self.space.largest()])[0])
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the architectures that were scored last and keep a limit, latest first."""
@@ -143,19 +194,20 @@ class Archive:
             insort(self._ranked[limit], (loss, self.proposals[architecture].order, architecture))
         return kept
 
-    def update_latency(self, latency_ms: Mapping[str, LatencyFunction]) -> None:
+    def update_predictions(self, predictions: Predictions) -> None:
         """Replace the predictors of the same devices: predict and rank every architecture again.
 
         A limit that nothing keeps any more has no winner: no error, since the search is under way.
         """
-        missing = [device for device in self._latency_ms if device not in latency_ms]
+        missing = [device for device in self._predictions if device not in predictions]
         if missing:
             raise SearchError(
                 f"no new predictor for {missing[0]}: a search goes on with the devices that it began with"
             )
-        self._latency_ms = {device: latency_ms[device] for device in self._latency_ms}
-        self.fastest = self._find_fastest()
-        self._times.clear()
+        self._predictions = {device: dict(predictions[device]) for device in self._predictions}
+        self._require_predictors()
+        self._look_for_ends()
+        self._values.clear()
         self.remember(list(self.proposals))
         self._ranked = {limit: [] for limit in self.limits}
         for architecture, loss in self.losses.items():

@@ -25,8 +25,8 @@ from hat_ray.errors import PluginError, SearchError
 from hat_ray.search.algorithms.base import SearchAlgorithm, SearchProblem
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.archive import Archive, Proposal
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.engine.archive import Archive, Proposal, Values
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.space.search_space import SearchSpace
@@ -69,13 +69,13 @@ class Evolution:
     def __init__(
         self,
         space: SearchSpace,
-        latency_ms: Mapping[str, LatencyFunction],
+        predictions: Predictions,
         limits: Sequence[Limit],
         config: SearchConfig,
         seed: int,
     ) -> None:
         self.space, self.limits, self.config = space, tuple(limits), config
-        self._archive = Archive(space, latency_ms, limits)
+        self._archive = Archive(space, predictions, limits)
         self._rng = random.Random(seed)
         self.options = options_of(config.algorithm, config.algorithm_options)
         problem = SearchProblem(space, self.limits)
@@ -127,7 +127,11 @@ class Evolution:
 
     def latencies_ms(self, architecture: Architecture) -> dict[str, float]:
         """Return the milliseconds of one architecture by device."""
-        return dict(self._archive.times(architecture))
+        return self._archive.times(architecture)
+
+    def values(self, architecture: Architecture) -> dict[str, Values]:
+        """Return the quantities of one architecture by device."""
+        return dict(self._archive.values(architecture))
 
     def best(self, limit: Limit) -> Architecture | None:
         """Return the scored architecture with the least loss that keeps a limit."""
@@ -191,12 +195,12 @@ class Evolution:
         self._again = self.pending
 
     @one_blas_thread()
-    def update_latency(self, latency_ms: Mapping[str, LatencyFunction]) -> None:
+    def update_predictions(self, predictions: Predictions) -> None:
         """Continue with refitted predictors of the same devices: predict and rank every architecture again.
 
         A limit that nothing keeps any more has no `best` until something is found that does.
         """
-        self._archive.update_latency(latency_ms)
+        self._archive.update_predictions(predictions)
         self._algorithm.predictions_changed(self._archive)
 
     # save and restore
@@ -228,7 +232,7 @@ class Evolution:
     def load_state(self, state: EvolutionState[Any]) -> None:
         """Continue from what `state` returned; only on a new Evolution with the same arguments.
 
-        After `update_latency` the new Evolution must have the latency functions that were in force when it was saved.
+        After `update_predictions` the new Evolution must have the predictors that were in force when it was saved.
         """
         if self._archive.proposals:
             raise SearchError("a search state can only be loaded before the first architecture is asked for")

@@ -5,21 +5,21 @@ the table, and continues as if it had never stopped.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import part_score
 from hat_ray.search.engine.session import Phase, Score, Session
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 
 
 def run_search(
     space: SearchSpace,
-    latency_ms: Mapping[str, LatencyFunction],
+    predictions: Predictions,
     limits: Sequence[Limit],
     score: Score,
     config: SearchConfig,
@@ -28,8 +28,8 @@ def run_search(
     progress: Progress = no_progress,
     phase: Phase | None = None,
 ) -> SearchResult:
-    """Search for every limit at once; `latency_ms` predicts on each device. Resumes the search in `folder`."""
-    session = Session(space, latency_ms, limits, config, folder, seed, progress, phase)
+    """Search for every limit at once. Resumes the search in `folder`."""
+    session = Session(space, predictions, limits, config, folder, seed, progress, phase)
     evolution = session.evolution
     session.begin()
     try:

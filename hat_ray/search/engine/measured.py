@@ -18,17 +18,19 @@ Decisions
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from hat_ray.core.codec import read, write
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.engine.device_latency import DeviceLatency, Times, refreshed
+from hat_ray.search.engine.device_predictions import DevicePredictions, Measurements, bounds_of, refreshed
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.frontier import SearchResult, favourite, summarise
-from hat_ray.search.limits import LatencyFunction, Limit, fastest
+from hat_ray.search.limits import Limit, Predictions, quantity_text
+from hat_ray.search.reach import is_reachable
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -49,41 +51,42 @@ SCALE_TOLERANCE = 0.005
 class Devices(Protocol):
     """The devices that a search is for."""
 
-    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Times]:
+    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Measurements]:
         """Time architectures on every device that can be reached; earlier timings may be returned."""
 
-    def refit(self, device: str, round_: int) -> DeviceLatency:
+    def refit(self, device: str, round_: int) -> DevicePredictions:
         """Fit a device's predictor again, with the rows that `measure` added, and keep it as that of a round."""
 
-    def load_refitted(self, device: str, round_: int) -> DeviceLatency:
+    def load_refitted(self, device: str, round_: int) -> DevicePredictions:
         """Return the predictor that `refit` kept."""
 
     def scale(self, device: str) -> float:
         """Return how many times longer the same rows count now than when the device's predictor was fitted."""
 
 
-ResolveLimits = Callable[[Mapping[str, DeviceLatency]], Sequence[Limit]]
-"""Computes the limits in milliseconds from the devices' predictors."""
+ResolveLimits = Callable[[Mapping[str, DevicePredictions]], Sequence[Limit]]
+"""Computes the limits from the devices' predictors."""
 
-RunPhase = Callable[[Mapping[str, LatencyFunction], Sequence[Limit], Phase], object]
+RunPhase = Callable[[Predictions, Sequence[Limit], Phase], object]
 """Runs one phase of the search; the candidates table holds its results."""
 
 
 class _Round(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    measured_ms: dict[str, dict[str, float]]
-    """Milliseconds by device and by architecture in canonical JSON: all measurements after this round."""
+    measured: dict[str, dict[str, dict[str, float]]]
+    """By device, architecture in canonical JSON, and quantity: all measurements after this round."""
     refitted: tuple[str, ...]
     """Devices whose predictor was fitted again."""
-    limits_ms: tuple[tuple[str, float], ...] = ()
-    """Device and limit, from then on; empty where they stayed as they were."""
+    limits: tuple[Limit, ...] = ()
+    """Those from then on; empty where they stayed as they were."""
     final: bool
 
 
 class RoundLog(BaseModel):
     """The finished rounds."""
 
+    FORMAT: ClassVar[int] = 2
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rounds: tuple[_Round, ...] = ()
@@ -95,7 +98,7 @@ class Outcome:
 
     result: SearchResult
     limits: Sequence[Limit]
-    devices: Mapping[str, DeviceLatency]
+    devices: Mapping[str, DevicePredictions]
 
 
 @dataclass
@@ -106,12 +109,12 @@ class MeasuredSearch:
     limits: Sequence[Limit]
     config: SearchConfig
     folder: Folder
-    predictors: Mapping[str, DeviceLatency]
+    predictors: Mapping[str, DevicePredictions]
     devices: Devices
     run_phase: RunPhase
     scored_by: str = ""
     resolve: ResolveLimits | None = None
-    """None: the limits are in milliseconds and stay as they are."""
+    """None: the limits are no fractions of a device's range, and stay as they are."""
 
     def run(self) -> Outcome:
         """Search, measure, refit and search again, as often as the settings allow."""
@@ -127,12 +130,12 @@ class MeasuredSearch:
             broke = self._measure_winners(known, measured) if self.config.refine_rounds else set()
             moved = self._moved(known, measured) if self.config.refine_rounds else set()
             refitted = {device: self.devices.refit(device, number) for device in sorted(broke | moved)}
-            packed = {name: {a.to_json(): ms for a, ms in times.items()} for name, times in measured.items()}
+            packed = {name: {a.to_json(): dict(of) for a, of in found.items()} for name, found in measured.items()}
             known |= refitted
             round_ = _Round(
-                measured_ms=packed,
+                measured=packed,
                 refitted=tuple(refitted),
-                limits_ms=self._limits_after(known, moved),
+                limits=self._limits_after(known, moved),
                 final=self._is_final(number, bool(broke), bool(moved)),
             )
             log = RoundLog(rounds=(*log.rounds, round_))
@@ -151,7 +154,7 @@ class MeasuredSearch:
             return number > most
         return not broke or number >= most or self.config.evaluations_refining == 0
 
-    def _moved(self, known: Mapping[str, DeviceLatency], measured: dict[str, dict[Architecture, float]]) -> set[str]:
+    def _moved(self, known: Mapping[str, DevicePredictions], measured: "_Measured") -> set[str]:
         """Return the devices whose rows moved off their predictor's scale; convert the measurements to the new one."""
         moved = set()
         for device in known:
@@ -164,50 +167,54 @@ class MeasuredSearch:
                     *(device, 100 * abs(scale - 1), "faster" if scale < 1 else "slower"),
                 )
         if moved:
-            every = list(dict.fromkeys(one for times in measured.values() for one in times))
-            for device, times in self.devices.measure(every).items() if every else ():
-                measured.setdefault(device, {}).update(times)
+            every = list(dict.fromkeys(one for found in measured.values() for one in found))
+            for device, found in self.devices.measure(every).items() if every else ():
+                measured.setdefault(device, {}).update(found)
         return moved
 
-    def _limits_after(self, known: Mapping[str, DeviceLatency], moved: set[str]) -> tuple[tuple[str, float], ...]:
+    def _limits_after(self, known: Mapping[str, DevicePredictions], moved: set[str]) -> tuple[Limit, ...]:
         if self.resolve is None or not moved:
             return ()
         new = [limit for limit in self.resolve(known) if limit.device in moved]
-        return tuple((limit.device, limit.ms) for limit in [*(x for x in self.limits if x.device not in moved), *new])
+        return (*(limit for limit in self.limits if limit.device not in moved), *new)
 
     def _take_limits(self, round_: _Round) -> None:
-        if round_.limits_ms:
-            self.limits = [Limit(device, ms) for device, ms in round_.limits_ms]
+        if round_.limits:
+            self.limits = round_.limits
             logger.info("the limits are now %s", "; ".join(map(str, self.limits)))
 
     def _read(self) -> RoundLog:
         return read(self.folder, FILE, RoundLog) if self.folder.exists(FILE) else RoundLog()
 
-    def _candidates(self, known: Mapping[str, DeviceLatency], measured: Mapping[str, Times]) -> list[Candidate]:
+    def _candidates(
+        self, known: Mapping[str, DevicePredictions], measured: Mapping[str, Measurements]
+    ) -> list[Candidate]:
         return refreshed(CandidateTable(self.folder).read(), known, measured)
 
-    def _evolve(self, known: Mapping[str, DeviceLatency], measured: Mapping[str, Times], number: int) -> None:
-        functions = {name: device.corrected(measured.get(name, {})) for name, device in known.items()}
+    def _evolve(
+        self, known: Mapping[str, DevicePredictions], measured: Mapping[str, Measurements], number: int
+    ) -> None:
+        functions = {name: bounds_of(device, measured.get(name)) for name, device in known.items()}
         limits = self.limits if number == 0 else _reachable(self.space, functions, self.limits)
         phase = Phase(
             number,
             None if number == 0 else self.config.evaluations_refining,
-            {name: device.interval_ms for name, device in known.items()},
+            {name: device[LATENCY].interval for name, device in known.items()},
             self.scored_by,
         )
         if limits:
             self.run_phase(functions, limits, phase)
 
-    def _measure_winners(
-        self, known: Mapping[str, DeviceLatency], measured: dict[str, dict[Architecture, float]]
-    ) -> set[str]:
+    def _measure_winners(self, known: Mapping[str, DevicePredictions], measured: "_Measured") -> set[str]:
         """Time each limit's best candidate until one keeps it; return the devices where some missed it."""
-        slower: dict[str, float] = {}  # by device: the worst ratio of measured to predicted of a missed limit
+        worse: dict[str, dict[str, float]] = {}  # worst ratio of measured to predicted of a missed bound
         silent: set[str] = set()
         for number in range(_TRIES):
             candidates = self._candidates(known, measured)
             part = max(0, number + 1 - _BOLD_TRIES) / (_TRIES - _BOLD_TRIES)
-            caution = {device: worst**part for device, worst in slower.items()}
+            caution = {
+                device: {name: worst**part for name, worst in of_device.items()} for device, of_device in worse.items()
+            }
             best = {limit: found for limit in self.limits if (found := favourite(candidates, limit, caution))}
             new = {
                 limit: one
@@ -217,17 +224,16 @@ class MeasuredSearch:
             if not new:
                 break
             architectures = list(dict.fromkeys(one.architecture for one in new.values()))
-            for device, times in self.devices.measure(architectures).items():
-                measured.setdefault(device, {}).update(times)
+            for device, timed in self.devices.measure(architectures).items():
+                measured.setdefault(device, {}).update(timed)
             for limit, one in new.items():
-                ms = measured.get(limit.device, {}).get(one.architecture)
-                if ms is None:
+                values = measured.get(limit.device, {}).get(one.architecture)
+                if values is None:
                     silent.add(limit.device)
                     logger.warning("%s returned no timings: its winners rest on predictions", limit.device)
-                elif ms > limit.ms:
-                    slower[limit.device] = max(slower.get(limit.device, 1.0), ms / one.latency_ms[limit.device])
-                    logger.info("%s was the best under %s and takes %.4g ms", one.architecture.id, limit, ms)
-        return set(slower)
+                else:
+                    _note_missed(limit, one, values, worse)
+        return set(worse)
 
     def _warn_of_losers(self, result: SearchResult) -> None:
         won = {winner.limit for winner in result.winners}
@@ -239,25 +245,37 @@ class MeasuredSearch:
                 logger.warning("the winner under %s was not timed", winner.limit)
 
 
-def _measured(log: RoundLog) -> dict[str, dict[Architecture, float]]:
+_Measured = dict[str, dict[Architecture, Mapping[str, float]]]
+"""By device, architecture and quantity."""
+
+
+def _note_missed(
+    limit: Limit, one: Candidate, measured: Mapping[str, float], worse: dict[str, dict[str, float]]
+) -> None:
+    """Note by how much the measured quantities of a candidate that break a limit exceed the predicted ones."""
+    predicted = one.predicted(limit.device)
+    for name in limit.broken({**predicted, **measured}):
+        of_device = worse.setdefault(limit.device, {})
+        of_device[name] = max(of_device.get(name, 1.0), measured[name] / predicted[name])
+        text = f"takes {measured[name]:.4g} ms" if name == LATENCY else f"has {quantity_text(name, measured[name])}"
+        logger.info("%s was the best under %s and %s", one.architecture.id, limit, text)
+
+
+def _measured(log: RoundLog) -> _Measured:
     if not log.rounds:
         return {}
     return {
-        device: {Architecture.from_json(text): ms for text, ms in times.items()}
-        for device, times in log.rounds[-1].measured_ms.items()
+        device: {Architecture.from_json(text): values for text, values in found.items()}
+        for device, found in log.rounds[-1].measured.items()
     }
 
 
-def _reachable(space: SearchSpace, functions: Mapping[str, LatencyFunction], limits: Sequence[Limit]) -> list[Limit]:
+def _reachable(space: SearchSpace, predictions: Predictions, limits: Sequence[Limit]) -> list[Limit]:
     """Return the limits that some architecture is predicted to keep; warn of the others."""
-    least = {device: fastest(space, function)[1] for device, function in functions.items()}
-    for limit in limits:
-        if limit.ms < least[limit.device]:
-            logger.warning("%s cannot be kept: the fastest takes %.4g ms", limit, least[limit.device])
-    return [limit for limit in limits if limit.ms >= least[limit.device]]
+    return [limit for limit in limits if is_reachable(space, predictions[limit.device], limit)]
 
 
-def adopt(folder: Folder, candidates: Sequence[Candidate], known: Mapping[str, DeviceLatency]) -> None:
+def adopt(folder: Folder, candidates: Sequence[Candidate], known: Mapping[str, DevicePredictions]) -> None:
     """Add earlier runs' candidates to a search's table, once, before its first phase."""
     table = CandidateTable(folder)
     if not candidates or table.read():

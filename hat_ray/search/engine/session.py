@@ -20,13 +20,14 @@ from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import SearchError
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.candidates import Candidate, CandidateTable, utc_now
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import Bars, EarlyStop, LossEstimate, PartScore
 from hat_ray.search.engine.ask_tell import Evolution, EvolutionState
-from hat_ray.search.engine.device_latency import IntervalFunction
+from hat_ray.search.engine.device_predictions import IntervalFunction, beside_latency
 from hat_ray.search.frontier import SearchResult, summarise
-from hat_ray.search.limits import LatencyFunction, Limit
+from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.stopping import FrontierTracker, StopRule
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
@@ -75,6 +76,7 @@ class Phase:
     evaluations: int | None = None
     """None: `search.evaluations`."""
     intervals: Mapping[str, IntervalFunction] = field(default_factory=dict)
+    """Of the latency, by device."""
     scored_by: str = ""
     """Hash of the SuperTransformer and the validation set that losses come from."""
 
@@ -85,7 +87,7 @@ class Session:
     def __init__(
         self,
         space: SearchSpace,
-        latency_ms: Mapping[str, LatencyFunction],
+        predictions: Predictions,
         limits: Sequence[Limit],
         config: SearchConfig,
         folder: Folder,
@@ -95,9 +97,9 @@ class Session:
     ) -> None:
         self.config, self.folder, self._progress = config, folder, progress
         self.phase = phase or Phase()
-        self.evolution = Evolution(space, latency_ms, limits, config, _seed(seed, self.phase.number))
+        self.evolution = Evolution(space, predictions, limits, config, _seed(seed, self.phase.number))
         self._table = CandidateTable(folder)
-        self._require_same_search(_identity(space, latency_ms, limits, config, seed))
+        self._require_same_search(_identity(space, predictions, limits, config, seed))
         rows = self._table.read()
         self.before = [candidate for candidate in rows if candidate.round < self.phase.number]
         """Candidates of earlier phases and runs."""
@@ -111,7 +113,9 @@ class Session:
         self._state_due = 0.0
         largest = [space.largest()]
         self.frontiers = FrontierTracker(
-            {d: float(f(largest)[0]) for d, f in latency_ms.items()}, self.evolution.options.population
+            {device: float(functions[LATENCY](largest)[0]) for device, functions in predictions.items()},
+            self.evolution.options.population,
+            limits,
         )
         self._early = EarlyStop(self.frontiers, config.early_stop_margin if config.early_stop else None)
         self._reported = 0
@@ -131,11 +135,11 @@ class Session:
 
     def bars(self, architecture: Architecture) -> Bars:
         """Return the most loss that a proposal may have on each part of the validation set before it is stopped."""
-        return self._early.bars(architecture, self.evolution.latencies_ms(architecture))
+        return self._early.bars(architecture, self.evolution.values(architecture))
 
     def record(self, architecture: Architecture, score: PartScore, seconds: float, worker: str = "") -> None:
         """Record the score of a proposal, queue its candidate for the table, and report progress."""
-        estimate = self._early.estimate(architecture, self.evolution.latencies_ms(architecture), score)
+        estimate = self._early.estimate(architecture, self.evolution.values(architecture), score)
         self.evolution.tell(architecture, estimate.loss, estimated=estimate.share < 1)
         self.known[architecture] = self._candidate(architecture, estimate, seconds, worker or _WORKER)
         self._unwritten.append(architecture)
@@ -161,8 +165,8 @@ class Session:
             self._early.learn(candidate.loss, candidate.loss_at_shares)
 
     def _add_to_frontiers(self, candidate: Candidate) -> None:
-        times = self.evolution.latencies_ms(candidate.architecture)
-        self.frontiers.add(candidate.loss, times, estimated=candidate.estimated)
+        values = self.evolution.values(candidate.architecture)
+        self.frontiers.add(candidate.loss, values, estimated=candidate.estimated)
 
     def _track(self, architecture: Architecture) -> None:
         """Update frontiers and stop rules; candidates scored before an interruption stop nothing."""
@@ -251,7 +255,7 @@ class Session:
             best = self.evolution.best(limit)
             if best is not None:
                 place = f"{limit.device[:24]} " if several else ""
-                figures[f"{place}<{limit.ms:.4g} ms:"] = self.evolution.losses[best]
+                figures[f"{place}<{limit.text}:"] = self.evolution.losses[best]
         volumes = self.frontiers.hypervolumes()
         stopped = {"stopped early": self.stopped_early} if self.config.early_stop else {}
         return figures | {"hypervolume": sum(volumes.values()) / len(volumes)} | stopped
@@ -267,6 +271,7 @@ class Session:
             architecture=architecture,
             loss=self.evolution.losses[architecture],
             latency_ms=self.evolution.latencies_ms(architecture),
+            quantities=beside_latency(self.evolution.values(architecture)),
             order=proposal.order,
             generation=proposal.generation,
             origin=proposal.origin,
@@ -313,15 +318,19 @@ def _seed(seed: int, phase: int) -> int:
 
 def _identity(
     space: SearchSpace,
-    latency_ms: Mapping[str, LatencyFunction],
+    predictions: Predictions,
     limits: Sequence[Limit],
     config: SearchConfig,
     seed: int,
 ) -> dict[str, str]:
     """Return the identity of a search, in words and as one hash; predictors are identified by their answers."""
     settings = config.result_settings()
-    probes = {d: [f"{ms:.6g}" for ms in f([space.smallest(), space.largest()])] for d, f in latency_ms.items()}
-    asked = [[limit.device, limit.ms] for limit in limits]
+    ends = [space.smallest(), space.largest()]
+    probes = {
+        device: {name: [f"{value:.6g}" for value in function(ends)] for name, function in functions.items()}
+        for device, functions in predictions.items()
+    }
+    asked = [[limit.device, limit.by_quantity] for limit in limits]
     text = json.dumps([space.id, settings, probes, asked, seed], sort_keys=True)
     return {
         "space": space.id,

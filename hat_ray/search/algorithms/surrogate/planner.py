@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.algorithms.breeding import Child
 from hat_ray.search.algorithms.surrogate.acquisition import (
     Acquisition,
@@ -36,7 +37,7 @@ from hat_ray.space.search_space import SearchSpace
 _ROUNDS = 5
 """How often children are bred, each time also from the best children before."""
 _CHILDREN = 350
-"""For each device."""
+"""For each frontier."""
 _CHILDREN_A_TURN = 45
 """More are bred for a long plan."""
 _ELITE_CHILDREN = 8
@@ -50,7 +51,7 @@ _SPREAD = 0.5
 _RELEARN = 1.3
 """Scales are learned again when the number of losses has grown by this factor."""
 _KEPT = 128
-"""Children kept for each device."""
+"""Children kept for each frontier."""
 _EQUAL = 1e-9
 """Losses, in the units of `targets`, that are the same."""
 
@@ -101,8 +102,10 @@ class Planner:
     def _parents(self, archive: Archive) -> list[Architecture]:
         """Return the best under each limit, and the frontiers."""
         parents = [one for limit in archive.limits for one in archive.best(limit, self._count)]
-        parents += [one for device in archive.limited for one in archive.front(device)]
-        return list(dict.fromkeys(parents)) or list(archive.fastest.values())
+        parents += [one for group in archive.groups for one in archive.front(group)]
+        return list(dict.fromkeys(parents)) or list(
+            dict.fromkeys([*archive.fastest.values(), *archive.surest.values()])
+        )
 
     def _encode(self, architectures: Sequence[Architecture]) -> Rows:
         new = [architecture for architecture in architectures if architecture not in self._rows]
@@ -121,12 +124,8 @@ class Planner:
         # the frontiers as the model sees them: a loss that was low by luck would hide what is better
         whole = np.array([architecture not in archive.estimated for architecture in scored])
         expected = np.where(np.isfinite(losses) & whole, x @ posterior.mean(), np.inf)
-        times = {
-            device: np.array([archive.times(architecture)[device] for architecture in scored])
-            for device in archive.limited
-        }
         weights = np.column_stack([posterior.draws(len(turns), rng, _SPREAD), posterior.mean()])
-        stairs = _stairs(archive.limits, expected, times)
+        stairs = _stairs(archive, scored, expected)
         return Acquisition(self._features, turns, targets_frontier, weights, stairs)
 
     def _breed(
@@ -157,8 +156,8 @@ class Planner:
     def _score(
         self, archive: Archive, rows: Rows, ancestors: npt.NDArray[np.int64], acquisition: Acquisition
     ) -> ScoredChildren:
-        times = archive.latencies_of(self._code.decoded(rows), archive.limited)
-        return ScoredChildren(rows, ancestors, acquisition.losses(rows), times)
+        values = archive.predict(self._code.decoded(rows), archive.limited)
+        return ScoredChildren(rows, ancestors, acquisition.losses(rows), values)
 
     def _children(
         self, parents: Rows, ancestors: npt.NDArray[np.int64], elite_count: int, count: int, rng: np.random.Generator
@@ -187,13 +186,16 @@ class Planner:
         ]
 
 
-def _stairs(limits: Sequence[Limit], losses: FloatArray, times: dict[str, FloatArray]) -> Stairs:
-    """Return each device's frontier up to its highest limit and the worst loss."""
+def _stairs(archive: Archive, scored: Sequence[Architecture], losses: FloatArray) -> Stairs:
+    """Return each group's frontier up to its highest limit and the worst loss."""
     worst = float(np.max(losses, where=np.isfinite(losses), initial=-np.inf))
-    return {
-        device: Staircase.of(losses, ms, (worst, max(limit.ms for limit in limits if limit.device == device)))
-        for device, ms in times.items()
-    }
+    stairs = {}
+    for group in archive.groups:
+        values = [archive.values(architecture)[group.device] for architecture in scored]
+        times = np.array([one[LATENCY] for one in values])
+        kept = np.array([group.keeps(one) for one in values], dtype=bool)
+        stairs[group] = Staircase.of(np.where(kept, losses, np.inf), times, (worst, archive.widest_ms(group)))
+    return stairs
 
 
 def _widen(pool: ScoredChildren, acquisition: Acquisition, turns: Sequence[int]) -> dict[int, int]:
@@ -202,12 +204,15 @@ def _widen(pool: ScoredChildren, acquisition: Acquisition, turns: Sequence[int])
     found: dict[int, int] = {}
     free = np.ones(len(pool.rows), dtype=bool)
     for turn in turns:
-        gains = np.where(free, acquisition.gains(pool.losses[:, turn], pool.times, stairs), 0.0)
+        gains = np.where(free, acquisition.gains(pool.losses[:, turn], pool.values, stairs), 0.0)
         if gains.any():
             found[turn] = best = int(np.argmax(gains))
             free[best] = False
-            times = {device: float(ms[best]) for device, ms in pool.times.items()}
-            stairs = with_point(stairs, float(pool.losses[best, turn]), times)
+            values = {
+                device: {name: float(column[best]) for name, column in columns.items()}
+                for device, columns in pool.values.items()
+            }
+            stairs = with_point(stairs, float(pool.losses[best, turn]), values)
     return found
 
 
