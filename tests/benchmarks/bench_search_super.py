@@ -23,7 +23,7 @@ import torch
 
 from hat_ray.api import run_recipe
 from hat_ray.latency.quantities import LATENCY
-from hat_ray.pipeline.context import latency_functions, scorer_of
+from hat_ray.pipeline.context import scorer_of
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
@@ -92,7 +92,8 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Super:
             run_recipe(load_recipe("toy", []), place, only=stage)
     recipe = load_recipe(str(Path(place) / "recipe.yaml"), [])
     context, space = Context(Run.open(place, recipe), LocalExecution()), recipe.space.build()
-    devices = latency_functions(predictors_of(context)) if context.run.record("predictor") else {}
+    fitted = predictors_of(context) if context.run.record("predictor") else {}
+    devices = {slug: {LATENCY: predictor.predict} for slug, predictor in fitted.items()}
 
     def scorer(kept_mb: int, *, in_parts: bool = False) -> CandidateScorer:
         changes = {"encoder_cache_mb": kept_mb, "early_stop": in_parts}
