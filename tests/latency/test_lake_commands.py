@@ -82,7 +82,7 @@ def test_hats_tables_come_out_as_they_went_in_compacted_or_not(
     assert len(groups) == (1 if tables == 1 else 3)
     assert sum(group["rows"] for group in groups) == sum(group["measurements"] for group in groups) == 2000 * tables
     code, told, _ = hat_ray(capsys, "validate", lake, "--json")
-    assert (code, told["findings"], told["rows"]) == (0, [], 2000 * tables)
+    assert (code, told["problems"], told["rows"]) == (0, [], 2000 * tables)
 
 
 def test_measured_rows_go_out_as_csv_and_that_comes_back_equal(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     name = write_rows(tmp_path, [a_row(seed) for seed in range(3)])[0]
     folder, place = Folder.at(tmp_path), name.rpartition("/")[0]
     code, told, _ = hat_ray(capsys, "validate", tmp_path, "--json")
-    assert (code, told["files"], told["rows"], told["findings"]) == (0, 1, 3, [])
+    assert (code, told["files"], told["rows"], told["problems"]) == (0, 1, 3, [])
     table, whole = folder.read_table(name), folder.read_bytes(name)
     json_text = table.column("architecture_json").to_pylist()
     spoilt = {
@@ -225,9 +225,9 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     code, told, _ = hat_ray(capsys, "validate", tmp_path, "--json")
     assert code == 2
     for base, (_, _, rows, rule) in spoilt.items():
-        found = [each for each in told["findings"] if each["file"] == f"{place}/part-{base}.parquet"]
+        found = [each for each in told["problems"] if each["file"] == f"{place}/part-{base}.parquet"]
         assert any(rule in each["rule"] and each["rows"] == rows for each in found), (base, found)
-    whole_files = {each["file"].rpartition("/")[2]: each["rule"] for each in told["findings"] if not each["rows"]}
+    whole_files = {each["file"].rpartition("/")[2]: each["rule"] for each in told["problems"] if not each["rows"]}
     assert "not a latency table of hat-ray" in whole_files["part-foreign.parquet"]
     assert "as its folder says" in whole_files["part-misplaced.parquet"]
     assert "must stand in space=<id>/device=<slug>/" in whole_files["stray.parquet"]
@@ -236,7 +236,7 @@ def test_validate_names_each_bad_file_and_each_row_that_breaks_a_rule(
     code, out, _ = hat_ray(capsys, "validate", tmp_path)
     assert code == 2
     assert "part-negative.parquet rows 1 (1 in all): encoder_mean_ms must be more than 0" in out
-    assert not [name for name in told["findings"] if name["file"] == name]
+    assert not [name for name in told["problems"] if name["file"] == name]
 
 
 def test_an_empty_place_and_one_that_does_not_exist_are_told_apart(

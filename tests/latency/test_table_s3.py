@@ -22,7 +22,7 @@ from hat_ray.predictor.rows import read_rows
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.patience import PATIENCE
-from tests.latency.test_lake_commands import DEVICE, LINE, SPACE, a_row
+from tests.latency.test_lake_commands import DEVICE, LINE, SPACE, a_row, hat_ray
 from tests.s3 import S3, Faults
 
 EVERYTHING = ("GET", "HEAD", "PUT", "POST", "DELETE")
@@ -96,6 +96,25 @@ def test_import_export_and_compaction_take_the_same_rows_while_half_of_all_gets_
     compact(twin)
     assert found(lake) == found(twin)
     assert found(lake).rows == undisturbed.rows
+
+
+def test_a_csv_file_of_hats_is_imported_from_the_store(
+    s3: S3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = export_hat_csv([]).strip() + "\n" + LINE
+    (tmp_path / "wmt14ende_cpu_xeon_all.csv").write_text(content)
+    folder = Folder.at(s3.place("files"))
+    folder.write_text("wmt14ende_cpu_xeon_all.csv", content)
+    folder.write_bytes("other_all.csv", b"\x1f\x8b packed")
+    code, done, _ = hat_ray(capsys, "import", tmp_path / "lake", folder.place_of("wmt14ende_cpu_xeon_all.csv"), "--json")
+    assert (code, [each["rows"] for each in done["sources"].values()]) == (0, [1])
+    again = hat_ray(capsys, "import", tmp_path / "lake", tmp_path / "wmt14ende_cpu_xeon_all.csv", "--json")[1]
+    assert [each["known"] for each in again["sources"].values()] == [1], "the same rows from wherever they come"
+    for name, why in [("gpu", "does not exist: check its address"), ("other", "is a gzip file, no text")]:
+        code, _, line = hat_ray(capsys, "import", tmp_path / "lake", folder.place_of(f"{name}_all.csv"))
+        assert code == 2
+        assert f"{name}_all.csv" in line
+        assert why in line
 
 
 def test_readers_see_all_rows_while_half_of_all_gets_are_refused(s3: S3, twin: Path) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -129,14 +128,14 @@ def latency_import(
     """Bring in HAT's CSV files, or the rows of another lake."""
     from hat_ray.latency.device import DeviceInfo
     from hat_ray.latency.table.exchange import Imported, import_csv, import_table
-    from hat_ray.latency.table.hat_csv import published, read_hat_csv
+    from hat_ray.latency.table.hat_csv import name_of, published, read_hat_csv
     from hat_ray.latency.timing.workload import Workload
     from hat_ray.space.presets import preset
 
     require_folder("latency table", table, there=False)
     done: dict[str, Imported] = {}
     for source in sources:
-        if source.lower().endswith(".csv"):
+        if name_of(source).lower().endswith(".csv"):
             known = published(source) if not (name or model or accelerator) else None
             if known is None and not (name or model):
                 read_hat_csv(source)  # a fault of the file itself is named first
@@ -147,7 +146,7 @@ def latency_import(
             )
             info, workload = known or (info, Workload(1, beam, length, length, vocab_size))
             space_id = preset(space or "hat-latency").id
-            done[source] = import_csv(table, Path(source), space_id=space_id, device=info, workload=workload)
+            done[source] = import_csv(table, source, space_id=space_id, device=info, workload=workload)
         else:
             with console.progress_bar("importing") as progress:
                 done[source] = import_table(table, source, space or None, device, progress)

@@ -21,7 +21,9 @@ from hat_ray.latency.timing.measurement import why_no_measurement
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import HAT_FEATURES
-from hat_ray.storage.plain_file import read_text
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
+from hat_ray.storage.plain_file import decode_text, read_text
 
 _TASKS = {"wmt14ende": (30, 32_768), "wmt14enfr": (30, 0), "wmt19ende": (30, 0), "iwslt14deen": (23, 0)}
 """Source and target tokens of each task, and words of its vocabulary."""
@@ -34,9 +36,14 @@ _DEVICES = {
 """Processor, machine and accelerator of each device."""
 
 
+def name_of(place: str | Path) -> str:
+    """Return the name of the file at a path or URI, without what a URI adds to it."""
+    return Folder.of_file(str(place))[1] if is_uri(str(place)) else Path(place).name
+
+
 def published(path: str | Path) -> tuple[DeviceInfo, Workload] | None:
     """Return what a published table timed, such as `wmt14ende_cpu_xeon_all.csv`; None for other files."""
-    task, _, device = Path(path).name.removesuffix("_all.csv").partition("_")
+    task, _, device = name_of(path).removesuffix("_all.csv").partition("_")
     if task not in _TASKS or device not in _DEVICES:
         return None
     length, vocabulary = _TASKS[task]
@@ -70,6 +77,7 @@ _STORED_AS = {
     _TOTAL: "latency_ms",
 }
 """The table's column of each number of a row."""
+_WHAT = "the latency table"
 MOST_BYTES = 1 << 28
 """HAT's largest file has 400 kB."""
 _WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decoder_layer_num"}
@@ -77,19 +85,18 @@ _WHOLE = {"encoder_embed_dim", "encoder_layer_num", "decoder_embed_dim", "decode
 
 def import_hat_csv(path: str | Path, *, space_id: str, device: DeviceInfo, workload: Workload) -> list[LatencyRow]:
     """Read a CSV file of HAT's as rows "imported, averages only"; raises LatencyError naming file and line."""
-    path = Path(path)
-    lines = read_hat_csv(path)
+    lines, name = read_hat_csv(path), name_of(path)
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    context = MeasurementContext(host="", session_id=f"import {path.name}", utc_time=now, library_versions=())
+    context = MeasurementContext(host="", session_id=f"import {name}", utc_time=now, library_versions=())
     return [
-        _row(_numbers(path, i, cells), space_id, device, workload, context, Origin(IMPORTED_AVERAGES, path.name, i))
+        _row(_numbers(path, i, cells), space_id, device, workload, context, Origin(IMPORTED_AVERAGES, name, i))
         for i, cells in enumerate(lines)
     ]
 
 
 def read_hat_csv(path: str | Path) -> list[list[str]]:
     """Return the cells of a CSV file of HAT's below its header; raises LatencyError when it is not one."""
-    text = read_text(path, "the latency table", LatencyError, MOST_BYTES)
+    text = _text_at(str(path)) if is_uri(str(path)) else read_text(path, _WHAT, LatencyError, MOST_BYTES)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=None)))
     except csv.Error as error:
@@ -97,6 +104,16 @@ def read_hat_csv(path: str | Path) -> list[list[str]]:
     if not lines or tuple(lines[0]) != _HEADER:
         raise LatencyError(f"{path} is not a latency table of HAT's: its first line must be {','.join(_HEADER)}")
     return lines[1:]
+
+
+def _text_at(uri: str) -> str:
+    """Return the text of a file on a store; raises LatencyError for one that is not there, too large or no text."""
+    folder, name = Folder.of_file(uri)
+    shown, size = f"{_WHAT} {folder.shown(name)}", folder.size(name)
+    if size is None:
+        raise LatencyError(f"{shown} does not exist: check its address")
+    content = folder.read_bytes(name) if size <= MOST_BYTES else bytes(MOST_BYTES + 1)
+    return decode_text(content, shown, LatencyError, MOST_BYTES)
 
 
 def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
@@ -116,7 +133,7 @@ def export_hat_csv(rows: Iterable[LatencyRow]) -> str:
     return out.getvalue()
 
 
-def _numbers(path: Path, number: int, cells: Sequence[str]) -> list[float]:
+def _numbers(path: str | Path, number: int, cells: Sequence[str]) -> list[float]:
     where = f"{path} line {number + 2}"
     try:
         values = [float(cell) for cell in cells]
