@@ -106,7 +106,9 @@ def test_a_csv_file_of_hats_is_imported_from_the_store(
     folder = Folder.at(s3.place("files"))
     folder.write_text("wmt14ende_cpu_xeon_all.csv", content)
     folder.write_bytes("other_all.csv", b"\x1f\x8b packed")
-    code, done, _ = hat_ray(capsys, "import", tmp_path / "lake", folder.place_of("wmt14ende_cpu_xeon_all.csv"), "--json")
+    code, done, _ = hat_ray(
+        capsys, "import", tmp_path / "lake", folder.place_of("wmt14ende_cpu_xeon_all.csv"), "--json"
+    )
     assert (code, [each["rows"] for each in done["sources"].values()]) == (0, [1])
     again = hat_ray(capsys, "import", tmp_path / "lake", tmp_path / "wmt14ende_cpu_xeon_all.csv", "--json")[1]
     assert [each["known"] for each in again["sources"].values()] == [1], "the same rows from wherever they come"
