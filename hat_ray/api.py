@@ -104,11 +104,11 @@ class Run:
 
         >>> import hat_ray
         >>> for winner in hat_ray.load("runs/toy").winners:
-        ...     print(f"{winner.limit_ms:.2f} ms: {winner.id}, {winner.loss_bits:.3f} bits a token")
-        2.30 ms: b9e68135fd9f, 5.182 bits a token
-        3.01 ms: 1e3f731c49e6, 5.111 bits a token
-        1.09 ms: 0984ed920ebf, 5.112 bits a token
-        1.73 ms: 1e3f731c49e6, 5.111 bits a token
+        ...     print(f"{winner.limit.text}: {winner.id}, {winner.loss_bits:.3f} bits a token")
+        2.302 ms: b9e68135fd9f, 5.182 bits a token
+        3.006 ms: 1e3f731c49e6, 5.111 bits a token
+        1.095 ms: 0984ed920ebf, 5.112 bits a token
+        1.728 ms: 1e3f731c49e6, 5.111 bits a token
         """
         return self._search.winners
 

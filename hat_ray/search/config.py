@@ -166,6 +166,11 @@ class SearchConfig(StageConfig):
         return list(self.limits)
 
     @property
+    def stated(self) -> tuple[str, tuple[Any, ...] | dict[str, tuple[Any, ...]]]:
+        """The key of the recipe that states limits as numbers, and its value; empty where fractions do."""
+        return ("search.limits", self.limits) if self.limits else ("search.limits_ms", self.limits_ms)
+
+    @property
     def as_fractions(self) -> bool:
         """Whether limits depend on each device's range."""
         return not self.limits and not self.limits_ms

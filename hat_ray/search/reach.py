@@ -99,7 +99,7 @@ def _of_equal_layers(code: GeneCode, rng: np.random.Generator) -> Rows:
 
 def resolve_limits(space: SearchSpace, predictions: Predictions, config: SearchConfig) -> tuple[Limit, ...]:
     """Return every device's limits; raise SearchError where one cannot be kept."""
-    key, by_device = ("search.limits", config.limits) if config.limits else ("search.limits_ms", config.limits_ms)
+    key, by_device = config.stated
     if isinstance(by_device, dict):
         unknown = [name for name in by_device if not any(names_device(name, device) for device in predictions)]
         if unknown:

@@ -162,9 +162,8 @@ def _layers(architecture: Architecture, length: int) -> list[int]:
 def _limits(recipe: Recipe) -> int:
     """Return how many winners there are at most."""
     config, devices = recipe.search, max(1, len(recipe.latency.devices))
-    if isinstance(config.limits_ms, dict):
-        return sum(map(len, config.limits_ms.values()))
-    return devices * len(config.limits_ms or config.limits_fraction)
+    limits = config.stated[1] or config.limits_fraction
+    return sum(map(len, limits.values())) if isinstance(limits, dict) else devices * len(limits)
 
 
 def _corpus_most(config: CorpusConfig) -> float:

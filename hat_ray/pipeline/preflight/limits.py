@@ -9,8 +9,9 @@ Decisions
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hat_ray.errors import HatRayError, StorageError
+from hat_ray.errors import HatRayError, SearchError, StorageError
 from hat_ray.latency.output import LatencyOutput
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
@@ -39,7 +40,7 @@ class _Timed:
 def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """No limit lies below the fastest architecture that the table has; the smallest is timed before all others."""
     config, table = recipe.search, _table(recipe, situation)
-    if table is None or not config.limits_ms or recipe.latency.length_mix:
+    if table is None or config.as_fractions or recipe.latency.length_mix:
         return
     try:
         own = _devices_of_run(recipe, situation)
@@ -52,7 +53,7 @@ def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             certain = len(timed) == len(own) and all(_excludes(limit, other) for other in fellows)
             yield (
                 "failure" if certain else "warning",
-                f"search.limits_ms {'must' if certain else 'should'} be within reach, got {limit:g} ms on "
+                f"{config.stated[0]} {'must' if certain else 'should'} be within reach, got {limit:g} ms on "
                 f"{one.device}, where the fastest architecture timed so far takes {one.fastest_ms:.4g} ms: raise it or "
                 "widen the space",
             )
@@ -63,10 +64,11 @@ def _excludes(limit: float, timed: _Timed) -> bool:
 
 
 def _limits(recipe: Recipe, device: str) -> Sequence[float]:
-    limits = recipe.search.limits_ms or ()
-    if isinstance(limits, Mapping):
-        return next((values for key, values in limits.items() if names_device(key, device)), ())
-    return limits
+    """Return the bounds of the latency on a device; none where no limit names the device."""
+    try:
+        return [bounds[LATENCY] for bounds in recipe.search.limits_of(device) if LATENCY in bounds]
+    except SearchError:
+        return ()
 
 
 def _group(recipe: Recipe, device: str) -> str:

@@ -204,7 +204,7 @@ def check_algorithm(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_limited_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Limits by device name the devices, and every device has some."""
-    limits, devices = recipe.search.limits_ms, recipe.latency.devices
+    (key_of_all, limits), devices = recipe.search.stated, recipe.latency.devices
     names = list(dict.fromkeys(device.name for device in devices))
     if not isinstance(limits, dict) or not names or not all(names):
         return
@@ -212,13 +212,13 @@ def check_limited_devices(recipe: Recipe, situation: Situation) -> Iterator[Find
         if not any(_may_be(key, name) for name in names):
             yield (
                 "failure",
-                f"search.limits_ms must name devices of latency.devices, {', '.join(names)}, got {key}: correct it",
+                f"{key_of_all} must name devices of latency.devices, {', '.join(names)}, got {key}: correct it",
             )
     for name in names:
         if not any(_may_be(key, name) for key in limits):
             yield (
                 "failure",
-                f"search.limits_ms must name a limit for every device, got none for {name}: it has {', '.join(limits)}",
+                f"{key_of_all} must name a limit for every device, got none for {name}: it has {', '.join(limits)}",
             )
 
 

@@ -42,6 +42,8 @@ def test_a_limit_below_all_that_the_run_timed_is_refused(timed: Path):
     fastest = float(told.partition("takes ")[2].partition(" ms")[0])
     assert fastest == pytest.approx(min(row.corrected_ms for row in read_table(timed / "latency" / "table")), rel=0.2)
     assert not findings(timed, "search.limits_ms=[100000]", same)
+    [(_, told)] = findings(timed, "search.limits=[{latency_ms: 0.0001, model_mb: 5}, {model_mb: 5}]", same)
+    assert told.startswith("search.limits must be within reach, got 0.0001 ms on ")
     [(verdict, _)] = findings(timed, f"search.limits_ms=[{0.97 * fastest}]", same)
     assert verdict == "warning", "the next timing may keep it"
     [(verdict, _)] = findings(timed, f"search.limits_ms=[{0.94 * fastest}]", same)

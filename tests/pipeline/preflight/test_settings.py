@@ -49,6 +49,7 @@ ONE_CHOICE += [f"space.{name}=[2]" for name in ("encoder_heads", "decoder_self_h
         ),
         ("run", [TWO_NAMES, "search.limits_ms={one: [5], tow: [5]}"], ["must name devices", "one, two", "got tow"]),
         ("search", [TWO_NAMES, "search.limits_ms={one: [5]}"], ["limit for every device", "none for two"]),
+        ("search", [TWO_NAMES, "search.limits={one: {model_mb: 5}}"], ["search.limits must", "none for two"]),
         ("train ranking", ["ranking.architectures=12", *ONE_CHOICE], ["ranking.architectures", "got 12 of 1"]),
         ("latency sweep", ONE_CHOICE, ["one choice in every dimension"]),
         ("run", ["corpus.byte_fallback=true", "corpus.vocab_size=256"], ["256 bytes", "got 256", "261 or more"]),
