@@ -11,6 +11,8 @@ from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
 from hat_ray.report.ledger import Ledger
+from hat_ray.search.candidates import Candidate
+from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit
 from hat_ray.search.winners import LimitedQuantity
 from hat_ray.space.json_field import ArchitectureField
@@ -136,19 +138,6 @@ class SearchTrack:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One architecture that the search scored with inherited weights."""
-
-    architecture: ArchitectureField
-    loss: float
-    """Validation, with inherited weights, bits a token."""
-    predicted_ms: dict[str, float]
-    """By device slug."""
-    frontier_on: tuple[str, ...] = ()
-    """Devices on whose frontier it lies."""
-
-
-@dataclass(frozen=True)
 class Latency:
     """One model on one device, in milliseconds a sentence."""
 
@@ -239,6 +228,7 @@ class ReportData:
     chosen: tuple[ChosenModel, ...]
     provenance: Provenance
     candidates: tuple[Candidate, ...] = ()
+    """Those of the search that were scored whole."""
     supernet: tuple[LossCurve, ...] = ()
     retraining: tuple[LossCurve, ...] = ()
     timed: tuple[TimedArchitecture, ...] = ()
@@ -258,6 +248,12 @@ class ReportData:
     """Which runtime wins each limit, where one machine has several."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
+
+    def frontier(self, device: str) -> tuple[Candidate, ...]:
+        """Return the candidates that no other one beats in both loss and predicted latency, the fastest first."""
+        known = [one for one in self.candidates if device in one.latency_ms]
+        front = pareto_front([one.loss for one in known], [one.latency_ms[device] for one in known])
+        return tuple(known[place] for place in front)
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:
         """Return a device's winners, the tightest limit first."""

@@ -16,10 +16,11 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from hat_ray.core.codec import read_rows
+from hat_ray.core.codec import Loss, read_rows
 from hat_ray.core.columns import Column, Columns, Derived
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder
 
 FILE = "candidates.parquet"
@@ -54,10 +55,10 @@ class Candidate:
     """An architecture with its validation loss and its predicted latency on each device: one row of the table."""
 
     architecture: Annotated[
-        Architecture, Column("canonical JSON", pa.string(), Architecture.to_json, Architecture.from_json)
+        ArchitectureField, Column("canonical JSON", pa.string(), Architecture.to_json, Architecture.from_json)
     ]
     loss: Annotated[
-        float,
+        Loss,
         Column("validation loss, bits per token; null: no number", None, _to_null, _from_null, nullable=True),
     ]
     """Label-smoothed, bits per token, with inherited weights; infinite where scoring gave no number."""

@@ -19,7 +19,6 @@ from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
 from hat_ray.predictor.quality import Quality
 from hat_ray.predictor.quantities import QuantityQuality
 from hat_ray.report.data import (
-    Candidate,
     ChosenModel,
     CorpusFacts,
     Device,
@@ -39,6 +38,7 @@ from hat_ray.report.data import (
     Translation,
 )
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
+from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
@@ -70,15 +70,6 @@ def made_up_loss(architecture: Architecture) -> float:
     d, e = architecture.decoder, architecture.encoder
     size = sum(d.ffn_dims) / 3072 + 0.5 * sum(e.ffn_dims) / 3072 + 0.002 * (d.embed_dim + e.embed_dim)
     return 3.9 + 0.9 * math.exp(-0.45 * d.depth) + 0.6 * math.exp(-0.22 * size)
-
-
-def frontier_of(points: list[tuple[float, float]]) -> set[int]:
-    best, found = math.inf, set()
-    for index in sorted(range(len(points)), key=lambda i: points[i]):
-        if points[index][1] < best:
-            best = points[index][1]
-            found.add(index)
-    return found
 
 
 def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **more: object) -> ChosenModel:
@@ -120,15 +111,13 @@ def chosen_models(space: SearchSpace, candidates: list[Architecture], rng: rando
 
 
 def made_up_candidates(architectures: list[Architecture]) -> list[Candidate]:
-    on = {d: frontier_of([(made_up_ms(a, d), made_up_loss(a)) for a in architectures]) for d in (XEON, BOARD)}
     return [
         Candidate(
             architecture=a,
             loss=made_up_loss(a),
-            predicted_ms={d: made_up_ms(a, d) for d in (XEON, BOARD)},
-            frontier_on=tuple(d for d in (XEON, BOARD) if i in on[d]),
+            latency_ms={d: made_up_ms(a, d) for d in (XEON, BOARD)},
         )
-        for i, a in enumerate(architectures)
+        for a in architectures
     ]
 
 

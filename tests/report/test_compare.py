@@ -15,7 +15,6 @@ from hat_ray.report.comparison.runs import (
     comparable,
     devices_of,
     flatten,
-    frontier_of,
     merged_frontier,
     recipe_differences,
     run_label,
@@ -112,7 +111,7 @@ def test_other_workloads_signatures_and_smoothing_are_told(runs: list[ComparedRu
 def test_the_merged_frontier_equals_brute_force(runs: list[ComparedRun]) -> None:
     for shared in devices_of(runs):
         slug = shared.device.slug
-        points = [(run.run_label, c.loss, c.predicted_ms[slug]) for run in runs for c in frontier_of(run, slug)]
+        points = [(run.run_label, c.loss, c.latency_ms[slug]) for run in runs for c in run.data.frontier(slug)]
         best = [
             p for p in points if not any(q[1] <= p[1] and q[2] <= p[2] and (q[1] < p[1] or q[2] < p[2]) for q in points)
         ]
@@ -147,7 +146,7 @@ def test_the_overlay_holds_every_frontier_point_and_winner(runs: list[ComparedRu
         figure = overlay(runs, shared, [], "x")
         assert figure is not None
         for run in runs:
-            points = {(c.predicted_ms[slug], c.loss) for c in frontier_of(run, slug)}
+            points = {(c.latency_ms[slug], c.loss) for c in run.data.frontier(slug)}
             lines = [t for t in figure.traces if t["name"] == run.label and t["mode"] == "lines+markers"]
             assert [set(zip(t["x"], t["y"], strict=True)) for t in lines] == [points]  # type: ignore[call-overload]
             stars = [t for t in figure.traces if t["name"] == run.label and t["mode"] == "markers+text"]

@@ -9,7 +9,7 @@ from browsing import NASTY, assert_links_lead, assert_quiet, hover_text, show
 from selenium import webdriver
 
 from hat_ray.report.comparison.page import comparison_page
-from hat_ray.report.comparison.runs import ComparedRun, frontier_of
+from hat_ray.report.comparison.runs import ComparedRun
 from hat_ray.report.data import ReportData
 
 Make = Callable[..., ReportData]
@@ -49,7 +49,7 @@ def test_comparison_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: 
 
 def test_hover_tells_run_and_architecture(browser: webdriver.Chrome, written: Path, small_report: Make) -> None:
     run = pair(small_report)[0]
-    first = frontier_of(run, run.data.devices[0].slug)[0]
+    first = run.data.frontier(run.data.devices[0].slug)[0]
     show(browser, written)
     text = hover_text(browser, "overlay-0")
     assert "A · monday" in text

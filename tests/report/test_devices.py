@@ -6,11 +6,12 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from hat_ray.report.data import Candidate, Device, ReportData
+from hat_ray.report.data import Device, ReportData
 from hat_ray.report.render import page
 from hat_ray.report.topics.device_charts import preference_figures
 from hat_ray.report.topics.device_preferences import AS_FAST, PREFERENCES, SHARES, device_preferences, differences
 from hat_ray.report.topics.devices import contest_rows, contest_sentence, mean_table, preference_sentence, preferences
+from hat_ray.search.candidates import Candidate
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 
 Make = Callable[..., ReportData]
@@ -55,13 +56,13 @@ def test_the_best_at_each_share_equals_brute_force(report: ReportData) -> None:
         slug = entry.device.slug
         assert entry.largest_ms == largest.latency[slug].predicted_ms
         for share, best in zip(found.shares, entry.best, strict=True):
-            within = [c for c in report.candidates if c.predicted_ms[slug] <= share * entry.largest_ms]
+            within = [c for c in report.candidates if c.latency_ms[slug] <= share * entry.largest_ms]
             assert best.loss == min(c.loss for c in within)
         for best, rivals in zip(entry.best, entry.rivals, strict=True):
-            ms = best.predicted_ms[slug]
-            near = [c for c in report.candidates if (1 - AS_FAST) * ms <= c.predicted_ms[slug] <= (1 + AS_FAST) * ms]
+            ms = best.latency_ms[slug]
+            near = [c for c in report.candidates if (1 - AS_FAST) * ms <= c.latency_ms[slug] <= (1 + AS_FAST) * ms]
             assert set(map(id, rivals)) == set(map(id, near))
-    least = [min(c.predicted_ms[d.device.slug] for c in report.candidates) / d.largest_ms for d in found.devices]
+    least = [min(c.latency_ms[d.device.slug] for c in report.candidates) / d.largest_ms for d in found.devices]
     assert found.shares == tuple(share for share in SHARES if share >= max(least))
 
 

@@ -49,7 +49,7 @@ def test_hover_tells_the_architecture(browser: webdriver.Chrome, written: Path, 
     show(browser, written)
     text = hover_text(browser, "frontier-0")
     slug = report.devices[0].slug
-    first = next(c for c in report.candidates if slug not in c.frontier_on)
+    first = next(c for c in report.candidates if c not in report.frontier(slug))
     assert first.architecture.id in text
     assert f"loss {first.loss:.3f}" in text
     assert f"enc {first.architecture.encoder.embed_dim}x{first.architecture.encoder.depth}" in text

@@ -32,7 +32,6 @@ from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.report.data import (
-    Candidate,
     ChosenModel,
     Latency,
     ReportData,
@@ -43,7 +42,7 @@ from hat_ray.report.data import (
     Translation,
 )
 from hat_ray.report.render import PAGE, write_report
-from hat_ray.search.frontier import SearchResult, pareto_front, scored_whole
+from hat_ray.search.frontier import SearchResult, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import RetrainOutput, SelectedModel
 from hat_ray.search.winners import LimitWinner, RuntimeRanking, runtime_rankings
@@ -89,7 +88,7 @@ def gather(context: Context) -> ReportData:
         ),
         chosen=_chosen(context, predictors, context.output(RETRAIN), evaluated),
         provenance=provenance(context),
-        candidates=_candidates(result, slugs),
+        candidates=tuple(scored_whole(result.candidates)),
         supernet=supernet_curves(context),
         retraining=retraining_curves(context),
         timed=timed_architectures(context, space, slugs),
@@ -197,21 +196,6 @@ def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:
     count = context.recipe.report.translations
     columns = (lines.sources[:count], lines.references[:count], lines.hypotheses[:count])
     return tuple(Translation(*texts) for texts in zip(*columns, strict=True))
-
-
-def _candidates(result: SearchResult, slugs: list[str]) -> tuple[Candidate, ...]:
-    whole = scored_whole(result.candidates)
-    losses = [candidate.loss for candidate in whole]
-    frontier = {slug: set(pareto_front(losses, [candidate.latency_ms[slug] for candidate in whole])) for slug in slugs}
-    return tuple(
-        Candidate(
-            architecture=candidate.architecture,
-            loss=loss,
-            predicted_ms=dict(candidate.latency_ms),
-            frontier_on=tuple(slug for slug in slugs if index in frontier[slug]),
-        )
-        for index, (candidate, loss) in enumerate(zip(whole, losses, strict=True))
-    )
 
 
 def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack, ...]:

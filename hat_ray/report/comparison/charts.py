@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from hat_ray.core.text import fixed, milliseconds
 from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
-from hat_ray.report.comparison.runs import Caution, ComparedRun, SharedDevice, frontier_of
-from hat_ray.report.data import Candidate, ChosenModel
+from hat_ray.report.comparison.runs import Caution, ComparedRun, SharedDevice
+from hat_ray.report.data import ChosenModel
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.report.topics.frontier import describe
+from hat_ray.search.candidates import Candidate
 
 SIDES = ("top center", "bottom center", "middle right", "middle left")
 """Where a run's letter stands beside its marks: apart from the others' where marks coincide."""
@@ -17,13 +18,13 @@ COLUMNS = ("run", "what", "architecture", "id", "loss inherited", "predicted ms"
 def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequence[Caution], id: str) -> Figure | None:
     """The frontiers of all runs that have a device, and their winners."""
     slug = shared.device.slug
-    with_frontier = [run for run in shared.runs if frontier_of(run, slug)]
+    with_frontier = [run for run in shared.runs if run.data.frontier(slug)]
     if not with_frontier:
         return None
     traces: list[Trace] = []
     rows: list[list[Value]] = []
     for run in with_frontier:
-        best, winners = frontier_of(run, slug), [m for m in run.data.winners(slug) if m.inherited_loss is not None]
+        best, winners = run.data.frontier(slug), [m for m in run.data.winners(slug) if m.inherited_loss is not None]
         traces += [_line(runs, run, best, slug), _stars(runs, run, winners, slug, [m.inherited_loss for m in winners])]
         rows += [_candidate_row(run, one, slug) for one in best] + [_model_row(run, one, slug) for one in winners]
     return Figure(
@@ -88,13 +89,13 @@ def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str
 def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidate], slug: str) -> Trace:
     colour, symbol, dash = _style(runs, run)
     hover = [
-        f"{run.label}\nloss {fixed(c.loss, 3)} · predicted {milliseconds(c.predicted_ms[slug])}\n"
+        f"{run.label}\nloss {fixed(c.loss, 3)} · predicted {milliseconds(c.latency_ms[slug])}\n"
         f"{describe(c.architecture)}"
         for c in best
     ]
     return points(
         run.label,
-        [c.predicted_ms[slug] for c in best],
+        [c.latency_ms[slug] for c in best],
         [c.loss for c in best],
         hover,
         {"symbol": symbol, "size": 6, "color": colour},
@@ -153,7 +154,7 @@ def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
 
 def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Value]:
     what: list[Value] = [run.label, "frontier", str(one.architecture), one.architecture.id]
-    return [*what, one.loss, one.predicted_ms[slug], None, None]
+    return [*what, one.loss, one.latency_ms[slug], None, None]
 
 
 def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Value]:

@@ -13,7 +13,6 @@ from hat_ray.report.comparison.runs import (
     cautions,
     comparable,
     devices_of,
-    frontier_of,
     merged_frontier,
     recipe_differences,
 )
@@ -85,7 +84,7 @@ def device_sentences(shared: SharedDevice, cautions: Sequence[Caution]) -> list[
     if len(shared.runs) < 2:
         return sentences
     counts = merged_frontier(shared)
-    if sum(bool(frontier_of(run, slug)) for run in shared.runs) < 2:
+    if sum(bool(run.data.frontier(slug)) for run in shared.runs) < 2:
         return sentences
     if not (comparable(cautions, "loss") and comparable(cautions, "latency")):
         return [*sentences, "Their frontiers do not compare: see the cautions."]

@@ -14,7 +14,7 @@ from typing import Any
 from hat_ray.core.text import UNKNOWN
 from hat_ray.core.yaml_text import read_yaml
 from hat_ray.errors import RecipeError
-from hat_ray.report.data import Candidate, Device, ReportData
+from hat_ray.report.data import Device, ReportData
 from hat_ray.search.frontier import pareto_front
 
 
@@ -68,17 +68,11 @@ def devices_of(runs: Sequence[ComparedRun]) -> list[SharedDevice]:
     return sorted(shared, key=lambda one: -len(one.runs))
 
 
-def frontier_of(run: ComparedRun, slug: str) -> list[Candidate]:
-    """Return a run's frontier on a device, the fastest first."""
-    found = [one for one in run.data.candidates if slug in one.frontier_on]
-    return sorted(found, key=lambda one: one.predicted_ms[slug])
-
-
 def merged_frontier(shared: SharedDevice) -> dict[str, int]:
     """Return how many points of the frontier of all runs together are each run's, by letter."""
     slug = shared.device.slug
-    points = [(run.run_label, one) for run in shared.runs for one in frontier_of(run, slug)]
-    best = pareto_front([one.loss for _, one in points], [one.predicted_ms[slug] for _, one in points])
+    points = [(run.run_label, one) for run in shared.runs for one in run.data.frontier(slug)]
+    best = pareto_front([one.loss for _, one in points], [one.latency_ms[slug] for _, one in points])
     return {run.run_label: sum(points[i][0] == run.run_label for i in best) for run in shared.runs}
 
 
@@ -133,11 +127,16 @@ def _copies(runs: Sequence[ComparedRun]) -> list[Caution]:
     same: list[list[ComparedRun]] = []
     for run in runs:
         if run.data.candidates:
-            group = next((group for group in same if group[0].data.candidates == run.data.candidates), None)
+            group = next((group for group in same if _scored_alike(group[0], run)), None)
             same.append([run]) if group is None else group.append(run)
     letters = [" and ".join(run.run_label for run in group) for group in same if len(group) > 1]
     text = "hold the very same scored architectures: there is nothing to compare between them."
     return [Caution("copy", f"{one} {text}") for one in letters]
+
+
+def _scored_alike(run: ComparedRun, other: ComparedRun) -> bool:
+    scores, others = ([(one.architecture, one.loss) for one in each.data.candidates] for each in (run, other))
+    return scores == others
 
 
 def comparable(found: Sequence[Caution], what: str) -> bool:

@@ -8,7 +8,6 @@ from hat_ray.report.comparison.runs import (
     ComparedRun,
     SharedDevice,
     comparable,
-    frontier_of,
     merged_frontier,
     recipe_differences,
 )
@@ -71,8 +70,8 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
         "winners": [_model_to_json(run, model, slug) for run in shared.runs for model in run.data.winners(slug)],
         "frontiers": {
             run.run_label: [
-                {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.predicted_ms[slug]}
-                for one in frontier_of(run, slug)
+                {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.latency_ms[slug]}
+                for one in run.data.frontier(slug)
             ]
             for run in shared.runs
         },

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from hat_ray.core.text import fixed, milliseconds
 from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
-from hat_ray.report.data import Candidate
 from hat_ray.report.panels import NARROW, WIDE, Grid, axes_of, panel_title, suffix
 from hat_ray.report.topics.device_preferences import PREFERENCES, DevicePreference, DevicePreferences
 from hat_ray.report.topics.frontier import describe
 from hat_ray.report.topics.sweep import name_of
+from hat_ray.search.candidates import Candidate
 
 COLUMNS = ("device", "share of the largest's ms", "limit ms", "architecture", "id", "loss inherited", "predicted ms")
 
@@ -120,4 +120,4 @@ def _row(entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
         str(architecture),
         architecture.id,
     ]
-    return [*first, best.loss, best.predicted_ms[slug], *(of(architecture) for of in PREFERENCES.values())]
+    return [*first, best.loss, best.latency_ms[slug], *(of(architecture) for of in PREFERENCES.values())]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from hat_ray.report.data import Candidate, Device, ReportData
+from hat_ray.report.data import Device, ReportData
+from hat_ray.search.candidates import Candidate
 from hat_ray.space.architecture import Architecture, choices_of
 from hat_ray.space.dimension import Dimension
 from hat_ray.space.dimensions import DIMENSIONS
@@ -124,7 +125,7 @@ class Difference:
 
 def device_preferences(data: ReportData) -> DevicePreferences | None:
     """Read each device's scored architectures at equal demands; None where nothing was scored."""
-    scored = {d.slug: [c for c in data.candidates if d.slug in c.predicted_ms] for d in data.devices}
+    scored = {d.slug: [c for c in data.candidates if d.slug in c.latency_ms] for d in data.devices}
     found = [device for device in data.devices if scored[device.slug]]
     devices = [(device, ms) for device in found if (ms := largest_ms(data, device)) is not None]
     best = {device.slug: _best(scored[device.slug], device.slug, ms) for device, ms in devices}
@@ -150,7 +151,7 @@ def largest_ms(data: ReportData, device: Device) -> float | None:
     latency = largest.latency.get(device.slug) if largest else None
     if latency is not None and latency.predicted_ms is not None:
         return latency.predicted_ms
-    return max((c.predicted_ms[device.slug] for c in data.candidates if device.slug in c.predicted_ms), default=None)
+    return max((c.latency_ms[device.slug] for c in data.candidates if device.slug in c.latency_ms), default=None)
 
 
 def differences(found: DevicePreferences, entry: DevicePreference) -> list[Difference]:
@@ -174,8 +175,8 @@ def _best(scored: Sequence[Candidate], slug: str, largest: float) -> list[Candid
     """Return the architecture of the least loss within each share; None where nothing is as fast."""
     found: list[Candidate | None] = []
     for share in SHARES:
-        within = [one for one in scored if one.predicted_ms[slug] <= share * largest]
-        found.append(min(within, key=lambda one: (one.loss, one.predicted_ms[slug]), default=None))
+        within = [one for one in scored if one.latency_ms[slug] <= share * largest]
+        found.append(min(within, key=lambda one: (one.loss, one.latency_ms[slug]), default=None))
     return found
 
 
@@ -185,7 +186,7 @@ def _of_device(
     slug = device.slug
 
     def as_fast(one: Candidate) -> tuple[Candidate, ...]:
-        ms = one.predicted_ms[slug]
-        return tuple(other for other in scored if abs(other.predicted_ms[slug] / ms - 1) <= AS_FAST)
+        ms = one.latency_ms[slug]
+        return tuple(other for other in scored if abs(other.latency_ms[slug] / ms - 1) <= AS_FAST)
 
     return DevicePreference(device, largest, tuple(best), tuple(as_fast(one) for one in best))

@@ -80,10 +80,10 @@ def preferences(data: ReportData) -> Preferences | None:
 
 
 def _preference(data: ReportData, found: DevicePreferences, entry: DevicePreference, scale: Scale) -> Preference:
-    scored = sum(entry.device.slug in one.predicted_ms for one in data.candidates)
+    scored = sum(entry.device.slug in one.latency_ms for one in data.candidates)
     best = entry.best[found.drawn]
     a = best.architecture
-    predicted = milliseconds(best.predicted_ms[entry.device.slug])
+    predicted = milliseconds(best.latency_ms[entry.device.slug])
     drawn = f"limit {limit_text(found, entry)} · predicted {predicted} · loss {fixed(best.loss, 3)}"
     network = Network(a.id, draw(a, scale), shape_text(a), str(a))
     return Preference(entry.device.title, preference_sentence(found, entry, scored), drawn, network)
@@ -180,7 +180,7 @@ def drawn_row(found: DevicePreferences, entry: DevicePreference) -> list[str]:
     return [
         entry.device.title,
         limit_text(found, entry),
-        milliseconds(one.predicted_ms[entry.device.slug]),
+        milliseconds(one.latency_ms[entry.device.slug]),
         fixed(one.loss, 3),
         f"{e.depth} × {e.embed_dim}",
         _layers(e.ffn_dims),

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hat_ray.core.text import UNKNOWN, count, fixed, milliseconds
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
-from hat_ray.report.data import Candidate, ChosenModel, Device, Kind, ReportData
+from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
 from hat_ray.report.reading import latency_ms, role
+from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 
@@ -35,12 +36,13 @@ def device_group(data: ReportData, device: Device, drawn: Sequence[Figure | None
 
 def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
     """Loss against latency: every candidate, the frontier, the limits, and the models that were built."""
-    candidates = [c for c in data.candidates if device.slug in c.predicted_ms]
+    candidates = [c for c in data.candidates if device.slug in c.latency_ms]
     models = [m for m in data.models_on(device.slug) if m.inherited_loss is not None]
     if not candidates:
         return None
-    best = sorted((c for c in candidates if device.slug in c.frontier_on), key=lambda c: c.predicted_ms[device.slug])
-    others = [c for c in candidates if device.slug not in c.frontier_on]
+    best = data.frontier(device.slug)
+    on = {c.architecture for c in best}
+    others = [c for c in candidates if c.architecture not in on]
     traces = [
         _candidates("Candidates", others, device.slug, {"symbol": "circle", "size": 5, "color": "@candidate"}),
         _candidates(
@@ -68,7 +70,8 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
         traces=traces,
         layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, bits a token"), **_limit_lines(limits)),
         columns=COLUMNS,
-        rows=[_candidate_row(c, device.slug) for c in candidates] + [_model_row(m, device.slug) for m in models],
+        rows=[_candidate_row(c, device.slug, "yes" if c.architecture in on else "no") for c in candidates]
+        + [_model_row(m, device.slug) for m in models],
     )
 
 
@@ -96,10 +99,10 @@ def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
 
 def _candidates(name: str, chosen: Sequence[Candidate], slug: str, marker: Trace, **more: object) -> Trace:
     hover = [
-        f"loss {fixed(c.loss, 3)} · predicted {milliseconds(c.predicted_ms[slug])}\n{describe(c.architecture)}"
+        f"loss {fixed(c.loss, 3)} · predicted {milliseconds(c.latency_ms[slug])}\n{describe(c.architecture)}"
         for c in chosen
     ]
-    return points(name, [c.predicted_ms[slug] for c in chosen], [c.loss for c in chosen], hover, marker, **more)
+    return points(name, [c.latency_ms[slug] for c in chosen], [c.loss for c in chosen], hover, marker, **more)
 
 
 def _models(
@@ -163,9 +166,8 @@ def _shape(**place: object) -> Trace:
     return {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}, **place}
 
 
-def _candidate_row(candidate: Candidate, slug: str) -> list[Value]:
-    predicted, architecture = candidate.predicted_ms[slug], candidate.architecture
-    on = "yes" if slug in candidate.frontier_on else "no"
+def _candidate_row(candidate: Candidate, slug: str, on: str) -> list[Value]:
+    predicted, architecture = candidate.latency_ms[slug], candidate.architecture
     return ["candidate", str(architecture), architecture.id, candidate.loss, predicted, None, None, on]
 
 
