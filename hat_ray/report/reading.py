@@ -123,10 +123,10 @@ def _limit(winner: ChosenModel, device: str) -> str:
     if found is Verdict.KEPT:
         return f"It keeps its limit of {winner.limit.text}."
     above, name = max((measured[name].value / most - 1, name) for name, most in winner.limit.bounds if name in measured)
-    over, what = significant(above * 100, 2), "" if name == LATENCY else f" for {QUANTITIES.facts(name).title}"
+    over, what = significant(above * 100, 2), "" if name == LATENCY else f" in {QUANTITIES.facts(name).title}"
     if found is Verdict.WITHIN_ERROR:
         return f"It is {over} % above its limit of {winner.limit.text}{what}, within the error of the measurement."
-    return f"It misses its limit of {winner.limit.text}{what} by {over} %: the predictor underestimated it."
+    return f"It misses its limit of {winner.limit.text} by {over} %{what}: the predictor underestimated it."
 
 
 def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:

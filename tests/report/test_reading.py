@@ -6,8 +6,10 @@ import pytest
 from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.report.reading import findings, headline_winner, limit_verdict
-from hat_ray.report.topics.models import origin
+from hat_ray.report.render import page
+from hat_ray.report.topics.models import bounds_table, origin
 from hat_ray.search.limits import Limit, Verdict
+from hat_ray.search.winners import LimitedQuantity
 
 Make = Callable[..., ReportData]
 
@@ -103,3 +105,26 @@ def test_test_sentences_within_the_training_text_and_what_was_left_out_are_told(
     general = origin(leaky).general
     assert general["Training text"] == "30 of 100 pairs kept (70 without a side)"
     assert str(general["Caution"]).startswith("1,204 test sources stand in the training text")
+
+
+def test_a_limit_on_several_quantities_is_shown_bound_by_bound(small_report: Make, device: str) -> None:
+    winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
+    limit = Limit.of(device, latency_ms=10.0, p90_ms=12.0, model_mb=20.0)
+    quantities = {
+        "p90_ms": LimitedQuantity(11.0, 10.5, 11.9, 13.2),
+        "model_mb": LimitedQuantity(20.0, None, None, 20.0),
+    }
+    model = replace(built(winner, device, 9.0, 30.0), limit=limit, quantities=quantities)
+    data = small_report(chosen=(model,))
+    assert limit_verdict(model, device) is Verdict.MISSED
+    text = " ".join(findings(data, model, device))
+    assert "misses its limit of 10 ms, model size 20 MB, 90th percentile of the latency 12 ms by 10.0 %" in text
+    assert "by 10.0 % in 90th percentile of the latency: the predictor" in text
+    shown = bounds_table(data, data.devices[0]).cells
+    assert [[cell.text for cell in row[1:]] for row in shown] == [
+        ["latency", "10 ms", "9.00", "", "9.00", "✓ kept"],
+        ["model size", "20 MB", "20.0", "", "20.0", "✓ kept"],
+        ["90th percentile of the latency", "12 ms", "11.0", "10.5 – 11.9", "13.2", "✗ missed"],
+    ]
+    assert "Limits on" in page(data)
+    assert "Limits on" not in page(small_report())

@@ -111,6 +111,18 @@ def test_nothing_is_stopped_that_some_device_has_no_faster_rival_for() -> None:
     assert early.bars(victim, at(13.0, 25.0)) == pytest.approx((4.5, 4.5, 4.5))
 
 
+def test_a_candidate_that_a_limit_beside_the_latency_favours_is_not_stopped() -> None:
+    small = Limit.of("macs", latency_ms=50.0, model_mb=5.0)
+    watch = FrontierTracker({"macs": 100.0}, 1, [Limit.of("macs", latency_ms=50.0), small])
+    watch.add(4.0, {"macs": {LATENCY: 10.0, "model_mb": 9.0}})
+    assert watch.least_loss({"macs": {LATENCY: 20.0, "model_mb": 9.0}}) == 4.0
+    assert watch.least_loss({"macs": {LATENCY: 20.0, "model_mb": 5.0}}) == math.inf  # none that is as small beats it
+    watch.add(4.5, {"macs": {LATENCY: 15.0, "model_mb": 4.0}})
+    assert watch.least_loss({"macs": {LATENCY: 20.0, "model_mb": 5.0}}) == 4.5
+    assert watch.least_loss({"macs": {LATENCY: 20.0, "model_mb": 5.1}}) == 4.0
+    assert set(watch.hypervolumes()) == {Limit("macs", ()), small.group}
+
+
 def test_a_line_is_that_of_least_squares() -> None:
     rng = np.random.default_rng(1)
     parts = rng.normal(4, 0.3, 200)

@@ -1,6 +1,7 @@
 """Limits on several quantities: what is refused, what is kept, and that a search resumes under them."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,16 @@ from search_stand_ins import CONFLICT, ODD, InParts, bigger_is_better, depth_ms,
 from hat_ray.errors import SearchError
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
+from hat_ray.search.engine.device_predictions import DevicePredictions, Measurements, Prediction
 from hat_ray.search.engine.local import run_search
+from hat_ray.search.engine.measured import MeasuredSearch
+from hat_ray.search.engine.session import Phase
 from hat_ray.search.frontier import SearchResult
-from hat_ray.search.limits import Limit, Measured, Predictions, Verdict, verdict
+from hat_ray.search.limits import Limit, Measured, Predictions, QuantityFunction, Verdict, verdict
 from hat_ray.search.reach import resolve_limits
+from hat_ray.search.winners import describe_winners
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.features import FloatArray
 from hat_ray.space.genes import GeneCode
 from hat_ray.space.presets import SPACE0
 from hat_ray.space.search_space import SearchSpace
@@ -141,3 +148,63 @@ def test_a_search_under_joint_limits_resumes(tmp_path: Path) -> None:
     assert [one.quantities for one in resumed.candidates] == [one.quantities for one in whole.candidates]
     assert [one.candidate.loss for one in resumed.winners] == [one.candidate.loss for one in whole.winners]
     assert len(second.scored) == 35
+
+
+class Small:
+    """A device that needs more memory than was thought for every decoder of two layers."""
+
+    def __init__(self) -> None:
+        self.refitted: list[int] = []
+
+    def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Measurements]:
+        columns = zip(architectures, macs_ms(architectures), memory_mb(architectures), strict=True)
+        return {"macs": {one: {LATENCY: float(ms), "peak_mb": float(mb)} for one, ms, mb in columns}}
+
+    def refit(self, device: str, round_: int) -> DevicePredictions:
+        self.refitted.append(round_)
+        return self.load_refitted(device, round_)
+
+    def load_refitted(self, device: str, round_: int) -> DevicePredictions:
+        return predicted(memory_mb)
+
+    def scale(self, device: str) -> float:
+        return 1.0
+
+
+def memory_mb(architectures: Sequence[Architecture]) -> FloatArray:
+    return np.array([10.0 + sum(a.decoder.ffn_dims) / 8 for a in architectures])
+
+
+def thought_mb(architectures: Sequence[Architecture]) -> FloatArray:
+    deep = np.array([a.decoder.depth > 1 for a in architectures])
+    return memory_mb(architectures) * np.where(deep, 0.6, 1.0)
+
+
+def predicted(memory: QuantityFunction) -> DevicePredictions:
+    return {
+        name: Prediction(function, function, lambda some, of=function: (0.9 * of(some), 1.1 * of(some)))  # type: ignore[misc]
+        for name, function in ((LATENCY, macs_ms), ("peak_mb", memory))
+    }
+
+
+def test_a_bound_that_is_missed_when_measured_is_learned_and_the_winner_keeps_every_bound(tmp_path: Path) -> None:
+    limit = Limit.of("macs", latency_ms=14.0, peak_mb=19.0)
+    config = SearchConfig(algorithm_options={"population": 10, "parents": 5}, evaluations=60, refine_evaluations=20)
+    device, folder = Small(), Folder.at(tmp_path)
+
+    def phase(predictions: Predictions, limits: Sequence[Limit], phase: Phase) -> None:
+        run_search(CONFLICT, predictions, limits, bigger_is_better, config, folder, 0, phase=phase)
+
+    search = MeasuredSearch(CONFLICT, [limit], config, folder, {"macs": predicted(thought_mb)}, device, phase)
+    outcome = search.run()
+    candidates = outcome.result.candidates
+    missed = [one for one in candidates if one.measured_quantities.get("macs", {}).get("peak_mb", 0.0) > 19.0]
+    assert missed
+    assert all(one.measured_ms["macs"] <= 14.0 for one in missed)
+    assert device.refitted == [0]
+    (winner,) = describe_winners(outcome.result, outcome.devices)
+    assert winner.limit == limit
+    assert winner.verdict is Verdict.KEPT
+    assert winner.quantities["peak_mb"].measured == memory_mb([winner.architecture])[0] <= 19.0
+    again = MeasuredSearch(CONFLICT, [limit], config, folder, {"macs": predicted(thought_mb)}, Small(), phase).run()
+    assert again.result == outcome.result

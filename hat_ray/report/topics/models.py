@@ -6,6 +6,7 @@ from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import UNKNOWN, count, duration, fixed, milliseconds, signed, significant
 from hat_ray.corpus.corpus import told_leak
+from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Kind, Latency, ReportData, Translation
 from hat_ray.report.network import Drawing, Scale, draw
@@ -17,10 +18,11 @@ from hat_ray.report.reading import (
     headline_winner,
     latency_ms,
     limit_verdict,
+    measured_of,
     role,
 )
 from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
-from hat_ray.search.limits import Verdict
+from hat_ray.search.limits import Verdict, bound_verdict
 
 MAX_SAMPLES = 6
 
@@ -134,8 +136,42 @@ def results(data: ReportData) -> Results | None:
     """Return the tables of the models that were built."""
     if not data.chosen:
         return None
-    tables = tuple((device.title, _results_table(data, device)) for device in data.devices)
-    return Results(tables, _notes(data))
+    tables = [(device.title, _results_table(data, device)) for device in data.devices]
+    tables += [
+        (f"Limits on {device.title}", bounds_table(data, device))
+        for device in data.devices
+        if any(model.quantities for model in data.winners(device.slug))
+    ]
+    return Results(tuple(tables), _notes(data))
+
+
+def bounds_table(data: ReportData, device: Device) -> Table:
+    """Return each bound of the limits of a device's winners: predicted, measured, and whether it is kept."""
+    rows = [row for model in data.winners(device.slug) for row in _bound_rows(model, device.slug)]
+    columns = ("Model", "Quantity", "At most", "Predicted", "90 % interval", "Measured", "Kept")
+    return Table(f"What the limits on {device.title} bound", columns, rows, text_columns=2)
+
+
+def _bound_rows(model: ChosenModel, slug: str) -> list[list[AnyCell]]:
+    measured, rows = measured_of(model, slug), list[list[AnyCell]]()
+    latency, bounds = model.latency.get(slug, Latency()), model.limit.bounds if model.limit else ()
+    for name, most in bounds:
+        facts, beside, found = QUANTITIES.facts(name), model.quantities.get(name), measured.get(name)
+        predicted = latency.predicted_ms if name == LATENCY else beside.predicted if beside else None
+        between = f"{significant(beside.low)} – {significant(beside.high)}" if beside and beside.low is not None else ""
+        kept = bound_verdict(most, found)
+        rows.append(
+            [
+                Cell(role(model), kind="winner", architecture=model.architecture.id),
+                facts.title,
+                f"{most:.4g} {facts.unit}",
+                significant(predicted),
+                between,
+                significant(found.value if found else None),
+                f"{VERDICT_MARKS[kept]} {kept}".strip(),
+            ]
+        )
+    return rows
 
 
 def _results_table(data: ReportData, device: Device) -> Table:
