@@ -2,8 +2,10 @@
 
 import gc
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,16 @@ os.environ.setdefault(
 )  # a killed raylet is missed within seconds, not half a minute
 # before PyTorch is imported: on a busy machine two threads that wait for each other take ten times as long as one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+NEEDS_RAY = re.compile(r"^(?:import|from) (?:ray|hat_ray\.cluster)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the files that import Ray where it is not installed (`make test-minimal`)."""
+    if find_spec("ray") or collection_path.suffix != ".py":
+        return None
+    return True if NEEDS_RAY.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_collection_finish() -> None:

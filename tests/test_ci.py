@@ -1,7 +1,9 @@
 """The workflow on GitHub runs the lanes of `.ci/run`, with few rights and an end."""
 
+import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SCRIPT = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
 JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
-LANES = re.findall(r"^ {4}(\w+)\) .*\bmake ", SCRIPT, re.MULTILINE)
+LANES = re.findall(r"^ {4}([\w-]+)\) .*\bmake ", SCRIPT, re.MULTILINE)
 
 
 def jobs_of(kind: str) -> list[tuple[str, str]]:
@@ -23,7 +26,7 @@ def jobs_of(kind: str) -> list[tuple[str, str]]:
 
 def test_the_workflow_runs_every_lane() -> None:
     assert {lane for lane, _ in jobs_of("push")} == set(LANES)
-    assert {"lint", "test", "avx2"} <= {lane for lane, _ in jobs_of("pull_request")}
+    assert {"lint", "test", "isa-avx2", "minimal", "arm"} <= {lane for lane, _ in jobs_of("pull_request")}
 
 
 def test_the_default_tests_run_on_the_oldest_and_the_newest_python() -> None:
@@ -32,10 +35,37 @@ def test_the_default_tests_run_on_the_oldest_and_the_newest_python() -> None:
     assert {python for lane, python in jobs_of("pull_request") if lane == "test"} == {versions[0], versions[-1]}
 
 
-def test_without_a_lane_the_script_runs_all_of_them() -> None:
+def test_without_a_lane_the_script_runs_every_test_once() -> None:
     default = re.search(r"\|\| set -- (.+)", SCRIPT)
     assert default is not None
-    assert default[1].split() == LANES
+    assert default[1].split() == ["lint", "test", "isa-avx2", "cluster", "chaos"]
+    for one, other in [("test-default", ""), ("test-cluster", "-m slow -k cluster"), ("test-chaos", "not cluster")]:
+        assert other in MAKEFILE.partition(f"\n{one}:")[2].partition("\n\n")[0]
+
+
+def test_a_lane_of_another_processor_is_refused_here() -> None:
+    if platform.machine() == "aarch64":
+        pytest.skip("this machine can run the lane arm")
+    result = subprocess.run([ROOT / ".ci" / "run", "arm"], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2
+    assert result.stderr.strip() == f"lane arm needs an ARM machine (aarch64), this is {platform.machine()}"
+    [arm] = [row for job in JOBS.values() for row in job["strategy"]["matrix"]["include"] if row["lane"] == "arm"]
+    assert arm["runner"].endswith("-arm")
+
+
+def test_other_environments_have_what_pyproject_allows() -> None:
+    made = {kind: requirements(kind) for kind in ("minimal", "lowest")}
+    assert not [one for one in made["minimal"] if re.match("ray|ctranslate2", one)]
+    assert [one for one in made["minimal"] if one.startswith("torch>=")]
+    pinned = [one for one in made["lowest"] if "==" in one]
+    assert {"torch==2.9", "ctranslate2==4.5"} <= set(pinned)
+    assert all(re.fullmatch(r"[\w-]+(\[[\w,]+\])?==[\d.]+", one) for one in pinned)
+    assert len(pinned) > len(made["minimal"]) - 4  # all but the test tools
+
+
+def requirements(kind: str) -> list[str]:
+    command = [sys.executable, ROOT / ".ci" / "requirements.py", kind]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
 
 
 def test_an_unknown_lane_is_refused() -> None:
@@ -59,7 +89,7 @@ def test_the_workflow_may_read_only() -> None:
 
 def test_a_commit_checks_what_the_lane_lint_checks() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
-    lint = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
+    lint = MAKEFILE.partition("\nlint:")[2].partition("\n\n")[0]
     for hook in hooks:
         assert hook["language"] == "system"
         command, _, options = hook["entry"].partition(" --")

@@ -45,12 +45,15 @@ def peak_of(one: Architecture, runtime: str, dtype: str, root: Path, vocab: int)
 
 @pytest.mark.parametrize(("runtime", "dtype"), [("onnx", "fp32"), ("ctranslate2", "int8"), ("eager", "fp32")])
 def test_a_process_of_its_own_holds_more_for_a_larger_model(tmp_path: Path, runtime: str, dtype: str) -> None:
+    if runtime == "ctranslate2":
+        pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
     small = peak_of(SMALL, runtime, dtype, tmp_path, VOCAB)
     large = peak_of(LARGE, runtime, dtype, tmp_path, 40_000)  # 5 MB of embeddings in int8, 20 in fp32
     assert large > small + 5
 
 
 def test_an_exported_models_process_loads_no_pytorch() -> None:
+    pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
     programs = {RUNTIMES.facts(name).own_process for name in RUNTIMES.own_names} - {None}
     modules = ", ".join(str(program).partition(":")[0] for program in programs)
     code = f"import sys, hat_ray.latency.timing.peak_process, {modules}; print('torch' in sys.modules)"
