@@ -68,6 +68,11 @@ class DeviceInfo:
         return "cuda" if self.accelerator else "cpu"
 
 
+def names_device(key: str, device: str) -> bool:
+    """Return whether a key names a device: by its whole id, or by its name in the recipe, the first part of the id."""
+    return device == key or device.startswith(f"{key}-")
+
+
 def hardware_of(slug: str) -> str:
     """Return the part of a device's id that names the hardware: devices that share it differ in software alone."""
     return _settings().sub("", slug)

@@ -6,14 +6,12 @@ from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import RunError
-from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import keep, read_table, scan_table
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.pipeline.stage import Context
-from hat_ray.recipe import Recipe
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
@@ -41,17 +39,12 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
         session_id=session_id,
         length_pairs=_pairs(corpus, count) if corpus and count else (),
         kept=context.tables.setdefault(root.uri, keep(root)),
-        limited=quantities_of(recipe),
+        bounded=recipe.search.bounded,
     )
 
 
 def _pairs(corpus: Corpus, count: int) -> tuple[tuple[int, int], ...]:
     return draw_pairs(corpus.valid.source.lengths, corpus.valid.target.lengths, count)
-
-
-def quantities_of(recipe: Recipe) -> tuple[str, ...]:
-    """Return the quantities beside the latency that a run measures and predicts."""
-    return tuple(name for name in dict.fromkeys(recipe.latency.quantities) if name != LATENCY)
 
 
 def workload_of(context: Context) -> Workload:

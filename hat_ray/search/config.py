@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
 from hat_ray.errors import SearchError
+from hat_ray.latency.device import names_device
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_schema
 
@@ -190,9 +191,11 @@ class SearchConfig(StageConfig):
             of_all = _of_device(self.limits_ms, device, "search.limits_ms")
         return tuple({LATENCY: ms} for ms in of_all)
 
-    def quantities_of(self, device: str) -> tuple[str, ...]:
-        """Return the quantities that a device's limits bound, the latency first."""
-        return tuple(dict.fromkeys([LATENCY, *(name for bounds in self.limits_of(device) for name in sorted(bounds))]))
+    @property
+    def bounded(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The quantities that limits bound, by the device's name or id; "" is every device."""
+        by_device = self.limits.items() if isinstance(self.limits, dict) else [("", self.limits)]
+        return tuple((key, tuple(sorted({name for one in limits for name in one}))) for key, limits in by_device)
 
 
 def _of_device(limits: Mapping[str, tuple[T, ...]], device: str, key: str) -> tuple[T, ...]:
@@ -200,8 +203,3 @@ def _of_device(limits: Mapping[str, tuple[T, ...]], device: str, key: str) -> tu
         if names_device(name, device):
             return limits[name]
     raise SearchError(f"{key} names no limit for {device}; it has {', '.join(limits)}")
-
-
-def names_device(key: str, device: str) -> bool:
-    """Return whether a key names a device: by its whole id, or by its name in the recipe, the first part of the id."""
-    return device == key or device.startswith(f"{key}-")

@@ -7,9 +7,9 @@ import numpy as np
 
 from hat_ray.core.determinism import one_blas_thread
 from hat_ray.errors import SearchError
-from hat_ray.latency.device import hardware_of
+from hat_ray.latency.device import hardware_of, names_device
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
-from hat_ray.search.config import SearchConfig, names_device
+from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit, Predictions, QuantityFunction
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.genes import GeneCode, Rows

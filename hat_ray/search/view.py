@@ -8,8 +8,8 @@ from typing import Any
 
 from hat_ray.core.codec import read, to_json
 from hat_ray.errors import SearchError
+from hat_ray.latency.device import names_device
 from hat_ray.search.candidates import Candidate, CandidateTable
-from hat_ray.search.config import names_device
 from hat_ray.search.early_stopping import EarlyStoppingSummary, early_stopping_summary
 from hat_ray.search.frontier import frontier
 from hat_ray.search.limits import Limit

@@ -30,7 +30,7 @@ SMALL, LARGE = PRESETS["toy"].smallest(), PRESETS["toy"].largest()
 
 
 def job(root: Path, *names: str, config: LatencyConfig = CONFIG, **settings: object) -> TimingJob:
-    made = TimingJob(SPACE, ModelConfig(max_positions=32), VOCAB, config, Folder.at(root), limited=names)
+    made = TimingJob(SPACE, ModelConfig(max_positions=32), VOCAB, config, Folder.at(root), bounded=(("", names),))
     return replace(made, **settings)  # type: ignore[arg-type]
 
 
@@ -150,3 +150,13 @@ def test_the_size_is_that_of_the_devices_runtime_and_dtype(tmp_path: Path) -> No
     assert sizes["eager", "fp32"] == pytest.approx(2 * sizes["eager", "bf16"], rel=0.02)
     assert (sizes["onnx", "int8"] < sizes["eager", "fp32"]).all()
     assert (sizes["ctranslate2", "int8"] < sizes["onnx", "int8"]).all()
+
+
+def test_a_device_has_to_know_what_its_own_limits_bound(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"quantities": ("model_mb",)})
+    bounded = (("pi4", ("latency_ms", "peak_mb")), ("pi4-fast", ("energy_j",)), ("xeon", ("p90_ms",)))
+    made = job(tmp_path, config=config, bounded=bounded)
+    assert made.quantities_of("pi4-arm-1t-eager-fp32") == ("model_mb", "peak_mb")
+    assert made.quantities_of("pi4-fast-arm-1t-eager-fp32") == ("model_mb", "energy_j")
+    assert made.quantities_of("mac") == ("model_mb",)
+    assert job(tmp_path, "latency_ms", "p90_ms").quantities_of("mac") == ("p90_ms",)

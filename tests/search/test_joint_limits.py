@@ -87,7 +87,8 @@ def test_settings_of_joint_limits_and_their_mistakes() -> None:
     several = SearchConfig.model_validate({"limits": {"macs": [{"latency_ms": 8}, {"model_mb": 6}]}})
     for_all = SearchConfig.model_validate({"limits": [{"model_mb": 6}]})
     assert one.limits_of("macs-x") == ({"latency_ms": 8.0, "model_mb": 6.0},)
-    assert one.quantities_of("macs") == (LATENCY, "model_mb")
+    assert one.bounded == (("macs", ("latency_ms", "model_mb")),)
+    assert for_all.bounded == (("", ("model_mb",)),)
     assert len(several.limits_of("macs")) == 2
     assert for_all.limits_of("anything") == ({"model_mb": 6.0},)
     assert not for_all.as_fractions

@@ -25,8 +25,8 @@ from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
-from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.quantities import DeviceProfile
+from hat_ray.latency.device import DeviceInfo, names_device
+from hat_ray.latency.quantities import LATENCY, DeviceProfile
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, rows_with
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext
@@ -67,8 +67,8 @@ class TimingJob:
     session_id: str = ""
     length_pairs: tuple[tuple[int, int], ...] = ()
     """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
-    limited: tuple[str, ...] = ()
-    """Quantities beside the latency that limits name; `config.quantities` adds others."""
+    bounded: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Quantities that limits bound, by the device's name or id ("": every device); `config.quantities` adds others."""
     kept: KeptParts | None = field(default=None, compare=False, repr=False)
     """What this process has read of the table; None reads the files each time."""
 
@@ -90,10 +90,11 @@ class TimingJob:
         """Return the job with a device's own runtime, dtype and threads."""
         return replace(self, config=self.config.of(device))
 
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """The quantities that each architecture's row has to know."""
-        return tuple(dict.fromkeys([*self.config.quantities, *self.limited]))
+    def quantities_of(self, slug: str) -> tuple[str, ...]:
+        """Return the quantities beside the latency that each row of a device has to know."""
+        keys = sorted((key for key, _ in self.bounded if not key or names_device(key, slug)), key=len)
+        bounded = dict(self.bounded)[keys[-1]] if keys else ()
+        return tuple(name for name in dict.fromkeys([*self.config.quantities, *bounded]) if name != LATENCY)
 
     def profile(self, device: DeviceInfo) -> DeviceProfile:
         """Return what quantities depend on beside the architecture, on a device."""
@@ -193,7 +194,7 @@ class TimingSession:
         self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
         self._known = known_architectures(self.job, self.device)
-        self._quantities = RowQuantities(self.job.quantities, self.job.profile(self.device))
+        self._quantities = RowQuantities(self.job.quantities_of(self.device.slug), self.job.profile(self.device))
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
 
@@ -328,7 +329,7 @@ def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
     A row that lacks a quantity of the job counts as none.
     """
     wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
-    measured = measured_names(job.quantities)
+    measured = measured_names(job.quantities_of(device.slug))
     columns = ["architecture_id", *([COLUMN] if measured else [])]
     table = rows_with(scan_table(job.table, job.space.id, device.slug, columns, where=wanted), measured)
     return set(table.column(0).unique().drop_null().to_pylist())

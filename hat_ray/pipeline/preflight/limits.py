@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hat_ray.errors import HatRayError, SearchError, StorageError
+from hat_ray.latency.device import names_device
 from hat_ray.latency.output import LatencyOutput
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
@@ -17,7 +18,6 @@ from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe
-from hat_ray.search.config import names_device
 from hat_ray.storage.folder import Folder
 
 _MOST_FILES = 64

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from hat_ray.errors import PluginError, SearchError, SpaceError
+from hat_ray.latency.device import names_device
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
-from hat_ray.search.config import names_device
 
 _FIRST_WORD = 4
 """Entries of a vocabulary that stand for no text."""

@@ -18,7 +18,7 @@ from hat_ray.latency.quantity_rows import measured_names
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.timing.session import TimingJob, choose_architectures
-from hat_ray.pipeline.context import quantities_of, rows_of, timed_of, timing_job, workload_of
+from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.design import next_architectures
 from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
@@ -156,8 +156,10 @@ def _judge(predictor: Predictor, error: float) -> Calibration:
 
 
 def _outside(context: Context) -> str:
-    """Name the workload, and what is measured beside it."""
-    measured = measured_names(quantities_of(context.recipe))
+    """Name the workload, and what is measured beside it by device."""
+    recipe = context.recipe
+    named = (("", recipe.latency.quantities), *recipe.search.bounded)
+    measured = [f"{key}:{name}" for key, names in named for name in measured_names(names)]
     return " ".join([repr(workload_of(context)), *measured])
 
 

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.timing.session import TimingJob
-from hat_ray.pipeline.context import quantities_of, timing_job
+from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.latency import devices_of
 from hat_ray.predictor.assess import Assessment, PredictorOutput, assess
@@ -43,7 +44,7 @@ def fit_predictors(context: Context, folder: Folder) -> PredictorOutput:
 def _fit_quantities(context: Context, job: TimingJob, folder: Folder, latency: Predictor) -> Iterator[QuantityQuality]:
     """Fit the quantities beside the latency on one device, save their predictors, and yield how good each is."""
     recipe = context.recipe
-    for name, rows in quantity_rows(job, latency.device, quantities_of(recipe)).items():
+    for name, rows in quantity_rows(job, latency.device, job.quantities_of(latency.device)).items():
         predictor = fit_quantity(name, rows, recipe.predictor, latency, recipe.seed)
         save_quantities({name: predictor}, folder)
         log.info("predictor of %s of %s: %s", name, latency.device, predictor.quality)
@@ -51,7 +52,11 @@ def _fit_quantities(context: Context, job: TimingJob, folder: Folder, latency: P
 
 
 def _outside(context: Context) -> str | None:
-    return " ".join(quantities_of(context.recipe)) or None
+    """Name the quantities beside the latency by device, where there are any."""
+    recipe = context.recipe
+    named = (("", recipe.latency.quantities), *recipe.search.bounded)
+    found = [f"{key}:{name}" for key, names in named for name in names if name != LATENCY]
+    return " ".join(found) or None
 
 
 PREDICTOR = Stage.of("predictor", PredictorOutput, fit_predictors, outside=_outside)

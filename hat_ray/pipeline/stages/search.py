@@ -13,13 +13,22 @@ import numpy as np
 from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.errors import LatencyError
-from hat_ray.latency.quantities import LATENCY
-from hat_ray.pipeline.context import scorer_of, timed_of, timing_job
+from hat_ray.latency.quantities import LATENCY as LATENCY_MS
+from hat_ray.pipeline.context import scorer_of, timing_job
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.latency import devices_of
+from hat_ray.pipeline.stages.latency import LATENCY, devices_of
 from hat_ray.predictor.fit import fit_rows, rows_of_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
+from hat_ray.predictor.quantities import (
+    Predicts,
+    QuantityPredictor,
+    fit_quantities,
+    load_quantities,
+    quantity_predictions,
+    save_quantities,
+    timed_quantities,
+)
 from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.early_stopping import early_stopping_summary
@@ -93,18 +102,22 @@ def search(context: Context, folder: Folder) -> SearchOutput:
     write_files(folder, output, result.frontiers)
     for slug, predictor in devices.learned.items():
         save_predictor(predictor, folder.child(PREDICTORS), slug)
+        save_quantities(devices.quantities[slug], folder.child(PREDICTORS))
     return output
 
 
 def predictors_of(context: Context) -> dict[str, Predictor]:
     """Return each device's fitted predictor: where a finished search has fitted it again, that one."""
-    space, found = context.recipe.space.build(), {}
+    space = context.recipe.space.build()
+    return {slug: load_predictor(place, slug, slug, space.id) for slug, place in _places_of(context).items()}
+
+
+def _places_of(context: Context) -> dict[str, Folder]:
+    """Return the folder of each device's predictors."""
     output = context.output(SEARCH) if _read_predictors_of_now(context) else None
-    for slug in devices_of(context):
-        again = output is not None and slug in output.refitted
-        folder = context.folder("search").child(PREDICTORS) if again else context.folder("predictor")
-        found[slug] = load_predictor(folder, slug, slug, space.id)
-    return found
+    again = output.refitted if output else ()
+    fitted, search = context.folder("predictor"), context.folder("search").child(PREDICTORS)
+    return {slug: search if slug in again else fitted for slug in devices_of(context)}
 
 
 def _read_predictors_of_now(context: Context) -> bool:
@@ -121,7 +134,7 @@ def result_of(context: Context) -> SearchResult:
     return summarise(CandidateTable(context.folder("search")).read(), output.limits)
 
 
-def prediction(predictor: Predictor, probability: float | None) -> Prediction:
+def prediction(predictor: Predicts, probability: float | None) -> Prediction:
     """Return what a search asks of a predictor."""
     return Prediction(partial(predictor.predict, quantile=probability), predictor.predict, predictor.interval)
 
@@ -139,6 +152,14 @@ class RunDevices:
         self.learned: dict[str, Predictor] = {}
         """The predictors that were fitted again, as they are by now."""
         self._job = timing_job(self.context, self.context.folder("latency"))
+        self._profiles = {
+            slug: self._job.profile(one.device) for slug, one in self.context.require(LATENCY).devices.items()
+        }
+        self.quantities = {
+            slug: load_quantities(place, self.predictors[slug], self._job.quantities_of(slug))
+            for slug, place in _places_of(self.context).items()
+        }
+        """Those of the quantities beside the latency, by device and name."""
         if not self.folder.exists(_BEGAN):
             self._begin()
         for slug in read(self.folder, _BEGAN, _Began).fitted_again:
@@ -158,8 +179,13 @@ class RunDevices:
 
     def known(self) -> dict[str, DevicePredictions]:
         """Return what a search asks of the predictors in force."""
+        return {slug: self._predictions(slug) for slug in self.predictors}
+
+    def _predictions(self, device: str) -> DevicePredictions:
+        names, profile = self._job.quantities_of(device), self._profiles[device]
+        found = {LATENCY_MS: self.predictors[device], **quantity_predictions(names, profile, self.quantities[device])}
         probability = self.context.recipe.search.limit_confidence
-        return {slug: {LATENCY: prediction(one, probability)} for slug, one in self.predictors.items()}
+        return {name: prediction(one, probability) for name, one in found.items()}
 
     def scale(self, device: str) -> float:
         """Return how many times as long the rows that a predictor was fitted to are taken to last by now."""
@@ -178,8 +204,9 @@ class RunDevices:
                 log.warning("the winners could not be timed: %s", error)
         found = {}
         for slug in devices_of(self.context):
-            timed = timed_of(self._job, slug)
-            found[slug] = {one: {LATENCY: timed[one]} for one in architectures if one in timed}
+            names = LATENCY_MS, *self._job.quantities_of(slug)
+            known = timed_quantities(self._job, slug, names, self._profiles[slug], architectures)
+            found[slug] = {one: values for one, values in known.items() if LATENCY_MS in values}
         return found
 
     def refit(self, device: str, round_: int) -> DevicePredictions:
@@ -191,15 +218,21 @@ class RunDevices:
         predictor = fit_rows(self._job, device, own, recipe.predictor, recipe.seed, others)
         save_predictor(predictor, self._of_round(round_), device)
         log.info("predictor of %s, with the winners' rows: %s", device, predictor.quality)
-        return self._known(predictor)
+        names = self._job.quantities_of(device)
+        quantities = fit_quantities(self._job, predictor, names, recipe.predictor, recipe.seed)
+        save_quantities(quantities, self._of_round(round_))
+        return self._known(predictor, quantities)
 
     def load_refitted(self, device: str, round_: int) -> DevicePredictions:
-        space = self.context.recipe.space.build()
-        return self._known(load_predictor(self._of_round(round_), device, device, space.id))
+        space, place = self.context.recipe.space.build(), self._of_round(round_)
+        predictor = load_predictor(place, device, device, space.id)
+        return self._known(predictor, load_quantities(place, predictor, self._job.quantities_of(device)))
 
-    def _known(self, predictor: Predictor) -> DevicePredictions:
-        self.learned[predictor.device] = self.predictors[predictor.device] = predictor
-        return {LATENCY: prediction(predictor, self.context.recipe.search.limit_confidence)}
+    def _known(self, predictor: Predictor, quantities: dict[str, QuantityPredictor]) -> DevicePredictions:
+        device = predictor.device
+        self.learned[device] = self.predictors[device] = predictor
+        self.quantities[device] = quantities
+        return self._predictions(device)
 
     def _of_round(self, round_: int) -> Folder:
         return self.folder.child("rounds", str(round_))
