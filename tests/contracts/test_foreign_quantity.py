@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 from foreign_package import install
-from test_foreign_algorithm import TINY, hat_ray
+
+from tests.contracts.test_foreign_algorithm import TINY, hat_ray
 
 POINTS = """[hat_ray.quantities]
 layers = my_quantities:LAYERS
