@@ -6,7 +6,7 @@ Each message is one line that states the rule, the value that broke it, and the 
 Decisions
 - A `StorageError` is no `OSError`: code that takes an `OSError` for a missing or damaged file cannot take a storage
   that does not answer for one.
-- Damage is what was read in full and does not hold what it should: only that is a `DamagedError`.
+- Damage is wrong content that was read in full: only that is a `DamagedError`.
 """
 
 from typing import TypeVar
@@ -23,7 +23,7 @@ class NotFoundError(HatRayError, FileNotFoundError):
 
 
 class DamagedError(HatRayError, ValueError):
-    """A file that was read in full and does not hold what it should."""
+    """A file that was read in full and whose content is wrong."""
 
 
 class FormatError(DamagedError):
@@ -31,7 +31,7 @@ class FormatError(DamagedError):
 
 
 class StorageError(Exception):
-    """A storage or machine that failed: no mistake of the user, and no damage. What was there before is still there."""
+    """A storage or machine that failed: no mistake of the user, and no damage. Earlier files are intact."""
 
 
 class DeniedError(StorageError):
@@ -47,11 +47,11 @@ class RecipeError(HatRayError):
 
 
 class CheckError(HatRayError):
-    """What a recipe asks for and cannot get, found before work began."""
+    """A demand of a recipe that cannot be met, found before work began."""
 
 
 class RunError(HatRayError):
-    """A run folder that does not fit what is asked of it."""
+    """A run folder that does not fit the command."""
 
 
 class PluginError(HatRayError):
@@ -71,7 +71,7 @@ class CheckpointError(HatRayError):
 
 
 class ExportError(HatRayError):
-    """An exported model that is damaged, or that differs too much from what it was made of."""
+    """An exported model that is damaged, or that differs too much from its model."""
 
 
 class LatencyError(HatRayError):

@@ -48,7 +48,7 @@ def encode(value: object) -> dict[str, JsonValue]:
 
 
 def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN) -> T:
-    """Read what `encode` returned: check its seal, its format and its types."""
+    """Decode the result of `encode`: check its seal, its format and its types."""
     if not content.strip():
         raise DamagedError(f"{source} is damaged (it is empty): {remedy}")
     try:
@@ -72,7 +72,7 @@ def write(folder: Folder, name: str, value: object) -> None:
 
 
 def read(folder: Folder, name: str, kind: type[T], remedy: str = STAGE_AGAIN) -> T:
-    """Read what `write` wrote; raises DamagedError with the remedy, also where there is no such file."""
+    """Read a file of `write`; raises DamagedError with the remedy, also where there is no such file."""
     return decode(read_checked(folder, name, None, remedy), kind, folder.shown(name), remedy)
 
 

@@ -67,7 +67,7 @@ Int32 = Annotated[int, Column(arrow=pa.int32())]
 
 
 class Columns(Generic[T]):
-    """How rows of one dataclass stand in a table."""
+    """The layout of a dataclass's rows in a table."""
 
     def __init__(
         self,

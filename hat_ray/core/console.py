@@ -1,4 +1,4 @@
-"""What people see while a command works: one progress bar on a terminal, a line now and then elsewhere.
+"""Output while a command works: one progress bar on a terminal, a line at intervals elsewhere.
 
 Everything here goes to stderr; stdout belongs to results.
 """

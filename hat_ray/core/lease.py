@@ -1,4 +1,4 @@
-"""Who may write into a folder: whoever took the highest number.
+"""Leases: the process that took the highest number may write into a folder.
 
 `lease/00000007.json` in the folder names the holder of number 7. Taking a folder is creating the file of the next
 number.
@@ -11,12 +11,13 @@ Decisions
   each other both withdraw, and try again. It needs listings that show all that was written before, which S3, GCS
   and HDFS promise, and no conditional write, which PyArrow has not.
 - The number is a fencing token: every change of the folder asks first whether a higher one was taken (`Folder.fence`),
-  in the driver and in each worker that it started. Whoever was stopped for an hour writes nothing when it wakes up.
+  in the driver and in each worker that it started. A process that was stopped for an hour writes nothing when it wakes
+  up.
 - A holder is gone when its process is: on this machine its id and start time show it. Of a process elsewhere only its
   renewals are seen. They are watched for `SILENCE_S`, by this machine's own clock alone: clocks of two machines are
   never compared.
 - A thread renews. The interpreter may be held by one long call (SentencePiece learns for minutes): `SILENCE_S` is
-  chosen far longer than `RENEW_S`, and whoever is taken for dead by mistake ends in one line and loses no file.
+  chosen far longer than `RENEW_S`, and a process that is taken for dead by mistake ends in one line and loses no file.
 - A released number stays, marked as such, so that numbers only grow.
 """
 
@@ -103,7 +104,7 @@ class Lease:
 
     @classmethod
     def take(cls, folder: Folder) -> "Lease":
-        """Take the folder, from whoever has it."""
+        """Take the folder, from its holder."""
         while True:
             lease = cls(folder, _highest(folder) + 1, uuid.uuid4().hex)
             if lease._create():
@@ -185,7 +186,7 @@ class Lease:
 def held(folder: Folder, take_over: bool = False) -> Iterator[Lease]:
     """Hold a folder while the block runs, and renew; raises InUseError where a process that lives has it.
 
-    With `take_over` the folder is taken from whoever has it.
+    With `take_over` the folder is taken from its holder.
     """
     lease = Lease.take(folder) if take_over else _take_free(folder)
     done = threading.Event()
@@ -252,7 +253,7 @@ def _highest(folder: Folder) -> int:
 
 
 def _content(folder: Folder, number: int) -> bytes | None:
-    """Return what the file of a number holds; None where there is none."""
+    """Return the content of a number's file; None where there is none."""
     for name, taken in _numbers(folder).items():
         if taken == number:
             return _read(folder.child(FOLDER), name)

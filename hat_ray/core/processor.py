@@ -1,4 +1,4 @@
-"""What the processor is, read from /proc and /sys on Linux (x86 and ARM boards) and from sysctl on macOS.
+"""The processor's identity, read from /proc and /sys on Linux (x86 and ARM boards) and from sysctl on macOS.
 
 Nothing here fails: a value that the system does not report is None or empty.
 """

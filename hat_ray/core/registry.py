@@ -36,7 +36,7 @@ _SPELLED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w
 
 @dataclass(frozen=True)
 class Member(Generic[FactsT]):
-    """A plug-in of hat-ray's own: where it stands, as `module:attribute`, and what is known of it without an import."""
+    """A plug-in of hat-ray's own: its place, as `module:attribute`, and its facts without an import."""
 
     target: str
     facts: FactsT
@@ -91,7 +91,7 @@ class Registry(Generic[PluginT, FactsT]):
         raise PluginError(f"{self.setting} knows no {name!r}; {hint} (or package:Class of an installed package)")
 
     def facts(self, name: str) -> FactsT:
-        """Return what is known of a plug-in; only a foreign one is imported for it."""
+        """Return the facts of a plug-in; only a foreign one is imported for them."""
         self.require(name)
         own = self._members.get(name)
         return own.facts if own else self._facts_of(self.load(name))
@@ -170,7 +170,7 @@ class NameIn:
 
 
 def imported(target: str) -> object:
-    """Return what `module:attribute` names."""
+    """Return the object that `module:attribute` names."""
     module, _, attribute = target.partition(":")
     found: object = importlib.import_module(module)
     for part in attribute.split("."):

@@ -1,4 +1,4 @@
-"""Figures as readers like them: three significant digits, units apart, a dash for what is unknown."""
+"""Figures as readers like them: three significant digits, units apart, a dash for an unknown value."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: fewer than the machine has under `taskset`, in a container or in Ray's share.
+"""The CPUs that this process may use: fewer than the machine has under `taskset`, in a container or in Ray's share.
 
 Decisions
 - A quota of 1.5 CPUs counts as one: a second thread would be stopped for half of each period, and the first would wait.
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SHARE = "HAT_RAY_CPUS"
-"""The environment variable that names how many CPUs a process was given by whoever started it."""
+"""The environment variable that names the number of CPUs that a process was given by its parent."""
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return how many CPUs this process may use, at least one; `root` stands for the file system's root."""
+    """Return the number of CPUs that this process may use, at least one; `root` stands for the file system's root."""
     limits = [_affinity(), *_quotas(root), _share()]
     return max(1, math.floor(min(limits)))
 

@@ -29,7 +29,7 @@ _SCALARS = ("str", "int", "float", "bool", "null")
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML text holds, and where."""
+    """The content of a YAML text, with line numbers."""
 
     values: Any
     lines: dict[Path, str]
@@ -241,7 +241,7 @@ def _build(node: _Node, path: Path, lines: dict[Path, str]) -> Any:
 
 
 def _pairs(node: _Node) -> dict[str, tuple[int, _Node]]:
-    """Return a mapping's keys with line and value; what is merged in stands behind the mapping's own keys."""
+    """Return a mapping's keys with line and value; merged keys follow the mapping's own keys."""
     own = {key.content: (key.line, value) for key, value in node.content if key.kind != "merge"}
     merged: dict[str, tuple[int, _Node]] = {}
     for key, value in node.content:
@@ -252,7 +252,7 @@ def _pairs(node: _Node) -> dict[str, tuple[int, _Node]]:
 
 
 def _merged(node: _Node) -> list[_Node]:
-    """Return what a `<<` names: one mapping, or several."""
+    """Return the mappings that a `<<` names."""
     return list(node.content) if node.kind == "list" else [node]
 
 
@@ -265,7 +265,7 @@ def _line(event: Any) -> int:
 
 
 def _reason(failure: yaml.YAMLError, text: str) -> str:
-    """Return what PyYAML found wrong, in one line that begins with the line number."""
+    """Return PyYAML's complaint, in one line that begins with the line number."""
     if isinstance(failure, yaml.reader.ReaderError):
         line = text.count("\n", 0, failure.position) + 1
         return f"line {line}: the character U+{int(failure.character):04X} may not stand in it"

@@ -56,7 +56,7 @@ class FilesConfig(StageConfig):
     unpacks to more than a GiB and more than 300 times its size is refused."""
 
     folder: str = ""
-    """Where relative paths start; empty: in the folder of what `downloads` fetched, or else the current directory.
+    """Folder that relative paths start in; empty: the folder of the `downloads`, or else the current directory.
     `--data FOLDER` sets it: your own files under these names, and nothing is downloaded."""
     train_source: Texts
     """Training sentences in the source language: a file, or a list of files."""
@@ -100,9 +100,9 @@ class Download(StageConfig):
     """One file from the web."""
 
     url: str
-    """Where it is: http:// or https://."""
+    """Address: http:// or https://."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
-    """What its content must hash to; empty: not known, then the hash at the first download is kept beside the file
+    """Hash of its content; empty: not known, then the hash at the first download is kept beside the file
     and holds from then on."""
     members: tuple[str, ...] = ()
     """Which files of a .tgz, .tar or .zip are unpacked, under their own names; empty: the file is used as it is. Links
@@ -152,7 +152,7 @@ class CorpusConfig(StageConfig):
     )
 
     source: Literal["toy", "files"] = "toy"
-    """Where the text comes from: the built-in language pair, or text files."""
+    """Source of the text: the built-in language pair, or text files."""
     source_language: str = "en"
     """Code of the language that is translated from; for display only."""
     target_language: str = "de"
@@ -164,7 +164,7 @@ class CorpusConfig(StageConfig):
     downloads: tuple[Download, ...] = ()
     """Files from the web that `files` are in; fetched unless `files.folder` names the text's folder."""
     downloads_folder: str = ""
-    """Where downloads are kept; empty: `$HAT_RAY_CACHE/downloads`, or else `~/.cache/hat-ray/downloads`."""
+    """Folder of downloads; empty: `$HAT_RAY_CACHE/downloads`, or else `~/.cache/hat-ray/downloads`."""
     download_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds without a byte after which a transfer is given up and tried again."""
     download_tries: int = Field(default=5, ge=1, le=1_000)

@@ -1,4 +1,4 @@
-"""What a prepared corpus holds, in figures.
+"""Figures of a prepared corpus.
 
 A prepared corpus, read back.
 """

@@ -161,7 +161,7 @@ class _Counter:
 
 
 def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _Counter) -> list[ShardRecord]:
-    """Encode and write what is not written yet; return the records of all shards."""
+    """Encode and write the missing shards; return the records of all."""
     records = finished_shards(data)
     if records:
         log.info("resuming after %d complete shards", len(records))

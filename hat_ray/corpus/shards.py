@@ -6,7 +6,7 @@ Decisions
 - One record batch a file, uncompressed: columns are flat arrays that are used where they lie.
 - A shard's record (`train-00000.json`) is written after the shard, and shows that it is complete.
 
-A cache folder of this machine: what is expensive to fetch is kept once, however many processes want it.
+A cache folder of this machine: a remote shard is fetched once, for all processes.
 
 Decisions
 - `$HAT_RAY_CACHE`, or else `~/.cache/hat-ray`.
@@ -54,7 +54,7 @@ class Shard(BaseModel):
 
 
 class ShardRecord(BaseModel):
-    """A shard and what was counted while it was made."""
+    """A shard and its counts."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -97,7 +97,7 @@ def map_shards(paths: Iterable[Path], shards: Iterable[Shard]) -> TokenTable:
 
 
 def length_counts(lengths: NDArray[np.int32]) -> dict[int, int]:
-    """Return how many sentences have each length."""
+    """Return the number of sentences by length."""
     values, counts = np.unique(lengths, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 

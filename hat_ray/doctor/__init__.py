@@ -1,1 +1,1 @@
-"""What a machine and a cluster can do for a run, and what they lack."""
+"""Checks of a machine and a cluster before a run."""

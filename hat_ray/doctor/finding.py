@@ -1,4 +1,4 @@
-"""What an examination found: a name, a verdict, what was seen, and what to do about it."""
+"""The result of an examination: name, verdict, observation and remedy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Verdict = Literal["good", "advice", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One checked property.
 
     `missing` keeps a run from working, `advice` makes it slower or its figures worse.
     """
@@ -17,7 +17,7 @@ class Finding:
     verdict: Verdict
     seen: str
     remedy: str = ""
-    """What to do, in one line; empty where all is well."""
+    """Remedy, in one line; empty where all is well."""
 
 
 def is_fit(findings: list[Finding]) -> bool:

@@ -10,7 +10,7 @@ Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "c
 
 
 class EvaluateConfig(StageConfig):
-    """How the test set is translated (beam search) and scored (sacreBLEU)."""
+    """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Distilled:
-    """What was made; the paths are for a recipe."""
+    """The result; its paths are for a recipe."""
 
     source: str
     target: str
@@ -101,7 +101,7 @@ def join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Di
 
 @dataclass(frozen=True)
 class _Record:
-    """What `distil.json` holds."""
+    """Content of `distil.json`."""
 
     fingerprint: str
     finished: Distilled | None = None

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Score:
-    """A test-set score with its circumstances; BLEU and chrF from 0 to 100."""
+    """A test-set score with its settings; BLEU and chrF from 0 to 100."""
 
     bleu: float
     bleu_signature: str
@@ -60,7 +60,7 @@ class Translations:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A score and what it was computed from."""
+    """A score with its inputs."""
 
     score: Score
     translations: Translations
@@ -91,7 +91,7 @@ class EvaluatedModel:
 
 @dataclass(frozen=True)
 class EvaluateOutput:
-    """What stage `evaluate` found: the models by architecture id, and the scores that need no model."""
+    """Output of stage `evaluate`: the models by architecture id, and the scores that need no model."""
 
     models: dict[str, EvaluatedModel]
     floors: Floors | None

@@ -21,7 +21,7 @@ class DeviceSelector(StageConfig):
     """
 
     name: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")
-    """What you call the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
+    """Name of the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
     system cannot tell apart."""
 
     labels: dict[str, str] = Field(default_factory=dict)
@@ -34,7 +34,7 @@ class DeviceSelector(StageConfig):
     """1 times on one GPU of the node, 0 on its CPU."""
 
     runtime: RuntimeName | None = None
-    """What executes a model on this device; null: `latency.runtime`."""
+    """Runtime of this device; null: `latency.runtime`."""
 
     dtype: DtypeName | None = None
     """Numbers that this device computes in; null: `latency.dtype`, or fp32 where this entry names a runtime."""
@@ -53,7 +53,7 @@ class DeviceSelector(StageConfig):
 
 
 class LatencyConfig(StageConfig):
-    """How architectures are timed into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
+    """Timing of architectures into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset(
         {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
@@ -89,12 +89,12 @@ class LatencyConfig(StageConfig):
     """Torch threads. All cores of a machine that is not alone make timings useless: leave one free."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where devices that no selector names run: "auto" takes a GPU where there is one."""
+    """Processor of devices that no selector names: "auto" takes a GPU where there is one."""
 
     runtime: RuntimeName = "eager"
-    """What executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU, "onnx" ONNX
-    Runtime on the CPU, "ctranslate2" CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot express every
-    architecture). Or the name of an installed package's runtime. Each is a device of its own."""
+    """Runtime that executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU,
+    "onnx" ONNX Runtime on the CPU, "ctranslate2" CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot
+    express every architecture). Or the name of an installed package's runtime. Each is a device of its own."""
 
     dtype: DtypeName = "fp32"
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
@@ -144,7 +144,7 @@ class LatencyConfig(StageConfig):
     """Architectures handed to a device at once."""
 
     retries: int = Field(default=2, ge=0)
-    """How often in a row a device may be lost without timing anything, before its work is given up and reported."""
+    """Losses of a device in a row, without timing anything, after which its work is given up and reported."""
 
     reconnect_timeout_s: float = Field(default=300.0, ge=0)
     """Seconds for which a device with work left is waited for when all its nodes are gone."""

@@ -92,7 +92,7 @@ def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:
 
 
 def _where(runtime: str, accelerator: str) -> str:
-    """Return where a runtime can run of what was asked for; raise LatencyError when that is nowhere."""
+    """Return the processor that a runtime runs on; raise LatencyError when only the GPU is allowed and it cannot."""
     reason = why_not_on(runtime, RUNTIMES.facts(runtime), "cuda")
     if reason and accelerator == "cuda":
         raise LatencyError(reason)

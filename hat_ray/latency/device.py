@@ -1,4 +1,4 @@
-"""What a device is: hardware, and the software settings that change its speed.
+"""A device: hardware, and the software settings that change its speed.
 
 Decisions
 - The slug holds what changes speed and nothing that differs between two runs on the same machine (clock, memory and
@@ -25,7 +25,7 @@ class DeviceInfo:
     """One device. `slug` is its id: equal for equal speed, different otherwise."""
 
     name: str
-    """What the user calls it, or empty."""
+    """The user's name for it, or empty."""
     model: str
     """The CPU's or board's model; the host's CPU for a GPU."""
     machine: str
@@ -89,7 +89,7 @@ def settings_of(slug: str) -> str:
 
 @cache
 def _settings() -> re.Pattern[str]:
-    """Return what finds threads, runtime, dtype and quantisation at the end of a device's id."""
+    """Return the pattern of threads, runtime, dtype and quantisation at the end of a device's id."""
     names = "|".join(slugify(name) for name in RUNTIMES.names)
     return re.compile(rf"-(\d+)t-({names})-([a-z0-9]+)(-[a-z0-9]+)?$")
 

@@ -1,4 +1,4 @@
-"""What a sweep found: milliseconds at each choice of each dimension on each device, and how much each one matters."""
+"""Results of a sweep: milliseconds at each choice of each dimension on each device, and the size of each effect."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class TimedPoint:
 
 @dataclass(frozen=True)
 class Effect:
-    """What going from a dimension's smallest choice to its largest does to latency."""
+    """Effect on latency of going from a dimension's smallest choice to its largest."""
 
     ratio: float
     """Latency at the largest choice / latency at the smallest."""
@@ -45,7 +45,7 @@ class Effect:
     flops_ratio: float
     encoder_ms: float | None
     decoder_ms: float | None
-    """What the encoder and the decoder take more, in milliseconds; they need not add up: medians do not. None where the
+    """Additional milliseconds of the encoder and the decoder; they need not add up: medians do not. None where the
     runtime does not split its time."""
 
     @property

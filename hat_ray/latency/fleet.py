@@ -41,11 +41,11 @@ class Placement:
 
     @property
     def title(self) -> str:
-        """What a user calls it."""
+        """The user's name for it."""
         return self.selector.name or self.node.host
 
     def reserves(self, num_cpus: int) -> dict[str, float]:
-        """Return what its actor holds of the node: CPUs, a GPU, and the selector's resource; never nothing."""
+        """Return the resources that its actor reserves: CPUs, a GPU, and the selector's resource; never nothing."""
         named = self.selector.resource
         resources: dict[str, float] = {"CPU": max(num_cpus, 0), "GPU": self.selector.num_gpus}
         if named:
@@ -72,7 +72,7 @@ class DeviceWork:
     failures: int = 0
     """Losses since something was last timed."""
     contested: bool = False
-    """Work came back from a lost node, which may have written some of it: whoever takes it looks at the table first."""
+    """Work came back from a lost node, which may have written some of it: its next taker reads the table first."""
     lost_at: float | None = None
     """When the last of its nodes left; None while there is one."""
 
@@ -109,7 +109,7 @@ class DeviceWork:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What became of one device."""
+    """Outcome of one device."""
 
     device: DeviceInfo
     hosts: tuple[str, ...]
@@ -126,7 +126,7 @@ class DeviceReport:
 
 @dataclass(frozen=True)
 class FleetReport:
-    """What a fleet did."""
+    """Outcome of a fleet."""
 
     devices: tuple[DeviceReport, ...]
     failures: tuple[str, ...]
@@ -167,7 +167,7 @@ def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
 
 
 def candidates(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
-    """Return every pair of a node and what it may be timed as, whatever is missing at the moment."""
+    """Return every pair of a node and a selector that it fits, whatever is missing at the moment."""
     if not config.devices:
         return [Placement(_automatic(node, config), node) for node in nodes if node.num_cpus >= 1]
     return [Placement(selector, node) for selector in config.devices for node in nodes if fits(node, selector)]

@@ -19,7 +19,7 @@ _FEWEST = 5
 
 @dataclass(frozen=True)
 class Correlation:
-    """How two figures of some architectures go together; None where either is constant."""
+    """Correlation of two figures over architectures; None where either is constant."""
 
     architectures: int
     pearson: float | None

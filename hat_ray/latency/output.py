@@ -1,4 +1,4 @@
-"""What the latency stage leaves: the devices of a run, and where their rows are."""
+"""Output of the latency stage: the devices of a run, and the place of their rows."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from hat_ray.latency.device import DeviceInfo
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well one device can be predicted after as few rows as that needs."""
+    """Calibration of one device: the predictor's error, and the rows that it took."""
 
     rows: int
     """Rows of the table that its predictor was fitted to."""
@@ -29,7 +29,7 @@ class MeasuredDevice:
 
 @dataclass(frozen=True)
 class LatencyOutput:
-    """What stage `latency` timed: the table's place, and the devices by slug."""
+    """Output of stage `latency`: the table's place, and the devices by slug."""
 
     table: str
     devices: dict[str, MeasuredDevice]

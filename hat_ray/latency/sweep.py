@@ -30,7 +30,7 @@ class SweepConfig(StageConfig):
     """Which architectures `latency sweep` times; how it times them is the section `latency`."""
 
     base: Base = "middle"
-    """Where the dimensions that are not swept stand: at their middle choice (the upper one of two), their largest or
+    """Choice of the dimensions that are not swept: their middle one (the upper one of two), their largest or
     their smallest."""
 
 
@@ -66,7 +66,7 @@ class SweepPlan:
 
 
 def plan_sweep(space: SearchSpace, base: Base = "middle") -> SweepPlan:
-    """Return what a sweep of a space consists of; raises SpaceError when nothing in it can vary alone."""
+    """Return the plan of a sweep of a space; raises SpaceError when nothing in it can vary alone."""
     choice = space.picked(_PICKS[base])
     sweeps = []
     for dimension in space.dimensions:

@@ -91,7 +91,7 @@ def best_continuations(best: TopTokens, scores: Tensor) -> tuple[Tensor, Tensor,
 def _rule_out(best: TopTokens, too_early: bool, too_late: bool) -> None:
     """Padding never follows; the end does not come too early, and when it is late nothing else comes.
 
-    As in fairseq probabilities stay as they are: they are not shared out anew among what is left.
+    As in fairseq probabilities stay as they are: they are not shared out anew among the remaining ones.
     """
     if too_late:
         best.values.fill_(-torch.inf)

@@ -18,7 +18,7 @@ from hat_ray.model.layers import (
 
 
 class ElasticBlock(ElasticFeedForward):
-    """What encoder and decoder layers share: self-attention, feed-forward network, residuals and norms."""
+    """Common parts of encoder and decoder layers: self-attention, feed-forward network, residuals and norms."""
 
     def __init__(self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
         cut = slice_rule(config.sharing)

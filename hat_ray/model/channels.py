@@ -1,11 +1,11 @@
 """Which axis of which parameter counts which channels: the encoder's width, the decoder's, a layer's hidden units.
 
-What an elastic layer cuts, what sorting moves, and what an update's gradients reach: all follow from this one table.
+The slices of elastic layers, sorting, and the reach of an update's gradients: all follow from this one table.
 
 Sort a SuperTransformer's channels by importance, so that the front slice of each weight holds the best of it.
 
 Decisions
-- What is sorted: the width of the encoder, that of the decoder, and each layer's hidden units. Attention's inner width
+- Sorted axes: the width of the encoder, that of the decoder, and each layer's hidden units. Attention's inner width
   and the heads are never cut, so they keep their order.
 - A channel's importance is the squared norm of its weights, each matrix scaled to mean 1, summed over all matrices
   that read or write it: a large embedding does not outvote the layers.

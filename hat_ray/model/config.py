@@ -1,4 +1,4 @@
-"""What is fixed for all architectures of a space: shared embeddings, dropout, place of the norms."""
+"""Settings common to all architectures of a space: shared embeddings, dropout, place of the norms."""
 
 from typing import Literal
 

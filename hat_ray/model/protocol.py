@@ -1,4 +1,4 @@
-"""What executes a trained model, as beam search and timing see it.
+"""The interface of an engine, which executes a trained model, to beam search and timing.
 
 Two kinds: a `StepwiseEngine` decodes step by step under hat-ray's beam search; a `WholeEngine` has its own.
 
@@ -43,7 +43,7 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
 
 
 class DecodingState(Protocol):
-    """All that a runtime has to remember between two steps."""
+    """A runtime's state between two steps."""
 
     def reorder(self, rows: Tensor) -> None:
         """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
@@ -64,7 +64,7 @@ class StepwiseEngine(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where sources and tokens must be, and logits are."""
+        """Device of sources, tokens and logits."""
 
     def start(self, source: Tensor, beam: int) -> DecodingState:
         """Encode (N, S) for decoding with N * beam rows."""
@@ -78,7 +78,7 @@ class StepwiseEngine(Protocol):
 
 @dataclass(frozen=True)
 class BeamSettings:
-    """What a beam search keeps, and when it ends."""
+    """Settings of a beam search."""
 
     beam: int
     length_penalty: float

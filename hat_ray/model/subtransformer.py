@@ -12,7 +12,7 @@ from hat_ray.space.architecture import Architecture
 
 
 class SubTransformer(ElasticTransformer):
-    """Holds and runs exactly one architecture: what is retrained, timed, served.
+    """A model of exactly one architecture, as it is retrained, timed and served.
 
     Differs from HAT: HAT times and retrains slices inside the SuperTransformer; this model has nothing else inside.
     """
@@ -44,7 +44,7 @@ class SubTransformer(ElasticTransformer):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:

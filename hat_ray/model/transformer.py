@@ -3,7 +3,7 @@
 B batch, S source length, T target length, D width, V vocabulary.
 
 The SuperTransformer holds the largest architecture of a space; a SubTransformer holds, and runs, just its own. Both are
-this one class underneath, so what is true of one is true of the other.
+this one class underneath, so the properties of one hold for the other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ READ_DIMENSIONS: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an encoder leaves to a decoder: the output of each of its layers, and which source tokens are real."""
+    """An encoder's result for a decoder: the output of each of its layers, and the mask of real source tokens."""
 
     outputs: tuple[Tensor, ...]  # each (B, S, D), the first layer's first
     mask: Tensor | None  # (B, 1, 1, S), true for real tokens; None when there is no padding
@@ -42,7 +42,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a decoder leaves: hidden states (B, T, D) and the weight (V, D) that makes logits of them.
+    """A decoder's result: hidden states (B, T, D) and the weight (V, D) that makes logits of them.
 
     A loss takes both, so that the logits of all positions never stand in memory at once.
     """

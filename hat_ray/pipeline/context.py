@@ -1,4 +1,4 @@
-"""What stages read from one another."""
+"""Results that stages read from one another."""
 
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ from hat_ray.train.job import SUPERNET, TrainJob
 
 
 def timing_job(context: Context, folder: Folder, *, again: bool = False, session_id: str = "") -> TimingJob:
-    """Return how this run times architectures, and the table that it writes to: a shared one, or its own.
+    """Return this run's timing job, with the table that it writes to: a shared one, or its own.
 
     The corpus gives the size of the vocabulary, and the lengths of a mix; before it is prepared, the recipe does.
     """
@@ -48,7 +48,7 @@ def _pairs(corpus: Corpus, count: int) -> tuple[tuple[int, int], ...]:
 
 
 def workload_of(context: Context) -> Workload:
-    """Return what this run's timings translate."""
+    """Return the workload of this run's timings."""
     return timing_job(context, context.folder("latency")).protocol.workload
 
 

@@ -1,4 +1,4 @@
-"""Where the heavy work of a pipeline happens: in this process, or on a Ray cluster (`cluster.py`).
+"""Execution of a pipeline's heavy work: in this process, or on a Ray cluster (`cluster/execution.py`).
 
 A stage defines the work; an `Execution` decides where it runs. Both give the same results; only a cluster has several
 devices and several workers.
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What is searched, for which limits, how, and where its record goes."""
+    """A search: space, limits, settings, and the place of its record."""
 
     space: SearchSpace
     predictions: Predictions
@@ -78,7 +78,7 @@ class Execution(Protocol):
         """Return the situation that checks look at: `here`, or on a cluster; `ask` nodes for what only they know."""
 
     def close(self) -> None:
-        """End what was started for this work."""
+        """End the processes that were started for this work."""
 
 
 class LocalExecution:

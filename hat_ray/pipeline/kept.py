@@ -6,8 +6,8 @@ Decisions
 - The current result of a stage stands in `<stage>/`, always: paths in documents, records and people's heads hold. A
   change of settings moves it aside and moves the wanted one back, with its identity: what reads from it is valid again.
 - Where a folder can be renamed that is one atomic step. Object stores copy, on the server; `begun.json` and
-  `stage.json` are copied last and deleted first, and a folder without both is nobody's result.
-- Unfinished work is kept as well: half a training is days of somebody's machines.
+  `stage.json` are copied last and deleted first, and a folder without both is no result.
+- Unfinished work is kept as well: half a training is days of machine time.
 """
 
 import re
@@ -52,15 +52,15 @@ class Kept:
         return any(self.folder.exists(f"{self._place(stage, fingerprint)}/{file}") for file in files)
 
     def put_aside(self, stage: str, fingerprint: str) -> None:
-        """Keep what stands in a stage's folder, which `fingerprint` decided."""
+        """Keep the content of a stage's folder, which `fingerprint` decided."""
         _move(self.folder, stage, self._place(stage, fingerprint))
 
     def bring_back(self, stage: str, fingerprint: str) -> None:
-        """Make a kept result the current one; what stands in the stage's folder is deleted."""
+        """Make a kept result the current one; the present content of the stage's folder is deleted."""
         _move(self.folder, self._place(stage, fingerprint), stage)
 
     def results(self) -> list[KeptResult]:
-        """Return what is kept, with the disk that it takes, by stage."""
+        """Return the kept results, with the disk that they take, by stage."""
         home, found = self.folder.child(KEPT), []
         for stage in home.list():
             for fingerprint in home.child(stage).list():
@@ -84,7 +84,7 @@ class Kept:
 def delete_abandoned(folder: Folder, but: str = "") -> int:
     """Delete temporary files of killed writers, in a folder but for one sub-folder; return how many.
 
-    It is for the only writer there, before it begins: whoever wrote them is gone, or shut out by the run's lease.
+    It is for the only writer there, before it begins: their writer is gone, or shut out by the run's lease.
     """
     found = [info for info in folder.entries(recursive=True) if info.is_file and _TEMPORARY.fullmatch(info.base_name)]
     names = [info.path[len(folder.root) + 1 :] for info in found]

@@ -1,6 +1,7 @@
-"""Which stages there are: what of the recipe decides each, and what it reads. No stage's work is imported here.
+"""The outline of the stages: the sections of the recipe that decide each, and the stages it reads. Imports no stage's
+work.
 
-So a command knows what is still to be done, and checks what that will need, before it loads anything heavy.
+So a command knows the stages still to be done, and checks their needs, before it loads anything heavy.
 """
 
 from collections.abc import Sequence

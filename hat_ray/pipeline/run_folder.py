@@ -3,7 +3,7 @@
 Each stage has a folder of its own. `begun.json` names the settings and inputs that it was begun for, so that a killed
 stage is resumed and a changed one is started afresh; `stage.json`, written last, marks it as finished. A stage's
 fingerprint covers its settings and the identity of every stage it reads from, so whatever changes upstream is noticed
-downstream. What other settings made is kept aside (`kept.py`) and comes back with them.
+downstream. Results of other settings are kept aside (`kept.py`) and come back with them.
 """
 
 import hashlib
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _HEAD = "run.json"
 _TABLE = "table"
-"""A latency table: others write there without the run's lease, and `latency compact` deletes what they leave."""
+"""A latency table: others write there without the run's lease, and `latency compact` deletes their leftovers."""
 VERSIONED = ("torch", "ray", "xgboost", "sentencepiece", "pyarrow", "sacrebleu", "numpy")
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What `stage.json` holds."""
+    """Content of `stage.json`."""
 
     stage: str
     id: str
@@ -56,7 +56,7 @@ class StageRecord:
     """UTC, ISO 8601."""
     seconds: float
     output: dict[str, Any]
-    """What the stage found, as JSON values; `Run.output` returns it as its type."""
+    """The stage's output, as JSON values; `Run.output` returns it as its type."""
 
     def __post_init__(self) -> None:
         datetime.fromisoformat(self.finished)
@@ -64,14 +64,14 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class _Head:
-    """What `run.json` holds."""
+    """Content of `run.json`."""
 
     recipe: str
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What `begun.json` holds."""
+    """Content of `begun.json`."""
 
     fingerprint: str
 
@@ -143,19 +143,19 @@ class Run:
         return self.folder.child(stage)
 
     def record(self, stage: str) -> StageRecord | None:
-        """Return what a finished stage left, or None."""
+        """Return the record of a finished stage, or None."""
         folder = self.stage_folder(stage)
         return read(folder, FINISHED, StageRecord) if folder.exists(FINISHED) else None
 
     def output(self, stage: str, kind: type[T]) -> T | None:
-        """Return what a finished stage found, or None; raises DamagedError when it is no `kind`."""
+        """Return the output of a finished stage, or None; raises DamagedError when it is no `kind`."""
         record = self.record(stage)
         if record is None:
             return None
         return from_json(kind, record.output, self.stage_folder(stage).shown(FINISHED))
 
     def fingerprint(self, stage: str, settings: Mapping[str, Any], reads: Sequence[str]) -> str:
-        """Hash what decides a stage's result: its settings, the seed and what it reads."""
+        """Hash the inputs of a stage's result: its settings, the seed and the stages it reads."""
         content = {
             "stage": stage,
             "settings": dict(settings),
@@ -179,18 +179,18 @@ class Run:
     def open_stage(self, stage: str, fingerprint: str) -> Folder:
         """Prepare a stage's folder: with what the same work left when it was begun before, or empty.
 
-        What other settings made there is kept.
+        Results of other settings there are kept.
         """
         folder = self.stage_folder(stage)
         if self._begun(stage) == fingerprint and not folder.exists(FINISHED):
-            log.info("stage %s: resuming what was begun before", stage)
+            log.info("stage %s: resuming interrupted work", stage)
             delete_abandoned(folder, but=_TABLE)
             return folder
         if folder.exists(BEGUN):
-            log.info("stage %s: settings or inputs changed; what others made is kept", stage)
+            log.info("stage %s: settings or inputs changed; results of earlier ones are kept", stage)
         self._put_aside(stage, but=fingerprint)
         if self.kept.has(stage, fingerprint):
-            log.info("stage %s: resuming what was begun before", stage)
+            log.info("stage %s: resuming interrupted work", stage)
             self.kept.bring_back(stage, fingerprint)
             delete_abandoned(folder, but=_TABLE)
         else:
@@ -207,7 +207,7 @@ class Run:
         self.kept.bring_back(stage, before)
 
     def _begun(self, stage: str) -> str | None:
-        """Return the fingerprint of what stands in a stage's folder; None where nothing, or no one knows what, does."""
+        """Return the fingerprint of the content of a stage's folder; None where it is empty or unknown."""
         folder = self.stage_folder(stage)
         if folder.exists(BEGUN):
             return read(folder, BEGUN, _Begun).fingerprint
@@ -215,8 +215,7 @@ class Run:
         return record.fingerprint if record else None
 
     def _put_aside(self, stage: str, but: str) -> None:
-        """Empty a stage's folder: what stands there is kept, unless fingerprint `but` decided it or no one knows what
-        did."""
+        """Empty a stage's folder: keep its content, unless its fingerprint is `but` or unknown."""
         fingerprint = self._begun(stage)
         if fingerprint is None or fingerprint == but:
             self.folder.delete(stage)
@@ -256,7 +255,7 @@ def require_run_folder(folder: Folder) -> None:
 
 
 def clean_run(place: str, *, delete: bool, take_over: bool = False) -> list[KeptResult]:
-    """Return what a run keeps of earlier settings; delete it where that is asked for.
+    """Return the results that a run keeps of earlier settings; with `delete`, delete them.
 
     Raises RunError for a folder that is no run and for one that another process works in, and DamagedError, before
     anything is deleted, where the run's own record or that of a current result cannot be read.

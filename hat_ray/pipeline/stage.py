@@ -1,4 +1,4 @@
-"""What a stage is, and how a list of stages is worked through."""
+"""A stage, and the order in which stages run."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ def always_ready(_stage: str) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage is given."""
+    """Inputs of every stage."""
 
     run: Run
     execution: Execution
@@ -52,11 +52,11 @@ class Context:
         return self.run.stage_folder(stage)
 
     def output(self, stage: "Stage[OutputT]") -> OutputT | None:
-        """Return what a finished stage found, or None."""
+        """Return the output of a finished stage, or None."""
         return self.run.output(stage.name, stage.output)
 
     def require(self, stage: "Stage[OutputT]") -> OutputT:
-        """Return what a finished stage found; raises RunError where the run has none."""
+        """Return the output of a finished stage; raises RunError where the run has none."""
         found = self.output(stage)
         if found is None:
             raise RunError(f"{self.run.folder} has no finished stage {stage.name} yet: run it first")
@@ -65,10 +65,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Stage(Generic[OutputT]):
-    """One stage: which settings decide it, which stages it reads, what it does and what it returns.
+    """One stage: the settings that decide it, the stages it reads, its work and the type of its output.
 
     `run` fills the stage's folder and returns the stage's output, which `stage.json` holds. It is called again on the
-    same folder after a kill and resumes from what is there.
+    same folder after a kill and resumes from its content.
     """
 
     name: str

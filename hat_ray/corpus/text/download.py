@@ -2,7 +2,7 @@
 
 Decisions
 - A file grows under a `.part` name, with the server's mark of its version beside it; it gets its own name when it has
-  the announced length and the right hash. What is there and whole is not fetched again.
+  the announced length and the right hash. A complete file is not fetched again.
 - A hash that is not known in advance is kept beside the file at the first download (`.sha256.json`), with a log line;
   from then on it must hold.
 - Of archives the named members alone are unpacked, under these names: no path from inside an archive is ever used.
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class _Record(BaseModel):
-    """What is known of a downloaded file; size and time spare hashing it at each start."""
+    """Facts of a downloaded file; size and time spare hashing it at each start."""
 
     url: str
     sha256: str
@@ -88,7 +88,7 @@ def _fetch_one(config: CorpusConfig, download: Download, place: Path, progress: 
     if place.is_file():
         if _is_whole(download, place, known):
             return False
-        log.warning("%s is not what it was or should be: downloading it again", place)
+        log.warning("%s has changed or is damaged: downloading it again", place)
     log.info("downloading %s: %s", label, download.url)
     transfer = Transfer(
         download.url,
@@ -105,7 +105,7 @@ def _fetch_one(config: CorpusConfig, download: Download, place: Path, progress: 
         whose = "" if download.sha256 else f" (as at the first download; delete {_record_path(place)} to accept it)"
         raise CorpusError(
             f"{download.url} must have the SHA-256 {expected}{whose}, it has {digest}: it was damaged on its way, or "
-            "changed at its source; what was fetched is deleted"
+            "changed at its source; the file was deleted"
         )
     place.unlink(missing_ok=True)
     fetched.rename(place)

@@ -123,7 +123,7 @@ def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
 
 
 def read_blocks(path: str) -> Iterator[bytes]:
-    """Yield a file's bytes in blocks, unpacked when it is gzip; raises CorpusError for what is no plain text file."""
+    """Yield a file's bytes in blocks, unpacked when it is gzip; raises CorpusError unless it is a plain text file."""
     try:
         with open_plain(path, "text file", CorpusError) as file:
             packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)

@@ -12,7 +12,7 @@ from hat_ray.corpus.text.files import read_blocks
 from hat_ray.corpus.toy.generate import GENERATOR_VERSION
 
 _FORMAT_VERSION = 2
-"""Rises with every change of what is written, sizes of chunks and shards included."""
+"""Rises with every change of the written files, sizes of chunks and shards included."""
 _SIDES = ("train_source", "train_target", "valid_source", "valid_target", "test_source", "test_target")
 
 
@@ -27,7 +27,7 @@ def input_fingerprint(config: CorpusConfig, seed: int) -> str:
 
 
 def _hash_files(files: FilesConfig) -> dict[str, object]:
-    """Return what matters of the files: not where they are, but what they hold and how that is read."""
+    """Return the files' identity: their content and how it is read, not their place."""
     found: dict[str, object] = {"valid_every": files.valid_every}
     for side in _SIDES:
         found[side] = [[_hash_file(part.path), part.resolved_form, part.column] for part in files.parts(side)]

@@ -71,7 +71,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a part begins: numbers of its first chunk and of its first pair."""
+    """The beginning of a part: numbers of its first chunk and of its first pair."""
 
     chunk: int
     row: int
@@ -97,7 +97,7 @@ class TrainingText:
         return self.starts[-1].row
 
     def chunks(self, part: int, first_chunk: int = 0) -> Iterator[Chunk]:
-        """Yield a part's chunks from number `first_chunk` on, each without what is left out."""
+        """Yield a part's chunks from number `first_chunk` on, each without the pairs that are left out."""
         if self.starts[part + 1].chunk <= first_chunk:
             return
         for chunk in number_chunks(self.source, part, self.starts[part]):

@@ -61,7 +61,7 @@ class DuplicateFinder:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found."""
+    """Result of the first pass."""
 
     text: TrainingText
     kept: int
@@ -109,7 +109,7 @@ def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, 
 
 @dataclass
 class _SurveyCounts:
-    """What a survey counts and keeps of the chunks that it takes."""
+    """Counts and kept pairs of the chunks that a survey takes."""
 
     test_sources: Set[str]
     valid_every: int

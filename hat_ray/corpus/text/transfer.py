@@ -80,12 +80,12 @@ class Transfer:
             self._sleep(pause)
 
     def discard(self) -> None:
-        """Delete what was fetched."""
+        """Delete the partial file."""
         self._part.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
 
     def _go_on(self, progress: Progress) -> None:
-        """Ask for what is missing and append it; raises ConnectionError when the answer ends too early."""
+        """Request the missing bytes and append them; raises ConnectionError when the answer ends too early."""
         have, version = self._size(), self._version()
         request = urllib.request.Request(self.url, headers={"User-Agent": "hat-ray", "Accept-Encoding": "identity"})
         if have and version:

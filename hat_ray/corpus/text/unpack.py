@@ -28,7 +28,7 @@ from hat_ray.storage.plain_file import open_plain
 
 _BLOCK_BYTES = 1 << 20
 _HARMLESS_BYTES = 64_000_000
-"""What an archive may unpack to whatever its own size."""
+"""Bytes that any archive may unpack to."""
 _HEADER_BYTES = 1 << 16
 _HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 _DAMAGE = (
@@ -39,7 +39,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an archive may unpack to."""
+    """Bytes that an archive may unpack to."""
 
     max_bytes: int = 100_000_000_000
     max_expansion: float = 100.0
@@ -70,7 +70,7 @@ def unpack(archive: Path, names: Sequence[str], folder: Path, bounds: Bounds | N
     first = sorted(missing)[0]
     near = nearest_name(first, seen)
     raise CorpusError(
-        f"{archive.name} has no file {first}" + (f"; did you mean {near}?" if near else ": look what it holds")
+        f"{archive.name} has no file {first}" + (f"; did you mean {near}?" if near else ": check its content")
     )
 
 

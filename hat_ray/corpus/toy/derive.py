@@ -172,7 +172,7 @@ class Deriver:
 
 
 def _sort_of(phrase: NounPhrase | None) -> int:
-    """Return what chooses the sense of the verb whose object this is."""
+    """Return the property that chooses the sense of the verb whose object this is."""
     match phrase:
         case Nominal(noun=noun):
             return SORT[noun.kind]

@@ -59,13 +59,13 @@ _TRIES = 10_000
 
 @dataclass(frozen=True)
 class Sound:
-    """What a language's syllables are made of."""
+    """Parts of a language's syllables."""
 
     onsets: tuple[str, ...]
     vowels: tuple[str, ...]
     codas: tuple[str, ...]
     closes: tuple[str, ...]
-    """What may follow a first syllable to make a longer stem."""
+    """Syllables that may follow the first one in a longer stem."""
 
 
 def _pieces(text: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ FAVOURITE_QUALITIES = 2
 OBJECTS: WeightedChoice[Kind] = WeightedChoice(
     [("thing", 40), ("person", 20), ("animal", 15), ("tool", 8), ("idea", 12), ("place", 5)]
 )
-"""What transitive verbs act on."""
+"""Objects of transitive verbs."""
 
 NOUNS: dict[Kind, int] = {"person": 150, "animal": 75, "thing": 160, "tool": 55, "place": 70, "idea": 50}
 VERBS: dict[Frame, int] = {"alone": 60, "motion": 16, "object": 145, "recipient": 20, "clause": 10}

@@ -14,7 +14,7 @@ from hat_ray.corpus.toy.inflect import Case, Slot
 from hat_ray.corpus.toy.tree import Clause, Gap, Nominal, NounPhrase, Pair, Place, Pronoun, Proper, Sentence, person_of
 
 Order = Literal["second", "first", "last"]
-"""Where the finite verb stands."""
+"""Position of the finite verb."""
 
 SECOND_SYNONYM = 0.4
 FRONTING = 0.25
@@ -70,7 +70,7 @@ class _Speaker:
         return clause.time is not None and (clause.time_first or self._variation.chance(FRONTING))
 
     def _verb(self, clause: Clause) -> tuple[str, list[str]]:
-        """Return the finite verb, and what stands at the clause's end."""
+        """Return the finite verb, and the words at the clause's end."""
         sense, person = clause.sense, person_of(clause.subject)
         stem = self._choose(sense.stems)
         if not clause.helper:
@@ -98,7 +98,7 @@ class _Speaker:
         ]
 
     def _place(self, place: Place, motion: bool) -> list[str]:
-        """Where takes the dative, whereto the accusative."""
+        """A place takes the dative, a direction the accusative."""
         first = _PREPOSITIONS[place.preposition]
         words = self._phrase(place.where, "acc" if motion else "dat")
         contracted = _CONTRACTIONS.get((first, words[0]))

@@ -68,7 +68,7 @@ NounPhrase = Nominal | Proper | Pronoun | Gap | Pair
 
 @dataclass(frozen=True)
 class Place:
-    """Where, or with a verb of motion whereto."""
+    """A place, or with a verb of motion a direction."""
 
     preposition: str
     where: NounPhrase
@@ -104,7 +104,7 @@ class Sentence:
 
 
 def person_of(phrase: NounPhrase) -> Person:
-    """Return what a verb agrees with."""
+    """Return the person and number that a verb agrees with."""
     match phrase:
         case Pair():
             return "3p"

@@ -7,7 +7,7 @@ then renamed), read its footer back, and only then delete what it holds. Why no 
 - a written part that stands in two files is read from one of them (see `parts`).
 
 Decisions
-- A part is written anew only when what joins it is at least a tenth of it: a compaction every hour costs what is new.
+- A part is rewritten only when the files that join it are at least a tenth of it: hourly compaction costs little.
 - Columns that this hat-ray does not know are kept.
 - Damaged, foreign and newer files, and those with rows that are no measurements, are left alone: `validate` names them.
 """
@@ -39,7 +39,7 @@ MOST_ROWS = 2_000_000
 """Parts with more rows are not joined any further: a compaction holds them in memory."""
 
 MOST_FILES = 1_000
-"""Files that become one at once: what is joined is soon written and deleted, also while many write."""
+"""Files that become one at once: joined files are soon written and deleted, also while many write."""
 
 GROWTH = 10
 """A part joins smaller ones whose rows are at least this fraction of its own: one tenth."""
@@ -56,7 +56,7 @@ LEFTOVER_AGE = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class Compaction:
-    """What one call did to a lake."""
+    """Outcome of one compaction."""
 
     files_before: int
     files_after: int
@@ -77,8 +77,8 @@ def compact(
 ) -> Compaction:
     """Join small parts; reading gives what it gave before. Safe to kill, and to run while others do anything.
 
-    Raises NotFoundError when there is no such lake. When a file cannot be read or written it raises a StorageError, and
-    nothing was deleted whose rows do not stand elsewhere.
+    Raises NotFoundError when there is no such table. When a file cannot be read or written it raises a StorageError,
+    and nothing was deleted whose rows do not stand elsewhere.
     """
     folder = Folder.at(root)
     folder.require()
@@ -122,7 +122,7 @@ def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
 
 
 def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, Lineage] | None:
-    """Write one part that holds what others hold; return its name and what it holds."""
+    """Write one part with the rows of others; return its name and content."""
     parts = _load(folder, divide(files))
     lineage = dict(sorted(item for part in parts for item in _lineage(part).items()))
     name = f"{place}/{compacted_name(lineage)}"
@@ -145,13 +145,13 @@ def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, L
 
 
 def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
-    """Read whole parts; leave out what cannot be read, what no row can be made of, and what has gone."""
+    """Read whole parts; leave out those that cannot be read, that no row can be made of, and that have gone."""
 
     def load(name: str) -> PartRows | None:
         try:
             part = read_part(folder, name, without=chosen[name])
             require_measurements(part.table)
-            if not is_compacted(name):  # what is compacted was looked at before
+            if not is_compacted(name):  # compacted parts were checked before
                 require_architectures(part.table)
             return part
         except PartGoneError:
@@ -164,7 +164,7 @@ def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
 
 
 def _lineage(part: PartRows) -> Lineage:
-    """Return what the rows that were read of a part come from."""
+    """Return the written parts that a part's rows come from."""
     counts = np.bincount(part.marks, minlength=len(part.written)).tolist()
     return {name: rows for name, rows in zip(part.written, counts, strict=True) if rows}
 

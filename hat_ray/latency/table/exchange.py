@@ -1,12 +1,13 @@
-"""What comes into a lake from elsewhere, and goes out of it: HAT's CSV files, and other lakes.
+"""Import into a latency table and export out of it: HAT's CSV files, and other latency tables.
 
 Decisions
-- What is imported twice is there once, also when two people import it at the same time: a CSV file becomes a part whose
-  name is a hash of its numbers and their description, and another table's parts keep their names.
-- A part is copied byte for byte, after every row of it was looked at; what the lake has, compacted or not, is not.
+- A file that is imported twice counts once, also when two people import it at the same time: a CSV file becomes a part
+  whose name is a hash of its numbers and their description, and another table's parts keep their names.
+- A part is copied byte for byte, after every row of it was checked; parts that the table has, compacted or not, are
+  not.
 - Of a file with one row that is no measurement nothing is taken: who made one such row may have made others.
 - CSV files hold numbers only, and a file's name is that of an imported one only where it is a plain name: nothing that
-  a spreadsheet would execute, and no path, comes out of a lake.
+  a spreadsheet would execute, and no path, comes out of a table.
 """
 
 import hashlib
@@ -33,17 +34,17 @@ logger = logging.getLogger(__name__)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .+-]{0,199}\.csv", re.ASCII | re.IGNORECASE)
 _ROUNDS = 10
-"""Times that another lake is listed again because somebody compacts it."""
+"""Times that another table is listed again because it is being compacted."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What one import did."""
+    """Outcome of one import."""
 
     files: int
     rows: int
     known: int
-    """Files that the lake had already."""
+    """Files that the table had already."""
     skipped: tuple[str, ...] = ()
     """Files that cannot be read, or have rows that cannot be made; each was named in a warning."""
 
@@ -51,7 +52,7 @@ class Imported:
 def import_csv(
     root: Folder | str | Path, path: str | Path, *, space_id: str, device: DeviceInfo, workload: Workload
 ) -> Imported:
-    """Put a CSV file of HAT's into a lake; raises LatencyError naming file and line when it is not one."""
+    """Import a CSV file of HAT's into a table; raises LatencyError naming file and line when it is not one."""
     rows = import_hat_csv(path, space_id=space_id, device=device, workload=workload)
     if not rows:
         raise LatencyError(f"{path} has no rows below its header")
@@ -71,12 +72,14 @@ def import_table(
     device: str | None = None,
     progress: Progress = no_progress,
 ) -> Imported:
-    """Copy another lake's parts, of one space or device where given; after a kill the same call resumes."""
+    """Copy another table's parts, of one space or device where given; after a kill the same call resumes."""
     folder, other = Folder.at(root), Folder.at(source)
     other.require()
     places = partitions(other, space_id, device)
     if not any(list_parts(other, place) for place in places):
-        raise LatencyError(f"{other} holds no latency rows to import: name the root of a lake, or a CSV file of HAT's")
+        raise LatencyError(
+            f"{other} holds no latency rows to import: name the root of a latency table, or a CSV file of HAT's"
+        )
     done = []
     for i, place in enumerate(places, 1):
         done.append(_import_partition(folder, other, place))

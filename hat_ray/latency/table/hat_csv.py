@@ -42,7 +42,7 @@ def name_of(place: str | Path) -> str:
 
 
 def published(path: str | Path) -> tuple[DeviceInfo, Workload] | None:
-    """Return what a published table timed, such as `wmt14ende_cpu_xeon_all.csv`; None for other files."""
+    """Return device and workload of a published table, such as `wmt14ende_cpu_xeon_all.csv`; None for others."""
     task, _, device = name_of(path).removesuffix("_all.csv").partition("_")
     if task not in _TASKS or device not in _DEVICES:
         return None

@@ -32,7 +32,7 @@ Lineage = dict[str, int]
 
 
 class PartGoneError(Exception):
-    """A part was compacted by somebody else since it was listed."""
+    """A part was compacted by another process since it was listed."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _source(folder: Folder, name: str, content: bytes | None) -> Iterator[pa.Nat
 
 
 def read_lineage(folder: Folder, name: str) -> Lineage:
-    """Return what a part holds, from its footer."""
+    """Return a part's content, from its footer."""
     with _opened(folder, name) as file:
         return _lineage(file, name)
 
@@ -115,7 +115,7 @@ def read_part(
 class KeptParts:
     """Parts of a latency table that stay in memory, some of their columns: each file is opened once.
 
-    Nobody changes a part, so what was read of it stays true as long as it is listed. Another process that unpickles
+    A part never changes, so its content stays true as long as it is listed. Another process that unpickles
     this reads its files itself.
     """
 
@@ -127,12 +127,12 @@ class KeptParts:
         return KeptParts, (self.folder, self.columns)
 
     def read(self, name: str, schema: pa.Schema, where: Mapping[str, object], without: frozenset[str]) -> PartRows:
-        """Return what `read_part` does, of a schema whose columns are kept."""
+        """Read a part as `read_part` does, with a schema whose columns are kept."""
         found = self._part(name).only(where, without)
         return replace(found, table=_fill(found.table, schema))
 
     def lineage(self, name: str) -> Lineage:
-        """Return what a part holds."""
+        """Return a part's content."""
         part = self._part(name)
         counts = np.bincount(part.marks, minlength=len(part.written)).tolist()
         return dict(zip(part.written, counts, strict=True))
@@ -234,7 +234,7 @@ def _why_misplaced(table: pa.Table, name: str) -> str | None:
 
 
 def _fill(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring a part's columns into the schema's order; what it lacks is null."""
+    """Bring a part's columns into the schema's order; missing ones are null."""
     columns = [
         table.column(field.name) if field.name in table.column_names else pa.nulls(len(table), field.type)
         for field in schema

@@ -10,7 +10,7 @@ Decisions
 - A listing is not a snapshot: a part that moves into a compacted one while the folder is listed can be missed in both.
   Only what a second look confirms is believed.
 
-What stands in one folder of a latency table: plain files, folders, and what a reader must not open.
+Entries of one folder of a latency table: plain files, folders, and others that a reader must not open.
 
 A FIFO, a device, a socket, a link that leads nowhere or back to itself is reported by its kind, and never opened: it
 may never begin or never end.
@@ -43,10 +43,10 @@ class Listing:
     files: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     others: Mapping[str, str] | None = None
-    """What is neither, and what it is in words."""
+    """Entries that are neither, with their kind in words."""
 
     def warn(self, place: Folder) -> None:
-        """Name what readers pass over."""
+        """Log the entries that readers pass over."""
         for name, kind in (self.others or {}).items():
             logger.warning("%s/%s is passed over: it is %s, no plain file", place, name, kind)
 
@@ -66,7 +66,7 @@ _FOLDER = "a folder"
 
 
 def _kinds(root: str) -> dict[str, str | None]:
-    """Return what each entry of a local folder is; None: a plain file."""
+    """Return the kind of each entry of a local folder; None: a plain file."""
     kinds: dict[str, str | None] = {}
     try:
         with os.scandir(root) as entries:
@@ -102,7 +102,7 @@ logger = logging.getLogger(__name__)
 
 WRITTEN, COMPACTED = "part-", "parts-"
 LOOKS = 50
-"""Listings of a folder at most, before it is believed that somebody compacts it without end."""
+"""Listings of a folder at most, before it counts as compacted without end."""
 
 
 def new_part_name() -> str:
@@ -126,10 +126,10 @@ def is_compacted(name: str) -> bool:
 
 
 def partitions(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
-    """List the folders of a lake that hold parts; folders of other spaces and devices are not looked into.
+    """List the folders of a table that hold parts; folders of other spaces and devices are not opened.
 
-    What is no folder is named in a warning and passed over. A lake that does not exist is empty, a bucket that does not
-    exist is a NotFoundError.
+    An entry that is no folder is named in a warning and passed over. A table that does not exist is empty, a bucket
+    that does not exist is a NotFoundError.
     """
     folder = Folder.at(root)
     return [
@@ -152,7 +152,7 @@ def part_names(root: Folder | str | Path, space_id: str | None = None, device: s
 
 
 def list_parts(folder: Folder, partition: str) -> list[str]:
-    """List one partition's parts; no row that stands there throughout is missed, whoever compacts meanwhile."""
+    """List one partition's parts; no row that is there throughout is missed, also during a compaction."""
     place = folder.child(partition)
     names = [name for name in look(place).files if is_part(name)]
     for _ in range(LOOKS):

@@ -1,7 +1,7 @@
 """One scale for all rows of a device: the quiet level of its quietest session.
 
 A row is corrected to the canary's time on the quiet device *as its session knew it by then*. Sessions end
-wiser than they begin, and some never meet a quiet moment. So whoever reads brings all rows of a device and workload to
+wiser than they begin, and some never meet a quiet moment. So reading brings all rows of a device and workload to
 one level: of each session and host the median of its rows' levels, and of these the smallest. The files stay as they
 are; `latency_ms` is never touched.
 """
@@ -19,14 +19,14 @@ from hat_ray.latency.table.best import codes_of
 from hat_ray.latency.timing.workload import Workload
 
 CORRECTED_COLUMNS = ("drift_correction", "latency_corrected_ms")
-"""What `to_quiet_level` changes."""
+"""Columns that `to_quiet_level` changes."""
 
 _WORKLOAD = [field.name for field in fields(Workload)]
 _SESSION = ["session_id", "host"]
 _QUIET = "canary_quiet_ms"
 
 LEVEL_COLUMNS = (*_WORKLOAD, *_SESSION, _QUIET)
-"""What the levels are read from."""
+"""Columns that the levels are computed from."""
 
 Levels = Mapping[tuple[object, ...], float]
 """The quiet canary's milliseconds by the workload's values."""

@@ -1,4 +1,4 @@
-"""One row of the latency table, an architecture timed once with all its circumstances; and the table's columns.
+"""One row of the latency table, an architecture timed once with its measurement context; and the table's columns.
 
 The columns follow from the fields of `LatencyRow` and of what it holds, in their order (`core/columns.py`): a new
 column is one new field. The table grows by nullable columns only; `SCHEMA_VERSION` rises when an older reader would
@@ -50,7 +50,7 @@ def _pairs(cell: list[tuple[str, Any]] | None) -> tuple[tuple[str, Any], ...]:
 
 @dataclass(frozen=True)
 class Canary:
-    """How long the fixed architecture took just before and just after a timing, and what follows from it."""
+    """The fixed architecture's milliseconds just before and just after a timing, and the correction that follows."""
 
     before_ms: float
     after_ms: float
@@ -63,7 +63,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class MeasurementContext:
-    """Where, when and by what a row was made."""
+    """Place, time and software of a measurement."""
 
     host: str
     session_id: str
@@ -82,7 +82,7 @@ class MeasurementContext:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row comes from: our own timing, or a file that was imported."""
+    """Origin of a row: our own timing, or a file that was imported."""
 
     provenance: str = MEASURED
     source: Annotated[str, Column(to_cell=_or_null, from_cell=_text, nullable=True)] = ""
@@ -133,7 +133,7 @@ class LatencyRow:
     device: Annotated[DeviceInfo, Prefix("device_")]
     context: MeasurementContext
     energy: Annotated[Energy | None, Prefix("energy_")] = None
-    """What one translation took; None where the system does not report it."""
+    """Energy of one translation; None where the system does not report it."""
     quantities: Annotated[
         tuple[tuple[str, float], ...], Column(arrow=_QUANTITIES, to_cell=_or_null, from_cell=_pairs, nullable=True)
     ] = ()
@@ -155,7 +155,7 @@ class LatencyRow:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What two timings of the same thing share: architecture (or line of an import), device and workload."""
+        """Key that timings of the same thing share: architecture (or line of an import), device and workload."""
         what = self.architecture.id if self.architecture else (self.origin.source, self.origin.source_row)
         return (self.space_id, what, self.device.slug, self.workload)
 

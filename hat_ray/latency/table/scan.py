@@ -36,7 +36,7 @@ READERS = 8
 """Files read at once: Parquet decodes on all cores anyway, more hide the way to a remote store."""
 
 UNREADABLE = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError)
-"""What a damaged or foreign file raises once it is read. A storage that does not answer is none of these."""
+"""Exceptions of a damaged or foreign file once it is read. A storage that does not answer is none of these."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -44,7 +44,7 @@ _R = TypeVar("_R")
 
 @dataclass
 class _Partition:
-    """One folder of the lake while it is read."""
+    """One folder of the table while it is read."""
 
     name: str
     bad: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ def _read(
     where: Mapping[str, object],
     kept: KeptParts | None,
 ) -> None:
-    """Read partitions, all their files at once; one that somebody changed meanwhile stays incomplete."""
+    """Read partitions, all their files at once; one that changed meanwhile stays incomplete."""
     by_name = {partition.name: partition for partition in partitions}
     plans = in_parallel(lambda partition: _plan(folder, partition, kept), partitions)
     files = [
@@ -135,7 +135,7 @@ def _measurements(folder: Folder, name: str, part: PartRows, columns: Sequence[s
 
 
 def _take(folder: Folder, partition: _Partition, results: Mapping[str, PartRows | Exception]) -> None:
-    """Keep what was read; a compacted part that turns out to be damaged gives way to the parts that it replaced."""
+    """Keep the rows read; a compacted part that turns out to be damaged gives way to the parts that it replaced."""
     errors = {part: result for part, result in results.items() if isinstance(result, Exception)}
     gone = [part for part, error in errors.items() if isinstance(error, PartGoneError)]
     for part, error in errors.items():
@@ -165,7 +165,7 @@ def _plan(folder: Folder, partition: _Partition, kept: KeptParts | None) -> dict
 
 
 def readable_lineages(folder: Folder, names: Sequence[str]) -> dict[str, Lineage]:
-    """Return the parts whose footers can be read, and what they hold; name the others in warnings."""
+    """Return the parts whose footers can be read, and their content; name the others in warnings."""
 
     def look(name: str) -> Lineage | None:
         try:

@@ -1,4 +1,4 @@
-"""What a latency table holds, in a few lines."""
+"""Summary of a latency table's content."""
 
 from dataclasses import dataclass
 from pathlib import Path

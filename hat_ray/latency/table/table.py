@@ -3,7 +3,7 @@
     <root>/space=<space id>/device=<device slug>/part-<uuid>.parquet
 
 Decisions
-- A part appears whole or not at all, and nobody ever changes one: writers need no lock and cannot hurt each other.
+- A part appears whole or not at all, and none ever changes: writers need no lock and cannot hurt each other.
 - `compact` moves the rows of many parts into few; what a reader gets stays the same, to the order of the rows.
 - The same thing timed twice is kept twice in the files; reading resolves it to the better measurement, on columns.
 - Reading brings the rows of a device and workload to one quiet level (`to_quiet_level`).

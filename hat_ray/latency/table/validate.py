@@ -124,7 +124,7 @@ class TableProblem:
 
 @dataclass(frozen=True)
 class TableCheck:
-    """What was looked at, and what is wrong."""
+    """Result of a check: counts and problems."""
 
     files: int
     rows: int
@@ -135,7 +135,7 @@ class TableCheck:
 
 
 def validate(root: Folder | str | Path, progress: Progress = no_progress) -> TableCheck:
-    """Check a lake; what is compacted away meanwhile is checked where it went."""
+    """Check a table; parts that are compacted meanwhile are checked where their rows went."""
     folder = Folder.at(root)
     folder.require()
     walk = _walk(folder)
@@ -155,7 +155,7 @@ def validate(root: Folder | str | Path, progress: Progress = no_progress) -> Tab
 
 
 def _check(folder: Folder, name: str) -> tuple[int, list[TableProblem]]:
-    """Return how many rows a file has, and what is wrong with it."""
+    """Return the number of a file's rows, and its problems."""
     try:
         table = read_part(folder, name).table
     except PartGoneError:
@@ -167,7 +167,7 @@ def _check(folder: Folder, name: str) -> tuple[int, list[TableProblem]]:
 
 @dataclass
 class _Walk:
-    """What stands anywhere below a lake's root."""
+    """All entries below a table's root."""
 
     parts: list[str] = field(default_factory=list)
     leftovers: int = 0

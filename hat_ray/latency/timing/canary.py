@@ -1,6 +1,6 @@
 """The canary: one fixed architecture, timed between the others, that shows when a device is disturbed.
 
-A device that shares its hardware changes its speed by up to a factor of two within seconds. What is timed between two
+A device that shares its hardware changes its speed by up to a factor of two within seconds. Repetitions between two
 canaries that were both as fast as they are on the quiet device is kept; the rest is set aside and timed again.
 
 Decisions
@@ -9,8 +9,8 @@ Decisions
   board) is its own quiet level. The running median keeps the scatter of single canaries out of the level.
 - The canary runs in the same process between small groups of repetitions, not between architectures: the states of a
   shared machine last about as long as one architecture's timing.
-- What is kept is divided by how slow the canaries around it were (`local_levels`): a device that wanders within the
-  tolerance is followed as well.
+- Kept repetitions are divided by the slowness of the canaries around them (`local_levels`): a device that wanders
+  within the tolerance is followed as well.
 """
 
 import math
@@ -88,7 +88,7 @@ class Group:
     after_ms: float
     samples: tuple[TranslationTime, ...]
     joules: float | None = None
-    """What the repetitions took, the canaries left out; None where the system does not report it."""
+    """Energy of the repetitions, without the canaries; None where the system does not report it."""
 
 
 def local_levels(groups: Sequence[Group], limit_ms: float = math.inf) -> NDArray[np.float64]:

@@ -31,14 +31,14 @@ _NOT_NEGATIVE = (
 _SAMPLES = ("encoder_samples_ms", "decoder_samples_ms", "total_samples_ms")
 
 NUMBERS = (*_POSITIVE, *_NOT_NEGATIVE, *_FEATURES)
-"""Columns that hold what was measured, or what was timed."""
+"""Columns of the measurements, or of the timed architecture."""
 
 JUDGED = (
     *("latency_ms", "latency_corrected_ms", "drift_correction", "relative_error"),
     *(f"{part}_{name}_ms" for part in ("encoder", "decoder") for name in ("p50", "mean", "std")),
     *_FEATURES,
 )
-"""What is fitted, shown or exported: readers judge a row by these."""
+"""Columns that are fitted, shown or exported: readers judge a row by these."""
 
 
 def rules_of(name: str, values: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

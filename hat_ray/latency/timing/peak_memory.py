@@ -60,7 +60,7 @@ def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
 
 
 def _store(model: SubTransformer, folder: Path, profile: DeviceProfile) -> None:
-    """Write what the other process loads, and its job."""
+    """Write the files that the other process loads, and its job."""
     device = profile.device
     settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
     runtime = RUNTIMES.load(device.runtime)

@@ -57,7 +57,7 @@ class Protocol:
     max_repetitions: int = 300
     budget_s: float = 10.0
     patience_s: float = 30.0
-    """How long to wait for undisturbed moments beyond the budget."""
+    """Seconds to wait for undisturbed moments beyond the budget."""
 
     @classmethod
     def of(cls, config: LatencyConfig, vocab_size: int) -> "Protocol":
@@ -85,7 +85,7 @@ class Timing:
     warmups: int
     niceness: int | None
     seconds: float
-    """What the whole timing took, warm-up included."""
+    """Seconds of the whole timing, warm-up included."""
     disturbed: int = 0
     """Repetitions set aside because a canary beside them was slow."""
     canary: Canary | None = None

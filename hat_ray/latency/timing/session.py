@@ -2,7 +2,7 @@
 
 The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
 while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
-as they come. When the device turns out to be quieter than it was thought to be, what was timed before is timed again;
+as they come. When the device turns out to be quieter than known, earlier architectures are timed again;
 what found no undisturbed moment is timed again when the others are done, for as long as that finds undisturbed ones.
 What the table already holds for the same device and workload is skipped, so a session that was killed resumes where
 its last part ended.
@@ -48,14 +48,14 @@ from hat_ray.storage.folder import Folder
 logger = logging.getLogger(__name__)
 
 _MOST_TRIES = 3
-"""How often an architecture that finds no undisturbed moment is timed again."""
+"""Repeated timings, at most, of an architecture that finds no undisturbed moment."""
 _IN_VAIN = 3
 """Tries in a row without an undisturbed moment, after which the other architectures come first."""
 
 
 @dataclass(frozen=True)
 class TimingJob:
-    """A device's whole order: what is timed, how, and where its rows go. It pickles."""
+    """A device's whole order: workload, settings, and the place of its rows. It pickles."""
 
     space: SearchSpace
     model_config: ModelConfig
@@ -70,7 +70,7 @@ class TimingJob:
     bounded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Quantities that limits bound, by the device's name or id ("": every device); `config.quantities` adds others."""
     kept: KeptParts | None = field(default=None, compare=False, repr=False)
-    """What this process has read of the table; None reads the files each time."""
+    """The table as this process has read it; None reads the files each time."""
 
     def __post_init__(self) -> None:
         if self.config.length_mix and not self.length_pairs:
@@ -97,7 +97,7 @@ class TimingJob:
         return tuple(name for name in dict.fromkeys([*self.config.quantities, *bounded]) if name != LATENCY)
 
     def profile(self, device: DeviceInfo) -> DeviceProfile:
-        """Return what quantities depend on beside the architecture, on a device."""
+        """Return the facts of a device that quantities depend on, beside the architecture."""
         widest = self.space.largest()
         dims = widest.encoder.embed_dim, widest.decoder.embed_dim
         return DeviceProfile(device, self.model_config, self.vocab_size, dims, self.protocol.workload)
@@ -112,14 +112,14 @@ class TimingJob:
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """What one call did."""
+    """Outcome of one session."""
 
     timed: int
     skipped: int
     """Architectures that the table already had."""
     seconds: float
     advice: tuple[str, ...] = ()
-    """What disturbed the timings and can be mended: one line each, each kind once a session."""
+    """Disturbances with a remedy: one line each, each kind once a session."""
 
 
 def new_session_id() -> str:
@@ -254,7 +254,7 @@ class TimingSession:
         """Time again what found no undisturbed moment yet; yield the rows that came out less disturbed than those
         before.
 
-        `most` timings, since whoever waits for this session counts on a bounded time. Once a few in a row were in vain
+        `most` timings, since the fleet counts on a bounded time. Once a few in a row were in vain
         too, the rest waits until the session's next architectures are done: a disturbance may last for minutes. Each
         is tried `_MOST_TRIES` times in all.
         """
@@ -272,7 +272,8 @@ class TimingSession:
                 timed, in_vain = timed + 1, 0 if undisturbed else in_vain + 1
 
     def _note_disturbance(self, architecture: Architecture, timing: Timing) -> None:
-        """Remember what was timed without an undisturbed moment: its correction is all that brings it right."""
+        """Remember an architecture that was timed without an undisturbed moment: only its correction makes it
+        comparable."""
         if timing.undisturbed or timing.canary is None:
             self._disturbed.pop(architecture, None)
         else:  # the least correction of all tries: the one whose row counts
@@ -312,7 +313,7 @@ class TimingSession:
         )
 
     def _energy(self, timing: Timing) -> Energy | None:
-        """Return what one translation took: a repetition does one for each pair of lengths."""
+        """Return the energy of one translation: a repetition does one for each pair of lengths."""
         if timing.energy_j is None:
             return None
         return Energy(timing.energy_j / len(self.job.protocol.workload.pairs), self._sensors.meter.source)

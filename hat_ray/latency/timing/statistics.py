@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How a repeated timing is spread, in milliseconds. Quantiles are None where only averages are known."""
+    """Spread of a repeated timing, in milliseconds. Quantiles are None where only averages are known."""
 
     p10_ms: float | None
     p50_ms: float | None

@@ -1,4 +1,4 @@
-"""What one timing times: one translation of given length by a SubTransformer.
+"""The workload of a timing: one translation of given length by a SubTransformer.
 
 Decisions
 - One repetition is one translation: `start` (the encoder, and the cross-attention keys and values of every decoder
@@ -64,7 +64,7 @@ _FIRST_WORD = 4  # ids below are bos, pad, eos, unk
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What one timed translation is: two timings compare only where it is equal."""
+    """The shape of one timed translation: two timings compare only where it is equal."""
 
     batch: Int32 = 1
     beam: Int32 = 5

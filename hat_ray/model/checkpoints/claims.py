@@ -1,4 +1,4 @@
-"""What a model's description claims, held against its weights before a model of that size is made."""
+"""A model's description, compared with its weights before a model of that size is made."""
 
 from collections.abc import Mapping
 

@@ -30,7 +30,7 @@ _Size = Annotated[int, Field(ge=1, strict=True)]
 
 @dataclass(frozen=True)
 class _Description:
-    """What a model's JSON file holds."""
+    """Content of a model's JSON file."""
 
     kind: Literal["super", "sub"]
     source_vocab_size: _Size

@@ -1,4 +1,4 @@
-"""What a PyTorch checkpoint claims to hold, found out before memory is taken for it, and without executing anything.
+"""The claimed content of a PyTorch checkpoint, read before memory is taken for it, and without executing anything.
 
 PyTorch's own reader believes a file: it reserves what a storage claims (256 GB where that is what stands there), grows
 a storage to what a tensor's strides reach, and unpacks compressed entries. So the file is walked through beforehand,
@@ -133,7 +133,7 @@ def scan(file: IO[bytes]) -> list[Storage]:
 
 
 class _Bounded:
-    """A file of which nobody reads more than there is: Python reserves what is asked for."""
+    """A file that is never read beyond its end: Python reserves the memory of a whole request."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.tell = file, file.tell
@@ -242,7 +242,7 @@ def _name(argument: str) -> _Name:
 
 
 def _make(name: Any, arguments: Any) -> Any:
-    """Return what stands for an object; a tensor must lie inside its storage."""
+    """Return the stand-in of an object; a tensor must lie inside its storage."""
     if not isinstance(name, _Name) or not isinstance(arguments, tuple):
         raise ClaimError("its pickle is damaged")
     if name.path in _TENSOR:

@@ -1,1 +1,1 @@
-"""What can be known before the first expensive minute, looked at then: small checks, each with the stages it is for."""
+"""Checks before the first expensive minute: small ones, each with the stages it is for."""

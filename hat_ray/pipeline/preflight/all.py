@@ -7,7 +7,7 @@ from hat_ray.recipe import Recipe
 
 
 def examine_all(recipe: Recipe, situation: Situation) -> list[CheckResult]:
-    """Return what all checks found that the stages still to be done need."""
+    """Return the results of all checks that the stages still to be done need."""
     return examine(recipe, situation, _checks(recipe, situation))
 
 

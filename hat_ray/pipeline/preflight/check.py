@@ -1,8 +1,8 @@
-"""What a check is, what it is given, and what it found.
+"""A check, its inputs, and its result.
 
 Decisions
 - A check looks and changes nothing, but for a probe that it writes to a store and deletes again.
-- A `failure` is certain: the work could not end well. What is only likely, or may still change, is a `warning`.
+- A `failure` is certain: the work could not end well. A likely failure, or one that may still change, is a `warning`.
 - Nothing here loads PyTorch or Ray: a mistake is reported within a second.
 """
 
@@ -25,12 +25,12 @@ class CheckResult:
     name: str
     verdict: Verdict
     told: str
-    """One line: the rule, the value that breaks it, and the remedy; of what is fine, what was seen."""
+    """One line: the rule, the value that breaks it, and the remedy; where all is well, the observation."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that stages may work on: this one, or a node of a cluster. What is not known is None."""
+    """A machine that stages may work on: this one, or a node of a cluster. An unknown value is None."""
 
     host: str
     cpus: int
@@ -47,14 +47,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a recipe is to be done with."""
+    """The circumstances of a recipe's run."""
 
     stages: tuple[str, ...]
     """Stages that are still to be done."""
     place: str | None = None
     """The run folder; None: not named yet."""
     machines: tuple[Machine, ...] = ()
-    """Where it is done."""
+    """Machines that it runs on."""
     cluster: bool = False
     """Whether `machines` are the nodes of a cluster that others started."""
     may_grow: bool = False
@@ -66,7 +66,7 @@ class Situation:
 
     @property
     def of_machine(self) -> Verdict:
-        """How bad it is when this machine lacks something."""
+        """Verdict where this machine lacks something."""
         return "failure" if self.committed else "warning"
 
     @property
@@ -78,7 +78,7 @@ class Situation:
         return replace(self, stages=stages)
 
     def corpus(self) -> CorpusSummary | None:
-        """Return what the run's corpus holds, where it is finished and still holds."""
+        """Return the summary of the run's corpus, where it is finished and its settings are the same."""
         folder = self.run_folder
         return None if folder is None or "corpus" in self.stages else read_summary(folder.child("corpus"))
 

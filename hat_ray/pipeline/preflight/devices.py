@@ -1,4 +1,4 @@
-"""The devices that are to be timed: which machines they are, and whether these can run what is asked of them.
+"""The devices that are to be timed: their machines, and whether these can run the requested runtime and dtype.
 
 This file loads PyTorch, which knows what a processor computes in: it is imported where a recipe asks for more than
 PyTorch's own runtime in fp32, and for a cluster.

@@ -1,4 +1,4 @@
-"""How much disk and memory a recipe takes, in closed form: at least, and at most.
+"""Disk and memory that a recipe takes, in closed form: at least, and at most.
 
 P: parameters of the largest architecture, embeddings included (every weight is 4 bytes); V: vocabulary; L: limits of
 all devices. Bounds were held against real runs of two sizes (`test_estimate.py`).
@@ -39,7 +39,7 @@ _RAY_BYTES = 1 << 30
 _ROW_BYTES, _CANDIDATE_BYTES, _PAGE_BYTES, _LEAST_PAGE_BYTES = 48 << 10, 16 << 10, 10 << 20, 1 << 20
 _TOY_TOKENS, _TOY_TEXT_BYTES = 40, 200
 _SLACK = 1.5
-"""Memory that the allocator holds beyond what is in use."""
+"""Memory that the allocator holds beyond the memory in use."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Estimate:
 
 
 def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
-    """Return what the run folder grows by when these stages are done."""
+    """Return the growth of the run folder by these stages."""
     space, limits = recipe.space.build(), _limits(recipe)
     largest, smallest = (params_of(a, vocabulary, recipe.model) for a in (space.largest(), space.smallest()))
     models = (1 + recipe.retrain.random_baselines) * limits + 1
@@ -109,7 +109,7 @@ def params_of(architecture: Architecture, vocabulary: int, config: ModelConfig) 
 
 
 def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
-    """Return what a training leaves and needs on disk; `sure` bytes a parameter are in every checkpoint."""
+    """Return the disk that a training takes; `sure` bytes a parameter are in every checkpoint."""
     written = math.ceil(config.updates / config.checkpoint_every)
     stay = min(max(config.keep_last, config.average_last), written)
     least = stay * sure * params + _WEIGHT_BYTES * params
@@ -160,7 +160,7 @@ def _layers(architecture: Architecture, length: int) -> list[int]:
 
 
 def _limits(recipe: Recipe) -> int:
-    """Return how many winners there are at most."""
+    """Return the largest possible number of winners."""
     config, devices = recipe.search, max(1, len(recipe.latency.devices))
     limits = config.stated[1] or config.limits_fraction
     return sum(map(len, limits.values())) if isinstance(limits, dict) else devices * len(limits)

@@ -18,7 +18,7 @@ _OTHER_DRIVERS = ("dxg", "kfd", "nvgpu", "nvhost-gpu")
 def situation_here(
     recipe: Recipe, place: str | None, *, only: str | None = None, local: bool = False, committed: bool = True
 ) -> Situation:
-    """Return what is still to be done of a recipe, on this machine."""
+    """Return the stages of a recipe still to be done, on this machine."""
     names = stages_of(only)
     stages = names if place is None else unfinished(Run(Folder.at(place), recipe), names)
     return Situation(stages, place, (this_machine(),), local=local, committed=committed)
@@ -39,7 +39,7 @@ def this_machine() -> Machine:
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:
-    """Return how many GPUs this process may use, by their device files: NVIDIA's driver makes one for each.
+    """Return the number of GPUs that this process may use, by their device files: NVIDIA's driver makes one for each.
 
     Where another driver's are there (boards, WSL, AMD), it is one at least.
     """

@@ -1,7 +1,7 @@
 """Limits against the rows of a latency table: a check before a SuperTransformer and a predictor are trained.
 
 Decisions
-- A limit is refused only for what was timed: the run's latency stage is finished, the space's smallest architecture is
+- A limit is refused only by timings: the run's latency stage is finished, the space's smallest architecture is
   among its rows, and on no device that the limit is for is anything timed within `_SPREAD` of it. No prediction counts.
 - Otherwise it is a warning: the table's devices may be another team's, or its architectures a few large ones.
 """
@@ -113,7 +113,7 @@ def _times(table: Folder, partition: str, workload: Mapping[str, int]) -> dict[s
         try:
             rows = table.read_table(name).select([*workload, "architecture_id", "latency_corrected_ms"]).to_pylist()
         except (HatRayError, KeyError, ValueError):
-            continue  # a part that is damaged is named by whoever reads the table for its rows
+            continue  # a damaged part is named when the table is read for its rows
         for row in rows:
             ms, architecture = row["latency_corrected_ms"], row["architecture_id"]
             if ms and ms > 0 and all(row[key] == value for key, value in workload.items()):

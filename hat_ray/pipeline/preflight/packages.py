@@ -44,7 +44,7 @@ def installed() -> frozenset[str]:
 
 
 def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """What cuts the translations into words for BLEU is there before anything is trained."""
+    """The tokenizer of BLEU is installed before anything is trained."""
     tokenizer = recipe.evaluate.tokenizer
     names, how = TOKENIZERS.get(tokenizer, ((), ""))
     for host, lacking in _lacking(situation, names):

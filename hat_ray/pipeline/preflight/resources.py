@@ -17,7 +17,7 @@ _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def check_disk(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """The disk of the run folder has room for what is still to be written."""
+    """The disk of the run folder has room for the files still to be written."""
     folder = situation.run_folder
     if folder is None or not folder.is_local:
         return
@@ -171,7 +171,7 @@ def check_timing(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_evaluation(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """What is translated, scored and ranked on a cluster takes one CPU each."""
+    """Translating, scoring and ranking on a cluster take one CPU each."""
     if situation.cluster and situation.machines and not any(machine.cpus >= 1 for machine in situation.machines):
         yield (
             _verdict(situation),
@@ -185,7 +185,8 @@ def _resources(cpus: float, gpus: float) -> Mapping[str, float]:
 
 
 def _verdict(situation: Situation) -> Verdict:
-    """What a cluster can never give is a failure; what this machine lacks is one where work begins on it."""
+    """Resources that a cluster can never give are a failure; those that this machine lacks are one where work begins on
+    it."""
     if situation.cluster:
         return "warning" if situation.may_grow else "failure"
     return situation.of_machine

@@ -95,7 +95,7 @@ def check_evaluation_beam(recipe: Recipe, situation: Situation) -> Iterator[Find
 
 
 def check_timed_beam(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """What is timed looks at twice the beam of words."""
+    """A timing needs twice the beam of words."""
     size, beam = _vocabulary_size(recipe, situation), recipe.latency.beam
     if size < max(_FIRST_WORD + 1, 2 * beam):
         yield (
@@ -118,7 +118,7 @@ def check_vocabulary_size(recipe: Recipe, situation: Situation) -> Iterator[Find
 
 
 def check_best(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """What decides the best checkpoint is validated by that training."""
+    """The model that decides the best checkpoint is validated by that training."""
     validated = {"supernet": ("largest", "smallest"), "retrain": ("model",)}
     for section, known in validated.items():
         best = getattr(recipe, section).best_check

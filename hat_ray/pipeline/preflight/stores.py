@@ -1,6 +1,6 @@
 """The places that a recipe writes to or reads from: they are there, and let us in.
 
-A file of a name that nobody else has is written, read and deleted. A place that is not there yet is tried where it
+A file with a unique name is written, read and deleted. A place that is not there yet is tried where it
 would be made. Storage that does not answer is asked for `PATIENCE_S` seconds only: nothing is under way yet.
 """
 
@@ -21,7 +21,7 @@ _CONTENT = b"may be deleted"
 
 
 def try_run_folder(place: str) -> list[CheckResult]:
-    """Return whether the run folder can be written to: asked before it is read what stands in it."""
+    """Return whether the run folder can be written to: checked before its content is read."""
     found = list(_probe("the run folder", Folder.at(place), "--run"))
     return [CheckResult("run folder", *finding) for finding in found or [("ok", "")]]
 
@@ -44,7 +44,7 @@ def check_warm_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_cache(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """What is fetched or copied to this machine can be kept."""
+    """The cache of this machine can be written to."""
     folder, config = situation.run_folder, recipe.corpus
     if (folder is not None and not folder.is_local) or (
         config.downloads and not (config.files and config.files.folder)
@@ -65,7 +65,7 @@ def _probe(what: str, folder: Folder, named_by: str) -> Iterator[Finding]:
 
 
 def _try(folder: Folder) -> None:
-    """Write, read and delete a file; what was not there before is gone afterwards."""
+    """Write, read and delete a file; delete folders that it made."""
     place = _existing(folder) if folder.is_local else folder
     if folder.is_local and not Path(place.uri).is_dir():
         raise HatRayError(f"{faults.kind_at(place.uri)} stands where a folder should be: {place}")
@@ -75,7 +75,7 @@ def _try(folder: Folder) -> None:
         place.write_bytes(name, _CONTENT, durable=False)
         try:
             if place.read_bytes(name) != _CONTENT:
-                raise StorageError(f"{place} does not give back what is written to it")
+                raise StorageError(f"{place} does not return the bytes written to it")
         finally:
             place.delete(name)
     except (HatRayError, StorageError) as error:

@@ -1,4 +1,4 @@
-"""The table of all checks, and what is done with what they found."""
+"""The table of all checks, and the handling of their results."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -57,13 +57,13 @@ CHECKS = (
 
 
 def examine(recipe: Recipe, situation: Situation, checks: Iterable[Check] = CHECKS) -> list[CheckResult]:
-    """Return what the checks found that the stages still to be done need."""
+    """Return the results of the checks that the stages still to be done need."""
     wanted = [check for check in checks if check.stages & set(situation.stages)]
     return [result for check in wanted for result in check.run(recipe, situation)]
 
 
 def require(results: Sequence[CheckResult]) -> None:
-    """Log what is doubtful, a line each; raise CheckError where something cannot end well."""
+    """Log each warning in a line; raise CheckError where something cannot end well."""
     for result in results:
         if result.verdict == "warning":
             log.warning("%s", result.told)
@@ -75,7 +75,7 @@ def require(results: Sequence[CheckResult]) -> None:
 
 
 def failures(results: Iterable[CheckResult]) -> list[CheckResult]:
-    """Return what cannot end well."""
+    """Return the failures."""
     return [result for result in results if result.verdict == "failure"]
 
 
@@ -96,7 +96,7 @@ class Watch:
         self._told: set[str] = set()
 
     def begin(self, results: Sequence[CheckResult]) -> None:
-        """Take what was found before the first stage."""
+        """Take the results from before the first stage."""
         self._require(results)
 
     def before(self, stage: str) -> None:

@@ -23,7 +23,7 @@ from hat_ray.recipe import Recipe
 _WHOLE_BYTES = 24 << 20
 _FIRST_LINES = 1_000
 _PACKED = 4
-"""How many times as long text is as its gzip, about."""
+"""Length of text over that of its gzip, about."""
 _SPLITS = ("train", "valid", "test")
 _SPECIAL = 4
 _BYTES = 256
@@ -66,7 +66,7 @@ def _check_files(files: FilesConfig) -> Iterator[Finding]:
 
 
 def _read(source: TextPart, target: TextPart, whole: bool) -> None:
-    """Read two parallel files, or the beginning of each; raise CorpusError for what is wrong."""
+    """Read two parallel files, or the beginning of each; raise CorpusError for a mistake in them."""
     if whole:
         for _ in read_pairs(source, target, 10_000):
             pass
@@ -133,7 +133,7 @@ def vocabulary_bounds(files: FilesConfig, config: CorpusConfig) -> tuple[int, in
 
 
 def _parts_of(length: int) -> int:
-    """Return how many parts of two characters or more, and `_LONGEST_PIECE` at most, a word has."""
+    """Return the number of a word's parts of two to `_LONGEST_PIECE` characters."""
     return sum(length - size + 1 for size in range(2, min(length, _LONGEST_PIECE) + 1))
 
 

@@ -1,6 +1,6 @@
 """Stages `latency` and `sweep`: time architectures on every device, into the latency table.
 
-`latency` times a fixed number of architectures, or calibrates: it times what adds most to what is known, fits, and
+`latency` times a fixed number of architectures, or calibrates: it times the most informative architectures, fits, and
 stops when every device can be predicted. `sweep` varies each single dimension of the space.
 """
 

@@ -72,7 +72,7 @@ def planned(context: Context) -> list[PlannedPolicy]:
 
 
 def score_all(context: Context, jobs: Sequence[TrainJob], tried: Sequence[ScratchTrained]) -> list[list[Scores]]:
-    """Score the tried architectures with each SuperTransformer; what is scored already is read back."""
+    """Score the tried architectures with each SuperTransformer; existing scores are read back."""
     pieces = [
         InheritedJob(
             supernet=job.folder,

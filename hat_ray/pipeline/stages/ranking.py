@@ -28,7 +28,7 @@ STREAM = "health"
 
 
 def check_ranking(context: Context, folder: Folder) -> RankingResult:
-    """Train architectures from scratch and compare them with what they inherit."""
+    """Train architectures from scratch and compare their losses with those of inherited weights."""
     source, picked = pick_architectures(context)
     jobs = scratch_jobs(context, picked)
     train_all(context, jobs, "training from scratch")

@@ -69,7 +69,7 @@ def report(context: Context, folder: Folder) -> ReportOutput:
 
 
 def gather(context: Context) -> ReportData:
-    """Read every finished stage of a run; what is not there yet is left out."""
+    """Read every finished stage of a run; missing ones are left out."""
     recipe, space = context.recipe, context.recipe.space.build()
     latency, fitted, found = context.output(LATENCY), context.output(PREDICTOR), context.output(SEARCH)
     evaluated = context.output(EVALUATE) or EvaluateOutput({}, None)

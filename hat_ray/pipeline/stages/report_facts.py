@@ -101,7 +101,7 @@ def largest_ms(context: Context, predictor: Predictor | None) -> float | None:
 
 
 def device_facts(slug: str, entry: MeasuredDevice, largest_ms: float | None) -> Device:
-    """Return what is known of a device."""
+    """Return the facts of a device."""
     info, memory = entry.device, entry.device.memory_bytes
     facts = {
         "timed architectures": str(entry.rows),

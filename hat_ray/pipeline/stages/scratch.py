@@ -1,7 +1,7 @@
 """Trainings that several studies share: from scratch, and of whole SuperTransformers, each in a folder of its own.
 
 `trained/scratch/<architecture>-s<seed>-<hash>` and `trained/supernets/<policy>-s<seed>-<hash>`: the hash covers all
-that decides the weights, so nothing here is ever stale, and changing how many are wanted trains only what is missing.
+that decides the weights, so nothing here is ever stale, and a larger number trains only the missing ones.
 Settings of a SuperTransformer's training alone are left out for architectures from scratch: they do not matter.
 """
 
@@ -42,7 +42,7 @@ def supernet_job(context: Context, slug: str, model: ModelConfig, config: TrainC
 
 
 def train_all(context: Context, jobs: Sequence[TrainJob], label: str) -> list[TrainResult]:
-    """Train side by side what is not trained yet, the longest first; return the results in the order of the jobs."""
+    """Train the missing ones side by side, the longest first; return the results in the order of the jobs."""
     pending = [job for job in jobs if job.finished() is None]
     log.info("%s: %d trainings, %d of them finished before", label, len(jobs), len(jobs) - len(pending))
     pending.sort(key=_size, reverse=True)  # then no worker trains alone at the end

@@ -166,7 +166,7 @@ class RunDevices:
             self.load_refitted(slug, _BEFORE)
 
     def _begin(self) -> None:
-        """Fit again what was fitted at another scale than the table has by now; a killed search keeps to that."""
+        """Refit predictors whose scale differs from the table's by now; a killed search keeps to that."""
         again = [slug for slug in self.predictors if abs(self.scale(slug) - 1) > SCALE_TOLERANCE]
         for slug in again:
             log.warning(

@@ -1,4 +1,4 @@
-"""How fast the cores run that the timing used, and who decides it: Linux's cpufreq, or x86's /proc/cpuinfo."""
+"""Frequency and governor of the cores that the timing used: Linux's cpufreq, or x86's /proc/cpuinfo."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class CoreWatch:
         self._before: dict[str, int] = {}
 
     def start(self) -> None:
-        """Remember what each thread had computed so far; one thread needs no comparison."""
+        """Remember each thread's CPU time; one thread needs no comparison."""
         if self._threads > 1:
             self._before = {thread: ticks for thread, (ticks, _) in self._all().items()}
 

@@ -24,7 +24,7 @@ class EnergyMeter(Protocol):
 
     @property
     def source(self) -> str:
-        """What is counted, such as "rapl package-0 dram" or "nvml"; empty when nothing is."""
+        """The counters, such as "rapl package-0 dram" or "nvml"; empty when there are none."""
 
     def read(self) -> float | None:
         """Return the joules counted until now, or None where the system does not report them."""
@@ -32,7 +32,7 @@ class EnergyMeter(Protocol):
 
 @dataclass(frozen=True)
 class Energy:
-    """What one translation took."""
+    """Energy of one translation."""
 
     joules: Annotated[float, Column(name="energy_j")]
     source: Annotated[str, Column(from_cell=lambda cell: cell or "", nullable=True)]
@@ -94,6 +94,6 @@ def cpu_meter(root: Path = Path("/")) -> EnergyMeter:
 
 
 def joules_since(meter: EnergyMeter, before: float | None) -> float | None:
-    """Return what a meter counted since it read `before`."""
+    """Return the joules that a meter counted since it read `before`."""
     now = meter.read()
     return None if now is None or before is None else now - before

@@ -1,4 +1,4 @@
-"""What other processes, and other machines on the same host, took from the processors while a timing ran (Linux).
+"""CPU time that other processes, and other machines on the same host, took while a timing ran (Linux).
 
 Small files of /proc and /sys, read at the least cost: a timing waits for them.
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-_AT_MOST = 1 << 16  # bytes; what is read here is far shorter
+_AT_MOST = 1 << 16  # bytes; the files read here are far shorter
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -101,7 +101,7 @@ class PeakMemory:
         return None if peak is None or (self._earlier is not None and peak <= self._earlier) else peak
 
     def device_bytes(self) -> int | None:
-        """Return what PyTorch allocated on the GPU at most; None for the CPU."""
+        """Return the most bytes that PyTorch allocated on the GPU; None for the CPU."""
         return torch.cuda.max_memory_allocated() if self._on_gpu else None
 
     def _peak_bytes(self) -> int | None:

@@ -81,7 +81,7 @@ class Sensors:
 
 
 def advice(state: MachineState) -> dict[str, str]:
-    """Return what disturbs a timing and can be mended: by kind, one line with the remedy."""
+    """Return the disturbances of a timing that have a remedy: by kind, one line with it."""
     told = {}
     if (state.other_load_cpus or 0.0) > _LOAD_CPUS:
         told["load"] = (

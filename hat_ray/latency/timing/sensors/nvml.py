@@ -38,7 +38,7 @@ class Gpu:
         return None if millijoules is None else millijoules / 1e3
 
     def clock_reasons(self) -> dict[str, int] | None:
-        """Return what holds the clocks down now, as NVML's bits."""
+        """Return the present reasons for throttled clocks, as NVML's bits."""
         bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
         if bits is None:  # its name before NVML 12.2
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
@@ -64,7 +64,7 @@ class GpuMeter:
 
 
 class GpuThrottling:
-    """What holds a GPU's clocks down."""
+    """Throttling of a GPU's clocks."""
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
