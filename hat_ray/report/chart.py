@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TypeAlias
 
-from hat_ray.report.data import Kind
 from hat_ray.report.tables import Table
+from hat_ray.search.selection import Kind
 
 Trace: TypeAlias = dict[str, object]
 Value: TypeAlias = str | int | float | None
@@ -26,12 +26,11 @@ Value: TypeAlias = str | int | float | None
 MARKERS: dict[Kind, Trace] = {
     "winner": {"symbol": "star", "size": 19, "color": "@winner"},
     "largest": {"symbol": "square", "size": 11, "color": "@largest"},
-    "smallest": {"symbol": "triangle-down", "size": 12, "color": "@smallest"},
     "random": {"symbol": "x", "size": 8, "color": "@random"},
 }
-MARKS: dict[Kind, str] = {"winner": "★", "largest": "■", "smallest": "▼", "random": "✕"}
+MARKS: dict[Kind, str] = {"winner": "★", "largest": "■", "random": "✕"}
 """How the page's tables and headings show the kinds of points."""
-LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "smallest": "Smallest", "random": "Random"}
+LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "random": "Random"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
 NUM_SERIES = 5

@@ -4,9 +4,11 @@ Devices are named by their slug everywhere; their titles stand once, in `ReportD
 measured is None and shows as a dash: a report of an unfinished or failed run is still a report.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from hat_ray.evaluate.evaluate import Score
 from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
@@ -14,7 +16,8 @@ from hat_ray.report.ledger import Ledger
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import pareto_front
 from hat_ray.search.limits import Limit
-from hat_ray.search.winners import LimitedQuantity
+from hat_ray.search.selection import Kind, RetrainedModel, SelectedModel
+from hat_ray.search.winners import LimitedQuantity, RuntimeRanking
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
 
@@ -33,27 +36,9 @@ class Device:
 
 
 @dataclass(frozen=True)
-class RuntimeEntry:
-    """The winner of one runtime under a limit that several runtimes of one machine were given."""
+class RuntimeContest(RuntimeRanking):
+    """What each runtime of one machine has under one limit, also where only one of them keeps it."""
 
-    device: str
-    settings: str
-    """The runtime for readers, such as "onnx int8, 1 thread"."""
-    architecture_id: str
-    loss: float
-    """Validation, with inherited weights, bits a token."""
-    predicted_ms: float
-    measured_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class RuntimeContest:
-    """One limit on one machine, and what each runtime that keeps it has under it, the best first."""
-
-    hardware: str
-    limit: Limit
-    """That of the best."""
-    entries: tuple[RuntimeEntry, ...]
     without: tuple[str, ...] = ()
     """Settings of the machine's other runtimes, which have no winner under this limit."""
 
@@ -159,38 +144,50 @@ class Translation:
     hypothesis: str
 
 
-Kind = Literal["winner", "largest", "smallest", "random"]
-
-
-@dataclass(frozen=True)
-class ChosenModel:
+@dataclass(frozen=True, kw_only=True)
+class ChosenModel(SelectedModel):
     """A model that was retrained, measured and scored: a winner of the search or a baseline.
 
     A winner belongs to one limit on one device. A `random` baseline belongs to the winner of the same limit
-    that it is compared with (drawn at random, of no lower latency); `largest` and `smallest` belong to no device.
+    that it is compared with (drawn at random, of no lower latency); `largest` belongs to no device.
     """
 
-    kind: Kind
-    architecture: ArchitectureField
     params: int
     flops: int
+    trained: RetrainedModel
+    score: Score | None = None
     latency: dict[str, Latency] = field(default_factory=dict)
     """By device slug."""
-    limit: Limit | None = None
     quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
     """What a winner's limit bounds beside the latency, by name."""
-    inherited_loss: float | None = None
-    """Validation loss with inherited weights, bits a token."""
-    scratch_loss: float | None = None
-    """Validation loss after training from scratch."""
-    bleu: float | None = None
-    chrf: float | None = None
     samples: tuple[Translation, ...] = ()
 
     @property
     def device(self) -> str | None:
         """The device of its limit."""
         return self.limit.device if self.limit else None
+
+    @property
+    def inherited_loss_bits(self) -> float | None:
+        """The validation loss with inherited weights; None where the model gave no number."""
+        return _known(self.trained.inherited_loss_bits)
+
+    @property
+    def scratch_loss_bits(self) -> float | None:
+        """The validation loss after training from scratch; None where the model gave no number."""
+        return _known(self.trained.scratch_loss_bits)
+
+    @property
+    def bleu(self) -> float | None:
+        return self.score.bleu if self.score else None
+
+    @property
+    def chrf(self) -> float | None:
+        return self.score.chrf if self.score else None
+
+
+def _known(loss_bits: float) -> float | None:
+    return loss_bits if math.isfinite(loss_bits) else None
 
 
 @dataclass(frozen=True)
@@ -263,7 +260,7 @@ class ReportData:
 
     def models_on(self, device: str) -> tuple[ChosenModel, ...]:
         """Return the winners of a device, then the baselines that may be compared with them."""
-        order = ("random", "largest", "smallest")
+        order = ("random", "largest")
         baselines = [m for m in self.chosen if m.kind != "winner" and m.device in (None, device)]
         return (*self.winners(device), *sorted(baselines, key=lambda m: order.index(m.kind)))
 

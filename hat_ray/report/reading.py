@@ -74,12 +74,12 @@ def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
 
 
 def role(model: ChosenModel) -> str:
-    """Return what a model is: chosen, largest, smallest or random."""
+    """Return what a model is: chosen, largest or random."""
     if model.kind == "winner":
         return f"Chosen for ≤ {model.limit.text}" if model.limit else "Chosen"
     if model.kind == "random" and model.limit:
         return f"Random, no faster than the choice for {model.limit.text}"
-    return {"largest": "Largest of the space", "smallest": "Smallest of the space", "random": "Random"}[model.kind]
+    return {"largest": "Largest of the space", "random": "Random"}[model.kind]
 
 
 def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from hat_ray.report.data import Kind
+from hat_ray.search.selection import Kind
 
 Style: TypeAlias = Literal["plain", "strong", "code", "setting"]
 

@@ -59,6 +59,11 @@ class LimitWinner:
     """What the limit bounds beside the latency, by name."""
 
     @property
+    def settings(self) -> str:
+        """The device's runtime for readers, such as "onnx int8, 1 thread"."""
+        return settings_of(self.limit.device)
+
+    @property
     def measured(self) -> dict[str, Measured]:
         """What was measured, by quantity."""
         found = {LATENCY: self.measured_ms, **{name: one.measured for name, one in self.quantities.items()}}
@@ -113,9 +118,9 @@ class RuntimeRanking:
     def line(self) -> str:
         """The ranking in one line."""
         best, *others = self.entries
-        rest = ", ".join(f"{settings_of(one.limit.device)} {one.loss_bits:.4f}" for one in others)
+        rest = ", ".join(f"{one.settings} {one.loss_bits:.4f}" for one in others)
         return (
-            f"best runtime under {self.limit.text} on {self.hardware}: {settings_of(best.limit.device)} with "
+            f"best runtime under {self.limit.text} on {self.hardware}: {best.settings} with "
             f"{best.id}, loss {best.loss_bits:.4f}; {rest}"
         )
 

@@ -103,8 +103,8 @@ def _report(data: ReportData) -> dict[str, Any]:
                 "limit_ms": one.limit.ms if one.limit else None,
                 "params": one.params,
                 "flops": one.flops,
-                "inherited_loss_bits": one.inherited_loss,
-                "scratch_loss_bits": one.scratch_loss,
+                "inherited_loss_bits": one.inherited_loss_bits,
+                "scratch_loss_bits": one.scratch_loss_bits,
                 "bleu": one.bleu,
                 "chrf": one.chrf,
                 "predicted_ms": {slug: latency.predicted_ms for slug, latency in one.latency.items()},
@@ -132,8 +132,7 @@ def _report(data: ReportData) -> dict[str, Any]:
         },
         "signatures": [data.bleu_signature, data.chrf_signature],
         "contests": [
-            [one.hardware, one.limit.ms, [[entry.settings, entry.architecture_id] for entry in one.entries]]
-            for one in data.runtimes
+            [one.hardware, one.limit.ms, [[entry.settings, entry.id] for entry in one.entries]] for one in data.runtimes
         ],
         "ledger": sorted(value for value in leaves(asdict(ledger)) if isinstance(value, float)) if ledger else None,
     }

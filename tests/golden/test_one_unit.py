@@ -21,7 +21,7 @@ def test_a_winners_loss_is_the_same_number_everywhere(place: Path):
     scored = {one.architecture: one.loss for one in result_of(context).candidates}
     data = gather(context)
     reported = {one.architecture: one.loss for one in data.candidates}
-    trained = {one.architecture: one.inherited_loss for one in data.chosen}
+    trained = {one.architecture: one.inherited_loss_bits for one in data.chosen}
     page = figures.sections(place)
     shown = CliRunner().invoke(app, ["search", "show", str(place / "run")], catch_exceptions=False).stdout
     winners = context.require(SEARCH).winners

@@ -39,7 +39,8 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
     for model in data.chosen:
         assert model.params == cost(model.architecture).params
         latency = model.latency[device]
-        for value in (latency.predicted_ms, latency.measured_ms, model.inherited_loss, model.scratch_loss, model.bleu):
+        losses = model.inherited_loss_bits, model.scratch_loss_bits
+        for value in (latency.predicted_ms, latency.measured_ms, *losses, model.bleu):
             assert value is not None
     evaluated = json.loads((place / "evaluate" / "stage.json").read_text())["output"]["models"]
     for model in data.chosen:  # as the quiet device takes it: limits and predictions are about that

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from hat_ray.cli import app
 from hat_ray.core.codec import FORMAT, SEAL
 from hat_ray.errors import RunError
-from hat_ray.latency.device import settings_of
 from hat_ray.latency.table.table import read_table
 from hat_ray.pipeline.run_folder import Run, StageRecord
 from hat_ray.pipeline.stages.cost import stage_at
@@ -85,11 +84,11 @@ def test_the_ledger_counts_what_the_stages_kept(made: Path, data: ReportData) ->
 def test_a_limit_of_two_runtimes_tells_the_winner_on_the_page(made: Path, data: ReportData) -> None:
     [contest] = data.runtimes
     assert contest.limit.ms == 1000.0
-    assert {one.device for one in contest.entries} == {device.slug for device in data.devices}
-    assert contest.entries[0].loss == min(one.loss for one in contest.entries)
+    assert {one.limit.device for one in contest.entries} == {device.slug for device in data.devices}
+    assert contest.entries[0].loss_bits == min(one.loss_bits for one in contest.entries)
     page = (made / "report" / "report.html").read_text()
     assert "Which runtime wins each limit" in page
-    assert f"{settings_of(contest.entries[0].device)} wins" in page
+    assert f"{contest.entries[0].settings} wins" in page
 
 
 @pytest.mark.slow

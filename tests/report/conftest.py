@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from hat_ray.evaluate.evaluate import Score
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedPoint, TimedSweep, effect_of
 from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
@@ -22,7 +23,6 @@ from hat_ray.report.data import (
     ChosenModel,
     CorpusFacts,
     Device,
-    Kind,
     Latency,
     LossCurve,
     PredictionPair,
@@ -30,7 +30,6 @@ from hat_ray.report.data import (
     Provenance,
     ReportData,
     RuntimeContest,
-    RuntimeEntry,
     SearchTrack,
     SpaceFacts,
     StageTime,
@@ -40,6 +39,8 @@ from hat_ray.report.data import (
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
+from hat_ray.search.selection import Kind, RetrainedModel
+from hat_ray.search.winners import LimitWinner
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import preset
@@ -72,6 +73,10 @@ def made_up_loss(architecture: Architecture) -> float:
     return 3.9 + 0.9 * math.exp(-0.45 * d.depth) + 0.6 * math.exp(-0.22 * size)
 
 
+def made_up_score(bleu: float, chrf: float | None = None) -> Score:
+    return Score(bleu, "BLEU", chrf, None if chrf is None else "chrF", 1.0, 1000, 5, 1.0, 30.0, 33.3, 1 << 30)
+
+
 def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **more: object) -> ChosenModel:
     costs, loss = cost(architecture), made_up_loss(architecture)
     latency = {}
@@ -85,10 +90,8 @@ def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **
         params=costs.params,
         flops=costs.flops,
         latency=latency,
-        inherited_loss=loss,
-        scratch_loss=loss - 0.08,
-        bleu=max(0.0, 61.0 - 7.5 * (loss - 0.2)),
-        chrf=max(0.0, 80.0 - 6 * loss),
+        trained=RetrainedModel(loss, loss - 0.08, 1000, 60.0),
+        score=made_up_score(max(0.0, 61.0 - 7.5 * (loss - 0.2)), max(0.0, 80.0 - 6 * loss)),
         samples=(
             Translation("A man in an orange hat starring at something.", "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.", "Ein Mann mit einem orangefarbenen Hut starrt etwas an."),
             Translation("Two dogs run across the snow.", "Zwei Hunde laufen über den Schnee.", "Zwei Hunde laufen über den Schnee."),
@@ -99,7 +102,7 @@ def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **
 
 
 def chosen_models(space: SearchSpace, candidates: list[Architecture], rng: random.Random) -> list[ChosenModel]:
-    models = [made_up_model("largest", space.largest(), rng), made_up_model("smallest", space.smallest(), rng)]
+    models = [made_up_model("largest", space.largest(), rng)]
     for device, limits in LIMITS.items():
         for limit in limits:
             winner = min((a for a in candidates if made_up_ms(a, device) <= limit), key=made_up_loss)
@@ -209,12 +212,15 @@ def made_up_sweep(space: SearchSpace) -> SweepResult:
 
 def made_up_runtimes() -> tuple[RuntimeContest, ...]:
     """Two limits of one board, the first kept by one of its runtimes only."""
-    eager, onnx = "eager fp32, 1 thread", "onnx int8, 1 thread"
-    fast = RuntimeEntry("pi-onnx", onnx, "aaaaaaaaaaaa", 4.6, 240.0, 244.0)
-    slow = RuntimeEntry(BOARD, eager, "bbbbbbbbbbbb", 4.9, 390.0)
+    small, large, onnx = preset("toy").smallest(), preset("toy").largest(), "raspberry-pi-4-1t-onnx-int8"
+    tight, loose, same = (
+        Limit.of(device, latency_ms=ms) for device, ms in ((onnx, 250.0), (onnx, 400.0), (BOARD, 400.0))
+    )
+    fast = LimitWinner(tight, 4.6, 240.0, None, None, 244.0, small.id, small, "winners/1.yml")
+    slow = LimitWinner(same, 4.9, 390.0, None, None, None, large.id, large, "winners/2.yml")
     return (
-        RuntimeContest("raspberry-pi-4", Limit.of(fast.device, latency_ms=250.0), (fast,), (eager,)),
-        RuntimeContest("raspberry-pi-4", Limit.of(fast.device, latency_ms=400.0), (fast, slow)),
+        RuntimeContest("raspberry-pi-4", (fast,), ("eager fp32, 1 thread",)),
+        RuntimeContest("raspberry-pi-4", (replace(fast, limit=loose), slow)),
     )
 
 

@@ -28,12 +28,13 @@ def test_written_report_reads_back_and_leaves_two_files(small_report: Make, tmp_
 
 
 def test_a_diverged_loss_becomes_null_and_is_drawn_as_a_gap(small_report: Make, tmp_path: Path) -> None:
-    model = replace(small_report().chosen[0], scratch_loss=math.nan)
+    first = small_report().chosen[0]
+    model = replace(first, trained=replace(first.trained, scratch_loss_bits=math.nan))
     data = small_report(chosen=(model,), retraining=(LossCurve("x", ((0, 9.0), (10, math.inf), (20, math.nan))),))
     write_report(data, Folder.at(tmp_path))
     back = read_report(Folder.at(tmp_path))
     assert back.retraining == (LossCurve("x", ((0, 9.0), (10, None), (20, None))),)
-    assert back.chosen[0].scratch_loss is None
+    assert back.chosen[0].scratch_loss_bits is None
 
 
 def test_other_formats_and_damage_are_reported_in_one_line(small_report: Make, tmp_path: Path) -> None:

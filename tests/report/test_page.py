@@ -11,6 +11,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from hat_ray.report.data import ReportData, Translation
 from hat_ray.report.render import page, write_report
+from hat_ray.search.limits import Limit
 from hat_ray.storage.folder import Folder
 
 Make = Callable[..., ReportData]
@@ -68,11 +69,12 @@ def hostile(small_report: Make) -> ReportData:
     devices = tuple(replace(d, title=NASTY, facts={NASTY: NASTY}) for d in data.devices)
     curves = tuple(replace(curve, name=NASTY) for curve in data.supernet)
     source = replace(data.provenance, recipe_yaml=NASTY, commit=NASTY, versions={NASTY: NASTY})
+    limit = Limit.of(NASTY, latency_ms=1.0)
     corpus = replace(data.corpus, source_language=NASTY, target_language=NASTY)
     return replace(
         data, chosen=chosen, devices=devices, supernet=curves, retraining=curves, provenance=source, corpus=corpus,
         runtimes=tuple(
-            replace(c, hardware=NASTY, without=(NASTY,), entries=tuple(replace(e, settings=NASTY) for e in c.entries))
+            replace(c, hardware=NASTY, without=(NASTY,), entries=tuple(replace(e, limit=limit) for e in c.entries))
             for c in data.runtimes
         ),
         ledger=replace(

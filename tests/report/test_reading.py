@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from hat_ray.core.text import count, duration, limit, significant
+from hat_ray.evaluate.evaluate import Score
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.report.reading import findings, headline_winner, limit_verdict
 from hat_ray.report.render import page
@@ -19,15 +20,19 @@ def device(small_report: Make) -> str:
     return small_report().devices[0].slug
 
 
+def scored(bleu: float) -> Score:
+    return Score(bleu, "BLEU", None, None, 1.0, 1000, 5, 1.0, 30.0, 33.3, 1 << 30)
+
+
 def built(model: ChosenModel, device: str, ms: float, bleu: float) -> ChosenModel:
-    return replace(model, latency={device: Latency(ms, ms)}, bleu=bleu)
+    return replace(model, latency={device: Latency(ms, ms)}, score=scored(bleu))
 
 
 def said(data: ReportData, device: str, winner: tuple[float, float], largest: tuple[float, float], drawn: float) -> str:
     """The findings on a winner for 20 ms: (ms, BLEU) of winner and largest, BLEU of a random rival as fast."""
     first = next(m for m in data.chosen if m.kind == "winner" and m.device == device)
     first = replace(built(first, device, *winner), limit=Limit.of(device, latency_ms=20.0))
-    rival = replace(first, kind="random", bleu=drawn)
+    rival = replace(first, kind="random", score=scored(drawn))
     top = data.first("largest")
     assert top is not None
     return " ".join(findings(replace(data, chosen=(built(top, device, *largest), first, rival)), first, device))
@@ -69,7 +74,7 @@ def test_a_limit_is_judged_by_the_error_of_the_measurement(small_report: Make, d
 
 
 def test_nothing_is_said_that_was_not_measured(small_report: Make, device: str) -> None:
-    bare = replace(small_report().chosen[-1], kind="winner", latency={}, bleu=None, limit=None)
+    bare = replace(small_report().chosen[-1], kind="winner", latency={}, score=None, limit=None)
     data = small_report(chosen=(bare,))
     assert findings(data, bare, device) == ["The chosen model needs – a sentence."]
     assert headline_winner(small_report(chosen=()), device) is None

@@ -36,7 +36,6 @@ from hat_ray.report.data import (
     Latency,
     ReportData,
     RuntimeContest,
-    RuntimeEntry,
     SearchTrack,
     SpaceFacts,
     Translation,
@@ -133,18 +132,7 @@ def _runtimes(winners: Sequence[LimitWinner], slugs: list[str]) -> tuple[Runtime
 
 def _contest(one: RuntimeRanking, slugs: list[str]) -> RuntimeContest:
     there = {entry.limit.device for entry in one.entries}
-    entries = tuple(
-        RuntimeEntry(
-            entry.limit.device,
-            settings_of(entry.limit.device),
-            entry.id,
-            entry.loss_bits,
-            entry.predicted_ms,
-            entry.measured_ms,
-        )
-        for entry in one.entries
-    )
-    return RuntimeContest(one.hardware, one.limit, entries, tuple(settings_of(s) for s in slugs if s not in there))
+    return RuntimeContest(one.hardware, one.entries, tuple(settings_of(s) for s in slugs if s not in there))
 
 
 def _chosen(
@@ -178,15 +166,13 @@ def _model(
     return ChosenModel(
         kind=entry.kind,
         architecture=architecture,
+        limit=entry.limit,
         params=counted.params,
         flops=counted.flops,
+        trained=trained,
+        score=scored.score if scored else None,
         latency=latency,
-        limit=entry.limit,
         quantities=winner.quantities if entry.kind == "winner" and winner else {},
-        inherited_loss=trained.inherited_loss_bits,
-        scratch_loss=trained.scratch_loss_bits,
-        bleu=scored.score.bleu if scored else None,
-        chrf=scored.score.chrf if scored else None,
         samples=_samples(context, architecture.id) if scored else (),
     )
 

@@ -24,8 +24,10 @@ def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequenc
     traces: list[Trace] = []
     rows: list[list[Value]] = []
     for run in with_frontier:
-        best, winners = run.data.frontier(slug), [m for m in run.data.winners(slug) if m.inherited_loss is not None]
-        traces += [_line(runs, run, best, slug), _stars(runs, run, winners, slug, [m.inherited_loss for m in winners])]
+        best = run.data.frontier(slug)
+        winners = [m for m in run.data.winners(slug) if m.inherited_loss_bits is not None]
+        losses = [m.inherited_loss_bits for m in winners]
+        traces += [_line(runs, run, best, slug), _stars(runs, run, winners, slug, losses)]
         rows += [_candidate_row(run, one, slug) for one in best] + [_model_row(run, one, slug) for one in winners]
     return Figure(
         id=id,
@@ -148,7 +150,8 @@ def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
     return (
         f"{run.label}\n{role(model)}\nmeasured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
-        f"loss inherited {fixed(model.inherited_loss, 3)} · BLEU {fixed(model.bleu, 1)}\n{describe(model.architecture)}"
+        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · BLEU {fixed(model.bleu, 1)}\n"
+        f"{describe(model.architecture)}"
     )
 
 
@@ -160,5 +163,5 @@ def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Value]:
 def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Value]:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
-    first: list[Value] = [run.label, role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
-    return [*first, predicted, measured, model.bleu]
+    first: list[Value] = [run.label, role(model), str(model.architecture), model.architecture.id]
+    return [*first, model.inherited_loss_bits, predicted, measured, model.bleu]

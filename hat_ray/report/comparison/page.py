@@ -70,8 +70,8 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
         milliseconds(latency.measured_ms),
         f"{VERDICT_MARKS[found]} {found}".strip(),
         fixed(model.bleu, 1),
-        fixed(model.inherited_loss, 3),
-        fixed(model.scratch_loss, 3),
+        fixed(model.inherited_loss_bits, 3),
+        fixed(model.scratch_loss_bits, 3),
         count(model.params),
         model.architecture.id,
     ]

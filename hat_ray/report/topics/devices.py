@@ -224,9 +224,10 @@ def _layers(values: Sequence[int]) -> str:
 def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
     """Return which runtime wins a limit; `bleu` by device and architecture id, of the models that were built."""
     best, *others = contest.entries
-    text = f"Under {contest.limit.text} on {contest.hardware}: {best.settings} wins with loss {fixed(best.loss, 3)}"
+    text = f"Under {contest.limit.text} on {contest.hardware}: {best.settings} wins with loss "
+    text += fixed(best.loss_bits, 3)
     if others:
-        text += f", against {_listed([f'{fixed(one.loss, 3)} of {one.settings}' for one in others])}"
+        text += f", against {_listed([f'{fixed(one.loss_bits, 3)} of {one.settings}' for one in others])}"
     if contest.without:
         text += f"; {_listed(contest.without)} {'has' if len(contest.without) == 1 else 'have'} nothing as fast"
     return f"{text}.{_after_training(contest, bleu)}"
@@ -234,7 +235,7 @@ def contest_sentence(contest: RuntimeContest, bleu: Mapping[tuple[str, str], flo
 
 def _after_training(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float | None]) -> str:
     """Return the scores where training from scratch put another runtime ahead."""
-    scores = [(bleu.get((one.device, one.architecture_id)), one) for one in contest.entries]
+    scores = [(bleu.get((one.limit.device, one.id)), one) for one in contest.entries]
     known = [(score, one) for score, one in scores if score is not None]
     if len(known) < 2 or known[0][1] is not contest.entries[0]:
         return ""
@@ -251,9 +252,9 @@ def contest_rows(contest: RuntimeContest, bleu: Mapping[tuple[str, str], float |
     """Return a contest as rows; `bleu` by device and architecture id, of the models that were built."""
     rows = []
     for place, one in enumerate(contest.entries):
-        built = bleu.get((one.device, one.architecture_id))
-        name = f"{one.settings} ★" if place == 0 else one.settings
-        shown = [fixed(one.loss, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
+        built = bleu.get((one.limit.device, one.id))
+        name = one.settings + (" ★" if place == 0 else "")
+        shown = [fixed(one.loss_bits, 3), milliseconds(one.predicted_ms), milliseconds(one.measured_ms)]
         score = fixed(built, 1) if built is not None else UNKNOWN
-        rows.append([f"≤ {contest.limit.text}", name, *shown, score, one.architecture_id])
+        rows.append([f"≤ {contest.limit.text}", name, *shown, score, one.id])
     return rows

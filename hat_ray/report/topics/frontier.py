@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from hat_ray.core.text import UNKNOWN, count, fixed, milliseconds
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
-from hat_ray.report.data import ChosenModel, Device, Kind, ReportData
+from hat_ray.report.data import ChosenModel, Device, ReportData
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
+from hat_ray.search.selection import Kind
 from hat_ray.space.architecture import Architecture
 
 COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU", "on frontier")
@@ -37,7 +38,7 @@ def device_group(data: ReportData, device: Device, drawn: Sequence[Figure | None
 def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
     """Loss against latency: every candidate, the frontier, the limits, and the models that were built."""
     candidates = [c for c in data.candidates if device.slug in c.latency_ms]
-    models = [m for m in data.models_on(device.slug) if m.inherited_loss is not None]
+    models = [m for m in data.models_on(device.slug) if m.inherited_loss_bits is not None]
     if not candidates:
         return None
     best = data.frontier(device.slug)
@@ -53,7 +54,7 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
             mode="lines+markers",
             line={"color": "@frontier", "width": 2, "shape": "hv"},
         ),
-        *_models(models, device.slug, [m.inherited_loss for m in models]),
+        *_models(models, device.slug, [m.inherited_loss_bits for m in models]),
     ]
     limits = sorted(
         {m.limit for m in models if m.kind == "winner" and m.limit and LATENCY in m.limit.by_quantity},
@@ -109,7 +110,7 @@ def _models(
     models: Sequence[ChosenModel], slug: str, heights: Sequence[float | None], spread: bool = False
 ) -> list[Trace]:
     """One trace a kind, so that the legend explains the shapes; the small marks lie on the large ones."""
-    kinds: list[Kind] = ["winner", "largest", "smallest", "random"]
+    kinds: list[Kind] = ["winner", "largest", "random"]
     traces = []
     for kind in kinds:
         pairs = [(m, y) for m, y in zip(models, heights, strict=True) if m.kind == kind]
@@ -139,7 +140,7 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
     return (
         f"{role(model)}\n"
         f"measured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
-        f"loss inherited {fixed(model.inherited_loss, 3)} · from scratch {fixed(model.scratch_loss, 3)}\n"
+        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · from scratch {fixed(model.scratch_loss_bits, 3)}\n"
         f"BLEU {fixed(model.bleu, 1)} · {count(model.params)} parameters\n{describe(model.architecture)}"
     )
 
@@ -174,5 +175,5 @@ def _candidate_row(candidate: Candidate, slug: str, on: str) -> list[Value]:
 def _model_row(model: ChosenModel, slug: str) -> list[Value]:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
-    first: list[Value] = [role(model), str(model.architecture), model.architecture.id, model.inherited_loss]
+    first: list[Value] = [role(model), str(model.architecture), model.architecture.id, model.inherited_loss_bits]
     return [*first, predicted, measured, model.bleu, UNKNOWN]

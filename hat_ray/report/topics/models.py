@@ -8,7 +8,7 @@ from hat_ray.core.text import UNKNOWN, count, duration, fixed, milliseconds, sig
 from hat_ray.corpus.corpus import told_leak
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
-from hat_ray.report.data import ChosenModel, Device, Kind, Latency, ReportData, Translation
+from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation
 from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
     VERDICT_MARKS,
@@ -23,6 +23,7 @@ from hat_ray.report.reading import (
 )
 from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
 from hat_ray.search.limits import Verdict, bound_verdict
+from hat_ray.search.selection import Kind
 
 MAX_SAMPLES = 6
 
@@ -194,8 +195,8 @@ def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool
         f"{fixed(speedup, 2)}×" if speedup is not None else UNKNOWN,
         count(model.params),
         count(model.flops),
-        fixed(model.inherited_loss, 3),
-        fixed(model.scratch_loss, 3),
+        fixed(model.inherited_loss_bits, 3),
+        fixed(model.scratch_loss_bits, 3),
     ]
 
 
@@ -345,8 +346,8 @@ def _summary_row(model: ChosenModel, slug: str) -> list[Cell]:
         count(model.params),
         significant(latency.predicted_ms),
         significant(latency.measured_ms) + late,
-        fixed(model.inherited_loss, 3),
-        fixed(model.scratch_loss, 3),
+        fixed(model.inherited_loss_bits, 3),
+        fixed(model.scratch_loss_bits, 3),
         fixed(model.bleu, 1),
     ]
     return [Cell(cell, style="strong" if winner else "plain") for cell in cells]
