@@ -4,7 +4,8 @@
 
 Times HAT_RAY_BENCH_ARCHITECTURES (120) architectures of space `toy` with eager and with ONNX Runtime (translations of
 12 to 12 tokens, beam 5, a vocabulary of 800), measures each one's peak memory in a process of its own, and prints the
-held-out error and the coverage of the 90 % interval of each quantity. Nothing is asserted about time.
+held-out error and the coverage of the 90 % interval of each quantity. Nothing is asserted about time. `-k shipped`
+prints the same of the shipped tables' 90th percentiles, and times nothing.
 """
 
 import os
@@ -16,16 +17,22 @@ import pytest
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
+from hat_ray.latency.quantity_rows import known_values
+from hat_ray.latency.table.parts import partition_values, partitions
 from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.fit import fit_device
+from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quantities import QuantityRows, assess_quantity, fit_quantity, quantity_rows
+from hat_ray.predictor.rows import read_rows, workloads_in
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 
 pytestmark = pytest.mark.benchmark
 
+SHIPPED = Path(__file__).parents[2] / "latency_data"
 COUNT = int(os.environ.get("HAT_RAY_BENCH_ARCHITECTURES", "120"))
 NAMES = ("latency_ms", "p90_ms", "peak_mb")
 TIMING = LatencyConfig(
@@ -41,15 +48,29 @@ def test_held_out_error_of_each_quantity(tmp_path: Path, runtime: str) -> None:
     summary = measure(job, choose_architectures(space, COUNT, seed=1))
     device = device_of(config)
     latency = fit_device(job, device.slug, PredictorConfig(), 1, ())
-    out = sys.stdout.write
-    out(f"\n{device.slug}: {summary.timed} architectures in {time.monotonic() - started:.0f} s\n")
+    sys.stdout.write(f"\n{device.slug}: {summary.timed} architectures in {time.monotonic() - started:.0f} s\n")
     for name, rows in quantity_rows(job, device.slug, NAMES).items():
-        found = assess_quantity(fit_quantity(name, rows, PredictorConfig(), latency, 1), rows, PredictorConfig())
-        covered = "-" if found.coverage_pct is None else f"{found.coverage_pct:.0f} %"
-        out(
-            f"  {name:10} median error {found.median_error_pct:.2f} %, mean {found.quality.mape:.2f} %, "
-            f"90 % interval covers {covered}, Kendall tau {found.quality.kendall_tau:.3f}, {_range(rows)}\n"
-        )
+        _print(name, rows, latency)
+
+
+def test_held_out_error_of_the_shipped_tables_percentiles() -> None:
+    for place in partitions(Folder.at(SHIPPED)):
+        space_id, slug = partition_values(place)
+        workload = workloads_in(str(SHIPPED), space_id, slug)[0]
+        latency = Predictor.fit(read_rows(str(SHIPPED), space_id, slug, workload), PredictorConfig(), slug, space_id, 1)
+        known = known_values(str(SHIPPED), space_id, slug, Workload(**workload), ["latency_ms", "p90_ms"])  # type: ignore[arg-type]
+        sys.stdout.write(f"\n{place}: {len(known['p90_ms'])} rows\n")
+        _print("latency_ms", QuantityRows.of(known["latency_ms"], None), latency)
+        _print("p90_ms", QuantityRows.of(known["p90_ms"], known["latency_ms"]), latency)
+
+
+def _print(name: str, rows: QuantityRows, latency: Predictor) -> None:
+    found = assess_quantity(fit_quantity(name, rows, PredictorConfig(), latency, 1), rows, PredictorConfig())
+    covered = "-" if found.coverage_pct is None else f"{found.coverage_pct:.0f} %"
+    sys.stdout.write(
+        f"  {name:10} median error {found.median_error_pct:.2f} %, mean {found.quality.mape:.2f} %, "
+        f"90 % interval covers {covered}, Kendall tau {found.quality.kendall_tau:.3f}, {_range(rows)}\n"
+    )
 
 
 def _range(rows: QuantityRows) -> str:
