@@ -37,7 +37,12 @@ def limit(value: float | None) -> str:
     """Return a latency limit in at most four digits below a second: 40 ms, 12.5 ms, 8.957 ms."""
     if value is None:
         return UNKNOWN
-    return f"{value:.4g} ms" if value < 1000 else f"{value:,.6g} ms"
+    return f"{bound_digits(value)} ms"
+
+
+def bound_digits(value: float) -> str:
+    """Return a bound in at most four digits below 1,000: 40, 12.5, 8.957."""
+    return f"{value:.4g}" if value < 1000 else f"{value:,.6g}"
 
 
 def count(value: float) -> str:

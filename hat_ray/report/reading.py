@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hat_ray.core.text import fixed, milliseconds, significant
 from hat_ray.corpus.corpus import told_leak
-from hat_ray.latency.quantities import LATENCY, QUANTITIES
+from hat_ray.latency.quantities import LATENCY, P90, QUANTITIES
 from hat_ray.report.data import ChosenModel, ReportData
 from hat_ray.search.limits import Measured, Verdict, verdict
 
@@ -56,6 +56,8 @@ def measured_of(model: ChosenModel, device: str) -> dict[str, Measured]:
     found = {name: Measured(one.measured) for name, one in model.quantities.items() if one.measured is not None}
     if latency is not None and latency.measured_ms is not None:
         found[LATENCY] = Measured(latency.measured_ms, latency.relative_error)
+        if latency.p90_ms is not None and P90 in model.quantities:  # newer than that of the search
+            found[P90] = Measured(latency.p90_ms, latency.relative_error)
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, PlainSerializer
 
+from hat_ray.core.text import bound_digits
 from hat_ray.core.text import limit as latency_limit
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.space.architecture import Architecture
@@ -101,10 +102,9 @@ class Limit:
 
     @property
     def text(self) -> str:
-        """The bounds in words, such as "40 ms, model size 20 MB"."""
+        """The bounds in words, such as "40 ms, model 20 MB, p90 60 ms"."""
         parts = [latency_limit(self.ms)] if LATENCY in self.by_quantity else []
-        parts += [quantity_text(name, most) for name, most in self.group.bounds]
-        return ", ".join(parts)
+        return ", ".join(parts + [_short_text(name, most) for name, most in self.group.bounds])
 
     @property
     def key(self) -> str:
@@ -119,7 +119,12 @@ class Limit:
 def quantity_text(name: str, value: float) -> str:
     """Return a value with its quantity's title and unit."""
     facts = QUANTITIES.facts(name)
-    return f"{facts.title} {value:.4g} {facts.unit}"
+    return f"{facts.title} {bound_digits(value)} {facts.unit}"
+
+
+def _short_text(name: str, value: float) -> str:
+    unit = QUANTITIES.facts(name).unit
+    return f"{name.removesuffix(f'_{unit.lower()}')} {bound_digits(value)} {unit}"
 
 
 @dataclass(frozen=True)

@@ -42,3 +42,15 @@ def test_two_limits_with_one_winner_train_it_once():
     assert len(unique_architectures(chosen)) == len({entry.architecture for entry in chosen}) == 4
     again = select(TOY, winners, {"d": FUNCTIONS}, largest=True, randoms=1, seed=1)
     assert chosen == again
+
+
+def test_rivals_keep_what_the_limit_of_the_winner_bounds_beside_the_latency():
+    def encoder_mb(architectures):
+        return np.array([sum(one.encoder.ffn_dims) / 100 for one in architectures], dtype=np.float64)
+
+    functions, group = FUNCTIONS | {"model_mb": encoder_mb}, Limit.of("d", model_mb=2.0)
+    winner = next(one for one in (TOY.sample(random.Random(seed)) for seed in range(99)) if encoder_mb([one])[0] <= 2)
+    rivals = slower_rivals(TOY, winner, functions, group, 5, random.Random(1))
+    assert len(rivals) == 5
+    assert encoder_mb(rivals).max() <= 2
+    assert encoder_mb(slower_rivals(TOY, winner, functions, Limit("d", ()), 5, random.Random(1))).max() > 2

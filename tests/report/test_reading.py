@@ -123,7 +123,7 @@ def test_a_limit_on_several_quantities_is_shown_bound_by_bound(small_report: Mak
     data = small_report(chosen=(model,))
     assert limit_verdict(model, device) is Verdict.MISSED
     text = " ".join(findings(data, model, device))
-    assert "misses its limit of 10 ms, model size 20 MB, 90th percentile of the latency 12 ms by 10.0 %" in text
+    assert "misses its limit of 10 ms, model 20 MB, p90 12 ms by 10.0 %" in text
     assert "by 10.0 % in 90th percentile of the latency: the predictor" in text
     shown = bounds_table(data, data.devices[0]).cells
     assert [[cell.text for cell in row[1:]] for row in shown] == [

@@ -116,7 +116,7 @@ def test_the_worst_bound_is_the_verdict_of_a_limit() -> None:
     assert verdict(limit, {LATENCY: kept[LATENCY], "model_mb": kept["model_mb"]}) is Verdict.NOT_MEASURED
     assert verdict(limit, {LATENCY: Measured(50.0, 0.01)}) is Verdict.MISSED
     assert verdict(Limit.of("pi4", model_mb=20.0), {"model_mb": Measured(20.0)}) is Verdict.KEPT
-    assert str(limit) == "40 ms, model size 20 MB, 90th percentile of the latency 60 ms on pi4"
+    assert str(limit) == "40 ms, model 20 MB, p90 60 ms on pi4"
 
 
 def search(folder: Path, score: InParts, **changes: object) -> SearchResult:

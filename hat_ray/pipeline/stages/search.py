@@ -112,6 +112,17 @@ def predictors_of(context: Context) -> dict[str, Predictor]:
     return {slug: load_predictor(place, slug, slug, space.id) for slug, place in _places_of(context).items()}
 
 
+def predictions_of(context: Context) -> Predictions:
+    """Return how each device's latency, and what its limits bound beside it, is predicted."""
+    job, devices = timing_job(context, context.folder("latency")), context.require(LATENCY).devices
+    found = {}
+    for slug, place in _places_of(context).items():
+        latency, names = load_predictor(place, slug, slug, job.space.id), job.quantities_of(slug)
+        beside = quantity_predictions(names, job.profile(devices[slug].device), load_quantities(place, latency, names))
+        found[slug] = {name: one.predict for name, one in {LATENCY_MS: latency, **beside}.items()}
+    return found
+
+
 def _places_of(context: Context) -> dict[str, Folder]:
     """Return the folder of each device's predictors."""
     output = context.output(SEARCH) if _read_predictors_of_now(context) else None

@@ -4,10 +4,9 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
-from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.search import SEARCH, predictors_of
+from hat_ray.pipeline.stages.search import SEARCH, predictions_of
 from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedModel, select, unique_architectures
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -48,7 +47,7 @@ def select_models(context: Context) -> list[SelectedModel]:
     return select(
         recipe.space.build(),
         {winner.limit: winner.architecture for winner in context.require(SEARCH).winners},
-        {slug: {LATENCY: one.predict} for slug, one in predictors_of(context).items()},
+        predictions_of(context),
         largest=recipe.retrain.largest_baseline,
         randoms=recipe.retrain.random_baselines,
         seed=recipe.seed,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table as TerminalTable
 
-from hat_ray.core.text import UNKNOWN, count, duration, fixed, milliseconds, signed, significant
+from hat_ray.core.text import UNKNOWN, bound_digits, count, duration, fixed, milliseconds, signed, significant
 from hat_ray.corpus.corpus import told_leak
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
@@ -165,7 +165,7 @@ def _bound_rows(model: ChosenModel, slug: str) -> list[list[AnyCell]]:
             [
                 Cell(role(model), kind="winner", architecture=model.architecture.id),
                 facts.title,
-                f"{most:.4g} {facts.unit}",
+                f"{bound_digits(most)} {facts.unit}",
                 significant(predicted),
                 between,
                 significant(found.value if found else None),
