@@ -145,6 +145,6 @@ QUANTITIES: Registry[Quantity, QuantityFacts] = Registry(
         ENERGY: _member(ENERGY, "quantities:ENERGY_J"),
     },
     facts_of=lambda quantity: quantity.facts,
-    requires=("facts",),
+    requires=("facts", "unavailable"),
 )
 """hat-ray's quantities and those of installed packages."""

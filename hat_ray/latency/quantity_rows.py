@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from hat_ray.errors import LatencyError
 from hat_ray.latency.quantities import QUANTITIES, DeviceProfile, Measured, Recorded
 from hat_ray.latency.table.part_file import KeptParts
-from hat_ray.latency.table.row import LatencyRow, to_table
+from hat_ray.latency.table.row import SCHEMA, LatencyRow, to_table
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -53,8 +53,13 @@ class RowQuantities:
 
 
 def require_available(name: str, profile: DeviceProfile) -> None:
-    """Raise LatencyError, in one line, where a device has no such quantity."""
+    """Raise LatencyError, in one line, where a device has no such quantity, or the table no such columns."""
     quantity = QUANTITIES.load(name)
+    lacking = [one for one in (quantity.columns if isinstance(quantity, Recorded) else ()) if one not in SCHEMA.names]
+    if lacking:
+        raise LatencyError(
+            f"{name} reads {', '.join(lacking)}, which the latency table lacks: make it a `Measured` one"
+        )
     if quantity.unavailable is not None and (reason := quantity.unavailable(profile)):
         raise LatencyError(reason)
 

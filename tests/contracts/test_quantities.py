@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hat_ray.errors import PluginError
+from hat_ray.errors import LatencyError, PluginError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
-from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Measured, Recorded
+from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Measured, QuantityFacts, Recorded
 from hat_ray.latency.quantity_rows import known_values
 from hat_ray.latency.table.row import SCHEMA
 from hat_ray.latency.table.table import write_rows
@@ -152,3 +152,11 @@ def test_a_name_that_nobody_registered_is_refused_with_the_nearest() -> None:
     with pytest.raises(PluginError, match=r"^search\.limits knows no 'p95_ms'; did you mean p90_ms\?"):
         QUANTITIES.require("p95_ms")
     assert QUANTITIES.require(LATENCY) == LATENCY
+
+
+def test_what_is_no_quantity_or_reads_no_column_is_refused_in_one_line(job: TimingJob) -> None:
+    with pytest.raises(PluginError, match=r"^search\.limits wrong is no such plug-in: it lacks facts, unavailable$"):
+        QUANTITIES.add("wrong", object())  # type: ignore[arg-type]
+    QUANTITIES.add("speed", Recorded(QuantityFacts("speed", "1/s"), ("words_per_s",), lambda column: column, "none"))
+    with pytest.raises(LatencyError, match=r"^speed reads words_per_s, which the latency table lacks: make it"):
+        TimingSession(replace(job, bounded=(("", ("speed",)),)), device_of(TIMING))
