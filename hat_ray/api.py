@@ -63,7 +63,7 @@ class Prediction:
     high_ms: float
     """The latency lies between `low_ms` and `high_ms` with the requested probability."""
     unseen: str | None
-    """How the architecture lies outside of what the predictor was fitted to; None: it does not."""
+    """How the architecture lies outside the rows of the predictor; None: it does not."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Run:
         return RunFolder(self.folder, self.recipe).record(_known_stage(stage))
 
     def output(self, stage: str) -> object | None:
-        """Return what a finished stage found, as its type: `SearchOutput` for "search". None: not finished.
+        """Return the output of a finished stage, as its type: `SearchOutput` for "search". None: not finished.
 
         >>> import hat_ray
         >>> run = hat_ray.load("runs/toy")
@@ -339,7 +339,7 @@ def _execution(address: str | None, local: bool, recipe: Recipe) -> "ExecutionSc
 
 
 def _cpus_needed(recipe: Recipe) -> int:
-    """Return how many CPUs a cluster of one machine must offer for the recipe's largest group of workers."""
+    """Return the number of CPUs that a cluster of one machine must offer for the recipe's largest group of workers."""
     training = max(config.workers * config.threads for config in (recipe.supernet, recipe.retrain))
     searching = round(recipe.search.workers * max(recipe.search.worker_cpus, 0))
     timing = max(recipe.latency.of(device).threads for device in (None, *recipe.latency.devices))
@@ -377,7 +377,7 @@ def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progre
 
 
 def assess_run(recipe: Recipe, place: str) -> list[Assessment]:
-    """Return how good each device's predictor of a run is."""
+    """Return the quality of each device's predictor of a run."""
     return list(_with_predictors(recipe, place).require(PREDICTOR).assessments.values())
 
 
@@ -391,6 +391,6 @@ def _with_predictors(recipe: Recipe, place: str) -> Context:
 def distil_corpus(
     recipe: Recipe, place: str, model_id: str | None, out: str, progress: Progress = no_progress
 ) -> Distilled:
-    """Translate a run's training sources into `out`, for training on what a retrained model says."""
+    """Translate a run's training sources into `out`, for training on a retrained model's translations."""
     model, corpus = retrained_model(recipe, place, model_id)
     return distil(model, corpus, Folder.at(out), recipe.evaluate, progress)

@@ -37,7 +37,7 @@ RUN_RECIPE = "recipe.yaml"
 
 
 class Recipe(StageConfig):
-    """A whole experiment: what is translated, which architectures, on which devices, within which limits."""
+    """A whole experiment: languages, architectures, devices and limits."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the experiment and, by default, of its run folder: letters, digits, dots, dashes, underscores."""

@@ -1,4 +1,4 @@
-"""What commands do with a recipe: find it and its run folder, run its stages, print."""
+"""A recipe in a command: find it and its run folder, run its stages, print."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def run_stages(
 
 
 def score_lines(output: "EvaluateOutput") -> list[str]:
-    """Return what the evaluation of a run says: each model's scores, speed and memory, and the floors."""
+    """Return the evaluation of a run: each model's scores, speed and memory, and the floors."""
     lines = []
     for model, evaluated in output.models.items():
         score = evaluated.score

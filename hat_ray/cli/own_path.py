@@ -1,4 +1,4 @@
-"""Import nothing from the current folder: whoever works in a folder that came from outside must not run what is in it.
+"""Import nothing from the current folder: a user in a folder that came from outside must not run its files.
 
 `python -m hat_ray.cli` puts the current folder first on `sys.path`, and an empty entry of PYTHONPATH puts it somewhere.
 A checkout that hat-ray itself is imported from stays.

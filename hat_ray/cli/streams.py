@@ -1,6 +1,7 @@
 """How a command ends when its streams or signals end it: quietly, with the code that a shell expects.
 
-130 Ctrl-C; 143 SIGTERM; 141 whoever read stdout has gone (`| head -1`); 1 stdout cannot be written; 2 stdout is closed.
+130 Ctrl-C; 143 SIGTERM; 141 the reader of stdout has gone (`| head -1`); 1 stdout cannot be written; 2 stdout is
+closed.
 """
 
 import os

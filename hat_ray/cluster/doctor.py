@@ -45,7 +45,7 @@ def _ports() -> Finding:
         return Finding("Ray's ports", "advice", f"{where}; whether they ask for a token is unknown", remedy)
     if not answered:
         return Finding("Ray's ports", "good", f"{where}; who has no token was refused just now")
-    who = "every program of this machine" if here else "whoever reaches them"
+    who = "every program of this machine" if here else "every program that reaches them"
     remedy = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN on every node before `ray start`"
     return Finding("Ray's ports", "advice", f"{where}, and ask for no token: {who} may run code on the cluster", remedy)
 

@@ -38,7 +38,7 @@ from hat_ray.storage.folder import Folder
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """What a search is made of."""
+    """Parts of a search."""
 
     space: SearchSpace
     predictions: Predictions
@@ -67,7 +67,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class SearchStatus:
-    """How far a search is."""
+    """Progress of a search."""
 
     done: int
     evaluations: int
@@ -75,7 +75,7 @@ class SearchStatus:
     over: bool
     """Nothing is left to score, or nothing can be."""
     failure: str | None
-    """Why scoring cannot go on."""
+    """Why scoring cannot continue."""
     stopped: str | None
     """Why the search ended before its evaluations were used up."""
 
@@ -181,7 +181,7 @@ class SearchCoordinator:
         return True
 
     def _feed(self) -> None:
-        """Answer members that wait, as far as there is something to ask; all of them once the search is over."""
+        """Answer members that wait, while there is something to ask; all of them once the search is over."""
         evolution = self._session.evolution
         while self._waiting:
             began = time.perf_counter()
@@ -236,7 +236,7 @@ class BatchSizes:
     """Measures the time of a candidate and returns the size of the next batch.
 
     A batch is about `search.batch_seconds` of work, or more where the coordinator could not keep all workers busy. It
-    is less towards the end, so that no worker waits for the last one, and never so much that evolution learns too late.
+    is less towards the end, so that no worker waits for the last one, and small enough that evolution learns in time.
     """
 
     def __init__(self, workers: int, batch_seconds: float, most: int, evaluations: int) -> None:

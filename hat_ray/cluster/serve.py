@@ -16,7 +16,7 @@ twice does no harm, so the loss of replicas loses no accepted request. What a lo
 Decisions
 - Only replicas open the model. An ingress asks one of them for the vocabulary, so that building an application needs
   neither the model nor its folder.
-- An ingress checks head and body of a request although Ray's proxies do (`proxy.py`): on a cluster that somebody else
+- An ingress checks head and body of a request although Ray's proxies do (`proxy.py`): on a cluster that another program
   started these are not ours.
 """
 
@@ -140,7 +140,7 @@ class Ingress:
             raise RefusedError(TOO_LATE, f"not translated within {self._timeout_s:g} s: ask again") from error
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
-        """Return what a replica answers; asks another one when the first is lost."""
+        """Return a replica's answer; asks another one when the first is lost."""
         while True:
             try:
                 return await getattr(self._replicas, method).remote(*arguments)
@@ -311,7 +311,7 @@ def _require_answer(url: str, config: ServeConfig) -> None:
 
 
 def _address(host: str) -> str:
-    """Return how this machine reaches what listens on a host."""
+    """Return the address at which this machine reaches a service on a host."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)
 
 

@@ -1,6 +1,6 @@
 """Linear algebra on one thread.
 
-Decision: what a search and a predictor solve is small (at most some thousand rows), and whoever solves it shares the
+Decision: what a search and a predictor solve is small (at most some thousand rows), and its process shares the
 machine with workers that score or with a device that is timed. OpenBLAS's threads wait for each other by spinning: on
 two busy cores a plan of the search took 20 to 30 times the processor time that it takes on one thread. One thread also
 adds up in the same order on every machine, however many cores it has: a seed gives the same search there.

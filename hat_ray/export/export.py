@@ -62,7 +62,7 @@ def export_model(
     runtime: str = "onnx",
     short_list: int = 0,
 ) -> Exported:
-    """Write `out`, after translating the test set (its first `config.sentences`) with the exported model too.
+    """Write `out`, after translating the test set (its first `config.sentences`) with the exported model.
 
     `short_list`: target words listed for each source word; 0: all words may follow.
     """

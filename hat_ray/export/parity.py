@@ -28,7 +28,7 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported model is from the model itself."""
+    """Distance between an exported model and the model itself."""
 
     sentences: int
     identical: int

@@ -22,7 +22,7 @@ class DeviceSelector(StageConfig):
 
     name: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")
     """Name of the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
-    system cannot tell apart."""
+    system cannot distinguish."""
 
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels, such as {"hw": "pi4"}; values as Ray writes them: "pi4", "!pi4", "in(pi4,pi5)", "!in(...)"."""

@@ -99,7 +99,7 @@ class QuantityQuality:
     median_error_pct: float
     """Median of the absolute errors, in per cent of the measured value."""
     coverage_pct: float | None
-    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows to tell."""
+    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows."""
 
 
 @dataclass(frozen=True, eq=False)

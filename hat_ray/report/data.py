@@ -200,7 +200,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What somebody needs who wants to repeat this."""
+    """Facts for repeating the run."""
 
     recipe_yaml: str
     seed: int

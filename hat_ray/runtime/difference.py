@@ -1,4 +1,4 @@
-"""How far two executions of one model are apart, on given translations."""
+"""Largest difference of two executions of one model, on given translations."""
 
 from collections.abc import Callable, Sequence
 

@@ -115,7 +115,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far an exported model may be from the model itself."""
+    """Tolerated distance between an exported model and the model itself."""
 
     min_token_agreement: float | None
     """None: any; int8 chooses other words where two are nearly as good; BLEU judges it."""
@@ -171,7 +171,7 @@ class Exporter(Protocol):
     def difference(
         self, model: "SubTransformer", engine: "Engine", source: Sequence[int], target: Sequence[int]
     ) -> float:
-        """Feed both a source and its translation; return how far their figures are apart at most."""
+        """Feed both a source and its translation; return the largest difference of their figures."""
 
 
 def _own(target: str, facts: RuntimeFacts) -> Member[RuntimeFacts]:

@@ -3,8 +3,8 @@
 N architectures, L layers at most, E encoder width, D decoder width, Q query-key-value width, V vocabulary.
 
 Decisions
-- Weights are counted exactly. Names, shapes and graphs around them are counted as so many bytes a layer; a test holds
-  the sum within 1 % of real files.
+- Weights are counted exactly. Names, shapes and graphs around them are counted as a fixed number of bytes a layer; a
+  test holds the sum within 1 % of real files.
 - Counted is what differs between architectures: the sub-word model, the loader and the manifest of an exported folder
   are not.
 - All weights count as different from one another, as they are after a training.

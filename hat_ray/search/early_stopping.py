@@ -6,7 +6,7 @@ was stopped; where it was not, the loss is learned from.
 
 Decisions
 - A candidate is hopeless when it reaches no frontier: on each device another one that takes no longer has less loss,
-  and under each limit whose other bounds it keeps another one that keeps them too. So neither a limit's winner nor a
+  and under each limit whose other bounds it keeps another one that also keeps them. So neither a limit's winner nor a
   point of a frontier is among the stopped candidates, however much latency a limit allows.
 - The whole loss is predicted from the loss of a part by a line through all candidates that were scored whole, on the
   same sentences: it removes how easy or hard these sentences are. The bar lies `search.early_stop_margin` standard

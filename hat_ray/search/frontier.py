@@ -131,7 +131,7 @@ def favourite(
     """Return the candidate with the least loss that keeps a limit, by all that is known.
 
     `caution` has factors by device and quantity: what was not measured must keep the limit even if its quantities are
-    so many times larger; if nothing does, the one with the most room is returned of what was not measured.
+    that many times larger; if nothing does, the one with the most room is returned of what was not measured.
     """
     device, factors = limit.device, (caution or {}).get(limit.device, {})
     within = [one for one in scored_whole(candidates) if limit.keeps(one.known(device))]

@@ -88,7 +88,7 @@ class Limit:
     @overload
     def excess(self, values: Mapping[str, FloatArray]) -> FloatArray: ...
     def excess(self, values: Mapping[str, Any]) -> Any:
-        """Return how far values by quantity are above the bounds: the sum of the shares by which each is exceeded.
+        """Return the excess of values by quantity over the bounds: the sum of the shares by which each is exceeded.
 
         Where all hold, it is negative: minus the share that is left under the nearest bound.
         """

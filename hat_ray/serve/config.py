@@ -8,7 +8,7 @@ from hat_ray.core.config import StageConfig
 
 
 class AppConfig(StageConfig):
-    """How many replicas translate, when their number changes, and what one request may ask for."""
+    """Number of replicas, its changes, and the bounds of a request."""
 
     replicas: int = Field(default=1, ge=1)
     """Processes that hold the model and translate. With max_replicas: the minimum."""
@@ -86,7 +86,7 @@ class ServeConfig(AppConfig):
     """A service that `hat-ray serve` starts: an application, and where it listens."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Whoever reaches an address other than loopback may translate, without a password."""
+    """Address to listen on. Every client that reaches one other than loopback may translate, without a password."""
 
     port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""

@@ -1,7 +1,7 @@
 """Rules that a request must keep before it is read: host name, origin, size, speed.
 
 `Guard` stands in Ray's HTTP proxies where they are ours, so that a body that is too large is never in memory. An
-ingress checks the same rules again, for clusters whose proxies somebody else has started.
+ingress checks the same rules again, for clusters whose proxies another program has started.
 
 Decisions
 - A name that a browser was made to resolve to this machine (DNS rebinding) shows in `Host`: it must be an address,

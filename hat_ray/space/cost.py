@@ -55,7 +55,7 @@ def _norm_params(dim: int) -> int:
 def count_macs(architecture: Architecture, length: int) -> int:
     """Count multiply-accumulates of one teacher-forced pass at batch 1, without the output projection.
 
-    HAT's profiler counts element-wise products too: the embeddings' scaling, the mask product that makes positions,
+    HAT's profiler also counts element-wise products: the embeddings' scaling, the mask product that makes positions,
     the queries' scaling, the layer norms, and three products of sizes that each traced attention computes.
     """
     return encoder_macs(architecture, length) + decoder_macs(architecture, length)

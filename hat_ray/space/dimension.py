@@ -19,7 +19,7 @@ MAX_DEPTH = 128
 class Dimension:
     """One row of the table `DIMENSIONS`.
 
-    A dimension of whole numbers lets a search compare sizes; one of words (`words`) tells kinds apart.
+    A dimension of whole numbers lets a search compare sizes; one of words (`words`) distinguishes kinds.
     """
 
     name: str

@@ -129,7 +129,7 @@ _LAYER_TERMS: Mapping[str, Callable[[Shapes], IntArray]] = {
 }
 _LARGEST = {f"{one.name}_largest": one.name for one in _GENERIC if one.per_layer and not one.words}
 LAYER_FEATURES = (*_LAYER_TERMS, *_LARGEST)
-"""What the shapes of single layers add to the cost terms: HAT's averages cannot tell it."""
+"""Terms that the shapes of single layers add to the cost terms: HAT's averages do not contain it."""
 
 
 def cost_columns(side: str) -> tuple[int, ...]:
@@ -173,7 +173,7 @@ def costs_of_averages(averages: FloatArray) -> FloatArray:
 
 
 def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
-    """Return what averages cannot tell: (N, L) in the order of `LAYER_FEATURES`."""
+    """Return the shape terms that averages do not contain: (N, L) in the order of `LAYER_FEATURES`."""
     s = Shapes.of(architectures)
     return _columns(*(of(s) for of in _LAYER_TERMS.values()), *(_most(s[name]) for name in _LARGEST.values()))
 

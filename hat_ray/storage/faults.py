@@ -1,4 +1,4 @@
-"""What went wrong with a storage: which error an `OSError` stands for, and whether it may pass by itself.
+"""Faults of a storage: the error that an `OSError` stands for, and whether it may pass by itself.
 
 Decisions
 - PyArrow gives errors of local disks an `errno`, and those of object stores only a text, which is read here.
@@ -36,7 +36,7 @@ class Fault(Enum):
 
 
 OF_WRITING = (Fault.DENIED, Fault.FULL, Fault.READ_ONLY, Fault.PASSING)
-"""What a block that writes a file is stopped by, whatever else it does meanwhile."""
+"""Exceptions that end a block that writes a file."""
 _MISTAKES = (Fault.MISSING, Fault.NO_FOLDER, Fault.UNUSABLE)
 """What stands for a path that the user can mend."""
 _BY_ERRNO = {
@@ -77,7 +77,7 @@ def may_pass(error: OSError, remote: bool) -> bool:
 
 
 def fault_of(error: OSError, remote: bool) -> Fault:
-    """Return what an error of a local or remote storage stands for."""
+    """Return the meaning of an error of a local or remote storage."""
     if isinstance(error, FileNotFoundError):
         return Fault.MISSING
     text = str(error)
@@ -155,7 +155,7 @@ def cause(error: BaseException) -> str:
 
 
 def free_space(place: str) -> str:
-    """Return how much is free where a local place is, for people; empty words for other storages."""
+    """Return the free space of a local place, for people; empty for other storages."""
     if places.is_uri(place):
         return "free space unknown"
     folder = Path(place) if place.startswith("/") else Path.cwd()

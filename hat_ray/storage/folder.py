@@ -56,7 +56,7 @@ class Folder:
 
     uri: str
     fence: Fence | None = field(default=None, compare=False, repr=False)
-    """What must agree to each change of this folder; None: nobody is asked."""
+    """Fence that must allow each change of this folder; None: no fence."""
     patience_s: float | None = field(default=None, compare=False, repr=False)
     """Seconds for which a storage that does not answer is asked again; None: as long as is set (`patience.py`)."""
 
@@ -165,12 +165,12 @@ class Folder:
             raise NotFoundError(f"{self} does not exist: name a folder that does")
 
     def size(self, name: str) -> int | None:
-        """Return how many bytes a file has; None when there is no such file."""
+        """Return the bytes of a file; None when there is no such file."""
         size: int | None = self.info(name).size
         return size
 
     def info(self, name: str) -> pafs.FileInfo:
-        """Return what stands under a name: of what kind, how large, since when."""
+        """Return the entry under a name: kind, size and time."""
         return self._do(lambda: self.file_system.get_file_info(self.path(name)), name)
 
     def list(self) -> list[str]:
@@ -178,7 +178,7 @@ class Folder:
         return sorted(info.base_name for info in self.entries())
 
     def entries(self, recursive: bool = False) -> tuple[pafs.FileInfo, ...]:
-        """Return what stands directly inside this folder, or anywhere below it; empty when it does not exist.
+        """Return the entries directly inside this folder, or anywhere below it; empty when it does not exist.
 
         Raises NotFoundError when the bucket does not exist: a place that was never made is not an empty one.
         """
@@ -220,7 +220,7 @@ class Folder:
         return PatientFile(open_file, lambda read: self._do(read, name))
 
     def damaged(self, name: str, why: str) -> DamagedError:
-        """Return the error of a file that was read in full and does not hold what it should."""
+        """Return the error of a file that was read in full and whose content is wrong."""
         return DamagedError(f"{self.shown(name)} is damaged ({why}): restore it, or make it again")
 
     def write_bytes(self, name: str, content: bytes, durable: bool = True) -> None:

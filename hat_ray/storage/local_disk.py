@@ -1,4 +1,4 @@
-"""What only local disks can do: bring what was written to the disk itself, and give a name to one of many."""
+"""Abilities of local disks alone: flush a file to the disk itself, and give a name to one of many."""
 
 import errno
 import os

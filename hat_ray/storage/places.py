@@ -2,7 +2,7 @@
 
 Decisions
 - A place has one spelling: the scheme in lower case, no slash at the end, everything escaped that a URI must escape; a
-  `file:` URI is the local path that it names. What has no clear meaning is refused in one line.
+  `file:` URI is the local path that it names. A place without a clear meaning is refused in one line.
 - A child's name goes to the end of the path, before the query.
 - A place holds no credentials: they would end up in recipes, logs and reports. One that does is refused, and every text
   that may quote it goes through `redacted`. Credentials come from the environment or from the credentials files of the
@@ -38,7 +38,8 @@ def is_uri(place: str) -> bool:
 
 
 def canonical(place: str) -> str:
-    """Return the one spelling of a place: an absolute local path, or a URI; raises HatRayError for what has none."""
+    """Return the one spelling of a place: an absolute local path, or a URI; raises HatRayError for a place that has
+    none."""
     scheme, colon, rest = place.partition(":")
     if re.match(r"[A-Za-z]:[\\/]", place):
         raise HatRayError(f"{place} begins with a Windows drive letter: name a folder of this machine, or a URI")

@@ -111,14 +111,14 @@ def decode_text(content: bytes, name: str, error: type[HatRayError], most_bytes:
 
 
 def kind_of(mode: int) -> str | None:
-    """Return what a file with this `st_mode` is in words, or None for a plain file."""
+    """Return the kind of a file with this `st_mode` in words, or None for a plain file."""
     if stat.S_ISREG(mode):
         return None
     return next((name for test, name in _KINDS if test(mode)), "no plain file")
 
 
 def binary_format(head: bytes) -> str | None:
-    """Return what binary file begins with these bytes, or None when it may be text."""
+    """Return the kind of binary file that begins with these bytes, or None when it may be text."""
     if head.startswith(b"PK\x03\x04"):
         return "a PyTorch checkpoint" if b"/data.pkl" in head or b"/version" in head else "a zip archive"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

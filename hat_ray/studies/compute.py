@@ -1,4 +1,4 @@
-"""What a training costs, and how many updates of each policy cost the same.
+"""The cost of a training, and the number of updates of each policy at equal cost.
 
 Decisions
 - FLOPs of a pass are HAT's (`space/cost.py`) plus the output projection, which training computes for every token. A

@@ -31,7 +31,7 @@ CEILING = "from scratch, another seed"
 
 @dataclass(frozen=True)
 class Truth:
-    """What architectures are worth after training from scratch, (K,) and (seeds, K); less is better."""
+    """Losses of architectures after training from scratch, (K,) and (seeds, K); less is better."""
 
     seeds: Floats
     bins: NDArray[np.intp]
@@ -56,7 +56,7 @@ class Truth:
 
 
 def size_predictors(tried: Sequence[ScratchTrained]) -> dict[str, list[float]]:
-    """Return what ranks architectures without any training; larger is taken for better."""
+    """Return the figures that rank architectures without any training; larger is taken for better."""
     return {
         LAYERS: [-float(one.architecture.decoder.depth) for one in tried],
         "parameters": [-float(one.params) for one in tried],
@@ -68,7 +68,7 @@ def size_predictors(tried: Sequence[ScratchTrained]) -> dict[str, list[float]]:
 def rank_all(
     truth: Truth, tried: Sequence[ScratchTrained], learnt: Mapping[str, Sequence[float]]
 ) -> tuple[RankingQuality, ...]:
-    """Rate what was learnt, then sizes, then, with several seeds, the ceiling."""
+    """Rate the given values, then sizes, then, with several seeds, the ceiling."""
     sizes = size_predictors(tried)
     ranks = [_rank(name, values, truth, sizes[LAYERS]) for name, values in {**learnt, **sizes}.items()]
     ceiling = _ceiling(truth, sizes[LAYERS])
@@ -115,7 +115,7 @@ def _mean(truth: Truth, values: Sequence[Sequence[float]], *, within: bool) -> E
 
 
 def _difference(truth: Truth, values: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Estimate:
-    """Return how much better values order architectures within bins than others do, on the same resamples."""
+    """Return the gain of values over others in ordering architectures within bins, on the same resamples."""
     mine, theirs = _mean(truth, values, within=True).value, _mean(truth, others, within=True).value
     if mine is None or theirs is None:
         return Estimate(None)

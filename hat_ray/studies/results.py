@@ -1,4 +1,4 @@
-"""What the two studies find, as plain frozen values; losses in bits a token, as everywhere on disk."""
+"""Results of the two studies, as plain frozen values; losses in bits a token, as everywhere on disk."""
 
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -32,7 +32,7 @@ class ScratchTrained:
 
 @dataclass(frozen=True)
 class RankingQuality:
-    """How well one way to rank architectures orders them as training from scratch does."""
+    """Agreement of one way to rank architectures with training from scratch."""
 
     name: str
     overall: Estimate
@@ -114,7 +114,7 @@ class PolicyStudy:
     supernets: tuple[ScoredSupernet, ...]
     policies: tuple[PolicyRanks, ...]
     baselines: tuple[RankingQuality, ...]
-    """What needs no SuperTransformer, and the ceiling."""
+    """Rankings that need no SuperTransformer, and the ceiling."""
 
     def of(self, policy: str) -> list[ScoredSupernet]:
         """Return a policy's SuperTransformers by seed."""

@@ -43,7 +43,7 @@ class InheritedJob:
 
     supernet: Folder
     kept: Folder
-    """Where scores are kept; it belongs to exactly these weights."""
+    """Folder of the scores; it belongs to exactly these weights."""
     corpus: Folder
     architectures: tuple[Architecture, ...]
     max_tokens: int

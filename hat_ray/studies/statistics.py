@@ -1,4 +1,5 @@
-"""How well predicted losses order true losses: Kendall's tau-b, overall and within bins, with bootstrap intervals.
+"""The order of predicted losses against true losses: Kendall's tau-b, overall and within bins, with bootstrap
+intervals.
 
 Shapes: `K` architectures, `R` resamples.
 

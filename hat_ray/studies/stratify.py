@@ -19,7 +19,7 @@ SpeedFunction = Callable[[Sequence[Architecture]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class LatencySource:
-    """What an architecture's latency is taken from."""
+    """Source of architectures' latency."""
 
     name: str
     """For readers: a device, or the proxy that stands for one."""

@@ -83,9 +83,9 @@ log = logging.getLogger(__name__)
 
 TENSORS, STATE = "state.safetensors", "state.json"
 _DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
-"""What reading raises of a checkpoint that is half-written or damaged; a storage that fails is another thing."""
+"""Exceptions of a half-written or damaged checkpoint; a storage that fails raises others."""
 MODEL = "model/"
-"""What the names of weights begin with, among a checkpoint's tensors."""
+"""Prefix of the weights' names, among a checkpoint's tensors."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hat_ray.core.config import StageConfig
 
 
 class TrainConfig(StageConfig):
-    """How a model is trained. An update is one step of the optimiser."""
+    """Training of a model. An update is one step of the optimiser."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset(
         {
@@ -146,7 +146,7 @@ class TrainConfig(StageConfig):
 
 
 class RetrainConfig(TrainConfig):
-    """How the chosen architectures are trained from scratch, and what they are compared with."""
+    """Training of the chosen architectures from scratch, and of those that they are compared with."""
 
     largest_baseline: bool = True
     """Train the largest architecture of the space as well, at equal updates."""

@@ -50,7 +50,7 @@ SUPERNET, MODEL, RESULT = "supernet", "model", "train.json"
 
 @dataclass(frozen=True)
 class Finished:
-    """What `train.json` holds."""
+    """Content of `train.json`."""
 
     fingerprint: str
     result: TrainResult
@@ -183,7 +183,7 @@ def finished(folder: Folder, wanted: str) -> TrainResult | None:
 
 
 def read_finished(folder: Folder) -> Finished:
-    """Read what a training that is over left; raises DamagedError."""
+    """Read the result of a finished training; raises DamagedError."""
     return read(folder, RESULT, Finished)
 
 
@@ -243,8 +243,8 @@ def device_for(config: TrainConfig) -> torch.device:
 def _taken(folder: Folder, workers: Workers) -> Iterator[Lease | None]:
     """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have taken it already.
 
-    It is taken from whoever has it. A killed driver leaves workers that live on for seconds, and a node that the
-    network lost may live on for hours: nobody waits for them, they end at their next checkpoint.
+    It is taken from its holder. A killed driver leaves workers that live on for seconds, and a node that the
+    network lost may live on for hours: they end at their next checkpoint, and nothing waits for them.
     """
     if workers.rank != 0 or workers.lease is not None:
         yield workers.lease if workers.rank == 0 else None
@@ -285,7 +285,7 @@ class TrainJob:
     """One training; the corpus is named here and read where the work is done."""
 
     architecture: Architecture | None
-    """What to train from scratch; None for the SuperTransformer."""
+    """Architecture to train from scratch; None for the SuperTransformer."""
     space: SearchSpace
     corpus: Folder
     model_config: ModelConfig
@@ -301,7 +301,7 @@ class TrainJob:
         return finished(self.folder, sub_fingerprint(self.architecture, *settings))
 
     def run(self, progress: Progress = no_progress, workers: Workers | None = None) -> TrainResult:
-        """Train in this process; resume what was interrupted, return at once what is finished."""
+        """Train in this process; resume an interrupted training, return a finished one's result at once."""
         corpus = Corpus.load(self.corpus)
         settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)
         return train_super(*settings) if self.architecture is None else train_sub(self.architecture, *settings)

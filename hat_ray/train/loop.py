@@ -9,7 +9,7 @@ Decisions
   (fairseq's): how an update is cut into batches does not weight its tokens.
 - HAT's gradient semantics: layers that the sampled architecture skips keep no gradient and Adam leaves them alone;
   slices that it does not use get zeros, and Adam's momentum moves them.
-- Running sums stay on the device; a number is fetched only when somebody reads it.
+- Running sums stay on the device; a number is fetched only when it is read.
 """
 
 import functools
@@ -49,7 +49,7 @@ Rearrangement = Callable[[str, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What is trained: a model, what an update runs through it, and what validation runs."""
+    """A training's task: a model, the passes of an update, and those of a validation."""
 
     model: nn.Module
     passes: Callable[[int], Sequence[Forward]]
@@ -60,11 +60,11 @@ class TrainingTask:
     """(update, parameter's name, its gradient) to the views of the gradient that the update can have filled: what
     workers exchange. The rest is zero everywhere."""
     rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
-    """What is to be done to all weights before an update, and to what the optimiser keeps of them; mostly nothing."""
+    """A change of all weights, and of the optimiser's state of them, before an update; mostly None."""
 
 
 class BatchSource(Protocol):
-    """Where updates get their batches from: `UpdateBatches`, or anything that keeps its promises."""
+    """Source of the updates' batches: `UpdateBatches`, or another implementation."""
 
     def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
         """Return this worker's numbered batches of the update at `position`, and the next update's position."""
@@ -72,7 +72,7 @@ class BatchSource(Protocol):
 
 @dataclass
 class TrainState:
-    """What changes from update to update, beside the tensors."""
+    """Values that change from update to update, beside the tensors."""
 
     update: int = 0
     """Updates made."""
@@ -86,7 +86,7 @@ class TrainState:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "TrainState":
-        """Read what `dataclasses.asdict` wrote, after a way through JSON."""
+        """Read the result of `dataclasses.asdict` back from JSON."""
         history = [TrainPoint(**point) for point in values["history"]]
         return cls(
             values["update"],

@@ -38,7 +38,7 @@ target token), `checkpoint/update`."""
 
 @dataclass(frozen=True)
 class _MlFlowRun:
-    """What `mlflow.json` holds."""
+    """Content of `mlflow.json`."""
 
     run_id: str
 

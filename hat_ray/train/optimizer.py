@@ -148,7 +148,7 @@ class Precision:
 
     @property
     def state(self) -> tuple[float, int]:
-        """What a checkpoint keeps."""
+        """State that a checkpoint keeps."""
         return self.scale, self._steady
 
     def restore(self, state: tuple[float, int]) -> None:

@@ -1,4 +1,4 @@
-"""What a training leaves behind, beside the model."""
+"""Result of a training, beside the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the workers of one training talk: a rank, a number of workers, and a sum over all of them.
+"""The workers of one training: a rank, a number of workers, and a sum over all of them.
 
 Decisions
 - Not DistributedDataParallel: every update uses other parameters, and a layer that the sampled architecture skips must
@@ -31,11 +31,11 @@ class Workers(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where this worker's model lives."""
+        """Device of this worker's model."""
 
     @property
     def lease(self) -> Lease | None:
-        """What the driver of these workers has taken the training's folder with; None when there is no driver."""
+        """The driver's lease of the training's folder; None when there is no driver."""
 
     @property
     def sink(self) -> MetricSink:

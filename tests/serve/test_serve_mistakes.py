@@ -48,7 +48,7 @@ def test_options_that_cannot_be(
 def test_what_is_open_to_whom_is_one_line() -> None:
     here, wide = ServeConfig(), ServeConfig(host="0.0.0.0")
     assert open_to(here, None).startswith("open to every program of this machine, without a password; Ray's own ports")
-    assert "whoever reaches 0.0.0.0" in open_to(wide, None)
+    assert "every client that reaches 0.0.0.0" in open_to(wide, None)
     assert "for this command's token" in open_to(here, None)
     assert "the cluster's at 10.0.0.1:6379" in open_to(here, "10.0.0.1:6379")
 

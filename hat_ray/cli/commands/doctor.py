@@ -91,7 +91,7 @@ def _findings(address: str | None, runs: Path) -> Iterator["Finding"]:
 
 
 def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["Finding"]:
-    """Yield what the checks of a recipe found."""
+    """Yield the results of a recipe's checks."""
     from hat_ray.cli.checks import look
     from hat_ray.doctor.finding import Finding
 

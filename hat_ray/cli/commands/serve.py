@@ -157,7 +157,7 @@ def _replicas(config: ServeConfig) -> str:
 def open_to(config: ServeConfig, address: str | None) -> str:
     """Return one line about who may use the service and Ray's own ports."""
     on_loopback = config.host in ("127.0.0.1", "::1", "localhost")
-    who = "every program of this machine" if on_loopback else f"whoever reaches {config.host}"
+    who = "every program of this machine" if on_loopback else f"every client that reaches {config.host}"
     rays = "on loopback, for this command's token" if address is None else f"the cluster's at {address}: see doctor"
     return f"open to {who}, without a password; Ray's own ports: {rays}"
 

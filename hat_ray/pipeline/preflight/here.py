@@ -53,7 +53,7 @@ def count_gpus(devices: Path = Path("/dev")) -> int:
 
 
 def _free_memory() -> int | None:
-    """Return the bytes that the system could give without swapping; None where it does not tell."""
+    """Return the bytes that the system could give without swapping; None where it does not report them."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -119,7 +119,7 @@ class Difference:
 
     @property
     def size(self) -> float:
-        """How far apart they are: the same for a half and for twice as much."""
+        """Distance: the same for a half and for a double."""
         return abs(math.log(self.mine / self.theirs))
 
 

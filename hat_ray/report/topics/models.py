@@ -87,7 +87,7 @@ class Translations:
 
 @dataclass(frozen=True)
 class Origin:
-    """What somebody needs who wants to repeat this."""
+    """Facts for repeating the run."""
 
     general: Facts
     stages: Table | None
@@ -271,7 +271,7 @@ def translations(data: ReportData) -> tuple[Translations, ...]:
 
 
 def origin(data: ReportData) -> Origin:
-    """Return what somebody needs who wants to repeat this."""
+    """Return the facts for repeating the run."""
     return Origin(
         general=_general(data),
         stages=_stages(data),
@@ -300,7 +300,7 @@ def _general(data: ReportData) -> Facts:
 
 
 def _stages(data: ReportData) -> Table | None:
-    """Return the time by stage of a report without a ledger, which tells it and more."""
+    """Return the time by stage of a report without a ledger, which includes it."""
     stages = data.provenance.stages
     if not stages or data.ledger is not None:
         return None

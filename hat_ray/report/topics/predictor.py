@@ -1,4 +1,4 @@
-"""How far a latency predictor is to be trusted: unseen architectures, the rows it took, and what it fails on."""
+"""Quality of a latency predictor: error on unseen architectures, the rows it took, and its outliers."""
 
 from collections.abc import Sequence
 

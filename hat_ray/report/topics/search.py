@@ -38,7 +38,7 @@ def training_figures(data: ReportData) -> tuple[Figure, ...]:
 
 
 def progress(data: ReportData) -> tuple[FigureGroup, ...]:
-    """Return how the search went on each device, and the trainings, which belong to none."""
+    """Return the progress of the search on each device, and of the trainings, which belong to none."""
     groups = [
         device_group(data, device, [search_progress(data, device, f"search-{i}")])
         for i, device in enumerate(data.devices)

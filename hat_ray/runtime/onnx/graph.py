@@ -16,7 +16,8 @@ Decisions
   such products in 16 bits, which saturate: 255 * (127 + 127) is twice what they hold. So a channel's scale is chosen
   such that no two neighbours reach that (`PAIR`): most channels lose a quarter of a step, where seven bits of eight
   would lose a whole one. Bytes of blocks are multiplied signed by signed, 127 * (127 + 127), which fits. Signed
-  activations (30 to 60 times slower on x86) and unsigned weights (2 to 3 times slower with VNNI) would be right too.
+  activations (30 to 60 times slower on x86) and unsigned weights (2 to 3 times slower with VNNI) would be right as
+  well.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ in the next generation, genes of layers past the depth are carried along, and th
 generation several times: all of that counts as evaluations here too, so that 3,750 of them are HAT's 3,750.
 
 Differs from HAT: a scored network is not scored again, only counted; draws that keep the limit are bounded; for several
-limits there are as many populations, whose generations take turns.
+limits there is one population each, whose generations take turns.
 """
 
 import random

@@ -202,7 +202,7 @@ class Archive:
         missing = [device for device in self._predictions if device not in predictions]
         if missing:
             raise SearchError(
-                f"no new predictor for {missing[0]}: a search goes on with the devices that it began with"
+                f"no new predictor for {missing[0]}: a search resumes with the devices that it began with"
             )
         self._predictions = {device: dict(predictions[device]) for device in self._predictions}
         self._require_predictors()
