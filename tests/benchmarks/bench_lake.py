@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.best import best_of_each
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.parts import new_part_name, part_names
 from hat_ray.latency.table.row import SCHEMA, Canary, LatencyRow, MeasurementContext, from_table, to_table
@@ -25,6 +24,7 @@ from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.best_rows import best_of_each
 
 pytestmark = pytest.mark.benchmark
 

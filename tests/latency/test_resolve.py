@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, best_of_each
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext, Origin, to_table
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
+from tests.latency.best_rows import best_of_each
 
 SPACE = PRESETS["toy"]
 DEVICE = DeviceInfo("x", "m", "x86_64", 1, 1, None, None, (), "", None, "", "eager", "fp32", "none", "Linux")

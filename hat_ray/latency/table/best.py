@@ -1,13 +1,10 @@
 """The timing that counts among several of one thing: of each session the latest, and of these the smallest relative
 error.
 
-`best_of_each` chooses among rows, `best_measurements` does the same on columns, a thousand times faster; a test holds
-them equal. Ties go to the later time across sessions, and within a session to the row that stands later; whatever is
+Ties go to the later time across sessions, and within a session to the row that stands later; whatever is
 still equal goes to the row that stands first.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import fields
 
 import numpy as np
@@ -15,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.timing.workload import Workload
 
 KEY_COLUMNS = ("architecture_id", "source", "source_row", *(field.name for field in fields(Workload)))
@@ -24,30 +20,8 @@ KEY_COLUMNS = ("architecture_id", "source", "source_row", *(field.name for field
 BEST_COLUMNS = (*KEY_COLUMNS, "session_id", "utc_time", "relative_error")
 
 
-def best_of_each(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
-    """Keep the best measurement of each thing, in the rows' order."""
-    rows = list(rows)
-    latest: dict[tuple[object, ...], int] = {}
-    for i, row in enumerate(rows):
-        what = (row.key, row.context.session_id)
-        known = latest.get(what)
-        if known is None or row.context.utc_time >= rows[known].context.utc_time:
-            latest[what] = i
-    best: dict[tuple[object, ...], int] = {}
-    for i in sorted(latest.values()):
-        known = best.get(rows[i].key)
-        if known is None or _merit(rows[i]) > _merit(rows[known]):
-            best[rows[i].key] = i
-    return [rows[i] for i in sorted(best.values())]
-
-
-def _merit(row: LatencyRow) -> tuple[float, str]:
-    error = row.relative_error
-    return (-math.inf if error is None or math.isnan(error) else -error), row.context.utc_time
-
-
 def best_measurements(table: pa.Table) -> NDArray[np.int64]:
-    """Return the rows, ascending, that `best_of_each` would keep of one partition's `BEST_COLUMNS`."""
+    """Return the rows, ascending, of the best measurement of each thing, from one partition's `BEST_COLUMNS`."""
     things = codes_of(_key_columns(table), len(table))
     again = np.bincount(things)[things] > 1 if len(things) else np.zeros(0, dtype=bool)
     single, several = np.flatnonzero(~again), np.flatnonzero(again)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hat_ray.errors import SpaceError
-from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, best_of_each
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
 from hat_ray.latency.table.part_file import KeptParts, PartGoneError, read_part
 from hat_ray.latency.table.parts import list_parts, new_part_name, part_names, partitions
 from hat_ray.latency.table.quiet_level import CORRECTED_COLUMNS, LEVEL_COLUMNS, quiet_levels, to_quiet_level
@@ -31,7 +31,6 @@ from hat_ray.latency.timing.workload import Workload
 from hat_ray.storage.folder import Folder
 
 __all__ = [
-    "best_of_each",
     "keep",
     "part_names",
     "partition_of",
