@@ -42,6 +42,15 @@ def test_named_quantities_are_measured_fitted_and_judged(tmp_path: Path) -> None
     assert fewer[1].fingerprint != predictor.fingerprint
 
 
+def test_onboarding_measures_what_rows_lack_also_where_the_latency_is_known_well(tmp_path: Path) -> None:
+    run(tmp_path, "latency.target_error=0.95")
+    timed = {row.architecture for row in read_table(tmp_path / "latency" / "table")}
+    table = f"latency.table={tmp_path}/latency/table"
+    _, predictor = run(tmp_path / "again", "latency.target_error=0.95", "latency.quantities=[peak_mb]", table)
+    (assessment,) = predictor.output["assessments"].values()
+    assert assessment["quantities"][0]["quality"]["rows"] >= len(timed)
+
+
 def test_a_quantity_that_nobody_reports_here_ends_the_run_in_one_line(tmp_path: Path) -> None:
     if any(row.energy for row in read_table(tmp_path)) or Path("/sys/class/powercap/intel-rapl:0").exists():
         pytest.skip("this machine may report energy")

@@ -101,6 +101,9 @@ def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[Devi
     lenders = source_predictors(job, table_rows(job, recipe.predictor), recipe.predictor, recipe.seed)
     devices = context.execution.time(job, [], no_progress)
     known = _timed_on_all(job, devices)
+    if known and any(measured_names(job.quantities_of(device.slug)) for device in devices):
+        with context.progress(f"measuring {len(known)} architectures") as progress:  # those whose rows lack some
+            devices = context.execution.time(job, known, progress)
     unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
     while not found or (unmet and len(known) < most):
         more = _next(context, job, known, unmet or lenders)
