@@ -1,4 +1,4 @@
-"""`hat-ray latency show|compact|import|export|validate`: the table as a lake; `measure` stands with the stages."""
+"""`hat-ray latency show|compact|import|export|validate`: the latency table; `measure` is with the stages."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -85,9 +85,9 @@ def latency_compact(
     "import",
     epilog="""Examples:
 
-hat-ray latency import lake ~/hat/latency_dataset/*.csv
+hat-ray latency import table ~/hat/latency_dataset/*.csv
 
-hat-ray latency import lake mine.csv --name rack-7 --model "Intel Xeon E5-2640 v4" --threads 4 --length 30
+hat-ray latency import table mine.csv --name rack-7 --model "Intel Xeon E5-2640 v4" --threads 4 --length 30
 
 hat-ray latency import s3://team/latency pi/runs/toy/latency/table
 
@@ -96,16 +96,17 @@ Importing twice adds nothing. HAT's own eight files need no options: what they t
 def latency_import(
     table: TableArg,
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="HAT's CSV files, or roots of other lakes: paths or URIs.")
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="HAT's CSV files, or roots of other latency tables: paths or URIs."),
     ],
     space: Annotated[
         str,
         typer.Option(
-            "--space", metavar="SPACE", help="Space of a CSV file: a preset's name. Of a lake: only this space's id."
+            "--space", metavar="SPACE", help="Space of a CSV file: a preset's name. Of a table: only this space's id."
         ),
     ] = "",
     device: Annotated[
-        str | None, typer.Option("--device", metavar="DEVICE", help="Of a lake: only this device, by its slug.")
+        str | None, typer.Option("--device", metavar="DEVICE", help="Of a table: only this device, by its slug.")
     ] = None,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Of a CSV file: what you call the device it was timed on.")
@@ -125,7 +126,7 @@ def latency_import(
     vocab_size: Annotated[int, typer.Option("--vocab-size", min=1, help="Of a CSV file: words.")] = 32768,
     as_json: JsonOpt = False,
 ) -> None:
-    """Bring in HAT's CSV files, or the rows of another lake."""
+    """Bring in HAT's CSV files, or the rows of another latency table."""
     from hat_ray.latency.device import DeviceInfo
     from hat_ray.latency.table.exchange import Imported, import_csv, import_table
     from hat_ray.latency.table.hat_csv import name_of, published, read_hat_csv
@@ -158,7 +159,7 @@ def latency_import(
         console.say(f"{source}: {each.rows} rows in {each.files} files, {each.known} files were there{skipped}")
 
 
-@latency_app.command("export", epilog="Example:  hat-ray latency export lake csv --device hat-intel-xeon-e5-2640-...")
+@latency_app.command("export", epilog="Example:  hat-ray latency export table csv --device hat-intel-xeon-e5-2640-...")
 def latency_export(
     table: TableArg,
     out: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder for the CSV files.", show_default=False)],

@@ -5,7 +5,7 @@
 
 Decisions
 - A compacted part names in its footer the written parts that it holds, and the rows of each. So no row is ever read
-  twice, however compactions, copies of lakes and kills overlap: each written part is read from one file only.
+  twice, however compactions, copies of tables and kills overlap: each written part is read from one file only.
 - Its name is a hash of theirs: two compactors that do the same work write the same file.
 - A listing is not a snapshot: a part that moves into a compacted one while the folder is listed can be missed in both.
   Only what a second look confirms is believed.
