@@ -25,7 +25,7 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
 from hat_ray.runtime.space import RuntimeSpaceConfig
 from hat_ray.search.algorithms.registry import ALGORITHMS
-from hat_ray.search.config import SearchConfig
+from hat_ray.search.config import FORMS, SearchConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
@@ -195,7 +195,7 @@ def _refuse_secrets(value: object, path: tuple[str, ...], source: str, lines: Li
 def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     """Return the first mistake in one line, and the number of others."""
     first, *more = error.errors()
-    path = tuple(str(part) for part in first["loc"])
+    path = tuple(str(part) for part in first["loc"] if part not in (*FORMS, "[key]"))
     known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]
     place = f", {lines[known[0]]}" if known else ""
     key = printable(".".join(path)) or "the recipe"

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
@@ -22,6 +31,13 @@ def _several(bounds: Any) -> Any:
     return (bounds,) if isinstance(bounds, Mapping) else bounds
 
 
+def _form(limits: Any) -> str:
+    return FORMS[isinstance(limits, Mapping)]
+
+
+FORMS = ("<for every device>", "<by device>")
+"""Names of the two forms of limits; a mistake is reported for the form that was written."""
+_FORM = Discriminator(_form)
 BoundsOfDevice = Annotated[tuple[JointBounds, ...], BeforeValidator(_several)]
 
 
@@ -40,13 +56,17 @@ class SearchConfig(StageConfig):
         }
     )
 
-    limits: tuple[JointBounds, ...] | dict[str, BoundsOfDevice] = ()
+    limits: Annotated[
+        Annotated[tuple[JointBounds, ...], Tag(FORMS[0])] | Annotated[dict[str, BoundsOfDevice], Tag(FORMS[1])], _FORM
+    ] = ()
     """Limits on several quantities, by device's name or id: `{pi4: {latency_ms: 40, p90_ms: 60, model_mb: 20}}`. All
     bounds of a limit must hold. A list gives a device several limits (`{pi4: [{latency_ms: 40}, {model_mb: 20}]}`); a
     list without devices is for every device. Quantities: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an
     installed package."""
 
-    limits_ms: tuple[float, ...] | dict[str, tuple[float, ...]] = ()
+    limits_ms: Annotated[
+        Annotated[tuple[float, ...], Tag(FORMS[0])] | Annotated[dict[str, tuple[float, ...]], Tag(FORMS[1])], _FORM
+    ] = ()
     """Short form of `limits` for latency alone, in milliseconds: for every device (`[40, 80]`) or by device's name or
     id (`{pi4: [900], xeon: [40, 80]}`)."""
 
