@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bench_search_replay import NAMES, Problem
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.frontier import hypervolume
@@ -37,7 +38,7 @@ def hypervolumes(
 ) -> dict[str, float]:
     """Search for the limits of some devices; return the hypervolume on each of them."""
     config = SearchConfig.model_validate({"evaluations": evaluations, **settings})
-    latency = {device: problems[device].latency_ms for device in devices}
+    latency = {device: {LATENCY: problems[device].latency_ms} for device in devices}
     limits = resolve_limits(SPACE0, latency, config)
     search = Evolution(SPACE0, latency, limits, config, seed)
     loss = problems[devices[0]].loss

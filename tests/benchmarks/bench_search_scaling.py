@@ -20,6 +20,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import rows_of
@@ -80,7 +81,7 @@ def test_print_the_throughput_by_number_of_workers(workers: int, raylets: int, a
             cluster.add_node(**each)
         cluster.wait_for_nodes(timeout=120)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        devices, score = {"device": predictor_of_a_device().predict}, SlowLoss(ready, workers)
+        devices, score = {"device": {LATENCY: predictor_of_a_device().predict}}, SlowLoss(ready, workers)
         limits, began = resolve_limits(TOY, devices, config), time.time()
         run_search_on_cluster(TOY, devices, limits, score, config, Folder.at(tmp_path / "search"), 0, watch)
     finally:

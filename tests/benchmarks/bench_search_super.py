@@ -74,9 +74,9 @@ class Super:
         ends = [self.space.smallest(), self.space.largest()]
         worst, best = (self.score(end).loss for end in ends)
         shares = {}
-        for device, latency_ms in self.devices.items():
-            fastest_ms, slowest_ms = latency_ms(ends)
-            losses, times = [self.scores[one].loss for one in found], latency_ms(found)
+        for device, functions in self.devices.items():
+            fastest_ms, slowest_ms = functions[LATENCY](ends)
+            losses, times = [self.scores[one].loss for one in found], functions[LATENCY](found)
             area = hypervolume(losses, times, (worst, slowest_ms))
             shares[device] = area / ((worst - best) * (slowest_ms - fastest_ms))
         return shares

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["latency", "measure", TINY, "--local", "--run", str(place), "--set", "latency.samples=3"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.exception
+    table = place / "latency" / "table"
+    rows = read_table(table)
+    shutil.rmtree(table)
+    write_rows(table, [replace(row, canary=None) for row in rows])  # a busy machine's correction decides nothing here
     return place
 
 
@@ -40,7 +45,7 @@ def test_a_limit_below_all_that_the_run_timed_is_refused(timed: Path):
     assert verdict == "failure"
     assert "must be within reach, got 0.0001 ms on " in told
     fastest = float(told.partition("takes ")[2].partition(" ms")[0])
-    assert fastest == pytest.approx(min(row.corrected_ms for row in read_table(timed / "latency" / "table")), rel=0.2)
+    assert fastest == pytest.approx(min(row.latency_ms for row in read_table(timed / "latency" / "table")), rel=1e-3)
     assert not findings(timed, "search.limits_ms=[100000]", same)
     [(_, told)] = findings(timed, "search.limits=[{latency_ms: 0.0001, model_mb: 5}, {model_mb: 5}]", same)
     assert told.startswith("search.limits must be within reach, got 0.0001 ms on ")
