@@ -18,7 +18,8 @@ from hat_ray.cluster.corpus import encode_on_cluster
 from hat_ray.cluster.fleet import measure_fleet
 from hat_ray.cluster.preflight import cluster_machines
 from hat_ray.cluster.search import run_search_on_cluster
-from hat_ray.cluster.train import may_grow, train_many, train_on_cluster
+from hat_ray.cluster.train import train_many, train_on_cluster
+from hat_ray.cluster.train_room import may_grow
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.core.usable_cpus import share
 from hat_ray.corpus.config import CorpusConfig

@@ -19,49 +19,61 @@ class JobStatus:
     """Progress of one training."""
 
     latest: Latest | None = None
-    """The last progress that a worker reported."""
+    """The last progress that a worker reported; None again while workers are replaced."""
     figures: dict[str, float] = field(default_factory=dict)
     """The last value of each figure that a worker logged."""
     saved: float | None = None
     """Time of the last checkpoint, in seconds since 1970 on this actor's clock."""
+    group: int = 0
+    """Number of the present group of workers, counted from 1."""
+    workers: int = 0
+    """Size of the present group."""
+    losses: list[str] = field(default_factory=list)
+    """Why workers were lost, each time that some were."""
+    mistake: HatRayError | None = None
+    """The first mistake of a user that any worker met."""
 
 
 class TrainingStatus:
-    """The status of each training by number, and the first mistake of a user that any worker met."""
+    """The status of each training by number."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, JobStatus] = {}
-        self._mistake: HatRayError | None = None
-        self._regroup = False
+
+    def begin(self, workers: int) -> int:
+        """Register a new group of workers; returns its number."""
+        job = self.job()
+        job.group, job.workers, job.latest = job.group + 1, workers, None
+        return job.group
 
     def report_progress(self, index: int, latest: Latest) -> None:
-        self._of(index).latest = latest
+        self.job(index).latest = latest
 
     def report_figures(self, index: int, figures: Mapping[str, float]) -> None:
-        job = self._of(index)
+        job = self.job(index)
         job.figures |= figures
         if "checkpoint/update" in figures:
             job.saved = time.time()
 
+    def lose(self, reason: str) -> None:
+        """Note that the group lost workers."""
+        job = self.job()
+        job.losses.append(reason)
+        job.latest = None
+
+    def fail(self, mistake: HatRayError, group: int) -> None:
+        """Note a user's mistake; an earlier group, of which some worker lives on, is not heard."""
+        job = self.job()
+        if group == job.group:
+            job.mistake = job.mistake or mistake
+
+    def job(self, index: int = 0) -> JobStatus:
+        """Return the status of one training."""
+        return self._jobs.setdefault(index, JobStatus())
+
     def jobs(self) -> dict[int, JobStatus]:
         """Return the status of each training that reported anything."""
         return self._jobs
-
-    def fail(self, mistake: HatRayError) -> None:
-        self._mistake = self._mistake or mistake
-
-    def mistake(self) -> HatRayError | None:
-        return self._mistake
-
-    def ask_to_regroup(self) -> None:
-        """Ask the workers to end at their next checkpoint, so that a larger group can go on from it."""
-        self._regroup = True
-
-    def is_asked_to_regroup(self) -> bool:
-        return self._regroup
-
-    def _of(self, index: int) -> JobStatus:
-        return self._jobs.setdefault(index, JobStatus())
 
 
 AGE = "hat_ray_train_checkpoint_age_seconds"

@@ -1,4 +1,4 @@
-"""When training on a cluster begins, waits, tries again and gives up: plain rules, without Ray."""
+"""How many workers fit on a cluster, and how long training waits for room: plain rules, without Ray."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,26 +36,22 @@ def too_small(config: TrainConfig, workers: int, nodes: Sequence[Mapping[str, fl
 
 @dataclass
 class Patience:
-    """How much more is borne without a new checkpoint: failures, and seconds of waiting."""
+    """Seconds of waiting for nodes since the newest checkpoint."""
 
     config: TrainConfig
-    failures: int = 0
     waited_s: float = 0.0
     _newest: str | None = None
     _reminded: float = field(default=float("-inf"))
 
-    def progressed(self, newest: str | None) -> None:
-        """Take note of the newest checkpoint; one that was not there before makes everything forgotten."""
-        if newest != self._newest:
-            self._newest, self.failures, self.waited_s = newest, 0, 0.0
-
-    def fail(self) -> bool:
-        """Count a failure; returns whether another try is allowed."""
-        self.failures += 1
-        return self.failures <= self.config.max_failures
+    def progressed(self, newest: str | None) -> bool:
+        """Take note of the newest checkpoint; one that was not there before ends the count. Returns whether it does."""
+        is_new, self._newest = newest != self._newest, newest
+        if is_new:
+            self.waited_s = 0.0
+        return is_new
 
     def wait(self, seconds: float, why: str) -> str | None:
-        """Count seconds of waiting; returns what to tell people now and then. Raises HatRayError past the limit."""
+        """Count seconds of waiting; returns a reminder now and then. Raises HatRayError past the limit."""
         self.waited_s += seconds
         if self.waited_s > self.config.max_wait_s:
             raise HatRayError(

@@ -91,17 +91,21 @@ class TrainConfig(StageConfig):
     workers: int = Field(default=1, ge=1, le=100_000)
     """Ray Train workers that share each update."""
     min_workers: int | None = Field(default=None, ge=1)
-    """Fewest workers to train with when nodes are missing; the others join at a checkpoint, once there is room. Null:
-    never fewer than `workers`. The number of workers changes only the rounding."""
+    """Fewest workers to train with when nodes are missing. The others join within a minute of a node, and the updates
+    since the newest checkpoint are made again. Ray counts all the CPUs (or GPUs) of a node, also those that other work
+    keeps busy: leave this null on a cluster that training shares. Null: never fewer than `workers`. The number of
+    workers changes only the rounding."""
     threads: int = Field(default=1, ge=1, le=4_096)
     """CPU threads of a worker."""
     use_gpu: bool = False
     """Give each worker a GPU."""
     max_failures: int = Field(default=3, ge=0)
-    """Times in a row that lost workers are replaced, without a new checkpoint in between, before training gives up."""
+    """Times that Ray Train replaces lost workers before training gives up. The count begins again, at that point, when
+    there is a newer checkpoint than when it began."""
     max_wait_s: float = Field(default=1_800.0, ge=0)
     """Seconds to wait, without a new checkpoint in between, for nodes that were lost, that an autoscaler may still add,
-    or that others keep busy, before training gives up."""
+    or that others keep busy, before training gives up. Nodes that are there but busy are asked every 20 seconds, one
+    time more than fits into this."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Stop after this many seconds of training, validated and saved as if it were the last update; none by default."""
 

@@ -241,13 +241,13 @@ def device_for(config: TrainConfig) -> torch.device:
 
 @contextmanager
 def _taken(folder: Folder, workers: Workers) -> Iterator[Lease | None]:
-    """Hold the folder of a training while it runs: only rank 0 writes, and a driver may have taken it already.
+    """Hold the folder of a training while it runs: only rank 0 writes.
 
     It is taken from its holder. A killed driver leaves workers that live on for seconds, and a node that the
     network lost may live on for hours: they end at their next checkpoint, and nothing waits for them.
     """
-    if workers.rank != 0 or workers.lease is not None:
-        yield workers.lease if workers.rank == 0 else None
+    if workers.rank != 0:
+        yield None
         return
     lease = Lease.take(folder)
     try:

@@ -123,6 +123,7 @@ class Training:
         self._sums = torch.zeros(3, dtype=torch.float64, device=workers.device)  # TrainState.sums, on the device
         self._grad_norm = torch.zeros((), device=workers.device)
         self._stopped = False
+        self._being_saved: int | None = None
 
     def run(self, progress: Progress) -> TrainResult:
         """Train to the end. The model of the task then holds the final weights, averaged if so configured."""
@@ -308,7 +309,18 @@ class Training:
             tensors = {**weights, **self._adam.tensors()}
             self._store.save(Checkpoint(state.update, tensors, asdict(state), self._score()))
             self._log_figures({"checkpoint/update": state.update})
-        self._workers.saved()
+        self._report_saved()
+        self._being_saved = state.update
+
+    def _report_saved(self) -> None:
+        """Report the checkpoint whose writing was begun before: it is whole by now, or left out."""
+        if self._being_saved is None:
+            return
+        figures: dict[str, float] = {"update": self._being_saved, "seconds": self._state.seconds}
+        for point in self._state.history[-1:]:
+            valid = {f"valid_loss_bits/{name}": loss for name, loss in point.valid_loss_bits.items()}
+            figures |= {"train_loss_bits": point.train_loss_bits, **valid}
+        self._workers.saved(self._store.place(self._being_saved), figures)
 
     def _score(self) -> float | None:
         """Return the loss that decides which checkpoint is best, when this update was validated."""
@@ -321,6 +333,7 @@ class Training:
         state = self._state
         self._store.wait(must_succeed=True)
         self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
+        self._report_saved()
         if self._config.average_last > 1:
             self._take_weights(self._store.average(self._config.average_last, MODEL))
         best = self._store.best() if self._config.final == "best" else None

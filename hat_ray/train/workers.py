@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hat_ray.core.lease import Lease
-from hat_ray.train.metrics import MetricSink, NullSink
+from hat_ray.storage.folder import Folder
+from hat_ray.train.metrics import Figures, MetricSink, NullSink
 
 
 class Workers(Protocol):
@@ -34,18 +34,17 @@ class Workers(Protocol):
         """Device of this worker's model."""
 
     @property
-    def lease(self) -> Lease | None:
-        """The driver's lease of the training's folder; None when there is no driver."""
-
-    @property
     def sink(self) -> MetricSink:
         """Sink of metrics outside this process."""
 
     def all_reduce(self, values: Tensor) -> None:
         """Replace `values` by the sum over all workers; everyone waits for everyone."""
 
-    def saved(self) -> None:
-        """Called on every worker once a checkpoint is being written; what it raises ends the training here."""
+    def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
+        """Called on every worker once rank 0 has written a checkpoint, or left it out where its storage failed.
+
+        The figures are those of the moment. What this raises ends the training here.
+        """
 
 
 class OneWorker:
@@ -53,7 +52,6 @@ class OneWorker:
 
     rank = 0
     world_size = 1
-    lease = None
 
     def __init__(self, device: torch.device | str = "cpu", sink: MetricSink | None = None) -> None:
         self.device = torch.device(device)
@@ -62,7 +60,7 @@ class OneWorker:
     def all_reduce(self, values: Tensor) -> None:
         """Leave the values as they are."""
 
-    def saved(self) -> None:
+    def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
         """Do nothing."""
 
 

@@ -21,15 +21,14 @@ def test_what_is_missing_is_said_in_one_line():
     assert message == "training needs 6 CPUs (3 workers), the cluster has 4, room for 1"
 
 
-def test_failures_and_waiting_are_forgotten_with_every_new_checkpoint():
+def test_waiting_is_forgotten_with_every_new_checkpoint():
     patience = Patience(CONFIG)
     for newest in ("update-1", "update-2", "update-3"):
-        patience.progressed(newest)
-        assert patience.fail()
+        assert patience.progressed(newest)
         patience.wait(90, "it is busy")
-        patience.progressed(newest)
-        assert patience.fail()
-    assert not patience.fail()
+        assert not patience.progressed(newest)
+    with pytest.raises(HatRayError, match="it is busy; it waited 180 s"):
+        patience.wait(90, "it is busy")
 
 
 def test_waiting_is_told_now_and_then_and_ends():
@@ -39,6 +38,20 @@ def test_waiting_is_told_now_and_then_and_ends():
     with pytest.raises(HatRayError, match="training finds no room; it waited 110 s: add nodes, lower") as caught:
         patience.wait(40, "training finds no room")
     assert "\n" not in str(caught.value)
+
+
+def test_a_lost_group_has_no_progress_and_what_outlives_it_is_not_heard():
+    status = TrainingStatus()
+    first = status.begin(workers=3)
+    status.report_progress(0, (20, 100, {}))
+    status.lose("its node is gone")
+    assert status.job().latest is None
+    assert status.job().losses == ["its node is gone"]
+    second = status.begin(workers=2)
+    status.fail(HatRayError("the folder is another's"), first)
+    assert (status.job().mistake, status.job().workers) == (None, 2)
+    status.fail(HatRayError("the loss is infinite"), second)
+    assert str(status.job().mistake) == "the loss is infinite"
 
 
 def test_the_dashboard_gets_every_metric_and_the_age_rises_while_nothing_happens():

@@ -1,6 +1,7 @@
 """Ray's own cluster on this machine: two workers over gloo, a worker killed, several trainings side by side."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -73,17 +74,22 @@ def curve(result) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def unbroken(tiny_space, corpus_folder, tmp_path_factory):
-    """A training by two workers that nothing disturbed: the job, its result, what its progress told."""
+    """A training by two workers that nothing disturbed: the job, its result, its progress, Ray Train's checkpoints."""
     folder = Folder.at(tmp_path_factory.mktemp("unbroken"))
     job = TrainJob(None, tiny_space, corpus_folder, MODEL, CONFIG, folder, seed=1)
-    shown = []
-    result = train_on_cluster(job, lambda *progress: shown.append(progress))
-    return job, result, shown
+    shown, pointers = [], []
+
+    def show(*progress):
+        shown.append(progress)
+        pointers.append([json.loads(file.read_text()) for file in Path(folder.uri).glob("ray/*/*/pointer.json")])
+
+    result = train_on_cluster(job, show)
+    return job, result, shown, pointers
 
 
 def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path):
     """Dropout and all: it is seeded for each batch of an update, not for each worker."""
-    job, two, shown = unbroken
+    job, two, shown, _ = unbroken
     alone = Folder.at(tmp_path)
     one = train_super(job.space, corpus, MODEL, CONFIG.model_copy(update={"workers": 1}), alone, job.seed)
     for ours, theirs in zip(two.history, one.history, strict=True):
@@ -98,8 +104,13 @@ def test_two_workers_equal_one_with_accumulation_two(unbroken, corpus, tmp_path)
     ]
 
 
+def test_ray_train_gets_pointers_to_the_checkpoints(unbroken):
+    job, *_, pointers = unbroken
+    assert pointers[-1] == [{"checkpoint": job.folder.child("checkpoints/update-00000012").uri}]
+
+
 def test_the_nodes_prometheus_endpoint_shows_the_training(cluster, unbroken):
-    job, result, _ = unbroken
+    job, result, *_ = unbroken
     run, last = run_name(job.folder), result.history[-1]
     expected = {
         ("hat_ray_train_updates", ""): 12,
@@ -133,7 +144,7 @@ def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
-    whole, expected, _ = unbroken
+    whole, expected, *_ = unbroken
     with ThreadPoolExecutor() as pool:
         death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder)
         result = train_on_cluster(job)
@@ -165,10 +176,14 @@ def test_a_users_mistake_in_a_worker_reaches_the_driver_as_it_is(job):
     checkpoints.save(Checkpoint(3, {}, {}))
     checkpoints.wait()
     alone = replace(job, config=CONFIG.model_copy(update={"workers": 1}))
-    for train in (lambda: train_on_cluster(job), lambda: train_many([alone])):
+    for train, lease in (  # one by the driver and one by the only group of workers, then one by the only task
+        (lambda: train_on_cluster(job), "00000002.json"),
+        (lambda: train_many([alone]), "00000003.json"),
+    ):
         with pytest.raises(CheckpointError, match="holds checkpoints of another training") as caught:
             train()
         assert "\n" not in str(caught.value)
+        assert job.folder.child("lease").list() == [lease]
 
 
 def test_more_workers_than_the_cluster_holds_are_refused_before_anything_begins(job):

@@ -15,10 +15,10 @@ from hat_ray.train.job import train_super
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
-    updates=24, max_tokens=200, accumulate=4, warmup_updates=5, validate_every=6, checkpoint_every=6, keep_last=4
+    updates=24, max_tokens=200, accumulate=4, warmup_updates=5, validate_every=6, checkpoint_every=3, keep_last=4
 )
 STAGES = (2, 1, 3, 2)
-"""Workers of each stage; every one but the last is stopped at its first checkpoint."""
+"""Workers of each stage; every one but the last is stopped at its second checkpoint, when the first is written."""
 
 WORKER = """
 import sys
@@ -40,7 +40,7 @@ class Stop(Exception):
     pass
 
 class Workers:
-    lease, sink, device, rank = None, NullSink(), torch.device("cpu"), rank
+    sink, device, rank = NullSink(), torch.device("cpu"), rank
 
     def __init__(self, group, count, last):
         self.group, self.world_size, self.last = group, count, last
@@ -48,7 +48,7 @@ class Workers:
     def all_reduce(self, values):
         dist.all_reduce(values, group=self.group)
 
-    def saved(self):
+    def saved(self, checkpoint, figures):
         if not self.last:
             raise Stop
 
