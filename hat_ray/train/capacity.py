@@ -43,12 +43,10 @@ class Patience:
     _newest: str | None = None
     _reminded: float = field(default=float("-inf"))
 
-    def progressed(self, newest: str | None) -> bool:
-        """Take note of the newest checkpoint; one that was not there before ends the count. Returns whether it does."""
-        is_new, self._newest = newest != self._newest, newest
-        if is_new:
-            self.waited_s = 0.0
-        return is_new
+    def progressed(self, newest: str | None) -> None:
+        """Take note of the newest checkpoint; one that was not there before starts the count anew."""
+        if newest != self._newest:
+            self._newest, self.waited_s = newest, 0.0
 
     def wait(self, seconds: float, why: str) -> str | None:
         """Count seconds of waiting; returns a reminder now and then. Raises HatRayError past the limit."""
