@@ -30,6 +30,7 @@ from hat_ray.train.job import TrainJob
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes under /proc"),
 ]
 
