@@ -69,6 +69,7 @@ _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 _SETTINGS_OF_RAY = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard shows the run
     _START_TIMEOUT: "20",  # until a group that waits for a lost node is tried with another size
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits until the one before was polled: 2 s otherwise
 }
 
 
