@@ -1,4 +1,4 @@
-"""Docstrings, comments, messages and pages use the standard verbs: report, return, resume, refuse (HOUSE: prose)."""
+"""Docstrings, comments, messages and pages use the standard verbs: report, return, resume, refuse."""
 
 import ast
 import io
@@ -32,13 +32,6 @@ ALLOWED = (
     "ask and tell",  # the field's name of a search algorithm's two calls, `tell` among them
     "`tell`",
     "ask, score, tell",
-    # of training on a cluster, whose files are being rewritten
-    "Tell of a failed attempt",
-    "it goes on from its newest checkpoint",
-    "goes on rising when workers hang",
-    "a larger group can go on from it",
-    "borne without a new checkpoint",
-    "returns what to tell people",
 )
 
 

@@ -4,8 +4,8 @@ Decisions
 - The loop is the one that runs without Ray; here it gets workers that talk over gloo (CPU) or NCCL (GPU).
 - Ray Train replaces lost workers, and the group shrinks and grows with the cluster (`ScalingConfig`, `FailureConfig`).
   Growing kills the workers where they stand: the updates since the newest checkpoint are made again, to the same bits.
-- Everybody resumes from the training's own checkpoints, which have checksums and outlive Ray's run: a restarted group,
-  a driver that is run again, another number of workers, a process without Ray. Ray Train gets pointers to them.
+- Every group resumes from the training's own checkpoints, which have checksums and outlive Ray's run. So does a driver
+  that is run again, another number of workers, and a process without Ray. Ray Train gets pointers to them.
   With several nodes the folder must lie on storage that all of them share; Ray Train's files in it go at the end.
 - `fit` is called again when its failures are used up and there is a newer checkpoint than before: failures count
   without progress.
@@ -78,7 +78,7 @@ def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainRe
     result, patience = job.finished(), Patience(job.config)
     if result is None:
         require_room(job, fewest_workers(job.config))
-        Lease.take(job.folder).release()  # whoever works there now ends at the next checkpoint
+        Lease.take(job.folder).release()  # an earlier driver that still trains there ends at its next checkpoint
     while result is None:
         wait_for_room(patience)
         newest = _newest_checkpoint(job)

@@ -62,7 +62,7 @@ def missing(config: TrainConfig) -> str | None:
 
 
 def remind(patience: Patience, missing: str) -> None:
-    """Count a wait between two looks, and warn now and then; raises HatRayError past the limit."""
+    """Count a wait between two looks, and warn each minute; raises HatRayError past the limit."""
     reminder = patience.wait(SECONDS_BETWEEN_LOOKS, missing)
     if reminder is not None:
         log.warning("%s", reminder)

@@ -1,6 +1,6 @@
 """Progress and errors that training workers send to the driver, and the metrics of them on the cluster's dashboard.
 
-The driver exports the metrics, not the workers: so the age of the newest checkpoint goes on rising when workers hang or
+The driver exports the metrics, not the workers: so the age of the newest checkpoint still rises when workers hang or
 are being replaced, which is the value to set an alarm on.
 """
 
@@ -62,7 +62,7 @@ class TrainingStatus:
         job.latest = None
 
     def fail(self, mistake: HatRayError, group: int) -> None:
-        """Note a user's mistake; an earlier group, of which some worker lives on, is not heard."""
+        """Note a user's mistake; an earlier group, of which some worker still runs, is ignored."""
         job = self.job()
         if group == job.group:
             job.mistake = job.mistake or mistake

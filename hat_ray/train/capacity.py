@@ -25,7 +25,7 @@ def fewest_workers(config: TrainConfig) -> int:
 
 
 def too_small(config: TrainConfig, workers: int, nodes: Sequence[Mapping[str, float]]) -> str:
-    """Say what is missing, in one line."""
+    """Return the missing resources in one line."""
     need = needs(config)
     amounts = " and ".join(f"{workers * amount:g} {kind}s" for kind, amount in need.items())
     has = " and ".join(f"{sum(node.get(kind, 0.0) for node in nodes):g}" for kind in need)
@@ -49,7 +49,7 @@ class Patience:
             self._newest, self.waited_s = newest, 0.0
 
     def wait(self, seconds: float, why: str) -> str | None:
-        """Count seconds of waiting; returns a reminder now and then. Raises HatRayError past the limit."""
+        """Count seconds of waiting; returns a reminder each minute. Raises HatRayError past the limit."""
         self.waited_s += seconds
         if self.waited_s > self.config.max_wait_s:
             raise HatRayError(
