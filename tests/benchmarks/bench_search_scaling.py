@@ -3,8 +3,9 @@
 Candidates are simulated: each sleeps for a second. So workers cost no processor but their own start, and what is
 measured is the coordinator and Ray Tune's driver: trials, the algorithm, the candidates table; latency is predicted as
 in a run, by a fitted `Predictor`. The workers stand on several raylets, each with a part of them, and wait with their
-first candidate until all are ready. Throughput is that of the whole search from then to its last loss: the end, where
-workers run out of candidates, counts against it. Losses come to the driver a batch at a time, and from all workers at
+first candidate until all are ready. Throughput is that of the whole search from then to the end of its last scoring:
+the end, where workers run out of candidates, counts against it. The time that Ray Tune then takes to end its trials
+stands apart. Losses come to the driver a batch at a time, and from all workers at
 once at first, so that any part of the search would show too many.
 """
 
@@ -45,6 +46,11 @@ def predictor_of_a_device() -> Predictor:
     return Predictor.fit(rows_of(timed, (1 + macs) * scatter), PredictorConfig(), "device", TOY.id, 0)
 
 
+def workers_in(folder: Path) -> list[Path]:
+    """Return the files that workers touched when they were ready."""
+    return [place for place in folder.iterdir() if not place.suffix]
+
+
 class SlowLoss:
     """Sleeps; the first time, until all workers are there."""
 
@@ -56,9 +62,10 @@ class SlowLoss:
             (self._folder / str(os.getpid())).touch()
         deadline = time.monotonic() + 900
         while not self._ready and time.monotonic() < deadline:
-            self._ready = len(list(self._folder.iterdir())) >= self._workers
+            self._ready = len(workers_in(self._folder)) >= self._workers
             time.sleep(0.0 if self._ready else 0.5)
         time.sleep(SECONDS)
+        (self._folder / f"{os.getpid()}.scored").touch()
         return 1 / count_macs(architecture, 30)
 
 
@@ -87,13 +94,15 @@ def test_print_the_throughput_by_number_of_workers(workers: int, raylets: int, a
     finally:
         ray.shutdown()
         cluster.shutdown()
-    all_ready = max(place.stat().st_mtime for place in ready.iterdir())
-    (first, _, cpu_a), (last, over, cpu_z) = next(one for one in seen if one[0] >= workers), seen[-1]
+    all_ready = max(place.stat().st_mtime for place in workers_in(ready))
+    over = max(place.stat().st_mtime for place in ready.glob("*.scored"))
+    (first, _, cpu_a), (last, ended, cpu_z) = next(one for one in seen if one[0] >= workers), seen[-1]
     rate = evaluations / (over - all_ready)
     print(
         f"\n{algorithm:10}{workers:4d} workers on {raylets} raylets: {rate:6.2f} candidates/s, "
         f"{100 * rate * SECONDS / workers:5.1f} % of {workers} workers' best; driver "
         f"{1000 * (cpu_z - cpu_a) / (last - first):5.1f} ms of CPU a candidate; "
-        f"all ready after {all_ready - began:.0f} s; load {os.getloadavg()[0]:.1f}",
+        f"all ready after {all_ready - began:.0f} s; ended {ended - over:.1f} s after the last loss; "
+        f"load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
