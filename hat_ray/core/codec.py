@@ -88,10 +88,14 @@ def read_checked(folder: Folder, name: str, sha256: str | None, remedy: str = ST
 
 
 def read_rows(folder: Folder, name: str, sha256: str | None = None, remedy: str = STAGE_AGAIN) -> pa.Table:
-    """Read one Parquet file whole; raises DamagedError where it is missing, or no whole Parquet file."""
+    """Read one Parquet file whole; raises DamagedError where it is missing, or no whole Parquet file.
+
+    PyArrow's own threads stay out of it: one that still holds bytes of Python aborts a process that ends.
+    """
     content = read_checked(folder, name, sha256, remedy)
     try:
-        return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # of memory, not of storage
         raise DamagedError(f"{folder.shown(name)} is damaged ({_line(error)}): {remedy}") from error
 

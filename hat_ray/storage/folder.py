@@ -324,10 +324,10 @@ class Folder:
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_table(self, name: str) -> pa.Table:
-        """Read one Parquet file; columns come from the file alone, never from its path."""
+        """Read one Parquet file in this thread; columns come from the file alone, never from its path."""
         content = self.read_bytes(name)
         try:
-            return pq.ParquetFile(pa.BufferReader(content)).read()
+            return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         except (OSError, pa.ArrowException) as error:  # nothing is read here but memory
             raise self.damaged(name, faults.cause(error)) from error
 

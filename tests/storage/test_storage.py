@@ -155,3 +155,19 @@ def test_a_fifo_where_a_file_should_be_is_named_and_never_opened(tmp_path: Path)
         Folder.at(tmp_path).reading("stage.json"),
     ):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux's /proc")
+def test_reading_a_table_starts_no_thread_of_pyarrow(tmp_path: Path):
+    """A thread of PyArrow's that releases bytes of Python while the process ends aborts it (exit code 134)."""
+    place = Folder.at(tmp_path)
+    place.write_table("rows.parquet", pa.table({"number": list(range(5000)), "text": ["a", "b"] * 2500}))
+    code = (
+        "import os, sys; from hat_ray.core.codec import read_rows; from hat_ray.storage.folder import Folder; "
+        "place = Folder.at(sys.argv[1]); place.read_bytes('rows.parquet'); "
+        "before = len(os.listdir('/proc/self/task')); "
+        "rows = place.read_table('rows.parquet'), read_rows(place, 'rows.parquet'); "
+        "assert [one.num_rows for one in rows] == [5000, 5000]; print(len(os.listdir('/proc/self/task')) - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip() == "0"

@@ -165,7 +165,7 @@ def _read(
     lineage = _lineage(file, name)
     groups = [i for i in range(file.metadata.num_row_groups) if _may_hold(file.metadata.row_group(i), where)]
     wanted = None if schema is None else [*schema.names, *where, *_expected(name)]
-    table = file.read_row_groups(groups, columns=wanted)
+    table = file.read_row_groups(groups, columns=wanted, use_threads=False)  # files are read in parallel
     reason = why_invalid(table) or _why_misplaced(table, name)
     if reason:
         raise ValueError(reason)
