@@ -208,7 +208,8 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     elif first["type"] == "missing":
         message = f"{key} is missing"
     else:
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+        reason = reason.replace("valid dictionary", "mapping")
         given = first["input"]
         shown = "" if isinstance(given, dict) else f", got {printable(redacted(repr(given)), 200)}"
         message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from hat_ray.errors import RecipeError
@@ -89,6 +90,32 @@ def test_the_schema_describes_every_field():
         if definition.get("type") == "object":
             for name, field in definition["properties"].items():
                 assert field.get("description"), f"{definition.get('title')}.{name} has no description"
+
+
+LIMITS = ({"pi4": {"latency_ms": 40, "model_mb": 20}}, {"pi4": [{"latency_ms": 40}, {"model_mb": 20}]}, [{"p90_ms": 9}])
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_schema_knows_every_form_of_limits(limits: object):
+    jsonschema.validate({"name": "mine", "search": {"limits": limits}}, json.loads(json_schema()))
+    assert load_recipe("toy", [f"search.limits={json.dumps(limits)}"]).search.limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            "{latency_ms: 40, model_mb: 20}",
+            r"limits: a mapping's keys are devices, and latency_ms is a quantity: write",
+        ),
+        ("{pi4: {latency_m: 3}}", r"limits\.pi4\.0\.latency_m: knows no 'latency_m'; did you mean latency_ms\?"),
+        ("[4]", r"limits\.0: input should be a mapping, got 4$"),
+        ("5", r"limits: input should be a list, got 5$"),
+    ],
+)
+def test_a_mistake_in_limits_is_reported_for_the_form_that_was_written(limits: str, message: str):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("toy", [f"search.limits={limits}"])
 
 
 @pytest.mark.parametrize(

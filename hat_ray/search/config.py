@@ -38,7 +38,10 @@ def _form(limits: Any) -> str:
 FORMS = ("<for every device>", "<by device>")
 """Names of the two forms of limits; a mistake is reported for the form that was written."""
 _FORM = Discriminator(_form)
-BoundsOfDevice = Annotated[tuple[JointBounds, ...], BeforeValidator(_several)]
+BoundsOfDevice = Annotated[
+    tuple[JointBounds, ...],
+    BeforeValidator(_several, json_schema_input_type=JointBounds | tuple[JointBounds, ...]),
+]
 
 
 class SearchConfig(StageConfig):
@@ -141,6 +144,16 @@ class SearchConfig(StageConfig):
 
     refine_evaluations: int | None = Field(default=None, ge=0)
     """Number of architectures to score in each further search; null: a twentieth of `evaluations`."""
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _require_devices(cls, limits: Any) -> Any:
+        if isinstance(limits, Mapping) and (quantity := next((n for n in limits if n in QUANTITIES.own_names), None)):
+            raise ValueError(
+                f"a mapping's keys are devices, and {quantity} is a quantity: write a list for every device, such as "
+                "[{latency_ms: 40, model_mb: 20}]"
+            )
+        return limits
 
     @field_validator("algorithm_options")
     @classmethod

@@ -114,10 +114,10 @@ def resolve_limits(space: SearchSpace, predictions: Predictions, config: SearchC
             asked.append((limit, {LATENCY: fastest_ms} if latency_only else surest(space, functions, limit)[1]))
             if limit.keeps(largest):
                 logger.warning("%s excludes nothing: the largest architecture keeps it", limit)
-    return _reachable(asked)
+    return _reachable(asked, key)
 
 
-def _reachable(asked: Sequence[tuple[Limit, Mapping[str, float]]]) -> tuple[Limit, ...]:
+def _reachable(asked: Sequence[tuple[Limit, Mapping[str, float]]], key: str) -> tuple[Limit, ...]:
     """Return the limits that can be kept, of limits with the values of the architecture that is nearest to each.
 
     One that a device cannot keep is left out where the same hardware keeps it with another runtime; else it is refused.
@@ -126,7 +126,7 @@ def _reachable(asked: Sequence[tuple[Limit, Mapping[str, float]]]) -> tuple[Limi
     served = {(hardware_of(limit.device), limit.bounds) for limit in kept}
     for limit, nearest in asked:
         if (hardware_of(limit.device), limit.bounds) not in served:
-            require_reachable(limit, nearest)
+            require_reachable(limit, nearest, key)
         elif limit not in kept:
             logger.warning("%s cannot be kept, %s: another runtime keeps it", limit, _why(limit, nearest))
     return tuple(kept)
@@ -140,11 +140,13 @@ def is_reachable(space: SearchSpace, functions: Mapping[str, QuantityFunction], 
     return limit.keeps(nearest)
 
 
-def require_reachable(limit: Limit, nearest: Mapping[str, float]) -> None:
-    """Raise SearchError when no architecture keeps a limit, by the values of the one that is nearest to it."""
+def require_reachable(limit: Limit, nearest: Mapping[str, float], key: str = "the limit") -> None:
+    """Raise SearchError when no architecture keeps a limit, by the values of the one that is nearest to it.
+
+    `key` is the setting that states the limit.
+    """
     if not limit.keeps(nearest):
-        where = "search.limits_ms" if limit.has_latency_only else "search.limits"
-        raise SearchError(f"no architecture keeps {limit}; {_why(limit, nearest)}: raise {where} or widen the space")
+        raise SearchError(f"no architecture keeps {limit}; {_why(limit, nearest)}: raise {key} or widen the space")
 
 
 def _why(limit: Limit, nearest: Mapping[str, float]) -> str:
