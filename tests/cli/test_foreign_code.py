@@ -19,6 +19,7 @@ from hat_ray.cli import app
 from hat_ray.space.hat_yaml import write_architecture
 from tests.cli.canary import Canary
 from tests.exported import Exported
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -100,18 +101,12 @@ def commands(group: Any, before: str = "") -> Iterator[str]:
             yield f"{before}{name}"
 
 
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 def plan(folder: Path, address: str | None) -> list[tuple[str, list[str], str]]:
     """Return the commands as they are called in a stranger's folder."""
     where = {
         "WHERE": ["--local"] if address is None else ["--address", address],
         "ADDRESS": [] if address is None else ["--address", address],
-        "PORT": [free_port()],
+        "PORT": [str(free_port())],
     }
     planned = []
     for name, arguments in CASES.items():
@@ -227,12 +222,12 @@ execution.close()
 def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Start a Ray head of another user's, with a token; yields its address and the environment of who may use it."""
     environment = plain_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a" * 64)
-    port, sockets = free_port(), tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: a socket's path has 107 bytes
+    port, sockets = str(free_port()), tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: a socket's path has 107 bytes
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"]
     head = subprocess.Popen(
         [
             *(*command, f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"),
-            *("--disable-usage-stats", f"--temp-dir={sockets}", f"--dashboard-agent-listen-port={free_port()}"),
+            *("--disable-usage-stats", f"--temp-dir={sockets}", f"--dashboard-agent-listen-port={free_port()!s}"),
         ],
         cwd=sockets,
         env=environment,

@@ -15,6 +15,7 @@ from ray._private.utils import check_version_info, compute_version_info
 
 from hat_ray.cluster.session import other_version, require_ray
 from hat_ray.errors import HatRayError
+from tests.ports import free_port
 
 TOKEN = "a-token-that-only-this-test-knows-0123456789"
 RECIPE = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
@@ -57,8 +58,7 @@ def test_another_version_is_told_with_both() -> None:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a Ray head that asks for a token; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     home = tmp_path_factory.mktemp("ray")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "1"]
     command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]

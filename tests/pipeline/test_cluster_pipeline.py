@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from hat_ray.latency.table.table import read_table
 from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.storage.folder import Folder
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -56,7 +56,7 @@ def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, 
     more = recipe.search.refine_rounds * recipe.search.evaluations_refining
     assert recipe.search.evaluations <= summaries["search"]["scored"] <= recipe.search.evaluations + more
     winners = summaries["search"]["winners"]  # timed on their own device, within the search
-    assert {winner["device"] for winner in winners} == set(devices)
+    assert {winner["limit"]["device"] for winner in winners} == set(devices)
     assert all(winner["measured_ms"] <= winner["limit"]["bounds"]["latency_ms"] for winner in winners)
     data = read_report(Folder.at(tmp_path / "r" / "report"))
     assert len(data.devices) == 2
@@ -115,12 +115,6 @@ def head() -> Iterator[str]:
             process.kill()
             process.wait(timeout=30)
         shutil.rmtree(sockets, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def submit(address: str, *arguments: str, token: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

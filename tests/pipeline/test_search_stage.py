@@ -58,16 +58,16 @@ def test_a_wrong_predictor_is_found_out_and_the_winners_keep_their_limits(tmp_pa
     assert any(c.architecture.decoder.depth > 1 for c in broken)
     assert max(c.round for c in candidates) >= 1
     rounds = json.loads((tmp_path / "run" / "search" / "rounds.json").read_text())["rounds"]
-    assert len(rounds[-1]["measured_ms"][winner["device"]]) == len(timed)
+    assert len(rounds[-1]["measured_ms"][winner["limit"]["device"]]) == len(timed)
     # what was learned answers from now on
-    before = json.loads((tmp_path / "run" / "predictor" / f"{winner['device']}.json").read_text())
-    after = json.loads((tmp_path / "run" / "search" / "predictors" / f"{winner['device']}.json").read_text())
+    before = json.loads((tmp_path / "run" / "predictor" / f"{winner['limit']['device']}.json").read_text())
+    after = json.loads((tmp_path / "run" / "search" / "predictors" / f"{winner['limit']['device']}.json").read_text())
     rows_before, rows_after = len(before["held_out_names"]), len(after["held_out_names"])
     assert rows_before < rows_after <= rows_before + len(timed)  # what is timed after the last fit is not in it
     run = load(tmp_path / "run")
     found = load_architecture(tmp_path / "run" / "search" / winner["hat_yaml"], run.recipe.space.build().qkv_dim)
     told = run.predict(found)
-    assert told[winner["device"]].predicted_ms == pytest.approx(winner["predicted_ms"])
+    assert told[winner["limit"]["device"]].predicted_ms == pytest.approx(winner["predicted_ms"])
 
 
 @pytest.mark.slow

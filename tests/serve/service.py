@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from tests.ports import free_port
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 60.0
 
@@ -76,9 +77,7 @@ class Running:
 @contextmanager
 def running(place: Path, folder: Path, *options: str, cwd: Path | None = None) -> Iterator[Running]:
     """Serve a model until the block ends; the process must then end by itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     mark, log = uuid.uuid4().hex, folder / "serve.log"
     environment = {**os.environ, "SERVICE_MARK": mark, "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)

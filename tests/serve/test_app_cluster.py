@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from tests.exported import Exported
+from tests.ports import free_port
 
 serve_schema = pytest.importorskip("ray.serve.schema", reason="needs ray[serve]")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,10 +68,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head on loopback that asks for a token, and on which nothing of hat-ray runs."""
-    ports = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            ports.append(free.getsockname()[1])
+    ports = [free_port(), free_port()]
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: a socket's path has at most 107 bytes
     environment = {**os.environ, **TOKEN, "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)

@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,9 +89,7 @@ class Raylets:
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="chaos-", dir="/tmp")  # short, because sockets stand in it
         self._processes: list[subprocess.Popen[bytes]] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.environment = {**os.environ, **ENVIRONMENT, "HEAD": f"127.0.0.1:{self._port}"}
 
     def start(self, nodes: int) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -26,6 +25,7 @@ from hat_ray.train.checkpoints import Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob, train_super
 from hat_ray.train.metrics import run_name
+from tests.ports import free_port
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -47,9 +47,7 @@ def cluster():
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report waits for the next check
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less to start
         patch.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the workers
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         ray.init(
             address="local",
             num_cpus=2,
