@@ -9,7 +9,7 @@ import torch
 from hat_oracle import Oracle
 
 from hat_ray.errors import CheckpointError
-from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint, model_from_state, read_dictionary
+from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint, model_from_state
 
 
 def test_a_hat_checkpoint_holds_the_weights_that_hat_wrote(shared: Path):
@@ -89,13 +89,3 @@ def test_other_tensors_are_not_a_hat_checkpoint(tmp_path: Path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="lacks `args` or `model`"):
         load_hat_checkpoint(tmp_path / "x.pt")
-
-
-def test_a_dictionary_lists_the_symbols_in_the_order_of_their_ids(shared: Path, tmp_path: Path):
-    symbols = read_dictionary(shared / "hat" / "oracle" / "bin_joined" / "dict.en.txt")
-    assert symbols[:5] == ["<s>", "<pad>", "</s>", "<unk>", "w14"]
-    assert len(symbols) == 48
-    bad = tmp_path / "dict.txt"
-    bad.write_text("fine 3\nbroken\n")
-    with pytest.raises(CheckpointError, match="line 2"):
-        read_dictionary(bad)

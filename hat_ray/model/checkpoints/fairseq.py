@@ -1,4 +1,4 @@
-"""HAT's (fairseq's) checkpoints and dictionaries, read without executing anything from the file.
+"""HAT's (fairseq's) checkpoints, read without executing anything from the file.
 
 A HAT `.pt` file is a pickle with an argparse Namespace and fairseq's meter objects beside the tensors. What it claims
 is held against what stands in the file (`pickle_scan`); then it goes through PyTorch's weights-only unpickler with
@@ -134,21 +134,6 @@ def space_from_arguments(arguments: Mapping[str, Any], name: str) -> SearchSpace
         decoder_cross_layers=tuple(HAT_CROSS_LAYERS[code] for code in arguments["decoder_arbitrary_ende_attn_choice"]),
         qkv_dim=arguments["qkv_dim"],
     )
-
-
-def read_dictionary(path: str | Path) -> list[str]:
-    """Read a fairseq dictionary: the symbol of each index, the four special ones first."""
-    symbols = ["<s>", "<pad>", "</s>", "<unk>"]
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read the dictionary {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        symbol, _, count = line.rpartition(" ")
-        if not symbol or not count.isdigit():
-            raise CheckpointError(f"{path} line {number} must be `symbol count`, got {line[:60]!r}")
-        symbols.append(symbol)
-    return symbols
 
 
 def _choices(arguments: Mapping[str, Any], key: str, largest: int) -> tuple[int, ...]:
