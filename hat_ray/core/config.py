@@ -21,6 +21,9 @@ class StageConfig(BaseModel):
     execution_only: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide how or where the work is done, but not its result: changing them redoes nothing."""
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are younger than results on disk: at their default they change no fingerprint."""
+
     @field_validator("*")
     @classmethod
     def _within_what_json_holds(cls, value: Any) -> Any:
@@ -31,7 +34,18 @@ class StageConfig(BaseModel):
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that decide the result, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.execution_only))
+        plain: dict[str, Any] = _without_later(self, self.model_dump(mode="json", exclude=set(self.execution_only)))
+        return plain
+
+
+def _without_later(value: Any, plain: Any) -> Any:
+    """Return the plain form of a value without the `later` fields that have their default, at any depth."""
+    if isinstance(value, StageConfig):
+        young = {name for name in value.later if getattr(value, name) == type(value).model_fields[name].default}
+        return {name: _without_later(getattr(value, name), one) for name, one in plain.items() if name not in young}
+    if isinstance(value, list | tuple):
+        return [_without_later(*pair) for pair in zip(value, plain, strict=True)]
+    return plain
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:
@@ -45,6 +59,7 @@ def similar_names(name: str, known: list[str], cutoff: float = 0.45) -> list[str
     return difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
 
 
-def canonical(config: BaseModel) -> dict[str, Any]:
-    """Return a config as plain JSON values, the form that is fingerprinted and written to disk."""
-    return config.model_dump(mode="json")
+def canonical(config: StageConfig) -> dict[str, Any]:
+    """Return a config as plain JSON values, the form that is fingerprinted."""
+    plain: dict[str, Any] = _without_later(config, config.model_dump(mode="json"))
+    return plain

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from hat_ray.core.config import StageConfig
+from hat_ray.core.config import StageConfig, canonical
 
 
 class TrainConfig(StageConfig):
@@ -146,7 +146,7 @@ class TrainConfig(StageConfig):
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}
         after = {"best_check", "final"}
         included = set(TrainConfig.model_fields) - how - after - self.execution_only  # not what a subclass adds
-        return self.model_dump(mode="json", include=included)
+        return {name: value for name, value in canonical(self).items() if name in included}
 
 
 class RetrainConfig(TrainConfig):
