@@ -32,7 +32,7 @@ def export_here(place: Path, runtime: str) -> Exported:
     prepare(CorpusConfig(toy=toy, vocab_size=300), Folder.at(place / "corpus"), seed=1)
     corpus = Corpus.load(Folder.at(place / "corpus"))
     shape = ARCHITECTURES["every layer its own, reach 3 1 2" if runtime == "onnx" else "one layer each"]
-    model = SubTransformer(shape, len(corpus.vocabulary), ModelConfig(), seed=3).eval()
+    model = SubTransformer(shape, corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -28,7 +28,7 @@ from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, TrainingText
 from hat_ray.corpus.tokens import Sentences
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import HatRayError
 
 _BLOCK_BYTES = 1 << 20
@@ -39,6 +39,10 @@ _READERS = 2
 """Pairs of files read at the same time: order is kept, so more would only wait with what they read."""
 _PAIR_BYTES = 300
 """A guess at one pair's text, for Ray Data's planning alone."""
+
+
+Files = tuple[tuple[str, bytes], ...]
+"""Names and contents."""
 
 
 def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
@@ -61,7 +65,7 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
             _encode,
             batch_size=1,
             batch_format="pyarrow",
-            fn_kwargs={"model": job.vocabulary.to_bytes(), "rules": job.rules},
+            fn_kwargs={"files": tuple(job.vocabularies.files().items()), "rules": job.rules},
             num_cpus=1,  # unlike the reading tasks: so Ray Data does not make one task of both
         )
         try:
@@ -136,12 +140,12 @@ def _to_row(chunk: Chunk) -> pa.Table:
     )
 
 
-def _encode(row: pa.Table, model: bytes, rules: LengthRules) -> pa.Table:
+def _encode(row: pa.Table, files: Files, rules: LengthRules) -> pa.Table:
     """Encode one chunk."""
     values = {name: row.column(name)[0].as_py() for name in row.column_names}
     lines = (values[side].split("\n") if values["pairs"] else [] for side in ("source", "target"))
     chunk = Chunk(values["number"], values["first_row"], ParallelText(*lines))
-    encoded = encode_chunk(chunk, _vocabulary(model), rules)
+    encoded = encode_chunk(chunk, _vocabularies(files), rules)
     columns = {"number": [encoded.number], "dropped": [[encoded.dropped_long, encoded.dropped_ratio]]}
     for side, sentences in (("source", encoded.source), ("target", encoded.target)):
         columns[f"{side}_values"] = _one_list(sentences.values)
@@ -150,9 +154,9 @@ def _encode(row: pa.Table, model: bytes, rules: LengthRules) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def _vocabulary(model: bytes) -> Vocabulary:
-    """Make a vocabulary ready once a worker process."""
-    return Vocabulary.from_bytes(model)
+def _vocabularies(files: Files) -> Vocabularies:
+    """Make vocabularies ready once a worker process."""
+    return Vocabularies.of_files(dict(files))
 
 
 def _one_list(values: "np.ndarray[Any, np.dtype[np.int32]]") -> pa.Array:

@@ -78,7 +78,7 @@ class Replica:
         loaded = source.open(config.threads)
         self._timeout_s, self._model = config.timeout_s, source.public_facts()
         self._reader = RequestReader(
-            loaded.vocabulary, loaded.config.max_source_length, config.max_texts, config.max_body_bytes
+            loaded.vocabularies.source, loaded.config.max_source_length, config.max_texts, config.max_body_bytes
         )
         self._batcher = Batcher(
             partial(translate_group, loaded),
@@ -92,7 +92,7 @@ class Replica:
         return await self._batcher.run(texts)
 
     async def reader(self) -> RequestReader:
-        """Return the reader of requests, which holds the model's vocabulary."""
+        """Return the reader of requests, which holds the vocabulary of the model's source."""
         return self._reader
 
     async def status(self) -> ReplicaStatus:

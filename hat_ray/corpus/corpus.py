@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from hat_ray.core.codec import read, read_checked, read_rows
 from hat_ray.corpus.shards import Shard, local_shard, map_shards
 from hat_ray.corpus.tokens import TokenTable
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.storage.folder import Folder
 
-MODEL_FILE = "sentencepiece.model"
 SUMMARY_FILE = "summary.json"
 
 
@@ -94,6 +93,7 @@ class CorpusSummary(BaseModel):
     source_language: str
     target_language: str
     vocabulary_size: int
+    """Entries of the source's vocabulary, which is mostly the target's as well."""
     train: SplitSummary
     valid: SplitSummary
     test: SplitSummary
@@ -110,6 +110,8 @@ class CorpusSummary(BaseModel):
         """Return a line on test sentences in the training text; None where there are none."""
         return told_leak(self.test_sources_in_train)
 
+    target_vocabulary_size: int | None = None
+    """Entries of the target's vocabulary where it has its own; None: both sides share one."""
     files: dict[str, str] = {}
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 
@@ -133,7 +135,7 @@ def _percentile(counts: Mapping[int, int], percent: int) -> int:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The vocabulary and the token tables of a prepared folder. Tables are opened on first use and not pickled."""
+    """The vocabularies and the token tables of a prepared folder. Tables are opened on first use and not pickled."""
 
     folder: Folder
     summary: CorpusSummary
@@ -149,8 +151,10 @@ class Corpus:
         return {"folder": self.folder, "summary": self.summary}
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.from_bytes(read_checked(self._data, MODEL_FILE, self.summary.files.get(MODEL_FILE)))
+    def vocabularies(self) -> Vocabularies:
+        """The vocabularies of the source and the target."""
+        noted = self.summary.files
+        return Vocabularies.read(noted, lambda name: read_checked(self._data, name, noted.get(name)))
 
     @cached_property
     def train(self) -> TokenTable:

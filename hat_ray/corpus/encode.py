@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import Chunk, TrainingText
 from hat_ray.corpus.tokens import Sentences, TokenTable
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class EncodingJob:
     """All that encoding needs; pickles."""
 
     text: TrainingText
-    vocabulary: Vocabulary
+    vocabularies: Vocabularies
     rules: LengthRules
 
 
@@ -49,12 +49,12 @@ Encode = Callable[[EncodingJob, int], Iterator[EncodedChunk]]
 def encode_here(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
     """Encode in this process, one chunk after another."""
     for chunk in job.text.all_chunks(first_chunk):
-        yield encode_chunk(chunk, job.vocabulary, job.rules)
+        yield encode_chunk(chunk, job.vocabularies, job.rules)
 
 
-def encode_chunk(chunk: Chunk, vocabulary: Vocabulary, rules: LengthRules) -> EncodedChunk:
+def encode_chunk(chunk: Chunk, vocabularies: Vocabularies, rules: LengthRules) -> EncodedChunk:
     """Encode a chunk's pairs and drop those that break the length rules."""
-    table = encode_text(chunk.text, vocabulary)
+    table = encode_text(chunk.text, vocabularies)
     fits = table.longest_sides <= rules.max_length
     kept = fits & _within_ratio(table, rules.max_ratio)
     chosen = table if kept.all() else table.select(np.flatnonzero(kept))
@@ -66,10 +66,10 @@ def encode_chunk(chunk: Chunk, vocabulary: Vocabulary, rules: LengthRules) -> En
     )
 
 
-def encode_text(text: ParallelText, vocabulary: Vocabulary) -> TokenTable:
+def encode_text(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
     """Encode every pair, each sentence ending in EOS."""
-    source, target = (Sentences.of(vocabulary.encode_lines(lines)) for lines in (text.source, text.target))
-    return TokenTable(source, target)
+    source = Sentences.of(vocabularies.source.encode_lines(text.source))
+    return TokenTable(source, Sentences.of(vocabularies.target.encode_lines(text.target)))
 
 
 def _within_ratio(table: TokenTable, max_ratio: float) -> NDArray[np.bool_]:

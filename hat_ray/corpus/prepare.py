@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.corpus.corpus import MODEL_FILE, SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
+from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
 from hat_ray.corpus.shards import (
     CHUNKS_PER_SHARD,
@@ -34,7 +34,10 @@ from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
 from hat_ray.corpus.text.survey import Survey, survey, vocabulary_lines
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.files import INDEX
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.corpus.vocabulary.sentence_piece import MODEL_FILE
 from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.storage.folder import Folder
 
@@ -89,10 +92,10 @@ def _prepare(
     found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
     log.debug("%d training pairs, %d to encode", found.text.num_rows, found.kept)
     texts = {"valid": found.held_out, **held}
-    vocabulary = _vocabulary(found, config, data, seed)
+    vocabularies = _vocabularies(found, config, data, seed)
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
-    tables = {split: _held_table(text, vocabulary) for split, text in texts.items()}
-    job = EncodingJob(found.text, vocabulary, LengthRules(config.max_length, config.max_ratio))
+    tables = {split: _held_table(text, vocabularies) for split, text in texts.items()}
+    job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
     records = _encode_training(job, data, encode, counter)
     for split, table in tables.items():
         data.write_table(f"{split}.parquet", table.to_arrow())
@@ -100,7 +103,8 @@ def _prepare(
     return CorpusSummary(
         source_language=config.source_language,
         target_language=config.target_language,
-        vocabulary_size=len(vocabulary),
+        vocabulary_size=len(vocabularies.source),
+        target_vocabulary_size=None if vocabularies.joint else len(vocabularies.target),
         train=_summarise_training(records, found, config),
         valid=_summarise(tables["valid"]),
         test=_summarise(tables["test"]),
@@ -108,7 +112,9 @@ def _prepare(
         fingerprint=fingerprint,
         data=data.name,
         shards=tuple(record.shard for record in records),
-        files={name: _sha256(data, name) for name in (MODEL_FILE, *(f"{split}.parquet" for split in tables))},
+        files={
+            name: _sha256(data, name) for name in (*vocabularies.files(), *(f"{split}.parquet" for split in tables))
+        },
     )
 
 
@@ -137,16 +143,17 @@ def _whole(files: PairedFiles) -> ParallelText:
     )
 
 
-def _vocabulary(found: Survey, config: CorpusConfig, data: Folder, seed: int) -> Vocabulary:
+def _vocabularies(found: Survey, config: CorpusConfig, data: Folder, seed: int) -> Vocabularies:
     """Learn the vocabulary and write it, or read what a killed preparation of the same text learned."""
-    if data.exists(MODEL_FILE):
-        return Vocabulary.from_bytes(data.read_bytes(MODEL_FILE))
+    if data.exists(MODEL_FILE) or data.exists(INDEX):
+        return Vocabularies.load(data)
     started = time.monotonic()
     lines = vocabulary_lines(found, config.vocab_sample_lines, seed)
-    vocabulary = Vocabulary.learn(lines, config.vocab_size, byte_fallback=config.spells_bytes)
-    data.write_bytes(MODEL_FILE, vocabulary.to_bytes())
+    vocabulary = learn_vocabulary(lines, config.vocab_size, byte_fallback=config.spells_bytes)
+    vocabularies = Vocabularies.of_both(vocabulary)
+    vocabularies.save(data)
     log.debug("learned a vocabulary of %d in %.0f s", len(vocabulary), time.monotonic() - started)
-    return vocabulary
+    return vocabularies
 
 
 class _Counter:
@@ -206,8 +213,8 @@ def _summarise_training(records: list[ShardRecord], found: Survey, config: Corpu
     )
 
 
-def _held_table(text: ParallelText, vocabulary: Vocabulary) -> TokenTable:
-    table = encode_text(text, vocabulary)
+def _held_table(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
+    table = encode_text(text, vocabularies)
     return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
 
 

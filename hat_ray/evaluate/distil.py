@@ -73,8 +73,8 @@ def translate_chunk(
     """Translate one chunk of the training sources; its target file is written last and shows that the chunk is
     complete."""
     rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, len(corpus.train)))
-    sources = [_one_line(corpus.vocabulary.decode(corpus.train.source[row].tolist())) for row in rows]
-    translations = [_one_line(line) for line in translate(model, corpus.vocabulary, sources, config)]
+    sources = [_one_line(corpus.vocabularies.source.decode(corpus.train.source[row].tolist())) for row in rows]
+    translations = [_one_line(line) for line in translate(model, corpus.vocabularies, sources, config)]
     folder.write_text(_part(number, SOURCE), _text(sources))
     folder.write_text(_part(number, TARGET), _text(translations))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.tokens import TokenTable
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import Floors, floors, score_text
@@ -104,7 +104,7 @@ def evaluate(
     config = config or EvaluateConfig()
     sources, references = scored_text(corpus, config)
     started = time.perf_counter()
-    hypotheses = translate(model, corpus.vocabulary, sources, config, progress)
+    hypotheses = translate(model, corpus.vocabularies, sources, config, progress)
     seconds = time.perf_counter() - started
     text = score_text(hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf)
     score = Score(
@@ -130,7 +130,7 @@ def corpus_floors(corpus: Corpus, config: EvaluateConfig | None = None) -> Floor
     if not config.floor_pairs:
         return None
     sources, references = scored_text(corpus, config)
-    train_sources, train_targets = _decoded(corpus.train, corpus.vocabulary, config.floor_pairs)
+    train_sources, train_targets = _decoded(corpus.train, corpus.vocabularies, config.floor_pairs)
     return floors(sources, [references], train_sources, train_targets, tokenizer=config.tokenizer, chrf=config.chrf)
 
 
@@ -144,10 +144,10 @@ def scored_text(corpus: Corpus, config: EvaluateConfig) -> tuple[Sequence[str], 
     return table.source_text[: config.sentences], table.target_text[: config.sentences]
 
 
-def _decoded(table: TokenTable, vocabulary: Vocabulary, limit: int) -> tuple[list[str], list[str]]:
+def _decoded(table: TokenTable, vocabularies: Vocabularies, limit: int) -> tuple[list[str], list[str]]:
     """Return a table's first `limit` pairs as text; the training set is kept as tokens only."""
     pairs = [table.sentence(row) for row in range(min(limit, len(table)))]
     return (
-        [vocabulary.decode(source.tolist()) for source, _ in pairs],
-        [vocabulary.decode(target.tolist()) for _, target in pairs],
+        [vocabularies.source.decode(source.tolist()) for source, _ in pairs],
+        [vocabularies.target.decode(target.tolist()) for _, target in pairs],
     )

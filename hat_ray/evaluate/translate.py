@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import pad_sources
-from hat_ray.corpus.vocabulary import EOS, Vocabulary
+from hat_ray.corpus.vocabulary import EOS, Vocabularies
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def translate(
     model: Engine,
-    vocabulary: Vocabulary,
+    vocabularies: Vocabularies,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
     progress: Progress = no_progress,
@@ -27,12 +27,13 @@ def translate(
 
     Sources longer than `config.max_source_length` tokens are cut, and a warning counts them.
     """
-    return [vocabulary.decode(tokens) for tokens in translate_tokens(model, vocabulary, lines, config, progress)]
+    found = translate_tokens(model, vocabularies, lines, config, progress)
+    return [vocabularies.target.decode(tokens) for tokens in found]
 
 
 def translate_tokens(
     model: Engine,
-    vocabulary: Vocabulary,
+    vocabularies: Vocabularies,
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
     progress: Progress = no_progress,
@@ -40,7 +41,7 @@ def translate_tokens(
     """Return the tokens of `translate`, without the end of sentence; none for an empty line."""
     config = config or EvaluateConfig()
     full = [row for row, line in enumerate(lines) if line.strip()]
-    sources = dict(zip(full, vocabulary.encode_lines([lines[row] for row in full]), strict=True))
+    sources = dict(zip(full, vocabularies.source.encode_lines([lines[row] for row in full]), strict=True))
     _cut_overlong(sources, config.max_source_length)
     translations: list[tuple[int, ...]] = [()] * len(lines)
     done = len(lines) - len(sources)

@@ -13,7 +13,8 @@ from typing import Any
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.sentence_piece import SentencePieceVocabulary
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
@@ -75,7 +76,7 @@ def export_model(
     aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
     aside.mkdir(parents=True)
     try:
-        facts = write_files(aside, model, corpus.vocabulary, runtime, exporter, settings)
+        facts = write_files(aside, model, corpus.vocabularies, runtime, exporter, settings)
         parity = _checked(aside, model, corpus, on, facts, config, progress)
         parity.require(bounds)
         proof = {"parity": asdict(parity), "bounds": asdict(bounds)}
@@ -102,7 +103,7 @@ def _checked(
     write_manifest(place, model, facts, _search(config), {})
     opened = runtime.exporter.open(place)
     sources, references = scored_text(corpus, config)
-    return compare(model, opened, runtime, corpus.vocabulary, sources, references, config, progress)
+    return compare(model, opened, runtime, corpus.vocabularies, sources, references, config, progress)
 
 
 def _search(config: EvaluateConfig) -> dict[str, float]:
@@ -114,7 +115,7 @@ def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
     if not partners:
         return None
     pairs = (corpus.train.sentence(row) for row in range(len(corpus.train)))
-    return build_short_lists(pairs, len(corpus.vocabulary), partners)
+    return build_short_lists(pairs, corpus.vocabularies.sizes, partners)
 
 
 def is_export(place: str | Path) -> bool:
@@ -129,8 +130,10 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedMo
     except ValueError as error:
         raise ExportError(str(error)) from error
     manifest = opened.translator.manifest
-    vocabulary = Vocabulary.from_bytes((Path(place) / manifest["vocabulary"]).read_bytes())
-    return LoadedModel(opened.engine, vocabulary, EvaluateConfig(**{**manifest["search"], **changes}))
+    vocabulary = SentencePieceVocabulary((Path(place) / manifest["vocabulary"]).read_bytes())
+    return LoadedModel(
+        opened.engine, Vocabularies.of_both(vocabulary), EvaluateConfig(**{**manifest["search"], **changes})
+    )
 
 
 def _exporter_by_kind(kind: object) -> Exporter:

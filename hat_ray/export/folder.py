@@ -21,7 +21,8 @@ import sentencepiece
 import torch
 
 import hat_ray
-from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
+from hat_ray.corpus.vocabulary.sentence_piece import MODEL_FILE
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Exporter, RuntimeSettings
 from hat_ray.runtime.standalone import translate as front_end
@@ -34,15 +35,15 @@ VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "tra
 def write_files(
     place: Path,
     model: SubTransformer,
-    vocabulary: Vocabulary,
+    vocabularies: Vocabularies,
     runtime: str,
     exporter: Exporter,
     settings: RuntimeSettings,
 ) -> dict[str, Any]:
     """Write everything but the manifest; return the runtime's entries of it."""
-    (place / VOCABULARY).write_bytes(vocabulary.to_bytes())
+    (place / VOCABULARY).write_bytes(vocabularies.source.files()[MODEL_FILE])
     (place / ARCHITECTURE).write_text(model.architecture.to_json() + "\n", encoding="utf-8")
-    facts = exporter.write(model, vocabulary, place, settings)
+    facts = exporter.write(model, vocabularies, place, settings)
     _write_loader(place, facts.loader)
     return {**facts.manifest, "runtime": runtime, "dtype": settings.dtype}
 

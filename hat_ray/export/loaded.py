@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Engine
@@ -15,9 +15,9 @@ class LoadedModel:
     """A model on its runtime, with its sub-words and its search settings."""
 
     engine: Engine
-    vocabulary: Vocabulary
+    vocabularies: Vocabularies
     config: EvaluateConfig
 
     def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
         """Return the best translation of every line, in order; an empty line stays empty."""
-        return translate(self.engine, self.vocabulary, lines, self.config, progress)
+        return translate(self.engine, self.vocabularies, lines, self.config, progress)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.vocabulary import EOS, Vocabulary
+from hat_ray.corpus.vocabulary import EOS, Vocabularies
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import score_text
@@ -68,7 +68,7 @@ def compare(
     model: SubTransformer,
     opened: OpenedExport,
     runtime: Runtime,
-    vocabulary: Vocabulary,
+    vocabularies: Vocabularies,
     sources: Sequence[str],
     references: Sequence[str],
     config: EvaluateConfig,
@@ -79,13 +79,13 @@ def compare(
     assert exporter is not None
     if not sources:
         raise ExportError("the parity check needs at least one sentence of the test set, got none")
-    ours = translate_tokens(model, vocabulary, sources, config, progress)
+    ours = translate_tokens(model, vocabularies, sources, config, progress)
     settings = {name: getattr(config, name) for name in exported.manifest["search"]}
     theirs = [tuple(tokens) for tokens in exported.translate_tokens(sources, **settings)]
-    texts = [[vocabulary.decode(tokens) for tokens in side] for side in (ours, theirs)]
+    texts = [[vocabularies.target.decode(tokens) for tokens in side] for side in (ours, theirs)]
     own, other = (score_text(side, [references], tokenizer=config.tokenizer, chrf=False) for side in texts)
     full = [row for row, line in enumerate(sources) if line.strip()][:LOGIT_SENTENCES]
-    encoded = vocabulary.encode_lines([sources[row] for row in full])
+    encoded = vocabularies.source.encode_lines([sources[row] for row in full])
     pairs = [
         ([*source[:-1][: config.max_source_length - 1], EOS], ours[row])
         for row, source in zip(full, encoded, strict=True)

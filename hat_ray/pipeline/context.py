@@ -32,7 +32,7 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
     return TimingJob(
         recipe.space.build(),
         recipe.model,
-        len(corpus.vocabulary) if corpus else recipe.corpus.vocab_size,
+        len(corpus.vocabularies.target) if corpus else recipe.corpus.vocab_size,
         recipe.latency,
         root,
         again=again,

@@ -42,7 +42,7 @@ def served_model(
     require_runtime(runtime, RuntimeSettings(dtype))
     model, corpus = retrained_model(recipe, place, model_id)
     settings = RuntimeSettings(dtype, threads=threads, short_lists=short_lists_of(corpus, short_list))
-    return LoadedModel(load_engine(model, runtime, settings), corpus.vocabulary, recipe.evaluate)
+    return LoadedModel(load_engine(model, runtime, settings), corpus.vocabularies, recipe.evaluate)
 
 
 def export_run(

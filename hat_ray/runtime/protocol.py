@@ -20,7 +20,7 @@ from hat_ray.errors import HatRayError, PluginError
 from hat_ray.space.architecture import Architecture
 
 if TYPE_CHECKING:
-    from hat_ray.corpus.vocabulary import Vocabulary
+    from hat_ray.corpus.vocabulary import Vocabularies
     from hat_ray.model.protocol import Engine
     from hat_ray.model.subtransformer import SubTransformer
     from hat_ray.runtime.shortlist import ShortLists
@@ -161,7 +161,7 @@ class Exporter(Protocol):
     """The usual bounds by dtype."""
 
     def write(
-        self, model: "SubTransformer", vocabulary: "Vocabulary", folder: Path, settings: RuntimeSettings
+        self, model: "SubTransformer", vocabularies: "Vocabularies", folder: Path, settings: RuntimeSettings
     ) -> ExportFacts:
         """Write the runtime's own files into an existing folder."""
 

@@ -3,7 +3,7 @@
 A sentence's list is the most frequent target words and, for each word of the source, its closest partners. The output
 projection, 40 % of what a decoder step reads at HAT's sizes, then reads a small part of its weights.
 
-V vocabulary, F frequent words, K partners of each source word.
+V source vocabulary, F frequent words, K partners of each source word.
 
 Decisions
 - Partners are ranked by the Dice index of being in one pair: 2 * both / (pairs with the one + pairs with the other).
@@ -51,19 +51,22 @@ class ShortLists:
 
 
 def build_short_lists(
-    pairs: Iterable[tuple[Tokens, Tokens]], vocab_size: int, partners: int, frequent: int = FREQUENT
+    pairs: Iterable[tuple[Tokens, Tokens]], vocab_sizes: tuple[int, int], partners: int, frequent: int = FREQUENT
 ) -> ShortLists:
-    """Count in (source, target) token pairs which words go together; the first `MAX_PAIRS` are read."""
-    together = sparse.csr_matrix((vocab_size, vocab_size), dtype=np.float32)
-    left, right = np.zeros(vocab_size), np.zeros(vocab_size)
+    """Count in (source, target) token pairs which words go together; the first `MAX_PAIRS` are read.
+
+    `vocab_sizes` are those of the source and the target.
+    """
+    together = sparse.csr_matrix(vocab_sizes, dtype=np.float32)
+    left, right = (np.zeros(size) for size in vocab_sizes)
     for chunk in _chunks(islice(pairs, MAX_PAIRS)):
-        sources, targets = (_indicator([pair[side] for pair in chunk], vocab_size) for side in (0, 1))
+        sources, targets = (_indicator([pair[side] for pair in chunk], vocab_sizes[side]) for side in (0, 1))
         together = together + sources.T @ targets
         left += np.asarray(sources.sum(0)).ravel()
         right += np.asarray(targets.sum(0)).ravel()
     if not right.any():
         raise ExportError("short-lists are counted in training pairs, and there is none: leave --short-list out")
-    order = np.argsort(-right, kind="stable")[: min(frequent, vocab_size)]
+    order = np.argsort(-right, kind="stable")[: min(frequent, vocab_sizes[1])]
     return ShortLists(np.union1d(order, SPECIAL_IDS).astype(np.int64), _closest(together, left, right, partners))
 
 

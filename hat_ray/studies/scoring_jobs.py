@@ -107,7 +107,7 @@ def valid_bleu(model: SubTransformer, corpus: Corpus, config: EvaluateConfig) ->
     if sources is None or references is None:
         raise CorpusError("BLEU needs the validation set's text, which this corpus lacks: prepare it again")
     lines = sources[: config.sentences]
-    hypotheses = translate(model, corpus.vocabulary, lines, config)
+    hypotheses = translate(model, corpus.vocabularies, lines, config)
     return score_text(hypotheses, [references[: config.sentences]], tokenizer=config.tokenizer, chrf=False).bleu
 
 

@@ -23,7 +23,7 @@ from hat_ray.core.lease import Lease
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.corpus import Corpus
-from hat_ray.errors import CheckpointError, HatRayError
+from hat_ray.errors import CheckpointError, CorpusError, HatRayError
 from hat_ray.model.channels import order_by_importance, used_parts
 from hat_ray.model.checkpoints.native import save_model
 from hat_ray.model.config import ModelConfig
@@ -72,7 +72,10 @@ def train_super(
     done = finished(folder, wanted)
     if done is not None:
         return done
-    model = SuperTransformer(space, len(corpus.vocabulary), model_config, seed=stream_seed(seed, "init"))
+    source_size, target_size = _vocab_sizes(corpus, model_config)
+    model = SuperTransformer(
+        space, source_size, model_config, target_vocab_size=target_size, seed=stream_seed(seed, "init")
+    )
     sort_update = config.sorted_at if model_config.sharing == "importance" else None
     task = super_task(model, policy_for(space, config, seed, sort_update), sort_update)
     result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
@@ -98,16 +101,29 @@ def train_sub(
     if done is not None:
         return done
     largest = space.largest()
+    source_size, target_size = _vocab_sizes(corpus, model_config)
     model = SubTransformer(
         architecture,
-        len(corpus.vocabulary),
+        source_size,
         model_config,
+        target_vocab_size=target_size,
         super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
         seed=stream_seed(seed, "init"),
     )
     result = _train(sub_task(model, config.compile), corpus, config, folder, seed, progress, workers, wanted)
     _close(folder, MODEL, model, result, wanted, workers)
     return result
+
+
+def _vocab_sizes(corpus: Corpus, config: ModelConfig) -> tuple[int, int]:
+    """Return the entries of the source's and the target's vocabulary; raise CorpusError where they must be one."""
+    vocabularies = corpus.vocabularies
+    if config.share_embeddings == "all" and not vocabularies.joint:
+        raise CorpusError(
+            "model.share_embeddings=all needs one joint vocabulary, got one for each side: "
+            "set model.share_embeddings=decoder"
+        )
+    return vocabularies.sizes
 
 
 def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> TrainingTask:

@@ -55,20 +55,20 @@ def test_ways_to_quantise_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     model, corpus = trained_model()
     config = EvaluateConfig(sentences=int(os.environ.get("HAT_RAY_SENTENCES", "1000")))
     sources, references = scored_text(corpus, config)
-    encoded = corpus.vocabulary.encode_lines(list(sources))
+    encoded = corpus.vocabularies.source.encode_lines(list(sources))
     runtimes: dict[str, StepwiseEngine] = {"fp32": OnnxEngine.of(model, "fp32")}
     for name, quantise in WAYS.items():
         monkeypatch.setattr(graph, "quantise_channels", quantise)
         runtimes[name] = OnnxEngine.of(model, "int8")
     with timing_state(1):
-        found = {name: translate_tokens(each, corpus.vocabulary, sources, config) for name, each in runtimes.items()}
+        found = {name: translate_tokens(each, corpus.vocabularies, sources, config) for name, each in runtimes.items()}
         times = _times(runtimes, [pad_sources([tokens]) for tokens in encoded[:TIMED]])
     as_if = os.environ.get("HAT_RAY_OLDER_X86")
     told = f"ONNX Runtime as on a processor with {as_if} and no VNNI" if as_if else arithmetic("int8")
     print(f"\n{len(sources)} sentences, beam {config.beam}, one thread, {told}, load {os.getloadavg()[0]:.1f}")
     first = found["fp32"]
     for name, each in found.items():
-        texts = [corpus.vocabulary.decode(tokens) for tokens in each]
+        texts = [corpus.vocabularies.target.decode(tokens) for tokens in each]
         bleu = score_text(texts, [references], tokenizer=config.tokenizer, chrf=False).bleu
         same = sum(a == b for a, b in zip(first, each, strict=True))
         error = max(

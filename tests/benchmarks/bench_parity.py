@@ -35,18 +35,18 @@ def test_every_runtime_translates_alike() -> None:
     with timing_state(1):
         found = {
             f"{runtime} {dtype}": translate_tokens(
-                load_engine(deepcopy(model), runtime, RuntimeSettings(dtype)), corpus.vocabulary, sources, config
+                load_engine(deepcopy(model), runtime, RuntimeSettings(dtype)), corpus.vocabularies, sources, config
             )
             for runtime in RUNTIMES.own_names
             for dtype in RUNTIMES.facts(runtime).dtypes
             if not why_unsupported(runtime, RuntimeSettings(dtype), model.architecture)
         }
     expected = found["eager fp32"]
-    encoded = corpus.vocabulary.encode_lines(list(sources))
+    encoded = corpus.vocabularies.source.encode_lines(list(sources))
     bleu = {}
     print(f"\n{len(sources)} sentences, beam {config.beam}")
     for name, theirs in found.items():
-        texts = [corpus.vocabulary.decode(tokens) for tokens in theirs]
+        texts = [corpus.vocabularies.target.decode(tokens) for tokens in theirs]
         bleu[name] = score_text(texts, [references], tokenizer=config.tokenizer, chrf=False).bleu
         different = [row for row, (a, b) in enumerate(zip(expected, theirs, strict=True)) if a != b]
         same, common = len(sources) - len(different), 100 * agreement(expected, theirs)

@@ -43,12 +43,12 @@ def test_bleu_and_speed_on_a_trained_model(dtype: GraphDtype) -> None:
     few = sources[: int(os.environ.get("HAT_RAY_SPEED_SENTENCES", "100"))]
     with timing_state(1):
         served = {"no lists": OnnxEngine.of(model, dtype)}
-        sizes = {"no lists": float(len(corpus.vocabulary))}
+        sizes = {"no lists": float(corpus.vocabularies.sizes[0])}
         for (partners, frequent), lists in zip(LISTS, _lists(corpus), strict=True):
             name = f"{partners} partners, {frequent} frequent"
             served[name] = OnnxEngine.of(model, dtype, lists=lists)
             sizes[name] = _mean_length(lists, corpus, sources)
-        texts = {name: translate(each, corpus.vocabulary, sources, config) for name, each in served.items()}
+        texts = {name: translate(each, corpus.vocabularies, sources, config) for name, each in served.items()}
         alone = _paired(served, corpus, few, config.model_copy(update={"batch_tokens": ONE_BY_ONE}))
         together = _paired(served, corpus, few, config)
     print(
@@ -87,14 +87,14 @@ def test_speed_at_the_shape_of_transformer_base(dtype: GraphDtype) -> None:
 
 def _lists(corpus: Corpus) -> list[ShortLists]:
     pairs = [corpus.train.sentence(row) for row in range(len(corpus.train))]
-    return [build_short_lists(pairs, len(corpus.vocabulary), partners, frequent) for partners, frequent in LISTS]
+    return [build_short_lists(pairs, corpus.vocabularies.sizes, partners, frequent) for partners, frequent in LISTS]
 
 
 def _mean_length(lists: ShortLists, corpus: Corpus, sources: Sequence[str]) -> float:
     """Return how many words are on a sentence's list."""
     found = [
         np.union1d(lists.frequent, lists.partners[np.unique(tokens)])
-        for tokens in corpus.vocabulary.encode_lines(list(sources))
+        for tokens in corpus.vocabularies.source.encode_lines(list(sources))
     ]
     return float(np.mean([(words >= 0).sum() for words in found]))
 
@@ -108,7 +108,7 @@ def _paired(
         line = []
         for model in served.values():
             began = time.perf_counter()
-            translate(model, corpus.vocabulary, sources, config)
+            translate(model, corpus.vocabularies, sources, config)
             line.append(time.perf_counter() - began)
         times.append(line)
     return np.array(times)

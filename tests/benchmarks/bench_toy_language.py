@@ -42,7 +42,7 @@ class School:
         folder = Folder.at(self.place / f"{architecture.id}-{seed}")
         train_sub(architecture, TOY, self.corpus, RECIPE.model, RECIPE.retrain, folder, seed)
         source, target = self.corpus.test.source_text or (), self.corpus.test.target_text or ()
-        lines = translate(load_sub(folder, "model"), self.corpus.vocabulary, source[:SENTENCES])
+        lines = translate(load_sub(folder, "model"), self.corpus.vocabularies, source[:SENTENCES])
         return float(sacrebleu.corpus_bleu(lines, [list(target[:SENTENCES])]).score)
 
 

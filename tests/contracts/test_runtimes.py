@@ -224,11 +224,11 @@ def test_what_it_exports_opens_again_and_translates_like_the_runtime_itself(
 ) -> None:
     here(runtime)
     config = EvaluateConfig(beam=2, sentences=8, max_length_factor=0, max_length_extra=15)
-    model, lines = a_model(PLAIN, vocab=len(corpus.vocabulary)), [*corpus.test.source_text[:10], ""]
+    model, lines = a_model(PLAIN, vocab=corpus.vocabularies.sizes[0]), [*corpus.test.source_text[:10], ""]
     assert set(exporter_of(runtime).bounds) == set(RUNTIMES.facts(runtime).dtypes)
     made = export_model(deepcopy(model), corpus, tmp_path / "out", "fp32", config, Bounds(None, 100), runtime=runtime)
     assert made.parity.logit_error < 1e-3
-    expected = LoadedModel(load_engine(model, runtime, RuntimeSettings()), corpus.vocabulary, config).translate(lines)
+    expected = LoadedModel(load_engine(model, runtime, RuntimeSettings()), corpus.vocabularies, config).translate(lines)
     assert len(set(expected)) > 3
     assert open_export(tmp_path / "out").translate(lines) == expected
     alone = subprocess.run(

@@ -19,7 +19,8 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.text.source import PairedFiles
 from hat_ray.corpus.text.survey import survey
 from hat_ray.corpus.toy.generate import generate
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CorpusError
 from hat_ray.storage.folder import Folder
 
@@ -64,7 +65,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
 def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
     text = survey(files, set(), deduplicate=True).text
     lines = [line for chunk in text.all_chunks() for line in (*chunk.text.source, *chunk.text.target)]
-    job = EncodingJob(text, Vocabulary.learn(lines, 400, byte_fallback=False), LengthRules(20, 1.3))
+    job = EncodingJob(
+        text, Vocabularies.of_both(learn_vocabulary(lines, 400, byte_fallback=False)), LengthRules(20, 1.3)
+    )
     here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk))
     assert [chunk.number for chunk in there] == [chunk.number for chunk in here] == list(range(first_chunk, 13))
     for one, other in zip(here, there, strict=True):
@@ -102,7 +105,11 @@ def test_text_that_is_spoilt_while_it_is_encoded_is_told_as_in_one_process(tmp_p
         (tmp_path / side).write_text("a dog sees a cat\n" * 300)
     parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
     text = survey(PairedFiles(*parts, chunk_pairs=50), set()).text
-    job = EncodingJob(text, Vocabulary.learn(["a dog sees a cat"] * 9, 20, byte_fallback=False), LengthRules(30, 0))
+    job = EncodingJob(
+        text,
+        Vocabularies.of_both(learn_vocabulary(["a dog sees a cat"] * 9, 20, byte_fallback=False)),
+        LengthRules(30, 0),
+    )
     (tmp_path / "source").write_bytes(b"a dog\n" * 120 + b"\xff\n" + b"a dog\n" * 179)
     with pytest.raises(CorpusError, match=r"source line 121 holds the byte 0xff") as caught:
         list(encode_on_cluster(job, 0))
@@ -116,7 +123,7 @@ def test_a_killed_encoding_worker_loses_nothing(tmp_path: Path) -> None:
         (tmp_path / side).write_text("\n".join(list(lines) * 90))
     parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
     found = survey(PairedFiles(*parts, chunk_pairs=4_000), set()).text
-    vocabulary = Vocabulary.learn([*text.source, *text.target], 400, byte_fallback=False)
+    vocabulary = learn_vocabulary([*text.source, *text.target], 400, byte_fallback=False)
     killed: list[int] = []
     over = threading.Event()
 
@@ -131,7 +138,10 @@ def test_a_killed_encoding_worker_loses_nothing(tmp_path: Path) -> None:
     killer = threading.Thread(target=kill_two)
     killer.start()
     try:
-        numbers = [chunk.number for chunk in encode_on_cluster(EncodingJob(found, vocabulary, LengthRules(30, 0)), 0)]
+        numbers = [
+            chunk.number
+            for chunk in encode_on_cluster(EncodingJob(found, Vocabularies.of_both(vocabulary), LengthRules(30, 0)), 0)
+        ]
     finally:
         over.set()
         killer.join(timeout=60)

@@ -119,7 +119,7 @@ def test_a_shipped_recipe_reads_files_of_its_tasks_layout(
     summary = prepare(CorpusConfig.model_validate(small.model_dump()), Folder.at(tmp_path / "out"), seed=1)
     assert (summary.train.pairs, summary.valid.pairs, summary.test.pairs) == (train, valid, test)
     loaded = Corpus.load(Folder.at(tmp_path / "out"))
-    assert loaded.vocabulary.decode(loaded.train.source[5].tolist()).split()[:2] in (
+    assert loaded.vocabularies.source.decode(loaded.train.source[5].tolist()).split()[:2] in (
         ["the", "dog"],
         ["der", "Hund"],
     )

@@ -47,7 +47,7 @@ def test_text_files_become_a_whole_folder_and_come_back(tmp_path: Path) -> None:
     assert corpus.test.source_text == tuple(SOURCES)
     assert corpus.test.target_text == tuple(TARGETS)
     for table, lines in ((corpus.train.source, [SOURCES[0], SOURCES[2]]), (corpus.test.target, TARGETS)):
-        assert [corpus.vocabulary.decode(table[i].tolist()) for i in range(len(table))] == lines
+        assert [corpus.vocabularies.target.decode(table[i].tolist()) for i in range(len(table))] == lines
         assert all(table[i][-1] == EOS for i in range(len(table)))
     assert summary.train.source.longest <= 15
     assert summary.test.source.longest > 15
@@ -172,7 +172,7 @@ def test_multi30k_runs_through(shared: Path, tmp_path: Path) -> None:
     assert (summary.train.pairs, summary.valid.pairs, summary.test.pairs) == (1014, 1000, 1071)
     corpus = Corpus.load(folder)
     lines = corpus.test.target_text or ()
-    decoded = [corpus.vocabulary.decode(corpus.test.target[i].tolist()) for i in range(len(lines))]
+    decoded = [corpus.vocabularies.target.decode(corpus.test.target[i].tolist()) for i in range(len(lines))]
     assert decoded == list(lines)
     batch = collate(corpus.train, make_batches(corpus.train, 1000, 1, 0)[0])
     assert batch.source.numel() <= 1000

@@ -22,7 +22,7 @@ from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CorpusError
 from hat_ray.storage.folder import Folder
 
@@ -83,7 +83,7 @@ def test_a_mapped_table_equals_one_made_in_memory(texts: tuple[Path, list[str], 
     _, source, target = texts
     corpus = Corpus.load(Folder.at(prepared))
     summary = corpus.summary
-    pairs = zip(*(corpus.vocabulary.encode_lines(lines) for lines in (source, target)), strict=True)
+    pairs = zip(*(corpus.vocabularies.source.encode_lines(lines) for lines in (source, target)), strict=True)
     plain = TokenTable.of([pair for pair in pairs if max(map(len, pair)) <= 16])
     assert len(summary.shards) == 3
     assert len(corpus.train) == len(plain) == summary.train.pairs < LINES
@@ -104,7 +104,7 @@ def test_the_vocabulary_is_learned_from_source_lines_then_target_lines(
 ) -> None:
     place, source, target = texts
     prepare(config_of(place, vocab_sample_lines=2 * LINES), Folder.at(tmp_path / "out"), seed=1)
-    expected = Vocabulary.learn([*source, *target], 500, byte_fallback=False)
+    expected = learn_vocabulary([*source, *target], 500, byte_fallback=False)
     assert next((tmp_path / "out").rglob("*.model")).read_bytes() == expected.to_bytes()
 
 

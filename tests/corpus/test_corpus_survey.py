@@ -17,7 +17,8 @@ from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import PairedFiles, PairedLines
 from hat_ray.corpus.text.survey import sample_positions, survey, vocabulary_lines
 from hat_ray.corpus.tokens import TokenTable
-from hat_ray.corpus.vocabulary import EOS, Vocabulary
+from hat_ray.corpus.vocabulary import EOS, Vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CorpusError
 
 WORDS = ["", "a", "dog", "the cat", "a dog sees the cat", "the cat sees a dog and a cat"]
@@ -104,10 +105,12 @@ def test_every_position_is_drawn_equally_often(monkeypatch: pytest.MonkeyPatch) 
 def test_chunks_are_encoded_as_the_whole_would_be(
     pairs: list[tuple[str, str]], chunk: int, max_length: int, max_ratio: float
 ) -> None:
-    vocabulary = Vocabulary.learn(WORDS[1:] * 3, 20, byte_fallback=False)
+    vocabulary = learn_vocabulary(WORDS[1:] * 3, 20, byte_fallback=False)
     source = PairedLines(ParallelText([p[0] for p in pairs] + ["a"], [p[1] for p in pairs] + ["a"]), chunk)
     found = survey(source, set())
-    encoded = list(encode_here(EncodingJob(found.text, vocabulary, LengthRules(max_length, max_ratio)), 0))
+    encoded = list(
+        encode_here(EncodingJob(found.text, Vocabularies.of_both(vocabulary), LengthRules(max_length, max_ratio)), 0)
+    )
     expected, long, ratio = [], 0, 0
     for pair in [*filter(all, pairs), ("a", "a")]:
         s, t = (vocabulary.encode(line) for line in pair)

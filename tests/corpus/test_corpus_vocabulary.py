@@ -2,24 +2,26 @@ import pickle
 
 import pytest
 
-from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.corpus.vocabulary.sentence_piece import SentencePieceVocabulary
 from hat_ray.errors import CorpusError
 
 LINES = ["the old man sees a dog .", "Der alte Mann sieht einen Hund .", "the dog sees the man .", "Grüße an alle"] * 3
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary.learn(LINES, 60, byte_fallback=False)
+def vocabulary() -> SentencePieceVocabulary:
+    return learn_vocabulary(LINES, 60, byte_fallback=False)
 
 
-def test_special_ids_are_those_of_fairseq(vocabulary: Vocabulary) -> None:
+def test_special_ids_are_those_of_fairseq(vocabulary: SentencePieceVocabulary) -> None:
     assert (BOS, PAD, EOS, UNK) == (0, 1, 2, 3)
     assert len(vocabulary) == 60
     assert vocabulary.encode("") == [EOS]
 
 
-def test_encoding_ends_in_eos_and_decoding_gives_the_line_back(vocabulary: Vocabulary) -> None:
+def test_encoding_ends_in_eos_and_decoding_gives_the_line_back(vocabulary: SentencePieceVocabulary) -> None:
     for line in LINES:
         tokens = vocabulary.encode(line)
         assert tokens[-1] == EOS
@@ -29,45 +31,45 @@ def test_encoding_ends_in_eos_and_decoding_gives_the_line_back(vocabulary: Vocab
 
 
 def test_text_that_looks_like_a_special_token_is_only_text() -> None:
-    vocabulary = Vocabulary.learn([*LINES, "<s> </s> <pad> <unk>"], 60, byte_fallback=False)
+    vocabulary = learn_vocabulary([*LINES, "<s> </s> <pad> <unk>"], 60, byte_fallback=False)
     tokens = vocabulary.encode("</s> <s> <pad>")
     assert not {BOS, PAD, EOS} & set(tokens[:-1])
 
 
-def test_learning_is_deterministic_and_survives_bytes_and_pickle(vocabulary: Vocabulary) -> None:
-    again = Vocabulary.learn(LINES, 60, byte_fallback=False)
+def test_learning_is_deterministic_and_survives_bytes_and_pickle(vocabulary: SentencePieceVocabulary) -> None:
+    again = learn_vocabulary(LINES, 60, byte_fallback=False)
     assert again.to_bytes() == vocabulary.to_bytes()
-    assert Vocabulary.from_bytes(vocabulary.to_bytes()).encode(LINES[0]) == vocabulary.encode(LINES[0])
+    assert SentencePieceVocabulary(vocabulary.to_bytes()).encode(LINES[0]) == vocabulary.encode(LINES[0])
     assert pickle.loads(pickle.dumps(vocabulary)).encode(LINES[1]) == vocabulary.encode(LINES[1])  # noqa: S301
 
 
-def test_byte_fallback_keeps_characters_that_training_never_showed(vocabulary: Vocabulary) -> None:
+def test_byte_fallback_keeps_characters_that_training_never_showed(vocabulary: SentencePieceVocabulary) -> None:
     line = "the 漢 Ω dog"
     assert UNK in vocabulary.encode(line)
-    spelling = Vocabulary.learn(LINES, 320, byte_fallback=True)
+    spelling = learn_vocabulary(LINES, 320, byte_fallback=True)
     assert spelling.decode(spelling.encode(line)) == line
 
 
 def test_a_vocabulary_too_large_names_the_largest_possible_which_then_works() -> None:
     with pytest.raises(CorpusError, match=r"set corpus\.vocab_size to \d+ or less") as caught:
-        Vocabulary.learn(LINES, 5000, byte_fallback=False)
+        learn_vocabulary(LINES, 5000, byte_fallback=False)
     largest = int(str(caught.value).split()[-3])
-    assert len(Vocabulary.learn(LINES, largest, byte_fallback=False)) == largest
+    assert len(learn_vocabulary(LINES, largest, byte_fallback=False)) == largest
     with pytest.raises(CorpusError):
-        Vocabulary.learn(LINES, largest + 1, byte_fallback=False)
+        learn_vocabulary(LINES, largest + 1, byte_fallback=False)
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])
 def test_a_vocabulary_too_small_names_the_smallest_possible_which_then_works(byte_fallback: bool) -> None:
     with pytest.raises(CorpusError, match=r"set corpus\.vocab_size to \d+ or more") as caught:
-        Vocabulary.learn(LINES, 12, byte_fallback=byte_fallback)
+        learn_vocabulary(LINES, 12, byte_fallback=byte_fallback)
     smallest = int(str(caught.value).split()[-3])
-    assert len(Vocabulary.learn(LINES, smallest, byte_fallback=byte_fallback)) == smallest
+    assert len(learn_vocabulary(LINES, smallest, byte_fallback=byte_fallback)) == smallest
 
 
 def test_sentencepiece_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    Vocabulary.learn(LINES, 60, byte_fallback=False)
+    learn_vocabulary(LINES, 60, byte_fallback=False)
     with pytest.raises(CorpusError):
-        Vocabulary.learn(LINES, 5000, byte_fallback=False)
+        learn_vocabulary(LINES, 5000, byte_fallback=False)
     out, err = capfd.readouterr()
     assert out + err == ""

@@ -34,7 +34,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def model_of(corpus: Corpus, seed: int = 3) -> SubTransformer:
     shape = Architecture(EncoderShape(16, (32,), (2,)), DecoderShape(16, (32,), (2,), (2,), (1,)), qkv_dim=16)
-    return SubTransformer(shape, len(corpus.vocabulary), ModelConfig(), seed=seed)
+    return SubTransformer(shape, corpus.vocabularies.sizes[0], ModelConfig(), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def test_every_kept_source_gets_its_translation_in_order(
         teacher, corpus, Folder.at(tmp_path), CONFIG, lambda done, total, _: told.append((done, total)), chunk_pairs=16
     )
     sources = Path(made.source).read_text().splitlines()
-    kept = [s for s in generate(TOY)["train"].source if len(corpus.vocabulary.encode(s)) <= 45]
+    kept = [s for s in generate(TOY)["train"].source if len(corpus.vocabularies.source.encode(s)) <= 45]
     assert 10 < corpus.summary.train.pairs == len(sources) == made.lines < 60
     assert [line for line in kept if line in sources] == sources
-    assert Path(made.target).read_text().split("\n")[:-1] == translate(teacher, corpus.vocabulary, sources, CONFIG)
+    assert Path(made.target).read_text().split("\n")[:-1] == translate(teacher, corpus.vocabularies, sources, CONFIG)
     assert told == sorted(told)
     assert told[-1] == (made.lines, made.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["distil.json", "train.source", "train.target"]

@@ -31,7 +31,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     toy = ToyConfig(train_pairs=500, valid_pairs=20, test_pairs=30)
     prepare(CorpusConfig(toy=toy, vocab_size=400), folder, seed=1)
     corpus = Corpus.load(folder)
-    return Prepared(corpus, SubTransformer(preset("toy").smallest(), len(corpus.vocabulary), ModelConfig(), seed=1))
+    return Prepared(
+        corpus, SubTransformer(preset("toy").smallest(), corpus.vocabularies.sizes[0], ModelConfig(), seed=1)
+    )
 
 
 def test_the_score_is_sacrebleus_of_the_translations_against_the_corpus_own_text(prepared: Prepared) -> None:
@@ -41,7 +43,7 @@ def test_the_score_is_sacrebleus_of_the_translations_against_the_corpus_own_text
     assert prepared.corpus.test.target_text is not None
     assert lines.sources == prepared.corpus.test.source_text[:20]
     assert lines.references == prepared.corpus.test.target_text[:20]
-    assert list(lines.hypotheses) == translate(prepared.model, prepared.corpus.vocabulary, lines.sources, CONFIG)
+    assert list(lines.hypotheses) == translate(prepared.model, prepared.corpus.vocabularies, lines.sources, CONFIG)
     assert found.score.bleu == sacrebleu.corpus_bleu(list(lines.hypotheses), [list(lines.references)]).score
     assert found.score.bleu_signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert (found.score.sentences, found.score.beam) == (20, 2)

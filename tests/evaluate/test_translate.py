@@ -3,7 +3,8 @@ import logging
 import pytest
 import torch
 
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches, translate
 from hat_ray.model.config import ModelConfig
@@ -25,56 +26,56 @@ CONFIG = EvaluateConfig(beam=3, max_length_factor=0, max_length_extra=12, batch_
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary.learn([line for line in LINES if line.strip()] * 3, 48, byte_fallback=False)
+def vocabularies() -> Vocabularies:
+    return Vocabularies.of_both(learn_vocabulary([line for line in LINES if line.strip()] * 3, 48, byte_fallback=False))
 
 
 @pytest.fixture(scope="module")
-def model(vocabulary: Vocabulary) -> SubTransformer:
+def model(vocabularies: Vocabularies) -> SubTransformer:
     shape = Architecture(EncoderShape(16, (32, 32), (2, 2)), DecoderShape(16, (32,), (2,), (2,), (2,)), qkv_dim=16)
-    return SubTransformer(shape, len(vocabulary), ModelConfig(), seed=3)
+    return SubTransformer(shape, len(vocabularies.source), ModelConfig(), seed=3)
 
 
 def test_batches_give_each_line_what_it_gets_alone_in_the_order_given(
-    model: SubTransformer, vocabulary: Vocabulary
+    model: SubTransformer, vocabularies: Vocabularies
 ) -> None:
-    together = translate(model, vocabulary, LINES, CONFIG)
-    alone = [translate(model, vocabulary, [line], CONFIG)[0] for line in LINES]
+    together = translate(model, vocabularies, LINES, CONFIG)
+    alone = [translate(model, vocabularies, [line], CONFIG)[0] for line in LINES]
     assert together == alone
     assert len(set(together)) > 3  # else the order would not be tested
 
 
-def test_empty_lines_stay_empty(model: SubTransformer, vocabulary: Vocabulary) -> None:
-    translations = translate(model, vocabulary, LINES, CONFIG)
+def test_empty_lines_stay_empty(model: SubTransformer, vocabularies: Vocabularies) -> None:
+    translations = translate(model, vocabularies, LINES, CONFIG)
     assert [line for line, source in zip(translations, LINES, strict=True) if not source.strip()] == ["", ""]
-    assert translate(model, vocabulary, ["", " "], CONFIG) == ["", ""]
-    assert translate(model, vocabulary, [], CONFIG) == []
+    assert translate(model, vocabularies, ["", " "], CONFIG) == ["", ""]
+    assert translate(model, vocabularies, [], CONFIG) == []
 
 
 def test_overlong_lines_are_cut_with_one_warning_that_counts_them(
-    model: SubTransformer, vocabulary: Vocabulary, caplog: pytest.LogCaptureFixture
+    model: SubTransformer, vocabularies: Vocabularies, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = CONFIG.model_copy(update={"max_source_length": 8})
     long = [" ".join(["dog"] * n) for n in (40, 3, 50)]
     with caplog.at_level(logging.WARNING):
-        translations = translate(model, vocabulary, long, config)
+        translations = translate(model, vocabularies, long, config)
     assert translations[0] == translations[2]  # both are the same eight tokens now
     (record,) = caplog.records
     assert "2 of 3 lines are longer than 8 tokens" in record.getMessage()
 
 
-def test_the_model_keeps_its_mode_and_dropout_is_off(vocabulary: Vocabulary, model: SubTransformer) -> None:
+def test_the_model_keeps_its_mode_and_dropout_is_off(vocabularies: Vocabularies, model: SubTransformer) -> None:
     model.train()
-    first = translate(model, vocabulary, LINES, CONFIG)
+    first = translate(model, vocabularies, LINES, CONFIG)
     assert model.training
     model.eval()
-    assert translate(model, vocabulary, LINES, CONFIG) == first
+    assert translate(model, vocabularies, LINES, CONFIG) == first
     assert not model.training
 
 
-def test_progress_counts_lines_up_to_all(model: SubTransformer, vocabulary: Vocabulary) -> None:
+def test_progress_counts_lines_up_to_all(model: SubTransformer, vocabularies: Vocabularies) -> None:
     seen: list[tuple[int, int]] = []
-    translate(model, vocabulary, LINES, CONFIG, lambda done, total, figures: seen.append((done, total)))
+    translate(model, vocabularies, LINES, CONFIG, lambda done, total, figures: seen.append((done, total)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (len(LINES), len(LINES))
 

@@ -182,7 +182,7 @@ def _sources(run: Path) -> list[str]:
 def _translations(run: Path) -> list[str]:
     recipe = load_run_recipe(Folder.at(run))
     model, corpus = retrained_model(recipe, str(run), None)
-    return translate(model, corpus.vocabulary, _sources(run), recipe.evaluate)
+    return translate(model, corpus.vocabularies, _sources(run), recipe.evaluate)
 
 
 def _of_export(export: Path) -> list[str]:

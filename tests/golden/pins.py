@@ -143,7 +143,7 @@ def training(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sources": list(corpus.test.source_text or ()),
         "references": list(corpus.test.target_text or ()),
-        "tokens": corpus.vocabulary.encode_lines(list(corpus.test.source_text or ())),
+        "tokens": corpus.vocabularies.source.encode_lines(list(corpus.test.source_text or ())),
     }
     for policy in ("uniform", "sandwich", "stratified"):
         config = TrainConfig.model_validate(

@@ -43,7 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def a_model(architecture: Architecture, corpus: Corpus, **settings: object) -> SubTransformer:
     """Return a model that says different things of different sentences."""
-    model = SubTransformer(architecture, len(corpus.vocabulary), ModelConfig(**settings), seed=3).eval()  # type: ignore[arg-type]
+    model = SubTransformer(architecture, corpus.vocabularies.sizes[0], ModelConfig(**settings), seed=3).eval()  # type: ignore[arg-type]
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -124,7 +124,7 @@ def test_no_product_of_its_bytes_can_saturate(corpus: Corpus) -> None:
                 assert 255 * np.maximum(sign * wide, 0).sum(2).max() <= 2**15 - 1, name
             seen.append(name)
 
-    pieces = corpus.vocabulary.pieces()
+    pieces = corpus.vocabularies.target.pieces()
     spec.register_source_vocabulary(pieces)
     spec.register_target_vocabulary(pieces)
     spec.validate()

@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     prepare(CorpusConfig(toy=toy, vocab_size=300), Folder.at(place / "corpus"), seed=1)
     corpus = Corpus.load(Folder.at(place / "corpus"))
     shape = ARCHITECTURES["every layer its own, reach 3 1 2"]
-    model = SubTransformer(shape, len(corpus.vocabulary), ModelConfig(), seed=3).eval()
+    model = SubTransformer(shape, corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
     export_model(model, corpus, place / "out", "fp32", CONFIG, BOUNDS["fp32"])
     return Made(corpus, model, place / "out")
 
@@ -73,7 +73,7 @@ def test_the_exported_loader_translates_like_the_model_where_there_is_no_torch(m
     shutil.copytree(made.folder, moved)
     result = alone(moved, "\n".join(lines) + "\n", "--chunk", "4", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[:-1] == translate(made.model, made.corpus.vocabulary, lines, CONFIG)
+    assert result.stdout.split("\n")[:-1] == translate(made.model, made.corpus.vocabularies, lines, CONFIG)
 
 
 def test_an_exported_folder_opens_again_and_translates_the_same(made: Made) -> None:
@@ -81,8 +81,8 @@ def test_an_exported_folder_opens_again_and_translates_the_same(made: Made) -> N
     lines = list(made.corpus.test.source_text or ())[:6]
     assert (served.config.beam, served.config.max_length_extra) == (3, 15)
     wider = CONFIG.model_copy(update={"beam": 3})
-    assert translate(served.engine, served.vocabulary, lines, served.config) == translate(
-        made.model, made.corpus.vocabulary, lines, wider
+    assert translate(served.engine, served.vocabularies, lines, served.config) == translate(
+        made.model, made.corpus.vocabularies, lines, wider
     )
 
 

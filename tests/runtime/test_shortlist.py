@@ -31,7 +31,7 @@ FEW = ShortLists(np.arange(12), np.random.default_rng(0).integers(4, VOCAB, (VOC
 def test_partners_are_those_of_the_highest_dice_index() -> None:
     draw = np.random.default_rng(1)
     pairs = [(draw.integers(4, 20, 5).tolist(), draw.integers(4, 20, 6).tolist()) for _ in range(200)]
-    lists = build_short_lists(iter(pairs), 20, 4, frequent=5)
+    lists = build_short_lists(iter(pairs), (20, 20), 4, frequent=5)
     both: Counter[tuple[int, int]] = Counter()
     left, right = Counter[int](), Counter[int]()
     for source, target in pairs:
@@ -48,7 +48,7 @@ def test_partners_are_those_of_the_highest_dice_index() -> None:
 
 def test_without_pairs_there_are_no_lists() -> None:
     with pytest.raises(ExportError, match="there is none"):
-        build_short_lists([], 20, 4)
+        build_short_lists([], (20, 20), 4)
 
 
 def test_a_sentence_may_say_what_is_on_its_own_list_and_nothing_else(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_an_export_brings_its_lists(tmp_path: Path) -> None:
     prepare(CorpusConfig(toy=toy, vocab_size=300), Folder.at(tmp_path / "corpus"), seed=1)
     corpus = Corpus.load(Folder.at(tmp_path / "corpus"))
     config = EvaluateConfig(beam=2, sentences=8, max_length_factor=0, max_length_extra=12)
-    model = a_model(ARCHITECTURES["one layer each"], vocab=len(corpus.vocabulary))
+    model = a_model(ARCHITECTURES["one layer each"], vocab=corpus.vocabularies.sizes[0])
     out = tmp_path / "out"
     made = export_model(model, corpus, out, "fp32", config, Bounds(0.0, 100.0, 1e-3), short_list=20)
     assert made.parity.logit_error < 1e-3

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.serve.requests import RefusedError, RequestReader, TranslationRequest
 
 
 @pytest.fixture(scope="module")
 def reader() -> RequestReader:
     lines = ["a dog runs", "two men sit on a bench", "the dog sees two dogs"] * 5
-    return RequestReader(Vocabulary.learn(lines, 300, byte_fallback=True), 20, 3, 400)
+    return RequestReader(learn_vocabulary(lines, 300, byte_fallback=True), 20, 3, 400)
 
 
 def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: RequestReader) -> None:

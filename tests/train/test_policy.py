@@ -75,7 +75,7 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_an_update_of_a_sandwich_sums_the_gradients_of_its_architectures(share, tiny_space, corpus, tmp_path):
     """The first moment of Adam after one update is a tenth of the gradient."""
-    model = SuperTransformer(tiny_space, len(corpus.vocabulary), ModelConfig(dropout=0.0), seed=4)
+    model = SuperTransformer(tiny_space, corpus.vocabularies.sizes[0], ModelConfig(dropout=0.0), seed=4)
     policy, batch = Sandwich(tiny_space, 1, randoms=2), collate(corpus.train, make_batches(corpus.train, 400, 1, 0)[0])
     teacher = None
     for architecture in policy(0):
@@ -121,7 +121,7 @@ def test_every_policy_learns_and_goes_on_exactly_where_it_was_cut_off(sharing, s
 
 
 def test_fp16_leaves_out_an_update_that_overflows_and_scales_the_next_one_less(tiny_space, corpus, tmp_path):
-    model = SuperTransformer(tiny_space, len(corpus.vocabulary), ModelConfig(dropout=0.0), seed=4)
+    model = SuperTransformer(tiny_space, corpus.vocabularies.sizes[0], ModelConfig(dropout=0.0), seed=4)
     before = {name: weight.clone() for name, weight in model.weights().items()}
     config = CONFIG.model_copy(update={"updates": 1, "precision": "fp16"})
     store = CheckpointStore(Folder.at(tmp_path), "test", keep_last=1)

@@ -101,7 +101,7 @@ def test_two_accumulated_batches_equal_one_of_twice_the_size(tiny_space, corpus,
             return batches, Position(0, position.batch + 1)
 
     def train(parts):
-        model = SuperTransformer(tiny_space, len(corpus.vocabulary), ModelConfig(dropout=0.0), seed=4)
+        model = SuperTransformer(tiny_space, corpus.vocabularies.sizes[0], ModelConfig(dropout=0.0), seed=4)
         store = _store(tmp_path / str(parts))
         config = CONFIG.model_copy(update={"updates": 5, "lr": 1e-3})
         task = super_task(model, Uniform(tiny_space, 1))
@@ -116,7 +116,7 @@ def test_two_accumulated_batches_equal_one_of_twice_the_size(tiny_space, corpus,
 
 
 def test_skipped_layers_keep_no_gradient_and_adam_leaves_them_alone(tiny_space, corpus, tmp_path):
-    model = SuperTransformer(tiny_space, len(corpus.vocabulary), MODEL, seed=4)
+    model = SuperTransformer(tiny_space, corpus.vocabularies.sizes[0], MODEL, seed=4)
     before = {name: weight.clone() for name, weight in model.weights().items()}
     store = _store(tmp_path)
     task = super_task(model, lambda _update: (tiny_space.smallest(),))

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hat_ray.corpus.vocabulary import EOS, UNK, Vocabulary
+from hat_ray.corpus.vocabulary import EOS, UNK, Vocabularies
 from hat_ray.errors import ExportError
 from hat_ray.model.protocol import BeamSettings, Engine
 from hat_ray.model.subtransformer import SubTransformer
@@ -84,10 +84,10 @@ class CTranslate2Exporter:
     """The library's own beam search ends, and breaks ties, a little differently."""
 
     def write(
-        self, model: SubTransformer, vocabulary: Vocabulary, folder: Path, settings: RuntimeSettings
+        self, model: SubTransformer, vocabularies: Vocabularies, folder: Path, settings: RuntimeSettings
     ) -> ExportFacts:
         """Write the model and its vocabulary."""
-        pieces = vocabulary.pieces()
+        pieces = vocabularies.target.pieces()
         write_model(model, pieces, folder, settings.dtype)
         own = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": pieces[EOS]}
         return ExportFacts({"kind": self.kind, "format": loader.FORMAT, **own}, Path(loader.__file__))

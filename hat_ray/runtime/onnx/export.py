@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import onnx
 from onnx.external_data_helper import set_external_data
 
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.difference import logit_error
@@ -37,7 +37,7 @@ class OnnxExporter:
     bounds: Mapping[str, Bounds] = {"fp32": Bounds(0.99, 0.1, 1e-3), "int8": Bounds(None, 0.3)}
 
     def write(
-        self, model: SubTransformer, vocabulary: Vocabulary, folder: Path, settings: RuntimeSettings
+        self, model: SubTransformer, vocabularies: Vocabularies, folder: Path, settings: RuntimeSettings
     ) -> ExportFacts:
         """Write graphs, weights and short-lists."""
         lists, listed = settings.short_lists, {}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.corpus.config import CorpusConfig, FilesConfig
-from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CheckError, CorpusError
 from hat_ray.pipeline.preflight.text import vocabulary_bounds
 
@@ -92,10 +92,10 @@ def test_the_bounds_of_a_vocabulary_hold_sentencepieces_own(tmp_path: Path, byte
     )
     config = CorpusConfig(source="files", files=files, byte_fallback=byte_fallback)
     least, most = vocabulary_bounds(files, config)
-    assert len(Vocabulary.learn(lines * 2, least, byte_fallback=byte_fallback)) == least
+    assert len(learn_vocabulary(lines * 2, least, byte_fallback=byte_fallback)) == least
     for impossible in (least - 1, most + 1):
         with pytest.raises(CorpusError):
-            Vocabulary.learn(lines * 2, impossible, byte_fallback=byte_fallback)
+            learn_vocabulary(lines * 2, impossible, byte_fallback=byte_fallback)
 
 
 SIDES = (("source", "a"), ("target", "b"))
