@@ -20,6 +20,7 @@ from hat_ray.storage.plain_file import binary_format, open_plain, printable
 
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 """Symbols of the ids 0 to 3, which no file lists."""
+EOS_ID, UNK_ID = 2, 3
 MOST_BYTES = 1 << 27
 """Most bytes of a dictionary; one of a million entries has some ten million."""
 
