@@ -20,6 +20,7 @@ ORDER = (
     "space",
     "corpus",
     "model",
+    "foreign",
     "train",
     "runtime",
     "latency",

@@ -71,8 +71,22 @@ def save_model(
 
 def load_super(folder: Folder, name: str) -> SuperTransformer:
     """Read a SuperTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
-    description, weights = _read(folder, name, "super")
-    source = f"{folder}/{name}"
+    return _super(*_read(folder, name, "super"), f"{folder}/{name}")
+
+
+def load_sub(folder: Folder, name: str) -> SubTransformer:
+    """Read a SubTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
+    return _sub(*_read(folder, name, "sub"), f"{folder}/{name}")
+
+
+def load_any(folder: Folder, name: str) -> SuperTransformer | SubTransformer:
+    """Read a model of either kind that `save_model` wrote; raises CheckpointError when it is damaged."""
+    description, weights = _read(folder, name, None)
+    made = _super if description.kind == "super" else _sub
+    return made(description, weights, f"{folder}/{name}")
+
+
+def _super(description: _Description, weights: Mapping[str, Tensor], source: str) -> SuperTransformer:
     try:
         space = SearchSpace.from_dict(description.space or {})
     except _ILL_FORMED as error:
@@ -84,10 +98,7 @@ def load_super(folder: Folder, name: str) -> SuperTransformer:
     return model
 
 
-def load_sub(folder: Folder, name: str) -> SubTransformer:
-    """Read a SubTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
-    description, weights = _read(folder, name, "sub")
-    source = f"{folder}/{name}"
+def _sub(description: _Description, weights: Mapping[str, Tensor], source: str) -> SubTransformer:
     try:
         architecture = Architecture.from_dict(description.architecture or {})
     except _ILL_FORMED as error:
@@ -116,7 +127,7 @@ def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], sou
             parameter.copy_(weights[name])
 
 
-def _read(folder: Folder, name: str, kind: str) -> tuple[_Description, dict[str, Tensor]]:
+def _read(folder: Folder, name: str, kind: str | None) -> tuple[_Description, dict[str, Tensor]]:
     if not folder.exists(f"{name}.json"):
         raise CheckpointError(f"no model {name} in {folder}: train it first, or name another folder")
     try:
@@ -124,7 +135,7 @@ def _read(folder: Folder, name: str, kind: str) -> tuple[_Description, dict[str,
         content = folder.read_bytes(f"{name}.safetensors")
         if hashlib.sha256(content).hexdigest() != description.sha256:
             raise CheckpointError(f"{folder}/{name}.safetensors is damaged (its SHA-256 differs): make it again")
-        if description.kind != kind:
+        if kind not in (None, description.kind):
             raise CheckpointError(f"{folder}/{name} is a {description.kind} model, not a {kind} model")
         return description, safetensors.torch.load(content)
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:

@@ -1,0 +1,62 @@
+"""Open a trained model by what it is: the kind follows from its content, never from a setting.
+
+Decisions
+- A file is recognised by its first bytes, a folder by the files that it holds.
+- A model of HAT's that is one SubTransformer inside the SuperTransformer's weights is extracted: what its training left
+  aside is no part of the model.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hat_ray.errors import CheckpointError
+from hat_ray.foreign.opened import ForeignModel
+from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
+from hat_ray.model.checkpoints.native import load_any
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.plain_file import binary_format, open_plain, printable
+
+_HEAD_BYTES = 1 << 10
+_KNOWN = "a checkpoint of HAT or fairseq (.pt) and a model of hat-ray (a folder, or its .safetensors)"
+
+
+def open_foreign(place: str | Path) -> ForeignModel:
+    """Read the trained model that a file or folder holds; raise CheckpointError, in one line, where there is none."""
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    with open_plain(path, "the model", CheckpointError) as file:
+        kind = binary_format(file.read(_HEAD_BYTES))
+    reader = _READERS.get(kind or "")
+    if reader is None:
+        raise CheckpointError(f"{printable(str(place), 200)} is {kind or 'no model'}: name {_KNOWN}")
+    return reader(path)
+
+
+def _fairseq(path: Path) -> ForeignModel:
+    checkpoint = load_hat_checkpoint(path)
+    note = f"trained for {checkpoint.updates:,} updates"
+    if checkpoint.architecture is None:
+        return ForeignModel(checkpoint.model, "fairseq", notes=(note,))
+    return ForeignModel(checkpoint.model.extract(checkpoint.architecture), "fairseq", notes=(note,))
+
+
+def _native(path: Path) -> ForeignModel:
+    return ForeignModel(load_any(Folder.at(path.parent), path.stem).eval(), "hat-ray")
+
+
+def _folder(path: Path) -> ForeignModel:
+    names = sorted(one.stem for one in path.glob("*.safetensors") if one.with_suffix(".json").is_file())
+    if len(names) == 1:
+        return _native(path / f"{names[0]}.safetensors")
+    shown = printable(str(path), 200)
+    if names:
+        raise CheckpointError(f"{shown} holds the models {', '.join(names)[:200]}: name the .safetensors of one")
+    raise CheckpointError(f"{shown} holds no model: name {_KNOWN}")
+
+
+_READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
+    "a PyTorch checkpoint": _fairseq,
+    "a PyTorch checkpoint or another pickle": _fairseq,
+    "a safetensors file": _native,
+}
