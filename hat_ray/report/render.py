@@ -7,7 +7,7 @@ are given; a typed view holds what each section shows, and a section whose view 
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from typing import Protocol
@@ -114,9 +114,9 @@ class RunView:
 
     @property
     def figures(self) -> list[Figure]:
-        drawn = (self.preferences, self.sweep, self.ranking, self.policies)
-        groups = (*self.frontier, *self.method, *self.search, *(one for one in drawn if one))
-        return [figure for group in groups for figure in group.figures]
+        sections = (getattr(self, section.name) for section in fields(self))
+        groups = (group for section in sections for group in (section if isinstance(section, tuple) else (section,)))
+        return [figure for group in groups for figure in getattr(group, "figures", ())]
 
 
 def run_view(data: ReportData) -> RunView:

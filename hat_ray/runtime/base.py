@@ -21,12 +21,15 @@ class BaseRuntime:
     def unsupported(
         self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
     ) -> str | None:
-        """Return the rule that the settings break: dtype, kind of device, short-lists, emulated numbers."""
+        """Return the rule that is broken: dtype, kind of device, dimensions, short-lists, emulated numbers."""
         reason = why_no_dtype(self.name, self.facts, settings.dtype) or why_not_on(
             self.name, self.facts, settings.device
         )
         if reason:
             return reason
+        unread = [name for name, _ in architecture.extra if name not in self.facts.dimensions] if architecture else []
+        if unread:
+            return f"runtime {self.name} does not read the dimension {unread[0]}: leave it out of the space"
         if settings.short_lists is not None and not self.facts.short_lists:
             return f"short-lists are for runtime onnx, got {self.name}: leave them out"
         return processor.emulated(settings.dtype, isa) if settings.timed and settings.device == "cpu" else None

@@ -57,6 +57,8 @@ class RuntimeFacts:
     """Whether it writes models as folders."""
     expresses: Expressible = Expressible()
     """What `space.runtime` restricts a search space to."""
+    dimensions: frozenset[str] = frozenset()
+    """Dimensions beyond HAT's ten whose choices its network reads; an architecture that names another is refused."""
     short_lists: bool = False
     """Whether it can restrict target words to short-lists."""
     model_bytes: str | None = None

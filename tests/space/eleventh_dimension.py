@@ -23,10 +23,11 @@ from hat_ray.predictor.rows import DECODER_COLUMNS, ENCODER_COLUMNS, FEATURE_SET
 from hat_ray.recipe import json_schema, parse_recipe, to_yaml
 from hat_ray.report.topics.device_preferences import PREFERENCES
 from hat_ray.report.topics.sweep import name_of
+from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit
-from hat_ray.space.architecture import Architecture, choices_of
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape, choices_of
 from hat_ray.space.cost import count_macs
 from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES, cost_features, hat_features, layer_features
@@ -145,6 +146,10 @@ def written() -> dict[str, Any]:
     }
 
 
+PLAIN = Architecture(EncoderShape(64, (64,), (2,)), DecoderShape(64, (64,), (2,), (2,), (1,)), 128)
+"""What every runtime can express."""
+
+
 def refused(call: Callable[[], object]) -> str:
     try:
         call()
@@ -179,6 +184,10 @@ results = {
         refused(lambda: read_architecture(write_architecture(shape(decoder_cells=("ssru",) * 3)).replace("ssru", "x"))),
         refused(lambda: SuperTransformer(SPACE, 20, ModelConfig())),
     ],
+    "runtimes": {
+        name: [why_unsupported(name, RuntimeSettings(), one) for one in (shape(decoder_cells=("ssru",) * 3), PLAIN)]
+        for name in RUNTIMES.own_names
+    },
     "searched": {algorithm: searched(algorithm) for algorithm in ("surrogate", "aging", "random", "hat")},
     "bred": bred(),
     "described": described(),

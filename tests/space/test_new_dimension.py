@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hat_ray.errors import SpaceError
+from hat_ray.runtime.protocol import RUNTIMES
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.dimension import Dimension
 from hat_ray.space.dimensions import DIMENSIONS
@@ -67,6 +68,13 @@ def test_a_package_appends_its_dimensions_to_the_table(made):
     assert made["names"] == [*(dimension.name for dimension in DIMENSIONS), "decoder_cells", "vocabulary_sizes"]
     assert made["titles"] == ["decoder cells", "vocabulary"]
     assert made["figures"] == ["decoder_cells", "vocabulary_sizes"]
+
+
+def test_a_runtime_refuses_what_its_network_does_not_read(made):
+    assert {*made["runtimes"]} == {*RUNTIMES.own_names}
+    for name, (reason, plain) in made["runtimes"].items():
+        assert reason == f"runtime {name} does not read the dimension decoder_cells: leave it out of the space"
+        assert plain is None or "decoder_cells" not in plain
 
 
 def test_spaces_that_do_not_name_it_keep_their_ids_and_seeds(made):

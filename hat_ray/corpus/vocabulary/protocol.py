@@ -4,7 +4,7 @@ Decisions
 - The special ids are those of fairseq, and of HAT, in every vocabulary: BOS 0, PAD 1, EOS 2, UNK 3. All other entries
   follow in the order of their foreign ids.
 - A foreign vocabulary that lacks a special token gets an entry for it, which stands for no text. `order` says -1 for
-  it: whoever imports weights gives it a row that is never chosen.
+  it. An importer of weights gives it a row that is never chosen.
 - Text goes in and comes out as people write it. What sub-words need before and after, such as Moses' tokenisation, is a
   part of `encode` and `decode`.
 """
