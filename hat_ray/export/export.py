@@ -26,9 +26,6 @@ from hat_ray.runtime.protocol import RUNTIMES, Bounds, Exporter, Runtime, Runtim
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone.translate import MANIFEST, kind_of
 
-SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
-"""Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""
-
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +77,7 @@ def export_model(
         parity = _checked(aside, model, corpus, on, facts, config, progress)
         parity.require(bounds)
         proof = {"parity": asdict(parity), "bounds": asdict(bounds)}
-        write_manifest(aside, model, facts, _search(config), proof)
+        write_manifest(aside, model, facts, config.search_settings(), proof)
         size = sum(path.stat().st_size for path in aside.iterdir())
         _put(aside, out.absolute())
     finally:
@@ -100,14 +97,10 @@ def _checked(
 ) -> Parity:
     """Write a manifest, open the folder, and compare its translations with the model's."""
     assert runtime.exporter is not None
-    write_manifest(place, model, facts, _search(config), {})
+    write_manifest(place, model, facts, config.search_settings(), {})
     opened = runtime.exporter.open(place)
     sources, references = scored_text(corpus, config)
     return compare(model, opened, runtime, corpus.vocabularies, sources, references, config, progress)
-
-
-def _search(config: EvaluateConfig) -> dict[str, float]:
-    return {name: getattr(config, name) for name in SEARCH}
 
 
 def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
