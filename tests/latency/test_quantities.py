@@ -1,7 +1,11 @@
 """Quantities beside the latency: recorded, measured in a process of their own, kept in the table, or refused."""
 
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +164,47 @@ def test_a_device_has_to_know_what_its_own_limits_bound(tmp_path: Path) -> None:
     assert made.quantities_of("pi4-fast-arm-1t-eager-fp32") == ("model_mb", "energy_j")
     assert made.quantities_of("mac") == ("model_mb",)
     assert job(tmp_path, "latency_ms", "p90_ms").quantities_of("mac") == ("p90_ms",)
+
+
+KILLED = """
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tests.latency.test_quantities import LARGE, peak_of
+peak_of(LARGE, "eager", "fp32", Path(sys.argv[1]), 40_000)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_a_killed_measurement_leaves_no_folder(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "table")],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: any(str(tmp_path).encode() in line for line in commands_of("peak_process")))
+    process.kill()
+    process.wait(timeout=30)
+    wait_until(lambda: not any(tmp_path.glob("hat-ray-peak-*")))
+
+
+def commands_of(program: str) -> list[bytes]:
+    """Return the command lines of the processes that run a program."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(file.read_bytes())
+    return [line for line in found if program.encode() in line]
+
+
+def wait_until(come: Callable[[], bool]) -> None:
+    """Wait for an event for a minute."""
+    for _ in range(6000):
+        if come():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come")

@@ -22,6 +22,7 @@ from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
 from hat_ray.errors import CorpusError
+from hat_ray.storage.temporary import temporary_folder
 
 _BUCKET_BITS = 6
 _RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
@@ -31,11 +32,12 @@ class DuplicateFinder:
     """Find the rows that repeat an earlier pair: add every pair once, in order; use it in a `with` block."""
 
     def __enter__(self) -> "DuplicateFinder":
-        self._folder = tempfile.TemporaryDirectory(prefix="hat-ray-")
+        self._making = temporary_folder("duplicates")
+        self._folder = self._making.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._making.__exit__(None, None, None)
 
     def add(self, chunk: Chunk, rows: NDArray[np.int64]) -> None:
         """Take the chosen rows of a chunk, counted within it."""
@@ -56,7 +58,7 @@ class DuplicateFinder:
             yield records["row"][1:][records["hash"][1:] == records["hash"][:-1]]
 
     def _path(self, bucket: int) -> Path:
-        return Path(self._folder.name) / f"{bucket:02d}"
+        return self._folder / f"{bucket:02d}"
 
 
 @dataclass(frozen=True)

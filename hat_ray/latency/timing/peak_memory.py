@@ -5,6 +5,8 @@ Decisions
   So a stored model is written, and another process loads it, translates the workload twice and reports its peak.
 - That process imports what a deployed one would: the engine of an exported model needs no PyTorch.
 - A GPU's device reports the memory that PyTorch took from the GPU: that is what runs out there.
+- The other process ends, and deletes its folder, when the process that waits for it is killed. Where both are killed
+  the next measurement deletes the folder (`storage/temporary.py`).
 """
 
 import json
@@ -15,7 +17,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
+from hat_ray.storage.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +42,10 @@ _TIMEOUT_S = 600.0
 def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
     """Return the peak of a process that translates with an architecture on this machine; None where it fails."""
     model = SubTransformer(architecture, profile.vocab_size, profile.model_config)
-    with TemporaryDirectory(prefix="hat-ray-peak-") as place:
-        folder = Path(place)
+    with temporary_folder("peak") as folder:
         _store(model, folder, profile)
-        command = [sys.executable, "-m", "hat_ray.latency.timing.peak_process", str(folder)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # a worker's packages too
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-            )
+            done = _run_process(folder)
         except subprocess.TimeoutExpired:
             log.warning("peak_mb of %s: no answer within %.0f s", architecture.id, _TIMEOUT_S)
             return None
@@ -57,6 +54,20 @@ def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
         log.warning("peak_mb of %s could not be measured: %s", architecture.id, why)
         return None
     return int(done.stdout.split()[-1]) / MB
+
+
+def _run_process(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the other process; its standard input ends when this process does, however that ends."""
+    command = [sys.executable, "-m", "hat_ray.latency.timing.peak_process", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # a worker's packages too
+    theirs, ours = os.pipe()
+    try:
+        return subprocess.run(
+            command, stdin=theirs, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def _store(model: SubTransformer, folder: Path, profile: DeviceProfile) -> None:

@@ -9,7 +9,6 @@ Decisions
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from hat_ray.corpus.vocabulary import EOS, UNK, Vocabularies
@@ -29,6 +28,7 @@ from hat_ray.runtime.difference import word_error
 from hat_ray.runtime.protocol import RUNTIMES, Bounds, ExportFacts, Isa, OpenedExport, RuntimeSettings
 from hat_ray.runtime.standalone import engine_ctranslate2 as loader
 from hat_ray.space.architecture import Architecture
+from hat_ray.storage.temporary import temporary_folder
 
 
 class CTranslate2Engine:
@@ -129,10 +129,10 @@ class CTranslate2Runtime(BaseRuntime):
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> CTranslate2Engine:
         """Let CTranslate2 read a model from a folder that is deleted at once."""
         pieces = _ids_as_pieces(model)
-        with TemporaryDirectory(prefix="hat-ray-ct2-") as folder:
-            self.store(model, Path(folder), settings)
+        with temporary_folder("ct2") as folder:
+            self.store(model, folder, settings)
             kind = COMPUTE_TYPES[settings.dtype]
-            translator = open_translator(folder, kind, settings.threads)
+            translator = open_translator(str(folder), kind, settings.threads)
         return CTranslate2Engine(translator, pieces, model.max_positions)
 
     def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
