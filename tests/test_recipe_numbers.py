@@ -49,6 +49,27 @@ def test_every_number_of_a_recipe_is_finite_and_bounded(key: str, value: float):
         assert key in refused(f"{key}={wrong}")
 
 
+@pytest.mark.parametrize(("key", "value"), all_numbers(yaml.safe_load(to_yaml(load_recipe("toy")))))
+def test_a_truth_value_is_no_number(key: str, value: float):
+    for wrong in ("true", "false"):
+        assert key in refused(f"{key}={wrong}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("search.limits=[{latency_ms: 40, model_mb: true}]", "search.limits: model_mb must be a number, not true"),
+        ("search.limits={pi4: {latency_ms: true}}", "search.limits: pi4.latency_ms must be a number, not true"),
+        ("search.limits={pi4: [{p90_ms: 4}, {latency_ms: on}]}", "pi4.latency_ms must be a number, not true"),
+        ("search.limits_ms=[40, true]", "search.limits_ms: must be a number, not true"),
+        ("search.limits_ms={pi4: [true]}", "search.limits_ms: pi4 must be a number, not true"),
+        ("search.limits_fraction=[false, 0.5]", "search.limits_fraction: must be a number, not false"),
+    ],
+)
+def test_a_truth_value_is_no_bound(change: str, words: str):
+    assert words in refused(change)
+
+
 @pytest.mark.parametrize(
     ("key", "words"),
     [

@@ -1,9 +1,10 @@
 """The base of every stage's configuration: frozen, typed, and closed to unknown keys."""
 
 import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, field_validator
 
 MOST_NUMBER = (1 << 53) - 1
 
@@ -32,6 +33,16 @@ class StageConfig(BaseModel):
             raise ValueError(f"a whole number is at most {MOST_NUMBER}")
         return value
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse `true` and `false` where a number is meant: pydantic would take them for 1 and 0."""
+        taken = handler(given)
+        for path, value in _taken_for_numbers(given, taken):
+            what = f"{path} " if path else ""
+            raise ValueError(f"{what}must be a number, not {str(value).lower()}")
+        return taken
+
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that decide the result, as plain JSON values."""
         plain: dict[str, Any] = _without_later(self, self.model_dump(mode="json", exclude=set(self.execution_only)))
@@ -46,6 +57,22 @@ def _without_later(value: Any, plain: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_later(*pair) for pair in zip(value, plain, strict=True)]
     return plain
+
+
+def _taken_for_numbers(given: Any, taken: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield the truth values within `given` that became numbers in `taken`, with the path to each."""
+    if isinstance(given, bool):
+        if isinstance(taken, int | float) and not isinstance(taken, bool):
+            yield path, given
+    elif isinstance(given, Mapping):
+        if isinstance(taken, Mapping):
+            for key in given.keys() & taken.keys():
+                yield from _taken_for_numbers(given[key], taken[key], f"{path}.{key}".strip("."))
+        elif isinstance(taken, tuple) and len(taken) == 1:  # one where a list may stand
+            yield from _taken_for_numbers(given, taken[0], path)
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple) and len(given) == len(taken):
+        for one, other in zip(given, taken, strict=True):
+            yield from _taken_for_numbers(one, other, path)
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:
