@@ -4,6 +4,7 @@ Resources are known at once. What only a node itself knows, its processor and it
 recipe depends on it: starting a worker takes seconds.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -12,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.fleet import cluster_nodes
 from hat_ray.latency.fleet import Node
+from hat_ray.latency.timing.sensors.machine_state import energy_meter
 from hat_ray.pipeline.preflight.check import Machine
 from hat_ray.pipeline.preflight.here import this_machine
 
@@ -39,6 +41,9 @@ def _machine(node: Node, answer: Any) -> Machine:
         id=node.id,
         packages=told.packages if told else None,
         memory_bytes=told.memory_bytes if told else None,
+        model=told.model if told else "",
+        architecture=told.architecture if told else "",
+        counts_energy=told.counts_energy if told else None,
     )
 
 
@@ -57,4 +62,6 @@ def _ask(node: Node) -> Any:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _describe() -> Machine:
-    return this_machine()
+    machine = this_machine()
+    counts = energy_meter(on_gpu=False).read() is not None
+    return replace(machine, counts_energy=None if machine.gpus and not counts else counts)

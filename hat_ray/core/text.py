@@ -1,6 +1,7 @@
 """Figures as readers like them: three significant digits, units apart, a dash for an unknown value."""
 
 import math
+from decimal import ROUND_CEILING, Decimal
 
 UNKNOWN = "–"
 
@@ -43,6 +44,22 @@ def limit(value: float | None) -> str:
 def bound_digits(value: float) -> str:
     """Return a bound in at most four digits below 1,000: 40, 12.5, 8.957."""
     return f"{value:.4g}" if value < 1000 else f"{value:,.6g}"
+
+
+def text_above(value: float) -> str:
+    """Return the least number of four digits that is not below `value`, as a recipe takes it: 12.35, 0.1234, 12350."""
+    exact = Decimal(repr(value))
+    return _plain(exact.quantize(Decimal((0, (1,), exact.adjusted() - 3)), ROUND_CEILING))
+
+
+def text_exact(value: float) -> str:
+    """Return a number so that it reads back as the same: 40, 12.5, 12345.678."""
+    return _plain(Decimal(repr(value)))
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def count(value: float) -> str:

@@ -73,6 +73,11 @@ def names_device(key: str, device: str) -> bool:
     return device == key or device.startswith(f"{key}-")
 
 
+def hardware_name(model: str) -> str:
+    """Return a processor's or board's model as it stands in a device's id, such as "intel-xeon-e5-2640-v4"."""
+    return slugify(_NOISE.sub(" ", model))
+
+
 def hardware_of(slug: str) -> str:
     """Return the part of a device's id that names the hardware: devices that share it differ in software alone."""
     return _settings().sub("", slug)

@@ -79,6 +79,7 @@ class Recorded:
     of_latency: bool = False
     """Whether it is learnt as a ratio to the latency."""
     unavailable: Unavailable | None = None
+    """Asked on the device itself, before it times something."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,6 @@ P90_MS = Recorded(
     "imported averages have no percentiles: time architectures on it",
     of_latency=True,
 )
-ENERGY_J = Recorded(
-    _FACTS[ENERGY],
-    ("energy_j",),
-    _identity,
-    "let the timing process read RAPL (sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj), time on an NVIDIA "
-    "GPU, or leave the limit out",
-)
 
 
 def _member(name: str, target: str) -> Member[QuantityFacts]:
@@ -142,7 +136,7 @@ QUANTITIES: Registry[Quantity, QuantityFacts] = Registry(
         P90: _member(P90, "quantities:P90_MS"),
         MODEL_SIZE: _member(MODEL_SIZE, "model_size:MODEL_MB"),
         PEAK_MEMORY: _member(PEAK_MEMORY, "timing.peak_memory:PEAK_MB"),
-        ENERGY: _member(ENERGY, "quantities:ENERGY_J"),
+        ENERGY: _member(ENERGY, "timing.energy_quantity:ENERGY_J"),
     },
     facts_of=lambda quantity: quantity.facts,
     requires=("facts", "unavailable"),

@@ -27,12 +27,21 @@ class RowQuantities:
     """Adds to each timed row the quantities that it has to know; one architecture is measured once."""
 
     def __init__(self, names: Sequence[str], profile: DeviceProfile) -> None:
-        """Refuse in one line a quantity that the device does not have."""
+        """Refuse in one line a quantity that the device does not have; recorded ones are for `require_recorded`."""
         self._quantities = {name: QUANTITIES.load(name) for name in names}
         self._profile = profile
         self._measured: dict[Architecture, tuple[tuple[str, float], ...]] = {}
-        for name in names:
-            require_available(name, profile)
+        for name, quantity in self._quantities.items():
+            if isinstance(quantity, Recorded):
+                require_columns(name, quantity)
+            else:
+                require_available(name, profile)
+
+    def require_recorded(self) -> None:
+        """Refuse in one line a quantity that a timing here would not record: rows of earlier ones may know it."""
+        for name, quantity in self._quantities.items():
+            if isinstance(quantity, Recorded):
+                require_available(name, self._profile)
 
     def added(self, row: LatencyRow) -> LatencyRow:
         """Return a row with its quantities; raise LatencyError where the timing did not record one of them."""
@@ -55,13 +64,18 @@ class RowQuantities:
 def require_available(name: str, profile: DeviceProfile) -> None:
     """Raise LatencyError, in one line, where a device has no such quantity, or the table no such columns."""
     quantity = QUANTITIES.load(name)
-    lacking = [one for one in (quantity.columns if isinstance(quantity, Recorded) else ()) if one not in SCHEMA.names]
-    if lacking:
+    if isinstance(quantity, Recorded):
+        require_columns(name, quantity)
+    if quantity.unavailable is not None and (reason := quantity.unavailable(profile)):
+        raise LatencyError(reason)
+
+
+def require_columns(name: str, quantity: Recorded) -> None:
+    """Raise LatencyError, in one line, where the table has no such columns."""
+    if lacking := [column for column in quantity.columns if column not in SCHEMA.names]:
         raise LatencyError(
             f"{name} reads {', '.join(lacking)}, which the latency table lacks: make it a `Measured` one"
         )
-    if quantity.unavailable is not None and (reason := quantity.unavailable(profile)):
-        raise LatencyError(reason)
 
 
 def measured_names(names: Sequence[str]) -> list[str]:

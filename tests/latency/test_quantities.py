@@ -18,6 +18,7 @@ from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, Measured
 from hat_ray.latency.quantity_rows import known_values, require_known
 from hat_ray.latency.table.row import Canary, LatencyRow
 from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.timing.energy_quantity import why_no_energy
 from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.model.config import ModelConfig
@@ -26,6 +27,7 @@ from hat_ray.runtime.protocol import RUNTIMES, RuntimeFacts, register_runtime
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.test_energy import PowerCap
 from tests.latency.test_measure import CONFIG, SPACE
 from tests.latency.timed import timed_again
 
@@ -121,17 +123,25 @@ def at(row: LatencyRow, one: Architecture, *, p50: float, p90: float, canary: Ca
     return replace(row, architecture=one, total=total, canary=canary, context=context)
 
 
-def test_a_quantity_that_the_device_does_not_report_is_refused_at_the_first_timing(tmp_path: Path) -> None:
+def test_a_quantity_that_the_device_does_not_report_is_refused_before_the_first_timing(tmp_path: Path) -> None:
     row = timed_again(job(tmp_path), SMALL)
     if row.energy is not None:
         pytest.skip("this machine reports energy")
     with pytest.raises(LatencyError) as refusal:
         measure(job(tmp_path, "energy_j"), choose_architectures(SPACE, 2, seed=0))
+    assert len(read_table(tmp_path)) == 1, "nothing was timed for it"
     text = str(refusal.value)
     assert "\n" not in text
     assert text.startswith(f"energy_j is not known of {row.device.slug}: let the timing process read RAPL")
     with pytest.raises(LatencyError, match=r"^peak_mb is not known of pi4: name it in latency.quantities"):
         require_known("peak_mb", "pi4", {})
+
+
+def test_energy_is_refused_where_nothing_counts_it_and_only_there(tmp_path: Path) -> None:
+    profile = job(tmp_path).profile(device_of(CONFIG))
+    assert "let the timing process read RAPL" in str(why_no_energy(profile, tmp_path))
+    PowerCap(tmp_path)
+    assert why_no_energy(profile, tmp_path) is None
 
 
 def test_a_runtime_that_does_not_report_its_models_size_is_refused_in_one_line(tmp_path: Path) -> None:

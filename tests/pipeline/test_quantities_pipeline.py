@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
-from hat_ray.errors import LatencyError
+from hat_ray.errors import CheckError
 from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.sensors.energy import cpu_meter
 from hat_ray.pipeline.outline import ONBOARD
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.recipe import load_recipe
@@ -51,8 +52,16 @@ def test_onboarding_measures_what_rows_lack_also_where_the_latency_is_known_well
     assert assessment["quantities"][0]["quality"]["rows"] >= len(timed)
 
 
-def test_a_quantity_that_nobody_reports_here_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    if any(row.energy for row in read_table(tmp_path)) or Path("/sys/class/powercap/intel-rapl:0").exists():
-        pytest.skip("this machine may report energy")
-    with pytest.raises(LatencyError, match=r"^energy_j is not known of \S+: let the timing process read RAPL [^\n]+$"):
-        run(tmp_path, "latency.quantities=[energy_j]")
+def test_a_quantity_that_nobody_reports_here_ends_the_run_in_one_line_before_anything_is_begun(tmp_path: Path) -> None:
+    if cpu_meter().read() is not None:
+        pytest.skip("this machine counts energy")
+    for setting, key in (
+        ("latency.quantities=[energy_j]", "latency.quantities"),
+        ("search.limits=[{latency_ms: 90, energy_j: 3}]", "search.limits"),
+    ):
+        words = rf"^{key} must bound what the device measures; energy_j is not known of \S+: let the [^\n]+$"
+        with pytest.raises(CheckError, match=words):
+            run_recipe(load_recipe(TINY, [setting]), str(tmp_path / "run"), local=True)
+        assert not (tmp_path / "run").exists()
+        told = CliRunner().invoke(app, ["recipe", "check", TINY, "--set", setting])
+        assert f"WARNING quantities of the devices: {key} must bound" in told.stdout

@@ -204,6 +204,8 @@ class TimingSession:
         flushed = started
         todo = [a for a in dict.fromkeys(architectures) if a.id not in self._known]
         skipped = len(architectures) - len(todo)
+        if todo:
+            self._quantities.require_recorded()
         pending: list[LatencyRow] = []
         try:
             for done, architecture in enumerate(todo, skipped + 1):

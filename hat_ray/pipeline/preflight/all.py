@@ -1,5 +1,6 @@
 """Every check that a recipe needs; those that load PyTorch are imported only where one does."""
 
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Situation
 from hat_ray.pipeline.preflight.packages import TOKENIZERS
 from hat_ray.pipeline.preflight.table import CHECKS, examine
@@ -14,18 +15,22 @@ def examine_all(recipe: Recipe, situation: Situation) -> list[CheckResult]:
 def asks_nodes(recipe: Recipe) -> bool:
     """Return whether something is needed that only the node itself can report: instructions, or a package."""
     mlflow = recipe.supernet.mlflow or recipe.retrain.mlflow
-    return bool(_asks_processor(recipe) or mlflow or recipe.evaluate.tokenizer in TOKENIZERS)
+    return bool(_asks_device(recipe) or mlflow or recipe.evaluate.tokenizer in TOKENIZERS)
 
 
 def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
-    if not (situation.cluster or _asks_processor(recipe)):
+    if not (situation.cluster or _asks_device(recipe)):
         return CHECKS
     from hat_ray.pipeline.preflight.devices import DEVICE_CHECKS
 
     return (*CHECKS, *DEVICE_CHECKS)
 
 
-def _asks_processor(recipe: Recipe) -> bool:
-    """Return whether a device is to run more than PyTorch's own runtime in fp32."""
+def _asks_device(recipe: Recipe) -> bool:
+    """Return whether a device is to run more than PyTorch's own runtime in fp32, to measure more than time, or to have
+    an id that limits name."""
     configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
-    return any((config.runtime, config.dtype) != ("eager", "fp32") for config in configs)
+    if any((config.runtime, config.dtype) != ("eager", "fp32") for config in configs):
+        return True
+    named = {*recipe.latency.quantities, *(name for _, names in recipe.search.bounded for name in names)}
+    return bool(named - {LATENCY}) or isinstance(recipe.search.stated[1], dict)

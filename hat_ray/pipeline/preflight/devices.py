@@ -1,17 +1,24 @@
-"""The devices that are to be timed: their machines, and whether these can run the requested runtime and dtype.
+"""The devices that are to be timed: their machines, what these can run and measure, and whether limits name them.
 
 This file loads PyTorch, which knows what a processor computes in: it is imported where a recipe asks for more than
-PyTorch's own runtime in fp32, and for a cluster.
+PyTorch's own runtime in fp32, or for more than time, where limits name devices, and for a cluster.
 """
 
 from collections.abc import Iterator, Sequence
 
-from hat_ray.errors import LatencyError
+from hat_ray.errors import LatencyError, PluginError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
+from hat_ray.latency.detection import device_of, devices_of
+from hat_ray.latency.device import hardware_name
 from hat_ray.latency.fleet import Node, fits, placements
+from hat_ray.latency.quantities import ENERGY, QUANTITIES, DeviceProfile, Recorded
+from hat_ray.latency.quantity_rows import require_available
+from hat_ray.latency.timing.session import TimingJob
 from hat_ray.pipeline.preflight.check import Check, Finding, Machine, Situation
+from hat_ray.pipeline.preflight.settings import limits_against, vocabulary_size
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
+from hat_ray.storage.folder import Folder
 
 _TIMING = frozenset({"latency", "sweep"})
 
@@ -45,6 +52,85 @@ def check_runtimes(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             yield "warning" if situation.may_grow else situation.of_machine, reason
         elif reason and selector is not None:
             yield "warning", f"device {_told(selector)} is left out: {reason}"
+
+
+def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every quantity that a limit bounds can be measured or computed on its devices.
+
+    Rows of a shared table may know a quantity that a timing here records: then it is a warning.
+    """
+    config = recipe.latency.model_copy(update={"length_mix": 0})  # drawn from the corpus; no quantity depends on it
+    job = TimingJob(
+        *(recipe.space.build(), recipe.model, vocabulary_size(recipe, situation), config, Folder.at(".")),
+        bounded=recipe.search.bounded,
+    )
+    if situation.cluster:
+        if reason := _why_no_energy(job, situation):
+            yield "warning" if situation.may_grow or config.table else situation.of_machine, reason
+        return
+    for selector in _selectors(config, situation):
+        try:
+            device = device_of(config, selector)
+        except LatencyError:
+            continue  # reported by `check_runtimes`
+        own = job.on(selector)
+        for name in own.quantities_of(device.slug):
+            if reason := _why_unavailable(name, own.profile(device)):
+                known = config.table and isinstance(QUANTITIES.load(name), Recorded)
+                yield "warning" if known else situation.of_machine, f"{_key_of(recipe, name)} {_RULE}; {reason}"
+
+
+_RULE = "must bound what the device measures"
+
+
+def _key_of(recipe: Recipe, name: str) -> str:
+    return "latency.quantities" if name in recipe.latency.quantities else "search.limits"
+
+
+def _why_unavailable(name: str, profile: DeviceProfile) -> str | None:
+    try:
+        require_available(name, profile)
+    except (LatencyError, PluginError) as error:
+        return str(error)
+    return None
+
+
+def _why_no_energy(job: TimingJob, situation: Situation) -> str | None:
+    """Return why no node that may time counts energy, where a limit bounds it; None: one does, or may."""
+    bounding = [key for key, names in (("", job.config.quantities), *job.bounded) if ENERGY in names]
+    if not bounding:
+        return None
+    for machine in situation.machines:
+        may = [one for one in job.config.devices if fits(_node(machine), one)] or not job.config.devices
+        if may and machine.counts_energy is not False:
+            return None
+    quantity = QUANTITIES.load(ENERGY)
+    assert isinstance(quantity, Recorded), "energy is read from the table"
+    return f"search.limits {_RULE}; {ENERGY} is not known of any node: {quantity.remedy}"
+
+
+def check_named_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Limits by device name this machine, or the nodes of the cluster, where latency.devices names no devices."""
+    config = recipe.latency
+    if config.devices and (situation.cluster or not all(one.is_anywhere for one in config.devices)):
+        return
+    if not situation.cluster:
+        slugs = _slugs_here(config, situation)
+        found = limits_against(recipe, slugs, "devices that are timed here") if slugs else ()
+        yield from ((situation.of_machine, line) for line in found)
+        return
+    if not all(machine.model and not machine.gpus for machine in situation.machines):
+        return  # what a GPU, or a node that did not answer, is called is not known
+    hardware = list(dict.fromkeys(hardware_name(machine.model) for machine in situation.machines))
+    for line in limits_against(recipe, hardware, "devices of the cluster"):
+        yield "warning" if situation.may_grow else situation.of_machine, line
+
+
+def _slugs_here(config: LatencyConfig, situation: Situation) -> list[str]:
+    try:
+        return [device.slug for _, device in devices_of(config, _selectors(config, situation))]
+    except LatencyError:
+        return []  # reported by `check_runtimes`
 
 
 def _selectors(config: LatencyConfig, situation: Situation) -> Sequence[DeviceSelector | None]:
@@ -86,4 +172,6 @@ def _told(selector: DeviceSelector) -> str:
 DEVICE_CHECKS = (
     Check("nodes of the devices", check_nodes, _TIMING),
     Check("runtimes of the devices", check_runtimes, _TIMING),
+    Check("quantities of the devices", check_quantities, _TIMING),
+    Check("names of the devices", check_named_devices, _TIMING),
 )

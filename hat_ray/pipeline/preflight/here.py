@@ -35,6 +35,8 @@ def this_machine() -> Machine:
         packages=installed(),
         memory_bytes=cpu.memory_bytes,
         free_memory_bytes=_free_memory(),
+        model=cpu.model,
+        architecture=platform.machine(),
     )
 
 

@@ -9,12 +9,14 @@ Decisions
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hat_ray.core.text import text_above, text_exact
 from hat_ray.errors import HatRayError, SearchError, StorageError
 from hat_ray.latency.device import names_device
 from hat_ray.latency.output import LatencyOutput
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.pipeline.preflight.check import Finding, Situation
+from hat_ray.pipeline.preflight.settings import limits_against
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe
@@ -53,10 +55,20 @@ def check_limits(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             certain = len(timed) == len(own) and all(_excludes(limit, other) for other in fellows)
             yield (
                 "failure" if certain else "warning",
-                f"{config.stated[0]} {'must' if certain else 'should'} be within reach, got {limit:g} ms on "
-                f"{one.device}, where the fastest architecture timed so far takes {one.fastest_ms:.4g} ms: raise it or "
-                "widen the space",
+                f"{config.stated[0]} {'must' if certain else 'should'} be within reach, got {text_exact(limit)} ms on "
+                f"{one.device}, where the fastest architecture timed so far takes {text_above(one.fastest_ms)} ms: "
+                "raise it or widen the space",
             )
+
+
+def check_devices_of_run(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Limits by device name the devices that the run has timed, and every one of these has some."""
+    try:
+        devices = _devices_of_run(recipe, situation)
+    except (HatRayError, StorageError, OSError):
+        return  # reported by the reader of the stage's output
+    if devices:
+        yield from (("failure", line) for line in limits_against(recipe, devices, "devices that the run has timed"))
 
 
 def _excludes(limit: float, timed: _Timed) -> bool:

@@ -1,7 +1,8 @@
 """Settings of one section that another section contradicts: found from the recipe alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from hat_ray.core.config import nearest_name
 from hat_ray.errors import PluginError, SearchError, SpaceError
 from hat_ray.latency.device import names_device
 from hat_ray.latency.sweep import plan_sweep
@@ -85,7 +86,7 @@ def check_translated_positions(recipe: Recipe, situation: Situation) -> Iterator
 
 def check_evaluation_beam(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """A beam holds at most half of the vocabulary."""
-    size = _vocabulary_size(recipe, situation)
+    size = vocabulary_size(recipe, situation)
     if recipe.evaluate.beam > size // 2 - 1:
         yield (
             "failure",
@@ -96,7 +97,7 @@ def check_evaluation_beam(recipe: Recipe, situation: Situation) -> Iterator[Find
 
 def check_timed_beam(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """A timing needs twice the beam of words."""
-    size, beam = _vocabulary_size(recipe, situation), recipe.latency.beam
+    size, beam = vocabulary_size(recipe, situation), recipe.latency.beam
     if size < max(_FIRST_WORD + 1, 2 * beam):
         yield (
             "failure",
@@ -204,22 +205,27 @@ def check_algorithm(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_limited_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Limits by device name the devices, and every device has some."""
-    (key_of_all, limits), devices = recipe.search.stated, recipe.latency.devices
-    names = list(dict.fromkeys(device.name for device in devices))
-    if not isinstance(limits, dict) or not names or not all(names):
+    names = list(dict.fromkeys(device.name for device in recipe.latency.devices))
+    if names and all(names):
+        yield from (("failure", line) for line in limits_against(recipe, names, "devices of latency.devices"))
+
+
+def limits_against(recipe: Recipe, devices: Sequence[str], what: str) -> Iterator[str]:
+    """Yield in a line each key of the limits that names none of some devices, and each device that none names.
+
+    `devices` are ids, or names of the recipe; `what` says what they are.
+    """
+    key_of_all, limits = recipe.search.stated
+    if not isinstance(limits, dict):
         return
     for key in limits:
-        if not any(_may_be(key, name) for name in names):
-            yield (
-                "failure",
-                f"{key_of_all} must name devices of latency.devices, {', '.join(names)}, got {key}: correct it",
-            )
-    for name in names:
+        if not any(_may_be(key, name) for name in devices):
+            near = nearest_name(key, list(devices))
+            hint = f"did you mean {near}?" if near else "correct it"
+            yield f"{key_of_all} must name {what}, {', '.join(devices)}, got {key}: {hint}"
+    for name in devices:
         if not any(_may_be(key, name) for key in limits):
-            yield (
-                "failure",
-                f"{key_of_all} must name a limit for every device, got none for {name}: it has {', '.join(limits)}",
-            )
+            yield f"{key_of_all} must name a limit for every device, got none for {name}: it has {', '.join(limits)}"
 
 
 def _may_be(key: str, name: str) -> bool:
@@ -258,6 +264,6 @@ def check_devices_here(recipe: Recipe, situation: Situation) -> Iterator[Finding
         )
 
 
-def _vocabulary_size(recipe: Recipe, situation: Situation) -> int:
+def vocabulary_size(recipe: Recipe, situation: Situation) -> int:
     summary = situation.corpus()
     return recipe.corpus.vocab_size if summary is None else summary.vocabulary_size

@@ -50,6 +50,7 @@ CHECKS = (
     _check("search algorithm", settings.check_algorithm, "search"),
     _check("limits within reach", limits.check_limits, "search", again=True),
     _check("limits by device", settings.check_limited_devices, "search"),
+    _check("devices that limits name", limits.check_devices_of_run, "search", again=True),
     _check("devices without a cluster", settings.check_devices_here, *_TIMING),
     _check("architectures to rank", settings.check_ranking, "ranking", "policies"),
     _check("dimensions to sweep", settings.check_sweep, "sweep"),

@@ -48,6 +48,13 @@ ONE_CHOICE += [f"space.{name}=[2]" for name in ("encoder_heads", "decoder_self_h
             ["search.early_stop needs at least 8 validation sentences", "got 7"],
         ),
         ("run", [TWO_NAMES, "search.limits_ms={one: [5], tow: [5]}"], ["must name devices", "one, two", "got tow"]),
+        ("run", [TWO_NAMES, "search.limits_ms={one: [5], tow: [5]}"], ["got tow: did you mean two?"]),
+        (
+            "run",
+            ["search.limits_ms={pi4: [5]}"],
+            ["search.limits_ms must name devices that are timed", "got pi4"],
+        ),
+        ("run", ["search.limits={pi4: {model_mb: 5}}"], ["search.limits must name devices that are timed", "got pi4"]),
         ("search", [TWO_NAMES, "search.limits_ms={one: [5]}"], ["limit for every device", "none for two"]),
         ("search", [TWO_NAMES, "search.limits={one: {model_mb: 5}}"], ["search.limits must", "none for two"]),
         ("train ranking", ["ranking.architectures=12", *ONE_CHOICE], ["ranking.architectures", "got 12 of 1"]),

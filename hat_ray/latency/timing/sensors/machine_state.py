@@ -55,7 +55,7 @@ class Sensors:
         self._thermometer: Thermometer | Gpu | None = gpu if on_gpu else Thermometer(root)
         # a GPU waits for its host's launches: both count
         self._throttling = ThrottleWatch([*cpu_throttle_sources(root), *([GpuThrottling(gpu)] if gpu else [])])
-        self.meter: EnergyMeter = (GpuMeter(gpu) if gpu else NoMeter()) if on_gpu else cpu_meter(root)
+        self.meter = energy_meter(on_gpu=on_gpu, root=root)
 
     def start(self) -> None:
         """Read just before a timing."""
@@ -78,6 +78,14 @@ class Sensors:
             peak_resident_bytes=self._memory.resident_bytes(),
             peak_device_bytes=self._memory.device_bytes(),
         )
+
+
+def energy_meter(*, on_gpu: bool, root: Path = Path("/")) -> EnergyMeter:
+    """Return what counts the energy of this machine's GPU or processors."""
+    if not on_gpu:
+        return cpu_meter(root)
+    gpu = _torch_gpu()
+    return GpuMeter(gpu) if gpu else NoMeter()
 
 
 def advice(state: MachineState) -> dict[str, str]:
