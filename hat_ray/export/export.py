@@ -26,6 +26,9 @@ from hat_ray.runtime.protocol import RUNTIMES, Bounds, Exporter, Runtime, Runtim
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone.translate import MANIFEST, kind_of
 
+SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
+"""Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""
+
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +70,7 @@ def export_model(
     exporter = exporter_of(runtime)
     if short_list and not RUNTIMES.facts(runtime).short_lists:
         raise ExportError(f"short-lists are for runtime onnx, got {runtime}: leave --short-list out")
-    on = require_runtime(runtime, RuntimeSettings(dtype), model.architecture)
+    on = require_runtime(runtime, RuntimeSettings(dtype), model.architecture, model.config)
     _require_place(out)
     settings = RuntimeSettings(dtype, short_lists=short_lists_of(corpus, short_list))
     aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -77,7 +80,7 @@ def export_model(
         parity = _checked(aside, model, corpus, on, facts, config, progress)
         parity.require(bounds)
         proof = {"parity": asdict(parity), "bounds": asdict(bounds)}
-        write_manifest(aside, model, facts, config.search_settings(), proof)
+        write_manifest(aside, model, facts, _search(config), proof)
         size = sum(path.stat().st_size for path in aside.iterdir())
         _put(aside, out.absolute())
     finally:
@@ -97,10 +100,14 @@ def _checked(
 ) -> Parity:
     """Write a manifest, open the folder, and compare its translations with the model's."""
     assert runtime.exporter is not None
-    write_manifest(place, model, facts, config.search_settings(), {})
+    write_manifest(place, model, facts, _search(config), {})
     opened = runtime.exporter.open(place)
     sources, references = scored_text(corpus, config)
     return compare(model, opened, runtime, corpus.vocabularies, sources, references, config, progress)
+
+
+def _search(config: EvaluateConfig) -> dict[str, float]:
+    return {name: getattr(config, name) for name in SEARCH}
 
 
 def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:

@@ -22,11 +22,11 @@ class ElasticBlock(ElasticFeedForward):
 
     def __init__(self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
         cut = slice_rule(config.sharing)
-        super().__init__(dim, ffn_dim, cut)
+        super().__init__(dim, ffn_dim, cut, config.activation)
         self.config = config
         self.self_attn = ElasticAttention(dim, dim, qkv_dim, cut)
-        self.self_attn_layer_norm = ElasticLayerNorm(dim, cut)
-        self.final_layer_norm = ElasticLayerNorm(dim, cut)
+        self.self_attn_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
+        self.final_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
 
     def before(self, norm: ElasticLayerNorm, x: Tensor) -> Tensor:
         """Pre-norm: normalise what goes into a sub-layer."""
@@ -69,7 +69,7 @@ class DecoderLayer(ElasticBlock):
         super().__init__(dim, ffn_dim, qkv_dim, config)
         cut = slice_rule(config.sharing)
         self.encoder_attn = ElasticAttention(dim, memory_dim, qkv_dim, cut)
-        self.encoder_attn_layer_norm = ElasticLayerNorm(dim, cut)
+        self.encoder_attn_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
 
     def forward(
         self,

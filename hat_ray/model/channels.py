@@ -37,6 +37,8 @@ def channel_axes(name: str, tensor: Tensor) -> Iterator[tuple[slice, int, str]]:
     """
     side = name.split(".", maxsplit=1)[0]
     layer = _LAYER.fullmatch(name)
+    if name == "decoder.output_bias":  # counts words
+        return
     if layer is None:  # embeddings, output projection, positions, last norm: the width is the last axis
         yield _EVERY, tensor.dim() - 1, side
         return

@@ -78,7 +78,7 @@ def start(model: ElasticTransformer, architecture: Architecture, source: Tensor,
 def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, state: DecoderState) -> Tensor:
     """Feed the next token of each row, (R,) -> logits (R, V); appends to the cached keys and values."""
     shape, decoder = architecture.decoder, model.decoder
-    x = decoder.embed_tokens(tokens, shape.embed_dim) + decoder.embed_positions.at(state.position, shape.embed_dim)
+    x = decoder.embedded_at(tokens, state.position, shape.embed_dim)
     for index, cache in enumerate(state.layers):
         layer = decoder.layer(index)
         x = _self_attention(layer, x, cache, state.position, shape.self_heads[index])
@@ -87,7 +87,7 @@ def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, 
     state.position += 1
     if decoder.layer_norm is not None:
         x = decoder.layer_norm(x)
-    return decoder.project(x)
+    return decoder.output(x).logits()
 
 
 def _self_attention(layer: DecoderLayer, x: Tensor, cache: LayerCache, position: int, heads: int) -> Tensor:

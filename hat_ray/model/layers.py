@@ -16,13 +16,14 @@ Decisions
   numbers, which widths and hidden widths do.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hat_ray.model.config import Sharing
+from hat_ray.model.config import Activation, Sharing
 
 
 class SliceRule(Protocol):
@@ -54,6 +55,25 @@ def slice_rule(sharing: Sharing) -> SliceRule:
     return middle if sharing == "middle" else front
 
 
+def gelu_sigmoid(x: Tensor) -> Tensor:
+    """Approximate GELU by x * sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Approximate GELU by the hyperbolic tangent."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "gelu_sigmoid": gelu_sigmoid,
+    "swish": F.silu,
+}
+
+
 class ElasticLinear(nn.Module):
     """A linear layer of which a slice of rows and columns serves smaller sizes."""
 
@@ -71,15 +91,15 @@ class ElasticLinear(nn.Module):
 class ElasticLayerNorm(nn.Module):
     """Layer normalisation over the width that the input has."""
 
-    def __init__(self, dim: int, cut: SliceRule = front) -> None:
+    def __init__(self, dim: int, cut: SliceRule = front, eps: float = 1e-5) -> None:
         super().__init__()
-        self.cut = cut
+        self.cut, self.eps = cut, eps
         self.weight = nn.Parameter(torch.empty(dim))
         self.bias = nn.Parameter(torch.empty(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         dim = x.shape[-1]
-        return F.layer_norm(x, (dim,), self.cut(self.weight, dim), self.cut(self.bias, dim), 1e-5)
+        return F.layer_norm(x, (dim,), self.cut(self.weight, dim), self.cut(self.bias, dim), self.eps)
 
 
 class ElasticAttention(nn.Module):
@@ -148,14 +168,15 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class ElasticFeedForward(nn.Module):
-    """Two linear layers with a rectifier between. It adds its weights to its owner's names, as fairseq has them."""
+    """Two linear layers with an activation between. It adds its weights to its owner's names, as fairseq has them."""
 
-    def __init__(self, dim: int, hidden_dim: int, cut: SliceRule = front) -> None:
+    def __init__(self, dim: int, hidden_dim: int, cut: SliceRule = front, activation: Activation = "relu") -> None:
         super().__init__()
+        self.activate = ACTIVATIONS[activation]
         self.fc1 = ElasticLinear(dim, hidden_dim, cut)
         self.fc2 = ElasticLinear(hidden_dim, dim, cut)
 
     def transform(self, x: Tensor, hidden_dim: int, dropout: float, training: bool) -> Tensor:
         """(..., D) -> (..., D) through `hidden_dim` units."""
-        hidden = F.dropout(F.relu(self.fc1(x, hidden_dim)), dropout, training)
+        hidden = F.dropout(self.activate(self.fc1(x, hidden_dim)), dropout, training)
         return self.fc2(hidden, x.shape[-1])  # type: ignore[no-any-return]

@@ -42,17 +42,27 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A decoder's result: hidden states (B, T, D) and the weight (V, D) that makes logits of them.
+    """A decoder's result: hidden states (B, T, D), and the weight (V, D) and bias (V,) that make logits of them.
 
     A loss takes both, so that the logits of all positions never stand in memory at once.
     """
 
     hidden: Tensor
     weight: Tensor
+    bias: Tensor | None = None
 
     def logits(self) -> Tensor:
         """(B, T, V)."""
-        return F.linear(self.hidden, self.weight)
+        return F.linear(self.hidden, self.weight, self.bias)
+
+    def detach(self) -> "Output":
+        """Return the same without gradients."""
+        bias = None if self.bias is None else self.bias.detach()
+        return Output(self.hidden.detach(), self.weight.detach(), bias)
+
+    def to(self, dtype: torch.dtype) -> "Output":
+        """Return hidden states and weight in a dtype; a bias, which is added last, keeps its own."""
+        return Output(self.hidden.to(dtype), self.weight.to(dtype), self.bias)
 
 
 class Encoder(nn.Module):
@@ -64,11 +74,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config, self.super_dim = config, super_dim
         self.embed_tokens = tokens
-        self.embed_positions = Positions(super_dim, config.max_positions, shape.embed_dim, config.sharing)
+        self.embed_positions = _positions(super_dim, shape.embed_dim, config)
         self.layers = nn.ModuleList(EncoderLayer(shape.embed_dim, ffn, qkv_dim, config) for ffn in shape.ffn_dims)
-        self.layer_norm = (
-            ElasticLayerNorm(shape.embed_dim, slice_rule(config.sharing)) if config.normalize_before else None
-        )
+        self.layer_norm = _final_norm(shape.embed_dim, config, config.final_norms[0])
 
     def layer(self, index: int) -> EncoderLayer:
         return cast(EncoderLayer, self.layers[index])
@@ -94,20 +102,22 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Embedding, positions, layers and output projection of the target side."""
 
+    output_bias: nn.Parameter | None
+
     def __init__(self, architecture: Architecture, super_dim: int, tokens: TokenEmbedding, config: ModelConfig) -> None:
         super().__init__()
         shape, memory_dim = architecture.decoder, architecture.encoder.embed_dim
         self.config, self.super_dim = config, super_dim
         self.embed_tokens = tokens
-        self.embed_positions = Positions(super_dim, config.max_positions, shape.embed_dim, config.sharing)
+        self.embed_positions = _positions(super_dim, shape.embed_dim, config)
         self.layers = nn.ModuleList(
             DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config) for ffn in shape.ffn_dims
         )
-        self.layer_norm = (
-            ElasticLayerNorm(shape.embed_dim, slice_rule(config.sharing)) if config.normalize_before else None
-        )
+        self.layer_norm = _final_norm(shape.embed_dim, config, config.final_norms[1])
+        vocab_size = tokens.weight.shape[0]
         if config.share_embeddings == "none":
-            self.embed_out = nn.Parameter(torch.empty(tokens.weight.shape[0], shape.embed_dim))
+            self.embed_out = nn.Parameter(torch.empty(vocab_size, shape.embed_dim))
+        self.output_bias = nn.Parameter(torch.empty(vocab_size)) if config.output_bias else None
 
     def layer(self, index: int) -> DecoderLayer:
         return cast(DecoderLayer, self.layers[index])
@@ -116,7 +126,10 @@ class Decoder(nn.Module):
         """(B, T) -> hidden states (B, T, D), teacher-forced."""
         shape = architecture.decoder
         ratio = shape.embed_dim / self.super_dim
-        x = self.embed_tokens(target_in, shape.embed_dim) + self.embed_positions(target_in, shape.embed_dim)
+        x = self.embed_tokens(target_in, shape.embed_dim)
+        if self.config.start == "zero":
+            x = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], dim=1)
+        x = x + self.embed_positions(target_in, shape.embed_dim)
         x = F.dropout(x, self.config.dropout * ratio, self.training)
         reached = {reach: memory.reach(reach) for reach in set(shape.cross_layers)}
         for index, reach in enumerate(shape.cross_layers):
@@ -126,15 +139,34 @@ class Decoder(nn.Module):
         normalised: Tensor = x if self.layer_norm is None else self.layer_norm(x)
         return normalised
 
-    def project(self, x: Tensor) -> Tensor:
-        """(..., D) -> logits (..., V)."""
-        return F.linear(x, self.output_weight(x.shape[-1]))
+    def embedded_at(self, tokens: Tensor, position: int, dim: int) -> Tensor:
+        """(R,) -> the input (R, dim) of one decoder step, counted from 0."""
+        there = self.embed_positions.at(position, dim)
+        if position == 0 and self.config.start == "zero":
+            return there.expand(tokens.shape[0], dim)
+        embedded: Tensor = self.embed_tokens(tokens, dim)
+        return embedded + there
+
+    def output(self, hidden: Tensor) -> Output:
+        """(..., D) -> what logits (..., V) are made of."""
+        return Output(hidden, self.output_weight(hidden.shape[-1]), self.output_bias)
 
     def output_weight(self, dim: int) -> Tensor:
         """Return the weight (V, dim) of the output projection, a view."""
         if self.config.share_embeddings == "none":
             return slice_rule(self.config.sharing)(self.embed_out, self.embed_out.shape[0], dim)
         return self.embed_tokens.columns(dim)
+
+
+def _positions(super_dim: int, dim: int, config: ModelConfig) -> Positions:
+    return Positions(super_dim, config.max_positions, dim, config.sharing, config.positions)
+
+
+def _final_norm(dim: int, config: ModelConfig, number: int) -> ElasticLayerNorm | None:
+    """Return the norm after the last layer, where there is one."""
+    if not number:
+        return None
+    return ElasticLayerNorm(dim, slice_rule(config.sharing), config.layer_norm_eps)
 
 
 class ElasticTransformer(nn.Module):
@@ -167,7 +199,7 @@ class ElasticTransformer(nn.Module):
 
     def _embeddings(self) -> tuple[TokenEmbedding, TokenEmbedding]:
         encoder_dim, decoder_dim = self.holds.encoder.embed_dim, self.holds.decoder.embed_dim
-        cut = slice_rule(self.config.sharing)
+        cut, scaled = slice_rule(self.config.sharing), self.config.scale_embeddings
         if self.config.share_embeddings == "all":
             if self.source_vocab_size != self.target_vocab_size:
                 raise HatRayError(
@@ -175,18 +207,18 @@ class ElasticTransformer(nn.Module):
                     f"{self.source_vocab_size} source and {self.target_vocab_size} target entries"
                 )
             # one matrix as wide as the wider side; the narrower side reads a slice of its columns, as in the super
-            shared = TokenEmbedding(self.source_vocab_size, max(encoder_dim, decoder_dim), cut)
+            shared = TokenEmbedding(self.source_vocab_size, max(encoder_dim, decoder_dim), cut, scaled)
             return shared, shared
         return (
-            TokenEmbedding(self.source_vocab_size, encoder_dim, cut),
-            TokenEmbedding(self.target_vocab_size, decoder_dim, cut),
+            TokenEmbedding(self.source_vocab_size, encoder_dim, cut, scaled),
+            TokenEmbedding(self.target_vocab_size, decoder_dim, cut, scaled),
         )
 
     def initialise(self, seed: int) -> None:
         """Draw all weights anew: Xavier uniform for matrices, normal with std D^-0.5 for embeddings (fairseq's)."""
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
-            if isinstance(module, TokenEmbedding):
+            if isinstance(module, TokenEmbedding | Positions) and module.weight is not None:
                 nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5, generator=generator)
                 nn.init.zeros_(module.weight[PAD])
             elif isinstance(module, ElasticLinear | ElasticAttention):
@@ -200,12 +232,14 @@ class ElasticTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
         if self.config.share_embeddings == "none":
             nn.init.normal_(self.decoder.embed_out, std=self.decoder.embed_out.shape[1] ** -0.5, generator=generator)
+        if self.decoder.output_bias is not None:
+            nn.init.zeros_(self.decoder.output_bias)
 
     def run(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Output:
         """(B, S), (B, T) -> hidden states and the output projection's weight, teacher-forced."""
         memory = self.encoder(source, architecture)
         hidden = self.decoder(target_in, memory, architecture)
-        return Output(hidden, self.decoder.output_weight(hidden.shape[-1]))
+        return self.decoder.output(hidden)
 
     def weights(self) -> dict[str, Tensor]:
         """Return each distinct parameter once, by its first name, detached."""

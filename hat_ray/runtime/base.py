@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime import processor
@@ -19,7 +20,11 @@ class BaseRuntime:
     exporter: Exporter | None = None
 
     def unsupported(
-        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: ModelConfig | None = None,
     ) -> str | None:
         """Return the rule that is broken: dtype, kind of device, dimensions, short-lists, emulated numbers."""
         reason = why_no_dtype(self.name, self.facts, settings.dtype) or why_not_on(

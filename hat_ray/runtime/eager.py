@@ -2,6 +2,7 @@
 
 import torch
 
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import StepwiseEngine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
@@ -17,10 +18,14 @@ class EagerRuntime(BaseRuntime):
     name, facts = "eager", RUNTIMES.facts("eager")
 
     def unsupported(
-        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: ModelConfig | None = None,
     ) -> str | None:
         """Return the rule that the settings break; a GPU of this machine must compute in the dtype when it is timed."""
-        if reason := super().unsupported(architecture, settings, isa):
+        if reason := super().unsupported(architecture, settings, isa, config):
             return reason
         timed_in_bf16 = settings.timed and settings.dtype == "bf16" and settings.device.startswith("cuda")
         if not timed_in_bf16 or torch.cuda.is_bf16_supported(including_emulation=False):

@@ -14,7 +14,6 @@ Decisions
 """
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import ElasticLayerNorm, split_heads
 from hat_ray.model.protocol import EOS, TopTokens
 from hat_ray.model.subtransformer import SubTransformer
@@ -86,13 +86,18 @@ class PackedLayer:
         self.query = PackedLinear.of(*cross.query_weights())
         self.cross_out = PackedLinear.of(cross.out_proj.weight, cross.out_proj.bias)
         self.up = PackedLinear.of(layer.fc1.weight, layer.fc1.bias)
+        self.activate = None if layer.config.activation == "relu" else layer.activate  # oneDNN rectifies within
         self.down = PackedLinear.of(layer.fc2.weight, layer.fc2.bias)
 
     def step(self, x: Tensor, cache: "LayerCache", state: "PackedState") -> Tensor:
         """(R, D) -> (R, D)."""
         x = self._sub_layer(0, x, lambda y: self._self_attention(y, cache, state), self.out)
         x = self._sub_layer(1, x, lambda y: self._memory_attention(y, cache, state.beam), self.cross_out)
-        return self._sub_layer(2, x, lambda y: self.up(y, "relu"), self.down)
+        return self._sub_layer(2, x, self._hidden, self.down)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """(R, D) -> (R, hidden)."""
+        return self.up(x, "relu") if self.activate is None else self.activate(self.up(x))
 
     def _sub_layer(self, place: int, x: Tensor, inner: Callable[[Tensor], Tensor], last: PackedLinear) -> Tensor:
         norm = self.norms[place]
@@ -194,9 +199,10 @@ class PackedEngine:
                 for index in range(shape.depth)
             ]
             self._norm = None if decoder.layer_norm is None else _norm(decoder.layer_norm)
-            self._output = PackedLinear.of(decoder.output_weight(shape.embed_dim))
+            self._output = PackedLinear.of(decoder.output_weight(shape.embed_dim), decoder.output_bias)
             self._embedding = decoder.embed_tokens.columns(shape.embed_dim).contiguous()
-        self._scale, self._dtype = math.sqrt(shape.embed_dim), dtype
+        self._scale, self._dtype = decoder.embed_tokens.scale(shape.embed_dim), dtype
+        self._starts_with_zero = model.config.start == "zero"
 
     @property
     def target_vocab_size(self) -> int:
@@ -233,6 +239,8 @@ class PackedEngine:
         state.show_own()
         positions = self._model.decoder.embed_positions.at(state.position, self._embedding.shape[1])
         x = F.embedding(tokens, self._embedding) * self._scale + positions
+        if self._starts_with_zero and state.position == 0:
+            x = positions.expand_as(x).contiguous()
         for layer, cache in zip(self._layers, state.layers, strict=True):
             x = layer.step(x, cache, state)
         state.position += 1
@@ -267,7 +275,7 @@ def best_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _norm(norm: ElasticLayerNorm) -> Callable[[Tensor], Tensor]:
     weight, bias = norm.weight.detach(), norm.bias.detach()
-    return lambda x: F.layer_norm(x, weight.shape, weight, bias, 1e-5)
+    return lambda x: F.layer_norm(x, weight.shape, weight, bias, norm.eps)
 
 
 class PackedRuntime(BaseRuntime):
@@ -276,13 +284,17 @@ class PackedRuntime(BaseRuntime):
     name, facts = "packed", RUNTIMES.facts("packed")
 
     def unsupported(
-        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: ModelConfig | None = None,
     ) -> str | None:
         """Return the rule that the settings break: oneDNN is missing, or the processor lacks its bf16 products."""
         if isa is None and not is_available():
             return "runtime packed needs a PyTorch with oneDNN, this one has none: take runtime eager or onnx"
         able = settings.dtype != "bf16" or (_multiplies_bf16() if isa is None else bool(_BF16 & set(isa)))
-        return super().unsupported(architecture, settings, isa) if able else self._lacks_bf16(isa)
+        return super().unsupported(architecture, settings, isa, config) if able else self._lacks_bf16(isa)
 
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> PackedEngine:
         """Pack a model's decoder."""

@@ -21,6 +21,7 @@ from hat_ray.space.architecture import Architecture
 
 if TYPE_CHECKING:
     from hat_ray.corpus.vocabulary import Vocabularies
+    from hat_ray.model.config import ModelConfig
     from hat_ray.model.protocol import Engine
     from hat_ray.model.subtransformer import SubTransformer
     from hat_ray.runtime.shortlist import ShortLists
@@ -95,11 +96,16 @@ class Runtime(Protocol):
         """What writes models as folders, or None."""
 
     def unsupported(
-        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: "ModelConfig | None" = None,
     ) -> str | None:
         """Return the rule that forbids an architecture or settings, and the remedy; None: they can be executed.
 
         None as `architecture` asks for the settings alone. `isa` holds another machine's flags; None: this machine.
+        `config` holds the fixed parts of the network, such as its activation; None: it is not known yet.
         """
 
     def load(self, model: "SubTransformer", settings: RuntimeSettings) -> "Engine":
@@ -265,21 +271,33 @@ def why_not_installed(runtime: str) -> str | None:
 
 
 def why_unsupported(
-    runtime: str, settings: RuntimeSettings, architecture: Architecture | None = None, isa: Isa | None = None
+    runtime: str,
+    settings: RuntimeSettings,
+    architecture: Architecture | None = None,
+    isa: Isa | None = None,
+    config: "ModelConfig | None" = None,
 ) -> str | None:
-    """Return why a runtime cannot execute an architecture, or anything, with these settings; None: it can."""
+    """Return why a runtime cannot execute an architecture, or anything, with these settings; None: it can.
+
+    `config` holds the fixed parts of the network, where they are known.
+    """
     if isa is None and (reason := why_not_installed(runtime)):
         return reason
-    return RUNTIMES.load(runtime).unsupported(architecture, settings, isa)
+    return RUNTIMES.load(runtime).unsupported(architecture, settings, isa, config)
 
 
-def require_runtime(runtime: str, settings: RuntimeSettings, architecture: Architecture | None = None) -> Runtime:
+def require_runtime(
+    runtime: str,
+    settings: RuntimeSettings,
+    architecture: Architecture | None = None,
+    config: "ModelConfig | None" = None,
+) -> Runtime:
     """Return a runtime; raise HatRayError where it cannot execute an architecture with these settings here."""
-    if reason := why_unsupported(runtime, settings, architecture):
+    if reason := why_unsupported(runtime, settings, architecture, config=config):
         raise HatRayError(reason)
     return RUNTIMES.load(runtime)
 
 
 def load_engine(model: "SubTransformer", runtime: str, settings: RuntimeSettings) -> "Engine":
     """Put a model on a runtime; raise HatRayError where it cannot be."""
-    return require_runtime(runtime, settings, model.architecture).load(model, settings)
+    return require_runtime(runtime, settings, model.architecture, model.config).load(model, settings)

@@ -94,22 +94,26 @@ class Sizes:
                 whole = np.broadcast_to(outputs, ffn.shape), np.broadcast_to(inputs, ffn.shape)
                 yield Linear(part, *whole, ffn > 0)
 
-    def norms(self, pre_norm: bool) -> IntArray:
+    def norms(self, config: ModelConfig) -> IntArray:
         """Count the numbers of all layer norms, (N,)."""
         encoder, decoder = self.depths
-        last = int(pre_norm)
-        return np.asarray(2 * ((2 * encoder + last) * self.encoder_dim + (3 * decoder + last) * self.decoder_dim))
+        last = config.final_norms
+        return np.asarray(2 * ((2 * encoder + last[0]) * self.encoder_dim + (3 * decoder + last[1]) * self.decoder_dim))
 
 
 def checkpoint_bytes(architectures: Sequence[Architecture], model: StoredModel) -> IntArray:
     """Return the bytes, (N,), of a model's weights as safetensors."""
     sizes = Sizes.of(architectures)
-    count = sizes.norms(model.config.normalize_before)
+    count = sizes.norms(model.config)
     for one in sizes.linears():
         count = count + ((one.inputs + 1) * one.outputs * one.exists).sum(axis=1)
     e, d, v = sizes.encoder_dim, sizes.decoder_dim, model.vocab_size
     tables = {"all": np.maximum(e, d), "decoder": e + d, "none": e + 2 * d}[model.config.share_embeddings]
     encoder, decoder = sizes.depths
-    order = _ORDER_BYTES * (e + d) if model.config.sharing == "importance" else 0
+    learned = model.config.positions == "learned"
+    order = _ORDER_BYTES * (e + d) if model.config.sharing == "importance" and not learned else 0
+    positions = (model.config.max_positions + _PAD + 1) * (e + d) if learned else 0
+    bias = v if model.config.output_bias else 0
     header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder
-    return np.asarray(_ELEMENT[model.dtype] * (count + v * tables) + order + header, dtype=np.int64)
+    numbers = count + v * tables + positions + bias
+    return np.asarray(_ELEMENT[model.dtype] * numbers + order + header, dtype=np.int64)

@@ -19,7 +19,7 @@ import torch
 from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.model.supertransformer import SuperTransformer
-from hat_ray.model.transformer import Memory, Output
+from hat_ray.model.transformer import Memory
 from hat_ray.search.early_stopping import NO_BARS, SHARES, Bars, PartScore
 from hat_ray.space.architecture import MAX_CROSS_LAYERS, Architecture
 from hat_ray.train.objective import LossSums, smoothed_loss
@@ -114,8 +114,7 @@ class CandidateScorer:
             known = place < len(memories)
             memory = memories[place] if known else self._model.encode(batch.source, architecture)
             hidden = self._model.decoder(batch.target_in, memory, architecture)
-            output = Output(hidden, self._model.decoder.output_weight(hidden.shape[-1]))
-            part = smoothed_loss(output, batch.target_out, self._label_smoothing, PAD)
+            part = smoothed_loss(self._model.decoder.output(hidden), batch.target_out, self._label_smoothing, PAD)
             sums.append(torch.stack([part.loss_sum, part.nll_sum, part.tokens]).double())
             if self._cache_bytes and not known:
                 memories.append(Memory(memory.outputs[-MAX_CROSS_LAYERS:], memory.mask))

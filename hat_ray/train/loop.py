@@ -240,7 +240,7 @@ class Training:
                 )
             self._precision.scaled(sums.loss_sum).backward()  # type: ignore[no-untyped-call]
             if index == 0 and config.distillation > 0:
-                teacher = Output(output.hidden.detach(), output.weight.detach())
+                teacher = output.detach()
             found.append(LossSums(sums.loss_sum.detach(), sums.nll_sum, sums.tokens))
         total = functools.reduce(operator.add, found)
         return LossSums(total.loss_sum / len(found), total.nll_sum / len(found), found[0].tokens)

@@ -13,7 +13,7 @@ Decisions
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,75 +57,85 @@ def smoothed_loss(
     """
     keep = target.ne(pad)
     hidden, labels = output.hidden[keep], target[keep]
-    guide = None if teacher is None else (teacher.hidden.detach()[keep], teacher.weight.detach())
-    loss_sum, nll_sum = _Loss.apply(hidden, output.weight, labels, smoothing, guide, share)  # type: ignore[no-untyped-call]
+    guide = None if teacher is None else replace(teacher.detach(), hidden=teacher.hidden.detach()[keep])
+    loss_sum, nll_sum = _Loss.apply(hidden, output.weight, output.bias, labels, smoothing, guide, share)  # type: ignore[no-untyped-call]
     return LossSums(loss_sum, nll_sum, keep.sum())
 
 
 class _Loss(torch.autograd.Function):
-    """Scalar loss and nll of (N, D) hidden states through a (V, D) weight."""
+    """Scalar loss and nll of (N, D) hidden states through a (V, D) weight and, where there is one, a (V,) bias."""
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         labels: Tensor,
         smoothing: float,
-        guide: tuple[Tensor, Tensor] | None,
+        guide: Output | None,
         share: float,
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
-            return _walk(ctx, hidden, weight, labels, smoothing, guide, share, dtype)
+            return _walk(ctx, Output(hidden, weight, bias), labels, smoothing, guide, share, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("the gradients of one loss can be taken once")
-        (hidden, weight), ctx.gradients = ctx.gradients, None
-        return hidden.mul_(grad_outputs[0]), weight.mul_(grad_outputs[0]), None, None, None, None
+        found, ctx.gradients = ctx.gradients, None
+        hidden, weight, bias = (None if one is None else one.mul_(grad_outputs[0]) for one in found)
+        return hidden, weight, bias, None, None, None, None
 
 
 def _walk(
     ctx: Any,
-    hidden: Tensor,
-    weight: Tensor,
+    output: Output,
     labels: Tensor,
     smoothing: float,
-    guide: tuple[Tensor, Tensor] | None,
+    guide: Output | None,
     share: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Go through the rows block by block: sums of loss and nll, and the gradients where they are needed."""
-    cast_hidden, cast_weight = hidden.to(dtype), weight.to(dtype)
-    cast_guide = None if guide is None else (guide[0].to(dtype), guide[1].to(dtype))
-    learn = any(ctx.needs_input_grad[:2])
+    hidden, weight = output.hidden, output.weight
+    cast, cast_guide = output.to(dtype), None if guide is None else guide.to(dtype)
+    learn = any(ctx.needs_input_grad[:3])
     grad_hidden = torch.empty_like(hidden) if learn else hidden
     grad_weight = (
         torch.zeros_like(weight, dtype=torch.float32, memory_format=torch.contiguous_format) if learn else weight
     )
+    grad_bias = None if output.bias is None else torch.zeros_like(output.bias, dtype=torch.float32)
     loss_sum = torch.zeros((), device=hidden.device)
     nll_sum = torch.zeros((), device=hidden.device)
     step = _rows_of_a_block(hidden, len(weight))
     for start in range(0, len(hidden), step):
         block = slice(start, start + step)
-        x = (cast_hidden[block] @ cast_weight.t()).float()  # (n, V)
-        soft = None if cast_guide is None else torch.softmax((cast_guide[0][block] @ cast_guide[1].t()).float(), dim=1)
+        x = _logits(cast, block)  # (n, V)
+        soft = None if cast_guide is None else torch.softmax(_logits(cast_guide, block), dim=1)
         loss, nll = _loss_and_gradient(x, labels[block, None], smoothing, soft, share, learn)
         loss_sum += loss
         nll_sum += nll
         if learn:
             gradient = x.to(dtype)
-            grad_hidden[block] = gradient @ cast_weight
+            grad_hidden[block] = gradient @ cast.weight
             if dtype == torch.float32:
-                grad_weight.addmm_(gradient.t(), cast_hidden[block])
+                grad_weight.addmm_(gradient.t(), cast.hidden[block])
             else:
-                grad_weight += gradient.t() @ cast_hidden[block]
+                grad_weight += gradient.t() @ cast.hidden[block]
+            if grad_bias is not None:
+                grad_bias += x.sum(0)
     ctx.mark_non_differentiable(nll_sum)
-    ctx.gradients = (grad_hidden, grad_weight.to(weight.dtype)) if learn else None
+    ctx.gradients = (grad_hidden, grad_weight.to(weight.dtype), grad_bias) if learn else None
     return loss_sum, nll_sum
+
+
+def _logits(output: Output, block: slice) -> Tensor:
+    """Return the logits (n, V) of some rows in float32."""
+    x = (output.hidden[block] @ output.weight.t()).float()
+    return x if output.bias is None else x.add_(output.bias)
 
 
 def _loss_and_gradient(

@@ -19,14 +19,22 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.export.export import export_model, exporter_of, open_export
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.beam import beam_search
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import EOS, BeamSettings, Engine, WholeEngine
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.pipeline.preflight.all import examine_all
+from hat_ray.pipeline.preflight.here import situation_here
+from hat_ray.pipeline.preflight.table import failures
+from hat_ray.recipe import load_recipe
+from hat_ray.runtime.eager import EagerRuntime
 from hat_ray.runtime.protocol import (
     RUNTIMES,
     Bounds,
+    Isa,
     RuntimeSettings,
     exporting,
     load_engine,
+    register_runtime,
     require_runtime,
     why_unsupported,
 )
@@ -34,7 +42,7 @@ from hat_ray.runtime.space import restrictions
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
-from tests.runtime.models import ARCHITECTURES, VOCAB, a_model
+from tests.runtime.models import ARCHITECTURES, NETWORKS, VOCAB, a_model
 
 PLAIN = Architecture(
     EncoderShape(48, (80, 33, 64), (4, 4, 4)), DecoderShape(24, (40, 96), (2, 2), (2, 2), (1, 1)), qkv_dim=32
@@ -95,8 +103,9 @@ def test_it_answers_whatever_it_is_asked(runtime: str) -> None:
     on = RUNTIMES.load(runtime)
     shapes = [None, PLAIN, *ARCHITECTURES.values()]
     answers = [
-        on.unsupported(shape, RuntimeSettings(dtype, device, timed=timed), isa)
+        on.unsupported(shape, RuntimeSettings(dtype, device, timed=timed), isa, config)
         for shape in shapes
+        for config in (None, ModelConfig(activation="swish", positions="learned"))
         for dtype in ("fp32", "bf16", "int8", "fp7", "")
         for device in ("cpu", "meta", "tpu:3")
         for timed in (False, True)
@@ -104,7 +113,8 @@ def test_it_answers_whatever_it_is_asked(runtime: str) -> None:
     ]
     for answer in answers:
         assert answer is None or (answer and "\n" not in answer)
-    assert on.unsupported(PLAIN, RuntimeSettings(), ("avx2",)) is None
+    for network in ({}, *NETWORKS.values()):
+        assert on.unsupported(PLAIN, RuntimeSettings(), ("avx2",), ModelConfig.model_validate(network)) is None
     assert "fp7" in (on.unsupported(None, RuntimeSettings("fp7"), ("avx2",)) or "")
     assert "tpu" in (on.unsupported(None, RuntimeSettings(device="tpu:3"), ("avx2",)) or "")
 
@@ -187,6 +197,31 @@ def test_it_names_its_libraries_and_its_arithmetic(runtime: str, dtype: str) -> 
     assert on.facts == RUNTIMES.facts(runtime)
     assert on.arithmetic(dtype)
     assert on.facts.exports == (on.exporter is not None)
+
+
+class RectifiedRuntime(EagerRuntime):
+    """A runtime for networks with rectifiers alone."""
+
+    def unsupported(
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: ModelConfig | None = None,
+    ) -> str | None:
+        if config is not None and config.activation != "relu":
+            return f"runtime rectified computes model.activation relu, got {config.activation}: take runtime eager"
+        return super().unsupported(architecture, settings, isa, config)
+
+
+def test_a_runtime_sees_the_network_that_it_is_to_execute() -> None:
+    register_runtime("rectified", RectifiedRuntime())
+    assert load_engine(a_model(PLAIN), "rectified", RuntimeSettings())
+    with pytest.raises(HatRayError, match=r"computes model\.activation relu, got swish: take runtime eager"):
+        load_engine(a_model(PLAIN, activation="swish"), "rectified", RuntimeSettings())
+    recipe = load_recipe("toy", ["latency.runtime=rectified", "model.activation=gelu"])
+    found = failures(examine_all(recipe, situation_here(recipe, None, only="latency", local=True)))
+    assert any("got gelu" in one for one in map(str, found))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.own_names)

@@ -42,6 +42,15 @@ CONFIGS = {
     "middle": ModelConfig(sharing="middle"),
     "middle, apart": ModelConfig(sharing="middle", share_embeddings="none", normalize_before=True),
     "importance": ModelConfig(sharing="importance"),
+    "marian": ModelConfig(
+        positions="marian", start="zero", output_bias=True, layer_norm_eps=1e-6, activation="swish", sharing="middle"
+    ),
+    "learned": ModelConfig(
+        positions="learned", normalize_before=True, decoder_final_norm=False, sharing="importance", activation="gelu"
+    ),
+    "plain": ModelConfig(
+        positions="none", scale_embeddings=False, share_embeddings="none", output_bias=True, start="zero"
+    ),
 }
 
 

@@ -25,6 +25,18 @@ ARCHITECTURES = {
 }
 
 
+NETWORKS: dict[str, dict[str, object]] = {
+    "Marian's": {"positions": "marian", "start": "zero", "output_bias": True, "layer_norm_eps": 1e-2},
+    "swish": {"activation": "swish", "share_embeddings": "none", "output_bias": True},
+    "gelu": {"activation": "gelu", "positions": "huggingface"},
+    "gelu_tanh": {"activation": "gelu_tanh", "positions": "none", "start": "zero"},
+    "gelu_sigmoid": {"activation": "gelu_sigmoid", "scale_embeddings": False, "sharing": "importance"},
+    "learned": {"positions": "learned", "normalize_before": True, "decoder_final_norm": False, "sharing": "middle"},
+    "no encoder norm": {"normalize_before": True, "encoder_final_norm": False, "share_embeddings": "decoder"},
+}
+"""Settings of networks that differ in their fixed parts from HAT's."""
+
+
 def a_model(architecture: Architecture, *, seed: int = 1, vocab: int = VOCAB, **settings: object) -> SubTransformer:
     """Return a model whose every weight is random: biases and norms too, which a new model has at 0 and 1."""
     model = SubTransformer(architecture, vocab, ModelConfig(**settings), seed=seed).eval()  # type: ignore[arg-type]

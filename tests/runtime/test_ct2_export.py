@@ -20,10 +20,11 @@ from hat_ray.export.export import export_model, open_export
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.ctranslate2.spec import model_spec, quantise_spec, why_not_expressible
-from hat_ray.runtime.protocol import Bounds
+from hat_ray.runtime.difference import word_error
+from hat_ray.runtime.protocol import RUNTIMES, Bounds, RuntimeSettings
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
-from tests.runtime.models import ARCHITECTURES
+from tests.runtime.models import ARCHITECTURES, NETWORKS
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 CONFIG = EvaluateConfig(beam=2, sentences=30, max_length_factor=0, max_length_extra=15)
@@ -74,6 +75,15 @@ def test_it_gives_the_models_probabilities_and_nearly_its_translations(
         check=True,
     )
     assert alone.stdout.split("\n")[:-1] == translations
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_of_network_gives_the_models_probabilities(corpus: Corpus, network: str) -> None:
+    model = a_model(FREE, corpus, **NETWORKS[network])
+    engine = RUNTIMES.load("ctranslate2").load(model, RuntimeSettings())
+    for length in (3, 9):
+        source, target = [*range(4, 4 + length), 2], [*range(30, 34 + length)]
+        assert word_error(model, engine.log_probabilities, source, target) < 1e-4
 
 
 def test_int8_is_close(corpus: Corpus, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.space.architecture import Architecture
 from tests.model.rounding import assert_same_but_for_rounding
-from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
+from tests.runtime.models import ARCHITECTURES, NETWORKS, VOCAB, a_model, sources
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
@@ -60,6 +60,12 @@ def test_logits_are_those_of_pytorch_through_padding_reordered_beams_and_finishe
 @pytest.mark.parametrize("sharing", ["middle", "importance"])
 def test_shared_and_cut_embeddings_are_the_same(share: str, sharing: str) -> None:
     model = a_model(ARCHITECTURES["decoder wider than encoder"], share_embeddings=share, sharing=sharing)
+    assert max(differences(model, OnnxEngine.of(model, "fp32"), 5, 2)) < 1e-5
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_of_network_is_the_same(network: str) -> None:
+    model = a_model(ARCHITECTURES["decoder wider than encoder"], **NETWORKS[network])
     assert max(differences(model, OnnxEngine.of(model, "fp32"), 5, 2)) < 1e-5
 
 

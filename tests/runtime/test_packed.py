@@ -9,7 +9,7 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.packed import PackedEngine, best_logits, is_available
 from hat_ray.runtime.protocol import RuntimeSettings, why_unsupported
 from hat_ray.space.architecture import Architecture
-from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
+from tests.runtime.models import ARCHITECTURES, NETWORKS, VOCAB, a_model, sources
 from tests.runtime.test_onnx_model import differences
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="this PyTorch has no oneDNN")
@@ -26,6 +26,12 @@ def test_logits_are_those_of_the_model_through_padding_reordered_beams_and_finis
 ) -> None:
     model = a_model(architecture, normalize_before=norm_first)
     assert max(differences(model, PackedEngine(model), 40, beam)) < 1e-5  # past the caches' first capacity
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_of_network_is_the_same(network: str) -> None:
+    model = a_model(ARCHITECTURES["decoder wider than encoder"], **NETWORKS[network])
+    assert max(differences(model, PackedEngine(model), 5, 2)) < 1e-5
 
 
 def test_cut_embeddings_and_positions_are_the_same() -> None:

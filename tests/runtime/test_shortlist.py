@@ -61,9 +61,10 @@ def test_a_sentence_may_say_what_is_on_its_own_list_and_nothing_else(tmp_path: P
         assert set(np.unique(allowed)) == {0.0, np.float32(loader.HIDDEN)}
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("dtype", ["fp32", "int8"])
-def test_with_every_word_on_the_lists_nothing_changes(dtype: GraphDtype) -> None:
-    model, source = a_model(ARCHITECTURES["every layer its own, reach 3 1 2"]), sources(4, 9)
+def test_with_every_word_on_the_lists_nothing_changes(dtype: GraphDtype, biased: bool) -> None:
+    model, source = a_model(ARCHITECTURES["every layer its own, reach 3 1 2"], output_bias=biased), sources(4, 9)
     everything = ShortLists(np.arange(VOCAB), FEW.partners)
     short, plain = (OnnxEngine.of(model, dtype, lists=lists) for lists in (everything, None))
     tolerance = 1e-5 if dtype == "fp32" else 0.05  # the output projection is not multiplied in bytes

@@ -30,6 +30,10 @@ CONFIGS = {
     "all": ModelConfig(max_positions=64),
     "decoder": ModelConfig(max_positions=64, share_embeddings="decoder", normalize_before=True),
     "none": ModelConfig(max_positions=64, share_embeddings="none", sharing="importance"),
+    "learned": ModelConfig(
+        **{"max_positions": 512, "positions": "learned", "sharing": "importance", "output_bias": True},
+        **{"normalize_before": True, "decoder_final_norm": False},
+    ),
 }
 
 

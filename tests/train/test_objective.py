@@ -9,17 +9,21 @@ from hat_ray.train.objective import LossSums, smoothed_loss
 PAD = 1
 
 
-def random_case(rows: int = 6, length: int = 9, vocabulary: int = 50, dim: int = 7) -> tuple[Output, Tensor]:
+def random_case(
+    rows: int = 6, length: int = 9, vocabulary: int = 50, dim: int = 7, *, biased: bool = False
+) -> tuple[Output, Tensor]:
     generator = torch.Generator().manual_seed(3)
     hidden = 2 * torch.randn(rows, length, dim, generator=generator)
     weight = torch.randn(vocabulary, dim, generator=generator)
     target = torch.randint(2, vocabulary, (rows, length), generator=generator)
     target[::2, 5:] = PAD
-    return Output(hidden.requires_grad_(), weight.requires_grad_()), target
+    bias = (2 * torch.randn(vocabulary, generator=generator)).requires_grad_() if biased else None
+    return Output(hidden.requires_grad_(), weight.requires_grad_(), bias), target
 
 
 def copy(output: Output, dtype: torch.dtype = torch.float32) -> Output:
-    return Output(*(t.detach().clone().to(dtype).requires_grad_() for t in (output.hidden, output.weight)))
+    parts = (output.hidden, output.weight, output.bias)
+    return Output(*(t if t is None else t.detach().clone().to(dtype).requires_grad_() for t in parts))
 
 
 def of_logits(logits: Tensor, target: Tensor) -> LossSums:
@@ -61,6 +65,24 @@ def test_loss_and_gradients_equal_pytorchs_cross_entropy(smoothing, rows_of_a_bl
     torch.testing.assert_close(loss, expected, rtol=2e-6, atol=0)
     torch.testing.assert_close(ours.hidden.grad, theirs.hidden.grad, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_bias_is_part_of_the_loss_and_gets_its_gradient(share):
+    ours, target = random_case(biased=True)
+    theirs, teacher = copy(ours), copy(random_case(dim=5, biased=True)[0])
+    sums = smoothed_loss(ours, target, 0.1, PAD, teacher, share)
+    (3 * sums.loss_sum).backward()
+    keep = target != PAD
+    labels = F.one_hot(target[keep], 50) * 0.9 + 0.1 / 50
+    mixed = (1 - share) * labels + share * teacher.logits()[keep].softmax(-1)
+    expected = F.cross_entropy(theirs.logits()[keep], mixed.detach(), reduction="sum")
+    (3 * expected).backward()
+    torch.testing.assert_close(sums.loss_sum, expected, rtol=2e-6, atol=0)
+    for name in ("hidden", "weight", "bias"):
+        one, other = (getattr(each, name).grad for each in (ours, theirs))
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert teacher.bias.grad is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

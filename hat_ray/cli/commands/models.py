@@ -67,7 +67,7 @@ Translations come out as groups of lines come in: a pipe that brings one line ge
 )
 def translate(
     place: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, a model folder, or an export.")
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or an exported model's folder.")
     ],
     model: ModelOpt = None,
     beam: BeamOpt = None,
@@ -177,11 +177,10 @@ def export(
 def model_choice(
     place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, short_list: int | None
 ) -> "ModelSource":
-    """Return the model that a place holds: an export, or that of a model folder or a run on a runtime."""
-    from hat_ray.pipeline.places import Place, place_of
-    from hat_ray.serve.model_source import ModelSource
+    """Return the exported model that a folder is, or a run's model on a runtime."""
+    from hat_ray.serve.model_source import ModelSource, is_exported
 
-    if place_of(place) not in (Place.RUN, Place.OTHER):
+    if is_exported(place):
         return ModelSource(place, None, model, runtime, dtype, short_list, beam).resolved(_flag_of)
     from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 

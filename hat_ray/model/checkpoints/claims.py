@@ -59,6 +59,8 @@ def first_line(error: BaseException) -> str:
 def _embeddings(holds: Architecture, vocab_sizes: tuple[int, int], config: ModelConfig) -> int:
     source, target = vocab_sizes
     encoder, decoder = holds.encoder.embed_dim, holds.decoder.embed_dim
+    others = config.max_positions * (encoder + decoder) if config.positions == "learned" else 0
+    others += target * config.output_bias
     if config.share_embeddings == "all":
-        return source * max(encoder, decoder)
-    return source * encoder + target * decoder * (2 if config.share_embeddings == "none" else 1)
+        return source * max(encoder, decoder) + others
+    return source * encoder + target * decoder * (2 if config.share_embeddings == "none" else 1) + others

@@ -46,7 +46,7 @@ def check_runtimes(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every device's processor can compute what its runtime and dtype ask for."""
     config = recipe.latency
     selectors = _selectors(config, situation)
-    reasons = [_why_not(config, selector, situation) for selector in selectors]
+    reasons = [_why_not(recipe, selector, situation) for selector in selectors]
     for selector, reason in zip(selectors, reasons, strict=True):
         if reason and all(reasons):
             yield "warning" if situation.may_grow else situation.of_machine, reason
@@ -139,9 +139,9 @@ def _selectors(config: LatencyConfig, situation: Situation) -> Sequence[DeviceSe
     return [device for device in config.devices if device.is_anywhere] or (None,)
 
 
-def _why_not(config: LatencyConfig, selector: DeviceSelector | None, situation: Situation) -> str | None:
+def _why_not(recipe: Recipe, selector: DeviceSelector | None, situation: Situation) -> str | None:
     """Return why none of the machines that a device may be can run it; None: one can, or nothing is known."""
-    own, reason = config.of(selector), None
+    own, reason = recipe.latency.of(selector), None
     if selector is not None and selector.num_gpus:
         return None
     for machine in situation.machines:
@@ -150,7 +150,7 @@ def _why_not(config: LatencyConfig, selector: DeviceSelector | None, situation: 
         if (selector is None and _on_gpus(own) and machine.gpus) or (situation.cluster and not machine.isa):
             return None
         isa = machine.isa if situation.cluster else None
-        reason = why_unsupported(own.runtime, RuntimeSettings(own.dtype, timed=True), isa=isa)
+        reason = why_unsupported(own.runtime, RuntimeSettings(own.dtype, timed=True), isa=isa, config=recipe.model)
         if reason is None:
             return None
         reason = f"{machine.host}: {reason}" if situation.cluster else reason

@@ -104,8 +104,11 @@ def params_of(architecture: Architecture, vocabulary: int, config: ModelConfig) 
     """Return all parameters of an architecture as a model of its own."""
     source, target = architecture.encoder.embed_dim, architecture.decoder.embed_dim
     widths = {"all": max(source, target), "decoder": source + target, "none": source + 2 * target}
-    norms = 2 * (source + target) if config.normalize_before else 0
-    return count_params(architecture) + vocabulary * widths[config.share_embeddings] + norms
+    last = config.final_norms
+    norms = 2 * (source * last[0] + target * last[1])
+    positions = (config.max_positions + 2) * (source + target) if config.positions == "learned" else 0
+    words = vocabulary * (widths[config.share_embeddings] + config.output_bias)
+    return count_params(architecture) + words + norms + positions
 
 
 def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:

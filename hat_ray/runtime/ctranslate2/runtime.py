@@ -13,6 +13,7 @@ from typing import Any
 
 from hat_ray.corpus.vocabulary import EOS, UNK, Vocabularies
 from hat_ray.errors import ExportError
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import BeamSettings, Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
@@ -114,10 +115,14 @@ class CTranslate2Runtime(BaseRuntime):
     name, facts, exporter = "ctranslate2", RUNTIMES.facts("ctranslate2"), CTranslate2Exporter()
 
     def unsupported(
-        self, architecture: Architecture | None, settings: RuntimeSettings, isa: Isa | None = None
+        self,
+        architecture: Architecture | None,
+        settings: RuntimeSettings,
+        isa: Isa | None = None,
+        config: ModelConfig | None = None,
     ) -> str | None:
         """Return the rule that is broken: the settings', this processor's, or the architecture's."""
-        if reason := super().unsupported(architecture, settings, isa):
+        if reason := super().unsupported(architecture, settings, isa, config):
             return reason
         kind = COMPUTE_TYPES[settings.dtype]
         if isa is None and kind not in supported_compute_types():

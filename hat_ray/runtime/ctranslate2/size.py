@@ -18,7 +18,7 @@ def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> In
     sizes, is_int8 = Sizes.of(architectures), model.dtype == "int8"
     e, d, v = sizes.encoder_dim, sizes.decoder_dim, model.vocab_size
     encoder, decoder = sizes.depths
-    total = _FLOAT * sizes.norms(model.config.normalize_before)
+    total = _FLOAT * sizes.norms(model.config)
     for one in sizes.linears():
         numbers = one.inputs * one.outputs * (1 if is_int8 else _FLOAT)
         total = total + ((numbers + _FLOAT * one.outputs * (2 if is_int8 else 1)) * one.exists).sum(axis=1)
@@ -27,8 +27,10 @@ def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> In
         total = total + v * (width + _FLOAT if is_int8 else _FLOAT * width)
     if model.config.share_embeddings == "all":  # equal widths: one table
         total = total - np.where(e == d, v * (e + _FLOAT if is_int8 else _FLOAT * e), 0)
-    positions = np.where((e == d) & (model.super_dims[0] == model.super_dims[1]), e, e + d)
-    total = total + _FLOAT * model.config.max_positions * positions
+    kind = model.config.positions
+    is_one_table = kind != "learned" and (kind == "none" or model.super_dims[0] == model.super_dims[1])
+    positions = np.where((e == d) & is_one_table, e, e + d)
+    total = total + _FLOAT * (model.config.max_positions * positions + v * model.config.output_bias)
     header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder
     scales = _SCALE * (len(tables) + 4 * encoder + 7 * decoder) if is_int8 else 0
     return np.asarray(total + header + scales, dtype=np.int64)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hat_ray.corpus.vocabulary import BOS, EOS, UNK
 from hat_ray.model.blocks import ElasticBlock
+from hat_ray.model.config import Activation
 from hat_ray.model.embedding import PAD
 from hat_ray.model.layers import ElasticLayerNorm, ElasticLinear
 from hat_ray.model.subtransformer import SubTransformer
@@ -30,6 +31,11 @@ except ModuleNotFoundError:  # an optional extra
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
 """CTranslate2's names of the numbers that weights are kept and multiplied in."""
+_ACTIVATIONS: dict[Activation, str] = {
+    **{"relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh", "gelu_sigmoid": "GELUSigmoid"},
+    "swish": "SWISH",
+}
+"""CTranslate2's names of what stands between the two layers of a feed-forward network."""
 
 
 def supported_compute_types() -> set[str]:
@@ -87,14 +93,7 @@ def own_threads() -> Iterator[None]:
 
 def model_spec(model: SubTransformer) -> Any:
     """Return CTranslate2's description of a model, with its weights."""
-    specs, shape = ctranslate2.specs, model.architecture
-    pre_norm = model.encoder.layer(0).config.normalize_before
-    heads = shape.encoder.heads[0], shape.decoder.self_heads[0]
-    widths = [{"head_dim": shape.qkv_dim // count, "pre_norm": pre_norm} for count in heads]
-    spec = specs.TransformerSpec(
-        specs.TransformerEncoderSpec(shape.encoder.depth, heads[0], **widths[0]),
-        specs.TransformerDecoderSpec(shape.decoder.depth, heads[1], **widths[1]),
-    )
+    spec, shape = _empty_spec(model), model.architecture
     for side, ours, width in (
         (spec.encoder, model.encoder, shape.encoder.embed_dim),
         (spec.decoder, model.decoder, shape.decoder.embed_dim),
@@ -102,9 +101,14 @@ def model_spec(model: SubTransformer) -> Any:
         embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
         embeddings.weight = _array(ours.embed_tokens.columns(width))
         side.position_encodings.encodings = _array(ours.embed_positions.columns(width)[PAD + 1 :])
+        side.scale_embeddings = model.config.scale_embeddings
         if ours.layer_norm is not None:
             _norm(side.layer_norm, ours.layer_norm)
     spec.decoder.projection.weight = _array(model.decoder.output_weight(shape.decoder.embed_dim))
+    if model.decoder.output_bias is not None:
+        spec.decoder.projection.bias = _array(model.decoder.output_bias)
+    spec.decoder.start_from_zero_embedding = model.config.start == "zero"
+    spec.config.layer_norm_epsilon = model.config.layer_norm_eps
     for index, layer in enumerate(spec.encoder.layer):
         _block(layer, model.encoder.layer(index))
     for index, layer in enumerate(spec.decoder.layer):
@@ -119,6 +123,22 @@ def model_spec(model: SubTransformer) -> Any:
         _linear(out, cross.out_proj)
         _norm(layer.attention.layer_norm, block.encoder_attn_layer_norm)
     return spec
+
+
+def _empty_spec(model: SubTransformer) -> Any:
+    """Return CTranslate2's description of a network without its weights."""
+    specs, shape, config = ctranslate2.specs, model.architecture, model.config
+    heads = shape.encoder.heads[0], shape.decoder.self_heads[0]
+    common = {"pre_norm": config.normalize_before, "activation": specs.Activation[_ACTIVATIONS[config.activation]]}
+    finals = model.encoder.layer_norm, model.decoder.layer_norm
+    own = [
+        {**common, "head_dim": shape.qkv_dim // count, "no_final_norm": final is None}
+        for count, final in zip(heads, finals, strict=True)
+    ]
+    return specs.TransformerSpec(
+        specs.TransformerEncoderSpec(shape.encoder.depth, heads[0], **own[0]),
+        specs.TransformerDecoderSpec(shape.decoder.depth, heads[1], **own[1]),
+    )
 
 
 def _block(layer: Any, ours: ElasticBlock) -> None:

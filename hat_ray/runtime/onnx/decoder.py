@@ -4,13 +4,12 @@ N sentences, R = N * beam rows, P cached places (position times beam), Q query-k
 
 In: tokens (N, beam), position (1,), seen (N, 1, beam, P) and memory_mask (N, 1, 1, S), which are added to scores; for
 each layer past_keys and past_values (P, N, Q), and the encoder's keys and values; count (1,), which is C. With
-short-lists of L words in all: listed (L,), output (L, D) and allowed (N, 1, L), which is added to logits (R, L).
+short-lists of L words in all: listed (L,), output (L, D), bias (L,) where the model has one, and allowed (N, 1, L),
+which is added to logits (R, L).
 Out: logits (R, V); of the C best words the logarithms of probability, values (R, C), and words (R, C), and of the end
 of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q). `engine_onnx.py` explains the layout
 of the cache.
 """
-
-import math
 
 import onnx
 from onnx import TensorProto
@@ -36,8 +35,11 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
         for reach in sorted(set(shape.cross_layers))
     }
     size = graph.op("Shape", tokens)
-    places = decoder.embed_positions.columns(shape.embed_dim)[PAD + 1 :]
-    x = graph.embed(tokens, decoder.embed_tokens.columns(shape.embed_dim), math.sqrt(shape.embed_dim))
+    width = shape.embed_dim
+    places = decoder.embed_positions.columns(width)[PAD + 1 :]
+    x = graph.embed(tokens, decoder.embed_tokens.columns(width), decoder.embed_tokens.scale(width))
+    if model.config.start == "zero":  # 0 at position 0, else 1
+        x = graph.op("Mul", x, graph.op("Cast", graph.op("Min", position, graph.ints(1)), to=TensorProto.FLOAT))
     x = graph.op("Add", x, graph.op("Gather", graph.weight(places), position))
     for index, reach in enumerate(shape.cross_layers):
         layer = decoder.layer(index)
@@ -47,26 +49,29 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
     if decoder.layer_norm is not None:
         x = graph.layer_norm(x, decoder.layer_norm)
     if listed:
-        logits = _listed_logits(graph, x, size, shape.embed_dim)
+        logits = _listed_logits(graph, x, size, width, decoder.output_bias is not None)
         _best(graph, graph.output("logits", logits, ["R", "L"]), graph.input("listed", ["L"], TensorProto.INT64))
     else:
-        logits = graph.linear(x, decoder.output_weight(shape.embed_dim))
+        logits = graph.linear(x, decoder.output_weight(width), decoder.output_bias)
         _best(graph, graph.output("logits", logits, ["R", model.target_vocab_size]))
     return graph.model()
 
 
 def output_graph(model: SubTransformer, dtype: GraphDtype) -> onnx.ModelProto:
-    """Return the graph that gathers the output projection of some words: words (L,) -> output (L, D)."""
+    """Return the graph that gathers the output projection of some words: words (L,) -> output (L, D), bias (L,)."""
     graph, width = GraphBuilder("output", dtype), model.architecture.decoder.embed_dim
     words = graph.input("words", ["L"], TensorProto.INT64)
     rows = graph.embed(words, model.decoder.output_weight(width), 1.0)
     graph.output("output", rows, ["L", width])
+    if model.decoder.output_bias is not None:
+        graph.output("bias", graph.op("Gather", graph.weight(model.decoder.output_bias), words), ["L"])
     return graph.model()
 
 
-def _listed_logits(graph: GraphBuilder, x: str, size: str, width: int) -> str:
+def _listed_logits(graph: GraphBuilder, x: str, size: str, width: int, biased: bool) -> str:
     """(R, D) -> (R, L): of the words on a batch's lists, those on other sentences' lists hidden."""
-    logits = graph.op("Gemm", x, graph.input("output", ["L", width]), transB=1)
+    inputs = [graph.input("output", ["L", width]), *([graph.input("bias", ["L"])] if biased else [])]
+    logits = graph.op("Gemm", x, *inputs, transB=1)
     by_sentence = graph.op("Reshape", logits, graph.op("Concat", size, graph.ints(-1), axis=0))  # (N, beam, L)
     hidden = graph.op("Add", by_sentence, graph.input("allowed", ["N", 1, "L"]))
     return graph.op("Reshape", hidden, graph.op("Shape", logits))

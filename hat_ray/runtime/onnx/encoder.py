@@ -10,8 +10,6 @@ The layers that the encoder's and the decoder's graph share, as `model/blocks.py
 D width, Q query-key-value width.
 """
 
-import math
-
 import onnx
 import torch
 from onnx import TensorProto
@@ -49,7 +47,7 @@ def residual(
 def feed_forward(graph: GraphBuilder, block: ElasticBlock, x: str) -> str:
     """(rows, D) -> (rows, D) with residual and norm."""
     y = before(graph, block, block.final_layer_norm, x)
-    y = graph.op("Relu", graph.linear(y, block.fc1.weight, block.fc1.bias))
+    y = graph.activate(graph.linear(y, block.fc1.weight, block.fc1.bias), block.config.activation)
     return _added(graph, block, block.final_layer_norm, x, graph.linear(y, block.fc2.weight, block.fc2.bias))
 
 
@@ -88,7 +86,7 @@ def _embedded(graph: GraphBuilder, model: SubTransformer, source: str, padding: 
     counted = graph.op("Mul", graph.op("CumSum", real, graph.ints(1)), real)
     places = graph.op("Reshape", graph.op("Add", counted, graph.ints(PAD)), graph.ints(-1))
     positions = graph.op("Gather", graph.weight(model.encoder.embed_positions.columns(dim)), places)
-    tokens = graph.embed(source, model.encoder.embed_tokens.columns(dim), math.sqrt(dim))
+    tokens = graph.embed(source, model.encoder.embed_tokens.columns(dim), model.encoder.embed_tokens.scale(dim))
     return graph.op("Add", tokens, positions)
 
 

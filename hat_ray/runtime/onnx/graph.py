@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from hat_ray.model.config import Activation
 from hat_ray.model.layers import ElasticLayerNorm
 from hat_ray.runtime.onnx.layout import BLOCKS, LARGE
 
@@ -36,6 +37,14 @@ OPSET = 17
 IR_VERSION = 9
 PAIR = 128
 """What the bytes of two neighbouring inputs of a channel may add up to: 255 times that fits into 16 bits."""
+
+_ACTIVATIONS: dict[Activation, tuple[str, dict[str, float]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("FastGelu", {}),
+    "gelu_sigmoid": ("QuickGelu", {"alpha": 1.702}),
+    "swish": ("QuickGelu", {"alpha": 1.0}),
+}
+"""ONNX Runtime's own operators, one node each; QuickGelu is x * sigmoid(alpha * x)."""
 
 GraphDtype = Literal["fp32", "int8"]
 Array = NDArray[Any]
@@ -161,7 +170,16 @@ class GraphBuilder:
         return first, self.weight(np.arange(blocks, dtype=np.int64).reshape(1, blocks, 1))
 
     def layer_norm(self, x: str, norm: ElasticLayerNorm) -> str:
-        return self.op("LayerNormalization", x, self.weight(norm.weight), self.weight(norm.bias), axis=-1, epsilon=1e-5)
+        return self.op(
+            "LayerNormalization", x, self.weight(norm.weight), self.weight(norm.bias), axis=-1, epsilon=norm.eps
+        )
+
+    def activate(self, x: str, activation: Activation) -> str:
+        """Return a feed-forward network's hidden units."""
+        if activation == "relu":
+            return self.op("Relu", x)
+        kind, attributes = _ACTIVATIONS[activation]
+        return self.op(kind, x, domain="com.microsoft", **attributes)
 
     def split_heads(self, x: str, shape: str, perm: list[int]) -> str:
         """(rows, H*K) -> what `perm` makes of (`shape`..., H, K); `shape` names a value of four numbers."""

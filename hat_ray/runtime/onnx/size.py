@@ -33,8 +33,9 @@ def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> In
         if is_int8:
             weight = weight + _BY_CHANNELS * (one.outputs * one.inputs >= large)
         total += ((weight + _placed(_FLOAT * one.outputs)) * one.exists).sum(axis=1)
-    last = int(config.normalize_before)
-    total += 2 * ((2 * encoder + last) * _placed(_FLOAT * e) + (3 * decoder + last) * _placed(_FLOAT * d))
+    last = config.final_norms
+    total += 2 * ((2 * encoder + last[0]) * _placed(_FLOAT * e) + (3 * decoder + last[1]) * _placed(_FLOAT * d))
+    total += _placed(_FLOAT * v) * config.output_bias
     total += _placed(_FLOAT * (config.max_positions + 2) * e) + _placed(_FLOAT * config.max_positions * d)
     total += _tables(e, d, v, model)
     of_model, of_encoder, of_decoder = _HEADER[model.dtype]

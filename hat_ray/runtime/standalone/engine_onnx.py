@@ -87,7 +87,8 @@ class Graphs:
         of_sentences, of_batch = dict(zip(names, memory, strict=True)), {}
         if self.output is not None and self.short_lists is not None:
             words, of_sentences["allowed"] = self.short_lists.of(source)
-            of_batch = {"listed": words, "output": self.output.run(None, {"words": words})[0]}
+            parts = [each.name for each in self.output.get_outputs()]
+            of_batch = dict(zip(parts, self.output.run(None, {"words": words}), strict=True)) | {"listed": words}
         return State(self, of_sentences, of_batch, len(source), beam)
 
 
