@@ -12,9 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import yaml
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
+from hat_ray.core.config import canonical
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.translate import translate
 from hat_ray.export.export import open_export
@@ -201,9 +203,14 @@ def _predictions(context: Context) -> dict[str, Any]:
 
 
 def sections(place: Path) -> dict[str, str]:
-    """Return the text of each section of the report's page, without what names this checkout and its libraries."""
-    data = gather(opened(place / "run"))
-    fixed = replace(data.provenance, created="2026-11-29T00:00:00+00:00", commit=None, versions={})
+    """Return the text of each section of the report's page, without what names this checkout and its libraries.
+
+    Settings that are younger than the folder stand in its recipe on the page only where they are set.
+    """
+    context = opened(place / "run")
+    data, older = gather(context), canonical(context.recipe)
+    recipe = yaml.safe_dump(older, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    fixed = replace(data.provenance, created="2026-11-29T00:00:00+00:00", commit=None, versions={}, recipe_yaml=recipe)
     reader = _Sections()
     reader.feed(page(replace(data, provenance=fixed)))
     return {name: " ".join(" ".join(texts).split()) for name, texts in reader.found.items()}
