@@ -16,7 +16,7 @@ class ModelConfig(StageConfig):
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
-            *("activation", "positions", "scale_embeddings", "output_bias", "start", "layer_norm_eps"),
+            *("activation", "positions", "scale_embeddings", "output_bias", "start", "layer_norm_eps", "unknown_words"),
             *("encoder_final_norm", "decoder_final_norm"),
         }
     )
@@ -48,8 +48,12 @@ class ModelConfig(StageConfig):
     """Multiply embeddings by the square root of the width (HAT: the sampled width)."""
     output_bias: bool = False
     """Add a bias for each target word to the output projection, as Marian's models do."""
-    start: Literal["eos", "zero"] = "eos"
-    """First input of the decoder: the embedding of the end of sentence (HAT, fairseq), or a `zero` vector (Marian)."""
+    start: Literal["eos", "bos", "zero"] = "eos"
+    """First input of the decoder: the embedding of the end of sentence (HAT, fairseq), that of the begin of sentence
+    (Hugging Face's Marian models), or a `zero` vector (Marian)."""
+    unknown_words: bool = True
+    """Whether the unknown word may stand in a translation. Without it the search passes over it, as Marian's does; the
+    probabilities of all other words stay as they are."""
 
     @property
     def final_norms(self) -> tuple[int, int]:

@@ -101,9 +101,10 @@ def position_table(kind: PositionKind, rows: int, dim: int) -> Tensor:
         return torch.zeros(rows, dim)
     half = dim // 2
     first, steps = (0, half - 1) if kind == "fairseq" else (PAD + 1, half if kind == "huggingface" else half - 1)
-    frequencies = torch.exp(torch.arange(half, dtype=torch.float) * -(math.log(10000) / steps))
-    angles = (torch.arange(rows, dtype=torch.float) - first)[:, None] * frequencies[None]
-    table = torch.cat([angles.sin(), angles.cos()], dim=1)
+    precision = torch.double if kind == "huggingface" else torch.float  # as the originals compute
+    frequencies = torch.exp(torch.arange(half, dtype=precision) * -(math.log(10000) / steps))
+    angles = (torch.arange(rows, dtype=precision) - first)[:, None] * frequencies[None]
+    table = torch.cat([angles.sin(), angles.cos()], dim=1).float()
     table = F.pad(table, (0, dim % 2))
     table[PAD] = 0
     return table

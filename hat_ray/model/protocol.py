@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-EOS = 2
-"""fairseq's end of sentence, which also starts the decoder; the corpus room uses the same."""
+BOS, EOS, UNK = 0, 2, 3
+"""fairseq's begin and end of sentence, and its unknown word; the corpus room uses the same. Callers start a decoder
+with EOS."""
 
 
 class TopTokens(NamedTuple):
@@ -35,11 +36,18 @@ class TopTokens(NamedTuple):
     """(R, 1): that of the end of sentence, whether or not it is among the best."""
 
 
-def top_tokens(logits: Tensor, count: int) -> TopTokens:
+def top_tokens(logits: Tensor, count: int, unknown_words: bool = True) -> TopTokens:
     """(R, V) -> the `count` best words of each row: the vocabulary is read twice and never written."""
     normaliser = logits.logsumexp(1, keepdim=True)
     values, words = logits.topk(count, dim=1)
-    return TopTokens(values - normaliser, words, logits[:, EOS : EOS + 1] - normaliser)
+    best = TopTokens(values - normaliser, words, logits[:, EOS : EOS + 1] - normaliser)
+    return best if unknown_words else without_unknown(best)
+
+
+def without_unknown(best: TopTokens) -> TopTokens:
+    """Rule out the unknown word; all other words keep their probabilities, as in Marian."""
+    best.values[best.words == UNK] = -torch.inf
+    return best
 
 
 class DecodingState(Protocol):

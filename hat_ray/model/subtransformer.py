@@ -65,4 +65,4 @@ class SubTransformer(ElasticTransformer):
 
     def best(self, tokens: Tensor, state: DecoderState, count: int) -> TopTokens:
         """Feed one token a row, (N * beam,) -> the `count` best words to follow each."""
-        return top_tokens(self.step(tokens, state), count)
+        return top_tokens(self.step(tokens, state), count, self.config.unknown_words)

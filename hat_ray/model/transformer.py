@@ -19,6 +19,7 @@ from hat_ray.model.blocks import DecoderLayer, EncoderLayer
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
 from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, slice_rule
+from hat_ray.model.protocol import BOS
 from hat_ray.space.architecture import Architecture, EncoderShape
 
 READ_DIMENSIONS: frozenset[str] = frozenset()
@@ -126,6 +127,8 @@ class Decoder(nn.Module):
         """(B, T) -> hidden states (B, T, D), teacher-forced."""
         shape = architecture.decoder
         ratio = shape.embed_dim / self.super_dim
+        if self.config.start == "bos":
+            target_in = torch.cat([torch.full_like(target_in[:, :1], BOS), target_in[:, 1:]], dim=1)
         x = self.embed_tokens(target_in, shape.embed_dim)
         if self.config.start == "zero":
             x = torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], dim=1)
@@ -144,6 +147,8 @@ class Decoder(nn.Module):
         there = self.embed_positions.at(position, dim)
         if position == 0 and self.config.start == "zero":
             return there.expand(tokens.shape[0], dim)
+        if position == 0 and self.config.start == "bos":
+            tokens = torch.full_like(tokens, BOS)
         embedded: Tensor = self.embed_tokens(tokens, dim)
         return embedded + there
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import ElasticLayerNorm, split_heads
-from hat_ray.model.protocol import EOS, TopTokens
+from hat_ray.model.protocol import BOS, EOS, TopTokens, without_unknown
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
 from hat_ray.runtime.eager import TORCH_DTYPES
@@ -202,7 +202,7 @@ class PackedEngine:
             self._output = PackedLinear.of(decoder.output_weight(shape.embed_dim), decoder.output_bias)
             self._embedding = decoder.embed_tokens.columns(shape.embed_dim).contiguous()
         self._scale, self._dtype = decoder.embed_tokens.scale(shape.embed_dim), dtype
-        self._starts_with_zero = model.config.start == "zero"
+        self._start, self._unknown_words = model.config.start, model.config.unknown_words
 
     @property
     def target_vocab_size(self) -> int:
@@ -238,8 +238,10 @@ class PackedEngine:
         """Feed one token a row, (R,) -> logits (R, V)."""
         state.show_own()
         positions = self._model.decoder.embed_positions.at(state.position, self._embedding.shape[1])
+        if self._start == "bos" and state.position == 0:
+            tokens = torch.full_like(tokens, BOS)
         x = F.embedding(tokens, self._embedding) * self._scale + positions
-        if self._starts_with_zero and state.position == 0:
+        if self._start == "zero" and state.position == 0:
             x = positions.expand_as(x).contiguous()
         for layer, cache in zip(self._layers, state.layers, strict=True):
             x = layer.step(x, cache, state)
@@ -251,7 +253,8 @@ class PackedEngine:
         logits = self.step(tokens, state)
         normaliser = logits.logsumexp(1, keepdim=True).float()
         values, words = best_logits(logits, count)
-        return TopTokens(values.float() - normaliser, words, logits[:, EOS : EOS + 1].float() - normaliser)
+        best = TopTokens(values.float() - normaliser, words, logits[:, EOS : EOS + 1].float() - normaliser)
+        return best if self._unknown_words else without_unknown(best)
 
 
 def best_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:

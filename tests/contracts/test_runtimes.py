@@ -20,7 +20,7 @@ from hat_ray.export.export import export_model, exporter_of, open_export
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import EOS, BeamSettings, Engine, WholeEngine
+from hat_ray.model.protocol import EOS, UNK, BeamSettings, Engine, WholeEngine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.preflight.all import examine_all
 from hat_ray.pipeline.preflight.here import situation_here
@@ -130,6 +130,21 @@ def test_what_it_does_not_refuse_it_executes_rightly(runtime: str, name: str) ->
         return
     expected, found = (translations(one, beam=1) for one in (deepcopy(model), load_engine(model, runtime, settings)))
     assert sum(a == b for a, b in zip(expected, found, strict=True)) >= 15  # one beam: no two searches differ
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES.own_names)
+def test_it_passes_over_the_unknown_word_where_the_network_has_none(runtime: str) -> None:
+    here(runtime)
+    found = []
+    for allowed in (True, False):
+        model = a_model(PLAIN, output_bias=True, unknown_words=allowed)
+        with torch.no_grad():
+            model.decoder.output_bias[UNK] = 6.0
+        found.append(translations(load_engine(deepcopy(model), runtime, RuntimeSettings()), beam=1))
+        expected = translations(model, beam=1)
+        assert sum(a == b for a, b in zip(expected, found[-1], strict=True)) >= 15
+    assert any(UNK in one for one in found[0]), "nothing to pass over"
+    assert not any(UNK in one for one in found[1])
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.own_names)

@@ -29,6 +29,7 @@ class Rules:
     scaled: bool = True
     bias: bool = False
     zero_start: bool = False
+    bos_start: bool = False
     output: str = "decoder.embed_tokens.weight"
 
 
@@ -134,6 +135,7 @@ def logits(
             x = feed_forward(x, weights, layer, encoder["encoder_ffn_embed_dim"][index], rules)
         outputs.append(x)
     last = normalised(x, weights, "encoder.layer_norm", rules.eps) if rules.pre_norm and rules.encoder_final_norm else x
+    target_in = [0, *target_in[1:]] if rules.bos_start else target_in
     x = embedded(weights, rules, "decoder", target_in, super_sizes[1], decoder["decoder_embed_dim"])
     for index in range(decoder["decoder_layer_num"]):
         layer = f"decoder.layers.{index}"

@@ -35,6 +35,7 @@ SETTINGS = {
     "unscaled embeddings": ({"scale_embeddings": False}, Rules(scaled=False)),
     "output bias": ({"output_bias": True}, Rules(bias=True)),
     "zero start": ({"start": "zero"}, Rules(zero_start=True)),
+    "start of its own": ({"start": "bos"}, Rules(bos_start=True)),
     "own output": ({"share_embeddings": "none"}, Rules(output="decoder.embed_out")),
     "Marian's": (
         {
@@ -136,3 +137,22 @@ def test_settings_at_their_default_are_no_part_of_a_fingerprint() -> None:
         *("dropout", "attention_dropout", "activation_dropout"),
     }
     assert canonical(ModelConfig(activation="swish"))["activation"] == "swish"
+
+
+def test_the_unknown_word_is_passed_over_and_all_others_keep_their_probabilities() -> None:
+    architecture, source = SPACE.largest(), random_batch()[0]
+    free, barred = (
+        a_model(SPACE, output_bias=True, unknown_words=one).extract(architecture).double() for one in (True, False)
+    )
+    for model in (free, barred):
+        with torch.no_grad():
+            model.decoder.output_bias[3] = 50.0  # the unknown word is the likeliest
+    found = [beam_search(model, source, beam=2, max_length=6) for model in (free, barred)]
+    assert all(3 in hypotheses[0].tokens for hypotheses in found[0])
+    assert not any(3 in one.tokens for hypotheses in found[1] for one in hypotheses)
+    for sentence, hypotheses in zip(source, found[1], strict=True):
+        best = hypotheses[0]
+        with torch.inference_mode():
+            logs = free(sentence[None], torch.tensor([[2, *best.tokens[:-1]]])).log_softmax(-1)[0]
+        score = sum(float(logs[place, token]) for place, token in enumerate(best.tokens)) / len(best.tokens)
+        assert best.score == pytest.approx(score, abs=1e-6)

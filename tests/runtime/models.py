@@ -27,6 +27,7 @@ ARCHITECTURES = {
 
 NETWORKS: dict[str, dict[str, object]] = {
     "Marian's": {"positions": "marian", "start": "zero", "output_bias": True, "layer_norm_eps": 1e-2},
+    "Hugging Face's Marian": {"positions": "huggingface", "start": "bos", "output_bias": True, "activation": "swish"},
     "swish": {"activation": "swish", "share_embeddings": "none", "output_bias": True},
     "gelu": {"activation": "gelu", "positions": "huggingface"},
     "gelu_tanh": {"activation": "gelu_tanh", "positions": "none", "start": "zero"},

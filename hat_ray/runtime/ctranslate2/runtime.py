@@ -35,8 +35,9 @@ from hat_ray.storage.temporary import temporary_folder
 class CTranslate2Engine:
     """A model that is ready to translate; a `WholeEngine`."""
 
-    def __init__(self, translator: Any, pieces: Sequence[str], max_positions: int) -> None:
+    def __init__(self, translator: Any, pieces: Sequence[str], max_positions: int, unknown_words: bool = True) -> None:
         """`translator` is CTranslate2's own, `pieces` are its words in the order of their ids."""
+        self._unknown_words = unknown_words
         self._translator, self._pieces, self._max_positions = translator, pieces, max_positions
         self._ids = {piece: token for token, piece in enumerate(pieces)}
 
@@ -61,6 +62,7 @@ class CTranslate2Engine:
                 min_decoding_length=exact_length or 1,
                 max_decoding_length=exact_length or search.max_length,
                 max_input_length=0,
+                disable_unk=not self._unknown_words,
             )
         except (RuntimeError, ValueError) as error:
             raise ExportError(
@@ -90,7 +92,9 @@ class CTranslate2Exporter:
         """Write the model and its vocabulary."""
         pieces = vocabularies.target.pieces()
         write_model(model, pieces, folder, settings.dtype)
-        own = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": pieces[EOS]}
+        own: dict[str, Any] = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": pieces[EOS]}
+        if not model.config.unknown_words:
+            own["unknown_words"] = False
         return ExportFacts({"kind": self.kind, "format": loader.FORMAT, **own}, Path(loader.__file__))
 
     def open(self, folder: Path, threads: int = 1) -> OpenedExport:
@@ -100,7 +104,8 @@ class CTranslate2Exporter:
         pieces = [
             str(translator.vocabulary.id_to_piece(token)) for token in range(translator.vocabulary.get_piece_size())
         ]
-        engine = CTranslate2Engine(translator.engine, pieces, translator.manifest["max_positions"])
+        own = translator.manifest["max_positions"], translator.manifest.get("unknown_words", True)
+        engine = CTranslate2Engine(translator.engine, pieces, *own)
         return OpenedExport(translator, engine)
 
     def difference(self, model: SubTransformer, engine: Engine, source: Sequence[int], target: Sequence[int]) -> float:
@@ -138,7 +143,7 @@ class CTranslate2Runtime(BaseRuntime):
             self.store(model, folder, settings)
             kind = COMPUTE_TYPES[settings.dtype]
             translator = open_translator(str(folder), kind, settings.threads)
-        return CTranslate2Engine(translator, pieces, model.max_positions)
+        return CTranslate2Engine(translator, pieces, model.max_positions, model.config.unknown_words)
 
     def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
         """Write a model whose words are their own ids."""

@@ -64,7 +64,7 @@ def write_model(model: SubTransformer, pieces: Sequence[str], folder: Path, dtyp
     spec.register_source_vocabulary(list(pieces))
     spec.register_target_vocabulary(list(pieces))
     spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = pieces[BOS], pieces[EOS], pieces[UNK]
-    spec.config.decoder_start_token = pieces[EOS]
+    spec.config.decoder_start_token = pieces[BOS if model.config.start == "bos" else EOS]
     spec.config.add_source_bos = spec.config.add_source_eos = False
     spec.validate()
     spec.optimize(quantization=None if dtype == "int8" else COMPUTE_TYPES[dtype])  # equal weights are one from now on

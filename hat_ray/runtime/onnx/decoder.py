@@ -11,12 +11,14 @@ of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q).
 of the cache.
 """
 
+import math
+
 import onnx
 from onnx import TensorProto
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.embedding import PAD
-from hat_ray.model.protocol import EOS
+from hat_ray.model.protocol import EOS, UNK
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.onnx.encoder import before, feed_forward, query_key_value, residual
 from hat_ray.runtime.onnx.graph import GraphBuilder, GraphDtype
@@ -37,6 +39,8 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
     size = graph.op("Shape", tokens)
     width = shape.embed_dim
     places = decoder.embed_positions.columns(width)[PAD + 1 :]
+    if model.config.start == "bos":  # BOS is 0: whatever is fed at position 0 becomes it
+        tokens = graph.op("Mul", tokens, graph.op("Min", position, graph.ints(1)))
     x = graph.embed(tokens, decoder.embed_tokens.columns(width), decoder.embed_tokens.scale(width))
     if model.config.start == "zero":  # 0 at position 0, else 1
         x = graph.op("Mul", x, graph.op("Cast", graph.op("Min", position, graph.ints(1)), to=TensorProto.FLOAT))
@@ -50,10 +54,11 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
         x = graph.layer_norm(x, decoder.layer_norm)
     if listed:
         logits = _listed_logits(graph, x, size, width, decoder.output_bias is not None)
-        _best(graph, graph.output("logits", logits, ["R", "L"]), graph.input("listed", ["L"], TensorProto.INT64))
+        words = graph.input("listed", ["L"], TensorProto.INT64)
+        _best(graph, graph.output("logits", logits, ["R", "L"]), model.config.unknown_words, words)
     else:
         logits = graph.linear(x, decoder.output_weight(width), decoder.output_bias)
-        _best(graph, graph.output("logits", logits, ["R", model.target_vocab_size]))
+        _best(graph, graph.output("logits", logits, ["R", model.target_vocab_size]), model.config.unknown_words)
     return graph.model()
 
 
@@ -77,13 +82,15 @@ def _listed_logits(graph: GraphBuilder, x: str, size: str, width: int, biased: b
     return graph.op("Reshape", hidden, graph.op("Shape", logits))
 
 
-def _best(graph: GraphBuilder, logits: str, listed: str = "") -> None:
+def _best(graph: GraphBuilder, logits: str, unknown_words: bool, listed: str = "") -> None:
     """Write the best words of each row: a reader of these alone never holds all logits."""
     count = graph.input("count", [1], TensorProto.INT64)
     logarithms = graph.op("LogSoftmax", logits, axis=-1)
     values, words = graph.ops("TopK", 2, logarithms, count, axis=-1, largest=1, sorted=1)
     if listed:
         words = graph.op("Gather", listed, words)
+    if not unknown_words:
+        values = graph.op("Where", graph.op("Equal", words, graph.ints(UNK)), graph.number(-math.inf), values)
     graph.output("values", values, ["R", "C"])
     graph.output("words", words, ["R", "C"], TensorProto.INT64)
     graph.output("ending", graph.op("Gather", logarithms, graph.ints(EOS), axis=1), ["R", 1])

@@ -54,6 +54,7 @@ class ExportedTranslator(LineTranslator):
                 length_penalty=search["length_penalty"],
                 max_decoding_length=max_length,
                 max_input_length=0,
+                disable_unk=not self.manifest.get("unknown_words", True),
             )
         except RuntimeError as error:
             raise ValueError(
