@@ -1,6 +1,6 @@
 """A model's description, compared with its weights before a model of that size is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from hat_ray.space.cost import count_params
 
 MOST_OF_POSITIONS = 1 << 28
 """Numbers in the table of positions: it is computed, not stored, so the weights do not bound it."""
+_LISTED = 3
+"""Names of weights in one message."""
 
 
 def require_floats(state: object, source: str) -> None:
@@ -48,6 +50,12 @@ def require_room(
             f"{source}: the model that it describes has {needed} parameters, its weights hold {there}: "
             "it is damaged or from another model"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of weights, and how many there are more, in one bounded line."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"{name:.80}" for name in names[:_LISTED]) + more
 
 
 def first_line(error: BaseException) -> str:

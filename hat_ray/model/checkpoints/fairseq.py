@@ -9,15 +9,15 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import torch
 
 from hat_ray.errors import CheckpointError, SpaceError
-from hat_ray.model.checkpoints.claims import first_line, require_floats, require_room
+from hat_ray.model.checkpoints.claims import first_line, listed, require_floats, require_room
+from hat_ray.model.checkpoints.fairseq_network import network_from_arguments, require_shared
 from hat_ray.model.checkpoints.native import assign_weights
 from hat_ray.model.checkpoints.pickle_scan import METERS, check_file
-from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE
@@ -33,7 +33,7 @@ class _Meter:
 
 _SIZES = ("encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim", "qkv_dim")
 _DEPTHS = ("encoder_layers", "decoder_layers")
-_NO_PARAMETER = (".version", "._float_tensor")
+_NO_PARAMETER = (".version", "._float_tensor", ".embed_positions.weights")
 """Endings of what fairseq keeps beside the parameters."""
 
 
@@ -91,9 +91,10 @@ def model_from_state(
         _require_sizes(arguments, source)
         space = space_from_arguments(arguments, Path(source).stem)
         vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
-        config, architecture = _config(arguments), _architecture(arguments)
-    except (LookupError, TypeError, AttributeError, ValueError, SpaceError) as error:
+        config, architecture = network_from_arguments(arguments, state, source), _architecture(arguments)
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SpaceError) as error:  # of tensors, too
         raise CheckpointError(f"{source} is not a HAT Transformer checkpoint: {first_line(error)}") from error
+    require_shared(config, state, source)
     require_room(space.largest(), vocab, config, state, source)
     model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
     assign_weights(model, state, source)
@@ -114,7 +115,7 @@ def _require_no_others(model: SuperTransformer, state: Mapping[str, torch.Tensor
     known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     others = [name for name in state if name not in known and not name.endswith(_NO_PARAMETER)]
     if others:
-        raise CheckpointError(f"{source} has weights that HAT's Transformer lacks, such as {others[0]:.80}")
+        raise CheckpointError(f"{source} has weights that HAT's Transformer lacks: {listed(others)}")
 
 
 def space_from_arguments(arguments: Mapping[str, Any], name: str) -> SearchSpace:
@@ -144,21 +145,6 @@ def _choices(arguments: Mapping[str, Any], key: str, largest: int) -> tuple[int,
     """
     choices = tuple(choice for choice in arguments[key] if choice <= largest)
     return choices if largest in choices else (largest, *choices)
-
-
-def _config(arguments: Mapping[str, Any]) -> ModelConfig:
-    sharing: Literal["all", "decoder", "none"] = "none"
-    if arguments.get("share_all_embeddings"):
-        sharing = "all"
-    elif arguments.get("share_decoder_input_output_embed"):
-        sharing = "decoder"
-    return ModelConfig(
-        share_embeddings=sharing,
-        normalize_before=bool(arguments.get("encoder_normalize_before")),
-        dropout=arguments.get("dropout", 0.1),
-        attention_dropout=arguments.get("attention_dropout", 0.0),
-        activation_dropout=arguments.get("activation_dropout", 0.0),
-    )
 
 
 def _architecture(arguments: Mapping[str, Any]) -> Architecture | None:

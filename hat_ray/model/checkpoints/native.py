@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hat_ray.core.codec import read, write
 from hat_ray.errors import CheckpointError, SpaceError
-from hat_ray.model.checkpoints.claims import first_line, require_room
+from hat_ray.model.checkpoints.claims import first_line, listed, require_room
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
@@ -115,10 +115,11 @@ def _sub(description: _Description, weights: Mapping[str, Tensor], source: str) 
 
 def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], source: str) -> None:
     """Copy tensors into a model's parameters by name; every parameter must be there with its exact shape."""
+    missing = [name for name, _ in model.named_parameters() if name not in weights]
+    if missing:
+        raise CheckpointError(f"{source} lacks the weight {listed(missing)}: it is from another model")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name not in weights:
-                raise CheckpointError(f"{source} lacks the weight {name}: it is from another model")
             if weights[name].shape != parameter.shape:
                 raise CheckpointError(
                     f"{source}: {name} has shape {tuple(weights[name].shape)}, "
