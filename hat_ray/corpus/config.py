@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
+from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.storage.places import redacted
 
 Form = Literal["lines", "tags", "segments"]
@@ -151,6 +152,8 @@ class CorpusConfig(StageConfig):
         }
     )
 
+    later: ClassVar[frozenset[str]] = frozenset({"vocabulary"})
+
     source: Literal["toy", "files"] = "toy"
     """Source of the text: the built-in language pair, or text files."""
     source_language: str = "en"
@@ -178,6 +181,8 @@ class CorpusConfig(StageConfig):
     """Times its own size that an archive may unpack to; what unpacks to less than 64 MB is not held to it."""
     vocab_size: int = Field(default=1_500, ge=8, le=1_000_000)
     """Entries of the joint sub-word vocabulary, the four special ones included."""
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    """Sub-words that exist already, or how they are learned."""
     max_length: int = Field(default=80, ge=2, le=100_000)
     """Longest training sentence on either side, in tokens with the end mark; longer pairs are dropped. Validation and
     test keep every line, so that scores compare with others'."""

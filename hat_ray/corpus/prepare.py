@@ -11,7 +11,6 @@ is left as it is. A killed preparation resumes after its last complete shard; a 
 
 import hashlib
 import logging
-import time
 from collections.abc import Iterator
 
 from hat_ray.core.codec import read, write
@@ -31,13 +30,13 @@ from hat_ray.corpus.text.download import text_files
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
-from hat_ray.corpus.text.survey import Survey, survey, vocabulary_lines
+from hat_ray.corpus.text.survey import Survey, survey
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.files import INDEX
-from hat_ray.corpus.vocabulary.learn import learn_vocabulary
-from hat_ray.corpus.vocabulary.sentence_piece import MODEL_FILE
+from hat_ray.corpus.vocabulary.make import make_vocabularies, require_known
+from hat_ray.corpus.vocabulary.subwords import MODEL_FILE
 from hat_ray.errors import CorpusError, DamagedError, HatRayError
 from hat_ray.storage.folder import Folder
 
@@ -95,6 +94,7 @@ def _prepare(
     vocabularies = _vocabularies(found, config, data, seed)
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
     tables = {split: _held_table(text, vocabularies) for split, text in texts.items()}
+    require_known(tables, config)
     job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
     records = _encode_training(job, data, encode, counter)
     for split, table in tables.items():
@@ -144,16 +144,12 @@ def _whole(files: PairedFiles) -> ParallelText:
 
 
 def _vocabularies(found: Survey, config: CorpusConfig, data: Folder, seed: int) -> Vocabularies:
-    """Learn the vocabulary and write it, or read what a killed preparation of the same text learned."""
+    """Make the vocabularies and write them, or read those of a killed preparation of the same text."""
     if data.exists(MODEL_FILE) or data.exists(INDEX):
         return Vocabularies.load(data)
-    started = time.monotonic()
-    lines = vocabulary_lines(found, config.vocab_sample_lines, seed)
-    vocabulary = learn_vocabulary(lines, config.vocab_size, byte_fallback=config.spells_bytes)
-    vocabularies = Vocabularies.of_both(vocabulary)
-    vocabularies.save(data)
-    log.debug("learned a vocabulary of %d in %.0f s", len(vocabulary), time.monotonic() - started)
-    return vocabularies
+    made = make_vocabularies(found, config, seed)
+    made.save(data)
+    return made
 
 
 class _Counter:

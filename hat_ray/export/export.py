@@ -14,7 +14,7 @@ from typing import Any
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabularies
-from hat_ray.corpus.vocabulary.sentence_piece import SentencePieceVocabulary
+from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SentencePieceSubwords
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
@@ -130,7 +130,7 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedMo
     except ValueError as error:
         raise ExportError(str(error)) from error
     manifest = opened.translator.manifest
-    vocabulary = SentencePieceVocabulary((Path(place) / manifest["vocabulary"]).read_bytes())
+    vocabulary = SentencePieceSubwords({MODEL_FILE: (Path(place) / manifest["vocabulary"]).read_bytes()})
     return LoadedModel(
         opened.engine, Vocabularies.of_both(vocabulary), EvaluateConfig(**{**manifest["search"], **changes})
     )

@@ -22,7 +22,7 @@ import torch
 
 import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
-from hat_ray.corpus.vocabulary.sentence_piece import MODEL_FILE
+from hat_ray.corpus.vocabulary.subwords import MODEL_FILE
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Exporter, RuntimeSettings
 from hat_ray.runtime.standalone import translate as front_end

@@ -4,24 +4,24 @@ import pytest
 
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
-from hat_ray.corpus.vocabulary.sentence_piece import SentencePieceVocabulary
+from hat_ray.corpus.vocabulary.subwords import SentencePieceSubwords
 from hat_ray.errors import CorpusError
 
 LINES = ["the old man sees a dog .", "Der alte Mann sieht einen Hund .", "the dog sees the man .", "Grüße an alle"] * 3
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> SentencePieceVocabulary:
+def vocabulary() -> SentencePieceSubwords:
     return learn_vocabulary(LINES, 60, byte_fallback=False)
 
 
-def test_special_ids_are_those_of_fairseq(vocabulary: SentencePieceVocabulary) -> None:
+def test_special_ids_are_those_of_fairseq(vocabulary: SentencePieceSubwords) -> None:
     assert (BOS, PAD, EOS, UNK) == (0, 1, 2, 3)
     assert len(vocabulary) == 60
     assert vocabulary.encode("") == [EOS]
 
 
-def test_encoding_ends_in_eos_and_decoding_gives_the_line_back(vocabulary: SentencePieceVocabulary) -> None:
+def test_encoding_ends_in_eos_and_decoding_gives_the_line_back(vocabulary: SentencePieceSubwords) -> None:
     for line in LINES:
         tokens = vocabulary.encode(line)
         assert tokens[-1] == EOS
@@ -36,14 +36,14 @@ def test_text_that_looks_like_a_special_token_is_only_text() -> None:
     assert not {BOS, PAD, EOS} & set(tokens[:-1])
 
 
-def test_learning_is_deterministic_and_survives_bytes_and_pickle(vocabulary: SentencePieceVocabulary) -> None:
+def test_learning_is_deterministic_and_survives_bytes_and_pickle(vocabulary: SentencePieceSubwords) -> None:
     again = learn_vocabulary(LINES, 60, byte_fallback=False)
-    assert again.to_bytes() == vocabulary.to_bytes()
-    assert SentencePieceVocabulary(vocabulary.to_bytes()).encode(LINES[0]) == vocabulary.encode(LINES[0])
+    assert again.files() == vocabulary.files()
+    assert SentencePieceSubwords(vocabulary.files()).encode(LINES[0]) == vocabulary.encode(LINES[0])
     assert pickle.loads(pickle.dumps(vocabulary)).encode(LINES[1]) == vocabulary.encode(LINES[1])  # noqa: S301
 
 
-def test_byte_fallback_keeps_characters_that_training_never_showed(vocabulary: SentencePieceVocabulary) -> None:
+def test_byte_fallback_keeps_characters_that_training_never_showed(vocabulary: SentencePieceSubwords) -> None:
     line = "the 漢 Ω dog"
     assert UNK in vocabulary.encode(line)
     spelling = learn_vocabulary(LINES, 320, byte_fallback=True)

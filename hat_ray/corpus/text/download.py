@@ -62,6 +62,11 @@ def text_files(config: CorpusConfig) -> FilesConfig:
     return config.files.model_copy(update={"folder": str(text_folder(config))})
 
 
+def vocabulary_folder(config: CorpusConfig) -> str:
+    """Return where the relative paths of vocabulary files start: with those of the text; empty: here."""
+    return text_files(config).folder if config.source == "files" else ""
+
+
 def text_folder(config: CorpusConfig) -> Path:
     """Return where the downloads' text is: one folder for each set of downloads, as unlike sets share names."""
     wanted = repr([(download.url, download.sha256, download.members) for download in config.downloads])

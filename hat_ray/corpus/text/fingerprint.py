@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig
-from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_blocks
 from hat_ray.corpus.toy.generate import GENERATOR_VERSION
+from hat_ray.corpus.vocabulary.config import FILE_SETTINGS
 
 _FORMAT_VERSION = 2
 """Rises with every change of the written files, sizes of chunks and shards included."""
@@ -22,6 +23,8 @@ def input_fingerprint(config: CorpusConfig, seed: int) -> str:
     settings.pop("toy" if config.source == "files" else "files")
     if config.source == "files":
         settings["files"] = _hash_files(text_files(config))
+    if config.vocabulary.source:
+        settings["vocabulary"] |= _hash_vocabulary(config)
     versions = [_FORMAT_VERSION, GENERATOR_VERSION]
     return hashlib.sha256(json.dumps([settings, seed, versions], sort_keys=True).encode()).hexdigest()
 
@@ -32,6 +35,13 @@ def _hash_files(files: FilesConfig) -> dict[str, object]:
     for side in _SIDES:
         found[side] = [[_hash_file(part.path), part.resolved_form, part.column] for part in files.parts(side)]
     return found
+
+
+def _hash_vocabulary(config: CorpusConfig) -> dict[str, object]:
+    """Return the content of the files that a vocabulary is opened from, by setting."""
+    folder = Path(vocabulary_folder(config))
+    named = {name: getattr(config.vocabulary, name) for name in FILE_SETTINGS}
+    return {name: _hash_file(str(folder / place)) if place else "" for name, place in named.items()}
 
 
 def _hash_file(path: str) -> str:

@@ -152,6 +152,18 @@ def vocabulary_lines(found: Survey, most: int, seed: int) -> Iterator[str]:
             yield line.removesuffix("\n")
 
 
+def side_lines(found: Survey, side: str, most: int, seed: int) -> Iterator[str]:
+    """Yield the lines of one side, `source` or `target`, that its own vocabulary is learned from, in order.
+
+    Where there are more than `most`, `seed` draws that many of them: the same pairs on both sides.
+    """
+    chosen = None if found.kept <= most else sample_positions(found.kept, most, seed)
+    row = 0
+    for chunk in found.text.all_chunks():
+        yield from _chosen_lines(getattr(chunk.text, side), row, chosen)
+        row += len(chunk.text)
+
+
 def sample_positions(total: int, size: int, seed: int) -> NDArray[np.int64]:
     """Draw `size` of the numbers below `total` without repetition, each set equally likely; sorted.
 

@@ -5,6 +5,7 @@ order when it is loaded. `Vocabularies` holds those of the source and of the tar
 """
 
 from hat_ray.corpus.vocabulary.files import Vocabularies
-from hat_ray.corpus.vocabulary.protocol import BOS, EOS, MISSING, PAD, SPECIAL_IDS, UNK, Vocabulary
+from hat_ray.corpus.vocabulary.protocol import Vocabulary
+from hat_ray.corpus.vocabulary.subwords import BOS, EOS, MISSING, PAD, SPECIAL_IDS, UNK
 
 __all__ = ["BOS", "EOS", "MISSING", "PAD", "SPECIAL_IDS", "UNK", "Vocabularies", "Vocabulary"]

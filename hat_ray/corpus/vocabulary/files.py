@@ -10,23 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from hat_ray.corpus.vocabulary.protocol import Vocabulary
-from hat_ray.corpus.vocabulary.sentence_piece import KIND, MODEL_FILE, SentencePieceVocabulary
-from hat_ray.errors import DamagedError
+from hat_ray.corpus.vocabulary.subwords import KINDS, MODEL_FILE, SENTENCEPIECE, open_subwords
+from hat_ray.errors import CorpusError, DamagedError
 from hat_ray.storage.folder import Folder
 
 INDEX = "vocabulary.json"
-
-Open = Callable[[dict[str, bytes]], Vocabulary]
-
-KINDS: Mapping[str, Open] = {KIND: SentencePieceVocabulary.of_files}
-"""What opens a vocabulary of a kind from the files that it gave."""
 
 _MOST_FILES = 8
 
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """The vocabulary of the source and that of the target: one and the same object where they share one."""
+    """The vocabulary of the source and that of the target."""
 
     source: Vocabulary
     target: Vocabulary
@@ -38,7 +33,11 @@ class Vocabularies:
 
     @property
     def joint(self) -> bool:
-        """Whether both sides share one vocabulary."""
+        """Whether each id stands for the same entry on both sides, so that they can share embeddings."""
+        return self._same or self.source.pieces() == self.target.pieces()
+
+    @property
+    def _same(self) -> bool:
         return self.source is self.target
 
     @property
@@ -48,9 +47,9 @@ class Vocabularies:
 
     def files(self) -> dict[str, bytes]:
         """Return the files that `of_files` opens again, by plain name."""
-        if self.joint and self.source.kind == KIND:
+        if self._same and self.source.kind == SENTENCEPIECE:
             return self.source.files()
-        sides = {"both": self.source} if self.joint else {"source": self.source, "target": self.target}
+        sides = {"both": self.source} if self._same else {"source": self.source, "target": self.target}
         index: dict[str, Any] = {}
         files: dict[str, bytes] = {}
         for side, vocabulary in sides.items():
@@ -71,10 +70,10 @@ class Vocabularies:
         Raises DamagedError where the index is not one.
         """
         if INDEX not in names:
-            return cls.of_both(KINDS[KIND]({MODEL_FILE: read(MODEL_FILE)}))
+            return cls.of_both(_open(SENTENCEPIECE, {MODEL_FILE: read(MODEL_FILE)}))
         sides = _sides(read(INDEX), names)
         opened = {
-            side: KINDS[kind]({name: read(placed) for name, placed in files.items()})
+            side: _open(kind, {name: read(placed) for name, placed in files.items()})
             for side, (kind, files) in sides.items()
         }
         return cls.of_both(opened["both"]) if "both" in opened else cls(opened["source"], opened["target"])
@@ -88,6 +87,13 @@ class Vocabularies:
         """Write the files into a folder; the index comes last."""
         for name, content in sorted(self.files().items(), key=lambda file: file[0] == INDEX):
             folder.write_bytes(name, content)
+
+
+def _open(kind: str, files: Mapping[str, bytes]) -> Vocabulary:
+    try:
+        return open_subwords(kind, files)
+    except ValueError as error:
+        raise CorpusError(f"a vocabulary of kind {kind} cannot be opened: {error}") from error
 
 
 def _sides(content: bytes, names: Collection[str]) -> dict[str, tuple[str, dict[str, str]]]:

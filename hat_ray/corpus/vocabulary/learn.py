@@ -4,27 +4,32 @@ Decisions
 - Byte-pair encoding, as HAT uses: on 2,000 lines it trains ten times faster than SentencePiece's unigram model and
   allows five times the vocabulary.
 - One thread, no shuffling, text taken as it is (no Unicode folding): the same lines give the same bytes.
-- Every character of the training lines is covered. What training never showed is spelled in bytes (`byte_fallback`, 256
-  entries) or becomes UNK.
+- Every character of the training lines is covered, unless `character_coverage` is below 1. What training never showed
+  is spelled in bytes (`byte_fallback`, 256 entries) or becomes UNK.
 """
 
 import io
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import sentencepiece
 
-from hat_ray.corpus.vocabulary.protocol import BOS, EOS, PAD, UNK
-from hat_ray.corpus.vocabulary.sentence_piece import SentencePieceVocabulary
+from hat_ray.corpus.vocabulary.config import VocabularyConfig
+from hat_ray.corpus.vocabulary.subwords import BOS, EOS, MODEL_FILE, PAD, UNK, SentencePieceSubwords
 from hat_ray.errors import CorpusError
 
+_USUAL_BYTES = 4192
 _SILENT = 2  # SentencePiece's log level: errors only
 _TOO_LARGE = re.compile(r"set it to a value <= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
 
-def learn_vocabulary(lines: Iterable[str], size: int, *, byte_fallback: bool) -> SentencePieceVocabulary:
-    """Learn a vocabulary of exactly `size` entries, the special ones included."""
+def learn_vocabulary(
+    lines: Iterable[str], size: int, *, byte_fallback: bool, how: VocabularyConfig | None = None
+) -> SentencePieceSubwords:
+    """Learn a vocabulary of exactly `size` entries, the special ones included; `how` has settings of learning."""
+    how = how or VocabularyConfig()
     sink = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -36,16 +41,27 @@ def learn_vocabulary(lines: Iterable[str], size: int, *, byte_fallback: bool) ->
             pad_id=PAD,
             eos_id=EOS,
             unk_id=UNK,
-            character_coverage=1.0,
+            character_coverage=how.character_coverage,
             normalization_rule_name="identity",
             byte_fallback=byte_fallback,
             shuffle_input_sentence=False,
             num_threads=1,
             minloglevel=_SILENT,
+            **_more_settings(how),
         )
     except RuntimeError as error:
         raise CorpusError(_explain(str(error), size, byte_fallback)) from error
-    return SentencePieceVocabulary(sink.getvalue())
+    return SentencePieceSubwords({MODEL_FILE: sink.getvalue()})
+
+
+def _more_settings(how: VocabularyConfig) -> dict[str, Any]:
+    """Return the settings that are not SentencePiece's own defaults: it writes into a model all that it is given."""
+    found: dict[str, Any] = {}
+    if how.max_sentence_bytes != _USUAL_BYTES:
+        found["max_sentence_length"] = how.max_sentence_bytes
+    if how.symbols:
+        found["user_defined_symbols"] = ",".join(how.symbols)
+    return found
 
 
 def _explain(message: str, size: int, byte_fallback: bool) -> str:

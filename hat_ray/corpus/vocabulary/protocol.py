@@ -4,18 +4,13 @@ Decisions
 - The special ids are those of fairseq, and of HAT, in every vocabulary: BOS 0, PAD 1, EOS 2, UNK 3. All other entries
   follow in the order of their foreign ids.
 - A foreign vocabulary that lacks a special token gets an entry for it, which stands for no text. `order` says -1 for
-  it. An importer of weights gives it a row that is never chosen.
+  it, by which an importer of weights knows that its row must never be chosen.
 - Text goes in and comes out as people write it. What sub-words need before and after, such as Moses' tokenisation, is a
   part of `encode` and `decode`.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
-
-BOS, PAD, EOS, UNK = 0, 1, 2, 3
-SPECIAL_IDS = (BOS, PAD, EOS, UNK)
-MISSING = -1
-"""The foreign id of an entry that the foreign vocabulary lacks."""
 
 
 class Vocabulary(Protocol):

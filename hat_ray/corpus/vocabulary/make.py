@@ -1,0 +1,71 @@
+"""The vocabularies of a corpus: opened from files, or learned from its text."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.text.download import vocabulary_folder
+from hat_ray.corpus.text.survey import Survey, side_lines, vocabulary_lines
+from hat_ray.corpus.tokens import SentenceStore, TokenTable
+from hat_ray.corpus.vocabulary.files import Vocabularies
+from hat_ray.corpus.vocabulary.given import given_vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.corpus.vocabulary.protocol import Vocabulary
+from hat_ray.corpus.vocabulary.subwords import UNK
+from hat_ray.errors import CorpusError
+
+MOST_UNKNOWN = 0.2
+"""Share of unknown sub-words above which a vocabulary is of another language or another text."""
+
+log = logging.getLogger(__name__)
+
+
+def make_vocabularies(found: Survey, config: CorpusConfig, seed: int) -> Vocabularies:
+    """Open the vocabularies that a recipe names, or learn them from the training text."""
+    if config.vocabulary.source:
+        return opened_vocabularies(config)
+    started = time.monotonic()
+    most = config.vocab_sample_lines
+    if config.vocabulary.shared:
+        made = Vocabularies.of_both(_learned(vocabulary_lines(found, most, seed), config))
+    else:
+        sides = (_learned(side_lines(found, side, max(most // 2, 1), seed), config) for side in ("source", "target"))
+        made = Vocabularies(*sides)
+    log.debug("learned vocabularies of %d and %d in %.0f s", *made.sizes, time.monotonic() - started)
+    return made
+
+
+def opened_vocabularies(config: CorpusConfig) -> Vocabularies:
+    """Open the vocabularies that a recipe names."""
+    languages = config.source_language, config.target_language
+    return given_vocabularies(config.vocabulary, languages, vocabulary_folder(config))
+
+
+def require_known(tables: Mapping[str, TokenTable], config: CorpusConfig) -> None:
+    """Raise CorpusError where vocabularies that were given do not know the validation and test text."""
+    if not config.vocabulary.source:
+        return
+    for side, place in (
+        ("source", config.vocabulary.source),
+        ("target", config.vocabulary.target or config.vocabulary.source),
+    ):
+        share = _unknown([getattr(table, side) for table in tables.values()])
+        if share > MOST_UNKNOWN:
+            raise CorpusError(
+                f"a vocabulary must know the text, but {share:.0%} of the {side}'s sub-words are unknown to {place}: "
+                f"name the vocabulary, codes and pieces of this language in corpus.vocabulary"
+            )
+
+
+def _learned(lines: Iterable[str], config: CorpusConfig) -> Vocabulary:
+    return learn_vocabulary(lines, config.vocab_size, byte_fallback=config.spells_bytes, how=config.vocabulary)
+
+
+def _unknown(sides: list[SentenceStore]) -> float:
+    """Return the share of unknown sub-words, ends of sentences not counted."""
+    tokens = [side.gather(np.arange(len(side))) for side in sides if len(side)]
+    count = sum(len(one) for one in tokens) - sum(len(side) for side in sides)
+    return sum(int((one == UNK).sum()) for one in tokens) / count if count else 0.0
