@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hat_ray.core.determinism import one_blas_thread
+from hat_ray.core.text import text_above, text_exact
 from hat_ray.errors import SearchError
 from hat_ray.latency.device import hardware_of, names_device
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
@@ -97,6 +99,50 @@ def _of_equal_layers(code: GeneCode, rng: np.random.Generator) -> Rows:
     return rows
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A limit, the architecture's values that are nearest to it, and what decides that."""
+
+    limit: Limit
+    nearest: Mapping[str, float]
+    space: SearchSpace
+    functions: Mapping[str, QuantityFunction]
+    confidence: float | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        return self.limit.keeps(self.nearest)
+
+    @property
+    def why_not(self) -> str:
+        """Why no architecture keeps the limit, with values that one does keep: a recipe that states them is taken."""
+        sure = "" if self.confidence is None else f" with search.limit_confidence {self.confidence:g}"
+        if self.limit.has_latency_only:
+            verb = "is predicted to take" if self.confidence is None else "stays below"
+            return f"the fastest {verb} {text_above(self.nearest[LATENCY])} ms{sure}"
+        broken = self.limit.broken(self.nearest)
+        titles = " and ".join(QUANTITIES.facts(name).title for name in broken)
+        held = ", ".join(f"{name} {value}" for name, value in self._values_that_hold().items())
+        fails = "fails" if len(broken) == 1 else "fail"
+        return f"{titles} {fails}, the nearest values that hold{sure} are {held}"
+
+    def _values_that_hold(self) -> dict[str, str]:
+        """Return the nearest values by quantity, as text: looked for again as a limit, until the search finds them."""
+        found, nearest = {name: text_exact(most) for name, most in self.limit.bounds}, self.nearest
+        for _ in range(_LOOKS):
+            stated = Limit.of(self.limit.device, **{name: float(text) for name, text in found.items()})
+            if stated.keeps(nearest):
+                break
+            found |= {name: text_above(nearest[name]) for name in stated.broken(nearest)}
+            stated = Limit.of(self.limit.device, **{name: float(text) for name, text in found.items()})
+            nearest = surest(self.space, self.functions, stated)[1]
+        return found
+
+
+_LOOKS = 8
+"""Values, at most, that are looked for as a limit: a short evolution may not find again what another has found."""
+
+
 def resolve_limits(space: SearchSpace, predictions: Predictions, config: SearchConfig) -> tuple[Limit, ...]:
     """Return every device's limits; raise SearchError where one cannot be kept."""
     key, by_device = config.stated
@@ -104,67 +150,56 @@ def resolve_limits(space: SearchSpace, predictions: Predictions, config: SearchC
         unknown = [name for name in by_device if not any(names_device(name, device) for device in predictions)]
         if unknown:
             raise SearchError(f"{key} names the device {unknown[0]}; known are {', '.join(predictions)}")
-    asked: list[tuple[Limit, Mapping[str, float]]] = []
+    asked: list[_Asked] = []
     for device, functions in predictions.items():
         fastest_ms = fastest(space, functions[LATENCY])[1]
         largest = {name: float(function([space.largest()])[0]) for name, function in functions.items()}
         bounds = config.limits_of(device) or _from_fractions(config, fastest_ms, largest[LATENCY])
         for limit in dict.fromkeys(Limit.of(device, **some) for some in bounds):
-            latency_only = limit.has_latency_only
-            asked.append((limit, {LATENCY: fastest_ms} if latency_only else surest(space, functions, limit)[1]))
+            nearest = {LATENCY: fastest_ms} if limit.has_latency_only else surest(space, functions, limit)[1]
+            asked.append(_Asked(limit, nearest, space, functions, config.limit_confidence))
             if limit.keeps(largest):
                 logger.warning("%s excludes nothing: the largest architecture keeps it", limit)
     return _reachable(asked, key)
 
 
-def _reachable(asked: Sequence[tuple[Limit, Mapping[str, float]]], key: str) -> tuple[Limit, ...]:
-    """Return the limits that can be kept, of limits with the values of the architecture that is nearest to each.
+def _reachable(asked: Sequence[_Asked], key: str) -> tuple[Limit, ...]:
+    """Return the limits that can be kept.
 
     One that a device cannot keep is left out where the same hardware keeps it with another runtime; else it is refused.
     """
-    kept = [limit for limit, nearest in asked if limit.keeps(nearest)]
+    kept = [one.limit for one in asked if one.is_kept]
     served = {(hardware_of(limit.device), limit.bounds) for limit in kept}
-    for limit, nearest in asked:
-        if (hardware_of(limit.device), limit.bounds) not in served:
-            require_reachable(limit, nearest, key)
-        elif limit not in kept:
-            logger.warning("%s cannot be kept, %s: another runtime keeps it", limit, _why(limit, nearest))
+    for one in asked:
+        if (hardware_of(one.limit.device), one.limit.bounds) not in served:
+            _require_kept(one, key)
+        elif not one.is_kept:
+            logger.warning("%s cannot be kept, %s: another runtime keeps it", one.limit, one.why_not)
     return tuple(kept)
 
 
 def is_reachable(space: SearchSpace, functions: Mapping[str, QuantityFunction], limit: Limit) -> bool:
     """Report whether some architecture is predicted to keep a limit; warn where none is."""
-    nearest = surest(space, functions, limit)[1]
-    if not limit.keeps(nearest):
-        logger.warning("%s cannot be kept: %s", limit, _why(limit, nearest))
-    return limit.keeps(nearest)
+    asked = _Asked(limit, surest(space, functions, limit)[1], space, functions)
+    if not asked.is_kept:
+        logger.warning("%s cannot be kept: %s", limit, asked.why_not)
+    return asked.is_kept
 
 
-def require_reachable(limit: Limit, nearest: Mapping[str, float], key: str = "the limit") -> None:
-    """Raise SearchError when no architecture keeps a limit, by the values of the one that is nearest to it.
-
-    `key` is the setting that states the limit.
-    """
-    if not limit.keeps(nearest):
-        raise SearchError(f"no architecture keeps {limit}; {_why(limit, nearest)}: raise {key} or widen the space")
+def require_reachable(
+    space: SearchSpace, functions: Mapping[str, QuantityFunction], limit: Limit, nearest: Mapping[str, float]
+) -> None:
+    """Raise SearchError when no architecture keeps a limit, by the values of the one that is nearest to it."""
+    _require_kept(_Asked(limit, nearest, space, functions), "the limit")
 
 
-def _why(limit: Limit, nearest: Mapping[str, float]) -> str:
-    if limit.has_latency_only:
-        return f"the fastest is predicted to take {_round_up(nearest[LATENCY])} ms"
-    broken = limit.broken(nearest)
-    titles = " and ".join(QUANTITIES.facts(name).title for name in broken)
-    held = [f"{name} {_round_up(nearest[name]) if name in broken else f'{most:g}'}" for name, most in limit.bounds]
-    return f"{titles} {'fails' if len(broken) == 1 else 'fail'}, the nearest values that hold are {', '.join(held)}"
+def _require_kept(asked: _Asked, key: str) -> None:
+    """Raise SearchError when no architecture keeps a limit; `key` is the setting that states it."""
+    if not asked.is_kept:
+        raise SearchError(f"no architecture keeps {asked.limit}; {asked.why_not}: raise {key} or widen the space")
 
 
 def _from_fractions(config: SearchConfig, fastest_ms: float, largest_ms: float) -> list[dict[str, float]]:
     width = max(largest_ms - fastest_ms, 0.0)
     # six digits make a readable limit, but rounding may not push the lowest one below the fastest architecture
     return [{LATENCY: max(float(f"{fastest_ms + part * width:.6g}"), fastest_ms)} for part in config.limits_fraction]
-
-
-def _round_up(value: float) -> str:
-    """Return four digits that are not below `value`, so that the bound we name can be kept."""
-    digits = float(f"{value:.4g}")
-    return f"{digits if digits >= value else float(f'{value * 1.0005:.4g}'):g}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,23 @@ def test_bounds_that_hold_alone_and_not_together_are_refused_with_values_that_do
     named = named_in(str(refusal.value))
     assert all(named[name] >= most for name, most in bounds.items())
     assert resolved(space, **named)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 98765.4321])
+def test_values_that_a_refusal_names_are_taken_whatever_their_size(scale: float) -> None:
+    functions = {name: partial(scaled, of, scale) for name, of in DEVICES["macs"].items()}
+    bounds = {"latency_ms": 6.0 * scale, "p90_ms": 10.9 * scale, "model_mb": 8.123456789 * scale}
+    config = SearchConfig.model_validate({"limits": [bounds]})
+    with pytest.raises(SearchError, match="the nearest values that hold are") as refusal:
+        resolve_limits(CONFLICT, {"macs": functions}, config)
+    named = named_in(str(refusal.value))
+    assert named["model_mb"] == bounds["model_mb"], "a bound that is kept stays as it is"
+    again = SearchConfig.model_validate({"limits": [named]})
+    assert resolve_limits(CONFLICT, {"macs": functions}, again) == (Limit.of("macs", **named),)
+
+
+def scaled(function: QuantityFunction, scale: float, architectures: Sequence[Architecture]) -> FloatArray:
+    return scale * function(architectures)
 
 
 def test_a_refusal_of_a_small_space_names_the_nearest_values_of_all() -> None:

@@ -65,7 +65,7 @@ class Archive:
         self._require_predictors()
         nearest = self._look_for_ends()
         for limit in self.limits:
-            require_reachable(limit, nearest[limit])
+            require_reachable(self.space, self._predictions[limit.device], limit, nearest[limit])
         self.proposals: dict[Architecture, Proposal] = {}
         self.losses: dict[Architecture, float] = {}
         """In the order of arrival; infinite where scoring gave no number."""
