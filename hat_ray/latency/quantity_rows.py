@@ -1,6 +1,6 @@
 """Values of quantities in the rows of the latency table: what a row lacks, and what the table knows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ class RowQuantities:
         """Refuse in one line a quantity that the device does not have; recorded ones are for `require_recorded`."""
         self._quantities = {name: QUANTITIES.load(name) for name in names}
         self._profile = profile
-        self._measured: dict[Architecture, tuple[tuple[str, float], ...]] = {}
+        self._measured: dict[tuple[Architecture, str], float | None] = {}
         for name, quantity in self._quantities.items():
             if isinstance(quantity, Recorded):
                 require_columns(name, quantity)
@@ -49,16 +49,22 @@ class RowQuantities:
         for name, quantity in self._quantities.items():
             if isinstance(quantity, Recorded) and np.isnan(_recorded(quantity, to_table([row]))).any():
                 raise LatencyError(_unknown(name, row.device.slug, quantity.remedy))
-        if row.architecture not in self._measured:
-            self._measured[row.architecture] = tuple(sorted(self._measure(row.architecture)))
-        return replace(row, quantities=self._measured[row.architecture])
+        return self.completed(row, measured_names([*self._quantities]))
 
-    def _measure(self, architecture: Architecture) -> Iterator[tuple[str, float]]:
-        for name, quantity in self._quantities.items():
-            if isinstance(quantity, Measured):
-                value = quantity.measure(architecture, self._profile)
-                if value is not None:
-                    yield name, value
+    def completed(self, row: LatencyRow, names: Iterable[str]) -> LatencyRow:
+        """Return a row that was timed, with some quantities that are measured for it now."""
+        assert row.architecture is not None, "a timed row has an architecture"
+        found = {name: self._measure(row.architecture, name) for name in names}
+        new = {name: value for name, value in found.items() if value is not None}
+        return replace(row, quantities=tuple(sorted({**dict(row.quantities), **new}.items())))
+
+    def _measure(self, architecture: Architecture, name: str) -> float | None:
+        """Measure one quantity of an architecture, once in a session."""
+        quantity = self._quantities[name]
+        assert isinstance(quantity, Measured), "others need no measurement of their own"
+        if (architecture, name) not in self._measured:
+            self._measured[architecture, name] = quantity.measure(architecture, self._profile)
+        return self._measured[architecture, name]
 
 
 def require_available(name: str, profile: DeviceProfile) -> None:
@@ -83,11 +89,15 @@ def measured_names(names: Sequence[str]) -> list[str]:
     return [name for name in names if isinstance(QUANTITIES.load(name), Measured)]
 
 
-def rows_with(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Return a table's rows that know all these quantities, by the column that holds them."""
-    for name in names:
-        table = table.filter(pc.is_valid(_lookup(table, name)))
-    return table
+def missing_names(table: pa.Table, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return, by the id of each architecture of a table, those of some measured quantities that no row of it knows.
+
+    The table has the columns `architecture_id` and, where there are names, `quantities`.
+    """
+    ids = table.column("architecture_id")
+    known = {name: set(ids.filter(pc.is_valid(_lookup(table, name))).to_pylist()) for name in names}
+    every = ids.unique().drop_null().to_pylist()
+    return {one: [name for name in names if one not in known[name]] for one in every}
 
 
 def known_values(

@@ -59,6 +59,11 @@ class Kept:
         """Make a kept result the current one; the present content of the stage's folder is deleted."""
         _move(self.folder, self._place(stage, fingerprint), stage)
 
+    def finished(self, stage: str) -> list[str]:
+        """Return the places in the run folder of a stage's kept results that were finished."""
+        home = self.folder.child(KEPT, stage)
+        return [self._place(stage, one) for one in home.list() if home.child(one).exists(FINISHED)]
+
     def results(self) -> list[KeptResult]:
         """Return the kept results, with the disk that they take, by stage."""
         home, found = self.folder.child(KEPT), []

@@ -14,9 +14,10 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
-from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, Measured
+from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Measured, QuantityFacts
 from hat_ray.latency.quantity_rows import known_values, require_known
-from hat_ray.latency.table.row import Canary, LatencyRow
+from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.energy_quantity import why_no_energy
 from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
@@ -87,15 +88,56 @@ def test_peak_memory_is_measured_where_it_is_asked_for_and_kept(tmp_path: Path) 
         "peak_mb": {}
     }
     asked = job(tmp_path, "peak_mb")
-    assert measure(asked, architectures).timed == 2, "rows without it count as none"
-    assert measure(asked, architectures).timed == 0
-    assert (
-        measure(job(tmp_path, config=CONFIG.model_copy(update={"quantities": ("peak_mb",)})), architectures).timed == 0
-    )
+    summary = measure(asked, architectures)
+    assert (summary.timed, summary.skipped, summary.completed) == (0, 2, 2), "only what rows lack is measured"
+    config = CONFIG.model_copy(update={"quantities": ("peak_mb",)})
+    summary = measure(job(tmp_path, config=config), architectures)
+    assert (summary.timed, summary.completed) == (0, 0)
     known = known_values(tmp_path, SPACE.id, device.slug, asked.protocol.workload, ["peak_mb"])["peak_mb"]
     assert set(known) == set(architectures)
     rows = [dict(row.quantities) for row in read_table(tmp_path, every_measurement=True)]
     assert sorted(known.values()) == sorted(one["peak_mb"] for one in rows if one)
+
+
+def test_a_completed_row_is_the_same_timing(tmp_path: Path) -> None:
+    rows = [timed_again(job(tmp_path / "one"), one) for one in (SMALL, LARGE)]
+    loud = [replace(row, canary=Canary(3.0, 3.0, 0.9, 2.5), context=of_session(row, "loud")) for row in rows]
+    other = choose_architectures(SPACE, 3, seed=0)[2]
+    quiet = replace(rows[0], architecture=other, canary=Canary(2.0, 2.0, 1.0, 2.0))
+    table = tmp_path / "two"
+    write_rows(table, [*loud, replace(quiet, context=of_session(quiet, "quiet"))])
+    before, groups = {row.key: row.corrected_ms for row in read_table(table)}, describe_table(table)
+    assert before[loud[0].key] == pytest.approx(0.8 * loud[0].corrected_ms), "the quiet session's level is theirs too"
+    summary = measure(job(table, "peak_mb"), [SMALL, LARGE])
+    assert (summary.timed, summary.completed) == (0, 2)
+    after = read_table(table)
+    assert {row.key: row.corrected_ms for row in after} == pytest.approx(before)
+    assert len(read_table(table, every_measurement=True)) == len(after) + 2
+    [(was, now)] = zip(groups, describe_table(table), strict=True)
+    assert replace(now, files=was.files) == was, "no timing was added"
+    more = job(table, "peak_mb", config=CONFIG.model_copy(update={"quantities": ("counted",)}))
+    QUANTITIES.add("counted", Measured(QuantityFacts("counted", "1"), Counted(), "measure it"))
+    assert measure(more, [SMALL, LARGE]).completed == 2
+    known = known_values(table, SPACE.id, rows[0].device.slug, rows[0].workload, ["peak_mb", "counted"])
+    assert set(known["peak_mb"]) == set(known["counted"]) == {SMALL, LARGE}
+    counted = QUANTITIES.load("counted")
+    assert isinstance(counted, Measured)
+    assert counted.measure.asked == [SMALL, LARGE]  # type: ignore[attr-defined]
+
+
+class Counted:
+    """A quantity that remembers what it was measured for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Architecture] = []
+
+    def __call__(self, architecture: Architecture, profile: DeviceProfile) -> float:
+        self.asked.append(architecture)
+        return 1.0
+
+
+def of_session(row: LatencyRow, session: str) -> MeasurementContext:
+    return replace(row.context, session_id=session)
 
 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
 from hat_ray.errors import CheckError
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.sensors.energy import cpu_meter
 from hat_ray.pipeline.outline import ONBOARD
@@ -41,6 +42,30 @@ def test_named_quantities_are_measured_fitted_and_judged(tmp_path: Path) -> None
     fewer = run(tmp_path, "latency.quantities=[peak_mb]")
     assert fewer[0].fingerprint == latency.fingerprint, "percentiles are recorded anyway: nothing is timed again"
     assert fewer[1].fingerprint != predictor.fingerprint
+
+
+@pytest.mark.slow
+def test_another_quantity_is_measured_without_timing_anything_again(tmp_path: Path) -> None:
+    first, _ = run(tmp_path)
+    timings = {(row.architecture, row.context.utc_time, row.latency_ms) for row in timed(tmp_path)}
+    sessions = {row.context.session_id for row in timed(tmp_path)}
+    second, predictor = run(tmp_path, "latency.quantities=[peak_mb]")
+    assert second.id != first.id
+    assert {(row.architecture, row.context.utc_time, row.latency_ms) for row in timed(tmp_path)} == timings
+    (assessment,) = predictor.output["assessments"].values()
+    assert [(one["name"], one["quality"]["rows"]) for one in assessment["quantities"]] == [
+        ("peak_mb", len({one for one, _, _ in timings}))
+    ]
+    peaks = {dict(row.quantities)["peak_mb"] for row in timed(tmp_path) if row.quantities}
+    again, _ = run(tmp_path, "latency.quantities=[peak_mb,p90_ms]", "search.limits=[{peak_mb: 900, latency_ms: 900}]")
+    assert again.id != second.id
+    assert {dict(row.quantities)["peak_mb"] for row in timed(tmp_path) if row.quantities} == peaks, "measured once"
+    run(tmp_path, "latency.quantities=[peak_mb]", "latency.canary_tolerance=0.2")
+    assert {row.context.session_id for row in timed(tmp_path)}.isdisjoint(sessions), "another protocol: all is timed"
+
+
+def timed(place: Path) -> list[LatencyRow]:
+    return read_table(place / "latency" / "table", every_measurement=True)
 
 
 def test_onboarding_measures_what_rows_lack_also_where_the_latency_is_known_well(tmp_path: Path) -> None:

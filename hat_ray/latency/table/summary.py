@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
+from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements, codes_of
 from hat_ray.latency.table.parts import list_parts, partition_values, partitions
 from hat_ray.latency.table.quiet_level import LEVEL_COLUMNS
 from hat_ray.latency.table.row import SCHEMA
@@ -32,7 +32,8 @@ class TableGroup:
     """Largest distance of a drift correction from 1; None where no canary was timed."""
     sessions: int
     measurements: int
-    """Rows, those included that a better measurement of the same thing stands for."""
+    """Timings, those included that a better one of the same thing stands for; one that is written again with more
+    quantities counts once."""
     files: int
     """Many small ones are slow to read: `hat-ray latency compact` joins them."""
     latest_utc: str
@@ -63,7 +64,7 @@ def _group(folder: Folder, place: str, table: pa.Table) -> TableGroup:
         median_relative_error=float(np.median(errors)) if len(errors) else None,
         worst_drift=float(np.abs(drifts - 1).max()) if len(drifts) else None,
         sessions=pc.count_distinct(best.column("session_id")).as_py(),
-        measurements=len(table),
+        measurements=len(np.unique(codes_of([table.column(name) for name in BEST_COLUMNS], len(table)))),
         files=len(list_parts(folder, place)),
         latest_utc=pc.max(table.column("utc_time")).as_py(),
     )

@@ -28,6 +28,7 @@ from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
 from hat_ray.latency.table.scan import UNREADABLE, first_line, scan
 from hat_ray.latency.timing.measurement import JUDGED
 from hat_ray.latency.timing.workload import Workload
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
 __all__ = [
@@ -93,6 +94,17 @@ def read_table(
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
         bad = _without_rows(folder, places)
         return _rows(scan_at_quiet_level(folder, places, schema, where, bad, kept), every_measurement)
+
+
+def written_rows(
+    root: Folder, space_id: str, device: str, where: Mapping[str, object]
+) -> dict[Architecture, LatencyRow]:
+    """Return the best row of each architecture on a device as it was written, not brought to the quiet level.
+
+    Such a row may be written again, with more in it: reading brings it to the level once.
+    """
+    tables = scan(root, partitions(root, space_id, device), _COLUMNS, where)
+    return {row.architecture: row for row in _rows(tables, every_measurement=False) if row.architecture is not None}
 
 
 def _of(root: Folder | str | Path | KeptParts) -> tuple[Folder, KeptParts | None]:

@@ -5,7 +5,8 @@ while; then each architecture is built and timed with canaries between its repet
 as they come. When the device turns out to be quieter than known, earlier architectures are timed again;
 what found no undisturbed moment is timed again when the others are done, for as long as that finds undisturbed ones.
 What the table already holds for the same device and workload is skipped, so a session that was killed resumes where
-its last part ended.
+its last part ended. Where a row lacks a quantity that is measured in a process of its own, only that is measured: the
+row is written once more, with it.
 """
 
 import logging
@@ -27,10 +28,10 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import DeviceInfo, names_device
 from hat_ray.latency.quantities import LATENCY, DeviceProfile
-from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, rows_with
+from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, missing_names
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext
-from hat_ray.latency.table.table import scan_table, write_rows
+from hat_ray.latency.table.table import scan_table, write_rows, written_rows
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.timing.sensors.energy import Energy
@@ -118,6 +119,8 @@ class SessionSummary:
     skipped: int
     """Architectures that the table already had."""
     seconds: float
+    completed: int = 0
+    """Architectures that the table already had, and of which quantities were measured."""
     advice: tuple[str, ...] = ()
     """Disturbances with a remedy: one line each, each kind once a session."""
 
@@ -193,7 +196,9 @@ class TimingSession:
         """Drift corrections of the architectures that have not yet been timed in an undisturbed moment."""
         self._tries: Counter[Architecture] = Counter()
         self._calibrated = False
-        self._known = known_architectures(self.job, self.device)
+        self._missing = missing_quantities(self.job, self.device)
+        self._rows: dict[Architecture, LatencyRow] = {}
+        """The table's rows, read where some of them lack quantities."""
         self._quantities = RowQuantities(self.job.quantities_of(self.device.slug), self.job.profile(self.device))
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
@@ -202,15 +207,17 @@ class TimingSession:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
         started, advised = time.monotonic(), len(self._advice)
         flushed = started
-        todo = [a for a in dict.fromkeys(architectures) if a.id not in self._known]
+        todo = [a for a in dict.fromkeys(architectures) if self._missing.get(a.id, [""])]
         skipped = len(architectures) - len(todo)
-        if todo:
+        known = sum(architecture.id in self._missing for architecture in todo)
+        if len(todo) > known:
             self._quantities.require_recorded()
         pending: list[LatencyRow] = []
         try:
             for done, architecture in enumerate(todo, skipped + 1):
-                row = self.time(architecture)
-                pending.append(row)
+                row = self._complete(architecture) if architecture.id in self._missing else self.time(architecture)
+                if row != self._rows.get(architecture):  # else what it lacks could not be measured
+                    pending.append(row)
                 if time.monotonic() - flushed >= self.job.config.flush_s:
                     self._write(pending)
                     flushed = time.monotonic()
@@ -221,11 +228,19 @@ class TimingSession:
             pending += self._repeat_disturbed(most=len(architectures))
         finally:
             self._write(pending)
-        return SessionSummary(len(todo), skipped, time.monotonic() - started, tuple(self._advice.values())[advised:])
+        new_advice = tuple(self._advice.values())[advised:]
+        return SessionSummary(len(todo) - known, skipped + known, time.monotonic() - started, known, new_advice)
 
     def look_again(self) -> None:
         """See what the table holds by now: another node of this device may have timed some of what comes."""
-        self._known = known_architectures(self.job, self.device)
+        self._missing, self._rows = missing_quantities(self.job, self.device), {}
+
+    def _complete(self, architecture: Architecture) -> LatencyRow:
+        """Return the table's row of an architecture with the quantities that no row of it knows yet."""
+        if architecture not in self._rows:
+            where = _wanted(self.job)
+            self._rows = written_rows(self.job.table_root, self.job.space.id, self.device.slug, where)
+        return self._quantities.completed(self._rows[architecture], self._missing[architecture.id])
 
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
@@ -322,20 +337,25 @@ class TimingSession:
 
     def _write(self, pending: list[LatencyRow]) -> None:
         write_rows(self.job.table_root, pending)
-        self._known |= {row.architecture.id for row in pending if row.architecture}
+        self._missing |= {row.architecture.id: [] for row in pending if row.architecture}
         pending.clear()
 
 
 def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
-    """Return the ids of the architectures that need no timing on a device: the table has them under this workload.
+    """Return the ids of the architectures that need nothing on a device: the table has them under this workload."""
+    return {one for one, missing in missing_quantities(job, device).items() if not missing}
 
-    A row that lacks a quantity of the job counts as none.
-    """
-    wanted = asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
-    measured = measured_names(job.quantities_of(device.slug))
-    columns = ["architecture_id", *([COLUMN] if measured else [])]
-    table = rows_with(scan_table(job.table, job.space.id, device.slug, columns, where=wanted), measured)
-    return set(table.column(0).unique().drop_null().to_pylist())
+
+def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str]]:
+    """Return the measured quantities that the table lacks of each architecture on a device, by its id."""
+    names = measured_names(job.quantities_of(device.slug))
+    columns = ["architecture_id", *([COLUMN] if names else [])]
+    return missing_names(scan_table(job.table, job.space.id, device.slug, columns, where=_wanted(job)), names)
+
+
+def _wanted(job: TimingJob) -> dict[str, object]:
+    """Return the columns of the rows that count for a job, with their values."""
+    return asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
 
 
 def _context(session_id: str, runtime: str) -> MeasurementContext:

@@ -25,8 +25,10 @@ SLACK = timedelta(seconds=5)
 """Rows are dated to the second, and a stage's end is."""
 _COLUMNS = (
     *("architecture_id", "repetitions", "warmups", "disturbed", "total_mean_ms", "energy_j", "energy_source"),
-    *("utc_time", "device_threads", "device_accelerator"),
+    *("utc_time", "device_threads", "device_accelerator", "session_id"),
 )
+_TIMING = ("architecture_id", "session_id", "utc_time", "total_mean_ms")
+"""Columns that a row shares with the one that was written again with more quantities: one timing."""
 _ASSUMED = "wall time, one core"
 
 
@@ -76,7 +78,8 @@ def timed_rows(context: Context, records: Mapping[str, StageRecord]) -> list[Tim
     rows = []
     for slug in devices_of(context):
         table = scan_table(job.table, job.space.id, slug, list(_COLUMNS), where=where)
-        for value in table.to_pylist():
+        timings = {tuple(value[name] for name in _TIMING): value for value in table.to_pylist()}
+        for value in timings.values():
             stage = stage_at(records, value["utc_time"]) or ("latency" if own else None)
             if stage is not None and value["total_mean_ms"] is not None:
                 rows.append(_timed_row(slug, stage, value))

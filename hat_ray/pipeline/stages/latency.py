@@ -4,10 +4,13 @@
 stops when every device can be predicted. `sweep` varies each single dimension of the space.
 """
 
+import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from hat_ray.core.codec import read
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import no_progress
 from hat_ray.errors import LatencyError
@@ -19,6 +22,8 @@ from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.timing.session import TimingJob, choose_architectures
 from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
+from hat_ray.pipeline.kept import FINISHED
+from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.predictor.design import next_architectures
 from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
@@ -33,6 +38,8 @@ _GROWTH = 1.5  # a round begins with actors that start and canaries that are wat
 
 def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
     """Time architectures on every device: the number asked for, or until every device can be predicted."""
+    if not context.recipe.latency.table:
+        _adopt_rows(context)
     recipe, job = context.recipe, timing_job(context, folder)
     calibrations: dict[str, Calibration] = {}
     if recipe.latency.target_error is not None:
@@ -46,6 +53,35 @@ def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
         for device in devices
     }
     return LatencyOutput(job.table_root.uri, found)
+
+
+def _adopt_rows(context: Context) -> None:
+    """Copy the tables of kept results that other quantities were named for: nothing else of them is measured again."""
+    run, stage = context.run, LATENCY
+    settings, inputs = stage.settings_of(context), (*stage.reads, *stage.may_read)
+    of_now = {name: record.id for name in inputs if (record := run.record(name))}
+    for place in run.kept.finished(stage.name):
+        kept = run.folder.child(*place.split("/"))
+        record = read(kept, FINISHED, StageRecord)
+        if (record.inputs, record.seed) == (of_now, run.recipe.seed) and _differ_in_quantities(
+            record, settings, context
+        ):
+            table = kept.child("table")
+            names = [info.path[len(table.root) + 1 :] for info in table.entries(recursive=True) if info.is_file]
+            for name in (name for name in names if not run.folder.exists(f"{stage.name}/table/{name}")):
+                run.folder.copy(f"{place}/table/{name}", f"{stage.name}/table/{name}")
+            log.info(
+                "%d files with rows of an earlier result, which differs in quantities alone, are taken", len(names)
+            )
+
+
+def _differ_in_quantities(record: StageRecord, settings: Mapping[str, Any], context: Context) -> bool:
+    """Return whether a result was made with the same settings but for the quantities that are named."""
+    workload, parts = repr(workload_of(context)), []
+    for some in (record.settings, settings):
+        outside = str(some.get("outside", ""))
+        parts.append({**some, "outside": outside == workload or outside.startswith(f"{workload} ")})
+    return json.dumps(parts[0], sort_keys=True) == json.dumps(parts[1], sort_keys=True) and parts[0]["outside"]
 
 
 def devices_of(context: Context) -> list[str]:
