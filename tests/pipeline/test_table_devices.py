@@ -1,6 +1,7 @@
 """Searches for devices that only a latency table knows: another team's phone, and HAT's own tables."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hat_ray.errors import CheckError, HatRayError
 from hat_ray.evaluate.evaluate import EvaluateOutput
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.lookup.covering import covering_spaces
-from hat_ray.latency.lookup.devices import device_of_table
+from hat_ray.latency.lookup.devices import count_rows, device_of_table
 from hat_ray.latency.output import LatencyOutput
 from hat_ray.latency.table.exchange import import_csv
 from hat_ray.latency.table.hat_csv import published
@@ -164,6 +165,20 @@ def test_a_space_that_its_rows_do_not_show_whole_is_not_used(tmp_path: Path) -> 
     assert covering_spaces(Folder.at(tmp_path), own) == (space_of_the_team().id,)
     assert covering_spaces(keep(tmp_path), space_of_the_team()) == ()
     assert covering_spaces(Folder.at(tmp_path), SPACE0) == ()
+
+
+def test_an_architecture_that_was_timed_in_both_spaces_counts_once(tmp_path: Path) -> None:
+    own = load_recipe(TINY).space.build()
+    write_table(tmp_path, space_of_the_team())
+    theirs = [row for row in read_table(tmp_path) if row.architecture is not None]
+    again = [replace(row, space_id=own.id) for row in theirs if row.architecture and own.contains(row.architecture)]
+    assert 0 < len(again) < len(theirs)
+    write_rows(tmp_path, again)
+    for rows_of, ids in (("covering", theirs), ("own", again)):
+        wanted = recipe(tmp_path, f"latency.rows_of={rows_of}")
+        job = TimingJob(own, wanted.model, WORDS, wanted.latency, Folder.at(tmp_path))
+        assert sorted(rows_of_device(job, PHONE.slug).names) == sorted(r.architecture.id for r in ids if r.architecture)
+        assert count_rows(job, PHONE.slug) == len(ids)
 
 
 SUB = [
