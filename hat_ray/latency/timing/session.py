@@ -16,7 +16,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -259,12 +259,16 @@ class TimingSession:
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
         self.job.space.require(architecture)
+        return self.time_model(architecture, lambda: self._build(architecture))
+
+    def time_model(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
+        """Time a model of an architecture, which may lie outside the job's space; write nothing."""
         with ready(self._canary_model, self.device.threads):
             if not self._calibrated:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
             context = _context(self.job.session_id, self.device.runtime)
-            model = self._build(architecture)
+            model = build()
             self._sensors.start()
             timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
             machine_state = self._sensors.stop()
