@@ -10,14 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hat_ray.errors import CheckpointError
+from hat_ray.foreign.huggingface.read import CONFIG, read_huggingface
+from hat_ray.foreign.marian.read import read_marian
+from hat_ray.foreign.npz import is_npz
 from hat_ray.foreign.opened import ForeignModel
+from hat_ray.foreign.vocabularies import beside_huggingface, beside_marian
 from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
 from hat_ray.model.checkpoints.native import load_any
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import binary_format, open_plain, printable
 
 _HEAD_BYTES = 1 << 10
-_KNOWN = "a checkpoint of HAT or fairseq (.pt) and a model of hat-ray (a folder, or its .safetensors)"
+_KNOWN = (
+    "a checkpoint of HAT or fairseq (.pt), a model of Marian (.npz), a folder of Hugging Face's MarianMTModel, or a "
+    "model of hat-ray (a folder, or its .safetensors)"
+)
 
 
 def open_foreign(place: str | Path) -> ForeignModel:
@@ -41,12 +48,21 @@ def _fairseq(path: Path) -> ForeignModel:
     return ForeignModel(checkpoint.model.extract(checkpoint.architecture), "fairseq", notes=(note,))
 
 
+def _archive(path: Path) -> ForeignModel:
+    with open_plain(path, "the model", CheckpointError) as file:
+        if not is_npz(file):
+            raise CheckpointError(f"{printable(str(path), 200)} is a zip archive of another kind: name {_KNOWN}")
+    return read_marian(path, beside_marian(path))
+
+
 def _native(path: Path) -> ForeignModel:
     return ForeignModel(load_any(Folder.at(path.parent), path.stem).eval(), "hat-ray")
 
 
 def _folder(path: Path) -> ForeignModel:
     names = sorted(one.stem for one in path.glob("*.safetensors") if one.with_suffix(".json").is_file())
+    if (path / CONFIG).is_file():
+        return read_huggingface(path, beside_huggingface(path))
     if len(names) == 1:
         return _native(path / f"{names[0]}.safetensors")
     shown = printable(str(path), 200)
@@ -59,4 +75,5 @@ _READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
     "a PyTorch checkpoint": _fairseq,
     "a PyTorch checkpoint or another pickle": _fairseq,
     "a safetensors file": _native,
+    "a zip archive": _archive,
 }

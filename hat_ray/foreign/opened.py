@@ -8,7 +8,9 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.space.search_space import SearchSpace
 
-Kind = Literal["fairseq", "hat-ray"]
+NO_VOCABULARY = "no vocabulary stands beside it"
+
+Kind = Literal["fairseq", "hat-ray", "marian", "huggingface"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Hugging Face's folders of MarianMTModel, which OPUS-MT publishes."""
