@@ -1,7 +1,8 @@
 """An architecture: one point of a search space, as a frozen value with one canonical form.
 
-Equal networks compare equal, hash equal and print alike: what lies past the chosen depth does not exist, and a decoder
-layer never attends to more encoder layers than there are.
+Equal networks, and only those, compare equal, hash equal and print alike: what lies past the chosen depth does not
+exist, a decoder layer never attends to more encoder layers than there are, and of repeats of one output only those
+count that a decoder layer distinguishes from it.
 """
 
 import hashlib
@@ -32,6 +33,8 @@ class EncoderShape:
     repeats: int = 0
     """HAT: how many skipped layers repeat the last output, for decoder layers that attend to several. Published
     spaces have a fixed encoder depth, so it is 0 there; hat-ray's own spaces attend to active layers only."""
+    repeats_before_norm: bool = False
+    """HAT: with pre-norm layers only the last output is normalised, so that a repeat differs from it."""
 
     @property
     def depth(self) -> int:
@@ -74,10 +77,16 @@ class Architecture:
         encoder, decoder = self.encoder, self.decoder
         outputs = encoder.depth + encoder.repeats
         cross_layers = tuple(min(layers, outputs) for layers in decoder.cross_layers)
-        needs_repeats = encoder.depth > 1 and max(cross_layers) > 1
-        if encoder.repeats and not needs_repeats:  # copies of one output attend exactly like the output alone
-            cross_layers = tuple(min(layers, encoder.depth) for layers in cross_layers)
-            object.__setattr__(self, "encoder", replace(encoder, repeats=0))
+        repeats = encoder.repeats
+        if encoder.repeats_before_norm:  # attended to are the last output, then its repeats: no others are looked at
+            repeats = min(repeats, max(cross_layers) - 1)
+        elif repeats:  # copies of one output attend exactly like the output alone
+            cross_layers = tuple(1 if layers <= repeats + 1 else layers for layers in cross_layers)
+            repeats = repeats if max(cross_layers) > 1 else 0
+        before_norm = encoder.repeats_before_norm and repeats > 0
+        if (repeats, before_norm) != (encoder.repeats, encoder.repeats_before_norm):
+            known = replace(encoder, repeats=repeats, repeats_before_norm=before_norm)
+            object.__setattr__(self, "encoder", known)
         if cross_layers != decoder.cross_layers:
             object.__setattr__(self, "decoder", replace(decoder, cross_layers=cross_layers))
 
@@ -90,6 +99,7 @@ class Architecture:
         """One readable line: `enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64`."""
         e, d = self.encoder, self.decoder
         repeats = f" repeats {e.repeats}" if e.repeats else ""
+        repeats += " before norm" if e.repeats_before_norm else ""
         extra = "".join(f" | {name} {_list(values)}" for name, values in self.extra)
         return (
             f"enc {e.embed_dim}x{e.depth} ffn {_list(e.ffn_dims)} heads {_list(e.heads)}{repeats} | "
@@ -147,6 +157,8 @@ def _check(architecture: Architecture) -> None:
         raise SpaceError(f"sizes and heads must be at most {MAX_SIZE}, got {max(values)}")
     if type(e.repeats) is not int or not 0 <= e.repeats <= MAX_DEPTH:
         raise SpaceError(f"encoder.repeats must be a whole number from 0 to {MAX_DEPTH}, got {repr(e.repeats)[:80]}")
+    if type(e.repeats_before_norm) is not bool:
+        raise SpaceError(f"encoder.repeats_before_norm must be true or false, got {repr(e.repeats_before_norm)[:80]}")
     for value in {*heads}:
         if architecture.qkv_dim % value:
             raise SpaceError(f"heads must divide the query-key-value width {architecture.qkv_dim}, got {value}")
@@ -193,11 +205,13 @@ def choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice
     return (dimension.absent,) * (depth_of(architecture, dimension) if dimension.per_layer else 1)
 
 
-def build(values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0) -> Architecture:
+def build(
+    values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0, repeats_before_norm: bool = False
+) -> Architecture:
     """Return the architecture of one value a dimension, or one a layer; values past the depth are left out.
 
-    Of the dimensions that HAT lacks, those that are not named are `absent`; `repeats` is that of `EncoderShape`. Raise
-    SpaceError for an ill-formed architecture.
+    Of the dimensions that HAT lacks, those that are not named are `absent`; `repeats` and `repeats_before_norm` are
+    those of `EncoderShape`. Raise SpaceError for an ill-formed architecture.
     """
     depths: dict[str, Any] = {side: values[f"{side}_depths"][0] for side in ("encoder", "decoder")}
     parts: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}}
@@ -208,9 +222,8 @@ def build(values: Mapping[str, Sequence[Choice]], qkv_dim: int, repeats: int = 0
         for one in _EXTRA
         if one.name in values
     )
-    return Architecture(
-        EncoderShape(**parts["encoder"], repeats=repeats), DecoderShape(**parts["decoder"]), qkv_dim, extra
-    )
+    encoder = EncoderShape(**parts["encoder"], repeats=repeats, repeats_before_norm=repeats_before_norm)
+    return Architecture(encoder, DecoderShape(**parts["decoder"]), qkv_dim, extra)
 
 
 def _to_dict(shape: EncoderShape | DecoderShape) -> dict[str, Any]:

@@ -52,21 +52,26 @@ def write_architecture(architecture: Architecture) -> str:
 
 
 def architecture_from_config(
-    config: Mapping[str, Mapping[str, Any]], qkv_dim: int, super_encoder_depth: int | None = None
+    config: Mapping[str, Mapping[str, Any]],
+    qkv_dim: int,
+    super_encoder_depth: int | None = None,
+    normalize_before: bool = False,
 ) -> Architecture:
     """Read HAT's nested configuration (`{"encoder": {...}, "decoder": {...}}`, as in its checkpoints and logs).
 
-    With `super_encoder_depth` the skipped encoder layers repeat the last output, as HAT's SuperTransformer does.
+    With `super_encoder_depth` the skipped encoder layers repeat the last output, as HAT's SuperTransformer does; with
+    `normalize_before`, as a pre-norm one does.
     """
     given = {one.name: config[one.side][_config_key(one)] for one in DIMENSIONS if one.hat_key}
-    return _architecture(given, "HAT configuration", _config_key, qkv_dim, super_encoder_depth)
+    return _architecture(given, "HAT configuration", _config_key, qkv_dim, super_encoder_depth, normalize_before)
 
 
 def architecture_from_arguments(arguments: Mapping[str, Any]) -> Architecture:
     """Read the SubTransformer that HAT's arguments describe, as its checkpoints keep them."""
     given = {one.name: arguments[_argument(one)] for one in DIMENSIONS if one.hat_key}
     super_depth = arguments["encoder_layers"]
-    return _architecture(given, "HAT arguments", _argument, arguments["qkv_dim"], super_depth)
+    pre_norm = bool(arguments.get("encoder_normalize_before"))
+    return _architecture(given, "HAT arguments", _argument, arguments["qkv_dim"], super_depth, pre_norm)
 
 
 def read_space(text: str, name: str, source: str = "HAT YAML") -> SearchSpace:
@@ -127,7 +132,12 @@ def _given(values: Mapping[str, Any], source: str, key: Key) -> dict[str, Any]:
 
 
 def _architecture(
-    given: Mapping[str, Any], source: str, key: Key, qkv_dim: int, super_encoder_depth: int | None = None
+    given: Mapping[str, Any],
+    source: str,
+    key: Key,
+    qkv_dim: int,
+    super_encoder_depth: int | None = None,
+    pre_norm: bool = False,
 ) -> Architecture:
     """Build what was read of each dimension; layers past the depth are left out."""
     depths = {one.name: _number(given[one.name], key(one), source) for one in _named(given) if one.name == one.depths}
@@ -140,7 +150,7 @@ def _architecture(
         choices[one.name] = _choices(value if one.per_layer else [value], one, key(one), source, count)
     repeats = (super_encoder_depth or depths["encoder_depths"]) - depths["encoder_depths"]
     try:
-        return build(choices, qkv_dim, repeats)
+        return build(choices, qkv_dim, repeats, pre_norm and repeats > 0)
     except SpaceError as error:
         raise SpaceError(f"{source}: {error}") from error
 

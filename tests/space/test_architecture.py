@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,33 @@ def test_repeats_that_change_nothing_do_not_exist():
     assert kept.encoder.repeats == 1
     assert kept.decoder.cross_layers == (3,)
     assert Architecture.from_json(kept.to_json()) == kept
+
+
+def test_of_copies_that_are_alike_one_is_attended_to():
+    """Post-norm: attention over copies is attention over the one that they are copies of."""
+    decoder = DecoderShape(64, (64, 64), (2, 2), (2, 2), (3, 2))
+    one = Architecture(EncoderShape(64, (64, 64), (2, 2), repeats=1), decoder, 64)
+    assert (one.encoder.repeats, one.decoder.cross_layers) == (1, (3, 1))
+    two = Architecture(EncoderShape(64, (64, 64), (2, 2), repeats=2), decoder, 64)
+    assert (two.encoder.repeats, two.decoder.cross_layers) == (0, (1, 1))
+    assert two == Architecture(EncoderShape(64, (64, 64), (2, 2)), replace(decoder, cross_layers=(1, 1)), 64)
+
+
+def test_repeats_before_a_norm_differ_from_the_last_output():
+    """Pre-norm: the last output is normalised, its repeats are not."""
+    decoder = DecoderShape(64, (64, 64), (2, 2), (2, 2), (2, 1))
+    shape = EncoderShape(64, (64,), (2,), repeats=5, repeats_before_norm=True)
+    one = Architecture(shape, decoder, 64)
+    assert (one.encoder.repeats, one.decoder.cross_layers) == (1, (2, 1))
+    assert one == Architecture(replace(shape, repeats=1), decoder, 64)
+    assert Architecture.from_json(one.to_json()) == one
+    assert "repeats 1 before norm" in str(one)
+    plain = Architecture(shape, replace(decoder, cross_layers=(1, 1)), 64)
+    assert plain == Architecture(EncoderShape(64, (64,), (2,)), replace(decoder, cross_layers=(1, 1)), 64)
+    three = Architecture(replace(shape, repeats=3), replace(decoder, cross_layers=(3, 2)), 64)
+    assert (three.encoder.repeats, three.decoder.cross_layers) == (2, (3, 2))
+    with pytest.raises(SpaceError, match="repeats_before_norm must be true or false, got 1"):
+        Architecture(replace(shape, repeats_before_norm=1), decoder, 64)
 
 
 @pytest.mark.parametrize(
