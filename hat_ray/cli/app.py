@@ -27,11 +27,11 @@ _ENTRIES = {
     "run": _Entry(("stages",)),
     "corpus": _Entry(("stages",), "Prepare the text: sub-words and token tables."),
     "train": _Entry(("stages",)),
-    "latency": _Entry(("stages", "one_model", "latency")),
+    "latency": _Entry(("stages", "latency")),
     "predict": _Entry(("stages", "predict")),
     "search": _Entry(("search",)),
     "retrain": _Entry(("stages",), "Train the winners and the baselines from scratch."),
-    "evaluate": _Entry(("one_model",), "Time the retrained models, and score them with sacreBLEU."),
+    "evaluate": _Entry(("stages",), "Time the retrained models, and score them with sacreBLEU."),
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
     "export": _Entry(("models",), "Export a model with its loader."),
@@ -39,7 +39,8 @@ _ENTRIES = {
     "distil": _Entry(("models",), "Translate the training sources."),
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
     "recipe": _Entry(("recipes",)),
-    "cost": _Entry(("one_model",), "Count parameters and FLOPs as HAT does."),
+    "import": _Entry(("imports",)),
+    "cost": _Entry(("models",), "Count parameters and FLOPs as HAT does."),
 }
 """The root's commands, as they are used one after the other."""
 
@@ -159,6 +160,11 @@ predict_app = typer.Typer(
     help="Fit latency predictors, score them, and predict.",
     no_args_is_help=True,
 )
+import_app = typer.Typer(
+    cls=_in_order("super", "recipe"),
+    help="Bring in what HAT and fairseq made.",
+    no_args_is_help=True,
+)
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 app.add_typer(search_app, name="search")
@@ -166,6 +172,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(latency_app, name="latency")
 app.add_typer(predict_app, name="predict")
 app.add_typer(recipe_app, name="recipe")
+app.add_typer(import_app, name="import")
 
 
 def _version(show: bool) -> None:

@@ -91,10 +91,51 @@ class FilesConfig(StageConfig):
 
     def parts(self, field: str) -> tuple[TextPart, ...]:
         """Return the files of a field, such as `train_source`, with their whole paths."""
-        value: Texts = getattr(self, field)
-        entries = value if isinstance(value, tuple) else (value,)
-        parts = [entry if isinstance(entry, TextPart) else TextPart(path=entry) for entry in entries]
-        return tuple(part.model_copy(update={"path": str(Path(self.folder) / part.path)}) for part in parts)
+        return _parts(getattr(self, field), self.folder)
+
+
+def _parts(value: Texts, folder: str) -> tuple[TextPart, ...]:
+    """Return the files of a setting, relative paths from a folder on."""
+    entries = value if isinstance(value, tuple) else (value,)
+    parts = [entry if isinstance(entry, TextPart) else TextPart(path=entry) for entry in entries]
+    return tuple(part.model_copy(update={"path": str(Path(folder) / part.path)}) for part in parts)
+
+
+class DataBinConfig(StageConfig):
+    """A folder that fairseq-preprocess made (`data-bin`). Its tokens and dictionaries are used as they are."""
+
+    folder: str
+    """The folder, with `dict.en.txt` and `train.en-de.en.idx` where the languages are en and de. `--data FOLDER` sets
+    it."""
+    train_subset: str = Field(default="train", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name of the split to train on."""
+    valid_subset: str = Field(default="valid", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name of the split to validate on."""
+    test_subset: str = Field(default="test", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name of the split to score (fairseq's --gen-subset)."""
+    valid_source: Texts = ()
+    """Plain text of the validation split; empty: its tokens are decoded."""
+    valid_target: Texts = ()
+    """Its translations, line by line."""
+    test_source: Texts = ()
+    """Plain text of the test split, line by line, or of a test set that the folder lacks. Empty: tokens are decoded,
+    and a reference word outside the dictionary is an unknown word in the score."""
+    test_target: Texts = ()
+    """Its reference translations, line by line."""
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> "DataBinConfig":
+        for split in ("valid", "test"):
+            source, target = (len(self.parts(f"{split}_{side}")) for side in ("source", "target"))
+            if source != target:
+                raise ValueError(
+                    f"{split}_source and {split}_target must name equally many files, got {source} and {target}"
+                )
+        return self
+
+    def parts(self, field: str) -> tuple[TextPart, ...]:
+        """Return the text files of a field, such as `test_source`; relative paths are those of the current folder."""
+        return _parts(getattr(self, field), "")
 
 
 class Download(StageConfig):
@@ -152,18 +193,20 @@ class CorpusConfig(StageConfig):
         }
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"vocabulary"})
+    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary"})
 
-    source: Literal["toy", "files"] = "toy"
-    """Source of the text: the built-in language pair, or text files."""
+    source: Literal["toy", "files", "fairseq"] = "toy"
+    """Source of the text: the built-in language pair, text files, or a data-bin of fairseq's."""
     source_language: str = "en"
-    """Code of the language that is translated from; for display only."""
+    """Code of the language that is translated from; a data-bin's files are found by it."""
     target_language: str = "de"
-    """Code of the language that is translated to; for display only."""
+    """Code of the language that is translated to; a data-bin's files are found by it."""
     toy: ToyConfig = ToyConfig()
     """The built-in language pair; used when `source` is `toy`."""
     files: FilesConfig | None = None
     """The text files; needed when `source` is `files`."""
+    fairseq: DataBinConfig | None = None
+    """The data-bin; needed when `source` is `fairseq`."""
     downloads: tuple[Download, ...] = ()
     """Files from the web that `files` are in; fetched unless `files.folder` names the text's folder."""
     downloads_folder: str = ""
@@ -205,6 +248,16 @@ class CorpusConfig(StageConfig):
             raise ValueError(
                 "source is 'files' but no files are named: set files.train_source and the other five paths"
             )
+        if self.source == "fairseq":
+            if self.fairseq is None:
+                raise ValueError("source is 'fairseq' but no data-bin is named: set fairseq.folder")
+            of_text = {"deduplicate": self.deduplicate, "nfc": self.nfc, "downloads": bool(self.downloads)}
+            if wrong := [name for name, is_set in of_text.items() if is_set]:
+                raise ValueError(f"{wrong[0]} is for text, and a data-bin holds tokens: leave it out")
+            if self.vocabulary.source or self.vocabulary.target:
+                raise ValueError("a data-bin has its own dictionaries: leave vocabulary.source and target out")
+        else:
+            self.vocabulary.require_file()
         if 0 < self.max_ratio < 1:
             raise ValueError(f"max_ratio must be 0 (off) or at least 1, got {self.max_ratio}")
         return self

@@ -54,16 +54,18 @@ def encode_here(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
 
 def encode_chunk(chunk: Chunk, vocabularies: Vocabularies, rules: LengthRules) -> EncodedChunk:
     """Encode a chunk's pairs and drop those that break the length rules."""
-    table = encode_text(chunk.text, vocabularies)
+    return keep_fitting(chunk.number, encode_text(chunk.text, vocabularies), rules)
+
+
+def keep_fitting(number: int, table: TokenTable, rules: LengthRules) -> EncodedChunk:
+    """Drop the pairs of a chunk that break the length rules."""
     fits = table.longest_sides <= rules.max_length
     kept = fits & _within_ratio(table, rules.max_ratio)
     chosen = table if kept.all() else table.select(np.flatnonzero(kept))
     assert isinstance(chosen.source, Sentences)
     assert isinstance(chosen.target, Sentences)
     dropped_long = len(table) - int(fits.sum())
-    return EncodedChunk(
-        chunk.number, chosen.source, chosen.target, dropped_long, len(table) - len(chosen) - dropped_long
-    )
+    return EncodedChunk(number, chosen.source, chosen.target, dropped_long, len(table) - len(chosen) - dropped_long)
 
 
 def encode_text(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:

@@ -11,13 +11,18 @@ is left as it is. A killed preparation resumes after its last complete shard; a 
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.config import CorpusConfig, DataBinConfig
 from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
+from hat_ray.corpus.fairseq.content import held_table, num_chunks, split_chunks, survey_split
+from hat_ray.corpus.fairseq.data_bin import DataBin
+from hat_ray.corpus.fairseq.vocabularies import data_bin_vocabularies
 from hat_ray.corpus.shards import (
     CHUNKS_PER_SHARD,
     ShardRecord,
@@ -86,6 +91,44 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
 def _prepare(
     config: CorpusConfig, data: Folder, seed: int, fingerprint: str, progress: Progress, encode: Encode
 ) -> CorpusSummary:
+    found = (_from_data_bin if config.source == "fairseq" else _from_text)(config, data, seed, progress, encode)
+    for split, table in found.tables.items():
+        data.write_table(f"{split}.parquet", table.to_arrow())
+    vocabularies = found.vocabularies
+    return CorpusSummary(
+        source_language=config.source_language,
+        target_language=config.target_language,
+        vocabulary_size=len(vocabularies.source),
+        target_vocabulary_size=None if vocabularies.joint else len(vocabularies.target),
+        train=_summarise_training(found, config),
+        valid=_summarise(found.tables["valid"]),
+        test=_summarise(found.tables["test"]),
+        test_sources_in_train=found.test_sources_seen,
+        fingerprint=fingerprint,
+        data=data.name,
+        shards=tuple(record.shard for record in found.records),
+        files={
+            name: _sha256(data, name)
+            for name in (*vocabularies.files(), *(f"{split}.parquet" for split in found.tables))
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a source of text or tokens gives, with the training table's shards already written."""
+
+    vocabularies: Vocabularies
+    records: list[ShardRecord]
+    tables: dict[str, TokenTable]
+    """Of validation and test."""
+    dropped_empty: int
+    test_sources_seen: int
+    dropped_duplicate: int = 0
+    held_out: int = 0
+
+
+def _from_text(config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode) -> _Content:
     source, held = _read_splits(config)
     valid_every = config.files.valid_every if config.source == "files" and config.files else 0
     found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
@@ -96,26 +139,41 @@ def _prepare(
     tables = {split: _held_table(text, vocabularies) for split, text in texts.items()}
     require_known(tables, config)
     job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
-    records = _encode_training(job, data, encode, counter)
-    for split, table in tables.items():
-        data.write_table(f"{split}.parquet", table.to_arrow())
-        counter.report(len(table))
-    return CorpusSummary(
-        source_language=config.source_language,
-        target_language=config.target_language,
-        vocabulary_size=len(vocabularies.source),
-        target_vocabulary_size=None if vocabularies.joint else len(vocabularies.target),
-        train=_summarise_training(records, found, config),
-        valid=_summarise(tables["valid"]),
-        test=_summarise(tables["test"]),
-        test_sources_in_train=found.test_sources_seen,
-        fingerprint=fingerprint,
-        data=data.name,
-        shards=tuple(record.shard for record in records),
-        files={
-            name: _sha256(data, name) for name in (*vocabularies.files(), *(f"{split}.parquet" for split in tables))
-        },
-    )
+    records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
+    counter.report(sum(map(len, tables.values())))
+    seen, duplicate, held_out = found.test_sources_seen, found.dropped_duplicate, len(found.held_out)
+    return _Content(vocabularies, records, tables, found.dropped_empty, seen, duplicate, held_out)
+
+
+def _from_data_bin(config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode) -> _Content:
+    """Take the tokens of a data-bin; nothing is encoded but a test set that it lacks."""
+    assert config.fairseq is not None
+    names = config.fairseq
+    opened = DataBin.open(names.folder, config.source_language, config.target_language)
+    vocabularies = data_bin_vocabularies(opened, config)
+    train = opened.require(names.train_subset, "corpus.fairseq.train_subset")
+    tables = {
+        split: held_table(
+            opened,
+            f"corpus.fairseq.{split}_subset",
+            getattr(names, f"{split}_subset"),
+            _text_of(names, split),
+            vocabularies,
+        )
+        for split in ("valid", "test")
+    }
+    found = survey_split(train, tables["test"].source)
+    vocabularies.save(data)
+    counter = _Counter(found.kept, progress)
+    rules = LengthRules(config.max_length, config.max_ratio)
+    records = _write_training(partial(split_chunks, train, rules), num_chunks(train), data, counter)
+    return _Content(vocabularies, records, tables, found.dropped_empty, found.test_sources_seen)
+
+
+def _text_of(names: DataBinConfig, split: str) -> ParallelText | None:
+    """Return the text of a data-bin's split, where the recipe names it."""
+    source, target = names.parts(f"{split}_source"), names.parts(f"{split}_target")
+    return _whole(PairedFiles(source, target)) if source else None
 
 
 def _sha256(data: Folder, name: str) -> str:
@@ -163,15 +221,17 @@ class _Counter:
         self._progress(self.done, self.total, {})
 
 
-def _encode_training(job: EncodingJob, data: Folder, encode: Encode, counter: _Counter) -> list[ShardRecord]:
-    """Encode and write the missing shards; return the records of all."""
+def _write_training(
+    chunks_from: Callable[[int], Iterator[EncodedChunk]], total: int, data: Folder, counter: _Counter
+) -> list[ShardRecord]:
+    """Write the missing shards of a table of `total` chunks; return the records of all."""
     records = finished_shards(data)
     if records:
         log.info("resuming after %d complete shards", len(records))
         counter.report(sum(record.shard.pairs + record.dropped_long + record.dropped_ratio for record in records))
 
-    first = min(len(records) * CHUNKS_PER_SHARD, job.text.num_chunks)  # the last shard may be shorter
-    return [*records, *write_shards(data, _checked(encode(job, first), first, job.text.num_chunks, counter))]
+    first = min(len(records) * CHUNKS_PER_SHARD, total)  # the last shard may be shorter
+    return [*records, *write_shards(data, _checked(chunks_from(first), first, total, counter))]
 
 
 def _checked(chunks: Iterator[EncodedChunk], first: int, end: int, counter: _Counter) -> Iterator[EncodedChunk]:
@@ -189,7 +249,8 @@ def _checked(chunks: Iterator[EncodedChunk], first: int, end: int, counter: _Cou
     raise CorpusError(f"the text changed while it was prepared (chunk {first} of {end} is not there): prepare it again")
 
 
-def _summarise_training(records: list[ShardRecord], found: Survey, config: CorpusConfig) -> SplitSummary:
+def _summarise_training(found: _Content, config: CorpusConfig) -> SplitSummary:
+    records = found.records
     dropped_long, dropped_ratio = (sum(getattr(record, name) for record in records) for name in _DROPPED)
     if not (pairs := sum(record.shard.pairs for record in records)):
         if not dropped_ratio:
@@ -203,7 +264,7 @@ def _summarise_training(records: list[ShardRecord], found: Survey, config: Corpu
         dropped_duplicate=found.dropped_duplicate,
         dropped_long=dropped_long,
         dropped_ratio=dropped_ratio,
-        held_out=len(found.held_out),
+        held_out=found.held_out,
         source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
         target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),
     )

@@ -248,14 +248,9 @@ class Run:
         return record
 
 
-def is_run_folder(folder: Folder) -> bool:
-    """Report whether a folder holds a run."""
-    return folder.exists(_HEAD)
-
-
 def require_run_folder(folder: Folder) -> None:
     """Raise RunError for a folder that holds no run."""
-    if not is_run_folder(folder):
+    if not folder.exists(_HEAD):
         raise RunError(f"{folder} is not a run folder: name one that `hat-ray run` made")
 
 

@@ -77,8 +77,8 @@ def architecture_from_arguments(arguments: Mapping[str, Any]) -> Architecture:
 def read_space(text: str, name: str, source: str = "HAT YAML") -> SearchSpace:
     """Read the search-space keys of a HAT SuperTransformer YAML; its other keys are left alone."""
     values = _mapping(text, source)
-    given = _given(values, source, _choice_key)
-    choices = {one.name: _choices(given[one.name], one, _choice_key(one), source) for one in _named(given)}
+    given = _given(values, source, choice_key)
+    choices = {one.name: _choices(given[one.name], one, choice_key(one), source) for one in _named(given)}
     return SearchSpace(name, _number(values.get("qkv-dim", 512), "qkv-dim", source), **choices)
 
 
@@ -87,7 +87,7 @@ def write_space(space: SearchSpace) -> str:
     content: dict[str, Any] = {key: max(space.numbers(name)) for key, name in _SUPER_SIZES.items()}
     content["qkv-dim"] = space.qkv_dim
     for one in space.dimensions:
-        content[_choice_key(one)] = _codes(one, space[one.name])
+        content[choice_key(one)] = _codes(one, space[one.name])
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 
@@ -105,7 +105,7 @@ def _sub_key(dimension: Dimension) -> str:
     return f"{dimension.yaml_key}{'-all' if dimension.per_layer else ''}{_SUB}"
 
 
-def _choice_key(dimension: Dimension) -> str:
+def choice_key(dimension: Dimension) -> str:
     """HAT: the choices of a width are called `encoder-embed-choice`, without `dim`."""
     return f"{dimension.yaml_key.removesuffix('-dim') if dimension.field == 'embed_dim' else dimension.yaml_key}-choice"
 

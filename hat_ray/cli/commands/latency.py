@@ -1,4 +1,4 @@
-"""`hat-ray latency show|compact|import|export|validate`: the latency table; `one_model.py` has `measure`."""
+"""`hat-ray latency show|compact|import|export|validate`: the latency table; `measure` is with the stages."""
 
 from dataclasses import asdict
 from datetime import timedelta

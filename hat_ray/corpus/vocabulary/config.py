@@ -57,10 +57,16 @@ class VocabularyConfig(StageConfig):
             raise ValueError("a symbol stands once in symbols: delete the others")
         return symbols
 
+    def require_file(self) -> None:
+        """Raise ValueError for settings of a vocabulary file where none is named."""
+        extra = [name for name in _OF_FILES if getattr(self, name) != _default(name)]
+        if extra and not self.source:
+            raise ValueError(
+                f"vocabulary.{extra[0]} needs a vocabulary file: set vocabulary.source, or leave {extra[0]} out"
+            )
+
     @model_validator(mode="after")
     def _fits(self) -> "VocabularyConfig":
-        if not self.source and (extra := [name for name in _OF_FILES if getattr(self, name) != _default(name)]):
-            raise ValueError(f"{extra[0]} needs a vocabulary file: set source, or leave {extra[0]} out")
         if self.source and (extra := [name for name in _OF_LEARNING if getattr(self, name) != _default(name)]):
             raise ValueError(f"{extra[0]} is for a vocabulary that is learned: leave it out, or source")
         if self.pieces and self.bpe_codes:

@@ -6,8 +6,9 @@ inert stand-ins for those few names; any other name in it is refused.
 """
 
 import argparse
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +34,17 @@ class _Meter:
 
 _SIZES = ("encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim", "qkv_dim")
 _DEPTHS = ("encoder_layers", "decoder_layers")
+_LARGEST = {
+    "encoder_embed_dim": "encoder_embed_dims",
+    "decoder_embed_dim": "decoder_embed_dims",
+    "encoder_ffn_embed_dim": "encoder_ffn_dims",
+    "decoder_ffn_embed_dim": "decoder_ffn_dims",
+    "encoder_layers": "encoder_depths",
+    "decoder_layers": "decoder_depths",
+}
+"""The dimension that each of HAT's super sizes is the largest choice of."""
+_HAT_ATTENDS = 2
+"""Encoder layers that HAT's representative architectures attend to (its code 1)."""
 _NO_PARAMETER = (".version", "._float_tensor", ".embed_positions.weights")
 """Endings of what fairseq keeps beside the parameters."""
 
@@ -45,10 +57,17 @@ class HatCheckpoint:
     model: SuperTransformer
     architecture: Architecture | None
     updates: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What HAT's training was called with, as the file has it."""
+    valid_loss_bits: float | None = None
+    """The validation loss that the file notes, of HAT's smallest architecture (`hat_smallest`); None: it notes none."""
 
 
-def load_hat_checkpoint(path: str | Path) -> HatCheckpoint:
-    """Read a checkpoint that HAT's code wrote; raises CheckpointError for anything else, and for unsafe content."""
+def load_hat_checkpoint(path: str | Path, space: SearchSpace | None = None) -> HatCheckpoint:
+    """Read a checkpoint that HAT's code wrote; raises CheckpointError for anything else, and for unsafe content.
+
+    `space` names the choices in place of the file's own; its largest sizes must be the file's.
+    """
     content = read_pickle_safely(path)
     if not isinstance(content, dict) or "args" not in content or "model" not in content:
         raise CheckpointError(f"{path} is not a HAT checkpoint: it lacks `args` or `model`")
@@ -57,9 +76,11 @@ def load_hat_checkpoint(path: str | Path) -> HatCheckpoint:
     history = content.get("optimizer_history")
     last = history[-1] if isinstance(history, list) and history else None
     updates = last.get("num_updates") if isinstance(last, dict) else None
-    return model_from_state(
-        content["model"], vars(content["args"]), str(path), updates if isinstance(updates, int) else 0
-    )
+    updates = updates if isinstance(updates, int) else 0
+    read = model_from_state(content["model"], vars(content["args"]), str(path), updates, space)
+    state = content.get("extra_state")
+    noted = state.get("val_loss") if isinstance(state, dict) else None
+    return replace(read, valid_loss_bits=noted if isinstance(noted, float) and math.isfinite(noted) else None)
 
 
 def read_pickle_safely(path: str | Path) -> Any:
@@ -83,13 +104,20 @@ def _unpickled(file: BinaryIO) -> Any:
 
 
 def model_from_state(
-    state: Mapping[str, torch.Tensor], arguments: Mapping[str, Any], source: str, updates: int = 0
+    state: Mapping[str, torch.Tensor],
+    arguments: Mapping[str, Any],
+    source: str,
+    updates: int = 0,
+    space: SearchSpace | None = None,
 ) -> HatCheckpoint:
     """Build a SuperTransformer from HAT's state dict and arguments, once the weights are known to be there."""
     try:
         require_floats(state, source)
         _require_sizes(arguments, source)
-        space = space_from_arguments(arguments, Path(source).stem)
+        if space is None:
+            space = space_from_arguments(arguments, Path(source).stem)
+        else:
+            _require_largest(space, arguments, source)
         vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
         config, architecture = network_from_arguments(arguments, state, source), _architecture(arguments)
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SpaceError) as error:  # of tensors, too
@@ -99,7 +127,7 @@ def model_from_state(
     model = SuperTransformer(space, vocab[0], config, target_vocab_size=vocab[1])
     assign_weights(model, state, source)
     _require_no_others(model, state, source)
-    return HatCheckpoint(space, model.eval(), architecture, updates)
+    return HatCheckpoint(space, model.eval(), architecture, updates, dict(arguments))
 
 
 def _require_sizes(arguments: Mapping[str, Any], source: str) -> None:
@@ -108,6 +136,32 @@ def _require_sizes(arguments: Mapping[str, Any], source: str) -> None:
         value, most = arguments[key], MAX_DEPTH if key in _DEPTHS else MAX_SIZE
         if type(value) is not int or not 1 <= value <= most:
             raise CheckpointError(f"{source}: {key} must be a whole number from 1 to {most}, got {value!r:.40}")
+
+
+def hat_smallest(space: SearchSpace) -> Architecture | None:
+    """Return the architecture whose validation loss HAT notes: the smallest, which attends to the last two layers.
+
+    None where the space has no such one.
+    """
+    if _HAT_ATTENDS not in space["decoder_cross_layers"]:
+        return None
+    return space.replaced(decoder_cross_layers=(_HAT_ATTENDS,)).smallest()
+
+
+def _require_largest(space: SearchSpace, arguments: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for a space whose largest sizes are not those of the weights."""
+    for key, dimension in _LARGEST.items():
+        most = max(space.numbers(dimension))
+        if most != arguments[key]:
+            raise CheckpointError(
+                f"{source}: the largest of {dimension} must be the checkpoint's {key} {arguments[key]}, space "
+                f"{space.name} has {most}: name the space that it was trained on"
+            )
+    if space.qkv_dim != arguments["qkv_dim"]:
+        raise CheckpointError(
+            f"{source}: qkv_dim must be the checkpoint's {arguments['qkv_dim']}, space {space.name} has "
+            f"{space.qkv_dim}: name the space that it was trained on"
+        )
 
 
 def _require_no_others(model: SuperTransformer, state: Mapping[str, torch.Tensor], source: str) -> None:

@@ -1,0 +1,110 @@
+"""`hat-ray import recipe|super`: what others made, brought in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hat_ray.cli.app import import_app
+from hat_ray.cli.options import JsonOpt, RunOpt, SetOpt
+from hat_ray.cli.output import print_json
+from hat_ray.core import console
+from hat_ray.errors import RunError
+
+GpusOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", metavar="N", min=1, max=100_000, help="GPUs to train on, which fairseq takes from its machine."
+    ),
+]
+NameOpt = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the recipe. Default: by the file.")]
+
+
+@import_app.command(
+    "recipe",
+    epilog="""Examples:
+
+hat-ray import recipe configs/wmt14.en-de/supertransformer/space0.yml --gpus 8 > mine.yaml
+
+hat-ray import recipe SUPER.yml SUB_COMMON.yml EVO.yml LATENCY_DATASET.yml PREDICTOR.yml --out mine.yaml
+
+What each file is follows from its keys. Every key is a setting of the recipe, or a comment with the reason why none
+takes it.""",
+)
+def import_recipe_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="HAT's YAML files of one experiment.")],
+    name: NameOpt = "",
+    gpus: GpusOpt = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: print the recipe.")
+    ] = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Turn HAT's YAML files into a recipe."""
+    from hat_ray.pipeline.imports.hat_recipe import import_recipe
+
+    if out is not None and out.exists():
+        raise RunError(f"--out must name a new file, {out} exists: name another, or delete it")
+    found = import_recipe(files, name, gpus)
+    found.recipe.space.build()
+    if out is not None:
+        out.write_text(found.to_yaml(), encoding="utf-8")
+    if as_json:
+        print_json({"recipe": found.settings, "mapped": found.mapped, "unmapped": found.unmapped})
+    elif out is None:
+        typer.echo(found.to_yaml(), nl=False)
+    console.say(
+        f"{len(found.mapped)} keys became settings; {len(found.unmapped)} did not, with the reasons in comments"
+    )
+
+
+@import_app.command(
+    "super",
+    epilog="""Examples:
+
+hat-ray import super HAT_wmt14ende_super_space0.pt --space space0.yml --data-bin data-bin/wmt16_en_de --run runs/wmt
+
+hat-ray import super super.pt --data-bin data-bin/mine --set corpus.vocabulary.bpe_codes=code \\
+    --set corpus.fairseq.test_source=test.en --set corpus.fairseq.test_target=test.de
+
+Then `hat-ray run runs/wmt` times, fits, searches and trains the winners; the SuperTransformer is not trained again.
+
+Settings of training, batches and beam search come from the checkpoint. No code in it is executed.""",
+)
+def import_super_command(
+    file: Annotated[str, typer.Argument(metavar="FILE.pt", help="Checkpoint of a SuperTransformer that HAT trained.")],
+    data_bin: Annotated[
+        str,
+        typer.Option("--data-bin", metavar="FOLDER", help="The data that it was trained on, by fairseq-preprocess."),
+    ],
+    space: Annotated[
+        str | None,
+        typer.Option("--space", metavar="HAT.yml", help="HAT's YAML with the choices. Default: the checkpoint's own."),
+    ] = None,
+    run: RunOpt = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            "--languages", metavar="SRC-TGT", help="Source and target, such as en-de. Default: the files' own."
+        ),
+    ] = None,
+    name: NameOpt = "",
+    set_: SetOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Turn a trained SuperTransformer and its data-bin into a run folder, from which `run` resumes."""
+    from hat_ray.pipeline.imports.super_run import SuperImport, import_super
+
+    what = SuperImport(file, data_bin, space, languages, name, tuple(set_ or ()))
+    made = import_super(what, run, console.progress_bar)
+    losses, folder, updates = dict(made.result.valid_loss_bits), str(made.run.folder), made.result.updates
+    if as_json:
+        noted = made.noted_loss_bits
+        print_json({"run": folder, "updates": updates, "valid_loss_bits": losses, "checkpoint_loss_bits": noted})
+        return
+    typer.echo(f"{folder}: {updates:,} updates; bits a token on the validation set:")
+    for architecture, loss in losses.items():
+        typer.echo(f"  {architecture}: {loss:.4f}")
+    if made.noted_loss_bits is not None:
+        typer.echo(f"  the same by the checkpoint: {made.noted_loss_bits:.4f}")
+    console.say(f"next: hat-ray run {folder}")

@@ -1,0 +1,120 @@
+"""The tokens of a data-bin as a corpus: training in chunks, validation and test as tables with their text.
+
+Decisions
+- Tokens are those of the data-bin, whatever the vocabulary would make of the text. Where the recipe names a split's
+  text, both are compared: sub-words or tokenisation of another kind show there, before anything is trained.
+- A pair that lacks a side (fairseq keeps `</s>` alone) is left out of training, as of text.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hat_ray.corpus.encode import EncodedChunk, LengthRules, encode_text, keep_fitting
+from hat_ray.corpus.fairseq.data_bin import DataBin, Split
+from hat_ray.corpus.text.files import ParallelText
+from hat_ray.corpus.text.source import CHUNK_PAIRS
+from hat_ray.corpus.tokens import Sentences, SentenceStore, TokenTable
+from hat_ray.corpus.vocabulary import Vocabularies, Vocabulary
+from hat_ray.errors import CorpusError
+
+_LEAST_ALIKE = 0.5
+"""Share of lines whose tokens the vocabulary must make as the data-bin has them."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BinSurvey:
+    """The first pass over the training split."""
+
+    kept: int
+    """Pairs with both sides."""
+    dropped_empty: int
+    test_sources_seen: int
+    """Test sentences whose source also occurs in training."""
+
+
+def survey_split(train: Split, test_sources: SentenceStore) -> BinSurvey:
+    """Read all training pairs once; raises CorpusError for ids that no dictionary has."""
+    wanted = {test_sources[row].tobytes() for row in range(len(test_sources))}
+    seen: set[bytes] = set()
+    kept = empty = 0
+    for table in train.chunks(CHUNK_PAIRS):
+        full = _with_both_sides(table)
+        kept, empty = kept + len(full), empty + len(table) - len(full)
+        if wanted:
+            seen.update(wanted.intersection(full.source[row].tobytes() for row in range(len(full))))
+    if not kept:
+        raise CorpusError("the training split of the data-bin holds no pair with both sides: make it anew")
+    sources = (test_sources[row].tobytes() for row in range(len(test_sources)))
+    return BinSurvey(kept, empty, sum(source in seen for source in sources))
+
+
+def split_chunks(train: Split, rules: LengthRules, first: int) -> Iterator[EncodedChunk]:
+    """Yield the training chunks from a number on, without pairs that lack a side or break the length rules."""
+    for number, table in enumerate(train.chunks(CHUNK_PAIRS)):
+        if number >= first:
+            yield keep_fitting(number, _with_both_sides(table), rules)
+
+
+def num_chunks(train: Split) -> int:
+    """Return the number of chunks of a training split."""
+    return sum(-(-len(source) // CHUNK_PAIRS) for source, _ in train.parts)
+
+
+def held_table(data_bin: DataBin, key: str, name: str, text: ParallelText | None, known: Vocabularies) -> TokenTable:
+    """Return a split with its text: the recipe's, or what its tokens decode to; `key` is the setting that names it.
+
+    A split that the data-bin lacks is encoded from the text.
+    """
+    found = data_bin.split(name) if text is not None else data_bin.require(name, key)
+    if found is None:
+        assert text is not None
+        table = encode_text(text, known)
+        return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
+    tables = list(found.chunks(max(len(found), 1)))
+    source, target = (Sentences.joined([_flat(getattr(one, side)) for one in tables]) for side in ("source", "target"))
+    table = TokenTable(source, target)
+    if text is None:
+        return TokenTable(source, target, _decoded(source, known.source), _decoded(target, known.target))
+    _require_alike(table, text, known, f"{data_bin.folder}/{name}")
+    return TokenTable(source, target, tuple(text.source), tuple(text.target))
+
+
+def _require_alike(table: TokenTable, text: ParallelText, known: Vocabularies, name: str) -> None:
+    """Raise CorpusError where a split's text is not what its tokens were made of."""
+    if len(table) != len(text):
+        raise CorpusError(
+            f"the text of a split must have a line for each of its sentences, got {len(text)} lines for the "
+            f"{len(table)} sentences of {name}: name the text that it was made of, before pairs were left out"
+        )
+    encoded = encode_text(text, known)
+    for side in ("source", "target"):
+        ours, theirs = getattr(encoded, side), getattr(table, side)
+        alike = sum(np.array_equal(ours[row], theirs[row]) for row in range(len(table)))
+        if alike < _LEAST_ALIKE * len(table):
+            raise CorpusError(
+                f"{side} text must become the tokens of {name}, {alike} of {len(table)} lines do: name the text, the "
+                "BPE codes, the tokenisation and the dictionaries that the data-bin was made with (corpus.vocabulary)"
+            )
+        if alike < len(table):
+            log.warning(
+                "%s: %d of %d lines of the %s text become other tokens", name, len(table) - alike, len(table), side
+            )
+
+
+def _decoded(sentences: Sentences, vocabulary: Vocabulary) -> tuple[str, ...]:
+    return tuple(vocabulary.decode(sentences[row].tolist()) for row in range(len(sentences)))
+
+
+def _with_both_sides(table: TokenTable) -> TokenTable:
+    full = (table.source.lengths > 1) & (table.target.lengths > 1)
+    return table if full.all() else table.select(np.flatnonzero(full))
+
+
+def _flat(sentences: object) -> Sentences:
+    assert isinstance(sentences, Sentences)
+    return sentences
