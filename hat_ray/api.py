@@ -17,10 +17,11 @@ from hat_ray.core.config import nearest_name
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
-from hat_ray.errors import ExportError, HatRayError, RunError, SearchError
+from hat_ray.errors import HatRayError, RunError, SearchError
+from hat_ray.evaluate.about import about_model
 from hat_ray.evaluate.distil import Distilled, distil
-from hat_ray.export.export import is_export, open_export
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.models import retrained_model
 from hat_ray.pipeline.outline import ONBOARD, OUTLINES, stages_of
@@ -256,15 +257,13 @@ def load(folder: str | Path) -> Run:
 
 
 def open_model(folder: str | Path, threads: int = 1) -> Model:
-    """Open the folder of an exported model; raise ExportError where it is none, or damaged.
+    """Open an export, a model folder, or the first winner of a run folder; raise HatRayError for any other place.
 
     >>> import hat_ray
     >>> hat_ray.open_model("exported").translate([""])
     ['']
     """
-    if not is_export(folder):
-        raise ExportError(f"{folder} is not an exported model: name a folder that `hat-ray export` made")
-    return Model(open_export(folder, threads))
+    return Model(ModelSource(str(folder)).open(threads))
 
 
 def _known_stage(name: str, known: Collection[str] = tuple(OUTLINES)) -> str:
@@ -368,12 +367,15 @@ def study_result(recipe: Recipe, place: str, study: str) -> dict[str, Any]:
 
 
 def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = no_progress) -> TrainResult:
-    """Train one architecture of a recipe's space from scratch into `out`, in this process."""
+    """Train one architecture of a recipe's space from scratch into the model folder `out`, in this process."""
     space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
     space.require(architecture)
     corpus = Corpus.load(Folder.at(place).child("corpus"))
-    seed = stream_seed(recipe.seed, "retrain")
-    return train_sub(architecture, space, corpus, recipe.model, recipe.retrain, Folder.at(out), seed, progress)
+    seed, folder = stream_seed(recipe.seed, "retrain"), Folder.at(out)
+    result = train_sub(architecture, space, corpus, recipe.model, recipe.retrain, folder, seed, progress)
+    about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {architecture.id}")
+    complete_model_folder(folder, corpus.vocabularies, about)
+    return result
 
 
 def assess_run(recipe: Recipe, place: str) -> list[Assessment]:

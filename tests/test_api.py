@@ -123,7 +123,7 @@ def test_mistakes_are_one_line_with_the_remedy(there: Path, tmp_path: Path) -> N
         run.output("onboard")
     with pytest.raises(HatRayError, match="is not a run folder: name one that `hat-ray run` made"):
         hat_ray.load(tmp_path)
-    with pytest.raises(HatRayError, match="is not an exported model: name a folder that `hat-ray export` made"):
+    with pytest.raises(HatRayError, match="holds no model: name a run folder, a model folder or an export"):
         hat_ray.open_model(tmp_path)
     with pytest.raises(HatRayError, match=r"search.evaluations.* 0"):
         hat_ray.run(run.recipe, tmp_path / "new", settings={"search.evaluations": 0}, local=True)

@@ -27,11 +27,11 @@ _ENTRIES = {
     "run": _Entry(("stages",)),
     "corpus": _Entry(("stages",), "Prepare the text: sub-words and token tables."),
     "train": _Entry(("stages",)),
-    "latency": _Entry(("stages", "latency")),
+    "latency": _Entry(("stages", "one_model", "latency")),
     "predict": _Entry(("stages", "predict")),
     "search": _Entry(("search",)),
     "retrain": _Entry(("stages",), "Train the winners and the baselines from scratch."),
-    "evaluate": _Entry(("stages",), "Time the retrained models, and score them with sacreBLEU."),
+    "evaluate": _Entry(("one_model",), "Time the retrained models, and score them with sacreBLEU."),
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
     "export": _Entry(("models",), "Export a model with its loader."),
@@ -40,7 +40,7 @@ _ENTRIES = {
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
     "recipe": _Entry(("recipes",)),
     "import": _Entry(("imports",)),
-    "cost": _Entry(("models",), "Count parameters and FLOPs as HAT does."),
+    "cost": _Entry(("one_model",), "Count parameters and FLOPs as HAT does."),
 }
 """The root's commands, as they are used one after the other."""
 

@@ -9,6 +9,10 @@ from hat_ray.core.config import StageConfig
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "char", "none"]
 
 
+SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
+"""Fields of `EvaluateConfig` that a model takes with it, as the defaults of its beam search."""
+
+
 class EvaluateConfig(StageConfig):
     """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
@@ -43,3 +47,7 @@ class EvaluateConfig(StageConfig):
 
     floor_pairs: int = Field(default=200_000, ge=0, le=1_000_000_000)
     """Training pairs searched for the nearest source (a floor that any useful model beats); 0 leaves floors out."""
+
+    def search_settings(self) -> dict[str, float]:
+        """Return the settings of beam search."""
+        return {name: getattr(self, name) for name in SEARCH}

@@ -107,6 +107,11 @@ def score_text(
     )
 
 
+def bleu_signature(tokenizer: str) -> str:
+    """Return sacreBLEU's signature of scores with one reference and a tokenizer."""
+    return score_text(["a"], [["a"]], tokenizer=tokenizer, chrf=False).bleu_signature
+
+
 def _require_parallel(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not hypotheses or not references:
         raise CorpusError(f"a score needs at least one sentence and one reference, got {len(hypotheses)} sentences")

@@ -16,18 +16,25 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SentencePieceSubwords
 from hat_ray.errors import ExportError
+from hat_ray.evaluate.about import about_model, evaluation_of
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
-from hat_ray.export.folder import write_files, write_manifest
+from hat_ray.export.folder import about_of_manifest, facts_of, write_files, write_manifest
 from hat_ray.export.loaded import LoadedModel
-from hat_ray.export.parity import Parity, compare
+from hat_ray.export.parity import CheckText, Parity, compare
+from hat_ray.model.checkpoints.about import About
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.protocol import RUNTIMES, Bounds, Exporter, Runtime, RuntimeSettings, exporting, require_runtime
+from hat_ray.runtime.protocol import (
+    RUNTIMES,
+    Bounds,
+    Exporter,
+    OpenedExport,
+    RuntimeSettings,
+    exporting,
+    require_runtime,
+)
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone.translate import MANIFEST, kind_of
-
-SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
-"""Fields of `EvaluateConfig` that the manifest keeps as the loader's defaults."""
 
 log = logging.getLogger(__name__)
 
@@ -67,47 +74,55 @@ def export_model(
 
     `short_list`: target words listed for each source word; 0: all words may follow.
     """
-    exporter = exporter_of(runtime)
-    if short_list and not RUNTIMES.facts(runtime).short_lists:
-        raise ExportError(f"short-lists are for runtime onnx, got {runtime}: leave --short-list out")
-    on = require_runtime(runtime, RuntimeSettings(dtype), model.architecture, model.config)
-    _require_place(out)
-    settings = RuntimeSettings(dtype, short_lists=short_lists_of(corpus, short_list))
-    aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
-    aside.mkdir(parents=True)
-    try:
-        facts = write_files(aside, model, corpus.vocabularies, runtime, exporter, settings)
-        parity = _checked(aside, model, corpus, on, facts, config, progress)
-        parity.require(bounds)
-        proof = {"parity": asdict(parity), "bounds": asdict(bounds)}
-        write_manifest(aside, model, facts, _search(config), proof)
-        size = sum(path.stat().st_size for path in aside.iterdir())
-        _put(aside, out.absolute())
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    log.info("exported %s: %d of %d sentences identical", model.architecture.id, parity.identical, parity.sentences)
-    return Exported(str(out), model.architecture.id, dtype, size, parity)
+    lists = short_lists_of(corpus, short_list)
+    text = CheckText(*scored_text(corpus, config))
+    about = about_model(corpus.summary, config, model.architecture.id)
+    return Export(runtime, dtype, lists, config, bounds).write(model, corpus.vocabularies, about, out, text, progress)
 
 
-def _checked(
-    place: Path,
-    model: SubTransformer,
-    corpus: Corpus,
-    runtime: Runtime,
-    facts: dict[str, Any],
-    config: EvaluateConfig,
-    progress: Progress,
-) -> Parity:
-    """Write a manifest, open the folder, and compare its translations with the model's."""
-    assert runtime.exporter is not None
-    write_manifest(place, model, facts, _search(config), {})
-    opened = runtime.exporter.open(place)
-    sources, references = scored_text(corpus, config)
-    return compare(model, opened, runtime, corpus.vocabularies, sources, references, config, progress)
+@dataclass(frozen=True)
+class Export:
+    """How a model is exported."""
 
+    runtime: str
+    dtype: str
+    short_lists: ShortLists | None
+    config: EvaluateConfig
+    bounds: Bounds
 
-def _search(config: EvaluateConfig) -> dict[str, float]:
-    return {name: getattr(config, name) for name in SEARCH}
+    def write(
+        self,
+        model: SubTransformer,
+        vocabularies: Vocabularies,
+        about: About,
+        out: Path,
+        text: CheckText,
+        progress: Progress = no_progress,
+    ) -> Exported:
+        """Write `out`, after translating the text of the check with the exported model."""
+        exporter = exporter_of(self.runtime)
+        if self.short_lists is not None and not RUNTIMES.facts(self.runtime).short_lists:
+            raise ExportError(f"short-lists are for runtime onnx, got {self.runtime}: leave --short-list out")
+        settings = RuntimeSettings(self.dtype, short_lists=self.short_lists)
+        on = require_runtime(self.runtime, RuntimeSettings(self.dtype), model.architecture, model.config)
+        _require_place(out)
+        search = self.config.search_settings()
+        aside = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
+        aside.mkdir(parents=True)
+        try:
+            facts = write_files(aside, model, vocabularies, self.runtime, exporter, settings)
+            facts |= facts_of(about)
+            write_manifest(aside, model, facts, search, {})
+            parity = compare(model, exporter.open(aside), on, vocabularies, text, self.config, progress)
+            parity.require(self.bounds)
+            proof = {"parity": asdict(parity), "bounds": asdict(self.bounds)}
+            write_manifest(aside, model, facts, search, proof)
+            size = sum(path.stat().st_size for path in aside.iterdir())
+            _put(aside, out.absolute())
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        log.info("exported %s: %d of %d identical", model.architecture.id, parity.identical, parity.sentences)
+        return Exported(str(out), model.architecture.id, self.dtype, size, parity)
 
 
 def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
@@ -125,15 +140,23 @@ def is_export(place: str | Path) -> bool:
 
 def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedModel:
     """Load an exported model with its manifest's search settings, some of them changed; raise ExportError."""
-    try:
-        opened = _exporter_by_kind(kind_of(place)).open(Path(place), threads)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
+    opened = _opened(place, threads)
     manifest = opened.translator.manifest
     vocabulary = SentencePieceSubwords({MODEL_FILE: (Path(place) / manifest["vocabulary"]).read_bytes()})
-    return LoadedModel(
-        opened.engine, Vocabularies.of_both(vocabulary), EvaluateConfig(**{**manifest["search"], **changes})
-    )
+    config = evaluation_of(about_of_manifest(manifest, place), place, **changes)
+    return LoadedModel(opened.engine, Vocabularies.of_both(vocabulary), config)
+
+
+def manifest_of(place: str | Path) -> dict[str, Any]:
+    """Return the manifest of an exported model; raise ExportError where the export is damaged."""
+    return _opened(place, 1).translator.manifest
+
+
+def _opened(place: str | Path, threads: int) -> OpenedExport:
+    try:
+        return _exporter_by_kind(kind_of(place)).open(Path(place), threads)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _exporter_by_kind(kind: object) -> Exporter:

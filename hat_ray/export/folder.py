@@ -11,6 +11,7 @@ import json
 import platform
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import torch
 import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
 from hat_ray.corpus.vocabulary.subwords import MODEL_FILE
+from hat_ray.errors import ExportError
+from hat_ray.model.checkpoints.about import About
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Exporter, RuntimeSettings
 from hat_ray.runtime.standalone import translate as front_end
-from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
+from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, one_line, seal_of
 from hat_ray.space.cost import count_params
 
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
@@ -86,6 +89,24 @@ def write_manifest(
     text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False)
     (place / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def facts_of(about: About) -> dict[str, Any]:
+    """Return the manifest's entries of a model's facts; its beam search stands under `search`."""
+    facts = {name: value for name, value in asdict(about).items() if name not in ("search", "notes")}
+    return {**facts, "direction": about.direction}
+
+
+def about_of_manifest(manifest: Mapping[str, Any], place: object) -> About:
+    """Return the facts of a model that a manifest keeps; raise ExportError where they are none."""
+    given: dict[str, Any] = {name: manifest[name] for name in ("tokenizer", "signature", "origin") if name in manifest}
+    languages: dict[str, Any] = {name: manifest.get(name) for name in ("source_language", "target_language")}
+    try:
+        if not all(isinstance(value, str) for value in given.values()):
+            raise ValueError("tokenizer, signature and origin must be text")
+        return About(search=manifest["search"], **languages, **given)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"{place}: {MANIFEST}: {one_line(error)}: export the model again") from error
 
 
 def _versions() -> dict[str, str]:

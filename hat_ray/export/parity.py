@@ -7,12 +7,13 @@ Decisions
   words on them.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.vocabulary import EOS, Vocabularies
+from hat_ray.corpus.vocabulary import EOS, SPECIAL_IDS, Vocabularies, Vocabulary
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import score_text
@@ -27,6 +28,23 @@ Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class CheckText:
+    """The sentences that a check translates."""
+
+    sources: Sequence[str]
+    references: Sequence[str] | None
+    """Their translations; None: there are none, so nothing is judged by BLEU."""
+
+
+def drawn_text(vocabulary: Vocabulary, sentences: int) -> CheckText:
+    """Draw sentences of a vocabulary's own entries, 4 to 24 tokens each: what is checked where there is no text."""
+    rng = random.Random(0)
+    words = range(len(SPECIAL_IDS), len(vocabulary))
+    drawn = ([rng.choice(words) for _ in range(rng.randint(4, 24))] for _ in range(sentences))
+    return CheckText([" ".join(vocabulary.decode(tokens).split()) for tokens in drawn], None)
+
+
+@dataclass(frozen=True)
 class Parity:
     """Distance between an exported model and the model itself."""
 
@@ -35,9 +53,10 @@ class Parity:
     """Sentences with the same tokens."""
     token_agreement: float
     """0 to 1."""
-    bleu: float
-    exported_bleu: float
-    bleu_signature: str
+    bleu: float | None
+    """None where there were no references; likewise `exported_bleu` and `bleu_signature`."""
+    exported_bleu: float | None
+    bleu_signature: str | None
     logit_error: float
     """The largest absolute difference of two logits; of CTranslate2 of two words' logarithms of probability."""
     logit_sentences: int
@@ -45,14 +64,15 @@ class Parity:
     """By which instructions the processor that checked it multiplies."""
 
     @property
-    def bleu_loss(self) -> float:
-        return self.bleu - self.exported_bleu
+    def bleu_loss(self) -> float | None:
+        """BLEU of the model less that of the export; None where there were no references."""
+        return None if self.bleu is None or self.exported_bleu is None else self.bleu - self.exported_bleu
 
     def require(self, bounds: Bounds) -> None:
         """Raise ExportError where a bound is broken."""
         if bounds.min_token_agreement is not None and self.token_agreement < bounds.min_token_agreement:
             what = f"token agreement must be at least {bounds.min_token_agreement:g}, got {self.token_agreement:.4f}"
-        elif self.bleu_loss > bounds.max_bleu_loss:
+        elif self.bleu_loss is not None and self.bleu_loss > bounds.max_bleu_loss:
             what = f"at most {bounds.max_bleu_loss:g} BLEU may be lost, got {self.bleu:.2f} -> {self.exported_bleu:.2f}"
         elif bounds.max_logit_error is not None and not self.logit_error <= bounds.max_logit_error:
             what = f"logits may differ by at most {bounds.max_logit_error:g}, got {self.logit_error:.3g}"
@@ -69,12 +89,12 @@ def compare(
     opened: OpenedExport,
     runtime: Runtime,
     vocabularies: Vocabularies,
-    sources: Sequence[str],
-    references: Sequence[str],
+    text: CheckText,
     config: EvaluateConfig,
     progress: Progress = no_progress,
 ) -> Parity:
-    """Translate `sources` with both and compare what comes out."""
+    """Translate a text with both and compare what comes out."""
+    sources, references = text.sources, text.references
     exporter, exported = runtime.exporter, opened.translator
     assert exporter is not None
     if not sources:
@@ -83,7 +103,9 @@ def compare(
     settings = {name: getattr(config, name) for name in exported.manifest["search"]}
     theirs = [tuple(tokens) for tokens in exported.translate_tokens(sources, **settings)]
     texts = [[vocabularies.target.decode(tokens) for tokens in side] for side in (ours, theirs)]
-    own, other = (score_text(side, [references], tokenizer=config.tokenizer, chrf=False) for side in texts)
+    own, other = (
+        score_text(side, [references], tokenizer=config.tokenizer, chrf=False) if references else None for side in texts
+    )
     full = [row for row, line in enumerate(sources) if line.strip()][:LOGIT_SENTENCES]
     encoded = vocabularies.source.encode_lines([sources[row] for row in full])
     pairs = [
@@ -94,9 +116,9 @@ def compare(
         sentences=len(sources),
         identical=sum(a == b for a, b in zip(ours, theirs, strict=True)),
         token_agreement=agreement(ours, theirs),
-        bleu=own.bleu,
-        exported_bleu=other.bleu,
-        bleu_signature=own.bleu_signature,
+        bleu=own.bleu if own else None,
+        exported_bleu=other.bleu if other else None,
+        bleu_signature=own.bleu_signature if own else None,
         logit_error=max((exporter.difference(model, opened.engine, *pair) for pair in pairs), default=0.0),
         logit_sentences=len(pairs),
         arithmetic=runtime.arithmetic(exported.manifest["dtype"]),

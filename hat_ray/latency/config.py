@@ -14,11 +14,15 @@ DtypeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
 
 
 class DeviceSelector(StageConfig):
-    """The nodes that are one device of the user's. Every node that fits all that is given takes part.
+    """The nodes that are one device of the user's, or a device that only a table knows.
+
+    Every node that fits all that is given takes part.
 
     A node that fits several entries is several devices, one for each runtime, dtype or number of threads; it times one
     after the other. Entries that differ in these alone may share a name, and with it a limit.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"table", "vocab_size"})
 
     name: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")
     """Name of the device (lower-case letters, digits, dashes): the first part of its id. Name devices that the
@@ -42,10 +46,34 @@ class DeviceSelector(StageConfig):
     threads: int | None = Field(default=None, ge=1, le=4_096)
     """Threads on this device; null: `latency.threads`."""
 
+    table: str = Field(default="", pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$", max_length=255)
+    """Id of a device that only the rows of `latency.table` describe, as `hat-ray latency show` lists it. Nothing is
+    timed on it: searches use its rows, and the report states that no winner was timed again. A recipe with such devices
+    alone never writes to the table."""
+
+    vocab_size: int | None = Field(default=None, ge=0)
+    """Vocabulary that a `table` device's rows were timed with, where it is not that of this recipe; 0: unknown, as in
+    some of HAT's files. Null: this recipe's."""
+
+    @model_validator(mode="after")
+    def _of_a_table_or_of_a_node(self) -> Self:
+        own = self.model_dump(exclude_defaults=True)
+        extra = sorted(own.keys() - {"table", "vocab_size"})
+        if self.table and extra:
+            raise ValueError(f"a device of a table is described by its rows, got {', '.join(extra)}: leave that out")
+        if self.vocab_size is not None and not self.table:
+            raise ValueError("vocab_size is for devices of a table, got none: set table, or leave vocab_size out")
+        return self
+
+    @property
+    def called(self) -> str:
+        """The user's name for it: its name, or the id of a table's device."""
+        return self.name or self.table
+
     @property
     def is_anywhere(self) -> bool:
         """Whether every node fits: also the machine of a process without a cluster."""
-        return not (self.labels or self.resource)
+        return not (self.labels or self.resource or self.table)
 
     def names_the_same_nodes(self, other: "DeviceSelector") -> bool:
         """Return whether two entries select nodes by the same rule."""
@@ -59,8 +87,15 @@ class LatencyConfig(StageConfig):
         {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
     )
 
+    later: ClassVar[frozenset[str]] = frozenset({"rows_of"})
+
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
+
+    rows_of: Literal["own", "covering"] = "own"
+    """Rows that predictors learn from: "own" those of this search space; "covering" also those of spaces that contain
+    it, such as HAT's tables for a part of HAT's space. A space that is not built in counts where its rows show every
+    choice of this one. Quantities that imported averages lack stay unknown."""
 
     samples: int = Field(default=200, ge=3, le=10_000_000)
     """Architectures timed on each device; with `target_error` at most."""
@@ -170,6 +205,34 @@ class LatencyConfig(StageConfig):
         if self.accelerator == "cuda" and (reason := why_not_on(self.runtime, facts, "cuda")):
             raise ValueError(f"{reason}, or set accelerator to cpu")
         return self
+
+    @model_validator(mode="after")
+    def _devices_of_a_table_that_is_named(self) -> Self:
+        slugs = [device.table for device in self.of_table]
+        if slugs and not self.table:
+            raise ValueError(f"devices of a table need latency.table, got none for {slugs[0]}: name the table's root")
+        if twice := next((slug for slug in slugs if slugs.count(slug) > 1), None):
+            raise ValueError(f"devices: each device of a table stands once, got {twice} twice: leave one out")
+        return self
+
+    @property
+    def of_table(self) -> tuple[DeviceSelector, ...]:
+        """The devices that only the table knows."""
+        return tuple(device for device in self.devices if device.table)
+
+    @property
+    def times_nothing(self) -> bool:
+        """Whether only the table knows the devices: nothing is timed, and nothing is written."""
+        return bool(self.devices) and all(device.table for device in self.devices)
+
+    @property
+    def timed(self) -> tuple[DeviceSelector | None, ...]:
+        """The entries that are timed; one None where there are no entries."""
+        return self.attached().devices if self.devices else (None,)
+
+    def attached(self) -> "LatencyConfig":
+        """Return these settings with the devices that are timed."""
+        return self.model_copy(update={"devices": tuple(device for device in self.devices if not device.table)})
 
     @model_validator(mode="after")
     def _devices_that_can_be_told_apart(self) -> Self:

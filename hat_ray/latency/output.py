@@ -25,6 +25,8 @@ class MeasuredDevice:
     device: DeviceInfo
     calibration: Calibration | None = None
     """None where a fixed number of architectures was timed."""
+    attached: bool = True
+    """Whether the run times on it; False: only the table knows it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from hat_ray.errors import LatencyError
 from hat_ray.latency.quantities import QUANTITIES, DeviceProfile, Measured, Recorded
 from hat_ray.latency.table.part_file import KeptParts
+from hat_ray.latency.table.parts import Spaces
 from hat_ray.latency.table.row import SCHEMA, LatencyRow, to_table
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
@@ -101,7 +102,7 @@ def missing_names(table: pa.Table, names: Sequence[str]) -> dict[str, list[str]]
 
 
 def known_values(
-    root: Folder | str | KeptParts, space_id: str, device: str, workload: Workload, names: Sequence[str]
+    root: Folder | str | KeptParts, space_id: Spaces, device: str, workload: Workload, names: Sequence[str]
 ) -> dict[str, Values]:
     """Return by quantity what the table knows of each architecture on a device, in the order of timing.
 
@@ -133,7 +134,7 @@ def _unknown(name: str, device: str, remedy: str) -> str:
 
 def _scan(
     root: Folder | str | KeptParts,
-    space_id: str,
+    space_id: Spaces,
     device: str,
     workload: Workload,
     columns: Sequence[str],

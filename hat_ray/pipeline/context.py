@@ -53,15 +53,15 @@ def workload_of(context: Context) -> Workload:
 
 
 def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
-    """Return the table's rows of this job's space and workload on a device."""
-    return read_table(job.table, job.space.id, slug, workload=job.protocol.workload)
+    """Return the table's rows of this job's spaces and workload on a device."""
+    return read_table(job.table, job.spaces, slug, workload=job.workload_on(slug))
 
 
 def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
     """Return what each architecture takes on a device, in drift-corrected milliseconds: two columns of those rows."""
     columns = ["architecture_json", "latency_corrected_ms"]
-    where = asdict(job.protocol.workload)
-    texts, times = scan_table(job.table, job.space.id, slug, columns, where=where, best_only=True).columns
+    where = asdict(job.workload_on(slug))
+    texts, times = scan_table(job.table, job.spaces, slug, columns, where=where, best_only=True).columns
     pairs = zip(texts.to_pylist(), times.to_pylist(), strict=True)
     return {Architecture.from_json(text): float(ms) for text, ms in pairs if text is not None}
 

@@ -248,9 +248,14 @@ class Run:
         return record
 
 
+def is_run_folder(folder: Folder) -> bool:
+    """Report whether a folder holds a run."""
+    return folder.exists(_HEAD)
+
+
 def require_run_folder(folder: Folder) -> None:
     """Raise RunError for a folder that holds no run."""
-    if not folder.exists(_HEAD):
+    if not is_run_folder(folder):
         raise RunError(f"{folder} is not a run folder: name one that `hat-ray run` made")
 
 

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def rows_of_device(job: TimingJob, slug: str) -> TimedRows:
-    """Read what the table holds of this job's space and workload on a device."""
-    return read_rows(job.table, job.space.id, slug, asdict(job.protocol.workload))
+    """Read what the table holds of this job's spaces and workload on a device."""
+    return read_rows(job.table, job.spaces, slug, asdict(job.workload_on(slug)))
 
 
 def fit_device(
@@ -42,7 +42,7 @@ def fit_rows(
 
 def table_rows(job: TimingJob, config: PredictorConfig, slugs: Sequence[str] = ()) -> dict[str, TimedRows]:
     """Read each device's rows once: the named devices', and where settings want other devices, all of the table."""
-    places = partitions(job.table_root, job.space.id) if config.use_other_devices else []
+    places = partitions(job.table_root, job.spaces) if config.use_other_devices else []
     devices = dict.fromkeys([*(partition_values(place)[1] for place in places), *slugs])
     return {slug: rows_of_device(job, slug) for slug in devices}
 

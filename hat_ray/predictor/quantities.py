@@ -135,7 +135,7 @@ def quantity_rows(job: TimingJob, slug: str, names: Sequence[str]) -> dict[str, 
     learnt = [name for name in names if not isinstance(QUANTITIES.load(name), Computed)]
     if not learnt:
         return {}
-    where = job.table, job.space.id, slug, job.protocol.workload
+    where = job.table, job.spaces, slug, job.workload_on(slug)
     known = known_values(*where, [LATENCY, *learnt])
     found = {}
     for name in learnt:
@@ -195,7 +195,7 @@ def timed_quantities(
     """Return what is known of architectures by quantity: measured, or computed."""
     computed = {name: quantity for name in names if isinstance(quantity := QUANTITIES.load(name), Computed)}
     learnt = [name for name in names if name not in computed]
-    known = known_values(job.table, job.space.id, slug, job.protocol.workload, learnt) if learnt else {}
+    known = known_values(job.table, job.spaces, slug, job.workload_on(slug), learnt) if learnt else {}
     found = {one: {name: values[one] for name, values in known.items() if one in values} for one in architectures}
     for name, exact in computed.items():
         for one, value in zip(architectures, exact.compute(architectures, profile).tolist(), strict=True):

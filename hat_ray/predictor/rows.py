@@ -16,6 +16,7 @@ import numpy as np
 
 from hat_ray.errors import PredictorError
 from hat_ray.latency.table.part_file import KeptParts
+from hat_ray.latency.table.parts import Spaces
 from hat_ray.latency.table.table import scan_table
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -133,7 +134,7 @@ def rows_of_averages(
 
 
 def read_rows(
-    root: Folder | str | KeptParts, space_id: str, device: str, where: Mapping[str, object] | None = None
+    root: Folder | str | KeptParts, space_id: Spaces, device: str, where: Mapping[str, object] | None = None
 ) -> TimedRows:
     """Read a device's rows from a latency table, the best measurement of each architecture; `where` as in `scan_table`.
 

@@ -33,6 +33,13 @@ class Device:
     """Name and value of what else is known: cores, clock, memory, driver, number of timed architectures, ..."""
     largest_ms: float | None = None
     """What the largest architecture of the space takes on it, predicted as the candidates are."""
+    attached: bool = True
+    """Whether the run timed on it; False: only a latency table knows it, and nothing was timed again."""
+
+    @property
+    def heading(self) -> str:
+        """Its title, and where only a table knows it a note of that."""
+        return self.title if self.attached else f"{self.title}, from a latency table: nothing was timed again"
 
 
 @dataclass(frozen=True)

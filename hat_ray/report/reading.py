@@ -86,7 +86,8 @@ def role(model: ChosenModel) -> str:
 
 def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:
     """Return whole sentences on what a winner brings on its device."""
-    sentences = [_against_largest(data, winner, device), _limit(winner, device), _against_random(data, winner, device)]
+    limit = _limit(winner, device) or _not_timed(data, winner, device)
+    sentences = [_against_largest(data, winner, device), limit, _against_random(data, winner, device)]
     return [sentence for sentence in [*sentences, _floor(data, winner), _leak(data)] if sentence]
 
 
@@ -129,6 +130,16 @@ def _limit(winner: ChosenModel, device: str) -> str:
     if found is Verdict.WITHIN_ERROR:
         return f"It is {over} % above its limit of {winner.limit.text}{what}, within the error of the measurement."
     return f"It misses its limit of {winner.limit.text} by {over} %{what}: the predictor underestimated it."
+
+
+def _not_timed(data: ReportData, winner: ChosenModel, device: str) -> str:
+    """Return that a limit rests on a prediction, where only a latency table knows the device."""
+    if winner.limit is None or not any(one.slug == device and not one.attached for one in data.devices):
+        return ""
+    return (
+        f"That it keeps its limit of {winner.limit.text} is a prediction: only a latency table knows the device, "
+        "and nothing was timed again."
+    )
 
 
 def _against_random(data: ReportData, winner: ChosenModel, device: str) -> str:

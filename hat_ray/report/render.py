@@ -101,6 +101,8 @@ class RunView:
     translations: tuple[Translations, ...]
     cost: Cost | None
     provenance: Origin
+    times: bool = True
+    """Whether the run timed on any of its devices."""
     first: str = "#summary"
 
     @property
@@ -144,6 +146,7 @@ def run_view(data: ReportData) -> RunView:
         translations=translations(data),
         cost=cost(data),
         provenance=origin(data),
+        times=not data.devices or any(device.attached for device in data.devices),
     )
 
 

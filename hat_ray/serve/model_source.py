@@ -10,19 +10,21 @@ from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.errors import RunError
 from hat_ray.export.export import is_export, open_export
 from hat_ray.export.loaded import LoadedModel
-from hat_ray.pipeline.models import served_model
+from hat_ray.pipeline.models import refuse_model_id, served_model
+from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.recipe import Recipe, load_run_recipe
 from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A run's model on a runtime, or an exported folder. It pickles; `place` must be one that every replica reaches."""
+    """The model of a run or a model folder on a runtime, or an export. It pickles; every replica must reach `place`."""
 
     place: str
     recipe: Recipe | None = None
-    """The run's. None: the one in its folder; an exported folder has none."""
+    """The run's. None: the one in its folder; a model folder and an export have none."""
     model_id: str | None = None
     """A run's retrained model. None: the first winner."""
     runtime: str | None = None
@@ -48,29 +50,37 @@ class ModelSource:
             return self
         runtime, dtype = self.runtime or "eager", self.dtype or "fp32"
         require_runtime(runtime, RuntimeSettings(dtype))
-        recipe = self.recipe or load_run_recipe(
-            Folder.at(self.place), [f"evaluate.beam={self.beam}"] if self.beam else None
-        )
-        return replace(self, recipe=recipe, runtime=runtime, dtype=dtype, short_list=self.short_list or 0)
+        resolved = replace(self, runtime=runtime, dtype=dtype, short_list=self.short_list or 0)
+        if self.recipe is not None:
+            return resolved
+        found = place_of(self.place)
+        if found is Place.MODEL:
+            refuse_model_id(self.place, self.model_id)
+            return resolved
+        if found is not Place.RUN:
+            raise RunError(why_no_weights(self.place, found))
+        changes = [f"evaluate.beam={self.beam}"] if self.beam else None
+        return replace(resolved, recipe=load_run_recipe(Folder.at(self.place), changes))
 
     def open(self, threads: int) -> LoadedModel:
         """Load the model; 0 threads: one for each usable CPU. PyTorch's threads are the calling thread's."""
         threads = threads or usable_cpus()
         torch.set_num_threads(threads)
         source = self.resolved()
-        if source.recipe is None:
+        if source.runtime is None:
             return open_export(self.place, threads, **({} if self.beam is None else {"beam": self.beam}))
-        model = source.recipe, source.place, source.model_id
-        return served_model(*model, source.runtime or "eager", source.dtype or "fp32", threads, source.short_list or 0)
+        on = source.runtime, source.dtype or "fp32", threads, source.short_list or 0
+        return served_model(source.place, source.recipe, source.model_id, *on, self.beam)
 
     def public_facts(self) -> dict[str, str]:
         """Return what a client may learn of the model."""
         source = self.resolved()
-        if source.recipe is None:
+        if source.runtime is None:
             return {"export": Path(source.place).name}
-        return {"recipe": source.recipe.name, "runtime": str(source.runtime), "dtype": str(source.dtype)}
+        name = {"recipe": source.recipe.name} if source.recipe else {"model": Folder.at(source.place).name}
+        return {**name, "runtime": str(source.runtime), "dtype": str(source.dtype)}
 
 
 def is_exported(place: str) -> bool:
     """Report whether a place is an exported folder."""
-    return "://" not in place and is_export(place)
+    return not is_uri(place) and is_export(place)

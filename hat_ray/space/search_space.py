@@ -177,6 +177,19 @@ class SearchSpace:
         count = len({min(number, most) for number in self.numbers(dimension.name)})
         return count ** depths[dimension.depths] if dimension.per_layer else count
 
+    def covers(self, other: "SearchSpace") -> bool:
+        """Return whether every network of another space is one of this space."""
+        return self.qkv_dim == other.qkv_dim and all(self._covers(other, one) for one in DIMENSIONS)
+
+    def _covers(self, other: "SearchSpace", dimension: Dimension) -> bool:
+        """Compare the choices of a dimension; larger choices than a cap are the same network as the cap."""
+        own, asked = (
+            {dimension.number(choice) for choice in space.choices.get(dimension.name, dimension.unnamed)}
+            for space in (self, other)
+        )
+        caps = other.numbers(dimension.capped_by) if dimension.capped_by else (max(own | asked),)
+        return all({min(one, cap) for one in asked} <= {min(one, cap) for one in own} for cap in caps)
+
     def contains(self, architecture: Architecture) -> bool:
         return self.why_outside(architecture) is None
 

@@ -56,7 +56,7 @@ def test_a_run_times_searches_for_and_serves_ctranslate2(tmp_path: Path) -> None
     assert why_not_expressible(winner.architecture) is None
     lines = ["the dog runs", "", "a cat sees the dog"]
     ours, theirs = (
-        served_model(recipe, place, None, runtime, dtype).translate(lines)
+        served_model(place, recipe, None, runtime, dtype).translate(lines)
         for runtime, dtype in (("ctranslate2", "fp32"), ("eager", "fp32"))
     )
     assert [line == "" for line in ours] == [line == "" for line in theirs] == [False, True, False]

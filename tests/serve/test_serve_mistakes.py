@@ -86,7 +86,7 @@ def test_a_run_without_models_and_an_export_with_a_runtime_are_refused_where_a_r
 ) -> None:
     with pytest.raises(RunError, match="brings its own: leave runtime and short_list out"):
         ModelSource(str(exported.folder), runtime="onnx", short_list=0).open(1)
-    with pytest.raises(RunError, match="lacks its"):
+    with pytest.raises(RunError, match="holds no model: name a run folder, a model folder or an export"):
         ModelSource(str(tmp_path)).open(1)
 
 

@@ -1,4 +1,4 @@
-"""`hat-ray latency show|compact|import|export|validate`: the latency table; `measure` is with the stages."""
+"""`hat-ray latency show|compact|import|export|validate`: the latency table; `one_model.py` has `measure`."""
 
 from dataclasses import asdict
 from datetime import timedelta

@@ -1,7 +1,4 @@
-"""Commands that serve models: `translate`, `export`.
-
-Commands that use or count models: `distil`, `cost`.
-"""
+"""Commands that use trained models: `translate`, `export`, `distil`."""
 
 import sys
 import time
@@ -22,9 +19,10 @@ from hat_ray.storage.plain_file import read_text
 
 if TYPE_CHECKING:
     from hat_ray.export.stream import TranslationScore
+    from hat_ray.recipe import Recipe
     from hat_ray.serve.model_source import ModelSource
 
-_REFERENCE_BYTES = 1 << 30
+_TEXT_BYTES = 1 << 30
 
 ModelOpt = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Id of the model. Default: the first winner.")
@@ -67,7 +65,7 @@ Translations come out as groups of lines come in: a pipe that brings one line ge
 )
 def translate(
     place: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or an exported model's folder.")
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, a model folder, or an export.")
     ],
     model: ModelOpt = None,
     beam: BeamOpt = None,
@@ -88,7 +86,7 @@ def translate(
         raise RunError("--json prints the figures of --score: name a reference with --score, or leave --json out")
     if sys.stdin is None:
         raise RunError("stdin is closed: give lines to translate by `< FILE`")
-    references = None if score is None else _lines(score)
+    references = None if score is None else read_lines("--score", score)
     from hat_ray.export.stream import read_groups, score_stream, translate_stream
 
     served = model_choice(place, model, beam, runtime, dtype, short_list).open(threads or 0)
@@ -104,7 +102,7 @@ def translate(
     if references is not None:
         seconds = time.perf_counter() - started
         figures = score_stream(pairs, references, served.config.tokenizer, seconds)
-        print_json(asdict(figures)) if as_json else _tell(figures)
+        print_json(asdict(figures)) if as_json else tell_score(figures)
 
 
 @app.command(
@@ -113,6 +111,8 @@ def translate(
 hat-ray export runs/toy --out exported
 
 hat-ray export runs/toy --dtype int8 --out exported-int8 --sentences 200
+
+hat-ray export models/winner --dtype int8 --out exported --source test.en --reference test.de
 
 python exported/translate.py < source.txt   (needs numpy, onnxruntime and sentencepiece only)
 
@@ -124,7 +124,9 @@ the last encoder layer only; hidden widths, depths and the sides' widths are fre
 Exit code 2, and no folder, when its translations differ from the model's by more than the bounds."""
 )
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with retrained models.")],
+    place: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or a model folder.")
+    ],
     out: Annotated[
         str, typer.Option("--out", metavar="FOLDER", help="Folder to make; an earlier export there is replaced.")
     ],
@@ -138,6 +140,13 @@ def export(
     ] = "fp32",
     short_list: ShortListOpt = None,
     beam: BeamOpt = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="FILE", help="Sentences of the parity check. Default: the run's test set."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="Their translations, line by line.")
+    ] = None,
     sentences: Annotated[
         int | None, typer.Option("--sentences", min=1, help="Test sentences of the parity check. Default: all.")
     ] = None,
@@ -155,32 +164,37 @@ def export(
     It is checked to give the same translations, and needs nothing of hat-ray.
     """
     require_folder("--out", out, there=False)
-    loaded, place = resolve_run(run, [f"evaluate.beam={beam}"] if beam else None)
-    from hat_ray.pipeline.models import export_run
+    loaded, place = _recipe_of(place, beam)
+    lines = check_lines(source, reference)
+    from hat_ray.export.parity import CheckText
+    from hat_ray.pipeline.models import export_place
 
-    wanted: dict[str, Any] = {"min_agreement": min_agreement, "max_bleu_loss": max_bleu_loss}
+    wanted: dict[str, Any] = {"min_agreement": min_agreement, "max_bleu_loss": max_bleu_loss, "beam": beam}
     wanted |= {"sentences": sentences, "runtime": runtime, "short_list": short_list or 0}
+    wanted |= {"text": CheckText(*lines) if lines else None}
     with console.progress_bar("translating the test set") as progress:
-        made = export_run(loaded, place, model, out, dtype, **wanted, progress=progress)
+        made = export_place(place, out, dtype, loaded, model, **wanted, progress=progress)
     if as_json:
         print_json(asdict(made))
         return
     parity = made.parity
+    known = parity.bleu is not None and parity.exported_bleu is not None
+    bleu = f"BLEU {parity.bleu:.2f} -> {parity.exported_bleu:.2f}, " if known else ""
     console.say(
         f"{made.folder}: {made.dtype}, {made.file_bytes / 1e6:.1f} MB; {parity.identical} of {parity.sentences} "
         f"translations identical, token agreement {100 * parity.token_agreement:.2f} %, "
-        f"BLEU {parity.bleu:.2f} -> {parity.exported_bleu:.2f}, largest logit error {parity.logit_error:.2g} "
-        f"({parity.arithmetic})"
+        f"{bleu}largest logit error {parity.logit_error:.2g} ({parity.arithmetic})"
     )
 
 
 def model_choice(
     place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, short_list: int | None
 ) -> "ModelSource":
-    """Return the exported model that a folder is, or a run's model on a runtime."""
-    from hat_ray.serve.model_source import ModelSource, is_exported
+    """Return the model that a place holds: an export, or that of a model folder or a run on a runtime."""
+    from hat_ray.pipeline.places import Place, place_of
+    from hat_ray.serve.model_source import ModelSource
 
-    if is_exported(place):
+    if place_of(place) not in (Place.RUN, Place.OTHER):
         return ModelSource(place, None, model, runtime, dtype, short_list, beam).resolved(_flag_of)
     from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 
@@ -189,16 +203,42 @@ def model_choice(
     return ModelSource(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
 
 
+def _recipe_of(place: str, beam: int | None) -> "tuple[Recipe | None, str]":
+    """Return the recipe and the folder of a run; no recipe of any other place."""
+    from hat_ray.pipeline.places import Place, place_of
+
+    if place_of(place) not in (Place.RUN, Place.OTHER):
+        return None, place
+    return resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
+
+
+def check_lines(source: Path | None, reference: Path | None) -> tuple[list[str], list[str] | None] | None:
+    """Return the lines that the options name, as many of both; None where they name none."""
+    if source is None:
+        if reference is not None:
+            raise RunError("--reference translates the lines of --source: name both")
+        return None
+    sources = read_lines("--source", source)
+    references = None if reference is None else read_lines("--reference", reference)
+    if references is not None and len(references) != len(sources):
+        raise RunError(
+            f"--source and --reference must have equally many lines, got {len(sources)} and {len(references)}"
+        )
+    return sources, references
+
+
 def _flag_of(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a reference file."""
-    return read_text(path, "--score: reference", HatRayError, _REFERENCE_BYTES).removesuffix("\n").split("\n")
+def read_lines(option: str, path: Path) -> list[str]:
+    """Return the lines of a text file that an option names."""
+    text = read_text(path, f"{option}: text", HatRayError, _TEXT_BYTES).removesuffix("\n")
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _tell(figures: "TranslationScore") -> None:
+def tell_score(figures: "TranslationScore") -> None:
+    """Print quality and cost of a text's translations on stderr."""
     text, floor = figures.text, figures.copy_floor
     console.say(f"BLEU {text.bleu:.2f} (copying the source: {floor.bleu:.2f})  {text.bleu_signature}")
     if text.chrf is not None and floor.chrf is not None:
@@ -233,29 +273,3 @@ def distil(
         print_json(asdict(made))
     else:
         console.say(f"{made.lines} sentences: corpus.files.train_source={made.source} train_target={made.target}")
-
-
-@app.command(epilog="Example:  hat-ray cost HAT_wmt14ende_xeon@204.2ms_bleu@27.6.yml --length 30 --json")
-def cost(
-    architecture: Annotated[Path, typer.Argument(metavar="FILE", help="The architecture: HAT's YAML, or our JSON.")],
-    length: Annotated[
-        int, typer.Option("--length", min=1, help="Source and target tokens; HAT: 30 WMT, 23 IWSLT.")
-    ] = 30,
-    qkv_dim: Annotated[int, typer.Option("--qkv-dim", min=1, help="Used where the file has none; HAT: 512.")] = 512,
-    as_json: JsonOpt = False,
-) -> None:
-    """Count parameters and FLOPs as HAT does.
-
-    Its convention: no embeddings, no output layer.
-    """
-    from hat_ray.space.cost import cost as architecture_cost
-    from hat_ray.space.hat_yaml import load_architecture
-
-    shape = load_architecture(architecture, qkv_dim)
-    counted = architecture_cost(shape, length)
-    if as_json:
-        print_json({"id": shape.id, "length": length, "params": counted.params, "flops": counted.flops})
-    else:
-        typer.echo(
-            f"{counted.params / 1e6:.2f} M parameters, {counted.flops / 1e9:.2f} GFLOPs at length {length}: {shape}"
-        )

@@ -54,6 +54,8 @@ def report(
     as_json: JsonOpt = False,
 ) -> None:
     """Write the page of what was found, or compare runs."""
+    for place in runs:
+        _require_run(place)
     if len(runs) == 1:
         if out is not None:
             raise RunError(
@@ -80,6 +82,17 @@ def report(
     for caution in value["cautions"]:
         console.say(f"caution: {caution['text']}")
     console.say(f"comparison: {value['page']}")
+
+
+def _require_run(place: str) -> None:
+    """Raise RunError for one model where a run should be: it has no search to report."""
+    from hat_ray.pipeline.places import Place, place_of
+
+    if (found := place_of(place)) in (Place.MODEL, Place.EXPORT, Place.ARCHITECTURE):
+        raise RunError(
+            f"{place} is {found}, and a report is of a whole run: name its run folder; `hat-ray evaluate` scores one "
+            "model, `hat-ray latency measure` times it"
+        )
 
 
 def _refuse(options: Mapping[str, Any]) -> None:

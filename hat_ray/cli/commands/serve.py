@@ -66,7 +66,7 @@ Needs ray[serve]: pip install 'hat-ray[serve]'."""
 )
 def serve(
     place: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or an exported model's folder.")
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, a model folder, or an export.")
     ],
     model: ModelOpt = None,
     beam: BeamOpt = None,

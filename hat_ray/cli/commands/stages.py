@@ -1,4 +1,4 @@
-"""`run` and the commands of single stages: all have the same options.
+"""`run` and the commands of single stages: all have the same options. `one_model.py` has those that take a model.
 
 `hat-ray train policies|sub`; `super` and `ranking` stand with the stages.
 """
@@ -104,13 +104,6 @@ trains only the missing ones.""",
 )
 _stage_command(
     latency_app,
-    "measure",
-    "latency",
-    "Time sampled architectures on every device into the latency table.",
-    "hat-ray latency measure toy --set latency.samples=100",
-)
-_stage_command(
-    latency_app,
     "sweep",
     "sweep",
     "Measure the effect of each dimension on latency, one at a time.",
@@ -189,13 +182,6 @@ _stage_command(
     predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
 )
 _stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
-_stage_command(
-    app,
-    "evaluate",
-    "evaluate",
-    "Time the retrained models, and score them with sacreBLEU.",
-    "hat-ray evaluate toy --set evaluate.beam=4",
-)
 
 
 @train_app.command(

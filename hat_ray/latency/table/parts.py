@@ -23,7 +23,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +125,11 @@ def is_compacted(name: str) -> bool:
     return name.rpartition("/")[2].startswith(COMPACTED)
 
 
-def partitions(root: Folder | str | Path, space_id: str | None = None, device: str | None = None) -> list[str]:
+Spaces = str | Sequence[str] | None
+"""Ids of spaces: one, several, or None for all."""
+
+
+def partitions(root: Folder | str | Path, spaces: Spaces = None, device: str | None = None) -> list[str]:
     """List the folders of a table that hold parts; folders of other spaces and devices are not opened.
 
     An entry that is no folder is named in a warning and passed over. A table that does not exist is empty, a bucket
@@ -134,7 +138,8 @@ def partitions(root: Folder | str | Path, space_id: str | None = None, device: s
     folder = Folder.at(root)
     return [
         f"{space}/{device_name}"
-        for space in _values(folder, "space", space_id)
+        for wanted in ((spaces,) if spaces is None or isinstance(spaces, str) else spaces)
+        for space in _values(folder, "space", wanted)
         for device_name in _values(folder.child(space), "device", device)
     ]
 

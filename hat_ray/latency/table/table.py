@@ -22,7 +22,7 @@ import pyarrow as pa
 from hat_ray.errors import SpaceError
 from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
 from hat_ray.latency.table.part_file import KeptParts, PartGoneError, read_part
-from hat_ray.latency.table.parts import list_parts, new_part_name, part_names, partitions
+from hat_ray.latency.table.parts import Spaces, list_parts, new_part_name, part_names, partition_values, partitions
 from hat_ray.latency.table.quiet_level import CORRECTED_COLUMNS, LEVEL_COLUMNS, quiet_levels, to_quiet_level
 from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
 from hat_ray.latency.table.scan import UNREADABLE, first_line, scan
@@ -72,7 +72,7 @@ def keep(root: Folder | str | Path) -> KeptParts:
 
 def read_table(
     root: Folder | str | Path | KeptParts,
-    space_id: str | None = None,
+    space_id: Spaces = None,
     device: str | None = None,
     *,
     session_id: str | None = None,
@@ -81,7 +81,8 @@ def read_table(
 ) -> list[LatencyRow]:
     """Read rows, of one space, device (its slug), session or workload where given; empty when there are none.
 
-    Of several rows with one `key` only the best is returned (see `resolve`), unless `every_measurement`. The order is
+    Of several rows with one `key` only the best is returned (see `resolve`), unless `every_measurement`; of a list of
+    spaces also where they are of different ones. The order is
     stable: by the name of the part that a row was written in and its place there. A row takes a fifth of a millisecond:
     where columns are enough, `scan_table` is a thousand times faster. Rows of `keep` come without samples.
     """
@@ -89,22 +90,30 @@ def read_table(
     schema = _COLUMNS if kept is None else pa.schema([_COLUMNS.field(name) for name in kept.columns])
     where = (asdict(workload) if workload else {}) | ({"session_id": session_id} if session_id is not None else {})
     places = partitions(folder, space_id, device)
+
+    def rows(bad: Iterable[str] = ()) -> list[LatencyRow]:
+        tables = scan_at_quiet_level(folder, places, schema, where, bad, kept)
+        if not every_measurement:
+            tables = _best(_joined(tables, places, space_id))
+        return [row for table in tables for row in from_table(table)]
+
     try:
-        return _rows(scan_at_quiet_level(folder, places, schema, where, kept=kept), every_measurement)
+        return rows()
     except _ROW_ERRORS:  # rare, so found out only now: checking every row at every reading takes minutes
-        bad = _without_rows(folder, places)
-        return _rows(scan_at_quiet_level(folder, places, schema, where, bad, kept), every_measurement)
+        return rows(_without_rows(folder, places))
 
 
 def written_rows(
-    root: Folder, space_id: str, device: str, where: Mapping[str, object]
+    root: Folder, space_id: Spaces, device: str, where: Mapping[str, object]
 ) -> dict[Architecture, LatencyRow]:
     """Return the best row of each architecture on a device as it was written, not brought to the quiet level.
 
     Such a row may be written again, with more in it: reading brings it to the level once.
     """
-    tables = scan(root, partitions(root, space_id, device), _COLUMNS, where)
-    return {row.architecture: row for row in _rows(tables, every_measurement=False) if row.architecture is not None}
+    places = partitions(root, space_id, device)
+    tables = _best(_joined(scan(root, places, _COLUMNS, where), places, space_id))
+    rows = (row for table in tables for row in from_table(table))
+    return {row.architecture: row for row in rows if row.architecture is not None}
 
 
 def _of(root: Folder | str | Path | KeptParts) -> tuple[Folder, KeptParts | None]:
@@ -127,10 +136,18 @@ def scan_at_quiet_level(
     return [to_quiet_level(table, quiet_levels(level)) for table, level in zip(tables, levels, strict=True)]
 
 
-def _rows(tables: list[pa.Table], every_measurement: bool) -> list[LatencyRow]:
-    if not every_measurement:
-        tables = [table.take(best_measurements(table)) for table in tables]
-    return [row for table in tables for row in from_table(table)]
+def _best(tables: Iterable[pa.Table]) -> list[pa.Table]:
+    return [table.take(best_measurements(table)) for table in tables]
+
+
+def _joined(tables: list[pa.Table], places: list[str], spaces: Spaces) -> list[pa.Table]:
+    """Join the tables of each device where spaces are named together: an architecture is the same one in each."""
+    if spaces is None or isinstance(spaces, str):
+        return tables
+    by_device: dict[str, list[pa.Table]] = defaultdict(list)
+    for table, place in zip(tables, places, strict=True):
+        by_device[partition_values(place)[1]].append(table)
+    return [pa.concat_tables(several) for several in by_device.values()]
 
 
 def _without_rows(folder: Folder, places: list[str]) -> list[str]:
@@ -151,7 +168,7 @@ def _without_rows(folder: Folder, places: list[str]) -> list[str]:
 
 def scan_table(
     root: Folder | str | Path | KeptParts,
-    space_id: str | None = None,
+    space_id: Spaces = None,
     device: str | None = None,
     columns: Sequence[str] | None = None,
     *,
@@ -172,5 +189,5 @@ def scan_table(
     read = scan_at_quiet_level if corrected else scan
     tables = read(folder, places, schema, where or {}, kept=kept)
     if best_only:
-        tables = [table.take(best_measurements(table)) for table in tables]
+        tables = _best(_joined(tables, places, space_id))
     return pa.concat_tables([schema.empty_table(), *tables]).select(names)

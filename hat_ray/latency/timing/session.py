@@ -16,9 +16,10 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import hat_ray
@@ -27,6 +28,7 @@ from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import DeviceInfo, names_device
+from hat_ray.latency.lookup.covering import covering_spaces
 from hat_ray.latency.quantities import LATENCY, DeviceProfile
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, missing_names
 from hat_ray.latency.table.part_file import KeptParts
@@ -36,7 +38,7 @@ from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
-from hat_ray.latency.timing.workload import translation
+from hat_ray.latency.timing.workload import Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
@@ -102,6 +104,18 @@ class TimingJob:
         widest = self.space.largest()
         dims = widest.encoder.embed_dim, widest.decoder.embed_dim
         return DeviceProfile(device, self.model_config, self.vocab_size, dims, self.protocol.workload)
+
+    @cached_property
+    def spaces(self) -> tuple[str, ...]:
+        """Ids of the spaces whose rows count: the job's own, and where settings say so those that contain it."""
+        covering = self.config.rows_of == "covering"
+        return self.space.id, *(covering_spaces(self.table, self.space) if covering else ())
+
+    def workload_on(self, slug: str) -> Workload:
+        """Return the workload of a device's rows: those of a table's device may have a vocabulary of their own."""
+        words = next((one.vocab_size for one in self.config.of_table if one.table == slug), None)
+        workload = self.protocol.workload
+        return workload if words is None else replace(workload, vocab_size=words)
 
     @property
     def protocol(self) -> Protocol:
@@ -239,18 +253,22 @@ class TimingSession:
         """Return the table's row of an architecture with the quantities that no row of it knows yet."""
         if architecture not in self._rows:
             where = _wanted(self.job)
-            self._rows = written_rows(self.job.table_root, self.job.space.id, self.device.slug, where)
+            self._rows = written_rows(self.job.table_root, self.job.spaces, self.device.slug, where)
         return self._quantities.completed(self._rows[architecture], self._missing[architecture.id])
 
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
         self.job.space.require(architecture)
+        return self.time_model(architecture, lambda: self._build(architecture))
+
+    def time_model(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
+        """Time a model of an architecture, which may lie outside the job's space; write nothing."""
         with ready(self._canary_model, self.device.threads):
             if not self._calibrated:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
             context = _context(self.job.session_id, self.device.runtime)
-            model = self._build(architecture)
+            model = build()
             self._sensors.start()
             timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
             machine_state = self._sensors.stop()
@@ -350,7 +368,7 @@ def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str
     """Return the measured quantities that the table lacks of each architecture on a device, by its id."""
     names = measured_names(job.quantities_of(device.slug))
     columns = ["architecture_id", *([COLUMN] if names else [])]
-    return missing_names(scan_table(job.table, job.space.id, device.slug, columns, where=_wanted(job)), names)
+    return missing_names(scan_table(job.table, job.spaces, device.slug, columns, where=_wanted(job)), names)
 
 
 def _wanted(job: TimingJob) -> dict[str, object]:

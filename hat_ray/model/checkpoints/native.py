@@ -86,6 +86,11 @@ def load_any(folder: Folder, name: str) -> SuperTransformer | SubTransformer:
     return made(description, weights, f"{folder}/{name}")
 
 
+def read_sub_architecture(folder: Folder, name: str) -> Architecture:
+    """Read the architecture of a SubTransformer that `save_model` wrote, without its weights."""
+    return _architecture(read(folder, f"{name}.json", _Description), f"{folder}/{name}")
+
+
 def _super(description: _Description, weights: Mapping[str, Tensor], source: str) -> SuperTransformer:
     try:
         space = SearchSpace.from_dict(description.space or {})
@@ -99,10 +104,7 @@ def _super(description: _Description, weights: Mapping[str, Tensor], source: str
 
 
 def _sub(description: _Description, weights: Mapping[str, Tensor], source: str) -> SubTransformer:
-    try:
-        architecture = Architecture.from_dict(description.architecture or {})
-    except _ILL_FORMED as error:
-        raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
+    architecture = _architecture(description, source)
     vocab = description.source_vocab_size, description.target_vocab_size
     super_dims = description.super_dims
     require_room(architecture, vocab, description.config, weights, source, super_dims)
@@ -111,6 +113,13 @@ def _sub(description: _Description, weights: Mapping[str, Tensor], source: str) 
     )
     assign_weights(model, weights, source)
     return model
+
+
+def _architecture(description: _Description, source: str) -> Architecture:
+    try:
+        return Architecture.from_dict(description.architecture or {})
+    except _ILL_FORMED as error:
+        raise CheckpointError(f"{source}.json does not describe a model: {first_line(error)}") from error
 
 
 def assign_weights(model: ElasticTransformer, weights: Mapping[str, Tensor], source: str) -> None:

@@ -19,7 +19,7 @@ def asks_nodes(recipe: Recipe) -> bool:
 
 
 def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
-    if not (situation.cluster or _asks_device(recipe)):
+    if not (situation.cluster or recipe.latency.of_table or _asks_device(recipe)):
         return CHECKS
     from hat_ray.pipeline.preflight.devices import DEVICE_CHECKS
 
@@ -29,7 +29,7 @@ def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
 def _asks_device(recipe: Recipe) -> bool:
     """Return whether a device is to run more than PyTorch's own runtime in fp32, to measure more than time, or to have
     an id that limits name."""
-    configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
+    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
     if any((config.runtime, config.dtype) != ("eager", "fp32") for config in configs):
         return True
     named = {*recipe.latency.quantities, *(name for _, names in recipe.search.bounded for name in names)}

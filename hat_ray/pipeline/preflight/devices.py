@@ -1,21 +1,27 @@
-"""The devices that are to be timed: their machines, what these can run and measure, and whether limits name them.
+"""The devices: machines of those that are timed, what these can run and measure, rows of those that a table knows, and
+whether limits name them.
 
 This file loads PyTorch, which knows what a processor computes in: it is imported where a recipe asks for more than
-PyTorch's own runtime in fp32, or for more than time, where limits name devices, and for a cluster.
+PyTorch's own runtime in fp32, for more than time or for a device of a table, where limits name devices, and for a
+cluster.
 """
 
 from collections.abc import Iterator, Sequence
 
-from hat_ray.errors import LatencyError, PluginError
+from hat_ray.errors import HatRayError, LatencyError, PluginError, StorageError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import hardware_name
 from hat_ray.latency.fleet import Node, fits, placements
+from hat_ray.latency.lookup.devices import count_rows, why_no_device, why_no_workload
 from hat_ray.latency.quantities import ENERGY, QUANTITIES, DeviceProfile, Recorded
 from hat_ray.latency.quantity_rows import require_available
+from hat_ray.latency.table.table import keep
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.pipeline.preflight.check import Check, Finding, Machine, Situation
 from hat_ray.pipeline.preflight.settings import limits_against, vocabulary_size
+from hat_ray.pipeline.preflight.stores import PATIENCE_S
+from hat_ray.predictor.quantities import quantity_rows
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 from hat_ray.storage.folder import Folder
@@ -25,9 +31,9 @@ _TIMING = frozenset({"latency", "sweep"})
 
 def check_nodes(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every device of the recipe is a node of the cluster, and no node is one device under two names."""
-    if not situation.cluster:
+    if not situation.cluster or recipe.latency.times_nothing:
         return
-    nodes, config = [_node(machine) for machine in situation.machines], recipe.latency
+    nodes, config = [_node(machine) for machine in situation.machines], recipe.latency.attached()
     there = [selector for selector in config.devices if any(fits(node, selector) for node in nodes)]
     for selector in config.devices:
         if selector not in there:
@@ -64,6 +70,8 @@ def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         *(recipe.space.build(), recipe.model, vocabulary_size(recipe, situation), config, Folder.at(".")),
         bounded=recipe.search.bounded,
     )
+    if recipe.latency.times_nothing:
+        return
     if situation.cluster:
         if reason := _why_no_energy(job, situation):
             yield "warning" if situation.may_grow or config.table else situation.of_machine, reason
@@ -134,8 +142,8 @@ def _slugs_here(config: LatencyConfig, situation: Situation) -> list[str]:
 
 
 def _selectors(config: LatencyConfig, situation: Situation) -> Sequence[DeviceSelector | None]:
-    if situation.cluster:
-        return config.devices or (None,)
+    if situation.cluster or config.times_nothing:
+        return config.timed
     return [device for device in config.devices if device.is_anywhere] or (None,)
 
 
@@ -169,9 +177,48 @@ def _told(selector: DeviceSelector) -> str:
     return selector.name or str(selector.model_dump(exclude_defaults=True))
 
 
+def check_table_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The table has rows enough of each of its devices, of this space and workload. It is only read."""
+    if recipe.latency.length_mix or not recipe.latency.of_table:
+        return  # the lengths are drawn from the corpus: the stage itself looks
+    folder = Folder.at(recipe.latency.table).asked_for(PATIENCE_S)
+    try:
+        folder.require()
+        job = TimingJob(
+            *(recipe.space.build(), recipe.model, vocabulary_size(recipe, situation), recipe.latency, folder),
+            bounded=recipe.search.bounded,
+            kept=keep(folder),
+        )
+        for selector in recipe.latency.of_table:
+            yield from _of_table(job, selector, recipe.predictor.min_rows, situation)
+    except (HatRayError, StorageError, OSError) as error:
+        yield "failure", f"cannot use the latency table that latency.table names: {error}"
+
+
+def _of_table(job: TimingJob, selector: DeviceSelector, least: int, situation: Situation) -> Iterator[Finding]:
+    """Yield what a device of the table lacks."""
+    slug = selector.table
+    if reason := why_no_device(job, slug):
+        yield "failure", reason
+    elif reason := why_no_workload(job, slug):  # the vocabulary may still differ from its setting
+        yield "warning" if selector.vocab_size is None and situation.corpus() is None else "failure", reason
+    elif (rows := count_rows(job, slug)) < least:
+        yield (
+            "failure",
+            f"a predictor needs at least predictor.min_rows {least} rows, {job.table_root} has {rows} of {slug} that "
+            "serve this recipe: set latency.rows_of=covering, or take another device",
+        )
+    else:
+        try:
+            quantity_rows(job, slug, job.quantities_of(slug))
+        except LatencyError as error:
+            yield "failure", str(error)
+
+
 DEVICE_CHECKS = (
     Check("nodes of the devices", check_nodes, _TIMING),
     Check("runtimes of the devices", check_runtimes, _TIMING),
     Check("quantities of the devices", check_quantities, _TIMING),
     Check("names of the devices", check_named_devices, _TIMING),
+    Check("devices of the table", check_table_devices, frozenset({"latency", "predictor"})),
 )

@@ -58,7 +58,7 @@ def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
     space, limits = recipe.space.build(), _limits(recipe)
     largest, smallest = (params_of(a, vocabulary, recipe.model) for a in (space.largest(), space.smallest()))
     models = (1 + recipe.retrain.random_baselines) * limits + 1
-    devices = max(1, len(recipe.latency.devices))
+    devices = len(recipe.latency.timed)
     scratch = Estimate(
         _kept(recipe.retrain, smallest, _CHECKPOINT_BYTES).least,
         models * _kept(recipe.retrain, largest, _CHECKPOINT_BYTES).most,

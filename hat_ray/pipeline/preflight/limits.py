@@ -85,7 +85,7 @@ def _limits(recipe: Recipe, device: str) -> Sequence[float]:
 
 def _group(recipe: Recipe, device: str) -> str:
     """Return the recipe's name for a device: those that share it are one machine, of which one has to keep a limit."""
-    names = (selector.name for selector in recipe.latency.devices)
+    names = (selector.called for selector in recipe.latency.devices)
     return next((name for name in names if name and names_device(name, device)), "")
 
 

@@ -69,7 +69,7 @@ def check_tracking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """The libraries of every runtime that is timed are installed; those of another package's runtime here only."""
-    configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
+    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
     for runtime in dict.fromkeys(config.runtime for config in configs):
         if runtime not in RUNTIMES.own_names:
             if not situation.cluster and (reason := why_not_installed(runtime)):
@@ -84,7 +84,7 @@ def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Fin
 
 def check_expressible(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every runtime that is timed can express every architecture of the space."""
-    configs = [recipe.latency.of(device) for device in recipe.latency.devices or (None,)]
+    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
     choices = recipe.space.build().choices
     for runtime in dict.fromkeys(config.runtime for config in configs):
         if changes := restrictions(choices, runtime):

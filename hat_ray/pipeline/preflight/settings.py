@@ -27,7 +27,7 @@ def check_rows(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             f"predictor.min_rows must be at most the architectures of the space, got {least} of {size}: widen the "
             "space, or lower predictor.min_rows",
         )
-    elif samples < least:
+    elif samples < least and not recipe.latency.times_nothing:
         shared = "" if not recipe.latency.table else f" that {recipe.latency.table} does not hold yet"
         yield (
             "warning" if recipe.latency.table else "failure",
@@ -62,7 +62,7 @@ def check_timed_positions(recipe: Recipe, situation: Situation) -> Iterator[Find
     """The sentences that are timed have positions."""
     config, most = recipe.latency, recipe.model.max_positions
     longest = max(config.source_length, config.target_length)
-    if not config.length_mix and longest > most:
+    if not config.length_mix and longest > most and not config.times_nothing:
         yield (
             "failure",
             f"latency.source_length and target_length must be at most model.max_positions {most}, got {longest}: "
@@ -98,7 +98,7 @@ def check_evaluation_beam(recipe: Recipe, situation: Situation) -> Iterator[Find
 def check_timed_beam(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """A timing needs twice the beam of words."""
     size, beam = vocabulary_size(recipe, situation), recipe.latency.beam
-    if size < max(_FIRST_WORD + 1, 2 * beam):
+    if size < max(_FIRST_WORD + 1, 2 * beam) and not recipe.latency.times_nothing:
         yield (
             "failure",
             f"latency.beam must be at most half of the vocabulary, got {beam} for {size} entries: lower latency.beam "
@@ -205,7 +205,7 @@ def check_algorithm(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_limited_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Limits by device name the devices, and every device has some."""
-    names = list(dict.fromkeys(device.name for device in recipe.latency.devices))
+    names = list(dict.fromkeys(device.called for device in recipe.latency.devices))
     if names and all(names):
         yield from (("failure", line) for line in limits_against(recipe, names, "devices of latency.devices"))
 
@@ -244,7 +244,12 @@ def check_ranking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_sweep(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """Something can be varied."""
+    """Something can be varied, and timed."""
+    if recipe.latency.times_nothing:
+        yield (
+            "failure",
+            "a sweep times architectures, got only devices of a table in latency.devices: name one that is attached",
+        )
     try:
         plan_sweep(recipe.space.build(), recipe.sweep.base)
     except SpaceError as error:
@@ -253,10 +258,11 @@ def check_sweep(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_devices_here(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Without a cluster this machine is every device that names no labels and no resource."""
-    elsewhere = [device for device in recipe.latency.devices if not device.is_anywhere]
+    devices = recipe.latency.attached().devices
+    elsewhere = [device for device in devices if not device.is_anywhere]
     if situation.local and elsewhere:
         names = ", ".join(device.name or device.resource or str(device.labels) for device in elsewhere)
-        rest = len(recipe.latency.devices) - len(elsewhere)
+        rest = len(devices) - len(elsewhere)
         yield (
             "warning",
             f"latency.devices with labels or a resource need a cluster, got --local for {names}: "

@@ -14,7 +14,7 @@ from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.stages.evaluate import EVALUATE
-from hat_ray.pipeline.stages.latency import devices_of
+from hat_ray.pipeline.stages.latency import attached_of, devices_of
 from hat_ray.pipeline.stages.search import SEARCH
 from hat_ray.pipeline.stages.train import RETRAIN, SUPERNET
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
@@ -76,7 +76,7 @@ def timed_rows(context: Context, records: Mapping[str, StageRecord]) -> list[Tim
     job = timing_job(context, context.folder("latency"))
     where, own = asdict(job.protocol.workload), not context.recipe.latency.table
     rows = []
-    for slug in devices_of(context):
+    for slug in attached_of(context):
         table = scan_table(job.table, job.space.id, slug, list(_COLUMNS), where=where)
         timings = {tuple(value[name] for name in _TIMING): value for value in table.to_pylist()}
         for value in timings.values():

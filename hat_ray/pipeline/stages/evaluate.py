@@ -15,6 +15,7 @@ from hat_ray.latency.timing.session import new_session_id
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.train import RETRAIN
+from hat_ray.pipeline.timing import time_attached
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -54,7 +55,7 @@ def measure_again(
     session = read(folder, _SESSION, _Session).id
     job = timing_job(context, context.folder("latency"), again=True, session_id=session)
     with context.progress("measuring the models again") as progress:
-        devices = context.execution.time(job, architectures, progress)
+        devices = time_attached(context, job, architectures, progress)
     found = {}
     for device in devices:
         rows = read_table(job.table, job.space.id, device.slug, session_id=session)

@@ -16,6 +16,7 @@ from hat_ray.core.progress import no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
+from hat_ray.latency.lookup.devices import count_rows, device_of_table
 from hat_ray.latency.output import Calibration, LatencyOutput, MeasuredDevice
 from hat_ray.latency.quantity_rows import measured_names
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
@@ -25,6 +26,7 @@ from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
 from hat_ray.pipeline.kept import FINISHED
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.timing import time_attached
 from hat_ray.predictor.design import next_architectures
 from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
@@ -42,17 +44,29 @@ def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
         _adopt_rows(context)
     recipe, job = context.recipe, timing_job(context, folder)
     calibrations: dict[str, Calibration] = {}
-    if recipe.latency.target_error is not None:
+    if recipe.latency.times_nothing:
+        devices: list[DeviceInfo] = []
+    elif recipe.latency.target_error is not None:
         devices, calibrations = calibrate(context, job, recipe.latency.target_error)
     else:
         architectures = choose_architectures(job.space, recipe.latency.samples, stream_seed(recipe.seed, "latency"))
         with context.progress("timing architectures") as progress:
-            devices = context.execution.time(job, architectures, progress)
+            devices = time_attached(context, job, architectures, progress)
     found = {
-        device.slug: MeasuredDevice(len(timed_of(job, device.slug)), device, calibrations.get(device.slug))
+        device.slug: MeasuredDevice(count_rows(job, device.slug), device, calibrations.get(device.slug))
         for device in devices
     }
-    return LatencyOutput(job.table_root.uri, found)
+    return LatencyOutput(job.table_root.uri, {**_devices_of_table(job), **found})
+
+
+def _devices_of_table(job: TimingJob) -> dict[str, MeasuredDevice]:
+    """Return the devices that only the table knows; raise LatencyError for one that it has no rows of."""
+    found = {}
+    for slug in (device.table for device in job.config.of_table):
+        device = device_of_table(job, slug)
+        found[slug] = MeasuredDevice(count_rows(job, slug), device, attached=False)
+        log.info("%s is known from %d rows of the table: nothing is timed on it", slug, found[slug].rows)
+    return found
 
 
 def _adopt_rows(context: Context) -> None:
@@ -90,12 +104,18 @@ def devices_of(context: Context) -> list[str]:
     return list(output.devices) if output else []
 
 
+def attached_of(context: Context) -> list[str]:
+    """Return those of them that the run times on."""
+    output = context.output(LATENCY)
+    return [slug for slug, one in output.devices.items() if one.attached] if output else []
+
+
 def sweep_latency(context: Context, folder: Folder) -> SweepResult:
     """Time what the sweep lacks in the latency table, and compare each dimension's choices."""
     recipe, job = context.recipe, timing_job(context, table_home(context, folder))
     plan = plan_sweep(job.space, recipe.sweep.base)
     with context.progress("timing the sweep") as progress:
-        devices = context.execution.time(job, plan.architectures, progress)
+        devices = time_attached(context, job, plan.architectures, progress)
     return rate(job, plan, devices, recipe.sweep.base, job.protocol.workload.target_length)
 
 
@@ -135,19 +155,20 @@ def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[Devi
     """
     recipe, most = context.recipe, job.config.samples
     lenders = source_predictors(job, table_rows(job, recipe.predictor), recipe.predictor, recipe.seed)
-    devices = context.execution.time(job, [], no_progress)
+    devices = time_attached(context, job, [], no_progress)
     known = _timed_on_all(job, devices)
     if known and any(measured_names(job.quantities_of(device.slug)) for device in devices):
         with context.progress(f"measuring {len(known)} architectures") as progress:  # those whose rows lack some
-            devices = context.execution.time(job, known, progress)
-    unmet, found = _fit(context, job, devices, lenders, error) if len(known) >= recipe.predictor.min_rows else ([], {})
+            devices = time_attached(context, job, known, progress)
+    enough = bool(devices) and min(_rows_to_fit(job, known, one.slug) for one in devices) >= recipe.predictor.min_rows
+    unmet, found = _fit(context, job, devices, lenders, error) if enough else ([], {})
     while not found or (unmet and len(known) < most):
         more = _next(context, job, known, unmet or lenders)
         if not more:
             break
         known += more
         with context.progress(f"timing {len(known)} architectures") as progress:
-            devices = context.execution.time(job, known, progress)
+            devices = time_attached(context, job, known, progress)
         unmet, found = _fit(context, job, devices, lenders, error)
     for one in unmet:
         log.warning(
@@ -159,9 +180,15 @@ def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[Devi
 
 
 def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Architecture]:
-    """Return what the table holds of every device, in the order of timing on the first."""
+    """Return what the table holds of the space on every device, in the order of timing on the first."""
     timed = [timed_of(job, device.slug) for device in devices]
-    return [one for one in timed[0] if all(one in other for other in timed)] if timed else []
+    both = [one for one in timed[0] if all(one in other for other in timed)] if timed else []
+    return both if len(job.spaces) == 1 else [one for one in both if job.space.contains(one)]
+
+
+def _rows_to_fit(job: TimingJob, known: Sequence[Architecture], slug: str) -> int:
+    """Return the number of rows that a predictor of a device is fitted to; rows of containing spaces are more."""
+    return len(known) if len(job.spaces) == 1 else count_rows(job, slug)
 
 
 def _fit(

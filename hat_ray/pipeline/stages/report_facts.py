@@ -79,11 +79,15 @@ def lines_of(context: Context, model_id: str) -> Translations:
 
 def _settings(config: LatencyConfig) -> dict[str, str]:
     """Return what devices compute with: of each kind once."""
-    own = [config.of(device) for device in config.devices] or [config]
-    return {
-        "threads": ", ".join(dict.fromkeys(str(one.threads) for one in own)),
-        "runtime": "; ".join(dict.fromkeys(f"{one.runtime}, {one.dtype}" for one in own)),
-    }
+    own = [config.of(device) for device in config.timed]
+    return (
+        {}
+        if config.times_nothing
+        else {
+            "threads": ", ".join(dict.fromkeys(str(one.threads) for one in own)),
+            "runtime": "; ".join(dict.fromkeys(f"{one.runtime}, {one.dtype}" for one in own)),
+        }
+    )
 
 
 def _lengths(workload: Workload) -> dict[str, str]:
@@ -105,15 +109,16 @@ def device_facts(slug: str, entry: MeasuredDevice, largest_ms: float | None) -> 
     info, memory = entry.device, entry.device.memory_bytes
     facts = {
         "timed architectures": str(entry.rows),
+        "timed again": "" if entry.attached else "nothing: only the latency table knows this device",
         "machine": info.machine,
-        "cores": str(info.logical_cores),
+        "cores": str(info.logical_cores or ""),
         "memory": f"{memory / 2**30:.1f} GiB" if memory else "",
         "instruction sets": ", ".join(info.isa),
         "driver": info.driver,
         "runtime": f"{info.runtime}, {info.dtype}",
         "system": info.os,
     }
-    return Device(slug, info.title, {k: v for k, v in facts.items() if v}, largest_ms)
+    return Device(slug, info.title, {k: v for k, v in facts.items() if v}, largest_ms, entry.attached)
 
 
 def supernet_curves(context: Context) -> tuple[LossCurve, ...]:

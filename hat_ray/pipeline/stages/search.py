@@ -17,7 +17,8 @@ from hat_ray.latency.quantities import LATENCY as LATENCY_MS
 from hat_ray.pipeline.context import scorer_of, timing_job
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.latency import LATENCY, devices_of
+from hat_ray.pipeline.stages.latency import LATENCY, attached_of, devices_of
+from hat_ray.pipeline.timing import time_attached
 from hat_ray.predictor.fit import fit_rows, rows_of_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quantities import (
@@ -89,6 +90,7 @@ def search(context: Context, folder: Folder) -> SearchOutput:
     search = MeasuredSearch(
         *(space, limits, recipe.search, folder, known, devices, run_phase, scored_by),
         resolve=resolve if recipe.search.as_fractions else None,
+        unattached=frozenset(devices_of(context)) - {*attached_of(context)},
     )
     outcome = search.run()
     result = outcome.result
@@ -210,11 +212,11 @@ class RunDevices:
         """Time architectures that the table lacks; the search continues without a device that is away."""
         with self.context.progress("timing the winners") as progress:
             try:
-                self.context.execution.time(self._job, architectures, progress)
+                time_attached(self.context, self._job, architectures, progress)
             except LatencyError as error:
                 log.warning("the winners could not be timed: %s", error)
         found = {}
-        for slug in devices_of(self.context):
+        for slug in attached_of(self.context):
             names = LATENCY_MS, *self._job.quantities_of(slug)
             known = timed_quantities(self._job, slug, names, self._profiles[slug], architectures)
             found[slug] = {one: values for one, values in known.items() if LATENCY_MS in values}

@@ -4,6 +4,9 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.evaluate.about import about_model
+from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.search import SEARCH, predictions_of
@@ -22,12 +25,16 @@ def train_supernet(context: Context, folder: Folder) -> TrainResult:
 
 
 def retrain(context: Context, folder: Folder) -> RetrainOutput:
-    """Train every selected architecture; the longest first, so that no worker trains alone at the end."""
+    """Train every selected architecture; the longest first, so that no worker trains alone at the end.
+
+    Each one's folder becomes a model folder.
+    """
     selected = select_models(context)
     architectures = sorted(unique_architectures(selected), key=count_params, reverse=True)
     jobs = [train_job(context, "retrain", choice, folder.child(choice.id)) for choice in architectures]
     with context.progress("training from scratch") as progress:
         results = context.execution.train_subs(jobs, progress)
+    _complete(context, folder, architectures)
     inherited = inherited_losses(context, architectures)
     models = {
         architecture.id: RetrainedModel(
@@ -39,6 +46,14 @@ def retrain(context: Context, folder: Folder) -> RetrainOutput:
         for architecture, trained in zip(architectures, results, strict=True)
     }
     return RetrainOutput(tuple(selected), models)
+
+
+def _complete(context: Context, folder: Folder, architectures: list[Architecture]) -> None:
+    """Put sub-words and facts beside each trained model."""
+    recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
+    for architecture in architectures:
+        about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {architecture.id}")
+        complete_model_folder(folder.child(architecture.id), corpus.vocabularies, about)
 
 
 def select_models(context: Context) -> list[SelectedModel]:

@@ -104,9 +104,9 @@ def cards(data: ReportData) -> tuple[Card, ...]:
 def _card(data: ReportData, device: Device) -> Card:
     winner = headline_winner(data, device.slug)
     if winner is None:
-        return Card(device.title)
+        return Card(device.heading)
     finding = " ".join(findings(data, winner, device.slug))
-    return Card(device.title, _tiles(data, winner, device.slug), finding, _others(data, winner))
+    return Card(device.heading, _tiles(data, winner, device.slug), finding, _others(data, winner))
 
 
 def _others(data: ReportData, headline: ChosenModel) -> tuple[tuple[str, str], ...]:
@@ -137,7 +137,7 @@ def results(data: ReportData) -> Results | None:
     """Return the tables of the models that were built."""
     if not data.chosen:
         return None
-    tables = [(device.title, _results_table(data, device)) for device in data.devices]
+    tables = [(device.heading, _results_table(data, device)) for device in data.devices]
     tables += [
         (f"Limits on {device.title}", bounds_table(data, device))
         for device in data.devices
@@ -331,7 +331,7 @@ def summary_tables(data: ReportData) -> list[TerminalTable]:
             SUMMARY_COLUMNS,
             [_summary_row(model, device.slug) for model in data.models_on(device.slug)],
             text_columns=2,
-        ).terminal(device.title)
+        ).terminal(device.heading)
         for device in data.devices
     ]
 

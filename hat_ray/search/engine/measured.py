@@ -115,6 +115,8 @@ class MeasuredSearch:
     scored_by: str = ""
     resolve: ResolveLimits | None = None
     """None: the limits are no fractions of a device's range, and stay as they are."""
+    unattached: frozenset[str] = frozenset()
+    """Devices that only a latency table knows: their winners rest on predictions."""
 
     def run(self) -> Outcome:
         """Search, measure, refit and search again, as often as the settings allow."""
@@ -208,7 +210,7 @@ class MeasuredSearch:
     def _measure_winners(self, known: Mapping[str, DevicePredictions], measured: "_Measured") -> set[str]:
         """Time each limit's best candidate until one keeps it; return the devices where some missed it."""
         worse: dict[str, dict[str, float]] = {}  # worst ratio of measured to predicted of a missed bound
-        silent: set[str] = set()
+        silent = set(self.unattached)
         for number in range(_TRIES):
             candidates = self._candidates(known, measured)
             part = max(0, number + 1 - _BOLD_TRIES) / (_TRIES - _BOLD_TRIES)
@@ -241,7 +243,9 @@ class MeasuredSearch:
             if limit not in won:
                 logger.warning("no measured candidate keeps %s: raise the limit or search.evaluations", limit)
         for winner in result.winners if self.config.refine_rounds else ():
-            if winner.limit.device not in winner.candidate.measured_ms:
+            if winner.limit.device in self.unattached:
+                logger.info("the winner under %s rests on a prediction: only the table knows the device", winner.limit)
+            elif winner.limit.device not in winner.candidate.measured_ms:
                 logger.warning("the winner under %s was not timed", winner.limit)
 
 

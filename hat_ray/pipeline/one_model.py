@@ -1,0 +1,158 @@
+"""What can be said of one model or architecture, wherever it is: its shape, its time on this machine."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hat_ray.errors import ExportError, LatencyError, RunError, SpaceError
+from hat_ray.export.export import manifest_of, open_export
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.detection import device_of
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.table.row import LatencyRow
+from hat_ray.latency.timing.session import TimingJob, TimingSession
+from hat_ray.latency.timing.workload import Workload
+from hat_ray.model.checkpoints.folder import read_architecture
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.protocol import Engine
+from hat_ray.pipeline.models import open_model, refuse_model_id
+from hat_ray.pipeline.places import Place, place_of, why_no_weights
+from hat_ray.pipeline.run_folder import Run
+from hat_ray.recipe import Recipe, load_run_recipe
+from hat_ray.runtime.protocol import RuntimeSettings, load_engine
+from hat_ray.search.selection import RetrainOutput
+from hat_ray.space.architecture import Architecture, choices_of
+from hat_ray.space.dimensions import DIMENSIONS
+from hat_ray.space.hat_yaml import load_architecture
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
+
+
+def architecture_of(place: str, model_id: str | None = None, qkv_dim: int = 512) -> Architecture:
+    """Return the architecture of a file, a model folder, an export, or a run: the one named, or the first winner's."""
+    found = place_of(place)
+    if found is Place.RUN:
+        return _of_run(place, model_id)
+    refuse_model_id(place, model_id)
+    if found is Place.MODEL:
+        return read_architecture(Folder.at(place))
+    if found is Place.EXPORT:
+        return _of_export(place)
+    if found is Place.FOREIGN or Path(place).is_dir():
+        raise RunError(why_no_weights(place, found))
+    return load_architecture(place, qkv_dim)
+
+
+def _of_run(place: str, model_id: str | None) -> Architecture:
+    folder = Folder.at(place)
+    retrained = Run(folder, load_run_recipe(folder)).output("retrain", RetrainOutput)
+    if retrained is None:
+        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
+    by_id = {architecture.id: architecture for architecture in retrained.architectures}
+    if model_id is not None and model_id not in by_id:
+        raise RunError(f"{place} has no model {model_id}; it has {', '.join(by_id)}")
+    return by_id[model_id or next(iter(by_id))]
+
+
+def _of_export(place: str) -> Architecture:
+    manifest = manifest_of(place)
+    try:
+        return Architecture.from_dict(manifest["architecture"])
+    except (LookupError, SpaceError) as error:
+        raise ExportError(f"{place} names no architecture in its manifest: export the model again") from error
+
+
+@dataclass(frozen=True)
+class TimedModel:
+    """One model's time on this machine, at rest and as it was measured."""
+
+    architecture: str
+    device: str
+    title: str
+    workload: Workload
+    latency_ms: float
+    corrected_ms: float
+    """The median as the quiet machine would show it."""
+    encoder_ms: float | None
+    """None where the runtime does not split its time; likewise `decoder_ms`."""
+    decoder_ms: float | None
+    p10_ms: float | None
+    p90_ms: float | None
+    relative_error: float | None
+    repetitions: int | None
+
+
+def time_place(place: str, recipe: Recipe, runtime_given: bool = False) -> TimedModel:
+    """Time one model on this machine, by the recipe's `latency`; keep no row.
+
+    A model folder and an export are timed with their own weights, an export on its own runtime; an architecture with
+    random weights, by the recipe's `model` and `corpus.vocab_size`.
+    """
+    config = recipe.latency
+    if config.table or config.devices:
+        raise LatencyError(
+            "one model is timed on this machine, and kept in no table: leave latency.table and latency.devices out"
+        )
+    found = place_of(place)
+    if found is Place.EXPORT:
+        return _time_export(place, config, recipe.model, runtime_given)
+    if found is Place.MODEL:
+        opened, device = open_model(place), device_of(config)
+        model = opened.model
+        settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
+        engine = load_engine(model, device.runtime, settings)
+        return _timed(model.architecture, model.config, len(opened.vocabularies.target), config, device, engine)
+    if found is not Place.ARCHITECTURE:
+        raise RunError(why_no_weights(place, found))
+    shape = load_architecture(place, recipe.space.build().qkv_dim)
+    return _timed(shape, recipe.model, recipe.corpus.vocab_size, config, device_of(config), None)
+
+
+def _time_export(place: str, config: LatencyConfig, model: ModelConfig, runtime_given: bool) -> TimedModel:
+    if runtime_given:
+        raise LatencyError(f"{place} is an export, which brings its own runtime: leave latency.runtime and dtype out")
+    architecture, manifest = architecture_of(place), manifest_of(place)
+    own = {"runtime": manifest.get("runtime"), "dtype": manifest.get("dtype"), "accelerator": "cpu"}
+    config = LatencyConfig.model_validate({**config.model_dump(), **own})
+    loaded = open_export(place, config.threads)
+    entries = len(loaded.vocabularies.target)
+    return _timed(architecture, model, entries, config, device_of(config), loaded.engine)
+
+
+def _timed(
+    architecture: Architecture,
+    model: ModelConfig,
+    entries: int,
+    config: LatencyConfig,
+    device: DeviceInfo,
+    engine: Engine | None,
+) -> TimedModel:
+    with tempfile.TemporaryDirectory(prefix="hat-ray-timing-") as nowhere:
+        job = TimingJob(_space_of(architecture), model, entries, config, Folder.at(nowhere).child("table"))
+        session = TimingSession(job, device)
+        row = session.time(architecture) if engine is None else session.time_model(architecture, lambda: engine)
+        return _result(row, architecture)
+
+
+def _space_of(architecture: Architecture) -> SearchSpace:
+    """Return the smallest space that names all choices of an architecture: its canary is the smallest there."""
+    choices = {one.name: tuple(dict.fromkeys(choices_of(architecture, one))) for one in DIMENSIONS}
+    named = {one.name: choices[one.name] for one in DIMENSIONS if set(choices[one.name]) != {one.absent}}
+    return SearchSpace("one", architecture.qkv_dim, **named)
+
+
+def _result(row: LatencyRow, architecture: Architecture) -> TimedModel:
+    return TimedModel(
+        architecture=architecture.id,
+        device=row.device.slug,
+        title=row.device.title,
+        workload=row.workload,
+        latency_ms=row.latency_ms,
+        corrected_ms=row.corrected_ms,
+        encoder_ms=row.encoder.typical_ms if row.encoder else None,
+        decoder_ms=row.decoder.typical_ms if row.decoder else None,
+        p10_ms=row.total.p10_ms if row.total else None,
+        p90_ms=row.total.p90_ms if row.total else None,
+        relative_error=row.relative_error,
+        repetitions=row.repetitions,
+    )

@@ -1,0 +1,78 @@
+"""What a place holds: a run, a model folder, an export, or an architecture. Loads no PyTorch."""
+
+import os
+from enum import StrEnum
+
+from hat_ray.core.yaml_text import read_mapping
+from hat_ray.errors import HatRayError, SpaceError
+from hat_ray.model.checkpoints.about import is_model_folder
+from hat_ray.pipeline.run_folder import is_run_folder
+from hat_ray.runtime.standalone.translate import MANIFEST
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
+from hat_ray.storage.plain_file import binary_format, open_plain, printable, read_text
+
+_ARCHITECTURE_BYTES = 1 << 20
+_FOREIGN = ("a PyTorch checkpoint", "a PyTorch checkpoint or another pickle", "a zip archive")
+"""The binary files that models of other programs are: a checkpoint of PyTorch, an `.npz`."""
+
+
+class Place(StrEnum):
+    """What a place holds, in the words of messages."""
+
+    RUN = "a run folder"
+    MODEL = "a model folder"
+    EXPORT = "an exported model"
+    ARCHITECTURE = "an architecture"
+    FOREIGN = "a file of another program"
+    OTHER = "something else"
+    """Also nothing, and the name or the file of a recipe: the command that names a run finds out."""
+
+
+def place_of(place: str) -> Place:
+    """Report what a place holds, by its content; what it holds may still be damaged."""
+    if not is_uri(place) and os.path.isfile(place):
+        return _file(place)
+    if not (is_uri(place) or os.path.isdir(place)):
+        return Place.OTHER
+    folder = Folder.at(place)
+    if is_run_folder(folder):
+        return Place.RUN
+    if is_model_folder(folder):
+        return Place.MODEL
+    return Place.EXPORT if not is_uri(place) and os.path.lexists(os.path.join(place, MANIFEST)) else Place.OTHER
+
+
+def why_no_weights(place: str, found: Place) -> str:
+    """Return in one line what a place lacks for a command that computes with weights."""
+    shown = printable(place, 200)
+    if found is Place.ARCHITECTURE:
+        return (
+            f"{shown} is an architecture without weights: train it by `hat-ray train sub {shown} RECIPE --out FOLDER`"
+        )
+    if found is Place.EXPORT:
+        return (
+            f"{shown} is an export, which keeps no weights to change: name the run or model folder that it was made of"
+        )
+    if found is Place.FOREIGN:
+        kind = _binary(place) or "a file of another program"
+        return f"{shown} is {kind}, no model folder: take it in by `hat-ray import model {shown} --out FOLDER`"
+    return f"{shown} holds no model: name a run folder, a model folder or an export"
+
+
+def _binary(place: str) -> str | None:
+    with open_plain(place, "file", HatRayError) as file:
+        return binary_format(file.read(1024))
+
+
+def _file(place: str) -> Place:
+    if binary := _binary(place):
+        return Place.FOREIGN if binary in _FOREIGN else Place.OTHER
+    if not place.endswith((".yml", ".yaml", ".json")) or os.path.getsize(place) > _ARCHITECTURE_BYTES:
+        return Place.OTHER
+    try:
+        keys = read_mapping(read_text(place, "file", SpaceError), place, SpaceError).values.keys()
+    except HatRayError:
+        return Place.OTHER
+    described = {"encoder", "decoder"} <= keys or any(str(key).endswith("-subtransformer") for key in keys)
+    return Place.ARCHITECTURE if described else Place.OTHER
