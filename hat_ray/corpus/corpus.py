@@ -106,6 +106,11 @@ class CorpusSummary(BaseModel):
     shards: tuple[Shard, ...]
     """The files of the training table, in order."""
 
+    @property
+    def vocabulary_sizes(self) -> tuple[int, int]:
+        """Entries of the source's and the target's vocabulary."""
+        return self.vocabulary_size, self.target_vocabulary_size or self.vocabulary_size
+
     def leak(self) -> str | None:
         """Return a line on test sentences in the training text; None where there are none."""
         return told_leak(self.test_sources_in_train)

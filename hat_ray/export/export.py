@@ -14,7 +14,6 @@ from typing import Any
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabularies
-from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SentencePieceSubwords
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.about import about_model, evaluation_of
 from hat_ray.evaluate.config import EvaluateConfig
@@ -34,7 +33,7 @@ from hat_ray.runtime.protocol import (
     require_runtime,
 )
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.runtime.standalone.translate import MANIFEST, kind_of
+from hat_ray.runtime.standalone.translate import MANIFEST, kind_of, open_vocabularies
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +141,9 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedMo
     """Load an exported model with its manifest's search settings, some of them changed; raise ExportError."""
     opened = _opened(place, threads)
     manifest = opened.translator.manifest
-    vocabulary = SentencePieceSubwords({MODEL_FILE: (Path(place) / manifest["vocabulary"]).read_bytes()})
+    vocabularies = Vocabularies(*open_vocabularies(place, manifest))
     config = evaluation_of(about_of_manifest(manifest, place), place, **changes)
-    return LoadedModel(opened.engine, Vocabularies.of_both(vocabulary), config)
+    return LoadedModel(opened.engine, vocabularies, config)
 
 
 def manifest_of(place: str | Path) -> dict[str, Any]:

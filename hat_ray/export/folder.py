@@ -7,6 +7,7 @@ Decisions
 """
 
 import hashlib
+import importlib
 import json
 import platform
 import re
@@ -32,6 +33,7 @@ from hat_ray.runtime.standalone import translate as front_end
 from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, one_line, seal_of
 from hat_ray.space.cost import count_params
 
+_SUBWORDS = "hat_ray.corpus.vocabulary."
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
 
 
@@ -44,21 +46,50 @@ def write_files(
     settings: RuntimeSettings,
 ) -> dict[str, Any]:
     """Write everything but the manifest; return the runtime's entries of it."""
-    (place / VOCABULARY).write_bytes(vocabularies.source.files()[MODEL_FILE])
+    named = _write_vocabularies(place, vocabularies)
     (place / ARCHITECTURE).write_text(model.architecture.to_json() + "\n", encoding="utf-8")
     facts = exporter.write(model, vocabularies, place, settings)
     _write_loader(place, facts.loader)
-    return {**facts.manifest, "runtime": runtime, "dtype": settings.dtype}
+    return {**named, **facts.manifest, "runtime": runtime, "dtype": settings.dtype}
+
+
+def _write_vocabularies(place: Path, vocabularies: Vocabularies) -> dict[str, Any]:
+    """Write the sub-words; return their entries of the manifest."""
+    if vocabularies.is_one_model:
+        (place / VOCABULARY).write_bytes(vocabularies.source.files()[MODEL_FILE])
+        return {"vocabulary": VOCABULARY}
+    index, files = vocabularies.indexed()
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    return {"vocabularies": index, "source_vocab_size": len(vocabularies.source)}
 
 
 def _write_loader(place: Path, engine: Path) -> None:
-    """Write the front end and, behind it, the engine without its import of the front end."""
-    front = Path(str(front_end.__file__)).read_text(encoding="utf-8")
-    own = rf"^from {re.escape(front_end.__name__)} import (?:\([^)]*\)|.*)\n"
-    text, found = re.subn(own, "", engine.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """Write the front end with its sub-words' modules and, behind it, the engine without its imports of them."""
+    front = _with_modules(Path(str(front_end.__file__)).read_text(encoding="utf-8"), set())
+    text, found = re.subn(_import_of(front_end.__name__), "", engine.read_text(encoding="utf-8"), flags=re.MULTILINE)
     if found != 1:
         raise ValueError(f"{engine} must import the front end once, by one statement, got {found}")
+    text = re.sub(_import_of(_SUBWORDS), "", text, flags=re.MULTILINE)
     (place / LOADER).write_text(f"{front}\n\n{text}", encoding="utf-8")
+
+
+def _with_modules(text: str, written: set[str]) -> str:
+    """Put the modules of sub-words in the place of their first import."""
+
+    def whole(found: re.Match[str]) -> str:
+        if found[1] in written:
+            return ""
+        written.add(found[1])
+        own = Path(str(importlib.import_module(found[1]).__file__)).read_text(encoding="utf-8")
+        return f"\n{_with_modules(own, written)}\n"
+
+    return re.sub(_import_of(_SUBWORDS), whole, text, flags=re.MULTILINE)
+
+
+def _import_of(module: str) -> str:
+    """Return the pattern of an import statement: of a module, or of those below a package."""
+    return rf"^from ({re.escape(module)}[\w.]*) import (?:\([^)]*\)|.*)\n"
 
 
 def write_manifest(
@@ -75,7 +106,6 @@ def write_manifest(
         "model_id": model.architecture.id,
         "architecture": model.architecture.to_dict(),
         "params": count_params(model.architecture),
-        "vocabulary": VOCABULARY,
         "vocab_size": model.target_vocab_size,
         "special_tokens": {"bos": BOS, "pad": PAD, "eos": EOS, "unk": UNK},
         "max_positions": model.max_positions,

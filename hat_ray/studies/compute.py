@@ -40,11 +40,12 @@ class MeanSentence:
     length: int
     """Target tokens, end of sentence included."""
     vocabulary_size: int
+    """Entries of the target's vocabulary."""
 
     @classmethod
     def of(cls, summary: CorpusSummary) -> "MeanSentence":
         mean = summary.train.target.tokens / max(1, summary.train.pairs)
-        return cls(max(1, round(mean)), summary.vocabulary_size)
+        return cls(max(1, round(mean)), summary.vocabulary_sizes[1])
 
     def decoder_flops(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Count the decoder's share of a forward pass with the output projection: a proxy of latency."""

@@ -54,7 +54,7 @@ def test_without_pairs_there_are_no_lists() -> None:
 def test_a_sentence_may_say_what_is_on_its_own_list_and_nothing_else(tmp_path: Path) -> None:
     FEW.save(tmp_path / "lists.npz")
     source = sources(3, 7).numpy()
-    words, allowed = loader.ShortLists.load(tmp_path / "lists.npz").of(source)
+    words, allowed = loader.ShortLists.load(tmp_path / "lists.npz", VOCAB, VOCAB).of(source)
     for row, line in enumerate(source):
         own = sorted({*range(12), *FEW.partners[line].ravel().tolist()})
         assert words[allowed[row, 0] == 0].tolist() == own
@@ -88,7 +88,7 @@ def test_what_follows_is_listed_and_does_not_depend_on_the_batch() -> None:
     state, other = short.start(source, 1), OnnxEngine.of(model, "fp32").start(source, 1)
     best = short.best(torch.tensor([2, 2, 2, 2]), state, 4)
     logits = OnnxEngine.of(model, "fp32").step(torch.tensor([2, 2, 2, 2]), other)
-    words, allowed = loader.ShortLists(FEW.frequent, FEW.partners).of(source.numpy())
+    words, allowed = loader.ShortLists(FEW.frequent, FEW.partners, VOCAB).of(source.numpy())
     logits[:, [word for word in range(VOCAB) if word not in words]] = -torch.inf
     logits[:, words] += torch.from_numpy(allowed[:, 0])
     assert_same_but_for_rounding(best.values, top_tokens(logits, 4).values)

@@ -77,7 +77,7 @@ def write_onnx(model: SubTransformer, folder: Path, stored: StoredModel) -> int:
 
 def write_ctranslate2(model: SubTransformer, folder: Path, stored: StoredModel) -> int:
     words = ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, stored.vocab_size))]
-    write_model(model, words, folder, stored.dtype)
+    write_model(model, words, words, folder, stored.dtype)
     return size_of(folder) - (folder / "shared_vocabulary.json").stat().st_size
 
 

@@ -1,24 +1,12 @@
 """Cut lines into pieces of words, and join them. Imports nothing of hat-ray: exports hold a copy of this file.
 
-The libraries are those that the models were trained with. Each is needed only by the vocabularies that use it.
+The libraries are those that the models were trained with. Each is imported only for a vocabulary that uses it.
 """
 
+import importlib
 import io
 from collections.abc import Mapping
 from typing import Any
-
-try:
-    import sentencepiece
-except ModuleNotFoundError:  # named when a vocabulary that needs it is opened
-    sentencepiece = None  # type: ignore[assignment, unused-ignore]
-try:
-    import sacremoses
-except ModuleNotFoundError:
-    sacremoses = None
-try:
-    from subword_nmt import apply_bpe
-except ModuleNotFoundError:
-    apply_bpe = None
 
 _MOST_CACHED = 1_000_000  # words whose sub-words are kept
 
@@ -59,14 +47,10 @@ class WordPieces(Pieces):
     def __init__(self, text: Mapping[str, Any], codes: str | None) -> None:
         self._text, self._moses, self._bpe = dict(text), None, None
         if text["tokenise"] == "moses":
-            if sacremoses is None:
-                raise ValueError("Moses' tokenisation needs the library sacremoses: pip install sacremoses")
-            language = str(text["language"])
-            self._moses = sacremoses.MosesTokenizer(lang=language), sacremoses.MosesDetokenizer(lang=language)
+            moses, language = library("sacremoses", "sacremoses"), str(text["language"])
+            self._moses = moses.MosesTokenizer(lang=language), moses.MosesDetokenizer(lang=language)
         if codes is not None:
-            if apply_bpe is None:
-                raise ValueError("BPE codes need the library subword-nmt: pip install subword-nmt")
-            self._bpe = apply_bpe.BPE(io.StringIO(codes))
+            self._bpe = library("subword_nmt.apply_bpe", "subword-nmt").BPE(io.StringIO(codes))
 
     def cut(self, line: str) -> list[str]:
         """Return words, or their parts, of which all but a word's last end with @@."""
@@ -93,14 +77,20 @@ class WordPieces(Pieces):
 
 def open_sentencepiece(model: bytes) -> Any:
     """Open a SentencePiece model; raise ValueError, in one line, where it is none."""
-    if sentencepiece is None:
-        raise ValueError("these sub-words need the library sentencepiece: pip install sentencepiece")
     if not model:
         raise ValueError("it is no SentencePiece model: it is empty")
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except Exception as error:  # the library's have no type in common
+        return library("sentencepiece", "sentencepiece").SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:  # the library's have no type in common
         raise ValueError(f"it is no SentencePiece model ({one_line(error)})") from error
+
+
+def library(module: str, package: str) -> Any:
+    """Import a library; raise ValueError, with the remedy, where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"these sub-words need the library {package}: pip install {package}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -7,16 +7,16 @@ their files, which names the kind and the files of each side.
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hat_ray.corpus.vocabulary.protocol import Vocabulary
-from hat_ray.corpus.vocabulary.subwords import KINDS, MODEL_FILE, SENTENCEPIECE, open_subwords
-from hat_ray.errors import CorpusError, DamagedError
+from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SENTENCEPIECE, open_sides, open_subwords
+from hat_ray.errors import DamagedError
 from hat_ray.storage.folder import Folder
 
 INDEX = "vocabulary.json"
 
-_MOST_FILES = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Vocabularies:
         return self._same or self.source.pieces() == self.target.pieces()
 
     @property
+    def is_one_model(self) -> bool:
+        """Whether both sides share one SentencePiece model, which has a file of its own and no index."""
+        return self._same and self.source.kind == SENTENCEPIECE
+
+    @property
     def _same(self) -> bool:
         return self.source is self.target
 
@@ -47,16 +52,22 @@ class Vocabularies:
 
     def files(self) -> dict[str, bytes]:
         """Return the files that `of_files` opens again, by plain name."""
-        if self._same and self.source.kind == SENTENCEPIECE:
+        if self.is_one_model:
             return self.source.files()
+        index, files = self.indexed()
+        return {INDEX: json.dumps(index, sort_keys=True).encode(), **files}
+
+    def indexed(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what `open_sides` opens: the index, and the files that it names."""
         sides = {"both": self.source} if self._same else {"source": self.source, "target": self.target}
         index: dict[str, Any] = {}
         files: dict[str, bytes] = {}
         for side, vocabulary in sides.items():
-            own = {f"{side}.{name}": (name, content) for name, content in vocabulary.files().items()}
-            index[side] = {"kind": vocabulary.kind, "files": {name: placed for placed, (name, _) in own.items()}}
-            files |= {placed: content for placed, (_, content) in own.items()}
-        return {INDEX: json.dumps(index, sort_keys=True).encode(), **files}
+            own = vocabulary.files()
+            placed = {name: f"{side}.{name}" for name in own}
+            index[side] = {"kind": vocabulary.kind, "files": placed}
+            files |= {placed[name]: content for name, content in own.items()}
+        return index, files
 
     @classmethod
     def of_files(cls, files: Mapping[str, bytes]) -> "Vocabularies":
@@ -70,13 +81,8 @@ class Vocabularies:
         Raises DamagedError where the index is not one.
         """
         if INDEX not in names:
-            return cls.of_both(_open(SENTENCEPIECE, {MODEL_FILE: read(MODEL_FILE)}))
-        sides = _sides(read(INDEX), names)
-        opened = {
-            side: _open(kind, {name: read(placed) for name, placed in files.items()})
-            for side, (kind, files) in sides.items()
-        }
-        return cls.of_both(opened["both"]) if "both" in opened else cls(opened["source"], opened["target"])
+            return cls.of_both(_opened(lambda: open_subwords(SENTENCEPIECE, {MODEL_FILE: read(MODEL_FILE)})))
+        return cls(*_opened(lambda: open_sides(json.loads(read(INDEX)), names, read)))
 
     @classmethod
     def load(cls, folder: Folder) -> "Vocabularies":
@@ -89,33 +95,12 @@ class Vocabularies:
             folder.write_bytes(name, content)
 
 
-def _open(kind: str, files: Mapping[str, bytes]) -> Vocabulary:
+def _opened(opening: Callable[[], T]) -> T:
+    """Return what was opened; raise DamagedError in place of a ValueError."""
     try:
-        return open_subwords(kind, files)
-    except ValueError as error:
-        raise CorpusError(f"a vocabulary of kind {kind} cannot be opened: {error}") from error
-
-
-def _sides(content: bytes, names: Collection[str]) -> dict[str, tuple[str, dict[str, str]]]:
-    """Return kind and files, by their own names, of each side that an index names."""
-    try:
-        index = json.loads(content)
-        sides = {str(side): _side(entry, names) for side, entry in index.items()}
-        if set(sides) not in ({"both"}, {"source", "target"}):
-            raise ValueError(f"it names the sides {sorted(sides)}")
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        why = " ".join(str(error).split())[:100]
-        raise DamagedError(f"{INDEX} is damaged ({why}): make the vocabulary again") from error
-    return sides
-
-
-def _side(entry: Any, names: Collection[str]) -> tuple[str, dict[str, str]]:
-    kind, files = entry["kind"], entry["files"]
-    if kind not in KINDS:
-        raise ValueError(f"it names the kind {kind!r:.40}")
-    if not 0 < len(files) <= _MOST_FILES:
-        raise ValueError(f"a side has 1 to {_MOST_FILES} files")
-    for name, placed in files.items():
-        if placed not in names or "/" in placed:
-            raise ValueError(f"it names {placed!r:.60} for {name!r:.60}, which is not there")
-    return kind, dict(files)
+        return opening()
+    except DamagedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise DamagedError(f"a vocabulary cannot be opened ({why}): make it again") from error

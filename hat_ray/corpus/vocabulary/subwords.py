@@ -12,16 +12,11 @@ Decisions
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-try:
-    import tokenizers
-except ModuleNotFoundError:  # named when a vocabulary that needs it is opened
-    tokenizers = None  # type: ignore[assignment, unused-ignore]
-
-from hat_ray.corpus.vocabulary.cutting import Pieces, SentencePieces, WordPieces, one_line, open_sentencepiece
+from hat_ray.corpus.vocabulary.cutting import Pieces, SentencePieces, WordPieces, library, one_line, open_sentencepiece
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIAL_IDS = (BOS, PAD, EOS, UNK)
@@ -36,7 +31,7 @@ MODEL_FILE, WORDS_FILE, CODES_FILE, TOKENIZER_FILE = (
     "tokenizer.json",
 )
 
-_MOST_ENTRIES = 10_000_000
+_MOST_ENTRIES, _MOST_FILES = 10_000_000, 8
 _LANGUAGE_MARK = re.compile(r"\s*(>>[^<>\s]+<<)")
 
 
@@ -241,8 +236,7 @@ class HuggingFaceSubwords(Subwords):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        if tokenizers is None:
-            raise ValueError("a tokenizer.json needs the library tokenizers: pip install tokenizers")
+        tokenizers = library("tokenizers", "tokenizers")
         try:
             opened = tokenizers.Tokenizer.from_str(self._files[TOKENIZER_FILE].decode("utf-8"))
         except Exception as error:  # the library raises Exception itself
@@ -256,6 +250,26 @@ class HuggingFaceSubwords(Subwords):
 KINDS: Mapping[str, type[Subwords]] = {
     kind.kind: kind for kind in (SentencePieceSubwords, WordSubwords, HuggingFaceSubwords)
 }
+
+
+def open_sides(index: Any, names: Collection[str], read: Callable[[str], bytes]) -> tuple[Subwords, Subwords]:
+    """Open the vocabularies of the source and the target that an index names: one object where they share one.
+
+    `names` are the files of its place, `read` returns the content of one. Raises ValueError, in one line.
+    """
+    if not isinstance(index, dict) or set(index) not in ({"both"}, {"source", "target"}):
+        raise ValueError("it must name both sides' vocabulary, or the source's and the target's")
+    opened = []
+    for side in sorted(index):
+        entry = index[side]
+        files = entry.get("files") if isinstance(entry, dict) else None
+        if not isinstance(files, dict) or not 0 < len(files) <= _MOST_FILES:
+            raise ValueError(f"the vocabulary of {side} must name 1 to {_MOST_FILES} files")
+        for placed in files.values():
+            if placed not in names:
+                raise ValueError(f"the vocabulary of {side} names {placed!r:.60}, which is not there")
+        opened.append(open_subwords(str(entry.get("kind")), {name: read(placed) for name, placed in files.items()}))
+    return opened[0], opened[-1]
 
 
 def open_subwords(kind: str, files: Mapping[str, bytes]) -> Subwords:

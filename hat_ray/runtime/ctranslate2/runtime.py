@@ -35,15 +35,22 @@ from hat_ray.storage.temporary import temporary_folder
 class CTranslate2Engine:
     """A model that is ready to translate; a `WholeEngine`."""
 
-    def __init__(self, translator: Any, pieces: Sequence[str], max_positions: int, unknown_words: bool = True) -> None:
-        """`translator` is CTranslate2's own, `pieces` are its words in the order of their ids."""
+    def __init__(
+        self,
+        translator: Any,
+        source: Sequence[str],
+        target: Sequence[str],
+        max_positions: int,
+        unknown_words: bool = True,
+    ) -> None:
+        """`translator` is CTranslate2's own; `source` and `target` are its words in the order of their ids."""
         self._unknown_words = unknown_words
-        self._translator, self._pieces, self._max_positions = translator, pieces, max_positions
-        self._ids = {piece: token for token, piece in enumerate(pieces)}
+        self._translator, self._source, self._target, self._max_positions = translator, source, target, max_positions
+        self._ids = {piece: token for token, piece in enumerate(target)}
 
     @property
     def target_vocab_size(self) -> int:
-        return len(self._pieces)
+        return len(self._target)
 
     @property
     def max_positions(self) -> int:
@@ -56,7 +63,7 @@ class CTranslate2Engine:
         """Return the best translation of each source as tokens, without the end of sentence."""
         try:
             found = self._translator.translate_batch(
-                [self._words(source) for source in sources],
+                [_words(source, self._source) for source in sources],
                 beam_size=search.beam,
                 length_penalty=search.length_penalty,
                 min_decoding_length=exact_length or 1,
@@ -72,11 +79,8 @@ class CTranslate2Engine:
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the log-probability of each word of a translation, its end of sentence included."""
-        [scored] = self._translator.score_batch([self._words(source)], [self._words(target)])
+        [scored] = self._translator.score_batch([_words(source, self._source)], [_words(target, self._target)])
         return [float(value) for value in scored.log_probs]
-
-    def _words(self, tokens: Sequence[int]) -> list[str]:
-        return [self._pieces[token] for token in tokens]
 
 
 class CTranslate2Exporter:
@@ -90,9 +94,9 @@ class CTranslate2Exporter:
         self, model: SubTransformer, vocabularies: Vocabularies, folder: Path, settings: RuntimeSettings
     ) -> ExportFacts:
         """Write the model and its vocabulary."""
-        pieces = vocabularies.target.pieces()
-        write_model(model, pieces, folder, settings.dtype)
-        own: dict[str, Any] = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": pieces[EOS]}
+        source, target = (loader.distinct(side.pieces()) for side in (vocabularies.source, vocabularies.target))
+        write_model(model, source, target, folder, settings.dtype)
+        own: dict[str, Any] = {"compute_type": COMPUTE_TYPES[settings.dtype], "end": target[EOS]}
         if not model.config.unknown_words:
             own["unknown_words"] = False
         return ExportFacts({"kind": self.kind, "format": loader.FORMAT, **own}, Path(loader.__file__))
@@ -101,11 +105,9 @@ class CTranslate2Exporter:
         """Check and open an exported folder; raise ValueError, in one line, where it is damaged."""
         with own_threads():
             translator = loader.ExportedTranslator(folder, threads)
-        pieces = [
-            str(translator.vocabulary.id_to_piece(token)) for token in range(translator.vocabulary.get_piece_size())
-        ]
+        source, target = (loader.distinct(side.pieces()) for side in (translator.source, translator.target))
         own = translator.manifest["max_positions"], translator.manifest.get("unknown_words", True)
-        engine = CTranslate2Engine(translator.engine, pieces, *own)
+        engine = CTranslate2Engine(translator.engine, source, target, *own)
         return OpenedExport(translator, engine)
 
     def difference(self, model: SubTransformer, engine: Engine, source: Sequence[int], target: Sequence[int]) -> float:
@@ -138,16 +140,17 @@ class CTranslate2Runtime(BaseRuntime):
 
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> CTranslate2Engine:
         """Let CTranslate2 read a model from a folder that is deleted at once."""
-        pieces = _ids_as_pieces(model)
+        words = _ids_as_pieces(model.source_vocab_size), _ids_as_pieces(model.target_vocab_size)
         with temporary_folder("ct2") as folder:
             self.store(model, folder, settings)
             kind = COMPUTE_TYPES[settings.dtype]
             translator = open_translator(str(folder), kind, settings.threads)
-        return CTranslate2Engine(translator, pieces, model.max_positions, model.config.unknown_words)
+        return CTranslate2Engine(translator, *words, model.max_positions, model.config.unknown_words)
 
     def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:
         """Write a model whose words are their own ids."""
-        write_model(model, _ids_as_pieces(model), folder, settings.dtype)
+        words = _ids_as_pieces(model.source_vocab_size), _ids_as_pieces(model.target_vocab_size)
+        write_model(model, *words, folder, settings.dtype)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of PyTorch, which builds the weights, and CTranslate2."""
@@ -158,8 +161,12 @@ class CTranslate2Runtime(BaseRuntime):
         return f"{dtype} by CTranslate2's choice of instructions"
 
 
-def _ids_as_pieces(model: SubTransformer) -> list[str]:
-    return ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, model.target_vocab_size))]
+def _words(tokens: Sequence[int], pieces: Sequence[str]) -> list[str]:
+    return [pieces[token] for token in tokens]
+
+
+def _ids_as_pieces(size: int) -> list[str]:
+    return ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, size))]
 
 
 CTRANSLATE2 = CTranslate2Runtime()

@@ -58,13 +58,13 @@ def why_not_expressible(architecture: Architecture) -> str | None:
     return None
 
 
-def write_model(model: SubTransformer, pieces: Sequence[str], folder: Path, dtype: str) -> None:
-    """Write CTranslate2's own files into a folder; `pieces` are the vocabulary's words in their order."""
+def write_model(model: SubTransformer, source: Sequence[str], target: Sequence[str], folder: Path, dtype: str) -> None:
+    """Write CTranslate2's own files into a folder; `source` and `target` are the vocabularies' words in their order."""
     spec = model_spec(model)
-    spec.register_source_vocabulary(list(pieces))
-    spec.register_target_vocabulary(list(pieces))
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = pieces[BOS], pieces[EOS], pieces[UNK]
-    spec.config.decoder_start_token = pieces[BOS if model.config.start == "bos" else EOS]
+    spec.register_source_vocabulary(list(source))
+    spec.register_target_vocabulary(list(target))
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = target[BOS], target[EOS], target[UNK]
+    spec.config.decoder_start_token = target[BOS if model.config.start == "bos" else EOS]
     spec.config.add_source_bos = spec.config.add_source_eos = False
     spec.validate()
     spec.optimize(quantization=None if dtype == "int8" else COMPUTE_TYPES[dtype])  # equal weights are one from now on

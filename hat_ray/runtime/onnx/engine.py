@@ -35,7 +35,7 @@ class OnnxEngine:
         parts = {
             name: graph.SerializeToString() for name, graph in build_graphs(model, dtype, lists is not None).items()
         }
-        own = None if lists is None else loader.ShortLists(lists.frequent, lists.partners)
+        own = None if lists is None else loader.ShortLists(lists.frequent, lists.partners, model.target_vocab_size)
         graphs = Graphs(parts["encoder"], parts["decoder"], threads, parts.get("output"), own)
         return cls(graphs, model.max_positions)
 

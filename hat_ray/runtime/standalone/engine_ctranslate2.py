@@ -1,12 +1,13 @@
 """The engine of an export for CTranslate2. Needs ctranslate2.
 
 `model.bin`, `config.json` and the vocabulary beside them are CTranslate2's own: all its tools read this folder, with
-the pieces of `vocabulary.model` and a final </s> as tokens of a sentence.
+the pieces of the vocabulary and a final </s> as tokens of a sentence.
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ try:
 except ModuleNotFoundError:  # named when a model is opened
     ctranslate2 = None
 
-from hat_ray.runtime.standalone.translate import LineTranslator, one_line, translate_stdin
+from hat_ray.corpus.vocabulary.cutting import one_line
+from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
 KIND, FORMAT = "hat-ray export for CTranslate2", 2
 
@@ -60,10 +62,30 @@ class ExportedTranslator(LineTranslator):
             raise ValueError(
                 f"CTranslate2 cannot translate with this export ({one_line(error)}): export the model again"
             ) from error
-        return [[self.vocabulary.piece_to_id(piece) for piece in one.hypotheses[0]] for one in found]
+        return [[self._tokens[piece] for piece in one.hypotheses[0]] for one in found]
 
     def _pieces(self, tokens: Sequence[int]) -> list[str]:
-        return [str(self.vocabulary.id_to_piece(token)) for token in tokens]
+        return [self._words[token] for token in tokens]
+
+    @cached_property
+    def _words(self) -> list[str]:
+        """The source's words, as CTranslate2 knows them."""
+        return distinct(self.source.pieces())
+
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        """The target's ids by word."""
+        return {word: token for token, word in enumerate(distinct(self.target.pieces()))}
+
+
+def distinct(pieces: Sequence[str]) -> list[str]:
+    """Return the words of a vocabulary, of which no two are alike: a dictionary may hold a symbol twice."""
+    seen: set[str] = set()
+    words = []
+    for token, piece in enumerate(pieces):
+        words.append(f"{piece}#{token}" if piece in seen else piece)
+        seen.add(piece)
+    return words
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from hat_ray.runtime.standalone.translate import LineTranslator, one_line, translate_stdin
+from hat_ray.corpus.vocabulary.cutting import one_line
+from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
 KIND, FORMAT = "hat-ray export", 3
 HIDDEN = -1e9
@@ -38,13 +39,21 @@ Ints = NDArray[np.int64]
 class ShortLists:
     """Which words may translate a sentence: the frequent ones, and partners of the words of its source."""
 
-    def __init__(self, frequent: Ints, partners: Ints) -> None:
-        self.frequent, self.partners = frequent, partners
+    def __init__(self, frequent: Ints, partners: Ints, words: int) -> None:
+        """`words` are those of the target's vocabulary; `partners` has a row for each of the source's."""
+        self.frequent, self.partners, self.words = frequent, partners, words
 
     @classmethod
-    def load(cls, path: str | Path) -> "ShortLists":
+    def load(cls, path: str | Path, source_words: int, words: int) -> "ShortLists":
+        """Read the lists of two vocabularies of these sizes; raise ValueError where they are of others."""
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["frequent"].astype(np.int64), arrays["partners"].astype(np.int64))
+            lists = cls(arrays["frequent"].astype(np.int64), arrays["partners"].astype(np.int64), words)
+        largest = max(int(lists.frequent.max(initial=0)), int(lists.partners.max(initial=0)))
+        if len(lists.partners) != source_words or largest >= words:
+            raise ValueError(
+                f"its short-lists of {len(lists.partners)} source words, not {source_words}, are of other vocabularies"
+            )
+        return lists
 
     def of(self, source: Ints) -> tuple[Ints, Floats]:
         """(N, S) -> the words (L,) of all lists, ascending, and (N, 1, L): 0 on a sentence's own list, else HIDDEN."""
@@ -78,7 +87,7 @@ class Graphs:
         outputs = {each.name: each.shape for each in self.decoder.get_outputs()}
         self.num_layers = sum(name.startswith("past_keys_") for name in inputs)
         self.qkv_dim = int(inputs["past_keys_0"][2])
-        self.vocab_size = int(outputs["logits"][1]) if short_lists is None else len(short_lists.partners)
+        self.vocab_size = int(outputs["logits"][1]) if short_lists is None else short_lists.words
 
     def start(self, source: Ints, beam: int) -> "State":
         """Encode (N, S) and return the state in which each sentence has `beam` rows."""
@@ -273,7 +282,9 @@ def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 
     place = Path(folder)
     try:
         paths = {part: str(place / name) for part, name in manifest["graphs"].items()}
-        lists = ShortLists.load(place / manifest["short_lists"]) if "short_lists" in manifest else None
+        words = manifest["vocab_size"]
+        sizes = manifest.get("source_vocab_size", words), words
+        lists = ShortLists.load(place / manifest["short_lists"], *sizes) if "short_lists" in manifest else None
         graphs = Graphs(paths["encoder"], paths["decoder"], threads, paths.get("output"), lists)
         eos = manifest["special_tokens"]["eos"]
         graphs.start(np.array([[eos]]), 1).best(np.array([eos]), 1)  # a wrong graph fails here

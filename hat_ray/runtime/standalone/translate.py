@@ -1,12 +1,12 @@
-"""Translate with a model that hat-ray exported. Needs no hat-ray: sentencepiece, and the library of the runtime.
+"""Translate with a model that hat-ray exported. Needs no hat-ray: the libraries of its sub-words and its runtime.
 
     python translate.py < source.txt > target.txt
 
     from translate import ExportedTranslator
     ExportedTranslator("folder").translate(["A dog runs."])
 
-This is the front end that every export has: manifest, lines, command line. The engine of its runtime follows in the
-same file: the exporter puts the text of `engine_*.py` behind this text.
+This is the front end that every export has: manifest, lines, command line. The exporter puts the text of the sub-words'
+modules in the place of their import, and the text of the runtime's `engine_*.py` behind this text.
 
 Exit codes: 0 success; 1 output cannot be written; 2 a mistake in what was given, named in one line. A reader that ends
 early (`| head -1`) or Ctrl-C ends it by its signal, and quietly.
@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import sentencepiece
+from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SENTENCEPIECE, Subwords, open_sides, open_subwords
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -121,7 +121,8 @@ def _named(manifest: Mapping[str, Any]) -> list[str]:
     if not isinstance(graphs, dict) or not all(isinstance(name, str) for name in graphs.values()):
         raise ValueError("graphs must name files")
     lists = [manifest["short_lists"]] if "short_lists" in manifest else []
-    names = [manifest.get("vocabulary"), *graphs.values(), *lists]
+    own = [] if "vocabularies" in manifest else [manifest.get("vocabulary")]
+    names = [*own, *graphs.values(), *lists]
     if not all(isinstance(name, str) for name in names):
         raise ValueError("vocabulary, graphs and short_lists must name files")
     return [str(name) for name in names]
@@ -182,7 +183,7 @@ class LineTranslator:
         place = Path(folder)
         self.manifest = manifest or read_manifest(place, self.kind, self.version)
         self.engine = self._open(place, threads)
-        self.vocabulary = open_vocabulary(place, self.manifest)
+        self.source, self.target = open_vocabularies(place, self.manifest)
 
     def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
         """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
@@ -190,14 +191,14 @@ class LineTranslator:
         An empty line stays empty; a line longer than `max_source_length` tokens is cut.
         """
         best = self.translate_tokens(lines, **settings)
-        return [" ".join(str(self.vocabulary.decode(tokens)).split("\n")).strip() for tokens in best]
+        return [" ".join(self.target.decode(tokens).split("\n")).strip() for tokens in best]
 
     def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
         """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
         search = {**self.manifest["search"], **settings}
         eos, longest = self.manifest["special_tokens"]["eos"], int(search["max_source_length"])
         sources = {
-            row: [*self.vocabulary.encode(line)[: longest - 1], eos] for row, line in enumerate(lines) if line.strip()
+            row: [*self.source.encode(line)[:-1][: longest - 1], eos] for row, line in enumerate(lines) if line.strip()
         }
         translations: list[list[int]] = [[] for _ in lines]
         for rows in _batches(sources, int(search["batch_tokens"])):
@@ -218,21 +219,24 @@ class LineTranslator:
         raise NotImplementedError
 
 
-def open_vocabulary(folder: str | Path, manifest: Mapping[str, Any]) -> sentencepiece.SentencePieceProcessor:
-    """Load the sub-words of an exported folder; raise ValueError where they cannot be, or are of another model."""
-    path = Path(folder) / manifest["vocabulary"]
+def open_vocabularies(folder: str | Path, manifest: Mapping[str, Any]) -> tuple[Subwords, Subwords]:
+    """Load the sub-words of both sides of an exported folder; raise ValueError where they are of another model."""
+    place, target_size = Path(folder), manifest["vocab_size"]
+
+    def read(name: str) -> bytes:
+        return (place / name).read_bytes()
+
     try:
-        vocabulary = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except Exception as error:
-        raise ValueError(f"{path} is no sub-word model ({one_line(error)}): export again") from error
-    if vocabulary.get_piece_size() != manifest["vocab_size"]:
-        raise ValueError(f"{path} has {vocabulary.get_piece_size()} words, not {manifest['vocab_size']}: export again")
-    return vocabulary
-
-
-def one_line(error: BaseException) -> str:
-    """Return a library's error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if "vocabularies" in manifest:
+            source, target = open_sides(manifest["vocabularies"], manifest["files"], read)
+        else:
+            source = target = open_subwords(SENTENCEPIECE, {MODEL_FILE: read(manifest["vocabulary"])})
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} has sub-words that cannot be opened: {error}; or export again") from error
+    for side, wanted in ((source, manifest.get("source_vocab_size", target_size)), (target, target_size)):
+        if len(side) != wanted:
+            raise ValueError(f"{place} has sub-words of {len(side)} entries, not {wanted!r:.20}: export again")
+    return source, target
 
 
 def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
