@@ -24,13 +24,14 @@ import torch
 
 import hat_ray
 from hat_ray.corpus.vocabulary import BOS, EOS, PAD, UNK, Vocabularies
+from hat_ray.corpus.vocabulary.cutting import one_line
 from hat_ray.corpus.vocabulary.subwords import MODEL_FILE
 from hat_ray.errors import ExportError
 from hat_ray.model.checkpoints.about import About
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Exporter, RuntimeSettings
 from hat_ray.runtime.standalone import translate as front_end
-from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, one_line, seal_of
+from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from hat_ray.space.cost import count_params
 
 _SUBWORDS = "hat_ray.corpus.vocabulary."
