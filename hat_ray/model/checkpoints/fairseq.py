@@ -17,6 +17,7 @@ import torch
 from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.model.checkpoints.claims import first_line, listed, require_floats, require_room
 from hat_ray.model.checkpoints.fairseq_network import network_from_arguments, require_shared
+from hat_ray.model.checkpoints.fairseq_plain import arguments_of, is_plain, with_choices, with_hats_names
 from hat_ray.model.checkpoints.native import assign_weights
 from hat_ray.model.checkpoints.pickle_scan import METERS, check_file
 from hat_ray.model.supertransformer import SuperTransformer
@@ -51,7 +52,10 @@ _NO_PARAMETER = (".version", "._float_tensor", ".embed_positions.weights")
 
 @dataclass(frozen=True)
 class HatCheckpoint:
-    """A HAT model. `architecture` is set where the file is one SubTransformer inside its SuperTransformer's shapes."""
+    """A HAT model. `architecture` is set where the file is one SubTransformer inside its SuperTransformer's shapes.
+
+    fairseq's plain Transformer is the one architecture of its space.
+    """
 
     space: SearchSpace
     model: SuperTransformer
@@ -69,15 +73,14 @@ def load_hat_checkpoint(path: str | Path, space: SearchSpace | None = None) -> H
     `space` names the choices in place of the file's own; its largest sizes must be the file's.
     """
     content = read_pickle_safely(path)
-    if not isinstance(content, dict) or "args" not in content or "model" not in content:
+    if not isinstance(content, dict) or not {"args", "cfg"} & content.keys() or "model" not in content:
         raise CheckpointError(f"{path} is not a HAT checkpoint: it lacks `args` or `model`")
-    if not isinstance(content["args"], argparse.Namespace):
-        raise CheckpointError(f"{path} is not a HAT checkpoint: `args` must be a Namespace")
+    arguments = arguments_of(content, str(path))
     history = content.get("optimizer_history")
     last = history[-1] if isinstance(history, list) and history else None
     updates = last.get("num_updates") if isinstance(last, dict) else None
     updates = updates if isinstance(updates, int) else 0
-    read = model_from_state(content["model"], vars(content["args"]), str(path), updates, space)
+    read = model_from_state(content["model"], arguments, str(path), updates, space)
     state = content.get("extra_state")
     noted = state.get("val_loss") if isinstance(state, dict) else None
     return replace(read, valid_loss_bits=noted if isinstance(noted, float) and math.isfinite(noted) else None)
@@ -113,6 +116,8 @@ def model_from_state(
     """Build a SuperTransformer from HAT's state dict and arguments, once the weights are known to be there."""
     try:
         require_floats(state, source)
+        if plain := is_plain(arguments):
+            arguments, state = with_choices(arguments, source), with_hats_names(state, arguments)
         _require_sizes(arguments, source)
         if space is None:
             space = space_from_arguments(arguments, Path(source).stem)
@@ -120,6 +125,7 @@ def model_from_state(
             _require_largest(space, arguments, source)
         vocab = state["encoder.embed_tokens.weight"].shape[0], state["decoder.embed_tokens.weight"].shape[0]
         config, architecture = network_from_arguments(arguments, state, source), _architecture(arguments)
+        architecture = space.largest() if plain else architecture
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, SpaceError) as error:  # of tensors, too
         raise CheckpointError(f"{source} is not a HAT Transformer checkpoint: {first_line(error)}") from error
     require_shared(config, state, source)
