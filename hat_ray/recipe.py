@@ -30,7 +30,7 @@ from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
 from hat_ray.studies.config import PoliciesConfig, RankingConfig
-from hat_ray.train.config import RetrainConfig, TrainConfig
+from hat_ray.train.config import RetrainConfig, SupernetConfig
 
 RUN_RECIPE = "recipe.yaml"
 """The file of a run folder that keeps its recipe."""
@@ -51,7 +51,7 @@ class Recipe(StageConfig):
     """The architectures to choose from."""
     model: ModelConfig = ModelConfig()
     """What all architectures share."""
-    supernet: TrainConfig = TrainConfig()
+    supernet: SupernetConfig = SupernetConfig()
     """Training of the SuperTransformer."""
     latency: LatencyConfig = LatencyConfig()
     """Timing of architectures on each device."""

@@ -40,6 +40,7 @@ _ENTRIES = {
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
     "recipe": _Entry(("recipes",)),
     "import": _Entry(("imports",)),
+    "space": _Entry(("space",)),
     "cost": _Entry(("one_model",), "Count parameters and FLOPs as HAT does."),
 }
 """The root's commands, as they are used one after the other."""
@@ -166,6 +167,7 @@ import_app = typer.Typer(
     no_args_is_help=True,
 )
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
+space_app = typer.Typer(help="Write a search space around a trained model.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 app.add_typer(search_app, name="search")
 app.add_typer(train_app, name="train")
@@ -173,6 +175,7 @@ app.add_typer(latency_app, name="latency")
 app.add_typer(predict_app, name="predict")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(import_app, name="import")
+app.add_typer(space_app, name="space")
 
 
 def _version(show: bool) -> None:

@@ -24,6 +24,7 @@ from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import SliceRule
 from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.model.transformer import ElasticTransformer
 from hat_ray.space.architecture import Architecture
 
 _LAYER = re.compile(r"((?:encoder|decoder)\.layers\.(\d+))\.(.+)")
@@ -123,12 +124,18 @@ def require_sortable(config: ModelConfig, super_dims: tuple[int, int]) -> None:
 def order_by_importance(model: SuperTransformer) -> ChannelOrder:
     """Return the order that puts the channels with the largest weights first; see `require_sortable`."""
     require_sortable(model.config, model.super_dims)
+    totals = channel_importance(model)
+    return ChannelOrder({group: total.argsort(descending=True, stable=True) for group, total in totals.items()})
+
+
+def channel_importance(model: ElasticTransformer) -> dict[str, Tensor]:
+    """Return the importance of each channel by group; one embedding for both sides makes their widths one group."""
     totals: dict[str, Tensor] = {}
     for name, weight in model.weights().items():
         for part, axis, group in channel_axes(name, weight):
             if weight.dim() == 2:
                 norms = weight[part].double().square().sum(1 - axis)
                 totals[group] = totals.get(group, 0) + norms / norms.mean().clamp(min=1e-30)
-    if model.config.share_embeddings == "all":
+    if model.config.share_embeddings == "all" and len(totals["encoder"]) == len(totals["decoder"]):
         totals["encoder"] = totals["decoder"] = totals["encoder"] + totals["decoder"]
-    return ChannelOrder({group: total.argsort(descending=True, stable=True) for group, total in totals.items()})
+    return totals

@@ -1,6 +1,6 @@
 """Search spaces that follow from architectures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hat_ray.space.architecture import Architecture, choices_of, depth_of
 from hat_ray.space.dimension import Choice
@@ -30,3 +30,44 @@ def space_shown_by(architectures: Iterable[Architecture], name: str = "shown") -
         }
     sizes = {name: sorted(found, key=BY_NAME[name].number, reverse=True) for name, found in choices.items()}
     return SearchSpace(name, shown[0].qkv_dim, **sizes)
+
+
+def space_around(architecture: Architecture, name: str = "around") -> SearchSpace:
+    """Return a space whose largest architecture has a trained one's widths, depths and heads, and smaller ones below.
+
+    Widths go down to a half, hidden widths to a quarter, encoder layers to a half, decoder layers to one, heads to a
+    half where that divides the query-key-value width. What the architecture chose in any layer is a choice, so that it
+    lies in the space. Dimensions that HAT lacks keep their choices.
+    """
+    encoder, decoder, qkv_dim = architecture.encoder, architecture.decoder, architecture.qkv_dim
+    choices = {
+        "encoder_embed_dims": _below([encoder.embed_dim], 1, 0.75, 0.5),
+        "decoder_embed_dims": _below([decoder.embed_dim], 1, 0.75, 0.5),
+        "encoder_ffn_dims": _below(encoder.ffn_dims, 1, 0.5, 0.25),
+        "decoder_ffn_dims": _below(decoder.ffn_dims, 1, 0.5, 0.25),
+        "encoder_depths": range(encoder.depth, (encoder.depth + 1) // 2 - 1, -1),
+        "decoder_depths": range(decoder.depth, 0, -1),
+        "encoder_heads": _heads(encoder.heads, qkv_dim),
+        "decoder_self_heads": _heads(decoder.self_heads, qkv_dim),
+        "decoder_cross_heads": _heads(decoder.cross_heads, qkv_dim),
+        "decoder_cross_layers": range(1, max(decoder.cross_layers) + 1),
+    }
+    shown = space_shown_by([architecture])
+    assert shown is not None, "one architecture has one width"
+    others = {one: values for one, values in shown.choices.items() if one not in choices}
+    return SearchSpace(name, qkv_dim, **{one: tuple(values) for one, values in choices.items()}, **others)
+
+
+def _below(used: Sequence[int], *shares: float) -> tuple[int, ...]:
+    """Return what is used and shares of the largest of it, in multiples of 8 where there is room, the largest first."""
+    largest = max(used)
+    step = 8 if largest >= 32 else 1
+    return tuple(
+        sorted({*used, *(max(step, int(share * largest) // step * step) for share in shares[1:])}, reverse=True)
+    )
+
+
+def _heads(used: Sequence[int], qkv_dim: int) -> tuple[int, ...]:
+    half = max(used) // 2
+    fits = {half} if half and qkv_dim % half == 0 else set()
+    return tuple(sorted({*used, *fits}, reverse=True))

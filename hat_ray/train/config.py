@@ -149,6 +149,17 @@ class TrainConfig(StageConfig):
         return {name: value for name, value in canonical(self).items() if name in included}
 
 
+class SupernetConfig(TrainConfig):
+    """Training of the SuperTransformer."""
+
+    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init"}
+
+    init: str | None = Field(default=None, min_length=1)
+    """Trained model that the SuperTransformer starts from: a file or folder of HAT, fairseq, Marian, Hugging Face or
+    hat-ray. Its widths are the largest of the space, and its vocabulary is the corpus's; `hat-ray space around` writes
+    such a space. Channels are sorted by importance before the first update. Null: random weights."""
+
+
 class RetrainConfig(TrainConfig):
     """Training of the chosen architectures from scratch, and of those that they are compared with."""
 

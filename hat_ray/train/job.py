@@ -25,7 +25,7 @@ from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, CorpusError, HatRayError
 from hat_ray.model.channels import order_by_importance, used_parts
-from hat_ray.model.checkpoints.native import save_model
+from hat_ray.model.checkpoints.native import load_super, save_model, weights_digest
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import slice_rule
 from hat_ray.model.subtransformer import SubTransformer
@@ -65,18 +65,27 @@ def train_super(
     seed: int,
     progress: Progress = no_progress,
     workers: Workers | None = None,
+    *,
+    start: Folder | None = None,
 ) -> TrainResult:
-    """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`."""
+    """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`.
+
+    `start` holds the SuperTransformer that it starts from, whose channels are sorted; None: random weights.
+    """
     workers = workers or OneWorker(device_for(config))
-    wanted = super_fingerprint(space, corpus, model_config, config, seed)
+    wanted = super_fingerprint(space, corpus, model_config, config, seed, start)
     done = finished(folder, wanted)
     if done is not None:
         return done
     source_size, target_size = _vocab_sizes(corpus, model_config)
-    model = SuperTransformer(
-        space, source_size, model_config, target_vocab_size=target_size, seed=stream_seed(seed, "init")
-    )
-    sort_update = config.sorted_at if model_config.sharing == "importance" else None
+    sorts = model_config.sharing == "importance"
+    if start is None:
+        model = SuperTransformer(
+            space, source_size, model_config, target_vocab_size=target_size, seed=stream_seed(seed, "init")
+        )
+    else:
+        model, sorts = load_super(start, SUPERNET), False
+    sort_update = config.sorted_at if sorts else None
     task = super_task(model, policy_for(space, config, seed, sort_update), sort_update)
     result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
     _close(folder, SUPERNET, model, result, wanted, workers)
@@ -166,10 +175,16 @@ def sub_task(model: SubTransformer, compiled: bool = False) -> TrainingTask:
 
 
 def super_fingerprint(
-    space: SearchSpace, corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int
+    space: SearchSpace,
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    start: Folder | None = None,
 ) -> str:
     """Hash all that decides the weights of a SuperTransformer's training."""
-    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed)})
+    begun = {} if start is None else {"start": weights_digest(start, SUPERNET)}
+    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed), **begun})
 
 
 def sub_fingerprint(
@@ -308,16 +323,20 @@ class TrainJob:
     config: TrainConfig
     folder: Folder
     seed: int
+    start: Folder | None = None
+    """Folder of the SuperTransformer that it starts from; None: random weights."""
 
     def finished(self) -> TrainResult | None:
         """Return the result if this training is over; raises CheckpointError when another one's stands there."""
         settings = (self.space, Corpus.load(self.corpus), self.model_config, self.config, self.seed)
         if self.architecture is None:
-            return finished(self.folder, super_fingerprint(*settings))
+            return finished(self.folder, super_fingerprint(*settings, self.start))
         return finished(self.folder, sub_fingerprint(self.architecture, *settings))
 
     def run(self, progress: Progress = no_progress, workers: Workers | None = None) -> TrainResult:
         """Train in this process; resume an interrupted training, return a finished one's result at once."""
         corpus = Corpus.load(self.corpus)
         settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)
-        return train_super(*settings) if self.architecture is None else train_sub(self.architecture, *settings)
+        if self.architecture is None:
+            return train_super(*settings, start=self.start)
+        return train_sub(self.architecture, *settings)

@@ -69,6 +69,11 @@ def save_model(
     write(folder, f"{name}.json", description)
 
 
+def weights_digest(folder: Folder, name: str) -> str:
+    """Return the SHA-256 of the weights of a model that `save_model` wrote, as its JSON states it."""
+    return read(folder, f"{name}.json", _Description).sha256
+
+
 def load_super(folder: Folder, name: str) -> SuperTransformer:
     """Read a SuperTransformer that `save_model` wrote; raises CheckpointError when it is damaged or something else."""
     return _super(*_read(folder, name, "super"), f"{folder}/{name}")

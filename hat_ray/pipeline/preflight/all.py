@@ -19,11 +19,16 @@ def asks_nodes(recipe: Recipe) -> bool:
 
 
 def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
+    checks: tuple[Check, ...] = CHECKS
+    if recipe.supernet.init is not None:
+        from hat_ray.pipeline.starting import START_CHECK
+
+        checks = (*checks, START_CHECK)
     if not (situation.cluster or recipe.latency.of_table or _asks_device(recipe)):
-        return CHECKS
+        return checks
     from hat_ray.pipeline.preflight.devices import DEVICE_CHECKS
 
-    return (*CHECKS, *DEVICE_CHECKS)
+    return (*checks, *DEVICE_CHECKS)
 
 
 def _asks_device(recipe: Recipe) -> bool:

@@ -4,12 +4,15 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
+from dataclasses import replace
+
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.about import about_model
 from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.search import SEARCH, predictions_of
+from hat_ray.pipeline.starting import digest_of, starting_weights
 from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedModel, select, unique_architectures
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -19,7 +22,7 @@ from hat_ray.train.state import TrainResult
 
 def train_supernet(context: Context, folder: Folder) -> TrainResult:
     """Train the SuperTransformer."""
-    job = train_job(context, "supernet", None, folder)
+    job = replace(train_job(context, "supernet", None, folder), start=starting_weights(context, folder))
     with context.progress("training the SuperTransformer") as progress:
         return context.execution.train_super(job, progress)
 
@@ -75,5 +78,5 @@ def inherited_losses(context: Context, architectures: list[Architecture]) -> dic
     return {architecture: score(architecture) for architecture in architectures}
 
 
-SUPERNET = Stage.of("supernet", TrainResult, train_supernet)
+SUPERNET = Stage.of("supernet", TrainResult, train_supernet, outside=digest_of)
 RETRAIN = Stage.of("retrain", RetrainOutput, retrain)

@@ -1,0 +1,119 @@
+"""A run whose SuperTransformer starts from a trained model, of this program or of another one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from hat_ray.api import run_recipe
+from hat_ray.cli import app
+from hat_ray.core.codec import from_json
+from hat_ray.errors import CheckError, CheckpointError
+from hat_ray.model.checkpoints.native import load_super, save_model
+from hat_ray.pipeline.run_folder import StageRecord
+from hat_ray.recipe import load_recipe
+from hat_ray.space.search_space import SearchSpace
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import SUPERNET
+from hat_ray.train.state import TrainResult
+from tests.pipeline.conftest import TINY
+
+SLOWLY = ["supernet.updates=1", "supernet.lr=1e-9", "supernet.min_lr=0", "supernet.warmup_updates=0"]
+
+
+def trained(place: Path, *changes: str, recipe: str = TINY) -> tuple[StageRecord, dict[str, float]]:
+    """Train a SuperTransformer on the corpus of the tiny recipe; return its record and its last validation losses."""
+    run_recipe(load_recipe(recipe, list(changes)), str(place), local=True, only="corpus")
+    (record,) = run_recipe(load_recipe(recipe, list(changes)), str(place), local=True, only="supernet")
+    return record, from_json(TrainResult, record.output, "output").valid_loss_bits
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A trained SuperTransformer, its file and its validation losses."""
+    place = tmp_path_factory.mktemp("first")
+    _, losses = trained(place, "supernet.lr=0.01", "supernet.updates=30")
+    return place / "supernet" / f"{SUPERNET}.safetensors", losses
+
+
+@pytest.mark.parametrize("sharing", ["front", "importance"])
+def test_training_starts_from_the_models_losses(
+    first: tuple[Path, dict[str, float]], tmp_path: Path, sharing: str
+) -> None:
+    file, before = first
+    _, scratch = trained(tmp_path / "scratch", *SLOWLY)
+    record, begun = trained(tmp_path / "begun", *SLOWLY, f"supernet.init={file}", f"model.sharing={sharing}")
+    assert begun["largest"] == pytest.approx(before["largest"], abs=1e-4)
+    assert scratch["largest"] > before["largest"] + 0.5
+    kept = load_super(Folder.at(tmp_path / "begun" / "supernet" / "start"), SUPERNET)
+    assert kept.config.sharing == sharing
+    (again,) = run_recipe(
+        load_recipe(TINY, [*SLOWLY, f"supernet.init={file}", f"model.sharing={sharing}"]),
+        *(str(tmp_path / "begun"),),
+        **{"local": True, "only": "supernet"},
+    )
+    assert again.id == record.id, "nothing is trained again"
+
+
+def test_a_model_that_changed_is_trained_from_again(first: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+    model = load_super(Folder.at(first[0].parent), SUPERNET)
+    save_model(Folder.at(tmp_path), "own", model)
+    settings = [*SLOWLY, f"supernet.init={tmp_path}/own.safetensors"]
+    one, _ = trained(tmp_path / "run", *settings)
+    save_model(Folder.at(tmp_path), "own", load_super(Folder.at(first[0].parent), SUPERNET), {"note": "the same"})
+    assert trained(tmp_path / "run", *settings)[0].id == one.id, "its weights decide"
+    with torch.no_grad():
+        model.encoder.embed_tokens.weight.mul_(1.5)
+    save_model(Folder.at(tmp_path), "own", model)
+    other, _ = trained(tmp_path / "run", *settings)
+    assert other.fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (["space.encoder_embed_dims=[48,32]"], "encoder_embed_dims must be the model's, 32, got 48"),
+        (["model.normalize_before=true"], r"set model\.normalize_before=false$"),
+        (["supernet.init={folder}/nothing.pt"], "supernet.init"),
+        (["supernet.init={folder}/text.pt"], "supernet.init: .*text.pt"),
+    ],
+)
+def test_what_cannot_be_a_start_is_refused_before_anything_is_done(
+    first: tuple[Path, dict[str, float]], tmp_path: Path, changes: list[str], line: str
+) -> None:
+    (tmp_path / "text.pt").write_text("no model")
+    named = [f"supernet.init={first[0]}", *(change.format(folder=tmp_path) for change in changes)]
+    with pytest.raises(CheckError, match=line) as caught:
+        run_recipe(load_recipe(TINY, named), str(tmp_path / "run"), local=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+def test_a_corpus_of_another_size_of_vocabulary_is_refused(
+    first: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    with pytest.raises((CheckpointError, CheckError), match="of 400 source and 400 target entries, got 390 and 390"):
+        trained(tmp_path, f"supernet.init={first[0]}", "corpus.vocab_size=390")
+
+
+def test_the_command_writes_a_recipe_around_hats_checkpoint_that_passes_its_checks(
+    shared: Path, tmp_path: Path
+) -> None:
+    file = shared / "hat" / "oracle" / "shared_hat_checkpoint.pt"
+    told = CliRunner().invoke(app, ["space", "around", str(file), "--name", "hats"])
+    assert told.exit_code == 0, told.output
+    (tmp_path / "hats.yaml").write_text(told.stdout)
+    recipe = load_recipe(str(tmp_path / "hats.yaml"))
+    written = yaml.safe_load(told.stdout)
+    assert recipe.supernet.init == str(file) == written["supernet"]["init"]
+    space = recipe.space.build()
+    assert isinstance(space, SearchSpace)
+    assert (space.qkv_dim, space["encoder_embed_dims"], space["decoder_depths"]) == (32, (48, 32), (3, 2, 1))
+    checked = CliRunner().invoke(
+        app, ["recipe", "check", str(tmp_path / "hats.yaml"), "--set", "corpus.vocab_size=600"]
+    )
+    assert "supernet.init" not in checked.output, checked.output
+    around = CliRunner().invoke(app, ["space", "around", str(tmp_path / "none.pt")])
+    assert around.exception is not None
