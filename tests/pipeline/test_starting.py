@@ -1,5 +1,6 @@
 """A run whose SuperTransformer starts from a trained model, of this program or of another one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.pipeline.conftest import TINY
 SLOWLY = ["supernet.updates=1", "supernet.lr=1e-9", "supernet.min_lr=0", "supernet.warmup_updates=0"]
 
 
-def trained(place: Path, *changes: str, recipe: str = TINY) -> tuple[StageRecord, dict[str, float]]:
+def trained(place: Path, *changes: str, recipe: str = TINY) -> tuple[StageRecord, Mapping[str, float]]:
     """Train a SuperTransformer on the corpus of the tiny recipe; return its record and its last validation losses."""
     run_recipe(load_recipe(recipe, list(changes)), str(place), local=True, only="corpus")
     (record,) = run_recipe(load_recipe(recipe, list(changes)), str(place), local=True, only="supernet")
@@ -31,7 +32,7 @@ def trained(place: Path, *changes: str, recipe: str = TINY) -> tuple[StageRecord
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, float]]:
     """A trained SuperTransformer, its file and its validation losses."""
     place = tmp_path_factory.mktemp("first")
     _, losses = trained(place, "supernet.lr=0.01", "supernet.updates=30")
@@ -40,7 +41,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, flo
 
 @pytest.mark.parametrize("sharing", ["front", "importance"])
 def test_training_starts_from_the_models_losses(
-    first: tuple[Path, dict[str, float]], tmp_path: Path, sharing: str
+    first: tuple[Path, Mapping[str, float]], tmp_path: Path, sharing: str
 ) -> None:
     file, before = first
     _, scratch = trained(tmp_path / "scratch", *SLOWLY)
@@ -57,7 +58,7 @@ def test_training_starts_from_the_models_losses(
     assert again.id == record.id, "nothing is trained again"
 
 
-def test_a_model_that_changed_is_trained_from_again(first: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+def test_a_model_that_changed_is_trained_from_again(first: tuple[Path, Mapping[str, float]], tmp_path: Path) -> None:
     model = load_super(Folder.at(first[0].parent), SUPERNET)
     save_model(Folder.at(tmp_path), "own", model)
     settings = [*SLOWLY, f"supernet.init={tmp_path}/own.safetensors"]
@@ -81,7 +82,7 @@ def test_a_model_that_changed_is_trained_from_again(first: tuple[Path, dict[str,
     ],
 )
 def test_what_cannot_be_a_start_is_refused_before_anything_is_done(
-    first: tuple[Path, dict[str, float]], tmp_path: Path, changes: list[str], line: str
+    first: tuple[Path, Mapping[str, float]], tmp_path: Path, changes: list[str], line: str
 ) -> None:
     (tmp_path / "text.pt").write_text("no model")
     named = [f"supernet.init={first[0]}", *(change.format(folder=tmp_path) for change in changes)]
@@ -92,7 +93,7 @@ def test_what_cannot_be_a_start_is_refused_before_anything_is_done(
 
 
 def test_a_corpus_of_another_size_of_vocabulary_is_refused(
-    first: tuple[Path, dict[str, float]], tmp_path: Path
+    first: tuple[Path, Mapping[str, float]], tmp_path: Path
 ) -> None:
     with pytest.raises((CheckpointError, CheckError), match="of 400 source and 400 target entries, got 390 and 390"):
         trained(tmp_path, f"supernet.init={first[0]}", "corpus.vocab_size=390")

@@ -2,7 +2,7 @@
 
 Decisions
 - The largest architecture of the space keeps the model's widths, so that it computes what the model computes where it
-  has the model's layers and heads too. Fewer layers are the model's first ones.
+  also has the model's layers and heads. Fewer layers are the model's first ones.
 - Hidden units are sorted by importance, which changes nothing but lets slices hold the best of a layer; with
   model.sharing=importance so are the widths' channels, with their positions. With `middle` nothing is sorted.
 - Hidden units that the model lacks begin with outgoing weights of zero: the network is the same, and they learn.
