@@ -150,7 +150,7 @@ class TrainConfig(StageConfig):
 
 
 class SupernetConfig(TrainConfig):
-    """Training of the SuperTransformer."""
+    """Training of the SuperTransformer, from random weights or from a trained model."""
 
     later: ClassVar[frozenset[str]] = TrainConfig.later | {"init"}
 
