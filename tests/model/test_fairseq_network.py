@@ -97,7 +97,7 @@ def test_an_argument_is_honoured(name: str) -> None:
         ({"moe_freq": 2}, "--moe-freq asks for layers of experts"),
         ({**LEARNED, "max_source_positions": 9, "max_target_positions": 8}, "positions 9 and .*positions 8"),
         ({"max_source_positions": 1e400}, "--max-source-positions must be a whole number from 1 on, got inf"),
-        ({"activation_fn": ["relu"]}, "unhashable"),
+        ({"activation_fn": ["relu"]}, "--activation-fn must be"),
         ({"adaptive_input": torch.zeros(2)}, "is not a HAT Transformer checkpoint"),
     ],
 )

@@ -17,6 +17,7 @@ import yaml
 
 from hat_ray.core.yaml_text import read_mapping
 from hat_ray.errors import RecipeError
+from hat_ray.model.checkpoints.fairseq_network import LACKED, network_settings
 from hat_ray.pipeline.imports.keys import DATASET, DIRECT, EVOLUTION, PREDICTOR, REASONS, SUPER_SIZES
 from hat_ray.pipeline.imports.training import Ledger, map_training, shown
 from hat_ray.recipe import Recipe, parse_recipe
@@ -29,6 +30,15 @@ _OF_TRAINING = ("max-update", "lr-scheduler", "optimizer", "criterion")
 _LENGTH_IWSLT, _LENGTH = 23, 30
 """Tokens of the sentence that HAT times, by its task."""
 _OF_NETWORK = ("qkv-dim", "max-tokens", "share-all-embeddings", "share-decoder-input-output-embed")
+_OF_MODEL = {
+    "activation-fn": "activation",
+    "encoder-learned-pos": "positions",
+    "decoder-learned-pos": "positions",
+    "no-token-positional-embeddings": "positions",
+    "no-decoder-final-norm": "decoder_final_norm",
+    "no-scale-embedding": "scale_embeddings",
+}
+"""Keys of the network, and the setting of the model that each decides."""
 _LONGEST = 1_024
 """Tokens of the longest sentence that fairseq trains on, by its default."""
 _LEAST_REPETITIONS = 10
@@ -93,11 +103,20 @@ def map_model(values: Mapping[str, Any], source: str, ledger: Ledger) -> set[str
     if norms[0] != norms[1]:
         raise RecipeError(f"{source}: both sides must place their norms alike, got pre-norm for one: set both or none")
     ledger.put(source, "encoder-normalize-before", norms[0], {"model.normalize_before": norms[0]})
+    settings = network_settings({key.replace("-", "_"): value for key, value in values.items()}, {}, source)
+    for key, name in _OF_MODEL.items():
+        if key in values:
+            ledger.put(source, key, values[key], {f"model.{name}": settings[name]})
+    lacked = {key for name in LACKED if (key := name.replace("_", "-")) in values}
+    for key in lacked:
+        ledger.leave(source, key, values[key], "it changes nothing at this value")
     longest = [values[key] for key in ("max-source-positions", "max-target-positions") if key in values]
     if longest:
         ledger.put(source, "max-source-positions", max(longest), {"model.max_positions": max(longest)})
     return {
         *sharing,
+        *_OF_MODEL,
+        *lacked,
         "encoder-normalize-before",
         "decoder-normalize-before",
         "max-source-positions",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hat_ray.errors import RecipeError
+from hat_ray.errors import HatRayError, RecipeError
 from hat_ray.pipeline.imports.hat_recipe import import_recipe
 from hat_ray.recipe import parse_recipe
 from hat_ray.space.hat_yaml import read_space
@@ -106,6 +106,21 @@ def test_data_sets_of_several_devices_share_the_most_repetitions(tmp_path: Path)
 def test_limits_of_several_searches_are_one_list(tmp_path: Path):
     files = written(tmp_path, one=SUPER, two=EVOLUTION, three=changed(EVOLUTION, latency_constraint=80))
     assert import_recipe(files).recipe.search.limits_ms == (80.0, 200.0)
+
+
+def test_the_networks_own_keys_are_settings_of_the_model(tmp_path: Path):
+    keys = {"activation_fn": "gelu_accurate", "encoder_normalize_before": True, "decoder_normalize_before": True}
+    others = {"no_decoder_final_norm": True, "no_scale_embedding": True, "no_token_positional_embeddings": True}
+    text = changed(SUPER, **keys, **others, adaptive_input=False)
+    found = import_recipe(written(tmp_path, super=text))
+    model = found.recipe.model
+    assert (model.activation, model.normalize_before, model.decoder_final_norm) == ("gelu_tanh", True, False)
+    assert (model.scale_embeddings, model.positions) == (False, "none")
+    assert any("adaptive-input" in one and "changes nothing" in why for one, why in found.unmapped.items())
+    learned = changed(SUPER, encoder_learned_pos=True, decoder_learned_pos=True)
+    assert import_recipe(written(tmp_path, super=learned)).recipe.model.positions == "learned"
+    with pytest.raises(HatRayError, match="--adaptive-input asks for adaptive input embeddings"):
+        import_recipe(written(tmp_path, super=changed(SUPER, adaptive_input=True)))
 
 
 @pytest.mark.parametrize(
