@@ -162,8 +162,8 @@ predict_app = typer.Typer(
     no_args_is_help=True,
 )
 import_app = typer.Typer(
-    cls=_in_order("super", "recipe"),
-    help="Bring in what HAT and fairseq made.",
+    cls=_in_order("super", "model", "recipe"),
+    help="Bring in what HAT, fairseq and others made.",
     no_args_is_help=True,
 )
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)

@@ -43,9 +43,12 @@ def open_foreign(place: str | Path) -> ForeignModel:
 def _fairseq(path: Path) -> ForeignModel:
     checkpoint = load_hat_checkpoint(path)
     note = f"trained for {checkpoint.updates:,} updates"
+    source, target = (checkpoint.arguments.get(key) for key in ("source_lang", "target_lang"))
+    languages = (source, target) if isinstance(source, str) and isinstance(target, str) else None
     if checkpoint.architecture is None:
-        return ForeignModel(checkpoint.model, "fairseq", notes=(note,))
-    return ForeignModel(checkpoint.model.extract(checkpoint.architecture), "fairseq", notes=(note,))
+        return ForeignModel(checkpoint.model, "fairseq", notes=(note,), languages=languages)
+    model = checkpoint.model.extract(checkpoint.architecture)
+    return ForeignModel(model, "fairseq", notes=(note,), languages=languages)
 
 
 def _archive(path: Path) -> ForeignModel:

@@ -24,6 +24,8 @@ class ForeignModel:
     """Its sub-words; None where they do not stand beside it."""
     notes: tuple[str, ...] = ()
     """What is worth knowing of it, one line each."""
+    languages: tuple[str, str] | None = None
+    """Source and target, where the model's own settings name them."""
 
     @property
     def space(self) -> SearchSpace | None:

@@ -1,4 +1,4 @@
-"""`hat-ray import recipe|super`: what others made, brought in."""
+"""`hat-ray import super|model|recipe`: what others made, brought in."""
 
 from pathlib import Path
 from typing import Annotated
@@ -108,3 +108,56 @@ def import_super_command(
     if made.noted_loss_bits is not None:
         typer.echo(f"  the same by the checkpoint: {made.noted_loss_bits:.4f}")
     console.say(f"next: hat-ray run {folder}")
+
+
+@import_app.command(
+    "model",
+    epilog="""Examples:
+
+hat-ray import model HAT_wmt14ende_xeon@137.9ms.pt --data-bin data-bin/wmt16_en_de --out models/xeon \\
+    --set corpus.vocabulary.bpe_codes=code --set corpus.vocabulary.tokenise=moses
+
+hat-ray import model opus-mt-en-de --languages en-de --out models/opus
+
+hat-ray import model model.npz --out models/marian
+
+Then `hat-ray translate`, `evaluate`, `latency measure`, `export`, `serve` and `cost` take the folder.""",
+)
+def import_model_command(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE", help="HAT's or fairseq's .pt, Marian's .npz, a folder of Hugging Face's MarianMTModel."
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Model folder to make.")],
+    data_bin: Annotated[
+        str | None,
+        typer.Option(
+            "--data-bin", metavar="FOLDER", help="Folder with the dictionaries of a .pt, by fairseq-preprocess."
+        ),
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option("--languages", metavar="SRC-TGT", help="Source and target, such as en-de.")
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option("--architecture", metavar="FILE", help="Architecture to cut out of a SuperTransformer."),
+    ] = None,
+    set_: SetOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Turn a trained model of another program into a model folder."""
+    from hat_ray.pipeline.imports.model import ModelImport, import_model
+
+    made = import_model(ModelImport(place, data_bin, languages, architecture, tuple(set_ or ())), out)
+    about, (source, target) = made.about, made.sizes
+    if as_json:
+        shape = made.model.architecture.to_dict()
+        print_json({"folder": out, "origin": about.origin, "vocabularies": [source, target], "architecture": shape})
+        return
+    typer.echo(
+        f"{out}: {about.origin}, {about.direction or 'languages unknown'}, vocabularies of {source} and {target}"
+    )
+    typer.echo(f"  {made.model.architecture}")
+    console.say(f"next: hat-ray translate {out} < source.txt")
