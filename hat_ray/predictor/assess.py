@@ -11,7 +11,7 @@ import numpy as np
 
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.quality import Quality, fold_of_rows, quality
+from hat_ray.predictor.quality import FOLDS_OF_COVERAGE, Quality, fold_of_rows, quality, too_few_to_cover
 from hat_ray.predictor.quantities import COVERAGE, QuantityQuality
 from hat_ray.predictor.rows import TimedRows
 from hat_ray.space.features import COST_FEATURES
@@ -19,7 +19,6 @@ from hat_ray.space.features import COST_FEATURES
 _DEPTH = COST_FEATURES.index("decoder_depth")
 _SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000)
 _DRAWS = 3  # of each size of the learning curve
-_OUTER_FOLDS = 5
 _OUTLIER = 4.0  # robust standard deviations
 _LEAST_OUTLIER = 0.05  # relative error that is worth naming
 _MOST_OUTLIERS = 10
@@ -69,7 +68,7 @@ class Assessment:
     timing_error_pct: float | None
     """Median relative standard error of the timings themselves: no predictor can be better. None: not known."""
     coverage_pct: float | None
-    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows."""
+    """Share of rows within the 90 % interval of a predictor that had not seen them; None: see `coverage_unknown`."""
     trees_share: float
     source_predictors: tuple[str, ...]
     by_depth: tuple[DepthError, ...]
@@ -77,6 +76,8 @@ class Assessment:
     outliers: tuple[Outlier, ...]
     quantities: tuple[QuantityQuality, ...] = ()
     """Of the quantities beside the latency that limits bound."""
+    coverage_unknown: str | None = None
+    """Why `coverage_pct` is None, in one line."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,15 @@ def assess(
     held_out = predictor.held_out
     undisturbed = ~held_out.slow
     timed = rows.errors[rows.errors > 0]
+    unknown = too_few_to_cover(rows.costs, fold_of_rows(rows.costs, FOLDS_OF_COVERAGE, seed=0), config.min_rows)
     return Assessment(
         device=predictor.device,
         space_id=predictor.space_id,
         quality=predictor.quality,
         slow_rows=int(held_out.slow.sum()),
         timing_error_pct=float(100 * np.median(timed)) if len(timed) else None,
-        coverage_pct=_coverage(rows, config, predictor, source_predictors),
+        coverage_pct=_coverage(rows, config, predictor, source_predictors) if unknown is None else None,
+        coverage_unknown=unknown,
         trees_share=predictor.trees_share,
         source_predictors=predictor.source_predictors,
         by_depth=_by_depth(
@@ -112,11 +115,8 @@ def assess(
 
 def _coverage(
     rows: TimedRows, config: PredictorConfig, predictor: Predictor, source_predictors: Sequence[Predictor]
-) -> float | None:
-    fold = fold_of_rows(rows.costs, _OUTER_FOLDS, seed=0)
-    if len(np.unique(rows.costs[fold != 0], axis=0)) < max(config.min_rows, 2 * _OUTER_FOLDS):
-        return None
-    within = []
+) -> float:
+    fold, within = fold_of_rows(rows.costs, FOLDS_OF_COVERAGE, seed=0), []
     for k in range(int(fold.max()) + 1):
         part = rows[fold == k]
         fitted = Predictor.fit(rows[fold != k], config, predictor.device, predictor.space_id, k, source_predictors)

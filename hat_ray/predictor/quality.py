@@ -1,5 +1,6 @@
 """How good a predictor is, judged on rows that it was not fitted to."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from scipy.stats import kendalltau
 from hat_ray.space.features import FloatArray
 
 IntArray = npt.NDArray[np.int64]
+FOLDS_OF_COVERAGE = 5
+"""Parts of the rows, each of which is left out once to judge the interval."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ def quality(measured_ms: FloatArray, predicted_ms: FloatArray) -> Quality:
         rows=len(measured_ms),
         mape_error=float(100 * relative.std(ddof=1) / np.sqrt(len(relative))) if len(relative) > 1 else 0.0,
     )
+
+
+def too_few_to_cover(matrix: FloatArray, fold: IntArray, min_rows: int) -> str | None:
+    """Return why a predictor's interval cannot be judged on held-out rows, or None where it can.
+
+    Each of `FOLDS_OF_COVERAGE` predictors is fitted without a fold, and needs `min_rows` different rows.
+    """
+    least, there = max(min_rows, 2 * FOLDS_OF_COVERAGE), len(np.unique(matrix, axis=0))
+    if len(np.unique(matrix[fold != 0], axis=0)) >= least:
+        return None
+    needed = math.ceil(least * FOLDS_OF_COVERAGE / (FOLDS_OF_COVERAGE - 1))
+    return f"{there} different architectures are too few to judge the interval, {needed} are enough: time more"
 
 
 def fold_of_rows(matrix: FloatArray, folds: int, seed: int) -> IntArray:

@@ -21,7 +21,7 @@ from hat_ray.latency.quantity_rows import Values, known_values, require_availabl
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.quality import Quality, fold_of_rows
+from hat_ray.predictor.quality import FOLDS_OF_COVERAGE, Quality, fold_of_rows, too_few_to_cover
 from hat_ray.predictor.rows import TimedRows, rows_of
 from hat_ray.predictor.slow_periods import BoolArray
 from hat_ray.predictor.store import load_predictor, save_predictor
@@ -31,7 +31,6 @@ from hat_ray.storage.folder import Folder
 
 COVERAGE = 0.9
 """Share of new rows that the interval is asked to cover."""
-_OUTER_FOLDS = 5
 
 
 class Predicts(Protocol):
@@ -99,7 +98,9 @@ class QuantityQuality:
     median_error_pct: float
     """Median of the absolute errors, in per cent of the measured value."""
     coverage_pct: float | None
-    """Share of rows within the 90 % interval of a predictor that had not seen them; None: too few rows."""
+    """Share of rows within the 90 % interval of a predictor that had not seen them; None: see `coverage_unknown`."""
+    coverage_unknown: str | None = None
+    """Why `coverage_pct` is None, in one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +171,10 @@ def assess_quantity(predictor: QuantityPredictor, rows: QuantityRows, config: Pr
     """Judge a predictor that was fitted to `rows` with `config`."""
     held_out = predictor.own.held_out
     errors = np.abs(held_out.predicted_ms / held_out.measured_ms - 1)
-    coverage = _coverage(predictor, rows, config)
-    return QuantityQuality(predictor.name, predictor.quality, float(100 * np.median(errors)), coverage)
+    costs = rows.learnt.costs
+    unknown = too_few_to_cover(costs, fold_of_rows(costs, FOLDS_OF_COVERAGE, seed=0), config.min_rows)
+    coverage = _coverage(predictor, rows, config) if unknown is None else None
+    return QuantityQuality(predictor.name, predictor.quality, float(100 * np.median(errors)), coverage, unknown)
 
 
 def quantity_predictions(
@@ -240,11 +243,8 @@ def _held_out_latency(latency: Predictor, architectures: Sequence[Architecture])
     return np.array([unseen.get(one.id, ms) for one, ms in zip(architectures, fitted.tolist(), strict=True)])
 
 
-def _coverage(predictor: QuantityPredictor, rows: QuantityRows, config: PredictorConfig) -> float | None:
-    costs = rows.learnt.costs
-    fold = fold_of_rows(costs, _OUTER_FOLDS, seed=0)
-    if len(np.unique(costs[fold != 0], axis=0)) < max(config.min_rows, 2 * _OUTER_FOLDS):
-        return None
+def _coverage(predictor: QuantityPredictor, rows: QuantityRows, config: PredictorConfig) -> float:
+    fold = fold_of_rows(rows.learnt.costs, FOLDS_OF_COVERAGE, seed=0)
     device, space, within = predictor.own.device, predictor.own.space_id, []
     for k in range(int(fold.max()) + 1):
         rest, part = rows.at(fold != k), rows.at(fold == k)

@@ -14,7 +14,7 @@ from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
 from hat_ray.report.ledger import Ledger
 from hat_ray.search.candidates import Candidate
-from hat_ray.search.frontier import pareto_front
+from hat_ray.search.frontier import frontier
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import Kind, RetrainedModel, SelectedModel
 from hat_ray.search.winners import LimitedQuantity, RuntimeRanking
@@ -140,6 +140,9 @@ class Latency:
     p90_ms: float | None = None
     relative_error: float | None = None
     """Relative standard error of the measured median."""
+    low_ms: float | None = None
+    """Between this and `high_ms` it lies with a probability of 90 %, as predicted."""
+    high_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class ChosenModel(SelectedModel):
     latency: dict[str, Latency] = field(default_factory=dict)
     """By device slug."""
     quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
-    """What a winner's limit bounds beside the latency, by name."""
+    """What the model's limit bounds beside the latency, by name: a winner's, and the random rival's under the same."""
     samples: tuple[Translation, ...] = ()
 
     @property
@@ -222,7 +225,7 @@ class Provenance:
 class ReportData:
     """One run, whole."""
 
-    FORMAT: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 4
 
     name: str
     """The run's or recipe's name."""
@@ -254,10 +257,11 @@ class ReportData:
     """What the run took: device time, energy, CO2."""
 
     def frontier(self, device: str) -> tuple[Candidate, ...]:
-        """Return the candidates that no other one beats in both loss and predicted latency, the fastest first."""
-        known = [one for one in self.candidates if device in one.latency_ms]
-        front = pareto_front([one.loss for one in known], [one.latency_ms[device] for one in known])
-        return tuple(known[place] for place in front)
+        """Return the candidates that no other one beats in both loss and latency, the fastest first.
+
+        It is the search's own frontier: a latency that the search measured counts in the place of the predicted one.
+        """
+        return frontier([one for one in self.candidates if device in one.latency_ms], device)
 
     def winners(self, device: str) -> tuple[ChosenModel, ...]:
         """Return a device's winners, the tightest limit first."""

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from hat_ray.core.text import fixed, milliseconds, significant
+from hat_ray.core.text import bound_digits, fixed, milliseconds, significant
 from hat_ray.corpus.corpus import told_leak
 from hat_ray.latency.quantities import LATENCY, P90, QUANTITIES
-from hat_ray.report.data import ChosenModel, ReportData
-from hat_ray.search.limits import Measured, Verdict, verdict
+from hat_ray.report.data import ChosenModel, Latency, ReportData
+from hat_ray.search.limits import Measured, Verdict, bound_verdict, verdict
 
 FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 
@@ -39,8 +39,8 @@ def compare(model: ChosenModel, other: ChosenModel, device: str) -> Comparison:
 
 VERDICT_MARKS = {Verdict.KEPT: "✓", Verdict.WITHIN_ERROR: "≈", Verdict.MISSED: "✗", Verdict.NOT_MEASURED: ""}
 VERDICT_RULE = (
-    "✓ the median keeps the limit; ≈ it is above it by less than two standard errors, at most a tenth; "
-    "✗ it is further above"
+    "✓ every bound is kept by what was measured (of the latency the median); ≈ one is exceeded by less than two "
+    "standard errors, at most a tenth; ✗ one is exceeded further"
 )
 """What the marks mean."""
 
@@ -58,6 +58,45 @@ def measured_of(model: ChosenModel, device: str) -> dict[str, Measured]:
         found[LATENCY] = Measured(latency.measured_ms, latency.relative_error)
         if latency.p90_ms is not None and P90 in model.quantities:  # newer than that of the search
             found[P90] = Measured(latency.p90_ms, latency.relative_error)
+    return found
+
+
+@dataclass(frozen=True)
+class BoundFigure:
+    """One bound of a model's limit: what it allows, and what was predicted and measured."""
+
+    name: str
+    most: float
+    predicted: float | None
+    low: float | None
+    high: float | None
+    """The prediction's 90 % interval; None for a computed quantity."""
+    measured: float | None
+    verdict: Verdict
+
+    @property
+    def text(self) -> str:
+        """The figure in words, such as "model size 18.2 of 20 MB"; a predicted one is called so."""
+        facts = QUANTITIES.facts(self.name)
+        known = significant(self.predicted if self.measured is None else self.measured)
+        return f"{facts.title} {known} of {bound_digits(self.most)} {facts.unit}" + (
+            " (predicted)" if self.measured is None else ""
+        )
+
+
+def bound_figures(model: ChosenModel, device: str) -> list[BoundFigure]:
+    """Return the bounds of a model's limit on a device, the latency first."""
+    latency, measured = model.latency.get(device, Latency()), measured_of(model, device)
+    found = []
+    for name, most in sorted(model.limit.bounds if model.limit else (), key=lambda bound: bound[0] != LATENCY):
+        beside, timed = model.quantities.get(name), measured.get(name)
+        predicted: tuple[float | None, float | None, float | None] = (None, None, None)
+        if name == LATENCY:
+            predicted = latency.predicted_ms, latency.low_ms, latency.high_ms
+        elif beside is not None:
+            predicted = beside.predicted, beside.low, beside.high
+        value = None if timed is None else timed.value
+        found.append(BoundFigure(name, most, *predicted, value, bound_verdict(most, timed)))
     return found
 
 

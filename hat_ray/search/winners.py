@@ -23,6 +23,7 @@ from hat_ray.search.early_stopping import EarlyStoppingSummary
 from hat_ray.search.engine.device_predictions import DevicePredictions, Prediction
 from hat_ray.search.frontier import SearchResult, Winner
 from hat_ray.search.limits import Bounds, Limit, Measured, Verdict, verdict
+from hat_ray.space.architecture import Architecture
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.storage.folder import Folder
@@ -160,16 +161,27 @@ def _describe(number: int, winner: Winner, predictions: DevicePredictions) -> Li
         id=candidate.architecture.id,
         architecture=candidate.architecture,
         hat_yaml=f"winners/{number}.{limit.device}.{limit.key}.yml",
-        quantities={name: _limited(name, candidate, limit, predictions[name]) for name, _ in limit.group.bounds},
+        quantities={
+            name: limited_quantity(
+                name,
+                candidate.architecture,
+                predictions[name],
+                candidate.measured_quantities.get(limit.device, {}).get(name),
+            )
+            for name, _ in limit.group.bounds
+        },
     )
 
 
-def _limited(name: str, candidate: Candidate, limit: Limit, prediction: Prediction) -> LimitedQuantity:
-    predicted = float(prediction.typical([candidate.architecture])[0])
-    low, high = (float(end[0]) for end in prediction.interval([candidate.architecture]))
+def limited_quantity(
+    name: str, architecture: Architecture, prediction: Prediction, measured: float | None
+) -> LimitedQuantity:
+    """Return a quantity of an architecture as predicted, with its interval, and as measured."""
+    predicted = float(prediction.typical([architecture])[0])
+    low, high = (float(end[0]) for end in prediction.interval([architecture]))
     if isinstance(QUANTITIES.load(name), Computed):
         return LimitedQuantity(predicted, None, None, predicted)
-    return LimitedQuantity(predicted, low, high, candidate.measured_quantities.get(limit.device, {}).get(name))
+    return LimitedQuantity(predicted, low, high, measured)
 
 
 _FRONTIER = pa.schema(

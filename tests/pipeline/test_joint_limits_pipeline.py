@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.latency.model_size import MODEL_MB
+from hat_ray.latency.quantities import LATENCY as LATENCY_MS
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.run_folder import Run
@@ -16,6 +17,8 @@ from hat_ray.pipeline.stages.latency import LATENCY
 from hat_ray.pipeline.stages.search import SEARCH
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.recipe import load_run_recipe
+from hat_ray.report.reading import bound_figures
+from hat_ray.report.render import read_report
 from hat_ray.search.limits import Verdict
 from hat_ray.storage.folder import Folder
 
@@ -48,3 +51,13 @@ def test_winners_and_rivals_keep_every_bound_and_the_page_shows_each(tmp_path: P
     page = Folder.at(place / "report").read_text("report.html")
     assert "Limits on " in page
     assert "90th percentile of the latency" in page
+    data = read_report(Folder.at(place / "report"))
+    limited = [model for model in data.chosen if model.limit is not None]
+    assert {model.kind for model in limited} == {"winner", "random"}
+    for model in limited:
+        slug = str(model.device)
+        figures = bound_figures(model, slug)
+        assert {one.name: one.most for one in figures} == model.limit.by_quantity if model.limit else {}
+        assert all(one.predicted is not None and one.measured is not None for one in figures)
+        assert all(one.low is None or one.low <= (one.predicted or 0) <= (one.high or 0) for one in figures)
+        assert (figures[0].low is not None) == (figures[0].name == LATENCY_MS)

@@ -19,6 +19,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.fit import fit_device
 from hat_ray.predictor.predictor import Predictor
+from hat_ray.predictor.quality import FOLDS_OF_COVERAGE, fold_of_rows, too_few_to_cover
 from hat_ray.predictor.quantities import (
     assess_quantity,
     fit_quantities,
@@ -151,3 +152,13 @@ def test_rows_that_do_not_know_a_quantity_are_refused_in_one_line(job: TimingJob
     many = CONFIG.model_copy(update={"min_rows": 500})
     with pytest.raises(PredictorError, match=r"^peak_mb: a predictor needs at least 500 .* got 120 on"):
         fit_quantities(job, latency, ["peak_mb"], many, seed=1)
+
+
+def test_an_interval_that_cannot_be_judged_says_why_and_how_many_rows_would_do() -> None:
+    for there in (10, 11, 12, 13, 14, 20):
+        matrix = np.arange(float(there)).reshape(-1, 1)
+        fold = fold_of_rows(matrix, FOLDS_OF_COVERAGE, seed=0)
+        why = too_few_to_cover(matrix, fold, min_rows=10)
+        assert (why is None) == (there >= 13), there
+        if why is not None:
+            assert why == f"{there} different architectures are too few to judge the interval, 13 are enough: time more"

@@ -5,10 +5,13 @@ import pytest
 
 from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.evaluate.evaluate import Score
+from hat_ray.report.comparison.page import comparison_view
+from hat_ray.report.comparison.runs import ComparedRun, devices_of
+from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.data import ChosenModel, Latency, ReportData
-from hat_ray.report.reading import findings, headline_winner, limit_verdict
+from hat_ray.report.reading import VERDICT_RULE, findings, headline_winner, limit_verdict
 from hat_ray.report.render import page
-from hat_ray.report.topics.models import bounds_table, origin
+from hat_ray.report.topics.models import bounds_table, origin, summary_tables
 from hat_ray.search.limits import Limit, Verdict
 from hat_ray.search.winners import LimitedQuantity
 
@@ -120,16 +123,65 @@ def test_a_limit_on_several_quantities_is_shown_bound_by_bound(small_report: Mak
         "model_mb": LimitedQuantity(20.0, None, None, 20.0),
     }
     model = replace(built(winner, device, 9.0, 30.0), limit=limit, quantities=quantities)
-    data = small_report(chosen=(model,))
+    timed = replace(model.latency[device], low_ms=8.5, high_ms=9.75)
+    model = replace(model, latency={**model.latency, device: timed})
+    beside = {"p90_ms": LimitedQuantity(11.5, 11.0, 12.0, None), "model_mb": LimitedQuantity(14.0, None, None, 14.0)}
+    rival = replace(built(winner, device, 10.0, 28.0), kind="random", limit=limit, quantities=beside)
+    data = small_report(chosen=(model, rival))
     assert limit_verdict(model, device) is Verdict.MISSED
     text = " ".join(findings(data, model, device))
     assert "misses its limit of 10 ms, model 20 MB, p90 12 ms by 10.0 %" in text
     assert "by 10.0 % in 90th percentile of the latency: the predictor" in text
     shown = bounds_table(data, data.devices[0]).cells
     assert [[cell.text for cell in row[1:]] for row in shown] == [
-        ["latency", "10 ms", "9.00", "", "9.00", "✓ kept"],
+        ["latency", "10 ms", "9.00", "8.50 – 9.75", "9.00", "✓ kept"],
         ["model size", "20 MB", "20.0", "", "20.0", "✓ kept"],
         ["90th percentile of the latency", "12 ms", "11.0", "10.5 – 11.9", "13.2", "✗ missed"],
+        ["latency", "10 ms", "10.0", "", "10.0", "✓ kept"],
+        ["model size", "20 MB", "14.0", "", "14.0", "✓ kept"],
+        ["90th percentile of the latency", "12 ms", "11.5", "11.0 – 12.0", "–", "not measured"],
     ]
+    assert [row[0].kind for row in shown] == ["winner"] * 3 + ["random"] * 3
+    assert len(summary_tables(data)) == len(summary_tables(small_report())) + 1
+    assert "every bound" in VERDICT_RULE
+
+
+def test_a_comparison_shows_every_bound_of_a_winner(small_report: Make, device: str) -> None:
+    winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
+    limit = Limit.of(device, latency_ms=10.0, p90_ms=12.0, model_mb=20.0)
+    quantities = {
+        "p90_ms": LimitedQuantity(11.0, 10.5, 11.9, None),
+        "model_mb": LimitedQuantity(18.25, None, None, 18.25),
+    }
+    model = replace(built(winner, device, 9.0, 30.0), limit=limit, quantities=quantities)
+    plain = small_report()
+    runs = [ComparedRun("A", "joint", "/a", small_report(chosen=(model,))), ComparedRun("B", "plain", "/b", plain)]
+    columns, *rows = winners_on(runs, device)
+    assert columns[-1] == "Bounds beside the latency"
+    assert rows[0][-1] == ("✓ model size 18.2 of 20 MB, 90th percentile of the latency 11.0 of 12 ms (predicted)")
+    assert {row[-1] for row in rows[1:]} == {"–"}
+    assert winners_on([runs[1], replace(runs[1], run_label="C")], device)[0][-1] == "Architecture"
+    [told] = [one for one in comparison_to_json(runs, devices_of(runs), [])["devices"] if one["device"] == device]
+    found = told["winners"][0]["quantities"]
+    assert found["p90_ms"] == {
+        **{"name": "p90_ms", "most": 12.0, "predicted": 11.0, "low": 10.5, "high": 11.9},
+        **{"measured": None, "verdict": "not measured"},
+    }
+    assert found["model_mb"]["measured"] == 18.25
+
+
+def winners_on(runs: list[ComparedRun], device: str) -> list[list[str]]:
+    """Return the names and the rows of the comparison's table of winners on a device."""
+    title = next(one.device.title for one in devices_of(runs) if one.device.slug == device)
+    [shown] = [one.shown for one in comparison_view(runs).winners if one.device == title]
+    assert shown is not None
+    return [shown.table.names, *([cell.text for cell in row] for row in shown.table.cells)]
+
+
+def test_the_page_is_shown_with_bounds(small_report: Make, device: str) -> None:
+    winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
+    limit = Limit.of(device, latency_ms=10.0, model_mb=20.0)
+    model = replace(winner, limit=limit, quantities={"model_mb": LimitedQuantity(20.0, None, None, 20.0)})
+    data = small_report(chosen=(model,))
     assert "Limits on" in page(data)
     assert "Limits on" not in page(small_report())

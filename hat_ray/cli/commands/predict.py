@@ -96,6 +96,8 @@ def _lines(one: "Assessment") -> list[str]:
         lines.append(f"  the timings themselves: {one.timing_error_pct:.2f} % (their median's standard error)")
     if one.coverage_pct is not None:
         lines.append(f"  the 90 % interval covers {one.coverage_pct:.0f} % of unseen rows")
+    elif one.coverage_unknown is not None:
+        lines.append(f"  whether the 90 % interval holds is unknown: {one.coverage_unknown}")
     if one.slow_rows:
         lines.append(f"  {one.slow_rows} rows were timed in slow stretches and set aside")
     if one.curve:
@@ -107,7 +109,8 @@ def _lines(one: "Assessment") -> list[str]:
         lines.append(f"  helped by the table's other devices: {', '.join(one.source_predictors)}")
     for quantity in one.quantities:
         facts = QUANTITIES.facts(quantity.name)
-        covers = "" if quantity.coverage_pct is None else f", interval {quantity.coverage_pct:.0f} % of unseen rows"
+        covered = "not known" if quantity.coverage_pct is None else f"{quantity.coverage_pct:.0f} % of unseen rows"
+        covers = f", interval {covered}"
         lines.append(f"  {quantity.name} ({facts.title}): {quantity.quality}{covers}")
     for outlier in one.outliers:
         lines.append(

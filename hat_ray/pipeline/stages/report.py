@@ -28,7 +28,7 @@ from hat_ray.pipeline.stages.report_facts import (
     supernet_curves,
     timed_architectures,
 )
-from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of
+from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of, rival_quantities
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.report.data import (
@@ -44,7 +44,7 @@ from hat_ray.report.render import PAGE, write_report
 from hat_ray.search.frontier import SearchResult, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import RetrainOutput, SelectedModel
-from hat_ray.search.winners import LimitWinner, RuntimeRanking, runtime_rankings
+from hat_ray.search.winners import LimitedQuantity, LimitWinner, RuntimeRanking, runtime_rankings
 from hat_ray.space.cost import cost
 from hat_ray.storage.folder import Folder
 
@@ -156,8 +156,11 @@ def _model(
     latency = {}
     for slug, predictor in predictors.items():
         measured = scored.measured.get(slug) if scored else None
+        low, high = (float(end[0]) for end in predictor.interval([architecture]))
         latency[slug] = Latency(
             predicted_ms=float(predictor.predict([architecture])[0]),
+            low_ms=low,
+            high_ms=high,
             measured_ms=measured.corrected_ms if measured else None,
             p10_ms=measured.at_rest(measured.p10_ms) if measured else None,
             p90_ms=measured.at_rest(measured.p90_ms) if measured else None,
@@ -172,9 +175,16 @@ def _model(
         trained=trained,
         score=scored.score if scored else None,
         latency=latency,
-        quantities=winner.quantities if entry.kind == "winner" and winner else {},
+        quantities=_quantities(context, entry, winner),
         samples=_samples(context, architecture.id) if scored else (),
     )
+
+
+def _quantities(context: Context, entry: SelectedModel, winner: LimitWinner | None) -> dict[str, LimitedQuantity]:
+    """Return what the limit of a model bounds beside the latency: as the search has it, or of the winner's rival."""
+    if entry.kind == "winner":
+        return winner.quantities if winner else {}
+    return {} if entry.limit is None else rival_quantities(context, entry.limit, entry.architecture)
 
 
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:

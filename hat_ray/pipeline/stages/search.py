@@ -40,7 +40,7 @@ from hat_ray.search.frontier import SearchResult, summarise
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
-from hat_ray.search.winners import SearchOutput, describe_winners, write_files
+from hat_ray.search.winners import LimitedQuantity, SearchOutput, describe_winners, limited_quantity, write_files
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -116,13 +116,34 @@ def predictors_of(context: Context) -> dict[str, Predictor]:
 
 def predictions_of(context: Context) -> Predictions:
     """Return how each device's latency, and what its limits bound beside it, is predicted."""
+    return {
+        slug: {name: one.predict for name, one in known.items()}
+        for slug, known in quantity_predictors_of(context).items()
+    }
+
+
+def quantity_predictors_of(context: Context) -> dict[str, dict[str, Predicts]]:
+    """Return what predicts each device's latency and what its limits bound beside it, by device and quantity."""
     job, devices = timing_job(context, context.folder("latency")), context.require(LATENCY).devices
-    found = {}
+    found: dict[str, dict[str, Predicts]] = {}
     for slug, place in _places_of(context).items():
         latency, names = load_predictor(place, slug, slug, job.space.id), job.quantities_of(slug)
         beside = quantity_predictions(names, job.profile(devices[slug].device), load_quantities(place, latency, names))
-        found[slug] = {name: one.predict for name, one in {LATENCY_MS: latency, **beside}.items()}
+        found[slug] = {LATENCY_MS: latency, **beside}
     return found
+
+
+def rival_quantities(context: Context, limit: Limit, architecture: Architecture) -> dict[str, LimitedQuantity]:
+    """Return what a limit bounds beside the latency for an architecture that is no winner: predicted and measured."""
+    names = [name for name, _ in limit.group.bounds]
+    if not names:
+        return {}
+    job, devices = timing_job(context, context.folder("latency")), context.require(LATENCY).devices
+    profile, known = job.profile(devices[limit.device].device), quantity_predictors_of(context)[limit.device]
+    measured = timed_quantities(job, limit.device, names, profile, [architecture])[architecture]
+    return {
+        name: limited_quantity(name, architecture, prediction(known[name], None), measured.get(name)) for name in names
+    }
 
 
 def _places_of(context: Context) -> dict[str, Folder]:

@@ -7,7 +7,7 @@ from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, la
 from hat_ray.report.comparison.runs import Caution, ComparedRun, SharedDevice
 from hat_ray.report.data import ChosenModel
 from hat_ray.report.reading import latency_ms, role
-from hat_ray.report.topics.frontier import describe
+from hat_ray.report.topics.frontier import candidate_times, describe
 from hat_ray.search.candidates import Candidate
 
 SIDES = ("top center", "bottom center", "middle right", "middle left")
@@ -33,8 +33,9 @@ def overlay(runs: Sequence[ComparedRun], shared: SharedDevice, cautions: Sequenc
         id=id,
         title="Frontiers: loss against latency",
         caption=(
-            "Each line is one run's frontier: validation loss with inherited weights at predicted latency. Larger "
-            "marks with a letter are the winners of its limits, at their measured latency." + _warned(cautions, "loss")
+            "Each line is one run's frontier: validation loss with inherited weights at predicted latency, or at the "
+            "measured one where the search timed it. Larger marks "
+            "with a letter are the winners of its limits, at their measured latency." + _warned(cautions, "loss")
         ),
         traces=traces,
         layout=layout(axis("Latency, ms a sentence"), axis("Validation loss, bits a token")),
@@ -91,13 +92,11 @@ def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str
 def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidate], slug: str) -> Trace:
     colour, symbol, dash = _style(runs, run)
     hover = [
-        f"{run.label}\nloss {fixed(c.loss, 3)} · predicted {milliseconds(c.latency_ms[slug])}\n"
-        f"{describe(c.architecture)}"
-        for c in best
+        f"{run.label}\nloss {fixed(c.loss, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}" for c in best
     ]
     return points(
         run.label,
-        [c.latency_ms[slug] for c in best],
+        [c.takes_ms(slug) for c in best],
         [c.loss for c in best],
         hover,
         {"symbol": symbol, "size": 6, "color": colour},
@@ -157,7 +156,7 @@ def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
 
 def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Value]:
     what: list[Value] = [run.label, "frontier", str(one.architecture), one.architecture.id]
-    return [*what, one.loss, one.latency_ms[slug], None, None]
+    return [*what, one.loss, one.latency_ms[slug], one.measured_ms.get(slug), None]
 
 
 def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Value]:

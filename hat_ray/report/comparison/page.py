@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hat_ray.core.text import UNKNOWN, count, duration, energy, fixed, mass, milliseconds
+from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import Figure, FigureGroup, data_only
 from hat_ray.report.comparison.charts import delivered, overlay
 from hat_ray.report.comparison.runs import (
@@ -17,7 +18,14 @@ from hat_ray.report.comparison.runs import (
     recipe_differences,
 )
 from hat_ray.report.data import ChosenModel, Latency
-from hat_ray.report.reading import VERDICT_MARKS, VERDICT_RULE, headline_winner, latency_ms, limit_verdict
+from hat_ray.report.reading import (
+    VERDICT_MARKS,
+    VERDICT_RULE,
+    bound_figures,
+    headline_winner,
+    latency_ms,
+    limit_verdict,
+)
 from hat_ray.report.render import render
 from hat_ray.report.tables import Cell, Facts, Table
 
@@ -29,6 +37,8 @@ WINNER_COLUMNS = (
     *("Run", "Limit", "Predicted", "Measured", "Keeps it", "BLEU", "Inherited", "From scratch"),
     *("Parameters", "Architecture"),
 )
+BOUNDS = "Bounds beside the latency"
+"""The column after those, where a limit has such."""
 
 
 def run_row(run: ComparedRun) -> list[str]:
@@ -75,6 +85,12 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
         count(model.params),
         model.architecture.id,
     ]
+
+
+def _beside_latency(model: ChosenModel, slug: str) -> str:
+    """Return what a winner's limit bounds beside the latency, each with its verdict."""
+    figures = [one for one in bound_figures(model, slug) if one.name != LATENCY]
+    return ", ".join(f"{VERDICT_MARKS[one.verdict]} {one.text}".strip() for one in figures) or UNKNOWN
 
 
 def device_sentences(shared: SharedDevice, cautions: Sequence[Caution]) -> list[str]:
@@ -194,8 +210,13 @@ def _figures(runs: Sequence[ComparedRun], shared: SharedDevice, warned: Sequence
 
 def _winners(shared: SharedDevice, warned: Sequence[Caution], number: int) -> Winners:
     device = shared.device
-    rows = [winner_row(run, model, device.slug) for run in shared.runs for model in run.data.winners(device.slug)]
-    table = Table(f"Winners on {device.title}", WINNER_COLUMNS, rows)
+    winners = [(run, model) for run in shared.runs for model in run.data.winners(device.slug)]
+    rows = [winner_row(run, model, device.slug) for run, model in winners]
+    columns: tuple[str, ...] = WINNER_COLUMNS
+    if any(model.quantities for _, model in winners):
+        columns = (*WINNER_COLUMNS, BOUNDS)
+        rows = [[*row, _beside_latency(model, device.slug)] for row, (_, model) in zip(rows, winners, strict=True)]
+    table = Table(f"Winners on {device.title}", columns, rows)
     shown = _linked(f"winners-{number}", "Winners", table) if rows else None
     return Winners(device.title, " ".join(device_sentences(shared, warned)), shown)
 

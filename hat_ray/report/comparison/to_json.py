@@ -1,6 +1,7 @@
 """What a comparison shows, as plain JSON values."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hat_ray.report.comparison.runs import (
@@ -12,7 +13,7 @@ from hat_ray.report.comparison.runs import (
     recipe_differences,
 )
 from hat_ray.report.data import ChosenModel, Latency
-from hat_ray.report.reading import limit_verdict
+from hat_ray.report.reading import bound_figures, limit_verdict
 
 
 def comparison_to_json(
@@ -70,7 +71,12 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
         "winners": [_model_to_json(run, model, slug) for run in shared.runs for model in run.data.winners(slug)],
         "frontiers": {
             run.run_label: [
-                {"id": one.architecture.id, "loss_bits": one.loss, "predicted_ms": one.latency_ms[slug]}
+                {
+                    "id": one.architecture.id,
+                    "loss_bits": one.loss,
+                    "predicted_ms": one.latency_ms[slug],
+                    "measured_ms": one.measured_ms.get(slug),
+                }
                 for one in run.data.frontier(slug)
             ]
             for run in shared.runs
@@ -86,6 +92,7 @@ def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str,
         "bounds": model.limit.by_quantity if model.limit else None,
         "predicted_ms": latency.predicted_ms,
         "measured_ms": latency.measured_ms,
+        "quantities": {one.name: asdict(one) for one in bound_figures(model, slug)},
         "bleu": model.bleu,
         "limit": str(limit_verdict(model, slug)),
         "inherited_loss_bits": model.inherited_loss_bits,

@@ -64,8 +64,9 @@ def frontier(data: ReportData, device: Device, id: str) -> Figure | None:
         id=id,
         title="Loss against latency",
         caption=(
-            f"{len(candidates):,} architectures scored with inherited weights, at their predicted latency; "
-            f"{len(best)} of them are the frontier: nothing is both faster and better. "
+            f"{len(candidates):,} architectures scored with inherited weights, at their predicted latency, or "
+            f"the measured one where the search timed them; {len(best)} of them are the frontier: nothing is both "
+            "faster and better. "
             "Larger marks are the models that were built, at their measured latency."
         ),
         traces=traces,
@@ -99,11 +100,8 @@ def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
 
 
 def _candidates(name: str, chosen: Sequence[Candidate], slug: str, marker: Trace, **more: object) -> Trace:
-    hover = [
-        f"loss {fixed(c.loss, 3)} · predicted {milliseconds(c.latency_ms[slug])}\n{describe(c.architecture)}"
-        for c in chosen
-    ]
-    return points(name, [c.latency_ms[slug] for c in chosen], [c.loss for c in chosen], hover, marker, **more)
+    hover = [f"loss {fixed(c.loss, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}" for c in chosen]
+    return points(name, [c.takes_ms(slug) for c in chosen], [c.loss for c in chosen], hover, marker, **more)
 
 
 def _models(
@@ -167,9 +165,16 @@ def _shape(**place: object) -> Trace:
     return {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}, **place}
 
 
+def candidate_times(candidate: Candidate, slug: str) -> str:
+    """Return a candidate's predicted latency, and the measured one where the search timed it."""
+    measured = candidate.measured_ms.get(slug)
+    timed = "" if measured is None else f"measured {milliseconds(measured)} · "
+    return f"{timed}predicted {milliseconds(candidate.latency_ms[slug])}"
+
+
 def _candidate_row(candidate: Candidate, slug: str, on: str) -> list[Value]:
-    predicted, architecture = candidate.latency_ms[slug], candidate.architecture
-    return ["candidate", str(architecture), architecture.id, candidate.loss, predicted, None, None, on]
+    architecture, times = candidate.architecture, (candidate.latency_ms[slug], candidate.measured_ms.get(slug))
+    return ["candidate", str(architecture), architecture.id, candidate.loss, *times, None, on]
 
 
 def _model_row(model: ChosenModel, slug: str) -> list[Value]:

@@ -6,23 +6,24 @@ from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import UNKNOWN, bound_digits, count, duration, fixed, milliseconds, signed, significant
 from hat_ray.corpus.corpus import told_leak
-from hat_ray.latency.quantities import LATENCY, QUANTITIES
+from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation
 from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
     VERDICT_MARKS,
     VERDICT_RULE,
+    BoundFigure,
+    bound_figures,
     compare,
     findings,
     headline_winner,
     latency_ms,
     limit_verdict,
-    measured_of,
     role,
 )
 from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
-from hat_ray.search.limits import Verdict, bound_verdict
+from hat_ray.search.limits import Verdict
 from hat_ray.search.selection import Kind
 
 MAX_SAMPLES = 6
@@ -138,41 +139,38 @@ def results(data: ReportData) -> Results | None:
     if not data.chosen:
         return None
     tables = [(device.heading, _results_table(data, device)) for device in data.devices]
-    tables += [
+    tables += bounds_tables(data)
+    return Results(tuple(tables), _notes(data))
+
+
+def bounds_tables(data: ReportData) -> list[tuple[str, Table]]:
+    """Return the tables of bounds, of devices whose limits bound more than the latency, under their titles."""
+    return [
         (f"Limits on {device.title}", bounds_table(data, device))
         for device in data.devices
         if any(model.quantities for model in data.winners(device.slug))
     ]
-    return Results(tuple(tables), _notes(data))
 
 
 def bounds_table(data: ReportData, device: Device) -> Table:
-    """Return each bound of the limits of a device's winners: predicted, measured, and whether it is kept."""
-    rows = [row for model in data.winners(device.slug) for row in _bound_rows(model, device.slug)]
+    """Return each bound of a device's limits, for winners and their random rivals: predicted, measured, and kept."""
+    limited = [model for model in data.models_on(device.slug) if model.device == device.slug]
+    rows = [_bound_row(model, one) for model in limited for one in bound_figures(model, device.slug)]
     columns = ("Model", "Quantity", "At most", "Predicted", "90 % interval", "Measured", "Kept")
     return Table(f"What the limits on {device.title} bound", columns, rows, text_columns=2)
 
 
-def _bound_rows(model: ChosenModel, slug: str) -> list[list[AnyCell]]:
-    measured, rows = measured_of(model, slug), list[list[AnyCell]]()
-    latency, bounds = model.latency.get(slug, Latency()), model.limit.bounds if model.limit else ()
-    for name, most in bounds:
-        facts, beside, found = QUANTITIES.facts(name), model.quantities.get(name), measured.get(name)
-        predicted = latency.predicted_ms if name == LATENCY else beside.predicted if beside else None
-        between = f"{significant(beside.low)} – {significant(beside.high)}" if beside and beside.low is not None else ""
-        kept = bound_verdict(most, found)
-        rows.append(
-            [
-                Cell(role(model), kind="winner", architecture=model.architecture.id),
-                facts.title,
-                f"{bound_digits(most)} {facts.unit}",
-                significant(predicted),
-                between,
-                significant(found.value if found else None),
-                f"{VERDICT_MARKS[kept]} {kept}".strip(),
-            ]
-        )
-    return rows
+def _bound_row(model: ChosenModel, one: BoundFigure) -> list[AnyCell]:
+    facts = QUANTITIES.facts(one.name)
+    return [
+        Cell(role(model), kind=model.kind, architecture=model.architecture.id),
+        facts.title,
+        f"{bound_digits(one.most)} {facts.unit}",
+        significant(one.predicted),
+        "" if one.low is None else f"{significant(one.low)} – {significant(one.high)}",
+        significant(one.measured),
+        f"{VERDICT_MARKS[one.verdict]} {one.verdict}".strip(),
+    ]
 
 
 def _results_table(data: ReportData, device: Device) -> Table:
@@ -323,9 +321,9 @@ def summary_tables(data: ReportData) -> list[TerminalTable]:
     """Return one table a device for the terminal: architecture, parameters, ms, both losses, BLEU.
 
     An architecture is shown as encoder width x depth, decoder width x depth; a winner that misses its limit has an
-    exclamation mark.
+    exclamation mark. Then one table a device of what its limits bound, where that is more than the latency.
     """
-    return [
+    models = [
         Table(
             device.title,
             SUMMARY_COLUMNS,
@@ -334,6 +332,7 @@ def summary_tables(data: ReportData) -> list[TerminalTable]:
         ).terminal(device.heading)
         for device in data.devices
     ]
+    return models + [table.terminal(title) for title, table in bounds_tables(data)]
 
 
 def _summary_row(model: ChosenModel, slug: str) -> list[Cell]:

@@ -117,13 +117,17 @@ def _caption(facts: PredictorFacts, undisturbed: int) -> str:
     if assessment is not None:
         if assessment.coverage_pct is not None:
             sentences.append(f"The 90 % interval covers {assessment.coverage_pct:.0f} % of unseen rows.")
+        elif assessment.coverage_unknown is not None:
+            sentences.append(f"Whether the 90 % interval holds is unknown: {assessment.coverage_unknown}.")
         if assessment.slow_rows:
             sentences.append(f"{assessment.slow_rows} rows were timed in slow stretches and set aside.")
         if assessment.source_predictors:
             sentences.append(f"Other devices helped: {len(assessment.source_predictors)}.")
         for quantity in assessment.quantities:
             title = QUANTITIES.facts(quantity.name).title
-            covered = "" if quantity.coverage_pct is None else f", the interval covers {quantity.coverage_pct:.0f} %"
+            covered = (
+                f", the interval covers {quantity.coverage_pct:.0f} %" if quantity.coverage_pct is not None else ""
+            )
             sentences.append(
                 f"Of {quantity.name} ({title}): mean error {_percent(quantity.quality.mape)} "
                 f"on {quantity.quality.rows:,} unseen architectures{covered}."
