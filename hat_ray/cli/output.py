@@ -29,7 +29,9 @@ def resolve(recipe: str, run: str | None, overrides: list[str] | None, data: str
         if not os.path.isdir(data):
             there = "is no folder" if os.path.lexists(data) else "does not exist"
             raise HatRayError(f"--data {printable(data, 200)} {there}: name the folder that the text files stand in")
-        changes.append(f"corpus.files.folder={json.dumps(str(Path(data).absolute()))}")
+        of_tokens = find_recipe(recipe, run, changes)[0].corpus.source == "fairseq"
+        key = "corpus.fairseq.folder" if of_tokens else "corpus.files.folder"
+        changes.append(f"{key}={json.dumps(str(Path(data).absolute()))}")
     return find_recipe(recipe, run, changes)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from hat_ray.core.yaml_text import read_mapping
+from hat_ray.corpus.fairseq.data_bin import DataBin, language_pair
 from hat_ray.errors import RecipeError
 from hat_ray.model.checkpoints.fairseq_network import LACKED, network_settings
 from hat_ray.pipeline.imports.keys import DATASET, DIRECT, EVOLUTION, PREDICTOR, REASONS, SUPER_SIZES
@@ -75,8 +76,20 @@ def import_recipe(paths: Sequence[str], name: str = "", gpus: int | None = None)
         raise RecipeError(
             "HAT's files must hold a search space, as configs/wmt14.en-de/supertransformer/space0.yml does: name it"
         )
+    _note_vocabulary(ledger)
     title = name or _title([path for path, _ in files])
     return made_of(ledger, title, f"Imported from HAT: {', '.join(Path(path).name for path, _ in files)}")
+
+
+def _note_vocabulary(ledger: Ledger) -> None:
+    """Set the languages and the size of the vocabulary by the data-bin, where it is here already."""
+    folder = ledger.settings.get("corpus.fairseq.folder")
+    if folder is None or not Path(folder).expanduser().is_dir():
+        return
+    sides = [ledger.settings.get(f"corpus.{side}_language") for side in ("source", "target")]
+    pair = language_pair(folder, "-".join(map(str, sides)) if all(sides) else None)
+    ledger.settings |= {"corpus.source_language": pair[0], "corpus.target_language": pair[1]}
+    ledger.settings["corpus.vocab_size"] = len(DataBin.open(folder, *pair).target)
 
 
 def made_of(ledger: Ledger, name: str, description: str, overrides: Sequence[str] = ()) -> ImportedRecipe:

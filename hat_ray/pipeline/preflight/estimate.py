@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.text.download import text_files
 from hat_ray.model.config import ModelConfig
-from hat_ray.pipeline.preflight.text import text_bytes
+from hat_ray.pipeline.preflight.text import data_bin_bytes, text_bytes
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -173,6 +173,8 @@ def _corpus_most(config: CorpusConfig) -> float:
     if config.source == "toy":
         held = config.toy.valid_pairs + config.toy.test_pairs
         return 2 * (config.toy.train_pairs + held) * (4 * _TOY_TOKENS + 8) + _text_bytes(config) + (1 << 20)
+    if config.source == "fairseq":
+        return data_bin_bytes(config) + (2 << 20) + 100 * config.vocab_size
     return 5 * _text_bytes(config) + (2 << 20) + 100 * config.vocab_size
 
 

@@ -1,5 +1,5 @@
-"""The text of a corpus: there, readable, with equal numbers of lines on both sides, and enough of it for the
-vocabulary.
+"""The text of a corpus, or its data-bin: there, readable, with equal numbers of lines on both sides, and enough of it
+for the vocabulary.
 
 Decisions
 - A small corpus (`_WHOLE_BYTES`) is read whole. Of a larger one each file is opened and its beginning read: the corpus
@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
+from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.text.download import text_files
 from hat_ray.corpus.text.files import read_lines, read_pairs
 from hat_ray.errors import CorpusError
@@ -24,6 +25,8 @@ _WHOLE_BYTES = 24 << 20
 _FIRST_LINES = 1_000
 _PACKED = 4
 """Length of text over that of its gzip, about."""
+_TAKEN = 4
+"""Times its size that the tokens of a data-bin take: 4 bytes each where fairseq uses 2, and the sentences' places."""
 _SPLITS = ("train", "valid", "test")
 _SPECIAL = 4
 _BYTES = 256
@@ -34,6 +37,9 @@ _LONGEST_PIECE = 16
 def check_texts(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every text file is there and can be read, and both sides have equally many lines."""
     config = recipe.corpus
+    if config.source == "fairseq":
+        yield from check_data_bin(config)
+        return
     if config.source != "files" or config.files is None:
         return
     if config.downloads and not config.files.folder:
@@ -156,3 +162,38 @@ def text_bytes(files: FilesConfig) -> int:
 
 def _exists(part: TextPart) -> bool:
     return os.path.lexists(Path(part.path).expanduser())  # a file of another kind is reported when it is read
+
+
+def check_data_bin(config: CorpusConfig) -> Iterator[Finding]:
+    """Every split is there, as a pair of sides or as text, and the recipe's vocabulary is the dictionaries'."""
+    names = config.fairseq
+    assert names is not None
+    try:
+        opened = DataBin.open(names.folder, config.source_language, config.target_language)
+        for split in ("train", "valid", "test"):
+            texts = [] if split == "train" else [*names.parts(f"{split}_source"), *names.parts(f"{split}_target")]
+            for part in texts:
+                next(read_lines(part), None)
+            if not texts:
+                opened.require(getattr(names, f"{split}_subset"), f"corpus.fairseq.{split}_subset")
+    except CorpusError as error:
+        yield "failure", str(error)
+        return
+    if config.vocab_size != len(opened.target):
+        yield (
+            "warning",
+            f"corpus.vocab_size must be the dictionary's {len(opened.target)} where a device is timed before the "
+            f"corpus is prepared, got {config.vocab_size}: set it",
+        )
+
+
+def data_bin_bytes(config: CorpusConfig) -> float:
+    """Return the most bytes that the tokens of a data-bin take; 0 where it cannot be opened."""
+    names = config.fairseq
+    assert names is not None
+    try:
+        opened = DataBin.open(names.folder, config.source_language, config.target_language)
+        subsets = (names.train_subset, names.valid_subset, names.test_subset)
+        return _TAKEN * sum(path.stat().st_size for subset in subsets for path in opened.files(subset))
+    except CorpusError:
+        return 0
