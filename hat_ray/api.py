@@ -14,14 +14,10 @@ from typing import Any
 
 from hat_ray.core.codec import to_json
 from hat_ray.core.config import nearest_name
-from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError, RunError, SearchError
-from hat_ray.evaluate.about import about_model
 from hat_ray.evaluate.distil import Distilled, distil
 from hat_ray.export.loaded import LoadedModel
-from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.models import retrained_model
 from hat_ray.pipeline.outline import ONBOARD, OUTLINES, stages_of
@@ -44,10 +40,7 @@ from hat_ray.search.view import SearchView, view
 from hat_ray.search.winners import LimitWinner
 from hat_ray.serve.model_source import ModelSource
 from hat_ray.space.architecture import Architecture
-from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import train_sub
-from hat_ray.train.state import TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -364,18 +357,6 @@ def study_result(recipe: Recipe, place: str, study: str) -> dict[str, Any]:
     value = to_json(Context(RunFolder(Folder.at(place), recipe), LocalExecution()).require(stage))
     more = {"flops": flops_to_json(read_report(Folder.at(place).child("report")))} if study == "sweep" else {}
     return {**value, **more}
-
-
-def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = no_progress) -> TrainResult:
-    """Train one architecture of a recipe's space from scratch into the model folder `out`, in this process."""
-    space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
-    space.require(architecture)
-    corpus = Corpus.load(Folder.at(place).child("corpus"))
-    seed, folder = stream_seed(recipe.seed, "retrain"), Folder.at(out)
-    result = train_sub(architecture, space, corpus, recipe.model, recipe.retrain, folder, seed, progress)
-    about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {architecture.id}")
-    complete_model_folder(folder, corpus.vocabularies, about)
-    return result
 
 
 def assess_run(recipe: Recipe, place: str) -> list[Assessment]:

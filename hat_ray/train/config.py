@@ -14,8 +14,10 @@ class TrainConfig(StageConfig):
         {
             *("workers", "min_workers", "threads", "use_gpu", "max_failures", "max_wait_s"),
             *("checkpoint_every", "keep_best", "valid_max_tokens", "tensorboard", "mlflow", "log_every"),
+            "teacher",  # its content decides, not its place: a training's fingerprint covers the weights
         }
     )
+    later: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_share"})
 
     updates: int = Field(default=1_000, ge=1)
     """Updates to train. The cosine schedule ends here."""
@@ -52,6 +54,12 @@ class TrainConfig(StageConfig):
     distillation: float = Field(default=0.0, ge=0, le=1)
     """Share of the loss that all but the largest architecture of a sandwich take from the largest's predictions instead
     of the reference; 0 for none."""
+    teacher: str = ""
+    """A trained model whose predictions of each word are learnt from beside the reference: a run folder (its first
+    winner), a model folder, or a model of another program (fairseq's .pt, Marian's .npz, a Hugging Face folder). It
+    must have the corpus's sub-words. Studies train without it. Empty: none."""
+    teacher_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of the loss that is taken from the `teacher`'s predictions instead of the reference."""
     sort_update: int | None = Field(default=None, ge=1)
     """With model.sharing=importance: the update at which channels are sorted; only the largest architecture is trained
     before it. Null: after a fifth of the updates."""
@@ -129,6 +137,11 @@ class TrainConfig(StageConfig):
         if self.distillation > 0 and self.policy != "sandwich":
             raise ValueError(
                 f"distillation needs policy sandwich, which trains the teacher in each update, got policy {self.policy}"
+            )
+        if self.distillation > 0 and self.teacher:
+            raise ValueError(
+                f"distillation {self.distillation:g} has the largest architecture as teacher, got teacher "
+                f"{self.teacher!r} as well: leave one of them out"
             )
         if self.hat_sampling and self.policy != "uniform":
             raise ValueError(f"hat_sampling is HAT's uniform policy, got policy {self.policy}: leave one of them out")

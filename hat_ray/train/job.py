@@ -9,7 +9,7 @@ One training as a value, so that it can travel to a worker and be done there.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ from hat_ray.corpus.batches import Batch
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, CorpusError, HatRayError
 from hat_ray.model.channels import order_by_importance, used_parts
-from hat_ray.model.checkpoints.native import load_super, save_model, weights_digest
+from hat_ray.model.checkpoints.native import load_sub, load_super, save_model, weights_digest
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.layers import slice_rule
 from hat_ray.model.subtransformer import SubTransformer
@@ -67,13 +67,14 @@ def train_super(
     workers: Workers | None = None,
     *,
     start: Folder | None = None,
+    teacher: Folder | None = None,
 ) -> TrainResult:
     """Train the SuperTransformer of a space: one sampled architecture an update; save it as `supernet`.
 
     `start` holds the SuperTransformer that it starts from, whose channels are sorted; None: random weights.
     """
     workers = workers or OneWorker(device_for(config))
-    wanted = super_fingerprint(space, corpus, model_config, config, seed, start)
+    wanted = super_fingerprint(space, corpus, model_config, config, seed, start, teacher)
     done = finished(folder, wanted)
     if done is not None:
         return done
@@ -87,6 +88,7 @@ def train_super(
         model, sorts = load_super(start, SUPERNET), False
     sort_update = config.sorted_at if sorts else None
     task = super_task(model, policy_for(space, config, seed, sort_update), sort_update)
+    task = replace(task, teacher=_teaching(teacher, workers))
     result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
     _close(folder, SUPERNET, model, result, wanted, workers)
     return result
@@ -102,10 +104,12 @@ def train_sub(
     seed: int,
     progress: Progress = no_progress,
     workers: Workers | None = None,
+    *,
+    teacher: Folder | None = None,
 ) -> TrainResult:
-    """Train one architecture of a space from scratch; save it as `model`."""
+    """Train one architecture of a space from scratch; save it as `model`. `teacher` is the folder of its teacher."""
     workers = workers or OneWorker(device_for(config))
-    wanted = sub_fingerprint(architecture, space, corpus, model_config, config, seed)
+    wanted = sub_fingerprint(architecture, space, corpus, model_config, config, seed, teacher)
     done = finished(folder, wanted)
     if done is not None:
         return done
@@ -119,7 +123,8 @@ def train_sub(
         super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
         seed=stream_seed(seed, "init"),
     )
-    result = _train(sub_task(model, config.compile), corpus, config, folder, seed, progress, workers, wanted)
+    task = replace(sub_task(model, config.compile), teacher=_teaching(teacher, workers))
+    result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
     _close(folder, MODEL, model, result, wanted, workers)
     return result
 
@@ -133,6 +138,14 @@ def _vocab_sizes(corpus: Corpus, config: ModelConfig) -> tuple[int, int]:
             "set model.share_embeddings=decoder"
         )
     return vocabularies.sizes
+
+
+def _teaching(folder: Folder | None, workers: Workers) -> Forward | None:
+    """Return the forward pass of a teacher, on the worker's device; None where there is none."""
+    if folder is None:
+        return None
+    teacher = load_sub(folder, MODEL).eval().requires_grad_(False).to(workers.device)
+    return lambda batch: teacher.output(batch.source, batch.target_in)
 
 
 def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> TrainingTask:
@@ -156,7 +169,7 @@ def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None 
         lambda update: [forward(architecture) for architecture in chosen(update)],
         {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
         parts,
-        rearrange,
+        rearrange=rearrange,
     )
 
 
@@ -181,10 +194,11 @@ def super_fingerprint(
     config: TrainConfig,
     seed: int,
     start: Folder | None = None,
+    teacher: Folder | None = None,
 ) -> str:
     """Hash all that decides the weights of a SuperTransformer's training."""
     begun = {} if start is None else {"start": weights_digest(start, SUPERNET)}
-    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed), **begun})
+    return fingerprint({"space": space.to_dict(), **_common(corpus, model_config, config, seed, teacher), **begun})
 
 
 def sub_fingerprint(
@@ -194,10 +208,11 @@ def sub_fingerprint(
     model_config: ModelConfig,
     config: TrainConfig,
     seed: int,
+    teacher: Folder | None = None,
 ) -> str:
     """Hash all that decides the weights of a training from scratch."""
     parts = {"architecture": architecture.to_dict(), "space": space.to_dict()}
-    return fingerprint({**parts, **_common(corpus, model_config, config, seed)})
+    return fingerprint({**parts, **_common(corpus, model_config, config, seed, teacher)})
 
 
 def finished(folder: Folder, wanted: str) -> TrainResult | None:
@@ -218,8 +233,12 @@ def read_finished(folder: Folder) -> Finished:
     return read(folder, RESULT, Finished)
 
 
-def _common(corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int) -> dict[str, Any]:
+def _common(
+    corpus: Corpus, model_config: ModelConfig, config: TrainConfig, seed: int, teacher: Folder | None
+) -> dict[str, Any]:
+    taught = {} if teacher is None else {"teacher": weights_digest(teacher, MODEL)}
     return {
+        **taught,
         "corpus": corpus.summary.fingerprint,
         "model": canonical(model_config),
         "train": config.what_is_learnt(),
@@ -325,18 +344,20 @@ class TrainJob:
     seed: int
     start: Folder | None = None
     """Folder of the SuperTransformer that it starts from; None: random weights."""
+    teacher: Folder | None = None
+    """Folder of the model that teaches it; None: none does."""
 
     def finished(self) -> TrainResult | None:
         """Return the result if this training is over; raises CheckpointError when another one's stands there."""
         settings = (self.space, Corpus.load(self.corpus), self.model_config, self.config, self.seed)
         if self.architecture is None:
-            return finished(self.folder, super_fingerprint(*settings, self.start))
-        return finished(self.folder, sub_fingerprint(self.architecture, *settings))
+            return finished(self.folder, super_fingerprint(*settings, self.start, self.teacher))
+        return finished(self.folder, sub_fingerprint(self.architecture, *settings, self.teacher))
 
     def run(self, progress: Progress = no_progress, workers: Workers | None = None) -> TrainResult:
         """Train in this process; resume an interrupted training, return a finished one's result at once."""
         corpus = Corpus.load(self.corpus)
         settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)
         if self.architecture is None:
-            return train_super(*settings, start=self.start)
-        return train_sub(self.architecture, *settings)
+            return train_super(*settings, start=self.start, teacher=self.teacher)
+        return train_sub(self.architecture, *settings, teacher=self.teacher)

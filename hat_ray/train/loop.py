@@ -59,6 +59,8 @@ class TrainingTask:
     parts: Callable[[int, str, Tensor], Sequence[Tensor]] = lambda _update, _name, gradient: [gradient]
     """(update, parameter's name, its gradient) to the views of the gradient that the update can have filled: what
     workers exchange. The rest is zero everywhere."""
+    teacher: Forward | None = None
+    """What teaches all passes, a model that is not trained; None: none does."""
     rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
     """A change of all weights, and of the optimiser's state of them, before an update; mostly None."""
 
@@ -230,20 +232,25 @@ class Training:
         """Add the gradients of all passes over a batch; returns the mean of their sums."""
         config, update = self._config, self._state.update
         found: list[LossSums] = []
-        teacher: Output | None = None
+        teacher, share = self._taught(batch), config.teacher_share if self._task.teacher else config.distillation
         for index, forward in enumerate(self._task.passes(update)):
             _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", update, number, index))
             with self._precision.autocast():
                 output = forward(batch)
-                sums = smoothed_loss(
-                    output, batch.target_out, config.label_smoothing, PAD, teacher, config.distillation
-                )
+                sums = smoothed_loss(output, batch.target_out, config.label_smoothing, PAD, teacher, share)
             self._precision.scaled(sums.loss_sum).backward()  # type: ignore[no-untyped-call]
             if index == 0 and config.distillation > 0:
                 teacher = output.detach()
             found.append(LossSums(sums.loss_sum.detach(), sums.nll_sum, sums.tokens))
         total = functools.reduce(operator.add, found)
         return LossSums(total.loss_sum / len(found), total.nll_sum / len(found), found[0].tokens)
+
+    def _taught(self, batch: Batch) -> Output | None:
+        """Return the output of the teacher that is not trained, where there is one."""
+        if self._task.teacher is None:
+            return None
+        with torch.no_grad(), self._precision.autocast():
+            return self._task.teacher(batch)
 
     def _step(self, gradients: list[Tensor]) -> None:
         norm = nn.utils.get_total_norm(gradients)

@@ -125,7 +125,7 @@ def latency_measure(
         return
     of_run = {"--run": run, "--data": data, "--address": address}
     _refuse(of_run | {"--take-over": take_over or None}, "is for the timings of a run")
-    from hat_ray.pipeline.one_model import time_place
+    from hat_ray.pipeline.trained.one_model import time_place
     from hat_ray.recipe import parse_recipe
 
     given = any(change.startswith(("latency.runtime", "latency.dtype")) for change in set_ or [])
@@ -189,7 +189,7 @@ def cost(
 def _architecture(place: str, model: str | None, qkv_dim: int) -> Any:
     """Return the architecture of a place; a file is read without PyTorch."""
     if Path(place).is_dir() or "://" in place:
-        from hat_ray.pipeline.one_model import architecture_of
+        from hat_ray.pipeline.trained.one_model import architecture_of
 
         return architecture_of(place, model, qkv_dim)
     from hat_ray.space.hat_yaml import load_architecture

@@ -249,7 +249,7 @@ def train_sub(
 
     It lies in the recipe's space and gets its corpus and its settings of `retrain`.
     """
-    from hat_ray.api import train_one
+    from hat_ray.pipeline.trained.one_model import train_one
 
     require_folder("--out", out, there=False)
     if run is not None:

@@ -4,17 +4,21 @@ A file with a unique name is written, read and deleted. A place that is not ther
 would be made. Storage that does not answer is asked for `PATIENCE_S` seconds only: nothing is under way yet.
 """
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from hat_ray.corpus.shards import cache_root
 from hat_ray.errors import HatRayError, StorageError
+from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.preflight.check import CheckResult, Finding, Situation
 from hat_ray.recipe import Recipe
 from hat_ray.search.warm_start import table_at
 from hat_ray.storage import faults
 from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
+from hat_ray.storage.plain_file import printable
 
 PATIENCE_S = 5.0
 _CONTENT = b"may be deleted"
@@ -88,3 +92,18 @@ def _existing(folder: Folder) -> Folder:
     """Return a local folder, or the nearest one above it that exists."""
     path = Path(folder.uri)
     return Folder.at(next(place for place in (path, *path.parents) if place.exists()))
+
+
+def check_teachers(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every teacher's place is there and may hold a trained model."""
+    for stage, config in (("supernet", recipe.supernet), ("retrain", recipe.retrain)):
+        if not config.teacher or stage not in situation.stages:
+            continue
+        if not (is_uri(config.teacher) or os.path.exists(os.path.expanduser(config.teacher))):
+            yield "failure", f"{stage}.teacher must be there, got {printable(config.teacher, 200)}: correct it"
+        elif (found := place_of(config.teacher)) in (Place.EXPORT, Place.ARCHITECTURE):
+            yield (
+                "failure",
+                f"{stage}.teacher must name a trained model, got {printable(config.teacher, 200)}, {found}: name its "
+                "run or model folder",
+            )

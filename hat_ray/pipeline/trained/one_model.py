@@ -1,10 +1,14 @@
-"""What can be said of one model or architecture, wherever it is: its shape, its time on this machine."""
+"""Work on one model or architecture, wherever it is: its shape, its time on this machine, its training from scratch."""
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hat_ray.core.determinism import stream_seed
+from hat_ray.core.progress import Progress, no_progress
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import ExportError, LatencyError, RunError, SpaceError
+from hat_ray.evaluate.about import about_model
 from hat_ray.export.export import manifest_of, open_export
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
@@ -12,12 +16,13 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.timing.session import TimingJob, TimingSession
 from hat_ray.latency.timing.workload import Workload
-from hat_ray.model.checkpoints.folder import read_architecture
+from hat_ray.model.checkpoints.folder import complete_model_folder, read_architecture
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
 from hat_ray.pipeline.models import open_model, refuse_model_id
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.pipeline.run_folder import Run
+from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.recipe import Recipe, load_run_recipe
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from hat_ray.search.selection import RetrainOutput
@@ -26,6 +31,8 @@ from hat_ray.space.dimensions import DIMENSIONS
 from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
+from hat_ray.train.job import train_sub
+from hat_ray.train.state import TrainResult
 
 
 def architecture_of(place: str, model_id: str | None = None, qkv_dim: int = 512) -> Architecture:
@@ -156,3 +163,17 @@ def _result(row: LatencyRow, architecture: Architecture) -> TimedModel:
         relative_error=row.relative_error,
         repetitions=row.repetitions,
     )
+
+
+def train_one(recipe: Recipe, place: str, file: Path, out: str, progress: Progress = no_progress) -> TrainResult:
+    """Train one architecture of a recipe's space from scratch into the model folder `out`, in this process."""
+    space, architecture = recipe.space.build(), load_architecture(file, recipe.space.build().qkv_dim)
+    space.require(architecture)
+    corpus = Corpus.load(Folder.at(place).child("corpus"))
+    seed, folder = stream_seed(recipe.seed, "retrain"), Folder.at(out)
+    teacher = keep_teacher(recipe.retrain.teacher, "retrain.teacher", corpus, folder.child("teacher"))
+    settings = (recipe.model, recipe.retrain, folder, seed, progress)
+    result = train_sub(architecture, space, corpus, *settings, teacher=teacher)
+    about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {architecture.id}")
+    complete_model_folder(folder, corpus.vocabularies, about)
+    return result

@@ -1,0 +1,1 @@
+"""Work with models that are trained: one model for itself, and teachers of others."""

@@ -1,0 +1,115 @@
+"""Teachers of a run: which places they may be, what is refused in one line, and when a training is done again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from hat_ray.api import run_recipe
+from hat_ray.corpus.corpus import Corpus
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.errors import HatRayError
+from hat_ray.model.checkpoints.about import About
+from hat_ray.model.checkpoints.folder import read_about, read_model_folder, write_model_folder
+from hat_ray.model.checkpoints.native import load_sub, load_super
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.pipeline.run_folder import Run
+from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_identity
+from hat_ray.recipe import Recipe, load_recipe
+from hat_ray.storage.folder import Folder
+
+Made = tuple[Recipe, Path]
+
+
+@pytest.fixture
+def corpus(made: Made) -> Corpus:
+    return Corpus.load(Folder.at(made[1] / "corpus"))
+
+
+def winner(run: Path) -> Path:
+    return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
+
+
+def test_every_kind_of_place_teaches_with_its_own_weights(made: Made, corpus: Corpus, tmp_path: Path) -> None:
+    run = made[1]
+    supernet = load_super(Folder.at(run / "supernet"), "supernet")
+    places = {
+        "a model folder": (winner(run), load_sub(Folder.at(winner(run)), "model")),
+        "the weights of a SuperTransformer": (
+            run / "supernet/supernet.safetensors",
+            supernet.extract(supernet.space.largest()),
+        ),
+    }
+    for number, (place, expected) in enumerate(places.values()):
+        kept = keep_teacher(str(place), "supernet.teacher", corpus, Folder.at(tmp_path / str(number)))
+        assert kept is not None
+        opened = read_model_folder(kept)
+        for name, weights in expected.weights().items():
+            assert torch.equal(opened.model.weights()[name], weights)
+        assert teacher_identity(str(place), "supernet.teacher") in opened.about.notes
+        before = Path(kept.path("model.safetensors")).stat().st_mtime_ns
+        keep_teacher(str(place), "supernet.teacher", corpus, kept)
+        assert Path(kept.path("model.safetensors")).stat().st_mtime_ns == before
+    kept = keep_teacher(str(run), "supernet.teacher", corpus, Folder.at(tmp_path / "run"))
+    assert kept is not None
+    assert "recipe tiny: " in read_about(kept).origin
+    assert keep_teacher("", "supernet.teacher", corpus, Folder.at(tmp_path / "none")) is None
+
+
+def test_what_cannot_teach_is_named_in_one_line(made: Made, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_text(made[0].space.build().smallest().to_json())
+    opened = read_model_folder(Folder.at(winner(made[1])))
+    lines = [f"wort {number} steht hier" for number in range(200)]
+    other = Vocabularies.of_both(learn_vocabulary(lines, 40, byte_fallback=False))
+    small = SubTransformer(opened.model.architecture, 40, made[0].model)
+    write_model_folder(Folder.at(tmp_path / "small"), small, other, About())
+    words = list(corpus.test.source_text or ()) + lines
+    alike = Vocabularies.of_both(learn_vocabulary(words, 400, byte_fallback=False))
+    write_model_folder(Folder.at(tmp_path / "alike"), opened.model, alike, About())
+    (tmp_path / "broken.pt").write_bytes(b"\x80\x02no pickle")
+    told = {
+        "shape.json": "supernet.teacher must name a trained model, got ",
+        "small": "it has 40 source and 40 target words, the corpus 400 and 400: name its sub-words in",
+        "alike": "its source word ",
+        "broken.pt": "supernet.teacher: ",
+        "nowhere": "supernet.teacher: ",
+    }
+    for name, line in told.items():
+        with pytest.raises(HatRayError) as error:
+            keep_teacher(str(tmp_path / name), "supernet.teacher", corpus, Folder.at(tmp_path / "out"))
+        assert line in str(error.value)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+
+
+def test_another_teacher_trains_again_and_a_moved_one_does_not(made: Made, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made[1], run)
+    teachers = [tmp_path / name for name in ("first", "moved")]
+    for place in teachers:
+        shutil.copytree(winner(run), place)
+    found = []
+    changed = read_model_folder(Folder.at(teachers[0]))
+    with torch.no_grad():
+        for parameter in changed.model.parameters():
+            parameter.mul_(1.01)
+    write_model_folder(Folder.at(tmp_path / "other"), changed.model, changed.vocabularies, changed.about)
+    for named in ("", *map(str, teachers), str(tmp_path / "other")):
+        changes = ["supernet.workers=1"] + ([f"supernet.teacher={named}"] if named else [])
+        recipe = load_recipe(str(Path(__file__).parent / "tiny.yaml"), changes)
+        run_recipe(recipe, str(run), only="supernet", local=True)
+        record = Run.open(str(run), recipe).record("supernet")
+        assert record is not None
+        found.append((record.fingerprint, record.id))
+        assert (run / "supernet/teacher/about.json").exists() == bool(named)
+    assert found[0] != found[1] == found[2] != found[3]
+
+
+def test_a_teacher_that_is_not_there_is_found_before_anything_begins(made: Made, tmp_path: Path) -> None:
+    for section, place in (("supernet", "nowhere"), ("retrain", "nowhere")):
+        recipe = load_recipe(str(Path(__file__).parent / "tiny.yaml"), [f"{section}.teacher={place}"])
+        with pytest.raises(HatRayError, match=f"{section}.teacher must be there, got nowhere: correct it"):
+            run_recipe(recipe, str(tmp_path / "new"), local=True)
+        assert not (tmp_path / "new").exists()
