@@ -147,6 +147,8 @@ search_app = typer.Typer(
 
 hat-ray search toy --set search.limits_ms=[20,30]
 
+hat-ray search toy --set 'search.limits=[{latency_ms: 20, model_mb: 4}]'
+
 hat-ray search show runs/toy""",
     no_args_is_help=True,
 )

@@ -1,13 +1,13 @@
 """Which limits architectures can keep: from the settings to limits, and the answer to one that none keeps."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hat_ray.core.determinism import one_blas_thread
-from hat_ray.core.text import text_above, text_exact
+from hat_ray.core.text import bound_digits, significant, text_above, text_exact
 from hat_ray.errors import SearchError
 from hat_ray.latency.device import hardware_of, names_device
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
@@ -176,6 +176,33 @@ def _reachable(asked: Sequence[_Asked], key: str) -> tuple[Limit, ...]:
         elif not one.is_kept:
             logger.warning("%s cannot be kept, %s: another runtime keeps it", one.limit, one.why_not)
     return tuple(kept)
+
+
+def imprecise_bounds(
+    space: SearchSpace, predictions: Predictions, limits: Sequence[Limit], errors: Mapping[str, Mapping[str, float]]
+) -> Iterator[str]:
+    """Yield in a line each bound beside the latency that its quantity's predictor is too inexact for.
+
+    That is where its held-out error exceeds a tenth of the distance from the least value in the space to the bound.
+    `errors` holds mean relative errors by device and quantity, of learnt quantities.
+    """
+    bounds = dict.fromkeys((limit.device, *bound) for limit in limits for bound in limit.group.bounds)
+    for device, name, most in bounds:
+        error = errors.get(device, {}).get(name)
+        if error is None:
+            continue
+        least = fastest(space, predictions[device][name])[1]
+        if error * most > _PRECISE * (most - least):
+            unit = QUANTITIES.facts(name).unit
+            yield (
+                f"{name} should be predicted to within a tenth of the distance from its least value to the bound, "
+                f"{bound_digits(least)} to {bound_digits(most)} {unit} on {device}, got an error of "
+                f"{100 * error:.1f} % ({significant(error * most)} {unit}): time more with a larger latency.samples, or "
+                "raise the bound"
+            )
+
+
+_PRECISE = 0.1
 
 
 def is_reachable(space: SearchSpace, functions: Mapping[str, QuantityFunction], limit: Limit) -> bool:

@@ -9,6 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from hat_ray.cli import app
+from hat_ray.latency.quantities import QUANTITIES
+from hat_ray.recipe import load_recipe
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
@@ -59,3 +61,27 @@ def test_help_uses_the_standard_verbs(path):
     """A program reports, prints, returns; people tell and say."""
     text = " ".join(told(*path).split())
     assert not re.findall(r"\b(?:tell|tells|told|says?|said|goes on|so many)\b", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        (("search",), ["search.limits=", "search.limits_ms="]),
+        (("search", "run"), ["search.limits=", "search.limits_ms", *QUANTITIES.own_names]),
+        (("latency", "measure"), ["search.limits", "latency.quantities=[peak_mb]"]),
+        (("predict", "fit"), ["search.limits", "latency.quantities"]),
+        (("predict", "score"), ["search.limits", "latency.quantities"]),
+        (("predict", "latency"), ["search.limits", "latency.quantities"]),
+    ],
+)
+def test_help_teaches_limits_and_quantities(path: tuple[str, ...], keys: list[str]):
+    text = " ".join(told(*path).split())
+    assert not [key for key in keys if key not in text]
+
+
+def test_limits_that_help_shows_are_taken():
+    shown = " ".join(" ".join(told("search", "run").split()).split("search.limits_ms bounds the latency")[:1])
+    settings = re.findall(r"--set '(search\.limits=[^']+)'", shown)
+    assert len(settings) == 2
+    for setting in settings:
+        assert load_recipe("toy", [setting]).search.limits

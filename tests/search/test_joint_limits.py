@@ -18,7 +18,7 @@ from hat_ray.search.engine.measured import MeasuredSearch
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import Limit, Measured, Predictions, QuantityFunction, Verdict, verdict
-from hat_ray.search.reach import resolve_limits
+from hat_ray.search.reach import imprecise_bounds, resolve_limits
 from hat_ray.search.winners import describe_winners
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
@@ -86,6 +86,23 @@ def test_values_that_a_refusal_names_are_taken_whatever_their_size(scale: float)
 
 def scaled(function: QuantityFunction, scale: float, architectures: Sequence[Architecture]) -> FloatArray:
     return scale * function(architectures)
+
+
+def test_a_bound_nearer_to_the_least_value_than_ten_errors_is_warned_of() -> None:
+    least = float(min(shallow_p90_ms(GeneCode(CONFLICT).all())))
+    limits = [Limit.of("macs", latency_ms=99.0, p90_ms=most) for most in (1.1 * least, 2 * least)]
+    limits.append(Limit.of("macs", model_mb=1.01 * float(encoder_mb([CONFLICT.smallest()])[0])))
+
+    def warned(error: float) -> list[str]:
+        return list(imprecise_bounds(CONFLICT, DEVICES, limits, {"macs": {"p90_ms": error}}))
+
+    assert warned(0.009) == []  # a tenth of 0.1 of 1.1
+    [line] = warned(0.01)
+    assert line.startswith("p90_ms should be predicted to within a tenth of the distance from its least value to the")
+    assert f"to {1.1 * least:.4g} ms on macs, got an error of 1.0 %" in line
+    assert "\n" not in line
+    assert len(warned(0.049)) == 1
+    assert len(warned(0.051)) == 2
 
 
 def test_a_refusal_of_a_small_space_names_the_nearest_values_of_all() -> None:

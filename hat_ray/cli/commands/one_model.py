@@ -99,9 +99,14 @@ def evaluate(
 
 hat-ray latency measure toy --set latency.samples=100
 
+hat-ray latency measure toy --set latency.quantities=[peak_mb]
+
 hat-ray latency measure models/winner --set latency.runtime=onnx --set latency.dtype=int8
 
 hat-ray latency measure HAT_wmt14ende_xeon@204.2ms_bleu@27.6.yml --set corpus.vocab_size=32768
+
+Quantities beside the latency that search.limits or latency.quantities name are measured as well, peak_mb in a process
+of its own. Where rows of the table lack one, only that is measured.
 
 One model is timed on this machine, by the settings of `latency`, and kept in no table: a model folder, an export (on
 its own runtime), or an architecture's file (with random weights).""",

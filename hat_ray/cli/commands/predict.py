@@ -23,7 +23,8 @@ hat-ray predict score runs/toy
 
 hat-ray predict score s3://team/latency --device rig-intel-xeon-e5-2640-v4-avx2-1t-eager-fp32 --json
 
-Every figure is of architectures that the predictor had not seen. Of a latency table a predictor is fitted to each
+Every figure is of architectures that the predictor had not seen. Quantities beside the latency that search.limits or
+latency.quantities name have a predictor each, and a line of their own. Of a latency table a predictor is fitted to each
 space, device and workload that has rows enough, and judged; nothing is written.""",
 )
 def predict_score(
@@ -62,7 +63,13 @@ def predict_score(
             typer.echo(line)
 
 
-@predict_app.command("latency", epilog="Example:  hat-ray predict latency runs/toy winner.yml --coverage 0.95")
+@predict_app.command(
+    "latency",
+    epilog="""Example:  hat-ray predict latency runs/toy winner.yml --coverage 0.95
+
+Of quantities beside the latency, which search.limits or latency.quantities name, `hat-ray predict score` shows the
+error, and `hat-ray search show` the winners' values.""",
+)
 def predict_latency(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with fitted predictors.")],
     architecture: Annotated[Path, typer.Argument(metavar="FILE", help="The architecture: HAT's YAML, or our JSON.")],

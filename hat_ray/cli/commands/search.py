@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 hat-ray search toy --set search.limits_ms=[20,30]
 
+hat-ray search toy --set 'search.limits=[{latency_ms: 20, p90_ms: 25, model_mb: 4}, {peak_mb: 300}]'
+
+hat-ray search mine.yaml --set 'search.limits={pi4: {latency_ms: 400}, xeon: [{latency_ms: 40}, {latency_ms: 80}]}'
+
 hat-ray search runs/toy --set search.max_seconds=600 --set search.patience_evaluations=200
 
 hat-ray search toy --run runs/more --set search.warm_start=[runs/toy]
@@ -29,6 +33,10 @@ hat-ray search toy --set search.algorithm=aging --set search.algorithm_options.p
 
 `run` may be left out. An interrupted search resumes. Winners are timed on their devices: where one misses its limit,
 the predictor is fitted again and the search continues (search.refine_rounds, search.refine_evaluations).
+
+Limits: search.limits_ms bounds the latency, for every device or by name. search.limits bounds several quantities, which
+all hold: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an installed package. Bounds that nothing keeps are
+refused, with the nearest values that hold.
 
 Algorithms: surrogate (default), aging, random, hat, or one of an installed package (its registered name or
 package:Class).""",

@@ -179,7 +179,16 @@ def latency_onboard(
 
 
 _stage_command(
-    predict_app, "fit", "predictor", "Fit each device's latency predictor to its table.", "hat-ray predict fit toy"
+    predict_app,
+    "fit",
+    "predictor",
+    "Fit each device's latency predictor to its table. Others for the quantities that limits bound.",
+    """
+
+hat-ray predict fit toy
+
+Quantities beside the latency that search.limits or latency.quantities name (p90_ms, peak_mb, energy_j, those of an
+installed package) have a predictor each; model_mb is computed.""",
 )
 _stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
 

@@ -38,7 +38,7 @@ from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, adop
 from hat_ray.search.engine.session import Phase
 from hat_ray.search.frontier import SearchResult, summarise
 from hat_ray.search.limits import Limit, Predictions
-from hat_ray.search.reach import resolve_limits
+from hat_ray.search.reach import imprecise_bounds, resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
 from hat_ray.search.winners import LimitedQuantity, SearchOutput, describe_winners, limited_quantity, write_files
 from hat_ray.space.architecture import Architecture
@@ -74,6 +74,9 @@ def search(context: Context, folder: Folder) -> SearchOutput:
         return resolve_limits(space, {slug: bounds_of(one) for slug, one in known.items()}, recipe.search)
 
     limits = resolve(known)
+    bounds = {slug: bounds_of(one) for slug, one in known.items()}
+    for line in imprecise_bounds(space, bounds, limits, devices.errors()):
+        log.warning("%s", line)
     scorer = scorer_of(context)
     scored_by = scorer.fingerprint
     if recipe.search.warm_start:
@@ -214,6 +217,13 @@ class RunDevices:
     def known(self) -> dict[str, DevicePredictions]:
         """Return what a search asks of the predictors in force."""
         return {slug: self._predictions(slug) for slug in self.predictors}
+
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Return the mean relative held-out errors of learnt quantities beside the latency, by device and name."""
+        return {
+            slug: {name: one.quality.mape / 100 for name, one in learnt.items()}
+            for slug, learnt in self.quantities.items()
+        }
 
     def _predictions(self, device: str) -> DevicePredictions:
         names, profile = self._job.quantities_of(device), self._profiles[device]
