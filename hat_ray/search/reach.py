@@ -197,8 +197,8 @@ def imprecise_bounds(
             yield (
                 f"{name} should be predicted to within a tenth of the distance from its least value to the bound, "
                 f"{bound_digits(least)} to {bound_digits(most)} {unit} on {device}, got an error of "
-                f"{100 * error:.1f} % ({significant(error * most)} {unit}): time more with a larger latency.samples, or "
-                "raise the bound"
+                f"{100 * error:.1f} % ({significant(error * most)} {unit}): time more with a larger latency.samples, "
+                "or raise the bound"
             )
 
 

@@ -92,7 +92,10 @@ def import_super_command(
     set_: SetOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Turn a trained SuperTransformer and its data-bin into a run folder, from which `run` resumes."""
+    """Turn a SuperTransformer and its data-bin into a run folder.
+
+    `hat-ray run` resumes from there.
+    """
     from hat_ray.pipeline.imports.super_run import SuperImport, import_super
 
     what = SuperImport(file, data_bin, space, languages, name, tuple(set_ or ()))
