@@ -15,11 +15,12 @@ from hat_ray.core.yaml_text import read_mapping
 from hat_ray.errors import SpaceError
 from hat_ray.space.architecture import Architecture, build, choices_of
 from hat_ray.space.dimension import Choice, Dimension
-from hat_ray.space.dimensions import DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.plain_file import printable, read_text
 
 _SUB = "-subtransformer"
+_SUPER_DEPTH, _PRE_NORM = "encoder-layers", "encoder-normalize-before"
 _SUPER_SIZES = {
     "encoder-embed-dim": "encoder_embed_dims",
     "decoder-embed-dim": "decoder_embed_dims",
@@ -34,11 +35,23 @@ _SUPER_SIZES = {
 
 
 def read_architecture(text: str, source: str = "HAT YAML", qkv_dim: int = 512) -> Architecture:
-    """Read a HAT SubTransformer YAML. A `qkv-dim` key in the file wins over `qkv_dim`."""
+    """Read a HAT SubTransformer YAML. A `qkv-dim` key in the file wins over `qkv_dim`.
+
+    HAT: where the file names the SuperTransformer's `encoder-layers`, the skipped ones repeat the last output.
+    """
     values = _mapping(text, source)
     given = _given(values, source, _sub_key)
     qkv_dim = _number(values.get("qkv-dim", qkv_dim), "qkv-dim", source)
-    return _architecture(given, source, _sub_key, qkv_dim)
+    super_depth, pre_norm = values.get(_SUPER_DEPTH), values.get(_PRE_NORM, False)
+    if type(pre_norm) is not bool:
+        raise SpaceError(f"{source}: {_PRE_NORM} must be true or false, got {printable(repr(pre_norm))}")
+    if super_depth is not None:
+        least = _number(given["encoder_depths"], _sub_key(BY_NAME["encoder_depths"]), source)
+        if _number(super_depth, _SUPER_DEPTH, source) < least:
+            raise SpaceError(
+                f"{source}: {_SUPER_DEPTH} must be at least the encoder's {least} layers, got {super_depth}"
+            )
+    return _architecture(given, source, _sub_key, qkv_dim, super_depth, pre_norm)
 
 
 def write_architecture(architecture: Architecture) -> str:
@@ -48,6 +61,11 @@ def write_architecture(architecture: Architecture) -> str:
         codes = _codes(one, choices_of(architecture, one))
         if {*codes} != {one.absent}:
             content[_sub_key(one)] = codes if one.per_layer else codes[0]
+    encoder = architecture.encoder
+    if encoder.repeats:
+        content[_SUPER_DEPTH] = encoder.depth + encoder.repeats
+    if encoder.repeats_before_norm:
+        content[_PRE_NORM] = True
     return yaml.safe_dump({**content, "qkv-dim": architecture.qkv_dim}, sort_keys=False, default_flow_style=None)
 
 

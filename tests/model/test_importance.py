@@ -54,6 +54,7 @@ def sort(model: SuperTransformer):
         (WIDE, {"share_embeddings": "all"}),
         (WIDE, {"share_embeddings": "decoder", "normalize_before": True}),
         (WIDE, {"share_embeddings": "none"}),
+        (WIDE, {"positions": "learned", "output_bias": True, "start": "zero"}),
         (NARROW_DECODER, {"share_embeddings": "none"}),
         (NARROW_DECODER, {"share_embeddings": "decoder"}),
     ],

@@ -22,6 +22,9 @@ ARCHITECTURES = {
     "HAT's repeats of a skipped layer": Architecture(
         EncoderShape(32, (64, 48), (4, 2), 1), DecoderShape(32, (64,), (4,), (2,), (3,)), 32
     ),
+    "HAT's repeats before a norm": Architecture(
+        EncoderShape(32, (48,), (2,), 2, True), DecoderShape(32, (64, 48), (4, 4), (2, 4), (3, 2)), 32
+    ),
 }
 
 

@@ -80,6 +80,12 @@ def test_int8_is_close(architecture: Architecture) -> None:
     assert max(differences(model, OnnxEngine.of(model, "int8"), 8, 2)) < 0.05
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_kind_of_network_is_close_in_int8(network: str) -> None:
+    model = a_model(ARCHITECTURES["decoder wider than encoder"], **NETWORKS[network])
+    assert max(differences(model, OnnxEngine.of(model, "int8"), 5, 2)) < 0.05
+
+
 @pytest.mark.parametrize(("inputs", "block"), [(256, 128), (192, 64), (96, 32), (33, 32)])
 def test_a_quantised_weight_is_within_half_a_step_of_itself(inputs: int, block: int) -> None:
     weight = torch.randn(7, inputs) * torch.logspace(-6, 3, 7)[:, None]

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_an_architecture_comes_back_from_hats_yaml(space, seed):
 @pytest.mark.parametrize("space", PRESETS.values(), ids=PRESETS)
 def test_a_space_comes_back_from_hats_yaml(space):
     assert read_space(write_space(space), space.name) == space
+
+
+def test_skipped_encoder_layers_come_back_from_hats_yaml():
+    encoder = EncoderShape(64, (64, 64), (2, 2), repeats=1)
+    alike = Architecture(encoder, DecoderShape(64, (64,), (2,), (2,), (3,)), 64)
+    shape = replace(encoder, ffn_dims=(64,), heads=(2,), repeats=2, repeats_before_norm=True)
+    before_norm = Architecture(shape, DecoderShape(64, (64, 64), (2, 2), (2, 2), (3, 2)), 64)
+    for one in (alike, before_norm):
+        assert one.encoder.repeats
+        assert read_architecture(write_architecture(one)) == one
+    text = write_architecture(before_norm)
+    for key, value, words in (
+        ("encoder-layers", 0, "encoder-layers must be at least the encoder's 1 layers, got 0"),
+        ("encoder-layers", "many", "encoder-layers must be a whole number"),
+        ("encoder-normalize-before", 1, "encoder-normalize-before must be true or false, got 1"),
+    ):
+        with pytest.raises(SpaceError, match=words):
+            read_architecture(yaml.safe_dump({**yaml.safe_load(text), key: value}))
 
 
 def test_hats_own_yaml_reads_with_longer_lists_and_foreign_keys():
