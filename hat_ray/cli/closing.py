@@ -35,7 +35,7 @@ def close_message(place: str, records: Sequence[StageRecord]) -> None:
 
 
 def _tables(data: ReportData, stages: set[str]) -> list[Table | Text]:
-    """Return what stands above the closing line: a sweep's tables, those of other studies, or those of the run."""
+    """Return the tables above the closing line: a sweep's, those of other studies, or those of the run."""
     if "sweep" in stages and data.sweep is not None:
         return [*sweep_tables(data.sweep), *flops_lines(data)]
     studies = {"ranking": data.ranking, "policies": data.policies}

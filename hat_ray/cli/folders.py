@@ -49,7 +49,7 @@ def resolve_run(run: str, overrides: list[str] | None) -> "tuple[Recipe, str]":
 
 
 def _kind(path: Path) -> str | None:
-    """Return what stands at a path in words, or None for a folder."""
+    """Return the kind of entry at a path in words, or None for a folder."""
     mode = os.stat(path).st_mode
     kind = kind_of(mode)
     if kind is None:

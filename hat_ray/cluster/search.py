@@ -156,7 +156,7 @@ class _Report:
 
 
 def _answer(question: Any) -> Any:
-    """Return what the coordinator answers; None where it is gone, and the driver with it."""
+    """Return the coordinator's answer; None where it is gone, and the driver with it."""
     try:
         return ray.get(question)
     except RayActorError:

@@ -56,7 +56,7 @@ def wait_for_room(patience: Patience) -> None:
 
 
 def missing(config: TrainConfig) -> str | None:
-    """Return what the nodes lack for the fewest workers; None when they hold them."""
+    """Return the resources that the nodes lack for the fewest workers; None when they hold them."""
     nodes, fewest = _nodes(), fewest_workers(config)
     return too_small(config, fewest, nodes) if workers_that_fit(nodes, needs(config)) < fewest else None
 

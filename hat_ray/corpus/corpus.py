@@ -78,8 +78,9 @@ class SplitSummary(BaseModel):
         }
         return {reason: count for reason, count in reasons.items() if count}
 
-    def told(self) -> str:
-        """Return a line with the number of pairs kept of those read, and the reasons for the others."""
+    @property
+    def kept_text(self) -> str:
+        """The number of pairs kept of those read, and the reasons for the others, in one line."""
         why = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
         why += [f"{self.held_out:,} held out for validation"] if self.held_out else []
         return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
@@ -113,7 +114,7 @@ class CorpusSummary(BaseModel):
 
     def leak(self) -> str | None:
         """Return a line on test sentences in the training text; None where there are none."""
-        return told_leak(self.test_sources_in_train)
+        return leak_warning(self.test_sources_in_train)
 
     target_vocabulary_size: int | None = None
     """Entries of the target's vocabulary where it has its own; None: both sides share one."""
@@ -121,7 +122,7 @@ class CorpusSummary(BaseModel):
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 
 
-def told_leak(test_sources_in_train: int | None) -> str | None:
+def leak_warning(test_sources_in_train: int | None) -> str | None:
     """Return a line with the number of test sources in the training text; None where there are none, or it was not
     counted."""
     if not test_sources_in_train:

@@ -13,7 +13,7 @@ import torch
 
 from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
-from hat_ray.doctor.finding import Finding
+from hat_ray.doctor.result import DoctorResult
 from hat_ray.errors import HatRayError, PluginError
 from hat_ray.latency.detection import detect
 from hat_ray.latency.timing.canary import CanaryMonitor
@@ -35,7 +35,7 @@ _STEADY = 0.05  # spread of a canary above which more repetitions are needed
 _WORKLOAD = Workload(source_length=10, target_length=10, vocab_size=200)
 
 
-def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[Finding]:
+def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[DoctorResult]:
     """Look at this machine; runs would be written to `place`, and a timing is repeated for `watch_s` seconds."""
     yield _versions()
     yield _processor()
@@ -46,7 +46,7 @@ def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[Finding]:
     yield from _timing(watch_s)
 
 
-def _versions() -> Finding:
+def _versions() -> DoctorResult:
     found, lacking = [f"Python {platform.python_version()}"], []
     for package in _PACKAGES:
         try:
@@ -55,27 +55,27 @@ def _versions() -> Finding:
             lacking.append(package)
     if lacking:
         detail = f"{', '.join(found)}; lacks {', '.join(lacking)}"
-        return Finding("versions", "missing", detail, f"pip install {' '.join(lacking)}")
-    return Finding("versions", "good", ", ".join(found))
+        return DoctorResult("versions", "missing", detail, f"pip install {' '.join(lacking)}")
+    return DoctorResult("versions", "good", ", ".join(found))
 
 
-def _processor() -> Finding:
+def _processor() -> DoctorResult:
     cpu = read_cpu()
     detail = f"{cpu.model}, {cpu.logical_cores} logical cores, {', '.join(cpu.isa) or 'no known vector instructions'}"
     if allowed_isa(cpu.isa) != cpu.isa:
         detail += f"; PyTorch's products keep to ONEDNN_MAX_CPU_ISA={max_isa()}"
-    return Finding("processor", "good", detail)
+    return DoctorResult("processor", "good", detail)
 
 
-def _memory() -> Finding:
+def _memory() -> DoctorResult:
     total, free = (_meminfo(key) for key in ("MemTotal", "MemAvailable"))
     if total is None or free is None:
-        return Finding("memory", "good", "this system does not report it")
+        return DoctorResult("memory", "good", "this system does not report it")
     detail = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
     if free / _GIB < _LEAST_MEMORY_GIB:
         remedy = f"close something: the toy recipe wants {_LEAST_MEMORY_GIB:g} GiB, real text more"
-        return Finding("memory", "advice", detail, remedy)
-    return Finding("memory", "good", detail)
+        return DoctorResult("memory", "advice", detail, remedy)
+    return DoctorResult("memory", "good", detail)
 
 
 def _meminfo(key: str) -> int | None:
@@ -87,7 +87,7 @@ def _meminfo(key: str) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
 
 
-def _disks(place: Path) -> Iterator[Finding]:
+def _disks(place: Path) -> Iterator[DoctorResult]:
     for name, folder, how in (
         ("disk for runs", place, "name a roomier place with --run"),
         ("disk for downloads", cache_root(), "name a roomier place in HAT_RAY_CACHE"),
@@ -96,30 +96,30 @@ def _disks(place: Path) -> Iterator[Finding]:
         free = shutil.disk_usage(existing).free / _GIB
         detail = f"{free:.1f} GiB free at {existing}"
         if not existing.is_dir():
-            yield Finding(name, "missing", f"{existing} is a file where a folder should be", how)
+            yield DoctorResult(name, "missing", f"{existing} is a file where a folder should be", how)
         elif not os.access(existing, os.W_OK):
-            yield Finding(name, "missing", f"{existing} cannot be written to", how)
+            yield DoctorResult(name, "missing", f"{existing} cannot be written to", how)
         elif free < _LEAST_DISK_GIB:
-            yield Finding(name, "advice", detail, how)
+            yield DoctorResult(name, "advice", detail, how)
         else:
-            yield Finding(name, "good", detail)
+            yield DoctorResult(name, "good", detail)
 
 
-def _gpu() -> Finding:
+def _gpu() -> DoctorResult:
     if not torch.cuda.is_available():
-        return Finding("GPU", "good", "none that torch sees: the CPU trains and times")
+        return DoctorResult("GPU", "good", "none that torch sees: the CPU trains and times")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return Finding("GPU", "good", ", ".join(names))
+    return DoctorResult("GPU", "good", ", ".join(names))
 
 
-def examine_runtimes() -> Iterator[Finding]:
+def examine_runtimes() -> Iterator[DoctorResult]:
     """Let every runtime decode a few steps of a small model, and compare its choices with PyTorch's."""
     model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
     for runtime in RUNTIMES.names:
         try:
             dtypes = RUNTIMES.facts(runtime).dtypes
         except PluginError as problem:
-            yield Finding(f"runtime {runtime}", "advice", "cannot be loaded", str(problem))
+            yield DoctorResult(f"runtime {runtime}", "advice", "cannot be loaded", str(problem))
             continue
         for dtype in dtypes:
             name = f"runtime {runtime} {dtype}"
@@ -127,10 +127,10 @@ def examine_runtimes() -> Iterator[Finding]:
                 detect(runtime=runtime, dtype=dtype)  # refuses a dtype that the runtime's own device would emulate
                 difference = _difference(model, runtime, dtype)
             except (HatRayError, ImportError, RuntimeError) as problem:
-                yield Finding(name, "advice", "does not run here", " ".join(str(problem).split()))
+                yield DoctorResult(name, "advice", "does not run here", " ".join(str(problem).split()))
             else:
                 detail = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
-                yield Finding(name, "good", detail)
+                yield DoctorResult(name, "good", detail)
 
 
 @torch.inference_mode()
@@ -159,7 +159,7 @@ def _greedy(model: SubTransformer, source: torch.Tensor) -> list[int]:
     return words[1:]
 
 
-def _timing(watch_s: float) -> Iterator[Finding]:
+def _timing(watch_s: float) -> Iterator[DoctorResult]:
     """Time a canary for a few seconds: does this machine repeat itself?"""
     model = SubTransformer(TOY.smallest(), _WORKLOAD.vocab_size, ModelConfig()).eval()
     watch, sensors = CanaryMonitor(translation(model, _WORKLOAD), tolerance=0.1), Sensors()
@@ -176,15 +176,15 @@ def _timing(watch_s: float) -> Iterator[Finding]:
     )
     if (high - low) / 2 / middle > _STEADY:
         remedy = "leave the machine alone while it times; rows are corrected by a canary, and take longer"
-        yield Finding("timing", "advice", detail, remedy)
+        yield DoctorResult("timing", "advice", detail, remedy)
     else:
-        yield Finding("timing", "good", detail)
+        yield DoctorResult("timing", "good", detail)
     for kind, text in advice(machine_state).items():
-        yield Finding(f"timing: {kind}", "advice", *text.split(": ", 1))
+        yield DoctorResult(f"timing: {kind}", "advice", *text.split(": ", 1))
     yield _sensors(machine_state, sensors)
 
 
-def _sensors(state: MachineState, sensors: Sensors) -> Finding:
+def _sensors(state: MachineState, sensors: Sensors) -> DoctorResult:
     detail = {
         "clock": state.cpu_mhz is not None,
         "governor": state.governor is not None,
@@ -196,4 +196,4 @@ def _sensors(state: MachineState, sensors: Sensors) -> Finding:
     }
     seen = ", ".join(name for name, known in detail.items() if known) or "nothing"
     hidden = ", ".join(name for name, known in detail.items() if not known)
-    return Finding("sensors", "good", f"rows will hold {seen}" + (f"; not {hidden}" if hidden else ""))
+    return DoctorResult("sensors", "good", f"rows will hold {seen}" + (f"; not {hidden}" if hidden else ""))

@@ -50,7 +50,7 @@ class Exported:
 
 
 def exporter_of(runtime: str) -> Exporter:
-    """Return what exports for a runtime; raise ExportError where nothing does."""
+    """Return the exporter of a runtime; raise ExportError where it has none."""
     exporter = RUNTIMES.load(runtime).exporter if RUNTIMES.facts(runtime).exports else None
     if exporter is None:
         raise ExportError(f"the runtime of an export must be {' or '.join(exporting())}, got {runtime!r}")

@@ -31,7 +31,7 @@ class TokenEmbedding(nn.Module):
         return rows * self.scale(dim) if self.scaled else rows
 
     def scale(self, dim: int) -> float:
-        """Return what embeddings are multiplied by. HAT: the scale follows the sampled width."""
+        """Return the factor of embeddings. HAT: the scale follows the sampled width."""
         return math.sqrt(dim) if self.scaled else 1.0
 
     def columns(self, dim: int) -> Tensor:

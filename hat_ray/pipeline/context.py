@@ -58,7 +58,7 @@ def rows_of(job: TimingJob, slug: str) -> list[LatencyRow]:
 
 
 def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
-    """Return what each architecture takes on a device, in drift-corrected milliseconds: two columns of those rows."""
+    """Return each architecture's drift-corrected milliseconds on a device: two columns of those rows."""
     columns = ["architecture_json", "latency_corrected_ms"]
     where = asdict(job.workload_on(slug))
     texts, times = scan_table(job.table, job.spaces, slug, columns, where=where, best_only=True).columns
@@ -67,7 +67,7 @@ def timed_of(job: TimingJob, slug: str) -> dict[Architecture, float]:
 
 
 def scorer_of(context: Context) -> CandidateScorer:
-    """Return what scores architectures of this run: the SuperTransformer and the validation set."""
+    """Return the scorer of this run's architectures: the SuperTransformer and the validation set."""
     recipe, table = context.recipe, Corpus.load(context.folder("corpus")).valid
     batches = [collate(table, rows) for rows in make_unshuffled_batches(table, recipe.supernet.valid_max_tokens)]
     model = load_super(context.folder("supernet"), SUPERNET)

@@ -168,7 +168,7 @@ class Predictor:
 
 
 def conformal_factor(ratios: FloatArray, quantile: float) -> float:
-    """Return what a new ratio stays below with probability `quantile`, given exchangeable ones, (N,).
+    """Return the bound that a new ratio stays below with probability `quantile`, given exchangeable ones, (N,).
 
     The rank is split conformal's; where the rows are too few for it to exist, a Student t of the log ratios takes over.
     """

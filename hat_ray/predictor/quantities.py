@@ -195,7 +195,7 @@ def quantity_predictions(
 def timed_quantities(
     job: TimingJob, slug: str, names: Sequence[str], profile: DeviceProfile, architectures: Sequence[Architecture]
 ) -> dict[Architecture, dict[str, float]]:
-    """Return what is known of architectures by quantity: measured, or computed."""
+    """Return the known values of architectures by quantity: measured, or computed."""
     computed = {name: quantity for name in names if isinstance(quantity := QUANTITIES.load(name), Computed)}
     learnt = [name for name in names if name not in computed]
     known = known_values(job.table, job.spaces, slug, job.workload_on(slug), learnt) if learnt else {}

@@ -166,7 +166,7 @@ def _encoder_part(read: dict[str, Any]) -> FloatArray | None:
 
 
 def workloads_in(root: Folder | str, space_id: str, device: str) -> list[dict[str, object]]:
-    """Return what a device's rows translated, each in the form that `read_rows` takes as `where`; most rows first."""
+    """Return the workloads of a device's rows, each in the form that `read_rows` takes as `where`; most rows first."""
     names = [field.name for field in fields(Workload)]
     table = scan_table(root, space_id, device, names)
     groups = table.group_by(names).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])

@@ -58,7 +58,7 @@ class Figure:
         return {"data": escaped(list(self.traces)), "layout": escaped(dict(self.layout))}
 
     def drawn(self) -> dict[str, object]:
-        """Return what the page's script draws from: `plotly`, and the layout on narrow screens."""
+        """Return the input of the page's script: `plotly`, and the layout on narrow screens."""
         return self.plotly() if self.narrow is None else {**self.plotly(), "narrow": escaped(dict(self.narrow))}
 
     def csv_link(self) -> str:

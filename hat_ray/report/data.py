@@ -66,7 +66,7 @@ class CorpusFacts:
     """Hash of the text and of how it was prepared: losses compare where it is equal."""
     test_set: str | None = None
     """Hash of the test set's sentences as they were scored: BLEU compares where it is equal."""
-    train_told: str | None = None
+    train_text: str | None = None
     """Training pairs kept of those read, and why the rest went, in words."""
     test_sources_in_train: int | None = None
     """Test sources that also stand in the training text."""

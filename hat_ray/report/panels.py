@@ -51,7 +51,7 @@ class Grid:
 
 
 def suffix(place: int) -> str:
-    """Return what plotly appends to the names of a panel's axes."""
+    """Return plotly's suffixes for the names of a panel's axes."""
     return "" if place == 0 else str(place + 1)
 
 

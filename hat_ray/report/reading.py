@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hat_ray.core.text import bound_digits, fixed, milliseconds, significant
-from hat_ray.corpus.corpus import told_leak
+from hat_ray.corpus.corpus import leak_warning
 from hat_ray.latency.quantities import LATENCY, P90, QUANTITIES
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.search.limits import Measured, Verdict, bound_verdict, verdict
@@ -51,7 +51,7 @@ def limit_verdict(model: ChosenModel, device: str) -> Verdict:
 
 
 def measured_of(model: ChosenModel, device: str) -> dict[str, Measured]:
-    """Return what was measured of a model on a device, by quantity."""
+    """Return the measured values of a model on a device, by quantity."""
     latency = model.latency.get(device)
     found = {name: Measured(one.measured) for name, one in model.quantities.items() if one.measured is not None}
     if latency is not None and latency.measured_ms is not None:
@@ -115,7 +115,7 @@ def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
 
 
 def role(model: ChosenModel) -> str:
-    """Return what a model is: chosen, largest or random."""
+    """Return the role of a model: chosen, largest or random."""
     if model.kind == "winner":
         return f"Chosen for ≤ {model.limit.text}" if model.limit else "Chosen"
     if model.kind == "random" and model.limit:
@@ -212,5 +212,5 @@ def _floor(data: ReportData, winner: ChosenModel) -> str:
 
 
 def _leak(data: ReportData) -> str:
-    leak = told_leak(data.corpus.test_sources_in_train)
+    leak = leak_warning(data.corpus.test_sources_in_train)
     return f"Caution: {leak}." if leak else ""

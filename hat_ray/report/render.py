@@ -122,7 +122,7 @@ class RunView:
 
 
 def run_view(data: ReportData) -> RunView:
-    """Return what the page of a run shows."""
+    """Return the content of a run's page."""
     corpus, many = data.corpus, len(data.devices)
     return RunView(
         heading=data.name,

@@ -40,7 +40,7 @@ class BaseRuntime:
         return processor.emulated(settings.dtype, isa) if settings.timed and settings.device == "cpu" else None
 
     def load(self, model: SubTransformer, settings: RuntimeSettings) -> Engine:
-        """Return what executes a model; it may take the model over."""
+        """Return the engine of a model; it may take the model over."""
         raise NotImplementedError
 
     def store(self, model: SubTransformer, folder: Path, settings: RuntimeSettings) -> None:

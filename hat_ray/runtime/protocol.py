@@ -109,7 +109,7 @@ class Runtime(Protocol):
         """
 
     def load(self, model: "SubTransformer", settings: RuntimeSettings) -> "Engine":
-        """Return what executes a model; it may take the model over. Called when `unsupported` returned None."""
+        """Return the engine of a model; it may take the model over. Called when `unsupported` returned None."""
 
     def store(self, model: "SubTransformer", folder: Path, settings: RuntimeSettings) -> None:
         """Write what the program of `facts.own_process` loads; called only where there is one."""

@@ -60,7 +60,7 @@ class EarlyStoppingSummary:
 def early_stopping_summary(
     candidates: Sequence[Candidate], limits: Sequence[Limit] = ()
 ) -> EarlyStoppingSummary | None:
-    """Return what early stopping did in a search; None where candidates were not scored in parts."""
+    """Return the effect of early stopping on a search; None where candidates were not scored in parts."""
     scored = [one for one in candidates if one.loss_at_shares]
     if not scored:
         return None

@@ -73,7 +73,7 @@ class ModelSource:
         return served_model(source.place, source.recipe, source.model_id, *on, self.beam)
 
     def public_facts(self) -> dict[str, str]:
-        """Return what a client may learn of the model."""
+        """Return the model's facts for clients."""
         source = self.resolved()
         if source.runtime is None:
             return {"export": Path(source.place).name}

@@ -194,7 +194,7 @@ def depth_of(architecture: Architecture, dimension: Dimension) -> int:
 
 
 def choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice, ...]:
-    """Return what an architecture chose in a dimension: one value, or one a layer."""
+    """Return an architecture's choice in a dimension: one value, or one a layer."""
     if dimension.field is not None:
         value = _READ[dimension.name](architecture)
         return value if dimension.per_layer else (value,)

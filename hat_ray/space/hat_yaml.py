@@ -141,7 +141,7 @@ def _named(given: Mapping[str, Any]) -> list[Dimension]:
 
 
 def _given(values: Mapping[str, Any], source: str, key: Key) -> dict[str, Any]:
-    """Return what a file says of each dimension; raise SpaceError for one that it must name."""
+    """Return a file's value of each dimension; raise SpaceError for one that it must name."""
     for one in DIMENSIONS:
         if one.absent is None and key(one) not in values:
             near = nearest_name(key(one), [str(name) for name in values])

@@ -210,7 +210,7 @@ class SearchSpace:
         return None
 
     def _chosen(self, architecture: Architecture) -> Iterator[tuple[str, tuple[Choice, ...], tuple[Choice, ...]]]:
-        """Return what an architecture chose in each dimension, and what this space has there for its depths."""
+        """Return an architecture's choice in each dimension, and this space's choices there for its depths."""
         yield "qkv_dim", (architecture.qkv_dim,), (self.qkv_dim,)
         for dimension in DIMENSIONS:
             choices = self.choices.get(dimension.name, dimension.unnamed)

@@ -99,10 +99,10 @@ def telling(place: str, remote: bool, only: Collection[Fault] = tuple(Fault)) ->
     except OSError as error:
         if isinstance(error, HatRayError) or fault_of(error, remote) not in only:
             raise
-        raise told(error, place, remote) from error
+        raise error_of(error, place, remote) from error
 
 
-def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError:
+def error_of(error: OSError, place: str, remote: bool) -> HatRayError | StorageError:
     """Return the error of ours that an `OSError` of a place stands for: one line of path, cause and remedy."""
     fault, shown, why = fault_of(error, remote), places.shown(place), cause(error)
     if fault in _MISTAKES:
@@ -119,7 +119,7 @@ def told(error: OSError, place: str, remote: bool) -> HatRayError | StorageError
 
 
 def kind_at(place: str) -> str:
-    """Return what stands at a local place, or at the nearest one above it that exists, in words."""
+    """Return the kind of entry at a local place, or at the nearest one above it that exists, in words."""
     for path in (Path(place), *Path(place).parents):
         with suppress(OSError, ValueError):
             kind = kind_of(os.stat(path).st_mode)
@@ -143,7 +143,7 @@ def require_no_fault(error: OSError, place: str) -> None:
     Decoders also raise an `OSError` for damage: without the number that the system gives to its own.
     """
     if error.errno is not None and fault_of(error, remote=False) not in _MISTAKES:
-        raise told(error, place, remote=False) from error
+        raise error_of(error, place, remote=False) from error
 
 
 def cause(error: BaseException) -> str:
@@ -177,12 +177,12 @@ def machine_failure(error: BaseException) -> StorageError | None:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         if isinstance(current, OSError) and _OBJECT_STORE.search(str(current)):
-            result = told(current, "the storage", remote=True)
+            result = error_of(current, "the storage", remote=True)
             return result if isinstance(result, StorageError) else None
         number = current.errno if isinstance(current, OSError) else _errno_in(str(current))
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
             place = getattr(current, "filename", None)
-            result = told(OSError(number, os.strerror(number)), str(place or "a file of this machine"), False)
+            result = error_of(OSError(number, os.strerror(number)), str(place or "a file of this machine"), False)
             return result if isinstance(result, StorageError) else None
         current = current.__cause__ or current.__context__
     return None

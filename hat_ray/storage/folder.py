@@ -210,7 +210,7 @@ class Folder:
             if isinstance(error, HatRayError):
                 raise
             if isinstance(error, OSError) and error.errno is not None:
-                raise faults.told(error, self.shown(name), not self.is_local) from error
+                raise faults.error_of(error, self.shown(name), not self.is_local) from error
             raise self.damaged(name, faults.cause(error)) from error
 
     def _patient_file(self, name: str) -> PatientFile:

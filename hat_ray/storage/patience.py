@@ -59,13 +59,13 @@ def patiently(
             if isinstance(error, HatRayError):
                 raise
             if not faults.may_pass(error, remote):
-                raise faults.told(error, place, remote) from error
+                raise faults.error_of(error, place, remote) from error
             now = time.monotonic()
             if limit is None:
                 limit = now + (patience_s() if patience is None else patience)
                 log.warning("%s: %s; trying again for %.0f s", places.shown(place), faults.cause(error), limit - now)
             if now >= limit:
-                raise faults.told(error, place, remote) from error
+                raise faults.error_of(error, place, remote) from error
             time.sleep(min(pause * random.uniform(0.5, 1.0), max(limit - now, 0.0)))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         if renew is not None:

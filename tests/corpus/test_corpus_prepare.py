@@ -201,7 +201,7 @@ def test_what_was_read_kept_and_left_out_is_told_with_every_reason(tmp_path: Pat
     assert train.read == 30
     assert train.held_out == summary.valid.pairs == 5
     assert train.pairs + sum(train.left_out.values()) + train.held_out == 30
-    told = train.told()
+    told = train.kept_text
     assert told.startswith(f"{train.pairs} of 30 pairs kept (")
     for reason in ("longer than corpus.max_length", "5 without a side", "repeated", "5 held out for validation"):
         assert reason in told
@@ -212,5 +212,5 @@ def test_what_was_read_kept_and_left_out_is_told_with_every_reason(tmp_path: Pat
 def test_a_clean_corpus_has_nothing_to_tell(tmp_path: Path) -> None:
     toy = ToyConfig(train_pairs=50, valid_pairs=5, test_pairs=5)
     summary = prepare(CorpusConfig(toy=toy, vocab_size=200), Folder.at(tmp_path), 1)
-    assert summary.train.told() == "50 of 50 pairs kept"
+    assert summary.train.kept_text == "50 of 50 pairs kept"
     assert (summary.test_sources_in_train, summary.leak()) == (0, None)

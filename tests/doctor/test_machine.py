@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hat_ray.doctor.finding import is_fit
 from hat_ray.doctor.machine import examine_machine, examine_runtimes
+from hat_ray.doctor.result import is_fit
 from tests.command import hat_ray
 
 

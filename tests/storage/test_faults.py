@@ -68,7 +68,7 @@ REMOTE = {
 
 @pytest.mark.parametrize(("text", "kind"), REMOTE.items())
 def test_an_error_of_an_object_store_is_known_by_its_text(text: str, kind: type[Exception]):
-    told = faults.told(OSError(text), "s3://b/x?region=r", remote=True)
+    told = faults.error_of(OSError(text), "s3://b/x?region=r", remote=True)
     assert type(told) is kind
     assert "s3://b/x" in str(told)
     failure = faults.machine_failure(OSError(text)) if "AWS" in text else None

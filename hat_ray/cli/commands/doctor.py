@@ -15,7 +15,7 @@ from hat_ray.cli.output import print_json, resolve
 from hat_ray.errors import HatRayError
 
 if TYPE_CHECKING:
-    from hat_ray.doctor.finding import Finding, Verdict
+    from hat_ray.doctor.result import DoctorResult, Verdict
     from hat_ray.recipe import Recipe
 
 _MARKS = {"good": "good   ", "advice": "ADVICE ", "missing": "MISSING"}
@@ -48,7 +48,7 @@ def doctor(
 
     With a Ray cluster: the abilities of each node.
     """
-    from hat_ray.doctor.finding import is_fit
+    from hat_ray.doctor.result import is_fit
 
     findings = []
     address = address or os.environ.get("RAY_ADDRESS")
@@ -69,13 +69,13 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _findings(address: str | None, runs: Path) -> Iterator["Finding"]:
-    from hat_ray.doctor.finding import Finding
+def _findings(address: str | None, runs: Path) -> Iterator["DoctorResult"]:
     from hat_ray.doctor.machine import examine_machine
+    from hat_ray.doctor.result import DoctorResult
 
     yield from examine_machine(runs)
     if address is None:
-        yield Finding("Ray cluster", "good", "none named (--address): a run starts one here, bound to loopback")
+        yield DoctorResult("Ray cluster", "good", "none named (--address): a run starts one here, bound to loopback")
         return
     from hat_ray.cluster.doctor import examine_cluster
     from hat_ray.cluster.execution import RayExecution
@@ -85,20 +85,22 @@ def _findings(address: str | None, runs: Path) -> Iterator["Finding"]:
         cluster.connect()
         yield from examine_cluster()
     except HatRayError as error:
-        yield Finding("Ray cluster", "missing", str(error), "start one with `ray start --head`, or leave --address out")
+        yield DoctorResult(
+            "Ray cluster", "missing", str(error), "start one with `ray start --head`, or leave --address out"
+        )
     finally:
         cluster.close()
 
 
-def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["Finding"]:
+def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["DoctorResult"]:
     """Yield the results of a recipe's checks."""
     from hat_ray.cli.checks import look
-    from hat_ray.doctor.finding import Finding
+    from hat_ray.doctor.result import DoctorResult
 
     verdicts: dict[str, Verdict] = {"ok": "good", "warning": "advice", "failure": "missing"}
     recipe.space.build()
     try:
         for result in look(recipe, place, address):
-            yield Finding(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.told or "fine")
+            yield DoctorResult(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.told or "fine")
     except HatRayError as error:
-        yield Finding(f"recipe {recipe.name}", "missing", str(error))
+        yield DoctorResult(f"recipe {recipe.name}", "missing", str(error))

@@ -24,7 +24,7 @@ def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
     with context.progress("preparing the corpus") as progress:
         summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress)
     train = summary.train
-    log.log(logging.WARNING if 2 * train.pairs < train.read else logging.INFO, "training text: %s", train.told())
+    log.log(logging.WARNING if 2 * train.pairs < train.read else logging.INFO, "training text: %s", train.kept_text)
     if leak := summary.leak():
         log.warning(leak)
     return summary

@@ -180,7 +180,7 @@ def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[Devi
 
 
 def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Architecture]:
-    """Return what the table holds of the space on every device, in the order of timing on the first."""
+    """Return the architectures that the table has on every device, in the order of timing on the first."""
     timed = [timed_of(job, device.slug) for device in devices]
     both = [one for one in timed[0] if all(one in other for other in timed)] if timed else []
     return both if len(job.spaces) == 1 else [one for one in both if job.space.contains(one)]

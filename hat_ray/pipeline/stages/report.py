@@ -181,7 +181,7 @@ def _model(
 
 
 def _quantities(context: Context, entry: SelectedModel, winner: LimitWinner | None) -> dict[str, LimitedQuantity]:
-    """Return what the limit of a model bounds beside the latency: as the search has it, or of the winner's rival."""
+    """Return the quantities beside the latency that a model's limit bounds, of a winner or of its rival."""
     if entry.kind == "winner":
         return winner.quantities if winner else {}
     return {} if entry.limit is None else rival_quantities(context, entry.limit, entry.architecture)

@@ -44,7 +44,7 @@ def protocol_facts(context: Context) -> dict[str, str]:
 
 
 def corpus_facts(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
-    """Return what the corpus is, with the scores that need no model."""
+    """Return the facts of the corpus, with the scores that need no model."""
     summary = Corpus.load(context.folder("corpus")).summary
     floors = evaluated.floors
     return CorpusFacts(
@@ -58,7 +58,7 @@ def corpus_facts(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
         nearest_bleu=floors.nearest_bleu if floors else None,
         fingerprint=summary.fingerprint,
         test_set=_test_set(context, evaluated),
-        train_told=summary.train.told(),
+        train_text=summary.train.kept_text,
         test_sources_in_train=summary.test_sources_in_train,
     )
 
@@ -78,7 +78,7 @@ def lines_of(context: Context, model_id: str) -> Translations:
 
 
 def _settings(config: LatencyConfig) -> dict[str, str]:
-    """Return what devices compute with: of each kind once."""
+    """Return the threads, runtimes and dtypes of the devices, each once."""
     own = [config.of(device) for device in config.timed]
     return (
         {}
@@ -161,7 +161,7 @@ def predictor_facts(slug: str, predictor: Predictor, assessment: Assessment) -> 
 
 
 def provenance(context: Context) -> Provenance:
-    """Return what a repetition needs."""
+    """Return the facts for repeating the run."""
     records = [(stage, context.run.record(stage)) for stage in ("corpus", "supernet", "latency", "predictor")]
     records += [(stage, context.run.record(stage)) for stage in ("search", "retrain", "evaluate")]
     records += [(stage, context.run.record(stage)) for stage in ("sweep", "ranking", "policies")]

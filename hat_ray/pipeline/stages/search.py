@@ -126,7 +126,7 @@ def predictions_of(context: Context) -> Predictions:
 
 
 def quantity_predictors_of(context: Context) -> dict[str, dict[str, Predicts]]:
-    """Return what predicts each device's latency and what its limits bound beside it, by device and quantity."""
+    """Return the predictors of each device's latency and of its other bounded quantities, by device and quantity."""
     job, devices = timing_job(context, context.folder("latency")), context.require(LATENCY).devices
     found: dict[str, dict[str, Predicts]] = {}
     for slug, place in _places_of(context).items():
@@ -137,7 +137,7 @@ def quantity_predictors_of(context: Context) -> dict[str, dict[str, Predicts]]:
 
 
 def rival_quantities(context: Context, limit: Limit, architecture: Architecture) -> dict[str, LimitedQuantity]:
-    """Return what a limit bounds beside the latency for an architecture that is no winner: predicted and measured."""
+    """Return the quantities beside the latency that a limit bounds, of an architecture that is no winner."""
     names = [name for name, _ in limit.group.bounds]
     if not names:
         return {}
@@ -164,7 +164,7 @@ def _read_predictors_of_now(context: Context) -> bool:
 
 
 def result_of(context: Context) -> SearchResult:
-    """Return what the search found, from its candidates table; empty where it is not finished."""
+    """Return the search's result, from its candidates table; empty where it is not finished."""
     output = context.output(SEARCH)
     if output is None:
         return SearchResult((), (), {})
@@ -172,7 +172,7 @@ def result_of(context: Context) -> SearchResult:
 
 
 def prediction(predictor: Predicts, probability: float | None) -> Prediction:
-    """Return what a search asks of a predictor."""
+    """Return a predictor as a search uses it."""
     return Prediction(partial(predictor.predict, quantile=probability), predictor.predict, predictor.interval)
 
 
@@ -215,7 +215,7 @@ class RunDevices:
         write(self.folder, _BEGAN, _Began(tuple(again)))
 
     def known(self) -> dict[str, DevicePredictions]:
-        """Return what a search asks of the predictors in force."""
+        """Return the predictors in force as a search uses them."""
         return {slug: self._predictions(slug) for slug in self.predictors}
 
     def errors(self) -> dict[str, dict[str, float]]:

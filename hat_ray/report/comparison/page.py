@@ -88,13 +88,13 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
 
 
 def _beside_latency(model: ChosenModel, slug: str) -> str:
-    """Return what a winner's limit bounds beside the latency, each with its verdict."""
+    """Return the bounds of a winner's limit beside the latency, each with its verdict."""
     figures = [one for one in bound_figures(model, slug) if one.name != LATENCY]
     return ", ".join(f"{VERDICT_MARKS[one.verdict]} {one.text}".strip() for one in figures) or UNKNOWN
 
 
 def device_sentences(shared: SharedDevice, cautions: Sequence[Caution]) -> list[str]:
-    """Return what the runs found on one device, and which is ahead where they compare."""
+    """Return the runs' results on one device, and which run is ahead where they compare."""
     slug = shared.device.slug
     sentences = [f"{'; '.join(_headline(run, slug) for run in shared.runs)}."]
     if len(shared.runs) < 2:
@@ -178,7 +178,7 @@ def comparison_page(runs: Sequence[ComparedRun]) -> str:
 
 
 def comparison_view(runs: Sequence[ComparedRun]) -> ComparisonView:
-    """Return what the page of a comparison shows."""
+    """Return the content of a comparison's page."""
     warned, devices = cautions(runs), devices_of(runs)
     shared = [one for one in devices if len(one.runs) > 1]
     many = f"{len(shared)} device{'s' if len(shared) != 1 else ''} that runs share" if shared else "no device in common"

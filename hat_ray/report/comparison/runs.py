@@ -100,7 +100,7 @@ def flatten(value: Any, path: str = "") -> dict[str, str]:
 
 
 def cautions(runs: Sequence[ComparedRun]) -> list[Caution]:
-    """Return what must not be compared, in the order of what readers look at first."""
+    """Return the figures that must not be compared, in the order in which readers meet them."""
     return [
         *_copies(runs),
         *_differing(runs, "bleu", "Test sets differ, so BLEU does not compare", _test_set),
@@ -198,6 +198,6 @@ def _smoothing(run: ComparedRun) -> str | None:
 
 
 def _work(run: ComparedRun) -> str | None:
-    """Return what a timing translates; threads and runtime are part of the device."""
+    """Return the workload of a timing; threads and runtime are part of the device."""
     shown = [f"{name} {value}" for name, value in run.data.protocol.items() if name not in ("threads", "runtime")]
     return f"{', '.join(shown)}, vocabulary {run.data.corpus.vocabulary_size:,}" if shown else None

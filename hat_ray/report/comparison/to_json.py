@@ -19,7 +19,7 @@ from hat_ray.report.reading import bound_figures, limit_verdict
 def comparison_to_json(
     runs: Sequence[ComparedRun], devices: Sequence[SharedDevice], cautions: Sequence[Caution]
 ) -> dict[str, Any]:
-    """Return what the page shows as plain JSON values."""
+    """Return the page's content as plain JSON values."""
     return {
         "runs": [_run_to_json(run) for run in runs],
         "devices": [_device_to_json(shared, cautions) for shared in devices],

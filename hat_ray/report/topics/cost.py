@@ -38,7 +38,7 @@ NOT_COMPARABLE = (
 
 
 def work_rows(work: WorkDone) -> list[list[str]]:
-    """Return what was done, as counts, beside HAT's; what is not done yet is left out."""
+    """Return counts of the work, beside HAT's; work that is still to be done is left out."""
     rows: list[list[str]] = []
     if work.supernet_updates is not None:
         rows.append(["SuperTransformer, updates", f"{work.supernet_updates:,}", f"{HAT_UPDATES:,}"])
@@ -76,7 +76,7 @@ class Cost:
 
 
 def cost(data: ReportData) -> Cost | None:
-    """Return what the run took; None where that was not recorded."""
+    """Return the run's costs; None where they were not recorded."""
     ledger = data.ledger
     if ledger is None or not ledger.lines:
         return None
@@ -91,7 +91,7 @@ def cost(data: ReportData) -> Cost | None:
 
 
 def cost_sentence(ledger: Ledger) -> str:
-    """Return what the whole run took, and how much of that is measured."""
+    """Return the whole run's costs, and the measured share."""
     total = ledger.total
     kwh = ledger.kwh(total)
     busy = [f"{_hours(total.core_s)} of busy CPU cores"] if total.core_s else []
@@ -164,7 +164,7 @@ def _assumptions(ledger: Ledger) -> Facts:
 
 
 def _timed(data: ReportData, ledger: Ledger) -> Table | None:
-    """Return what timing took on each device."""
+    """Return the costs of timing on each device."""
     titles = {device.slug: device.title for device in data.devices}
     rows = [
         [

@@ -102,7 +102,7 @@ class DevicePreferences:
         return [*values, *self.devices[0].rival_values(dimension)] if len(self.devices) == 1 else values
 
     def others(self, entry: DevicePreference, dimension: str) -> list[float]:
-        """Return what a device is compared with at each limit: the other devices' mean, or what is as fast on it."""
+        """Return the rival at each limit: the other devices' mean, or architectures as fast on it."""
         if len(self.devices) == 1:
             return entry.rival_values(dimension)
         rest = [one.values(dimension) for one in self.devices if one is not entry]
@@ -144,7 +144,7 @@ def device_preferences(data: ReportData) -> DevicePreferences | None:
 
 
 def largest_ms(data: ReportData, device: Device) -> float | None:
-    """Return what shares are taken of: the largest architecture's latency, or that of the slowest scored one."""
+    """Return the latency that shares refer to: the largest architecture's, or that of the slowest scored one."""
     if device.largest_ms is not None:
         return device.largest_ms
     largest = data.first("largest")

@@ -64,7 +64,7 @@ class Preferences:
 
 
 def preferences(data: ReportData) -> Preferences | None:
-    """Return what each device prefers; None where nothing was scored."""
+    """Return each device's preferences; None without scored architectures."""
     found = device_preferences(data)
     if found is None:
         return None
@@ -174,7 +174,7 @@ DRAWN_COLUMNS = (
 
 
 def drawn_row(found: DevicePreferences, entry: DevicePreference) -> list[str]:
-    """Return what is drawn of a device as cells of a table."""
+    """Return a device's drawn architectures as cells of a table."""
     one = entry.best[found.drawn]
     e, d = one.architecture.encoder, one.architecture.decoder
     return [

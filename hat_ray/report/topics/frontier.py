@@ -21,7 +21,7 @@ def describe(architecture: Architecture) -> str:
 
 
 def found(data: ReportData) -> tuple[FigureGroup, ...]:
-    """Return what is possible and what was built on each device."""
+    """Return the figures of each device's candidates and models."""
     groups = []
     for i, device in enumerate(data.devices):
         drawn = (frontier(data, device, f"frontier-{i}"), delivered(data, device, f"delivered-{i}"))
@@ -30,7 +30,7 @@ def found(data: ReportData) -> tuple[FigureGroup, ...]:
 
 
 def device_group(data: ReportData, device: Device, drawn: Sequence[Figure | None]) -> FigureGroup:
-    """Return what is drawn for a device, under its title where there are several."""
+    """Return a device's figures, under its title where there are several devices."""
     title = device.title if len(data.devices) > 1 else None
     return FigureGroup(title, tuple(one for one in drawn if one is not None))
 

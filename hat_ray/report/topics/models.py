@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table as TerminalTable
 
 from hat_ray.core.text import UNKNOWN, bound_digits, count, duration, fixed, milliseconds, signed, significant
-from hat_ray.corpus.corpus import told_leak
+from hat_ray.corpus.corpus import leak_warning
 from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation
@@ -98,7 +98,7 @@ class Origin:
 
 
 def cards(data: ReportData) -> tuple[Card, ...]:
-    """Return what was found, one card a device."""
+    """Return the results, one card a device."""
     return tuple(_card(data, device) for device in data.devices)
 
 
@@ -283,14 +283,14 @@ def origin(data: ReportData) -> Origin:
 
 def _general(data: ReportData) -> Facts:
     source, corpus = data.provenance, data.corpus
-    leak = told_leak(corpus.test_sources_in_train)
+    leak = leak_warning(corpus.test_sources_in_train)
     return {
         "Created": source.created,
         "Seed": str(source.seed),
         "Commit": Cell(source.commit, style="code") if source.commit else UNKNOWN,
         "Corpus": f"{corpus.source_language} → {corpus.target_language}: {corpus.train_pairs:,} training, "
         f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_size:,}",
-        **({} if corpus.train_told is None else {"Training text": corpus.train_told}),
+        **({} if corpus.train_text is None else {"Training text": corpus.train_text}),
         **({} if leak is None else {"Caution": leak}),
         "Search space": f"{data.space.name} ({data.space.id}): {data.space.size} architectures",
         "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()) or UNKNOWN,

@@ -46,7 +46,7 @@ def policies(study: PolicyStudy | None) -> Study | None:
 
 
 def ranking_sentence(result: RankingResult) -> str:
-    """Return what was found, also where it disappoints."""
+    """Return the results in sentences, also where they disappoint."""
     by_name = {one.name: one for one in result.loss_ranks}
     own, layers = result.loss_ranks[0], by_name[LAYERS]
     text = (

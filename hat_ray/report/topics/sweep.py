@@ -61,7 +61,7 @@ class Sweep:
 
 
 def sweep(result: SweepResult | None) -> Sweep | None:
-    """Return what changing one dimension at a time does to latency, if that was measured."""
+    """Return each dimension's effect on latency, if it was measured."""
     if result is None:
         return None
     devices = tuple(

@@ -81,7 +81,7 @@ class SearchAlgorithm(Protocol[StateT]):
         """Evaluations spent on architectures that were known already; 0 unless the algorithm counts them."""
 
     def state(self) -> StateT:
-        """Return what neither the archive nor the random generator holds."""
+        """Return the state that neither the archive nor the random generator holds."""
 
     def restore(self, state: StateT) -> None:
         """Continue from what `state` returned; the archive is filled before the next `ask`."""

@@ -46,7 +46,7 @@ DevicePredictions = Mapping[str, Prediction]
 
 
 def bounds_of(device: DevicePredictions, measured: Measurements | None = None) -> dict[str, QuantityFunction]:
-    """Return what limits are compared with, by quantity: predicted, or measured where `measured` knows it."""
+    """Return the values that limits are compared with, by quantity: predicted, or measured where known."""
     return {name: one.corrected(name, measured or {}) for name, one in device.items()}
 
 

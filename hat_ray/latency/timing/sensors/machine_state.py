@@ -81,7 +81,7 @@ class Sensors:
 
 
 def energy_meter(*, on_gpu: bool, root: Path = Path("/")) -> EnergyMeter:
-    """Return what counts the energy of this machine's GPU or processors."""
+    """Return the energy meter of this machine's GPU or processors."""
     if not on_gpu:
         return cpu_meter(root)
     gpu = _torch_gpu()

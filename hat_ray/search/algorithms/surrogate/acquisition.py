@@ -106,7 +106,7 @@ class Acquisition:
 
 
 def _gains(stairs: Staircase, group: Limit, losses: FloatArray, values: Values) -> FloatArray:
-    """Return what points (N,) add to one frontier: nothing where they break the other bounds of its limits."""
+    """Return the gain (N,) of points to one frontier: 0 where they break the other bounds of its limits."""
     gains = stairs.gains(losses, values[group.device][LATENCY])
     return np.where(group.keeps(values[group.device]), gains, 0.0) if group.bounds else gains
 

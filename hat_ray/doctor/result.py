@@ -7,7 +7,7 @@ Verdict = Literal["good", "advice", "missing"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorResult:
     """One checked property.
 
     `missing` keeps a run from working, `advice` makes it slower or its figures worse.
@@ -20,6 +20,6 @@ class Finding:
     """Remedy, in one line; empty where all is well."""
 
 
-def is_fit(findings: list[Finding]) -> bool:
+def is_fit(findings: list[DoctorResult]) -> bool:
     """Return whether nothing is missing that a run needs."""
     return all(finding.verdict != "missing" for finding in findings)
