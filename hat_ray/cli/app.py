@@ -35,6 +35,7 @@ _ENTRIES = {
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
     "export": _Entry(("models",), "Export a model with its loader."),
+    "convert": _Entry(("imports",), "Write a model as Marian's decoder reads it."),
     "serve": _Entry(("serve",), "Serve a model over HTTP with Ray Serve, until Ctrl-C."),
     "distil": _Entry(("models",), "Translate the training sources."),
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),

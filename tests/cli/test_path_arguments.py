@@ -53,6 +53,8 @@ COMMANDS = {
     "translate": (["translate", "@"], WRONG),
     "translate --score": (["translate", "folder", "--score", "@"], tuple(k for k in WRONG if k != "plain")),
     "export RUN": (["export", "@", "--out", "made"], WRONG),
+    "convert RUN": (["convert", "@", "--out", "made"], WRONG),
+    "convert --out": (["convert", "folder", "--out", "@"], NO_FOLDER),
     "export --out": (["export", "folder", "--out", "@"], NO_FOLDER),
     "serve": (["serve", "@"], WRONG),
     "run clean": (["run", "clean", "@"], WRONG),

@@ -96,6 +96,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "@", "--threads", "1", *TEXT],
     "latency measure": ["latency", "measure", "@", "--local", *SET],
     "export": ["export", "@", "--out", "made", "--min-agreement", "0", "--max-bleu-loss", "100", "--sentences", "8"],
+    "convert": ["convert", "@", "--out", "made"],
     "cost": ["cost", "@"],
     "report": ["report", "@", "--local"],
 }
@@ -104,9 +105,14 @@ REFUSED = {
     ("report", "winner"): ONE_MODEL,
     ("report", "model"): ONE_MODEL,
     ("report", "export"): ONE_MODEL,
-    ("export", "export"): KEEPS_NONE,
+    **{(command, "export"): KEEPS_NONE for command in ("export", "convert")},
+    **{("convert", place): "Marian's format cannot hold" for place in ("run", "winner", "model")},
     **{(command, "empty"): NOTHING for command in COMMANDS},
-    **{(command, shape): NO_WEIGHTS for command in ("translate", "evaluate", "export") for shape in ("yml", "json")},
+    **{
+        (command, shape): NO_WEIGHTS
+        for command in ("translate", "evaluate", "export", "convert")
+        for shape in ("yml", "json")
+    },
     **{("report", shape): ONE_MODEL for shape in ("yml", "json")},
 }
 """The cells whose place lacks what the command needs; all others work."""

@@ -1,11 +1,13 @@
-"""`hat-ray import super|model|recipe`: what others made, brought in."""
+"""`hat-ray import`: what other programs made, brought in; `hat-ray convert`: a model in Marian's format."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hat_ray.cli.app import import_app
+from hat_ray.cli.app import app, import_app
+from hat_ray.cli.commands.models import ModelOpt, recipe_of
+from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import JsonOpt, RunOpt, SetOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
@@ -164,3 +166,41 @@ def import_model_command(
     )
     typer.echo(f"  {made.model.architecture}")
     console.say(f"next: hat-ray translate {out} < source.txt")
+
+
+@app.command(
+    epilog="""Examples:
+
+hat-ray convert models/mine --out marian
+
+marian-decoder -c marian/decoder.yml --cpu-threads 1 < source.txt   (Marian's own program)
+
+Marian has one width, one number of heads and one feed-forward width a side, and a decoder that attends to the last
+encoder layer only; the network's settings are those of a model that came from Marian (`model.positions: marian`,
+`start: zero`, `layer_norm_eps: 1.0e-6`). All else is refused in one line.""",
+)
+def convert(
+    place: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or a model folder.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="Folder for model.npz, the sub-words and decoder.yml.")
+    ],
+    model: ModelOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a model as Marian's decoder reads it."""
+    require_folder("--out", out, there=False)
+    from hat_ray.foreign.marian.folder import MODEL, SETTINGS, write_marian_folder
+    from hat_ray.pipeline.models import open_model
+    from hat_ray.storage.folder import Folder
+
+    recipe, folder = recipe_of(place, None)
+    opened = open_model(folder, model, recipe)
+    notes = write_marian_folder(Folder.at(out), opened.model, opened.vocabularies, opened.about.search, place)
+    if as_json:
+        print_json({"folder": out, "model": MODEL, "settings": SETTINGS, "notes": list(notes)})
+        return
+    for note in notes:
+        console.say(note)
+    console.say(f"next: marian-decoder -c {out}/{SETTINGS} < source.txt")

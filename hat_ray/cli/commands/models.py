@@ -164,7 +164,7 @@ def export(
     It is checked to give the same translations, and needs nothing of hat-ray.
     """
     require_folder("--out", out, there=False)
-    loaded, place = _recipe_of(place, beam)
+    loaded, place = recipe_of(place, beam)
     lines = check_lines(source, reference)
     from hat_ray.export.parity import CheckText
     from hat_ray.pipeline.models import export_place
@@ -203,7 +203,7 @@ def model_choice(
     return ModelSource(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
 
 
-def _recipe_of(place: str, beam: int | None) -> "tuple[Recipe | None, str]":
+def recipe_of(place: str, beam: int | None) -> "tuple[Recipe | None, str]":
     """Return the recipe and the folder of a run; no recipe of any other place."""
     from hat_ray.pipeline.places import Place, place_of
 

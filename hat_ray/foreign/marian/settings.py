@@ -97,11 +97,11 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
     return Settings(_architecture(values, source), config, vocab_sizes, bias, tied_source)
 
 
-def settings_of(model: ElasticTransformer, vocab_sizes: tuple[int, int]) -> dict[str, Any]:
+def settings_of(model: ElasticTransformer, vocab_sizes: tuple[int, int], name: str) -> dict[str, Any]:
     """Return Marian's settings of a model of one architecture; raise CheckpointError for what Marian cannot compute."""
     architecture, config = model.holds, model.config
     if broken := _why_not(model):
-        raise CheckpointError(f"Marian's format cannot hold this model: {broken}")
+        raise CheckpointError(f"Marian's format cannot hold {name}: {broken}")
     encoder, decoder = architecture.encoder, architecture.decoder
     final = config.encoder_final_norm and config.normalize_before
     return {

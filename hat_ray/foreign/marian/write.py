@@ -22,7 +22,7 @@ from hat_ray.model.subtransformer import SubTransformer
 Arrays = dict[str, NDArray[Any]]
 
 
-def marian_npz(model: SubTransformer, orders: tuple[Order, Order]) -> bytes:
+def marian_npz(model: SubTransformer, orders: tuple[Order, Order], name: str = "this model") -> bytes:
     """Return the content of an `.npz` file; raise CheckpointError for a model that Marian's format cannot hold.
 
     `orders` hold the id that Marian shall know each of our entries by, source and target; what has none is left out.
@@ -33,7 +33,7 @@ def marian_npz(model: SubTransformer, orders: tuple[Order, Order]) -> bytes:
         if len(order) != size:
             raise CheckpointError(f"the {side} vocabulary has {len(order)} entries, the model {size}: it is another's")
     sizes = [sum(theirs != MISSING for theirs in order) for order in orders]
-    settings = settings_of(model, (sizes[0], sizes[1]))
+    settings = settings_of(model, (sizes[0], sizes[1]), name)
     weights = {name: weight.float().cpu() for name, weight in model.weights().items()}
     arrays = _layers(model, weights) | _words(model, weights, orders)
     text = yaml.safe_dump(settings, sort_keys=True).encode() + b"\0"

@@ -1,0 +1,140 @@
+"""Marian itself translates a model that is written here as hat-ray does."""
+
+import os
+import random
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hat_ray.corpus.batches import pad_sources
+from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.translate import translate
+from hat_ray.foreign.marian.folder import write_marian_folder
+from hat_ray.foreign.open import open_foreign
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.storage.folder import Folder
+
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+WORDS = (*NUMBERS, "red", "green", "blue", "black", "white")
+MARIAN = ModelConfig(
+    activation="swish",
+    positions="marian",
+    start="zero",
+    output_bias=True,
+    layer_norm_eps=1e-6,
+    unknown_words=False,
+    dropout=0.0,
+)
+SIZES = Architecture(EncoderShape(48, (64,), (4,)), DecoderShape(48, (64,), (4,), (4,), (1,)), 48)
+
+
+def pymarian() -> str:
+    """Return the Python that has pymarian: that of `$HAT_RAY_PYMARIAN`, or this one."""
+    python = os.environ.get("HAT_RAY_PYMARIAN") or (sys.executable if find_spec("pymarian") else "")
+    if not python:
+        pytest.skip("runs Marian: pip install pymarian, or set HAT_RAY_PYMARIAN to a Python that has it")
+    return python
+
+
+def lines(count: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(2, 9))) for _ in range(count)]
+
+
+def translated(line: str) -> str:
+    """Return the words in reverse, a word of its own after each colour."""
+    return " ".join(word if word in NUMBERS else f"{word} tint" for word in reversed(line.split()))
+
+
+def learned(vocabularies: Vocabularies, updates: int = 250) -> SubTransformer:
+    torch.manual_seed(1)
+    model = SubTransformer(SIZES, len(vocabularies.source), MARIAN, seed=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    for update in range(updates):
+        batch = lines(24, update)
+        source = pad_sources([vocabularies.source.encode(line) for line in batch])
+        wanted = pad_sources([vocabularies.target.encode(translated(line))[::-1] for line in batch]).flip(1)
+        fed = torch.cat([torch.full((24, 1), 2), wanted[:, :-1]], 1)
+        loss = F.cross_entropy(model(source, fed).flatten(0, 1), wanted.flatten(), ignore_index=1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def by_marian(python: str, folder: Path, text: list[str], beam: int) -> list[str]:
+    code = "import sys, _pymarian; sys.exit(_pymarian.main(sys.argv[1:]))"
+    command = [python, "-c", code, "decode", "-c", str(folder / "decoder.yml"), "--cpu-threads", "1", "--quiet"]
+    command += ["-w", "200", "--beam-size", str(beam), "--mini-batch", "16", "--maxi-batch", "100"]
+    done = subprocess.run(
+        command, input="".join(f"{line}\n" for line in text), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.removesuffix("\n").split("\n")
+
+
+@pytest.fixture(scope="module")
+def vocabularies() -> Vocabularies:
+    sample = [*lines(300, 7), *map(translated, lines(300, 8))]
+    return Vocabularies.of_both(learn_vocabulary(sample, 60, byte_fallback=False))
+
+
+@pytest.fixture(scope="module")
+def model(vocabularies: Vocabularies) -> SubTransformer:
+    pymarian()
+    return learned(vocabularies)
+
+
+@pytest.mark.slow
+def test_marian_translates_what_was_written_as_hat_ray_does(
+    tmp_path: Path, model: SubTransformer, vocabularies: Vocabularies
+) -> None:
+    assert write_marian_folder(Folder.at(tmp_path), model, vocabularies) == ()
+    again = open_foreign(tmp_path / "model.npz")
+    assert again.vocabularies.joint
+    text, greedy = lines(200, 9999), EvaluateConfig(beam=1, max_length_factor=3)
+    ours = translate(again.model, again.vocabularies, text, greedy)
+    assert ours == translate(model, vocabularies, text, greedy)
+    assert len(set(ours)) > 100
+    assert ours == by_marian(pymarian(), tmp_path, text, 1)
+
+
+@torch.inference_mode()
+def marians_beam(model: SubTransformer, source: list[int], beam: int) -> list[int]:
+    """Translate as Marian does: the beam narrows by each hypothesis that ends; scores by length, as here."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    width = beam
+    for length in range(1, 3 * len(source)):
+        fed = torch.tensor([[2, *words] for _, words in live])
+        logs = model(torch.tensor([source]).expand(len(live), -1), fed)[:, -1].log_softmax(-1)
+        logs[:, 3] = -torch.inf
+        scores = (logs + torch.tensor([score for score, _ in live])[:, None]).flatten()
+        best = [divmod(int(place), logs.shape[1]) for place in scores.topk(width).indices]
+        found = [(float(scores[row * logs.shape[1] + word]), [*live[row][1], word]) for row, word in best]
+        ended += [(score / length, words) for score, words in found if words[-1] == 2]
+        live = [(score, words) for score, words in found if words[-1] != 2]
+        width = len(live)
+        if not live:
+            break
+    return max(ended)[1][:-1]
+
+
+@pytest.mark.slow
+def test_only_marians_narrowing_beam_differs(tmp_path: Path, model: SubTransformer, vocabularies: Vocabularies) -> None:
+    write_marian_folder(Folder.at(tmp_path), model, vocabularies)
+    text = lines(60, 9999)
+    sources = [vocabularies.source.encode(line) for line in text]
+    narrowing = [vocabularies.target.decode(marians_beam(model, source, 4)) for source in sources]
+    assert narrowing == by_marian(pymarian(), tmp_path, text, 4)
+    ours = translate(model, vocabularies, text, EvaluateConfig(beam=4, max_length_factor=3))
+    assert 45 <= sum(a == b for a, b in zip(ours, narrowing, strict=True)) < 60
