@@ -19,7 +19,8 @@ def model_mb(architectures: Sequence[Architecture], profile: DeviceProfile) -> F
     """Return the MB, (N,), of architectures' stored models."""
     target = RUNTIMES.facts(profile.device.runtime).model_bytes
     assert target is not None, "`unavailable` is asked first"
-    stored = StoredModel(profile.model_config, profile.vocab_size, profile.device.dtype, profile.super_dims)
+    source, words = profile.workload.vocab_sizes
+    stored = StoredModel(profile.model_config, words, profile.device.dtype, profile.super_dims, source)
     return np.asarray(cast(_ModelBytes, imported(target))(architectures, stored) / MB)
 
 

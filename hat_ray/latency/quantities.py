@@ -47,6 +47,7 @@ class DeviceProfile:
     device: DeviceInfo
     model_config: ModelConfig
     vocab_size: int
+    """Entries of the target's vocabulary; `workload.vocab_sizes` has those of both sides."""
     super_dims: tuple[int, int]
     """Widths of the space's widest encoder and decoder."""
     workload: "Workload"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.batches import collate, make_unshuffled_batches
 from hat_ray.corpus.corpus import Corpus
+from hat_ray.corpus.vocabulary.make import expected_vocabularies
 from hat_ray.errors import RunError
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import keep, read_table, scan_table
@@ -29,10 +30,11 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
     if count and corpus is None:
         raise RunError("latency.length_mix draws lengths from the corpus: do `hat-ray corpus` first, or set it to 0")
     root = Folder.at(recipe.latency.table) if recipe.latency.table else folder.child("table")
+    source_size, target_size = corpus.vocabularies.sizes if corpus else expected_vocabularies(recipe.corpus)
     return TimingJob(
         recipe.space.build(),
         recipe.model,
-        len(corpus.vocabularies.target) if corpus else recipe.corpus.vocab_size,
+        target_size,
         recipe.latency,
         root,
         again=again,
@@ -40,6 +42,7 @@ def timing_job(context: Context, folder: Folder, *, again: bool = False, session
         length_pairs=_pairs(corpus, count) if corpus and count else (),
         kept=context.tables.setdefault(root.uri, keep(root)),
         bounded=recipe.search.bounded,
+        source_vocab_size=source_size,
     )
 
 

@@ -38,6 +38,13 @@ class StoredModel:
     dtype: str
     super_dims: tuple[int, int]
     """Widths of the SuperTransformer's encoder and decoder: positions are cut from its tables."""
+    source_vocab_size: int | None = None
+    """None: that of the target, `vocab_size`."""
+
+    @property
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Entries of the source's and the target's vocabulary."""
+        return self.source_vocab_size or self.vocab_size, self.vocab_size
 
 
 class Linear(NamedTuple):
@@ -107,13 +114,13 @@ def checkpoint_bytes(architectures: Sequence[Architecture], model: StoredModel) 
     count = sizes.norms(model.config)
     for one in sizes.linears():
         count = count + ((one.inputs + 1) * one.outputs * one.exists).sum(axis=1)
-    e, d, v = sizes.encoder_dim, sizes.decoder_dim, model.vocab_size
-    tables = {"all": np.maximum(e, d), "decoder": e + d, "none": e + 2 * d}[model.config.share_embeddings]
+    (e, d), (s, v) = (sizes.encoder_dim, sizes.decoder_dim), model.vocab_sizes
+    tables = {"all": v * np.maximum(e, d), "decoder": s * e + v * d, "none": s * e + 2 * v * d}
     encoder, decoder = sizes.depths
     learned = model.config.positions == "learned"
     order = _ORDER_BYTES * (e + d) if model.config.sharing == "importance" and not learned else 0
     positions = (model.config.max_positions + _PAD + 1) * (e + d) if learned else 0
     bias = v if model.config.output_bias else 0
     header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder
-    numbers = count + v * tables + positions + bias
+    numbers = count + tables[model.config.share_embeddings] + positions + bias
     return np.asarray(_ELEMENT[model.dtype] * numbers + order + header, dtype=np.int64)

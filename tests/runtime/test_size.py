@@ -48,7 +48,8 @@ def drawn(space: SearchSpace, count: int) -> list[Architecture]:
 
 def a_trained(one: Architecture, stored: StoredModel) -> SubTransformer:
     """Return a model whose every weight differs, as after a training."""
-    model = SubTransformer(one, stored.vocab_size, stored.config, super_dims=stored.super_dims).eval()
+    source, target = stored.vocab_sizes
+    model = SubTransformer(one, source, stored.config, super_dims=stored.super_dims, target_vocab_size=target).eval()
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -76,9 +77,9 @@ def write_onnx(model: SubTransformer, folder: Path, stored: StoredModel) -> int:
 
 
 def write_ctranslate2(model: SubTransformer, folder: Path, stored: StoredModel) -> int:
-    words = ["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, stored.vocab_size))]
-    write_model(model, words, words, folder, stored.dtype)
-    return size_of(folder) - (folder / "shared_vocabulary.json").stat().st_size
+    source, target = (["<s>", "<pad>", "</s>", "<unk>", *map(str, range(4, size))] for size in stored.vocab_sizes)
+    write_model(model, source, target, folder, stored.dtype)
+    return size_of(folder) - sum(file.stat().st_size for file in folder.glob("*_vocabulary.json"))
 
 
 RUNTIMES = {
@@ -112,6 +113,20 @@ def test_a_larger_model_is_as_exact(tmp_path: Path, name: str) -> None:
     one = space.sample(random.Random(1))
     stored = StoredModel(ModelConfig(), 4000, dtype, (one.encoder.embed_dim, one.decoder.embed_dim))
     assert write(a_trained(one, stored), tmp_path, stored) == pytest.approx(computed([one], stored)[0], rel=0.001)
+
+
+@pytest.mark.parametrize("sharing", ["decoder", "none"])
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_each_side_counts_its_own_vocabulary(tmp_path: Path, name: str, sharing: str) -> None:
+    computed, write, dtype = RUNTIMES[name]
+    one = space_for(name, "toy").sample(random.Random(5))
+    widths = one.encoder.embed_dim, one.decoder.embed_dim
+    for place, sizes in enumerate([(2_500, 400), (400, 2_500)]):
+        stored = StoredModel(CONFIGS[sharing], sizes[1], dtype, widths, sizes[0])
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        expected = computed([one], stored)[0]
+        assert write(a_trained(one, stored), folder, stored) == pytest.approx(expected, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("what", ARCHITECTURES)

@@ -44,6 +44,11 @@ def opened_vocabularies(config: CorpusConfig) -> Vocabularies:
     return given_vocabularies(config.vocabulary, languages, vocabulary_folder(config))
 
 
+def expected_vocabularies(config: CorpusConfig) -> tuple[int, int]:
+    """Return the entries of the source's and the target's vocabulary before the corpus is prepared."""
+    return opened_vocabularies(config).sizes if config.vocabulary.source else (config.vocab_size, config.vocab_size)
+
+
 def require_known(tables: Mapping[str, TokenTable], config: CorpusConfig) -> None:
     """Raise CorpusError where vocabularies that were given do not know the validation and test text."""
     if not config.vocabulary.source:

@@ -24,7 +24,7 @@ import torch
 from hat_ray.latency.quantities import MB, PEAK_MEMORY, QUANTITIES, DeviceProfile, Measured
 from hat_ray.latency.timing.peak_process import JOB
 from hat_ray.latency.timing.protocol import ready
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.workload import Workload, random_model, translation
 from hat_ray.model.checkpoints.native import load_sub, save_model
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
@@ -41,7 +41,7 @@ _TIMEOUT_S = 600.0
 
 def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
     """Return the peak of a process that translates with an architecture on this machine; None where it fails."""
-    model = SubTransformer(architecture, profile.vocab_size, profile.model_config)
+    model = random_model(architecture, profile.model_config, profile.workload)
     with temporary_folder("peak") as folder:
         _store(model, folder, profile)
         try:

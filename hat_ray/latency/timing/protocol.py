@@ -60,8 +60,9 @@ class Protocol:
     """Seconds to wait for undisturbed moments beyond the budget."""
 
     @classmethod
-    def of(cls, config: LatencyConfig, vocab_size: int) -> "Protocol":
-        workload = Workload(config.batch, config.beam, config.source_length, config.target_length, vocab_size)
+    def of(cls, config: LatencyConfig, vocab_size: int, source_vocab_size: int | None = None) -> "Protocol":
+        shape = config.batch, config.beam, config.source_length, config.target_length
+        workload = Workload(*shape, vocab_size, source_vocab_size=source_vocab_size)
         return cls(
             workload,
             config.threads,

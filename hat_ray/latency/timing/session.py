@@ -38,10 +38,9 @@ from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.workload import Workload, random_model, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
-from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
@@ -63,6 +62,7 @@ class TimingJob:
     space: SearchSpace
     model_config: ModelConfig
     vocab_size: int
+    """Entries of the target's vocabulary, which is mostly the source's as well."""
     config: LatencyConfig
     table_root: Folder
     again: bool = False
@@ -72,12 +72,16 @@ class TimingJob:
     """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
     bounded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Quantities that limits bound, by the device's name or id ("": every device); `config.quantities` adds others."""
+    source_vocab_size: int | None = None
+    """Entries of the source's vocabulary; None: as many as the target's."""
     kept: KeptParts | None = field(default=None, compare=False, repr=False)
     """The table as this process has read it; None reads the files each time."""
 
     def __post_init__(self) -> None:
         if self.config.length_mix and not self.length_pairs:
             raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
+        if self.source_vocab_size == self.vocab_size:
+            object.__setattr__(self, "source_vocab_size", None)
         if not self.session_id:
             object.__setattr__(self, "session_id", new_session_id())
 
@@ -115,11 +119,11 @@ class TimingJob:
         """Return the workload of a device's rows: those of a table's device may have a vocabulary of their own."""
         words = next((one.vocab_size for one in self.config.of_table if one.table == slug), None)
         workload = self.protocol.workload
-        return workload if words is None else replace(workload, vocab_size=words)
+        return workload if words is None else replace(workload, vocab_size=words, source_vocab_size=None)
 
     @property
     def protocol(self) -> Protocol:
-        protocol = Protocol.of(self.config, self.vocab_size)
+        protocol = Protocol.of(self.config, self.vocab_size, self.source_vocab_size)
         if not self.length_pairs:
             return protocol
         return replace(protocol, workload=protocol.workload.with_mix(self.length_pairs))
@@ -321,7 +325,7 @@ class TimingSession:
 
     def _build(self, architecture: Architecture) -> Engine:
         """Build a SubTransformer with random weights on its runtime: their values do not matter for speed."""
-        model = SubTransformer(architecture, self.job.vocab_size, self.job.model_config)
+        model = random_model(architecture, self.job.model_config, self.job.protocol.workload)
         device = self.device
         return load_engine(model, device.runtime, RuntimeSettings(device.dtype, device.torch_device, device.threads))
 

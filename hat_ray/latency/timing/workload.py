@@ -31,7 +31,10 @@ from torch import Tensor
 from hat_ray.core.columns import Int32
 from hat_ray.errors import LatencyError
 from hat_ray.model.beam import EOS, best_continuations
+from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import BeamSettings, Engine, StepwiseEngine, TopTokens, WholeEngine
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.space.architecture import Architecture
 
 _ROUNDS = 5
 _TYPICAL = 0.1  # how much a pair's distance from its part's mean weighs beside the distance of all pairs' sum
@@ -74,6 +77,13 @@ class Workload:
     length_mix: str | None = None
     """Several pairs of source and target length, such as "12x14,20x23"; source_length and target_length then hold
     their rounded means. None: the one pair."""
+    source_vocab_size: Int32 | None = None
+    """Words of the source's own vocabulary, `vocab_size` are then the target's; None: both sides share one."""
+
+    @property
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Words of the source's and the target's vocabulary."""
+        return self.source_vocab_size or self.vocab_size, self.vocab_size
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -88,6 +98,12 @@ class Workload:
         means = [round(sum(side) / len(pairs)) for side in zip(*pairs, strict=True)]
         text = ",".join(f"{source}x{target}" for source, target in sorted(pairs))
         return replace(self, source_length=means[0], target_length=means[1], length_mix=text)
+
+
+def random_model(architecture: Architecture, config: ModelConfig, workload: Workload) -> SubTransformer:
+    """Return a model with random weights and the workload's vocabularies."""
+    source, target = workload.vocab_sizes
+    return SubTransformer(architecture, source, config, target_vocab_size=target)
 
 
 class TranslationTime(NamedTuple):
@@ -141,7 +157,9 @@ def _drawn(workload: Workload) -> tuple[Tensor, Tensor]:
     """Draw sources (B, S) and the tokens of each step (T, R): the same for every engine."""
     draw = torch.Generator().manual_seed(0)
     rows = workload.batch * workload.beam
-    source = torch.randint(_FIRST_WORD, workload.vocab_size, (workload.batch, workload.source_length), generator=draw)
+    source = torch.randint(
+        _FIRST_WORD, workload.vocab_sizes[0], (workload.batch, workload.source_length), generator=draw
+    )
     source[:, -1] = EOS
     return source, torch.randint(_FIRST_WORD, workload.vocab_size, (workload.target_length, rows), generator=draw)
 

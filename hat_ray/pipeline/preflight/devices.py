@@ -19,8 +19,9 @@ from hat_ray.latency.quantity_rows import require_available
 from hat_ray.latency.table.table import keep
 from hat_ray.latency.timing.session import TimingJob
 from hat_ray.pipeline.preflight.check import Check, Finding, Machine, Situation
-from hat_ray.pipeline.preflight.settings import limits_against, vocabulary_size
+from hat_ray.pipeline.preflight.settings import limits_against
 from hat_ray.pipeline.preflight.stores import PATIENCE_S
+from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.predictor.quantities import quantity_rows
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
@@ -66,8 +67,10 @@ def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     Rows of a shared table may know a quantity that a timing here records: then it is a warning.
     """
     config = recipe.latency.model_copy(update={"length_mix": 0})  # drawn from the corpus; no quantity depends on it
+    source, target = vocabulary_sizes(recipe, situation)
     job = TimingJob(
-        *(recipe.space.build(), recipe.model, vocabulary_size(recipe, situation), config, Folder.at(".")),
+        *(recipe.space.build(), recipe.model, target, config, Folder.at(".")),
+        source_vocab_size=source,
         bounded=recipe.search.bounded,
     )
     if recipe.latency.times_nothing:
@@ -184,8 +187,10 @@ def check_table_devices(recipe: Recipe, situation: Situation) -> Iterator[Findin
     folder = Folder.at(recipe.latency.table).asked_for(PATIENCE_S)
     try:
         folder.require()
+        source, target = vocabulary_sizes(recipe, situation)
         job = TimingJob(
-            *(recipe.space.build(), recipe.model, vocabulary_size(recipe, situation), recipe.latency, folder),
+            *(recipe.space.build(), recipe.model, target, recipe.latency, folder),
+            source_vocab_size=source,
             bounded=recipe.search.bounded,
             kept=keep(folder),
         )

@@ -42,6 +42,10 @@ _SLACK = 1.5
 """Memory that the allocator holds beyond the memory in use."""
 
 
+Sizes = tuple[int, int]
+"""Entries of the source's and the target's vocabulary."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Bytes: a lower and an upper bound."""
@@ -53,10 +57,10 @@ class Estimate:
         return Estimate(self.least + other.least, self.most + other.most)
 
 
-def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
+def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
     """Return the growth of the run folder by these stages."""
     space, limits = recipe.space.build(), _limits(recipe)
-    largest, smallest = (params_of(a, vocabulary, recipe.model) for a in (space.largest(), space.smallest()))
+    largest, smallest = (params_of(a, words, recipe.model) for a in (space.largest(), space.smallest()))
     models = (1 + recipe.retrain.random_baselines) * limits + 1
     devices = len(recipe.latency.timed)
     scratch = Estimate(
@@ -76,39 +80,40 @@ def disk_of(recipe: Recipe, stages: Iterable[str], vocabulary: int) -> Estimate:
     return sum((of_stage[stage] for stage in stages if stage in of_stage), Estimate())
 
 
-def memory_of(recipe: Recipe, stages: Iterable[str], vocabulary: int, cpus: int, *, local: bool) -> Estimate:
+def memory_of(recipe: Recipe, stages: Iterable[str], words: Sizes, cpus: int, *, local: bool) -> Estimate:
     """Return the memory that the most demanding of these stages takes at once on one machine of `cpus` CPUs."""
     largest = recipe.space.build().largest()
-    params = params_of(largest, vocabulary, recipe.model)
+    params = params_of(largest, words, recipe.model)
     models = (1 + recipe.retrain.random_baselines) * _limits(recipe) + 1
     scratch = 1 if local else min(models, max(1, cpus // recipe.retrain.threads))
     workers = 1 if local else recipe.supernet.workers
     searching = 1 if local else recipe.search.workers
     cache = recipe.search.encoder_cache_mb << 20
-    valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, vocabulary)
+    valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, words[1])
     alone = recipe.space.build().smallest() if not recipe.retrain.largest_baseline else largest
-    sure = _TRAINING_BYTES * params_of(alone, vocabulary, recipe.model)
+    sure = _TRAINING_BYTES * params_of(alone, words, recipe.model)
     of_stage = {
-        "supernet": _training(recipe, recipe.supernet, workers, params, _WEIGHT_BYTES * params),
+        "supernet": _training(recipe, recipe.supernet, words[1], workers, params, _WEIGHT_BYTES * params),
         "search": Estimate(
             searching * _WEIGHT_BYTES * params, searching * (_PROCESS_BYTES + _WEIGHT_BYTES * params + cache + valid)
         ),
-        "retrain": _training(recipe, recipe.retrain, scratch, params, sure),
+        "retrain": _training(recipe, recipe.retrain, words[1], scratch, params, sure),
     }
     found = [of_stage[stage] for stage in stages if stage in of_stage] or [Estimate()]
     base = Estimate(0, _PROCESS_BYTES + (0 if local else _RAY_BYTES))
     return base + Estimate(max(one.least for one in found), max(one.most for one in found))
 
 
-def params_of(architecture: Architecture, vocabulary: int, config: ModelConfig) -> int:
-    """Return all parameters of an architecture as a model of its own."""
+def params_of(architecture: Architecture, words: Sizes, config: ModelConfig) -> int:
+    """Return all parameters of an architecture as a model of its own, with vocabularies of these sizes."""
     source, target = architecture.encoder.embed_dim, architecture.decoder.embed_dim
-    widths = {"all": max(source, target), "decoder": source + target, "none": source + 2 * target}
+    apart = words[0] * source + words[1] * target
+    tables = {"all": words[1] * max(source, target), "decoder": apart, "none": apart + words[1] * target}
     last = config.final_norms
     norms = 2 * (source * last[0] + target * last[1])
     positions = (config.max_positions + 2) * (source + target) if config.positions == "learned" else 0
-    words = vocabulary * (widths[config.share_embeddings] + config.output_bias)
-    return count_params(architecture) + words + norms + positions
+    embeddings = tables[config.share_embeddings] + words[1] * config.output_bias
+    return count_params(architecture) + embeddings + norms + positions
 
 
 def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
@@ -121,11 +126,11 @@ def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
     return Estimate(0 if config.max_seconds else least, most + events + (256 << 10))
 
 
-def _training(recipe: Recipe, config: TrainConfig, workers: int, params: int, sure: int) -> Estimate:
+def _training(recipe: Recipe, config: TrainConfig, vocabulary: int, workers: int, params: int, sure: int) -> Estimate:
     """Return the machine's own memory that `workers` training processes take."""
     if config.use_gpu:
         return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
-    largest, vocabulary = recipe.space.build().largest(), recipe.corpus.vocab_size
+    largest = recipe.space.build().largest()
     length = recipe.corpus.max_length
     left = max(
         _activations(largest, max(config.max_tokens, length), length, vocabulary),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hat_ray.pipeline.preflight.check import Finding, Situation, Verdict
 from hat_ray.pipeline.preflight.estimate import Estimate, disk_of, memory_of
+from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.recipe import Recipe
 from hat_ray.train.capacity import fewest_workers, needs, workers_that_fit
 from hat_ray.train.config import TrainConfig
@@ -23,7 +24,7 @@ def check_disk(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         return
     path = Path(folder.uri)
     there = next(place for place in (path, *path.parents) if place.exists())
-    free, needed = shutil.disk_usage(there).free, disk_of(recipe, situation.stages, _vocabulary(recipe, situation))
+    free, needed = shutil.disk_usage(there).free, disk_of(recipe, situation.stages, vocabulary_sizes(recipe, situation))
     if needed.least > free:
         yield (
             "failure",
@@ -43,7 +44,9 @@ def check_memory(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     if situation.cluster or not situation.machines:
         return
     machine = situation.machines[0]
-    needed = memory_of(recipe, situation.stages, _vocabulary(recipe, situation), machine.cpus, local=situation.local)
+    needed = memory_of(
+        recipe, situation.stages, vocabulary_sizes(recipe, situation), machine.cpus, local=situation.local
+    )
     yield from _compare(needed, machine.memory_bytes, machine.free_memory_bytes, situation)
 
 
@@ -69,11 +72,6 @@ def size(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
     return f"{number:.0f} bytes"
-
-
-def _vocabulary(recipe: Recipe, situation: Situation) -> int:
-    summary = situation.corpus()
-    return recipe.corpus.vocab_size if summary is None else summary.vocabulary_size
 
 
 _WAITS = "; the cluster may grow, and it will be waited for"

@@ -7,6 +7,7 @@ from hat_ray.errors import PluginError, SearchError, SpaceError
 from hat_ray.latency.device import names_device
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.pipeline.preflight.check import Finding, Situation
+from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.recipe import Recipe
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
 
@@ -112,7 +113,7 @@ def check_vocabulary_size(recipe: Recipe, situation: Situation) -> Iterator[Find
     if config.source == "fairseq":
         return
     least = _FIRST_WORD + (_BYTES if config.spells_bytes else 0) + 1
-    if config.vocab_size < least:
+    if config.vocab_size < least and not config.vocabulary.source:
         why = "its special entries, the 256 bytes of corpus.byte_fallback" if config.spells_bytes else "its special"
         yield (
             "failure",
@@ -273,5 +274,5 @@ def check_devices_here(recipe: Recipe, situation: Situation) -> Iterator[Finding
 
 
 def vocabulary_size(recipe: Recipe, situation: Situation) -> int:
-    summary = situation.corpus()
-    return recipe.corpus.vocab_size if summary is None else summary.vocabulary_size
+    """Return the entries of the target's vocabulary, as far as they are known."""
+    return vocabulary_sizes(recipe, situation)[1]

@@ -32,6 +32,7 @@ CHECKS = (
     _check("memory", room.check_memory, "supernet", "search", "retrain"),
     _check("rows for the predictor", settings.check_rows, "predictor"),
     _check("vocabulary size", settings.check_vocabulary_size, "corpus"),
+    _check("own vocabularies", text.check_own_vocabularies, "corpus", *_TRAINING),
     _check("vocabulary for the text", text.check_vocabulary, "corpus"),
     _check("tokenizer of the score", packages.check_tokenizer, "evaluate"),
     _check("MLflow", packages.check_tracking, "supernet", "retrain"),

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
 from hat_ray.corpus.fairseq.data_bin import DataBin
-from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_lines, read_pairs
+from hat_ray.corpus.vocabulary.make import expected_vocabularies, opened_vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
@@ -32,6 +33,8 @@ _SPECIAL = 4
 _BYTES = 256
 _WORD_MARK = "\u2581"
 _LONGEST_PIECE = 16
+_USUAL_BYTES = 4192
+_SIDES = ("source", "target")
 
 
 def check_texts(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
@@ -94,47 +97,89 @@ def _check_downloads(config: CorpusConfig, situation: Situation) -> Iterator[Fin
 def check_vocabulary(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """The vocabulary is neither larger nor smaller than the training text allows."""
     config = recipe.corpus
-    if config.source != "files" or config.files is None:
+    if config.source != "files" or config.files is None or config.vocabulary.source:
         return
     files = text_files(config)
     if not all(map(_exists, all_parts(files))) or text_bytes(files) > _WHOLE_BYTES:
         return
+    for sides in [_SIDES] if config.vocabulary.shared else [_SIDES[:1], _SIDES[1:]]:
+        yield from _check_bounds(files, config, sides)
+
+
+def _check_bounds(files: FilesConfig, config: CorpusConfig, sides: tuple[str, ...]) -> Iterator[Finding]:
+    """Check the size of a vocabulary that is learned from these sides."""
     try:
-        least, most = vocabulary_bounds(files, config)
+        least, most = vocabulary_bounds(files, config, sides)
     except CorpusError:
         return  # reported by `check_texts`
+    text = "corpus" if len(sides) > 1 else f"{sides[0]}'s text"
     if config.vocab_size < least:
         why = " and the 256 bytes of corpus.byte_fallback" if config.spells_bytes else ""
         yield (
             "failure",
-            f"a vocabulary must hold every character of the corpus{why}, got corpus.vocab_size {config.vocab_size}: "
+            f"a vocabulary must hold every character of the {text}{why}, got corpus.vocab_size {config.vocab_size}: "
             f"set it to {least} or more",
         )
     elif config.vocab_size > most:
         yield (
             "failure",
-            f"a vocabulary must not be larger than the corpus allows, got corpus.vocab_size {config.vocab_size}: set "
+            f"a vocabulary must not be larger than the {text} allows, got corpus.vocab_size {config.vocab_size}: set "
             f"it to {most} or less",
         )
 
 
-def vocabulary_bounds(files: FilesConfig, config: CorpusConfig) -> tuple[int, int]:
+def check_own_vocabularies(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Vocabularies that exist already can be opened, and embeddings are shared where there is one for both sides."""
+    config, summary = recipe.corpus, situation.corpus()
+    apart = not config.vocabulary.shared
+    if config.vocabulary.source and summary is None:
+        if not (situation.committed or Path(vocabulary_folder(config), config.vocabulary.source).expanduser().exists()):
+            yield "ok", "the vocabulary was not looked at: name the folder of the text with --data"
+            return
+        try:
+            apart = not opened_vocabularies(config).joint
+        except CorpusError as error:
+            yield "failure", str(error)
+            return
+    if apart and recipe.model.share_embeddings == "all":
+        yield (
+            "failure",
+            "model.share_embeddings=all needs one joint vocabulary, got one for each side: set "
+            "model.share_embeddings=decoder",
+        )
+
+
+def vocabulary_sizes(recipe: Recipe, situation: Situation) -> tuple[int, int]:
+    """Return the entries of the source's and the target's vocabulary, as far as they are known."""
+    if (summary := situation.corpus()) is not None:
+        return summary.vocabulary_sizes
+    try:
+        return expected_vocabularies(recipe.corpus)
+    except CorpusError:  # reported by `check_own_vocabularies`
+        return recipe.corpus.vocab_size, recipe.corpus.vocab_size
+
+
+def vocabulary_bounds(
+    files: FilesConfig, config: CorpusConfig, sides: tuple[str, ...] = ("source", "target")
+) -> tuple[int, int]:
     """Return two sizes between which every vocabulary lies that SentencePiece can learn from the training text.
 
     The lower one is exact where every pair is used, and counts no character where some may not be. The upper one counts
     each part of each distinct word.
     """
     characters, words, lines, empty = set(_WORD_MARK), set[str](), 0, False
-    for side in ("source", "target"):
+    for side in sides:
         for part in files.parts(f"train_{side}"):
             for line in read_lines(part, nfc=config.nfc):
                 words.update(line.split())
                 lines, empty = lines + 1, empty or not line
     for word in words:
         characters.update(word)
-    fixed = _SPECIAL + (_BYTES if config.spells_bytes else 0)
+    how = config.vocabulary
+    fixed = _SPECIAL + len(how.symbols) + (_BYTES if config.spells_bytes else 0)
     parts = sum(_parts_of(len(word) + len(_WORD_MARK)) for word in words)
     unsure = config.deduplicate or files.valid_every or empty or lines > config.vocab_sample_lines
+    unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES or bool(how.symbols)
     return fixed + (1 if unsure else len(characters)), fixed + len(characters) + parts
 
 

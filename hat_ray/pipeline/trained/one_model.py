@@ -7,6 +7,7 @@ from pathlib import Path
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
+from hat_ray.corpus.vocabulary.make import expected_vocabularies
 from hat_ray.errors import ExportError, LatencyError, RunError, SpaceError
 from hat_ray.evaluate.about import about_model
 from hat_ray.export.export import manifest_of, open_export
@@ -108,11 +109,11 @@ def time_place(place: str, recipe: Recipe, runtime_given: bool = False) -> Timed
         model = opened.model
         settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
         engine = load_engine(model, device.runtime, settings)
-        return _timed(model.architecture, model.config, len(opened.vocabularies.target), config, device, engine)
+        return _timed(model.architecture, model.config, opened.vocabularies.sizes, config, device, engine)
     if found is not Place.ARCHITECTURE:
         raise RunError(why_no_weights(place, found))
     shape = load_architecture(place, recipe.space.build().qkv_dim)
-    return _timed(shape, recipe.model, recipe.corpus.vocab_size, config, device_of(config), None)
+    return _timed(shape, recipe.model, expected_vocabularies(recipe.corpus), config, device_of(config), None)
 
 
 def _time_export(place: str, config: LatencyConfig, model: ModelConfig, runtime_given: bool) -> TimedModel:
@@ -122,20 +123,21 @@ def _time_export(place: str, config: LatencyConfig, model: ModelConfig, runtime_
     own = {"runtime": manifest.get("runtime"), "dtype": manifest.get("dtype"), "accelerator": "cpu"}
     config = LatencyConfig.model_validate({**config.model_dump(), **own})
     loaded = open_export(place, config.threads)
-    entries = len(loaded.vocabularies.target)
+    entries = loaded.vocabularies.sizes
     return _timed(architecture, model, entries, config, device_of(config), loaded.engine)
 
 
 def _timed(
     architecture: Architecture,
     model: ModelConfig,
-    entries: int,
+    entries: tuple[int, int],
     config: LatencyConfig,
     device: DeviceInfo,
     engine: Engine | None,
 ) -> TimedModel:
     with tempfile.TemporaryDirectory(prefix="hat-ray-timing-") as nowhere:
-        job = TimingJob(_space_of(architecture), model, entries, config, Folder.at(nowhere).child("table"))
+        table, (source, target) = Folder.at(nowhere).child("table"), entries
+        job = TimingJob(_space_of(architecture), model, target, config, table, source_vocab_size=source)
         session = TimingSession(job, device)
         row = session.time(architecture) if engine is None else session.time_model(architecture, lambda: engine)
         return _result(row, architecture)

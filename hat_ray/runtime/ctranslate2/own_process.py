@@ -17,10 +17,10 @@ def translate(folder: Path, job: Mapping[str, Any]) -> None:
     engine = ctranslate2.Translator(
         str(folder), device="cpu", compute_type=kind, intra_threads=job["threads"], inter_threads=1
     )
-    draw = np.random.default_rng(0)
+    words, draw = work["source_vocab_size"] or work["vocab_size"], np.random.default_rng(0)
     for _ in range(job["repetitions"]):
         for source_length, target_length in job["pairs"]:
-            sources = draw.integers(_FIRST_WORD, work["vocab_size"], (work["batch"], source_length))
+            sources = draw.integers(_FIRST_WORD, words, (work["batch"], source_length))
             engine.translate_batch(
                 [[str(token) for token in row] for row in sources],
                 beam_size=work["beam"],

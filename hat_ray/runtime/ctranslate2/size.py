@@ -16,15 +16,15 @@ _FLOAT = 4
 def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> IntArray:
     """Return the bytes, (N,), of `model.bin` and `config.json`; the vocabulary's words are not counted."""
     sizes, is_int8 = Sizes.of(architectures), model.dtype == "int8"
-    e, d, v = sizes.encoder_dim, sizes.decoder_dim, model.vocab_size
+    (e, d), (s, v) = (sizes.encoder_dim, sizes.decoder_dim), model.vocab_sizes
     encoder, decoder = sizes.depths
     total = _FLOAT * sizes.norms(model.config)
     for one in sizes.linears():
         numbers = one.inputs * one.outputs * (1 if is_int8 else _FLOAT)
         total = total + ((numbers + _FLOAT * one.outputs * (2 if is_int8 else 1)) * one.exists).sum(axis=1)
-    tables = [e, d] if model.config.share_embeddings != "none" else [e, d, d]
-    for width in tables:
-        total = total + v * (width + _FLOAT if is_int8 else _FLOAT * width)
+    tables = [(s, e), (v, d)] if model.config.share_embeddings != "none" else [(s, e), (v, d), (v, d)]
+    for words, width in tables:
+        total = total + words * (width + _FLOAT if is_int8 else _FLOAT * width)
     if model.config.share_embeddings == "all":  # equal widths: one table
         total = total - np.where(e == d, v * (e + _FLOAT if is_int8 else _FLOAT * e), 0)
     kind = model.config.positions

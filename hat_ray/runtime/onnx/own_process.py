@@ -15,12 +15,10 @@ def translate(folder: Path, job: Mapping[str, Any]) -> None:
     """Translate each pair of lengths of the workload with `encoder.onnx` and `decoder.onnx`."""
     graphs = Graphs(str(folder / "encoder.onnx"), str(folder / "decoder.onnx"), job["threads"])
     work, draw = job["workload"], np.random.default_rng(0)
-    rows = work["batch"] * work["beam"]
+    rows, source_words = work["batch"] * work["beam"], work["source_vocab_size"] or work["vocab_size"]
     for _ in range(job["repetitions"]):
         for source_length, target_length in job["pairs"]:
-            state = graphs.start(
-                draw.integers(_FIRST_WORD, graphs.vocab_size, (work["batch"], source_length)), work["beam"]
-            )
+            state = graphs.start(draw.integers(_FIRST_WORD, source_words, (work["batch"], source_length)), work["beam"])
             for _ in range(target_length):
                 state.best(draw.integers(_FIRST_WORD, graphs.vocab_size, rows), 2 * work["beam"])
                 state.reorder(np.arange(rows))

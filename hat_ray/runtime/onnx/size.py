@@ -45,7 +45,8 @@ def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> In
 def _tables(e: IntArray, d: IntArray, v: Any, model: StoredModel) -> IntArray:
     """Count the source's and the target's embeddings and the output projection; equal ones stand there once."""
     is_int8, sharing = model.dtype == "int8", model.config.share_embeddings
-    source, target = (_int8(v, width, LARGE) if is_int8 else _placed(_FLOAT * v * width) for width in (e, d))
+    words = zip(map(np.int64, model.vocab_sizes), (e, d), strict=True)
+    source, target = (_int8(one, width, LARGE) if is_int8 else _placed(_FLOAT * one * width) for one, width in words)
     total = source + target
     if sharing == "all":
         total = total - np.where(e == d, source, 0)

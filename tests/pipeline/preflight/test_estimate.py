@@ -36,12 +36,12 @@ def test_parameters_are_those_of_the_model(name: str, share: str, before: bool):
     config = ModelConfig(share_embeddings=share, normalize_before=before)
     space = PRESETS[name]
     model = SuperTransformer(space, 100, config)
-    assert params_of(space.largest(), 100, config) == sum(p.numel() for p in model.parameters())
+    assert params_of(space.largest(), (100, 100), config) == sum(p.numel() for p in model.parameters())
 
 
 def test_a_whole_run_takes_the_disk_that_was_told(two_runtimes: Path):
     recipe = load_recipe(str(two_runtimes / "recipe.yaml"))
-    told = disk_of(recipe, STAGE_NAMES, recipe.corpus.vocab_size)
+    told = disk_of(recipe, STAGE_NAMES, (recipe.corpus.vocab_size,) * 2)
     taken = sum(file.stat().st_size for file in two_runtimes.rglob("*") if file.is_file())
     assert told.least <= taken <= told.most <= 5 * taken
 
@@ -69,9 +69,9 @@ def test_a_training_takes_the_memory_and_the_disk_that_were_told(tmp_path: Path,
     )
     recipe = load_recipe("toy", common)
     peak = int(done.stdout.splitlines()[-1])
-    told = memory_of(recipe, ["supernet"], recipe.corpus.vocab_size, cpus=1, local=True)
+    told = memory_of(recipe, ["supernet"], (recipe.corpus.vocab_size,) * 2, cpus=1, local=True)
     assert told.least <= peak <= told.most <= 3 * peak
-    disk = disk_of(recipe, ["supernet"], recipe.corpus.vocab_size)
+    disk = disk_of(recipe, ["supernet"], (recipe.corpus.vocab_size,) * 2)
     assert disk.least <= _taken(tmp_path) - before <= disk.most <= 3 * (_taken(tmp_path) - before)
 
 
