@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from hat_ray.corpus.config import CorpusConfig
+from hat_ray.corpus.fairseq.data_bin import DataBin
+from hat_ray.corpus.fairseq.vocabularies import data_bin_vocabularies
 from hat_ray.corpus.text.download import vocabulary_folder
 from hat_ray.corpus.text.survey import Survey, side_lines, vocabulary_lines
 from hat_ray.corpus.tokens import SentenceStore, TokenTable
@@ -38,15 +40,22 @@ def make_vocabularies(found: Survey, config: CorpusConfig, seed: int) -> Vocabul
     return made
 
 
+def has_own(config: CorpusConfig) -> bool:
+    """Return whether vocabularies exist already: files that a recipe names, or a data-bin's dictionaries."""
+    return config.source == "fairseq" or bool(config.vocabulary.source)
+
+
 def opened_vocabularies(config: CorpusConfig) -> Vocabularies:
-    """Open the vocabularies that a recipe names."""
+    """Open the vocabularies that exist already."""
     languages = config.source_language, config.target_language
+    if config.source == "fairseq" and config.fairseq is not None:
+        return data_bin_vocabularies(DataBin.open(config.fairseq.folder, *languages), config)
     return given_vocabularies(config.vocabulary, languages, vocabulary_folder(config))
 
 
 def expected_vocabularies(config: CorpusConfig) -> tuple[int, int]:
     """Return the entries of the source's and the target's vocabulary before the corpus is prepared."""
-    return opened_vocabularies(config).sizes if config.vocabulary.source else (config.vocab_size, config.vocab_size)
+    return opened_vocabularies(config).sizes if has_own(config) else (config.vocab_size, config.vocab_size)
 
 
 def require_known(tables: Mapping[str, TokenTable], config: CorpusConfig) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from hat_ray.core.config import nearest_name
+from hat_ray.corpus.vocabulary.make import has_own
 from hat_ray.errors import PluginError, SearchError, SpaceError
 from hat_ray.latency.device import names_device
 from hat_ray.latency.sweep import plan_sweep
@@ -113,7 +114,7 @@ def check_vocabulary_size(recipe: Recipe, situation: Situation) -> Iterator[Find
     if config.source == "fairseq":
         return
     least = _FIRST_WORD + (_BYTES if config.spells_bytes else 0) + 1
-    if config.vocab_size < least and not config.vocabulary.source:
+    if config.vocab_size < least and not has_own(config):
         why = "its special entries, the 256 bytes of corpus.byte_fallback" if config.spells_bytes else "its special"
         yield (
             "failure",

@@ -17,7 +17,7 @@ from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
 from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_lines, read_pairs
-from hat_ray.corpus.vocabulary.make import expected_vocabularies, opened_vocabularies
+from hat_ray.corpus.vocabulary.make import expected_vocabularies, has_own, opened_vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
@@ -132,8 +132,10 @@ def check_own_vocabularies(recipe: Recipe, situation: Situation) -> Iterator[Fin
     """Vocabularies that exist already can be opened, and embeddings are shared where there is one for both sides."""
     config, summary = recipe.corpus, situation.corpus()
     apart = not config.vocabulary.shared
-    if config.vocabulary.source and summary is None:
-        if not (situation.committed or Path(vocabulary_folder(config), config.vocabulary.source).expanduser().exists()):
+    if has_own(config) and summary is None:
+        if config.source == "files" and not (
+            situation.committed or Path(vocabulary_folder(config), config.vocabulary.source).expanduser().exists()
+        ):
             yield "ok", "the vocabulary was not looked at: name the folder of the text with --data"
             return
         try:
