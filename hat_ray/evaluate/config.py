@@ -17,6 +17,7 @@ class EvaluateConfig(StageConfig):
     """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
+    later: ClassVar[frozenset[str]] = frozenset({"metric"})
 
     beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence; 1 is greedy."""
@@ -38,6 +39,10 @@ class EvaluateConfig(StageConfig):
 
     chrf: bool = True
     """Also compute chrF, which agrees better with human judgement where words inflect."""
+
+    metric: Literal["sacrebleu", "multi-bleu"] = "sacrebleu"
+    """`multi-bleu` reports, beside sacreBLEU and as a figure of its own, the BLEU of HAT's papers: on Moses' tokens of
+    the target language, words with dashes cut. It needs hat-ray[vocabularies]."""
 
     tokenizer: Tokenizer = "13a"
     """sacreBLEU's tokenizer; use zh, ja-mecab or ko-mecab for those target languages."""

@@ -16,6 +16,7 @@ from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.multi_bleu import multi_bleu
 from hat_ray.evaluate.scoring import Floors, floors, score_text
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Engine
@@ -47,6 +48,9 @@ class Score:
     sentences_per_second: float
     peak_memory_bytes: int
     """The most that the process has held by then, whatever else it did before included."""
+    multi_bleu: float | None = None
+    """BLEU of tokenised text, where `evaluate.metric` asks for it."""
+    multi_bleu_signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ def evaluate(
     hypotheses = translate(model, corpus.vocabularies, sources, config, progress)
     seconds = time.perf_counter() - started
     text = score_text(hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf)
+    tokenised: tuple[float | None, str | None] = (None, None)
+    if config.metric == "multi-bleu":
+        tokenised = multi_bleu(hypotheses, references, corpus.summary.target_language)
     score = Score(
         bleu=text.bleu,
         bleu_signature=text.bleu_signature,
@@ -119,6 +126,8 @@ def evaluate(
         seconds=seconds,
         sentences_per_second=len(sources) / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(),
+        multi_bleu=tokenised[0],
+        multi_bleu_signature=tokenised[1],
     )
     log.info("BLEU %.2f on %d sentences (%.1f a second)", score.bleu, score.sentences, score.sentences_per_second)
     return Evaluation(score, Translations(tuple(sources), tuple(references), tuple(hypotheses)))

@@ -91,7 +91,7 @@ REASONS: Mapping[str, str] = {
     "left-pad-source": "the source is padded on the left, as in HAT",
     "left-pad-target": "the target is padded on the right, as in HAT",
     "remove-bpe": "the vocabulary joins sub-words when it decodes",
-    "sacrebleu": "sacreBLEU is always computed",
+    "sacrebleu": "sacreBLEU is always computed; evaluate.metric multi-bleu adds the BLEU of HAT's papers",
     "dataset-impl": "the format follows from the files",
     "lazy-load": "tokens are always mapped from disk",
     "raw-text": "the format follows from the files",

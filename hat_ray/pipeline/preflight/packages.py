@@ -27,7 +27,7 @@ _COMPILERS = ("c++", "g++", "clang++")
 WANTED = tuple(
     dict.fromkeys(
         [
-            *("mlflow", "torch", "xgboost"),
+            *("mlflow", "torch", "xgboost", "sacremoses"),
             *(package for name in RUNTIMES.own_names for package in RUNTIMES.facts(name).packages),
             *(name for names, _ in TOKENIZERS.values() for name in names),
         ]
@@ -52,6 +52,13 @@ def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             situation.of_machine,
             f"evaluate.tokenizer {tokenizer} needs {' and '.join(lacking)}, {host} has not: pip install '{how}', or "
             "take another tokenizer",
+        )
+    moses = ("sacremoses",) if recipe.evaluate.metric == "multi-bleu" else ()
+    for host, lacking in _lacking(situation, moses):
+        yield (
+            situation.of_machine,
+            f"evaluate.metric multi-bleu needs {lacking[0]}, {host} has not: pip install 'hat-ray[vocabularies]', or "
+            "set evaluate.metric to sacrebleu",
         )
     if tokenizer == "flores200" and not situation.cluster:
         yield from _check_flores(fetch=situation.committed)

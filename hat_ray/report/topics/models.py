@@ -209,6 +209,14 @@ def _measured(model: ChosenModel, slug: str) -> Cell:
     return Cell(milliseconds(latency.measured_ms), tuple(notes))
 
 
+def _multi_bleu(data: ReportData) -> Cell | None:
+    """Return the models' multi-bleu with its signature, where it was asked for: a figure apart from sacreBLEU's."""
+    scored = [(role(one), one.score) for one in data.chosen if one.score is not None]
+    named = [f"{name} {fixed(score.multi_bleu, 1)}" for name, score in scored if score.multi_bleu is not None]
+    signatures = [score.multi_bleu_signature for _, score in scored if score.multi_bleu_signature]
+    return Cell(f"{', '.join(named)} ({signatures[0]})", style="code") if named and signatures else None
+
+
 def _notes(data: ReportData) -> Facts:
     floors = [
         f"{name} {fixed(score, 1)}"
@@ -225,6 +233,7 @@ def _notes(data: ReportData) -> Facts:
         "Floors": "BLEU without a model: " + ", ".join(floors) if floors else None,
         "BLEU": Cell(data.bleu_signature, style="code") if data.bleu_signature else None,
         "chrF": Cell(data.chrf_signature, style="code") if data.chrf_signature else None,
+        "multi-bleu": _multi_bleu(data),
         "Caution": "one training run a model: differences of a few tenths of a BLEU may be chance",
     }
     return {name: value for name, value in notes.items() if value is not None}
