@@ -27,6 +27,7 @@ from hat_ray.corpus.corpus import Corpus, CorpusSummary
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.shards import SHARD_PAIRS
+from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
@@ -82,9 +83,14 @@ class RayExecution:
         return replace(here, machines=cluster_machines(ask=ask), cluster=True, may_grow=may_grow())
 
     def prepare(
-        self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress
+        self,
+        config: CorpusConfig,
+        folder: Folder,
+        seed: int,
+        progress: Progress = no_progress,
+        taught: Taught | None = None,
     ) -> CorpusSummary:
-        return prepare(config, folder, seed, progress, self._encode)
+        return prepare(config, folder, seed, progress, self._encode, taught)
 
     def _encode(self, job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
         """Encode on the cluster what is more than a shard; less is done before a cluster has started."""

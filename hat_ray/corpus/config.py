@@ -190,10 +190,11 @@ class CorpusConfig(StageConfig):
         {
             *("downloads", "downloads_folder", "download_timeout_s", "download_tries"),
             *("max_download_gb", "max_unpacked_gb", "max_expansion"),
+            "distil_from",  # its content decides, not its place
         }
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary"})
+    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary", "distil_from", "distil_beam"})
 
     source: Literal["toy", "files", "fairseq"] = "toy"
     """Source of the text: the built-in language pair, text files, or a data-bin of fairseq's."""
@@ -226,6 +227,12 @@ class CorpusConfig(StageConfig):
     """Entries of the joint sub-word vocabulary, the four special ones included."""
     vocabulary: VocabularyConfig = VocabularyConfig()
     """Sub-words that exist already, or how they are learned."""
+    distil_from: str = ""
+    """A trained model whose translations of the training sources take the place of their references (sequence-level
+    distillation): a run folder, a model folder, an export, a CTranslate2 folder with its `source.spm` and `target.spm`,
+    a Hugging Face folder or Marian's .npz with its sub-words. They are kept in the run. Empty: the references."""
+    distil_beam: int | None = Field(default=None, ge=1, le=1_000)
+    """Hypotheses kept by that model's beam search; null: its own setting."""
     max_length: int = Field(default=80, ge=2, le=100_000)
     """Longest training sentence on either side, in tokens with the end mark; longer pairs are dropped. Validation and
     test keep every line, so that scores compare with others'."""
@@ -258,6 +265,10 @@ class CorpusConfig(StageConfig):
                 raise ValueError("a data-bin has its own dictionaries: leave vocabulary.source and target out")
         else:
             self.vocabulary.require_file()
+        if self.source == "fairseq" and self.distil_from:
+            raise ValueError(
+                "distil_from translates text, and a data-bin holds tokens: name the text by source 'files'"
+            )
         if 0 < self.max_ratio < 1:
             raise ValueError(f"max_ratio must be 0 (off) or at least 1, got {self.max_ratio}")
         return self

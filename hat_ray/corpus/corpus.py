@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hat_ray.core.codec import read, read_checked, read_rows
 from hat_ray.corpus.shards import Shard, local_shard, map_shards
+from hat_ray.corpus.text.taught import Taught
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
@@ -86,6 +87,24 @@ class SplitSummary(BaseModel):
         return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
 
 
+class TaughtSummary(BaseModel):
+    """The translations that are a corpus's training targets, and what they took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    origin: str
+    sentences: int
+    empty: int
+    core_seconds: float
+
+    @classmethod
+    def of(cls, taught: Taught) -> "TaughtSummary":
+        """Sum up a teacher's translations."""
+        return cls(
+            origin=taught.origin, sentences=taught.sentences, empty=taught.empty, core_seconds=taught.core_seconds
+        )
+
+
 class CorpusSummary(BaseModel):
     """A prepared corpus: written last, as `summary.json`, so its presence shows that the folder is complete."""
 
@@ -118,6 +137,8 @@ class CorpusSummary(BaseModel):
 
     target_vocabulary_size: int | None = None
     """Entries of the target's vocabulary where it has its own; None: both sides share one."""
+    taught: TaughtSummary | None = None
+    """The teacher's translations that the model is trained on; None: the references."""
     files: dict[str, str] = {}
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 

@@ -18,7 +18,7 @@ from functools import partial
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig, DataBinConfig
-from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary
+from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary, TaughtSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
 from hat_ray.corpus.fairseq.content import held_table, num_chunks, split_chunks, survey_split
 from hat_ray.corpus.fairseq.data_bin import DataBin
@@ -36,6 +36,7 @@ from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
 from hat_ray.corpus.text.survey import Survey, survey
+from hat_ray.corpus.text.taught import Taught, taught_pairs
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabularies
@@ -52,20 +53,28 @@ log = logging.getLogger(__name__)
 
 
 def prepare(
-    config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress, encode: Encode = encode_here
+    config: CorpusConfig,
+    folder: Folder,
+    seed: int,
+    progress: Progress = no_progress,
+    encode: Encode = encode_here,
+    taught: Taught | None = None,
 ) -> CorpusSummary:
     """Prepare the corpus in `folder` and return its summary; a folder that holds it already is only read.
 
     `seed` draws the lines that the vocabulary is learned from where there are more than `vocab_sample_lines`. `encode`
     decides where the text is encoded; every execution gives the same bytes. Downloads must be there (`download.py`).
+    `taught` holds the targets that a teacher wrote; None: the references are the targets.
     """
     fingerprint = input_fingerprint(config, seed)
+    if taught is not None:
+        fingerprint = hashlib.sha256(f"{fingerprint} {taught.identity}".encode()).hexdigest()
     if (stored := read_summary(folder)) is not None and stored.fingerprint == fingerprint:
         log.info("corpus in %s is up to date", folder)
         return stored
     data = folder.child(f"{_DATA}{fingerprint[:16]}")
     try:
-        summary = _prepare(config, data, seed, fingerprint, progress, encode)
+        summary = _prepare(config, data, seed, fingerprint, progress, encode, taught)
     except HatRayError:
         folder.delete(data.name)
         folder.delete_if_empty()
@@ -89,9 +98,16 @@ def read_summary(folder: Folder) -> CorpusSummary | None:
 
 
 def _prepare(
-    config: CorpusConfig, data: Folder, seed: int, fingerprint: str, progress: Progress, encode: Encode
+    config: CorpusConfig,
+    data: Folder,
+    seed: int,
+    fingerprint: str,
+    progress: Progress,
+    encode: Encode,
+    taught: Taught | None,
 ) -> CorpusSummary:
-    found = (_from_data_bin if config.source == "fairseq" else _from_text)(config, data, seed, progress, encode)
+    read = _from_data_bin if config.source == "fairseq" else partial(_from_text, taught=taught)
+    found = read(config, data, seed, progress, encode)
     for split, table in found.tables.items():
         data.write_table(f"{split}.parquet", table.to_arrow())
     vocabularies = found.vocabularies
@@ -105,6 +121,7 @@ def _prepare(
         test=_summarise(found.tables["test"]),
         test_sources_in_train=found.test_sources_seen,
         fingerprint=fingerprint,
+        taught=TaughtSummary.of(taught) if taught else None,
         data=data.name,
         shards=tuple(record.shard for record in found.records),
         files={
@@ -128,9 +145,13 @@ class _Content:
     held_out: int = 0
 
 
-def _from_text(config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode) -> _Content:
+def _from_text(
+    config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode, taught: Taught | None
+) -> _Content:
     source, held = _read_splits(config)
     valid_every = config.files.valid_every if config.source == "files" and config.files else 0
+    if taught is not None:
+        source = taught_pairs(source, taught, valid_every)
     found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
     log.debug("%d training pairs, %d to encode", found.text.num_rows, found.kept)
     texts = {"valid": found.held_out, **held}
@@ -178,6 +199,11 @@ def _text_of(names: DataBinConfig, split: str) -> ParallelText | None:
 
 def _sha256(data: Folder, name: str) -> str:
     return hashlib.sha256(data.read_bytes(name)).hexdigest()
+
+
+def training_text(config: CorpusConfig) -> PairSource:
+    """Return the training text of a corpus, to be streamed."""
+    return _read_splits(config)[0]
 
 
 def _read_splits(config: CorpusConfig) -> tuple[PairSource, dict[str, ParallelText]]:

@@ -15,6 +15,7 @@ from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import Corpus, CorpusSummary
 from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
@@ -51,8 +52,10 @@ class SearchPlan:
 class Execution(Protocol):
     """The heavy work of each stage. Long work reports to `progress`."""
 
-    def prepare(self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress) -> CorpusSummary:
-        """Turn text into sub-words and token tables."""
+    def prepare(
+        self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress, taught: Taught | None = None
+    ) -> CorpusSummary:
+        """Turn text, with a teacher's targets where there are some, into sub-words and token tables."""
 
     def train_super(self, job: TrainJob, progress: Progress) -> TrainResult:
         """Train the SuperTransformer."""
@@ -95,9 +98,14 @@ class LocalExecution:
         """Nothing was started."""
 
     def prepare(
-        self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress = no_progress
+        self,
+        config: CorpusConfig,
+        folder: Folder,
+        seed: int,
+        progress: Progress = no_progress,
+        taught: Taught | None = None,
     ) -> CorpusSummary:
-        return prepare(config, folder, seed, progress)
+        return prepare(config, folder, seed, progress, taught=taught)
 
     def train_super(self, job: TrainJob, progress: Progress = no_progress) -> TrainResult:
         return job.run(progress)

@@ -96,14 +96,18 @@ def _existing(folder: Folder) -> Folder:
 
 def check_teachers(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every teacher's place is there and may hold a trained model."""
-    for stage, config in (("supernet", recipe.supernet), ("retrain", recipe.retrain)):
-        if not config.teacher or stage not in situation.stages:
+    named = {
+        "corpus": ("corpus.distil_from", recipe.corpus.distil_from),
+        "supernet": ("supernet.teacher", recipe.supernet.teacher),
+        "retrain": ("retrain.teacher", recipe.retrain.teacher),
+    }
+    for stage, (setting, place) in named.items():
+        if not place or stage not in situation.stages:
             continue
-        if not (is_uri(config.teacher) or os.path.exists(os.path.expanduser(config.teacher))):
-            yield "failure", f"{stage}.teacher must be there, got {printable(config.teacher, 200)}: correct it"
-        elif (found := place_of(config.teacher)) in (Place.EXPORT, Place.ARCHITECTURE):
-            yield (
-                "failure",
-                f"{stage}.teacher must name a trained model, got {printable(config.teacher, 200)}, {found}: name its "
-                "run or model folder",
-            )
+        shown = printable(place, 200)
+        if not (is_uri(place) or os.path.exists(os.path.expanduser(place))):
+            yield "failure", f"{setting} must be there, got {shown}: correct it"
+            continue
+        found = place_of(place)
+        if found is Place.ARCHITECTURE or (found is Place.EXPORT and stage != "corpus"):
+            yield "failure", f"{setting} must name a trained model, got {shown}, {found}: name its run or model folder"

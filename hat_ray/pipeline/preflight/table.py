@@ -46,7 +46,7 @@ CHECKS = (
     _check("beam in translation", settings.check_evaluation_beam, "evaluate", again=True),
     _check("batches", settings.check_batches, "supernet", "retrain", again=True),
     _check("best checkpoint", settings.check_best, "supernet", "retrain"),
-    _check("teachers", stores.check_teachers, "supernet", "retrain"),
+    _check("teachers", stores.check_teachers, "corpus", "supernet", "retrain"),
     _check("shared channels", settings.check_sharing, "supernet", "policies"),
     _check("early stop", settings.check_early_stop, "search", again=True),
     _check("search algorithm", settings.check_algorithm, "search"),

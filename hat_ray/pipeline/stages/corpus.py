@@ -6,6 +6,7 @@ from hat_ray.corpus.corpus import CorpusSummary
 from hat_ray.corpus.text.download import fetch
 from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.pipeline.stage import Context, Stage
+from hat_ray.pipeline.trained.translations import corpus_identity, teach_corpus
 from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,13 @@ def fetch_texts(context: Context) -> None:
 
 
 def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
-    """Prepare the corpus; warn where less than half of the training text is kept, or the test set leaks into it."""
+    """Prepare the corpus, after its teacher has translated the training text where there is one.
+
+    Warn where less than half of the training text is kept, or the test set leaks into it.
+    """
+    taught = teach_corpus(context)
     with context.progress("preparing the corpus") as progress:
-        summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress)
+        summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress, taught)
     train = summary.train
     log.log(logging.WARNING if 2 * train.pairs < train.read else logging.INFO, "training text: %s", train.kept_text)
     if leak := summary.leak():
@@ -30,10 +35,16 @@ def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
     return summary
 
 
+def _outside(context: Context) -> str:
+    """Return what decides the corpus and stands outside the run: its text, and its teacher."""
+    text, teacher = input_fingerprint(context.recipe.corpus, context.recipe.seed), corpus_identity(context)
+    return text if teacher is None else f"{text} {teacher}"
+
+
 CORPUS = Stage.of(
     "corpus",
     CorpusSummary,
     prepare_corpus,
-    outside=lambda context: input_fingerprint(context.recipe.corpus, context.recipe.seed),
+    outside=_outside,
     before=fetch_texts,
 )

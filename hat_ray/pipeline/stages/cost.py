@@ -13,6 +13,7 @@ from hat_ray.latency.table.table import scan_table
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.stages.corpus import CORPUS
 from hat_ray.pipeline.stages.evaluate import EVALUATE
 from hat_ray.pipeline.stages.latency import attached_of, devices_of
 from hat_ray.pipeline.stages.search import SEARCH
@@ -157,6 +158,15 @@ def _only_timings(_context: Context, _record: StageRecord, _result: SearchResult
     return _Busy(0.0, 0.0, "")
 
 
+def _corpus(context: Context, record: StageRecord, result: SearchResult) -> _Busy:
+    """Count a teacher's translations over all attempts, and the stage's wall time beyond them."""
+    if (taught := context.require(CORPUS).taught) is None:
+        return _assumed(context, record, result)
+    rest = max(0.0, record.seconds - taught.core_seconds)
+    counted = f"translation of {taught.sentences:,} training sentences by a teacher and {_ASSUMED}"
+    return _Busy(taught.core_seconds + rest, 0.0, counted)
+
+
 def _supernet(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
     config, seconds = context.recipe.supernet, context.require(SUPERNET).seconds
     workers = f"{config.workers} worker{'s' if config.workers != 1 else ''}"
@@ -188,6 +198,7 @@ def _evaluate(context: Context, _record: StageRecord, _result: SearchResult) -> 
 
 
 _BUSY: Mapping[str, Callable[[Context, StageRecord, SearchResult], _Busy]] = {
+    "corpus": _corpus,
     "supernet": _supernet,
     "latency": _only_timings,
     "sweep": _only_timings,
