@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
@@ -91,6 +91,8 @@ class EvaluatedModel:
 
     score: Score
     measured: dict[str, FinalTiming]
+    others: dict[str, Score] = field(default_factory=dict)
+    """Scores of the same architecture trained from other starts, by the start."""
 
 
 @dataclass(frozen=True)

@@ -1,87 +1,122 @@
 """Trained models that trainings of a run start from: opened, checked, and kept in the stage's folder as they begin.
 
-What a recipe names may lie on the machine of the command only. So the stage keeps the SuperTransformer with the model's
-weights, and workers read that.
+What a recipe names may lie on the machine of the command only. So the stage keeps the model that a training begins
+with, and workers read that.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.foreign.open import open_foreign
 from hat_ray.foreign.opened import ForeignModel
-from hat_ray.model.checkpoints.native import save_model
+from hat_ray.model.checkpoints.native import load_super, save_model
 from hat_ray.model.checkpoints.start import started_from, why_not_started
+from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.pipeline.preflight.check import Check, Finding, Situation
 from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import Recipe
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import SUPERNET
+from hat_ray.train.config import INHERITED, SCRATCH
+from hat_ray.train.job import MODEL, SUPERNET
 
 START = "start"
-"""Folder of the weights that a stage's training starts from."""
+"""Folder of the weights that a training starts from, within that of the training."""
+RETRAIN_INIT = "retrain.init"
 
 
-def starting_weights(context: Context, folder: Folder) -> Folder | None:
+def starting_super(context: Context, folder: Folder) -> Folder | None:
     """Return the folder of the SuperTransformer that `supernet.init` makes; None where the recipe names none."""
-    recipe, place = context.recipe, folder.child(START)
-    if recipe.supernet.init is None:
+    named, place = context.recipe.supernet.init, folder.child(START)
+    if named is None:
         return None
     if not place.exists(f"{SUPERNET}.json"):
-        corpus = Corpus.load(context.folder("corpus"))
-        opened = _opened(recipe.supernet.init)
-        _require_its_pieces(recipe.supernet.init, opened, corpus)
-        try:
-            model = started_from(
-                opened.model, recipe.space.build(), recipe.model, corpus.vocabularies.sizes, recipe.seed
-            )
-        except HatRayError as error:
-            raise CheckpointError(f"supernet.init {recipe.supernet.init}: {error}") from error
-        save_model(place, SUPERNET, model, {"init": recipe.supernet.init, "kind": opened.kind})
+        save_model(place, SUPERNET, _super_of("supernet.init", named, context), {"init": named})
     return place
 
 
-def digest_of(context: Context) -> str | None:
+def starting_subs(context: Context, start: str, folders: Mapping[Architecture, Folder]) -> dict[Architecture, Folder]:
+    """Return by architecture the folder of the model that its training starts from; none for `scratch`.
+
+    `folders` are those of the trainings.
+    """
+    if start == SCRATCH:
+        return {}
+    places = {architecture: folder.child(START) for architecture, folder in folders.items()}
+    missing = [one for one, place in places.items() if not place.exists(f"{MODEL}.json")]
+    if missing:
+        inherited = start == INHERITED
+        giver = (
+            load_super(context.folder("supernet"), SUPERNET) if inherited else _super_of(RETRAIN_INIT, start, context)
+        )
+        for architecture in missing:
+            save_model(places[architecture], MODEL, giver.extract(architecture), {"init": start})
+    return places
+
+
+def _super_of(key: str, named: str, context: Context) -> SuperTransformer:
+    """Return the SuperTransformer of the recipe's space with a trained model's weights."""
+    recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
+    opened = _opened(key, named)
+    _require_its_pieces(key, named, opened, corpus)
+    try:
+        return started_from(opened.model, recipe.space.build(), recipe.model, corpus.vocabularies.sizes, recipe.seed)
+    except HatRayError as error:
+        raise CheckpointError(f"{key} {named}: {error}") from error
+
+
+def digest_of_super(context: Context) -> str | None:
     """Hash the files of the model that `supernet.init` names; None where the recipe names none."""
     named = context.recipe.supernet.init
-    if named is None:
-        return None
-    path = Path(named).expanduser()
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    parts = [f"{one.name} {_hash(one)}" for one in files]
+    return None if named is None else _digest("supernet.init", [named])
+
+
+def digest_of_subs(context: Context) -> str | None:
+    """Hash the files of the models that `retrain.init` names; None where the recipe names none."""
+    named = _files_of(context.recipe)
+    return _digest(RETRAIN_INIT, named) if named else None
+
+
+def _files_of(recipe: Recipe) -> list[str]:
+    return [start for start in recipe.retrain.starts if start not in (SCRATCH, INHERITED)]
+
+
+def _digest(key: str, named: Sequence[str]) -> str:
+    parts: list[str] = []
+    for path in (Path(one).expanduser() for one in named):
+        files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+        parts += [f"{one.name} {_hash(key, one)}" for one in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def check_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """The model that `supernet.init` names can be opened, and is the start of this space's SuperTransformer."""
-    named, summary = recipe.supernet.init, situation.corpus()
-    if named is None:
-        return
-    sizes = (
-        None
-        if summary is None
-        else (
-            summary.vocabulary_size,
-            summary.target_vocabulary_size or summary.vocabulary_size,
-        )
-    )
-    try:
-        for reason in why_not_started(_opened(named).model, recipe.space.build(), recipe.model, sizes):
-            yield "failure", f"supernet.init {named}: {reason}"
-    except HatRayError as error:
-        yield "failure", str(error)
+    """Models that the recipe names can be opened, and are starts of this space's SuperTransformer."""
+    summary = situation.corpus()
+    sizes = None
+    if summary is not None:
+        sizes = summary.vocabulary_size, summary.target_vocabulary_size or summary.vocabulary_size
+    named = [("supernet.init", recipe.supernet.init)] if recipe.supernet.init and "supernet" in situation.stages else []
+    named += [(RETRAIN_INIT, file) for file in _files_of(recipe) if "retrain" in situation.stages]
+    for key, place in named:
+        try:
+            model = _opened(key, str(place)).model
+            for reason in why_not_started(model, recipe.space.build(), recipe.model, sizes):
+                yield "failure", f"{key} {place}: {reason}"
+        except HatRayError as error:
+            yield "failure", str(error)
 
 
-def _opened(named: str) -> ForeignModel:
+def _opened(key: str, named: str) -> ForeignModel:
     try:
         return open_foreign(named)
     except CheckpointError as error:
-        raise CheckpointError(f"supernet.init: {error}") from error
+        raise CheckpointError(f"{key}: {error}") from error
 
 
-def _require_its_pieces(named: str, opened: ForeignModel, corpus: Corpus) -> None:
+def _require_its_pieces(key: str, named: str, opened: ForeignModel, corpus: Corpus) -> None:
     """Raise CheckpointError where the model was trained on other sub-words than the corpus is made of."""
     own = opened.vocabularies
     if own is None:
@@ -90,17 +125,17 @@ def _require_its_pieces(named: str, opened: ForeignModel, corpus: Corpus) -> Non
     for side in ("source", "target"):
         if getattr(own, side).pieces() != getattr(theirs, side).pieces():
             raise CheckpointError(
-                f"supernet.init {named} was trained on other {side} sub-words than the corpus has: name its vocabulary "
-                "in corpus.vocabulary"
+                f"{key} {named} was trained on other {side} sub-words than the corpus has: name its vocabulary in "
+                "corpus.vocabulary"
             )
 
 
-def _hash(path: Path) -> str:
+def _hash(key: str, path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise CheckpointError(f"supernet.init {path} is no file: name the trained model's file or folder") from error
+        raise CheckpointError(f"{key} {path} is no file: name the trained model's file or folder") from error
 
 
-START_CHECK = Check("weights to start from", check_start, frozenset({"supernet"}))
+START_CHECK = Check("weights to start from", check_start, frozenset({"supernet", "retrain"}))

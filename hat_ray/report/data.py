@@ -20,6 +20,7 @@ from hat_ray.search.selection import Kind, RetrainedModel, SelectedModel
 from hat_ray.search.winners import LimitedQuantity, RuntimeRanking
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
+from hat_ray.train.config import INHERITED, SCRATCH
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ class ChosenModel(SelectedModel):
     flops: int
     trained: RetrainedModel
     score: Score | None = None
+    other_scores: dict[str, Score] = field(default_factory=dict)
+    """Scores after training from other starts, by the start."""
     latency: dict[str, Latency] = field(default_factory=dict)
     """By device slug."""
     quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
@@ -194,6 +197,14 @@ class ChosenModel(SelectedModel):
     @property
     def chrf(self) -> float | None:
         return self.score.chrf if self.score else None
+
+
+_WORDS = {SCRATCH: "from scratch", INHERITED: "from inherited weights"}
+
+
+def start_words(start: str) -> str:
+    """Return what a training started from, in words: the name of a file is its last part."""
+    return _WORDS.get(start) or f"from {start.rstrip('/').rpartition('/')[2]}"
 
 
 def _known(loss_bits: float) -> float | None:
@@ -255,6 +266,11 @@ class ReportData:
     """Which runtime wins each limit, where one machine has several."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
+
+    @property
+    def begun(self) -> str:
+        """What the models' training started from, in words after a verb: `from scratch`."""
+        return start_words(self.chosen[0].trained.start if self.chosen else SCRATCH)
 
     def frontier(self, device: str) -> tuple[Candidate, ...]:
         """Return the candidates that no other one beats in both loss and latency, the fastest first.

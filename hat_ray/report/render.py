@@ -101,6 +101,8 @@ class RunView:
     translations: tuple[Translations, ...]
     cost: Cost | None
     provenance: Origin
+    begun: str = "from scratch"
+    """What the models' training started from."""
     times: bool = True
     """Whether the run timed on any of its devices."""
     first: str = "#summary"
@@ -146,6 +148,7 @@ def run_view(data: ReportData) -> RunView:
         translations=translations(data),
         cost=cost(data),
         provenance=origin(data),
+        begun=data.begun,
         times=not data.devices or any(device.attached for device in data.devices),
     )
 

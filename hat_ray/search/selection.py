@@ -33,14 +33,32 @@ class SelectedModel:
 
 
 @dataclass(frozen=True)
+class OtherStart:
+    """What training an architecture from another start gave."""
+
+    start: str
+    """`scratch`, `inherited`, or the trained model that it started from."""
+    folder: str
+    """Its folder within the stage's."""
+    loss_bits: Loss
+    updates: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RetrainedModel:
-    """What training one architecture from scratch gave."""
+    """What training one architecture gave."""
 
     inherited_loss_bits: Loss
     """Its validation loss with the weights that it inherits, before."""
     scratch_loss_bits: Loss
+    """Its validation loss after training, from scratch or what else `start` names."""
     updates: int
     seconds: float
+    start: str = "scratch"
+    """What its training started from: `scratch`, `inherited`, or a trained model."""
+    others: tuple[OtherStart, ...] = ()
+    """The same architecture trained from other starts."""
 
 
 @dataclass(frozen=True)

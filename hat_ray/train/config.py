@@ -1,6 +1,6 @@
 """Settings of training, for the SuperTransformer and for one architecture from scratch alike."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -162,6 +162,10 @@ class TrainConfig(StageConfig):
         return {name: value for name, value in canonical(self).items() if name in included}
 
 
+SCRATCH, INHERITED = "scratch", "inherited"
+Start = Annotated[str, Field(min_length=1)]
+
+
 class SupernetConfig(TrainConfig):
     """Training of the SuperTransformer, from random weights or from a trained model."""
 
@@ -174,9 +178,28 @@ class SupernetConfig(TrainConfig):
 
 
 class RetrainConfig(TrainConfig):
-    """Training of the chosen architectures from scratch, and of those that they are compared with."""
+    """Training of the chosen architectures, and of those that they are compared with."""
+
+    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init"}
+
+    init: Start | tuple[Start, ...] = SCRATCH
+    """What these trainings start from: `scratch` (random weights), `inherited` (the weights that an architecture has in
+    the SuperTransformer; HAT, table 6), or the file or folder of a trained model whose widths are the largest of the
+    space. Of a list the first makes the models that are timed, compared and exported; the winners are trained from each
+    of the others as well, and the report shows losses and scores side by side."""
 
     largest_baseline: bool = True
     """Train the largest architecture of the space as well, at equal updates."""
     random_baselines: int = Field(default=1, ge=0, le=1_000)
     """For each winner, train this many randomly drawn architectures of no lower predicted latency, at equal updates."""
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """What trainings start from, that of the main models first."""
+        return (self.init,) if isinstance(self.init, str) else self.init
+
+    @model_validator(mode="after")
+    def _check_starts(self) -> "RetrainConfig":
+        if not self.starts or len(set(self.starts)) != len(self.starts):
+            raise ValueError(f"init needs one start, or several that differ, got {list(self.starts)}")
+        return self

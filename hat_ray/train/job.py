@@ -105,24 +105,31 @@ def train_sub(
     progress: Progress = no_progress,
     workers: Workers | None = None,
     *,
+    start: Folder | None = None,
     teacher: Folder | None = None,
 ) -> TrainResult:
-    """Train one architecture of a space from scratch; save it as `model`. `teacher` is the folder of its teacher."""
+    """Train one architecture of a space from scratch, or from the model that `start` holds; save it as `model`.
+
+    `teacher` is the folder of its teacher.
+    """
     workers = workers or OneWorker(device_for(config))
-    wanted = sub_fingerprint(architecture, space, corpus, model_config, config, seed, teacher)
+    wanted = sub_fingerprint(architecture, space, corpus, model_config, config, seed, start, teacher)
     done = finished(folder, wanted)
     if done is not None:
         return done
     largest = space.largest()
     source_size, target_size = _vocab_sizes(corpus, model_config)
-    model = SubTransformer(
-        architecture,
-        source_size,
-        model_config,
-        target_vocab_size=target_size,
-        super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
-        seed=stream_seed(seed, "init"),
-    )
+    if start is None:
+        model = SubTransformer(
+            architecture,
+            source_size,
+            model_config,
+            target_vocab_size=target_size,
+            super_dims=(largest.encoder.embed_dim, largest.decoder.embed_dim),
+            seed=stream_seed(seed, "init"),
+        )
+    else:
+        model = load_sub(start, MODEL)
     task = replace(sub_task(model, config.compile), teacher=_teaching(teacher, workers))
     result = _train(task, corpus, config, folder, seed, progress, workers, wanted)
     _close(folder, MODEL, model, result, wanted, workers)
@@ -208,11 +215,13 @@ def sub_fingerprint(
     model_config: ModelConfig,
     config: TrainConfig,
     seed: int,
+    start: Folder | None = None,
     teacher: Folder | None = None,
 ) -> str:
-    """Hash all that decides the weights of a training from scratch."""
+    """Hash all that decides the weights of one architecture's training."""
     parts = {"architecture": architecture.to_dict(), "space": space.to_dict()}
-    return fingerprint({**parts, **_common(corpus, model_config, config, seed, teacher)})
+    begun = {} if start is None else {"start": weights_digest(start, MODEL)}
+    return fingerprint({**parts, **_common(corpus, model_config, config, seed, teacher), **begun})
 
 
 def finished(folder: Folder, wanted: str) -> TrainResult | None:
@@ -343,7 +352,7 @@ class TrainJob:
     folder: Folder
     seed: int
     start: Folder | None = None
-    """Folder of the SuperTransformer that it starts from; None: random weights."""
+    """Folder of the model that it starts from, of the same kind; None: random weights."""
     teacher: Folder | None = None
     """Folder of the model that teaches it; None: none does."""
 
@@ -352,7 +361,7 @@ class TrainJob:
         settings = (self.space, Corpus.load(self.corpus), self.model_config, self.config, self.seed)
         if self.architecture is None:
             return finished(self.folder, super_fingerprint(*settings, self.start, self.teacher))
-        return finished(self.folder, sub_fingerprint(self.architecture, *settings, self.teacher))
+        return finished(self.folder, sub_fingerprint(self.architecture, *settings, self.start, self.teacher))
 
     def run(self, progress: Progress = no_progress, workers: Workers | None = None) -> TrainResult:
         """Train in this process; resume an interrupted training, return a finished one's result at once."""
@@ -360,4 +369,4 @@ class TrainJob:
         settings = (self.space, corpus, self.model_config, self.config, self.folder, self.seed, progress, workers)
         if self.architecture is None:
             return train_super(*settings, start=self.start, teacher=self.teacher)
-        return train_sub(self.architecture, *settings, teacher=self.teacher)
+        return train_sub(self.architecture, *settings, start=self.start, teacher=self.teacher)

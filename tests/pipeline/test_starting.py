@@ -11,10 +11,14 @@ from typer.testing import CliRunner
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
 from hat_ray.core.codec import from_json
-from hat_ray.errors import CheckError, CheckpointError
+from hat_ray.errors import CheckError, CheckpointError, HatRayError
+from hat_ray.evaluate.evaluate import EvaluateOutput
 from hat_ray.model.checkpoints.native import load_super, save_model
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.recipe import load_recipe
+from hat_ray.report.render import read_report
+from hat_ray.report.topics.models import starts_table
+from hat_ray.search.selection import RetrainOutput
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import SUPERNET
@@ -118,3 +122,45 @@ def test_the_command_writes_a_recipe_around_hats_checkpoint_that_passes_its_chec
     assert "supernet.init" not in checked.output, checked.output
     around = CliRunner().invoke(app, ["space", "around", str(tmp_path / "none.pt")])
     assert around.exception is not None
+
+
+STILL = ["retrain.updates=1", "retrain.lr=1e-9", "retrain.min_lr=0", "retrain.warmup_updates=0"]
+
+
+def test_winners_are_trained_from_several_starts_and_shown_side_by_side(
+    first: tuple[Path, Mapping[str, float]], tmp_path: Path
+) -> None:
+    starts = f'retrain.init=["inherited", "scratch", "{first[0]}"]'
+    settings = [*SLOWLY, *STILL, f"supernet.init={first[0]}", "search.limits_fraction=[0.7]", starts]
+    records = {one.stage: one for one in run_recipe(load_recipe(TINY, settings), str(tmp_path / "r"), local=True)}
+    output = from_json(RetrainOutput, records["retrain"].output, "output")
+    winners = {entry.architecture.id for entry in output.selected if entry.kind == "winner"}
+    assert winners
+    for id, model in output.models.items():
+        assert model.start == "inherited"
+        assert model.scratch_loss_bits == pytest.approx(model.inherited_loss_bits, abs=1e-4)
+        assert [one.start for one in model.others] == (["scratch", str(first[0])] if id in winners else [])
+    (winner,) = winners
+    scratch, file = output.models[winner].others
+    assert scratch.loss_bits > output.models[winner].inherited_loss_bits + 0.05
+    assert file.loss_bits == pytest.approx(output.models[winner].inherited_loss_bits, abs=1e-4)
+    evaluated = from_json(EvaluateOutput, records["evaluate"].output, "output").models[winner]
+    assert {*evaluated.others} == {"scratch", str(first[0])}
+    data = read_report(Folder.at(tmp_path / "r" / "report"))
+    table = starts_table(data)
+    assert table is not None
+    assert [str(row[1]) for row in table.rows] == [
+        *("before training", "from inherited weights", "from scratch", f"from {first[0].name}")
+    ]
+    page = (tmp_path / "r" / "report" / "report.html").read_text()
+    assert "was trained from inherited weights with the same number of updates" in page
+    assert "What training started from" in page
+    again = run_recipe(load_recipe(TINY, settings), str(tmp_path / "r"), local=True, only="retrain")
+    assert again[0].id == records["retrain"].id
+
+
+def test_starts_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HatRayError, match="init needs one start, or several that differ"):
+        load_recipe(TINY, ["retrain.init=[scratch, scratch]"])
+    with pytest.raises(CheckError, match=r"^retrain\.init: "):
+        run_recipe(load_recipe(TINY, [f"retrain.init={tmp_path}/none.pt"]), str(tmp_path / "r"), local=True)

@@ -5,6 +5,7 @@ from hat_ray.pipeline.preflight.check import Check, CheckResult, Situation
 from hat_ray.pipeline.preflight.packages import TOKENIZERS
 from hat_ray.pipeline.preflight.table import CHECKS, examine
 from hat_ray.recipe import Recipe
+from hat_ray.train.config import INHERITED, SCRATCH
 
 
 def examine_all(recipe: Recipe, situation: Situation) -> list[CheckResult]:
@@ -20,7 +21,7 @@ def asks_nodes(recipe: Recipe) -> bool:
 
 def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
     checks: tuple[Check, ...] = CHECKS
-    if recipe.supernet.init is not None:
+    if recipe.supernet.init is not None or {*recipe.retrain.starts} - {SCRATCH, INHERITED}:
         from hat_ray.pipeline.starting import START_CHECK
 
         checks = (*checks, START_CHECK)

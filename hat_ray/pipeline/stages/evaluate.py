@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hat_ray.core.codec import read, write
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import LatencyError
-from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, corpus_floors
+from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, Score, corpus_floors
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.session import new_session_id
@@ -32,17 +32,23 @@ class _Session:
 def evaluate(context: Context, folder: Folder) -> EvaluateOutput:
     """Measure and score every retrained model."""
     recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
-    architectures = context.require(RETRAIN).architectures
+    retrained = context.require(RETRAIN)
+    architectures = retrained.architectures
     measured = measure_again(context, architectures, folder)
-    folders = [context.folder("retrain").child(architecture.id) for architecture in architectures]
+    others = [(id, other) for id, model in retrained.models.items() for other in model.others]
+    names = [*(architecture.id for architecture in architectures), *(other.folder for _, other in others)]
+    folders = [context.folder("retrain").child(name) for name in names]
     with context.progress("translating the test set") as progress:
         evaluations = context.execution.evaluate(folders, corpus.folder, recipe.evaluate, progress)
     floors = corpus_floors(corpus, recipe.evaluate)
     models = {}
-    for architecture, evaluation in zip(architectures, evaluations, strict=True):
+    beside: dict[str, dict[str, Score]] = {id: {} for id in retrained.models}
+    for (id, other), evaluation in zip(others, evaluations[len(architectures) :], strict=True):
+        beside[id][other.start] = evaluation.score
+    for architecture, evaluation in zip(architectures, evaluations, strict=False):
         write(folder, f"{architecture.id}.json", evaluation.translations)
         timings = {slug: _timing(rows[architecture]) for slug, rows in measured.items() if architecture in rows}
-        models[architecture.id] = EvaluatedModel(evaluation.score, timings)
+        models[architecture.id] = EvaluatedModel(evaluation.score, timings, beside[architecture.id])
     return EvaluateOutput(models, floors)
 
 

@@ -174,6 +174,7 @@ def _model(
         flops=counted.flops,
         trained=trained,
         score=scored.score if scored else None,
+        other_scores=scored.others if scored else {},
         latency=latency,
         quantities=_quantities(context, entry, winner),
         samples=_samples(context, architecture.id) if scored else (),

@@ -4,6 +4,7 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hat_ray.corpus.corpus import Corpus
@@ -12,9 +13,16 @@ from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.search import SEARCH, predictions_of
-from hat_ray.pipeline.starting import digest_of, starting_weights
+from hat_ray.pipeline.starting import digest_of_subs, digest_of_super, starting_subs, starting_super
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
-from hat_ray.search.selection import RetrainedModel, RetrainOutput, SelectedModel, select, unique_architectures
+from hat_ray.search.selection import (
+    OtherStart,
+    RetrainedModel,
+    RetrainOutput,
+    SelectedModel,
+    select,
+    unique_architectures,
+)
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
 from hat_ray.storage.folder import Folder
@@ -24,7 +32,7 @@ from hat_ray.train.state import TrainResult
 
 def train_supernet(context: Context, folder: Folder) -> TrainResult:
     """Train the SuperTransformer."""
-    job = replace(train_job(context, "supernet", None, folder), start=starting_weights(context, folder))
+    job = replace(train_job(context, "supernet", None, folder), start=starting_super(context, folder))
     job = _taught(context, "supernet", folder, [job])[0]
     with context.progress("training the SuperTransformer") as progress:
         return context.execution.train_super(job, progress)
@@ -35,23 +43,33 @@ def retrain(context: Context, folder: Folder) -> RetrainOutput:
 
     Each one's folder becomes a model folder.
     """
-    selected = select_models(context)
+    selected, starts = select_models(context), context.recipe.retrain.starts
     architectures = sorted(unique_architectures(selected), key=count_params, reverse=True)
-    jobs = [train_job(context, "retrain", choice, folder.child(choice.id)) for choice in architectures]
-    jobs = _taught(context, "retrain", folder, jobs)
-    with context.progress("training from scratch") as progress:
-        results = context.execution.train_subs(jobs, progress)
-    _complete(context, folder, architectures)
+    winners = {entry.architecture for entry in selected if entry.kind == "winner"}
+    jobs = {start: _jobs(context, folder, start, [a for a in architectures if a in winners]) for start in starts[1:]}
+    jobs[starts[0]] = _jobs(context, folder, starts[0], architectures)
+    jobs = {start: _taught(context, "retrain", folder, some) for start, some in jobs.items()}
+    flat = [job for start in starts for job in jobs[start]]
+    with context.progress("training the models") as progress:
+        results = dict(zip((job.folder for job in flat), context.execution.train_subs(flat, progress), strict=True))
+    _complete(context, flat)
     inherited = inherited_losses(context, architectures)
-    models = {
-        architecture.id: RetrainedModel(
+    models = {}
+    for job, architecture in zip(jobs[starts[0]], architectures, strict=True):
+        trained = results[job.folder]
+        models[architecture.id] = RetrainedModel(
             inherited_loss_bits=inherited[architecture],
             scratch_loss_bits=trained.valid_loss_bits["model"],
             updates=trained.updates,
             seconds=trained.seconds,
+            start=starts[0],
+            others=tuple(
+                OtherStart(start, other.folder.name, found.valid_loss_bits["model"], found.updates, found.seconds)
+                for start in starts[1:]
+                for other in jobs[start]
+                if other.architecture == architecture and (found := results[other.folder])
+            ),
         )
-        for architecture, trained in zip(architectures, results, strict=True)
-    }
     return RetrainOutput(tuple(selected), models)
 
 
@@ -63,12 +81,22 @@ def _taught(context: Context, section: str, folder: Folder, jobs: list[TrainJob]
     return [replace(job, teacher=kept) for job in jobs]
 
 
-def _complete(context: Context, folder: Folder, architectures: list[Architecture]) -> None:
+def _jobs(context: Context, folder: Folder, start: str, architectures: Sequence[Architecture]) -> list[TrainJob]:
+    """Return the trainings of architectures from one start; those of the main one lie under the architecture's id."""
+    number = context.recipe.retrain.starts.index(start)
+    folders = {one: folder.child(f"{one.id}.{number}" if number else one.id) for one in architectures}
+    begun = starting_subs(context, start, folders)
+    jobs = [(one, train_job(context, "retrain", one, folders[one])) for one in architectures]
+    return [replace(job, start=begun.get(one)) for one, job in jobs]
+
+
+def _complete(context: Context, jobs: Sequence[TrainJob]) -> None:
     """Put sub-words and facts beside each trained model."""
     recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
-    for architecture in architectures:
-        about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {architecture.id}")
-        complete_model_folder(folder.child(architecture.id), corpus.vocabularies, about)
+    for job in jobs:
+        assert job.architecture is not None, "one architecture is trained"
+        about = about_model(corpus.summary, recipe.evaluate, f"recipe {recipe.name}: {job.architecture.id}")
+        complete_model_folder(job.folder, corpus.vocabularies, about)
 
 
 def select_models(context: Context) -> list[SelectedModel]:
@@ -92,9 +120,15 @@ def inherited_losses(context: Context, architectures: list[Architecture]) -> dic
 
 def _outside_supernet(context: Context) -> str | None:
     """Return what decides the SuperTransformer and stands outside the run: where it starts, and its teacher."""
-    found = [digest_of(context), teacher_of_training(context, "supernet")]
+    found = [digest_of_super(context), teacher_of_training(context, "supernet")]
+    return " ".join(one or "none" for one in found) if found[1] else found[0]
+
+
+def _outside_retrain(context: Context) -> str | None:
+    """Return what decides the models and stands outside the run: their teacher, and where they start."""
+    found = [teacher_of_training(context, "retrain"), digest_of_subs(context)]
     return " ".join(one or "none" for one in found) if found[1] else found[0]
 
 
 SUPERNET = Stage.of("supernet", TrainResult, train_supernet, outside=_outside_supernet)
-RETRAIN = Stage.of("retrain", RetrainOutput, retrain, outside=lambda context: teacher_of_training(context, "retrain"))
+RETRAIN = Stage.of("retrain", RetrainOutput, retrain, outside=_outside_retrain)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hat_ray.core.text import UNKNOWN, count, fixed, milliseconds
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
-from hat_ray.report.data import ChosenModel, Device, ReportData
+from hat_ray.report.data import ChosenModel, Device, ReportData, start_words
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
@@ -84,7 +84,7 @@ def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
         return None
     floor = max((f for f in (data.corpus.copy_bleu, data.corpus.nearest_bleu) if f is not None), default=None)
     more: Trace = {}
-    caption = "The models after training from scratch, all with the same number of updates. Bars run from p10 to p90."
+    caption = f"The models after training {data.begun}, all with the same number of updates. Bars run from p10 to p90."
     if floor is not None:
         more = _horizontal(floor, f"floor {fixed(floor, 1)}")
         caption += " The dotted line is the best score that needs no model."
@@ -135,10 +135,11 @@ def _spread(models: Sequence[ChosenModel], slug: str) -> Trace:
 def _model_hover(model: ChosenModel, slug: str) -> str:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
+    after = start_words(model.trained.start)
     return (
         f"{role(model)}\n"
         f"measured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
-        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · from scratch {fixed(model.scratch_loss_bits, 3)}\n"
+        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · {after} {fixed(model.scratch_loss_bits, 3)}\n"
         f"BLEU {fixed(model.bleu, 1)} · {count(model.params)} parameters\n{describe(model.architecture)}"
     )
 

@@ -8,7 +8,7 @@ from hat_ray.core.text import UNKNOWN, bound_digits, count, duration, fixed, mil
 from hat_ray.corpus.corpus import leak_warning
 from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
-from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation
+from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation, start_words
 from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
     VERDICT_MARKS,
@@ -140,6 +140,8 @@ def results(data: ReportData) -> Results | None:
         return None
     tables = [(device.heading, _results_table(data, device)) for device in data.devices]
     tables += bounds_tables(data)
+    starts = starts_table(data)
+    tables += [] if starts is None else [("What training started from", starts)]
     return Results(tuple(tables), _notes(data))
 
 
@@ -150,6 +152,27 @@ def bounds_tables(data: ReportData) -> list[tuple[str, Table]]:
         for device in data.devices
         if any(model.quantities for model in data.winners(device.slug))
     ]
+
+
+def starts_table(data: ReportData) -> Table | None:
+    """Return the winners after training from each start, side by side; None where all had one start."""
+    several = [model for model in data.chosen if model.kind == "winner" and model.trained.others]
+    if not several:
+        return None
+    rows: list[list[AnyCell]] = []
+    for model in several:
+        trained = model.trained
+        figures = [(trained.start, model.scratch_loss_bits, trained.updates, model.score)]
+        figures += [
+            (one.start, one.loss_bits, one.updates, model.other_scores.get(one.start)) for one in trained.others
+        ]
+        first = Cell(role(model), kind="winner", architecture=model.architecture.id)
+        rows.append([first, "before training", "0", fixed(model.inherited_loss_bits, 3), UNKNOWN])
+        rows += [
+            [first, start_words(start), f"{updates:,}", fixed(loss, 3), fixed(score.bleu if score else None, 1)]
+            for start, loss, updates, score in figures
+        ]
+    return Table("The winners by start", ("Model", "Start", "Updates", "Loss", "BLEU"), rows, text_columns=2)
 
 
 def bounds_table(data: ReportData, device: Device) -> Table:
@@ -176,7 +199,8 @@ def _bound_row(model: ChosenModel, one: BoundFigure) -> list[AnyCell]:
 def _results_table(data: ReportData, device: Device) -> Table:
     with_chrf = any(model.chrf is not None for model in data.chosen)
     scores = ("BLEU", "chrF") if with_chrf else ("BLEU",)
-    others = ("Measured", "Predicted", "Speed", "Parameters", "FLOPs", "Inherited", "From scratch")
+    after = data.begun[0].upper() + data.begun[1:]
+    others = ("Measured", "Predicted", "Speed", "Parameters", "FLOPs", "Inherited", after)
     rows = [_result_row(data, model, device.slug, with_chrf) for model in data.models_on(device.slug)]
     return Table(f"The models on {device.title}", ("Model", *scores, *others), rows)
 
@@ -227,7 +251,7 @@ def _notes(data: ReportData) -> Facts:
         if score is not None
     ]
     notes: dict[str, AnyCell | None] = {
-        "Losses": "validation, bits a token: with inherited weights, and after training from scratch",
+        "Losses": f"validation, bits a token: with inherited weights, and after training {data.begun}",
         "Measured": "median; below it p10 – p90",
         "Limit": VERDICT_RULE,
         "Floors": "BLEU without a model: " + ", ".join(floors) if floors else None,
