@@ -71,6 +71,14 @@ class CorpusFacts:
     """Training pairs kept of those read, and why the rest went, in words."""
     test_sources_in_train: int | None = None
     """Test sources that also stand in the training text."""
+    target_vocabulary_size: int | None = None
+    """Entries of the target's own vocabulary, `vocabulary_size` are then the source's; None: both sides share one."""
+
+    @property
+    def vocabulary_text(self) -> str:
+        """Entries of the vocabulary, or of both, in words."""
+        own = self.target_vocabulary_size
+        return f"{self.vocabulary_size:,}" if own is None else f"{self.vocabulary_size:,} and {own:,}"
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
 @pytest.mark.parametrize("first_chunk", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
     text = survey(files, set(), deduplicate=True).text
-    lines = [line for chunk in text.all_chunks() for line in (*chunk.text.source, *chunk.text.target)]
-    job = EncodingJob(
-        text, Vocabularies.of_both(learn_vocabulary(lines, 400, byte_fallback=False)), LengthRules(20, 1.3)
-    )
+    sides = [
+        [line for chunk in text.all_chunks() for line in getattr(chunk.text, side)] for side in ("source", "target")
+    ]
+    own = [learn_vocabulary(lines, size, byte_fallback=False) for lines, size in zip(sides, (300, 340), strict=True)]
+    job = EncodingJob(text, Vocabularies(*own), LengthRules(20, 1.3))
     here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk))
     assert [chunk.number for chunk in there] == [chunk.number for chunk in here] == list(range(first_chunk, 13))
     for one, other in zip(here, there, strict=True):

@@ -54,6 +54,7 @@ def corpus_facts(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
         valid_pairs=summary.valid.pairs,
         test_pairs=summary.test.pairs,
         vocabulary_size=summary.vocabulary_size,
+        target_vocabulary_size=summary.target_vocabulary_size,
         copy_bleu=floors.copy_bleu if floors else None,
         nearest_bleu=floors.nearest_bleu if floors else None,
         fingerprint=summary.fingerprint,

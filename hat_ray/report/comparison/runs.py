@@ -189,7 +189,7 @@ def _text(run: ComparedRun) -> str | None:
         return None
     return (
         f"{corpus.source_language} → {corpus.target_language}, {corpus.valid_pairs:,} validation pairs, vocabulary "
-        f"{corpus.vocabulary_size:,}, {corpus.fingerprint[:16]}"
+        f"{corpus.vocabulary_text}, {corpus.fingerprint[:16]}"
     )
 
 
@@ -200,4 +200,4 @@ def _smoothing(run: ComparedRun) -> str | None:
 def _work(run: ComparedRun) -> str | None:
     """Return the workload of a timing; threads and runtime are part of the device."""
     shown = [f"{name} {value}" for name, value in run.data.protocol.items() if name not in ("threads", "runtime")]
-    return f"{', '.join(shown)}, vocabulary {run.data.corpus.vocabulary_size:,}" if shown else None
+    return f"{', '.join(shown)}, vocabulary {run.data.corpus.vocabulary_text}" if shown else None

@@ -322,7 +322,7 @@ def _general(data: ReportData) -> Facts:
         "Seed": str(source.seed),
         "Commit": Cell(source.commit, style="code") if source.commit else UNKNOWN,
         "Corpus": f"{corpus.source_language} → {corpus.target_language}: {corpus.train_pairs:,} training, "
-        f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_size:,}",
+        f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_text}",
         **({} if corpus.train_text is None else {"Training text": corpus.train_text}),
         **({} if leak is None else {"Caution": leak}),
         "Search space": f"{data.space.name} ({data.space.id}): {data.space.size} architectures",
