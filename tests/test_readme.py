@@ -22,6 +22,7 @@ DOCUMENTS = (
     ".github/CONTRIBUTING.md",
     "hat_ray/recipes/REFERENCE.md",
     "hat_ray/recipes/TUTORIAL.md",
+    "hat_ray/recipes/FROM_HAT.md",
     "jobs/README.md",
     "latency_data/README.md",
     "tests/benchmarks/README.md",

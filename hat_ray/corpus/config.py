@@ -104,7 +104,7 @@ def _parts(value: Texts, folder: str) -> tuple[TextPart, ...]:
 class DataBinConfig(StageConfig):
     """A folder that fairseq-preprocess made (`data-bin`). Its tokens and dictionaries are used as they are."""
 
-    folder: str
+    folder: str = ""
     """The folder, with `dict.en.txt` and `train.en-de.en.idx` where the languages are en and de. `--data FOLDER` sets
     it."""
     train_subset: str = Field(default="train", pattern=r"^[A-Za-z0-9_.-]+$")
@@ -256,7 +256,7 @@ class CorpusConfig(StageConfig):
                 "source is 'files' but no files are named: set files.train_source and the other five paths"
             )
         if self.source == "fairseq":
-            if self.fairseq is None:
+            if self.fairseq is None or not self.fairseq.folder:
                 raise ValueError("source is 'fairseq' but no data-bin is named: set fairseq.folder")
             of_text = {"deduplicate": self.deduplicate, "nfc": self.nfc, "downloads": bool(self.downloads)}
             if wrong := [name for name, is_set in of_text.items() if is_set]:

@@ -46,7 +46,8 @@ def test_another_size_of_vocabulary_is_a_warning(tmp_path: Path):
 def test_the_commands_data_folder_is_the_data_bin(tmp_path: Path):
     folder = data_bin(tmp_path / "bin")
     (tmp_path / "mine.yaml").write_text(
-        "name: mine\ncorpus: {source: fairseq, vocab_size: 10, fairseq: {folder: nowhere}}\n"
+        "name: mine\nmodel: {share_embeddings: decoder}\n"
+        "corpus: {source: fairseq, vocab_size: 10, fairseq: {folder: nowhere}}\n"
     )
     refused = hat_ray("recipe", "check", "mine.yaml", cwd=tmp_path)
     assert refused.returncode == 2
