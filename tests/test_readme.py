@@ -20,6 +20,8 @@ DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
     ".github/CONTRIBUTING.md",
+    "hat_ray/recipes/FROM_MARIAN.md",
+    "hat_ray/recipes/FROM_OPUS_MT.md",
     "hat_ray/recipes/REFERENCE.md",
     "hat_ray/recipes/TUTORIAL.md",
     "hat_ray/recipes/FROM_HAT.md",
