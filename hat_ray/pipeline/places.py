@@ -13,6 +13,8 @@ from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import binary_format, open_plain, printable, read_text
 
 _ARCHITECTURE_BYTES = 1 << 20
+_CONFIG, _CTRANSLATE2 = "config.json", "model.bin"
+"""Files of a folder of Hugging Face's or CTranslate2's; the second is in the latter alone."""
 _FOREIGN = ("a PyTorch checkpoint", "a PyTorch checkpoint or another pickle", "a zip archive")
 """The binary files that models of other programs are: a checkpoint of PyTorch, an `.npz`."""
 
@@ -24,7 +26,7 @@ class Place(StrEnum):
     MODEL = "a model folder"
     EXPORT = "an exported model"
     ARCHITECTURE = "an architecture"
-    FOREIGN = "a file of another program"
+    FOREIGN = "a model of another program"
     OTHER = "something else"
     """Also nothing, and the name or the file of a recipe: the command that names a run finds out."""
 
@@ -35,12 +37,19 @@ def place_of(place: str) -> Place:
         return _file(place)
     if not (is_uri(place) or os.path.isdir(place)):
         return Place.OTHER
+    return _folder(place)
+
+
+def _folder(place: str) -> Place:
     folder = Folder.at(place)
     if is_run_folder(folder):
         return Place.RUN
     if is_model_folder(folder):
         return Place.MODEL
-    return Place.EXPORT if not is_uri(place) and os.path.lexists(os.path.join(place, MANIFEST)) else Place.OTHER
+    if not is_uri(place) and os.path.lexists(os.path.join(place, MANIFEST)):
+        return Place.EXPORT
+    foreign = not is_uri(place) and os.path.isfile(os.path.join(place, _CONFIG))
+    return Place.FOREIGN if foreign else Place.OTHER
 
 
 def why_no_weights(place: str, found: Place) -> str:
@@ -55,8 +64,10 @@ def why_no_weights(place: str, found: Place) -> str:
             f"{shown} is an export, which keeps no weights to change: name the run or model folder that it was made of"
         )
     if found is Place.FOREIGN:
-        kind = _binary(place) or "a file of another program"
-        return f"{shown} is {kind}, no model folder: take it in by `hat-ray import model {shown} --out FOLDER`"
+        if os.path.isfile(os.path.join(place, _CTRANSLATE2)):
+            return f"{shown} is CTranslate2's, which keeps no weights to read: it can teach (corpus.distil_from)"
+        kind = None if os.path.isdir(place) else _binary(place)
+        return f"{shown} is {kind or found}, no model folder: take it in by `hat-ray import model {shown} --out FOLDER`"
     return f"{shown} holds no model: name a run folder, a model folder or an export"
 
 

@@ -48,6 +48,11 @@ def places(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "shape.yml").write_text(write_architecture(shape))
     (place / "shape.json").write_text(shape.to_json())
     (place / "empty").mkdir()
+    for foreign in ("hugging", "ct2"):
+        (place / foreign).mkdir()
+        (place / foreign / "config.json").write_text("{}")
+    (place / "ct2/model.bin").write_bytes(b"")
+    (place / "old.pt").write_bytes(b"\x80\x02")
     (place / "test.en").write_text("the dog runs\n\na cat sees the dog\n")
     (place / "test.de").write_text("der hund läuft\n\neine katze sieht den hund\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -199,6 +204,12 @@ def test_a_model_folder_without_text_is_checked_on_drawn_sentences(there: Path) 
 
 
 MISTAKES = {
+    "is a model of another program, no model folder: take it in by `hat-ray import model hugging": [
+        "translate",
+        "hugging",
+    ],
+    "is a PyTorch checkpoint or another pickle, no model folder: take it in by": ["evaluate", "old.pt", *TEXT],
+    "is CTranslate2's, which keeps no weights to read: it can teach": ["latency", "measure", "ct2"],
     "holds one model: leave --model out": ["translate", "model", "--model", "abc"],
     "brings its own: leave --runtime out": ["evaluate", "export", "--runtime", "onnx", *TEXT],
     "is scored on a text: name its sentences": ["evaluate", "model"],

@@ -69,12 +69,16 @@ def test_what_cannot_teach_is_named_in_one_line(made: Made, corpus: Corpus, tmp_
     alike = Vocabularies.of_both(learn_vocabulary(words, 400, byte_fallback=False))
     write_model_folder(Folder.at(tmp_path / "alike"), opened.model, alike, About())
     (tmp_path / "broken.pt").write_bytes(b"\x80\x02no pickle")
+    (tmp_path / "ct2").mkdir()
+    for name in ("config.json", "model.bin"):
+        (tmp_path / "ct2" / name).write_text("{}")
     told = {
         "shape.json": "supernet.teacher must name a trained model, got ",
         "small": "it has 40 source and 40 target words, the corpus 400 and 400: name its sub-words in",
         "alike": "its source word ",
         "broken.pt": "supernet.teacher: ",
         "nowhere": "supernet.teacher: ",
+        "ct2": "which gives no probabilities of words: name its run or model folder",
     }
     for name, line in told.items():
         with pytest.raises(HatRayError) as error:

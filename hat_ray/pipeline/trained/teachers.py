@@ -21,6 +21,7 @@ from hat_ray.pipeline.models import open_model
 from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.trained.ctranslate2_folder import is_ctranslate2_folder
 from hat_ray.recipe import load_run_recipe
 from hat_ray.search.selection import RetrainOutput
 from hat_ray.storage.folder import Folder
@@ -44,8 +45,8 @@ class Teacher:
 def open_teacher(place: str, setting: str) -> Teacher:
     """Open a teacher of any kind; raise HatRayError, which names the setting, where there is none."""
     found = place_of(place)
-    if found in (Place.EXPORT, Place.ARCHITECTURE):
-        what = "which gives no probabilities of words" if found is Place.EXPORT else "which has no weights"
+    if found in (Place.EXPORT, Place.ARCHITECTURE) or is_ctranslate2_folder(place):
+        what = "which has no weights" if found is Place.ARCHITECTURE else "which gives no probabilities of words"
         raise RunError(
             f"{setting} must name a trained model, got {place}, {found}, {what}: name its run or model folder"
         )
