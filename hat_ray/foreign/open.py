@@ -15,7 +15,9 @@ from hat_ray.foreign.marian.read import read_marian
 from hat_ray.foreign.npz import is_npz
 from hat_ray.foreign.opened import ForeignModel
 from hat_ray.foreign.vocabularies import beside_huggingface, beside_marian
+from hat_ray.model.checkpoints.about import is_model_folder
 from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
+from hat_ray.model.checkpoints.folder import read_model_folder
 from hat_ray.model.checkpoints.native import load_any
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import binary_format, open_plain, printable
@@ -66,6 +68,9 @@ def _folder(path: Path) -> ForeignModel:
     names = sorted(one.stem for one in path.glob("*.safetensors") if one.with_suffix(".json").is_file())
     if (path / CONFIG).is_file():
         return read_huggingface(path, beside_huggingface(path))
+    if is_model_folder(Folder.at(path)):
+        held = read_model_folder(Folder.at(path))
+        return ForeignModel(held.model, "hat-ray", held.vocabularies)
     if len(names) == 1:
         return _native(path / f"{names[0]}.safetensors")
     shown = printable(str(path), 200)

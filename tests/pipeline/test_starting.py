@@ -11,9 +11,13 @@ from typer.testing import CliRunner
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
 from hat_ray.core.codec import from_json
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckError, CheckpointError, HatRayError
+from hat_ray.evaluate.about import about_model
 from hat_ray.evaluate.evaluate import EvaluateOutput
+from hat_ray.model.checkpoints.folder import write_model_folder
 from hat_ray.model.checkpoints.native import load_super, save_model
+from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
@@ -122,6 +126,18 @@ def test_the_command_writes_a_recipe_around_hats_checkpoint_that_passes_its_chec
     assert "supernet.init" not in checked.output, checked.output
     around = CliRunner().invoke(app, ["space", "around", str(tmp_path / "none.pt")])
     assert around.exception is not None
+
+
+def test_a_model_folder_starts_a_training_on_its_own_sub_words_only(tmp_path: Path) -> None:
+    run_recipe(load_recipe(TINY), str(tmp_path / "r"), local=True, only="corpus")
+    corpus, recipe = Corpus.load(Folder.at(tmp_path / "r" / "corpus")), load_recipe(TINY)
+    model = SubTransformer(recipe.space.build().largest(), 400, recipe.model, seed=3)
+    about = about_model(corpus.summary, recipe.evaluate, "a test")
+    write_model_folder(Folder.at(tmp_path / "model"), model, corpus.vocabularies, about)
+    settings = [*SLOWLY, f"supernet.init={tmp_path}/model"]
+    trained(tmp_path / "same", *settings)
+    with pytest.raises(CheckpointError, match="was trained on other source sub-words than the corpus has"):
+        trained(tmp_path / "other", *settings, "corpus.toy.seed=2")
 
 
 STILL = ["retrain.updates=1", "retrain.lr=1e-9", "retrain.min_lr=0", "retrain.warmup_updates=0"]
