@@ -4,8 +4,10 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 import sentencepiece
-from subword_nmt.learn_bpe import learn_bpe
+
+learn_bpe = pytest.importorskip("subword_nmt.learn_bpe", reason="needs hat-ray[vocabularies]").learn_bpe
 
 ENGLISH = [
     "The old man doesn't see a well-known dog .",
