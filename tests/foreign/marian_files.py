@@ -11,7 +11,10 @@ WORDS = ("</s>", "<unk>", *(f"w{index}" for index in range(2, V)))
 PAIRS = (("w2 w3 w4 w5", "w5 w4"), ("w6 w7", "w3 w3 w7 w9 w10"), ("w8", "w11"), ("w2 w2 nothing w12", "w6 strange w6"))
 """Sources and targets; two of the words stand in no vocabulary."""
 
+SMALL = "v1.12.0, small"
+"""Models of this version have norms and sub-layers so small that what a norm adds to the variance counts."""
 VARIANTS: dict[str, dict[str, Any]] = {
+    "small norms": {"version": SMALL, "tied-embeddings-all": True},
     "as OPUS-MT": {"transformer-ffn-activation": "swish", "tied-embeddings-all": True},
     "pre-norm, target tied": {
         "transformer-preprocess": "n",
@@ -84,6 +87,10 @@ def weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
             norm(f"{side}_top")
     if not (config["tied-embeddings-all"] or config["tied-embeddings"]):
         add("decoder_ff_logit_out_Wt", V, D, 0.4)
+    if config["version"] == SMALL:
+        parts = ("ln_scale", "ln_bias", "_Wo", "_bo", "_W2", "_b2")
+        made = {name: one * np.float32(1e-3) if name.endswith(parts) else one for name, one in made.items()}
+        made["Wemb"] = made["Wemb"] * np.float32(1e3)
     if not config["output-omit-bias"]:
         add("decoder_ff_logit_out_b", 1, V, 1.0)
     return made
