@@ -71,12 +71,14 @@ def learned(vocabularies: Vocabularies, updates: int = 250) -> SubTransformer:
     return model.eval()
 
 
-def by_marian(python: str, folder: Path, text: list[str], beam: int) -> list[str]:
+def by_marian(python: str, folder: Path, text: list[str], beam: int, alone: bool = False) -> list[str]:
+    """Return what Marian makes of lines, in batches or each `alone`."""
     code = "import sys, _pymarian; sys.exit(_pymarian.main(sys.argv[1:]))"
     command = [python, "-c", code, "decode", "-c", str(folder / "decoder.yml"), "--cpu-threads", "1", "--quiet"]
-    command += ["-w", "200", "--beam-size", str(beam), "--mini-batch", "16", "--maxi-batch", "100"]
+    command += ["-w", "200", "--beam-size", str(beam), "--mini-batch", "1" if alone else "16"]
+    command += ["--maxi-batch", "1" if alone else "100"]
     done = subprocess.run(
-        command, input="".join(f"{line}\n" for line in text), capture_output=True, text=True, timeout=120, check=False
+        command, input="".join(f"{line}\n" for line in text), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.removesuffix("\n").split("\n")
