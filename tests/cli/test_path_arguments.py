@@ -56,6 +56,12 @@ COMMANDS = {
     "convert RUN": (["convert", "@", "--out", "made"], WRONG),
     "convert --out": (["convert", "folder", "--out", "@"], NO_FOLDER),
     "export --out": (["export", "folder", "--out", "@"], NO_FOLDER),
+    "evaluate --source": (["evaluate", "folder", "--source", "@"], tuple(k for k in WRONG if k != "plain")),
+    "export --source": (
+        ["export", "folder", "--out", "made", "--source", "@"],
+        tuple(k for k in WRONG if k != "plain"),
+    ),
+    "import recipe": (["import", "recipe", "@"], WRONG),
     "serve": (["serve", "@"], WRONG),
     "run clean": (["run", "clean", "@"], WRONG),
 }

@@ -164,8 +164,8 @@ def export(
     It is checked to give the same translations, and needs nothing of hat-ray.
     """
     require_folder("--out", out, there=False)
-    loaded, place = recipe_of(place, beam)
     lines = check_lines(source, reference)
+    loaded, place = recipe_of(place, beam)
     from hat_ray.export.parity import CheckText
     from hat_ray.pipeline.models import export_place
 

@@ -8,6 +8,8 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Literal
 
+import torch
+
 from hat_ray.core.codec import write
 from hat_ray.core.progress import Progress
 from hat_ray.corpus.prepare import training_text
@@ -141,10 +143,15 @@ class _Translation:
 
 
 def translate_block(teacher: TranslatingTeacher, folder: Folder, lines: Sequence[str]) -> None:
-    """Translate a block and keep it, whole or not at all."""
-    translate = _opened(teacher)
-    started = time.perf_counter()
-    targets = tuple(" ".join(text.replace("\r", "\n").split("\n")).strip() for text in translate(lines))
+    """Translate a block on one core and keep it, whole or not at all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine several threads that wait for one another take twenty times as long
+    try:
+        translate = _opened(teacher)
+        started = time.perf_counter()
+        targets = tuple(" ".join(text.replace("\r", "\n").split("\n")).strip() for text in translate(lines))
+    finally:
+        torch.set_num_threads(before)
     write(folder, block_name(lines), Block(targets, time.perf_counter() - started))
 
 
