@@ -90,4 +90,4 @@ def test_a_model_that_marian_lacks_is_refused_and_nothing_is_written(tmp_path: P
     assert not (tmp_path / "marian").exists()
     done = hat_ray("convert", "nothing", "--out", "marian", cwd=tmp_path)
     assert done.returncode == 2
-    assert "holds no model" in done.stderr.splitlines()[-1]
+    assert "does not exist" in done.stderr.splitlines()[-1]
