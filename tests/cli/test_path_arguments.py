@@ -62,6 +62,9 @@ COMMANDS = {
         tuple(k for k in WRONG if k != "plain"),
     ),
     "import recipe": (["import", "recipe", "@"], WRONG),
+    "import super": (["import", "super", "@", "--data-bin", "folder"], tuple(k for k in WRONG if k != "model.pt")),
+    "import model": (["import", "model", "@", "--out", "made"], tuple(k for k in WRONG if k != "model.pt")),
+    "space around": (["space", "around", "@"], tuple(k for k in WRONG if k != "model.pt")),
     "serve": (["serve", "@"], WRONG),
     "run clean": (["run", "clean", "@"], WRONG),
 }
@@ -107,7 +110,7 @@ SAME_CODE = [name for name in COMMANDS if name.endswith(" RECIPE")][3:]
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in SAME_CODE])
 def test_a_path_of_another_kind_is_named_in_one_line(name: str, place: Path):
-    for kind in ("fifo", "model.pt"):
+    for kind in {"fifo", "model.pt"} & {*COMMANDS[name][1]}:
         check(name, kind, place)
 
 
