@@ -78,7 +78,7 @@ def test_every_command_of_the_readme_is_one_that_a_job_can_run() -> None:
         options = {
             option for parameter in getattr(found, "commands", {}).get("run", found).params for option in parameter.opts
         }
-        assert "--run" in options and {"recipe", "runs"} & options, command  # noqa: PT018
+        assert "--run" in options and {"recipe", "runs", "place"} & options, command  # noqa: PT018
 
 
 def test_a_stage_as_a_job_reaches_the_command_and_its_options(tmp_path: Path) -> None:

@@ -225,6 +225,24 @@ class _Composer:
         raise self._error(f"{self._source}, line {_line(event)}: {where}{rule}")
 
 
+def read_scalars(text: str) -> list[str]:
+    """Return the scalars of a YAML text that has no lists and no aliases, in order; raise ValueError for another text.
+
+    Events alone are read: nothing is built, so a text of a million entries takes no more than its words.
+    """
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    scalars: list[str] = []
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, ScalarEvent):
+                scalars.append(event.value)
+            elif isinstance(event, AliasEvent | SequenceStartEvent):
+                raise ValueError("it holds more than words and their numbers: name another file")
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML ({' '.join(str(error).split())[:150]}): name another file") from error
+    return scalars
+
+
 def _build(node: _Node, path: Path, lines: dict[Path, str]) -> Any:
     """Return the value of a node, and note the lines of all that it holds."""
     if node.kind == "mapping":

@@ -36,7 +36,7 @@ def test_a_runtime_of_the_cpu_is_not_judged_by_the_gpu(monkeypatch: pytest.Monke
     assert "Old GPU has less" in findings.pop("runtime eager bf16").remedy
     assert findings, "the other runtimes were tried"
     for name, finding in findings.items():
-        assert finding.verdict == without_gpu[name].verdict
+        assert finding.verdict == without_gpu[name].verdict, finding
         assert "Old GPU" not in finding.remedy
 
 

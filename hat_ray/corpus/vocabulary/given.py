@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hat_ray.core.yaml_text import read_scalars
 from hat_ray.corpus.fairseq.dictionary import SPECIAL_SYMBOLS, read_dictionary
 from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.corpus.vocabulary.files import Vocabularies
@@ -185,16 +184,7 @@ _SPECIAL_NAMES = (("<s>",), ("<pad>",), ("</s>", "<EOS>"), ("<unk>", "<UNK>"))
 
 def _yaml_numbers(text: str) -> dict[str, int]:
     """Return the words and numbers of a YAML file that holds nothing else."""
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    scalars: list[str] = []
-    try:
-        for event in yaml.parse(text, Loader=loader):  # events alone: nothing is built, no alias is followed
-            if isinstance(event, yaml.ScalarEvent):
-                scalars.append(event.value)
-            elif isinstance(event, yaml.AliasEvent | yaml.SequenceStartEvent):
-                raise ValueError("a Marian vocabulary holds words and their numbers alone: name another file")
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML ({' '.join(str(error).split())[:150]}): name Marian's .yml") from error
+    scalars = read_scalars(text)
     words, numbers = scalars[::2], scalars[1::2]
     if len(words) != len(numbers) or len(set(words)) < len(words):
         raise ValueError("each word must stand once, with its number: name another file")

@@ -206,8 +206,8 @@ def test_every_kind_comes_back_from_its_files_and_from_a_pickle(tmp_path: Path) 
 
 
 NOT_USABLE = {
-    "a list with a sequence": ("v.yml", b"- a\n- b\n", {}, "words and their numbers alone"),
-    "a list with an alias": ("v.yml", b"a: &x 0\nb: *x\n", {}, "words and their numbers alone"),
+    "a list with a sequence": ("v.yml", b"- a\n- b\n", {}, "more than words and their numbers"),
+    "a list with an alias": ("v.yml", b"a: &x 0\nb: *x\n", {}, "more than words and their numbers"),
     "a number twice": ("v.yml", b"a: 0\nb: 0\n", {}, "the numbers 0 to 1, each once, got 0 for 'b'"),
     "a gap": ("v.json", b'{"a": 0, "b": 7}', {}, "each once, got 7 for 'b'"),
     "no entry for unknown words": ("v.yml", b"a: 0\nb: 1\n", {}, "needs an entry <unk>"),
