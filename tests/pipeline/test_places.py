@@ -135,8 +135,15 @@ def state() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", COMMANDS)
+LONG = ("export", "latency measure")
+CELLS = [
+    pytest.param(name, place, marks=pytest.mark.slow if name in LONG and (name, place) not in REFUSED else ())
+    for name in COMMANDS
+    for place in PLACES
+]
+
+
+@pytest.mark.parametrize(("name", "place"), CELLS)
 def test_each_command_takes_each_place_or_names_what_is_missing(there: Path, name: str, place: str) -> None:
     before = state()
     words = [place_named(place) if word == "@" else word for word in COMMANDS[name]]
@@ -174,6 +181,7 @@ def test_the_cost_is_that_of_the_architecture(there: Path, made: Made) -> None:
     assert told["model"]["params"] == count_params(made[0].space.build().smallest())
 
 
+@pytest.mark.slow
 def test_an_export_keeps_what_its_model_knew(there: Path) -> None:
     """Also sacreBLEU's tokenizer, by which `--score` and `evaluate` judge it."""
     opened = read_model_folder(Folder.at("model"))
@@ -192,6 +200,7 @@ def test_an_export_keeps_what_its_model_knew(there: Path) -> None:
         assert hat_ray.open_model(place).loaded.config.beam == 3
 
 
+@pytest.mark.slow
 def test_a_model_folder_without_text_is_checked_on_drawn_sentences(there: Path) -> None:
     made = json.loads(done("export", "model", "--out", "drawn", "--json"))
     assert made["parity"]["sentences"] == 64

@@ -143,6 +143,7 @@ def test_a_model_folder_starts_a_training_on_its_own_sub_words_only(tmp_path: Pa
 STILL = ["retrain.updates=1", "retrain.lr=1e-9", "retrain.min_lr=0", "retrain.warmup_updates=0"]
 
 
+@pytest.mark.slow
 def test_winners_are_trained_from_several_starts_and_shown_side_by_side(
     first: tuple[Path, Mapping[str, float]], tmp_path: Path
 ) -> None:

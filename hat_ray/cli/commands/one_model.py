@@ -78,8 +78,8 @@ def evaluate(
             place, run, set_, data, address, local, as_json, "evaluate", take_over=take_over, skip_checks=skip_checks
         )
         return
-    _refuse(of_stage, "is for a run's own evaluation")
     chosen = model_choice(place, model, beam, runtime, dtype, None)
+    _refuse(of_stage, "is for a run's own evaluation")
     if lines is None or lines[1] is None:
         raise RunError(f"{place} is scored on a text: name its sentences with --source and --reference")
     from hat_ray.export.stream import score_stream
