@@ -38,3 +38,8 @@ class TrainResult:
     seconds: float
     valid_loss_bits: Mapping[str, Loss]
     valid_nll_bits: Mapping[str, Loss]
+
+    def __post_init__(self) -> None:
+        for point in self.history:
+            if missing := self.valid_loss_bits.keys() - point.valid_loss_bits.keys():
+                raise ValueError(f"the validation at update {point.update} lacks the loss of {min(missing)}")

@@ -1,9 +1,11 @@
 """Who answers at a cluster's address is told by its true cause."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -56,10 +58,10 @@ def test_another_version_is_told_with_both() -> None:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def head() -> Iterator[str]:
     """Start a Ray head that asks for a token; yields its address."""
     port = free_port()
-    home = tmp_path_factory.mktemp("ray")
+    home = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: a socket's path has 107 bytes
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "1"]
     command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
     command += ["--temp-dir", str(home)]
@@ -77,6 +79,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def joining(address: str) -> list[str]:

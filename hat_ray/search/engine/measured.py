@@ -18,9 +18,9 @@ Decisions
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from hat_ray.core.codec import read, write
 from hat_ray.latency.quantities import LATENCY
@@ -81,6 +81,14 @@ class _Round(BaseModel):
     limits: tuple[Limit, ...] = ()
     """Those from then on; empty where they stayed as they were."""
     final: bool
+
+    @model_validator(mode="after")
+    def _every_measurement_has_its_latency(self) -> Self:
+        for of_device in self.measured.values():
+            for architecture, values in of_device.items():
+                if LATENCY not in values:
+                    raise ValueError(f"the measurement of {architecture} lacks {LATENCY}")
+        return self
 
 
 class RoundLog(BaseModel):
