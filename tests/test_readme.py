@@ -61,6 +61,17 @@ def shell_lines(document: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", "<"))]
 
 
+def arguments(line: str) -> tuple[list[str], Path | None, Path | None]:
+    """Return a command's arguments, and the files of its stdin and stdout."""
+    words, files = shlex.split(line), {}
+    for mark in ("<", ">"):
+        if mark in words:
+            place = words.index(mark)
+            files[mark] = Path(words[place + 1])
+            del words[place : place + 2]
+    return words, files.get("<"), files.get(">")
+
+
 def spans(document: str) -> list[str]:
     """Return the commands of hat-ray in a document's running text."""
     found = [" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", text_of(document)))]

@@ -94,8 +94,8 @@ def _node(node: Node, answer: Any) -> DoctorResult:
     except RayError as error:
         why = str(error).strip().splitlines()[-1]
         return DoctorResult(name, "missing", why, "install hat-ray there, with the versions of constraints.txt")
-    told = f"{node.num_cpus:g} CPUs, device {slug}" + (f", labels {labels}" if labels else "")
+    detail = f"{node.num_cpus:g} CPUs, device {slug}" + (f", labels {labels}" if labels else "")
     if version != hat_ray.__version__:
         remedy = f"install {hat_ray.__version__} there"
-        return DoctorResult(name, "missing", f"{told}; hat-ray {version}", remedy)
-    return DoctorResult(name, "good", told)
+        return DoctorResult(name, "missing", f"{detail}; hat-ray {version}", remedy)
+    return DoctorResult(name, "good", detail)

@@ -30,24 +30,24 @@ def cluster_machines(*, ask: bool) -> tuple[Machine, ...]:
 
 
 def _machine(node: Node, answer: Any) -> Machine:
-    told = _told(answer)
+    found = _read(answer)
     return Machine(
         host=node.host,
         cpus=node.num_cpus,
         gpus=node.resources.get("GPU", 0),
-        isa=told.isa if told else (),
+        isa=found.isa if found else (),
         labels=node.labels,
         resources=node.resources,
         id=node.id,
-        packages=told.packages if told else None,
-        memory_bytes=told.memory_bytes if told else None,
-        model=told.model if told else "",
-        architecture=told.architecture if told else "",
-        counts_energy=told.counts_energy if told else None,
+        packages=found.packages if found else None,
+        memory_bytes=found.memory_bytes if found else None,
+        model=found.model if found else "",
+        architecture=found.architecture if found else "",
+        counts_energy=found.counts_energy if found else None,
     )
 
 
-def _told(answer: Any) -> Machine | None:
+def _read(answer: Any) -> Machine | None:
     try:
         machine: Machine | None = None if answer is None else ray.get(answer, timeout=0)
     except (GetTimeoutError, RayError):

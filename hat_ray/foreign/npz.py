@@ -81,13 +81,13 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, source: str) -> NDA
     name = printable(entry.filename.removesuffix(".npy"))
     with archive.open(entry) as file:
         shape, transposed, kind = _head(file, f"{source}: {name}")
-        room = entry.file_size - file.tell()
-        if math.prod(shape) * kind.itemsize != room:
+        size = entry.file_size - file.tell()
+        if math.prod(shape) * kind.itemsize != size:
             raise CheckpointError(
-                f"{source}: {name} claims the shape {shape}, its entry has {room} bytes: it is damaged"
+                f"{source}: {name} claims the shape {shape}, its entry has {size} bytes: it is damaged"
             )
         content = file.read()
-    if len(content) != room:
+    if len(content) != size:
         raise CheckpointError(f"{source}: {name} is cut: copy the file again")
     return np.frombuffer(content, dtype=kind).reshape(shape, order="F" if transposed else "C")
 

@@ -152,7 +152,9 @@ def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
     """
     for selector in config.devices:
         if not any(fits(node, selector) for node in nodes):
-            raise LatencyError(f"no node of the cluster fits latency.devices {_told(selector)}; nodes: {_tell(nodes)}")
+            raise LatencyError(
+                f"no node of the cluster fits latency.devices {_described(selector)}; nodes: {_listed(nodes)}"
+            )
     found: dict[tuple[object, ...], Placement] = {}
     for place in candidates(nodes, config):
         own = config.of(place.selector)
@@ -160,8 +162,8 @@ def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
         other = found.setdefault(what, place)
         if other is not place:
             raise LatencyError(
-                f"a node may be one device only, but {place.node.host} fits {_told(other.selector)} and "
-                f"{_told(place.selector)}, which differ in neither runtime nor dtype nor threads"
+                f"a node may be one device only, but {place.node.host} fits {_described(other.selector)} and "
+                f"{_described(place.selector)}, which differ in neither runtime nor dtype nor threads"
             )
     return list(found.values())
 
@@ -194,13 +196,13 @@ def _automatic(node: Node, config: LatencyConfig) -> DeviceSelector:
     return DeviceSelector(num_gpus=int(config.accelerator != "cpu" and node.resources.get("GPU", 0) >= 1))
 
 
-def _told(selector: DeviceSelector) -> str:
+def _described(selector: DeviceSelector) -> str:
     return str(selector.model_dump(exclude_defaults=True))
 
 
-def _tell(nodes: Sequence[Node]) -> str:
-    told = []
+def _listed(nodes: Sequence[Node]) -> str:
+    listed = []
     for node in nodes:
         labels = {key: value for key, value in node.labels.items() if not key.startswith("ray.io/")}
-        told.append(f"{node.host} labels {labels} resources {sorted(r for r in node.resources if ':' not in r)}")
-    return "; ".join(told) or "none"
+        listed.append(f"{node.host} labels {labels} resources {sorted(r for r in node.resources if ':' not in r)}")
+    return "; ".join(listed) or "none"

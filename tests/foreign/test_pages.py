@@ -1,7 +1,6 @@
 """The pages "from OPUS-MT" and "from Marian": each command of theirs works, in order, with small files."""
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from hat_ray.storage.folder import Folder
 from tests.command import hat_ray
 from tests.foreign.test_convert import learned, model_folder
 from tests.foreign.test_pymarian import lines, translated
-from tests.test_readme import shell_lines, text_of
+from tests.test_readme import arguments, shell_lines, text_of
 
 SMALL: dict[str, int | bool] = {
     **{"supernet.updates": 4, "supernet.warmup_updates": 1, "supernet.validate_every": 4, "supernet.max_tokens": 300},
@@ -23,17 +22,6 @@ SMALL: dict[str, int | bool] = {
 }
 LOOSE = ["--min-agreement", "0.9", "--max-bleu-loss", "100"]
 MORE = {"corpus": ["--local"], "train": ["--local"], "export": LOOSE, "evaluate": ["--threads", "1"]}
-
-
-def arguments(line: str) -> tuple[list[str], Path | None, Path | None]:
-    """Return a command's arguments, and the files of its stdin and stdout."""
-    words, files = shlex.split(line), {}
-    for mark in ("<", ">"):
-        if mark in words:
-            place = words.index(mark)
-            files[mark] = Path(words[place + 1])
-            del words[place : place + 2]
-    return words, files.get("<"), files.get(">")
 
 
 def do_all(page: str, folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from hat_ray.recipe import load_recipe
 
 def found(*settings: str) -> list[str]:
     recipe = load_recipe("toy", list(settings))
-    return [one.told for one in failures(examine(recipe, Situation(("latency",)))) if "express" in one.told]
+    return [one.text for one in failures(examine(recipe, Situation(("latency",)))) if "express" in one.text]
 
 
 def test_one_number_of_heads_a_side_and_the_last_encoder_layer_remain() -> None:

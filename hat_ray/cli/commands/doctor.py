@@ -101,6 +101,6 @@ def _of_recipe(recipe: "Recipe", place: str, address: str | None) -> Iterator["D
     recipe.space.build()
     try:
         for result in look(recipe, place, address):
-            yield DoctorResult(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.told or "fine")
+            yield DoctorResult(f"recipe {recipe.name}: {result.name}", verdicts[result.verdict], result.text or "fine")
     except HatRayError as error:
         yield DoctorResult(f"recipe {recipe.name}", "missing", str(error))

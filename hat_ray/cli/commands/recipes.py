@@ -76,7 +76,7 @@ def recipe_check(
             raise typer.Exit(2)
         return
     for result in results:
-        typer.echo(f"{MARKS[result.verdict]} {result.name}" + (f": {result.told}" if result.told else ""))
+        typer.echo(f"{MARKS[result.verdict]} {result.name}" + (f": {result.text}" if result.text else ""))
     if error := first_failure(results):
         raise error
     typer.echo(f"recipe {loaded.name} is fine; its space {space.name} holds {Decimal(space.size()):.3g} architectures")

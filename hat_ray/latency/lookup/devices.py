@@ -50,7 +50,7 @@ def why_no_workload(job: TimingJob, slug: str) -> str | None:
     """Return why no row of a device in this job's spaces has its workload, in one line with the remedy, or None."""
     if count_rows(job, slug):
         return None
-    return f"{_without(job, slug)} of {_told(asdict(job.workload_on(slug)))}: {_of_workloads(job, slug)}"
+    return f"{_without(job, slug)} of {_described(asdict(job.workload_on(slug)))}: {_of_workloads(job, slug)}"
 
 
 def _rows(job: TimingJob, slug: str, columns: Sequence[str] | None) -> pa.Table:
@@ -85,7 +85,7 @@ def _of_workloads(job: TimingJob, slug: str) -> str:
     own, there = asdict(job.workload_on(slug)), groups.select(list(_WORKLOAD)).to_pylist()
     rest = f"; {len(there) - 1} other workloads" if len(there) > 1 else ""
     changes = ", ".join(_changes(own, there[0]))
-    return f"they are of {_told(there[0])}{rest}; set {changes}"
+    return f"they are of {_described(there[0])}{rest}; set {changes}"
 
 
 def _changes(own: Mapping[str, object], there: Mapping[str, object]) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _changes(own: Mapping[str, object], there: Mapping[str, object]) -> Iterator
             yield f"{key} to {there[name] or 0}"
 
 
-def _told(workload: Mapping[str, object]) -> str:
+def _described(workload: Mapping[str, object]) -> str:
     mix = workload["length_mix"]
     lengths = f"the lengths {mix}" if mix else f"{workload['source_length']} and {workload['target_length']} tokens"
     words = workload["vocab_size"] or "unknown"

@@ -234,7 +234,7 @@ class TimingSession:
         try:
             for done, architecture in enumerate(todo, skipped + 1):
                 row = self._complete(architecture) if architecture.id in self._missing else self.time(architecture)
-                if row != self._rows.get(architecture):  # else what it lacks could not be measured
+                if row != self._rows.get(architecture):  # equal: its missing quantities could not be measured
                     pending.append(row)
                 if time.monotonic() - flushed >= self.job.config.flush_s:
                     self._write(pending)

@@ -24,7 +24,7 @@ class CheckResult:
 
     name: str
     verdict: Verdict
-    told: str
+    text: str
     """One line: the rule, the value that breaks it, and the remedy; where all is well, the observation."""
 
 
@@ -107,5 +107,5 @@ class Check:
 
     def run(self, recipe: Recipe, situation: Situation) -> list[CheckResult]:
         """Return the results; where nothing is wrong, one that is `ok`."""
-        found = [CheckResult(self.name, verdict, told) for verdict, told in self.look(recipe, situation)]
+        found = [CheckResult(self.name, verdict, text) for verdict, text in self.look(recipe, situation)]
         return found or [CheckResult(self.name, "ok", "")]

@@ -40,8 +40,8 @@ def check_nodes(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         if selector not in there:
             yield (
                 "warning",
-                f"every device of latency.devices needs a node, got none for {_told(selector)}: start one with these "
-                "labels or resources before its timing begins, or take the device out",
+                f"every device of latency.devices needs a node, got none for {_described(selector)}: start one with "
+                "these labels or resources before its timing begins, or take the device out",
             )
     try:
         placements(nodes, config.model_copy(update={"devices": tuple(there)}))
@@ -58,7 +58,7 @@ def check_runtimes(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         if reason and all(reasons):
             yield "warning" if situation.may_grow else situation.of_machine, reason
         elif reason and selector is not None:
-            yield "warning", f"device {_told(selector)} is left out: {reason}"
+            yield "warning", f"device {_described(selector)} is left out: {reason}"
 
 
 def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
@@ -176,7 +176,7 @@ def _node(machine: Machine) -> Node:
     return Node(machine.id, machine.host, machine.labels, machine.resources)
 
 
-def _told(selector: DeviceSelector) -> str:
+def _described(selector: DeviceSelector) -> str:
     return selector.name or str(selector.model_dump(exclude_defaults=True))
 
 

@@ -69,10 +69,10 @@ def require(results: Sequence[CheckResult]) -> None:
     """Log each warning in a line; raise CheckError where something cannot end well."""
     for result in results:
         if result.verdict == "warning":
-            log.warning("%s", result.told)
+            log.warning("%s", result.text)
     failed = failures(results)
     for result in failed if len(failed) > 1 else ():
-        log.error("%s: %s", result.name, result.told)
+        log.error("%s: %s", result.name, result.text)
     if error := first_failure(results):
         raise error
 
@@ -88,7 +88,7 @@ def first_failure(results: Iterable[CheckResult]) -> CheckError | None:
     if not failed:
         return None
     more = f" (and {len(failed) - 1} more, above)" if len(failed) > 1 else ""
-    return CheckError(f"{failed[0].told}{more}")
+    return CheckError(f"{failed[0].text}{more}")
 
 
 class Watch:
@@ -96,7 +96,7 @@ class Watch:
 
     def __init__(self, recipe: Recipe, situation: Situation) -> None:
         self._recipe, self._situation = recipe, situation
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def begin(self, results: Sequence[CheckResult]) -> None:
         """Take the results from before the first stage."""
@@ -110,6 +110,6 @@ class Watch:
         self._require(examine(self._recipe, now, [check for check in CHECKS if check.again]))
 
     def _require(self, results: Sequence[CheckResult]) -> None:
-        new = [result for result in results if result.told not in self._told]
-        self._told |= {result.told for result in new}
+        new = [result for result in results if result.text not in self._shown]
+        self._shown |= {result.text for result in new}
         require(new)

@@ -1,6 +1,5 @@
 """The page "From HAT": each of its commands, in order, on small files that HAT and fairseq would write."""
 
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from hat_ray.space.hat_yaml import write_architecture, write_space
 from tests.command import hat_ray
 from tests.corpus.fairseq.data_bin_files import encoded, write_dictionary, write_mmap
 from tests.model import hat_files
-from tests.test_readme import shell_lines
+from tests.test_readme import arguments, shell_lines
 
 SYMBOLS = [f"w{number}" for number in range(hat_files.VOCAB - 4)]
 LINES = [" ".join(f"w{(start * 7 + step) % 16}" for step in range(3 + start % 4)) for start in range(40)]
@@ -46,17 +45,6 @@ def write_files(folder: Path) -> None:
         for split in ("train", "valid", "test"):
             write_mmap(folder / "data-bin" / f"{split}.en-de.{language}", encoded(lines, SYMBOLS))
         (folder / f"test.{language}").write_text("".join(f"{line}\n" for line in lines))
-
-
-def arguments(line: str) -> tuple[list[str], Path | None, Path | None]:
-    """Return a command's arguments, and the files of its stdin and stdout."""
-    words, files = shlex.split(line), {}
-    for mark in ("<", ">"):
-        if mark in words:
-            place = words.index(mark)
-            files[mark] = Path(words[place + 1])
-            del words[place : place + 2]
-    return words, files.get("<"), files.get(">")
 
 
 @pytest.mark.slow

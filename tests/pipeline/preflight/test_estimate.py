@@ -116,4 +116,4 @@ def _checked(name: str, *settings: str) -> str:
     told = json.loads(CliRunner().invoke(app, ["recipe", "check", TINY, "--json", *options]).stdout)
     [found] = [check for check in told["checks"] if check["name"] == name]
     assert found["verdict"] == "warning"
-    return str(found["told"])
+    return str(found["text"])

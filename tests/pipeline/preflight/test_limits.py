@@ -35,8 +35,8 @@ def findings(place: Path, *settings: str) -> list[tuple[str, str]]:
     told = json.loads(
         CliRunner().invoke(app, ["recipe", "check", TINY, "--json", "--run", str(place), *options]).stdout
     )
-    checks = [check for check in told["checks"] if check["name"] == "limits within reach" and check["told"]]
-    return [(check["verdict"], check["told"]) for check in checks]
+    checks = [check for check in told["checks"] if check["name"] == "limits within reach" and check["text"]]
+    return [(check["verdict"], check["text"]) for check in checks]
 
 
 def test_a_limit_below_all_that_the_run_timed_is_refused(timed: Path):

