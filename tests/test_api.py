@@ -139,7 +139,9 @@ def test_settings_change_a_recipe_and_nothing_else(there: Path, tmp_path: Path) 
     assert hat_ray.load(tmp_path / "toy").recipe == run.recipe
 
 
-def test_plug_ins_are_registered_by_the_public_functions() -> None:
+def test_plug_ins_are_registered_by_the_public_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kinds in (protocol.RUNTIMES, registry.ALGORITHMS):
+        monkeypatch.setattr(kinds, "_added", {})  # later tests of this process shall not meet it
     hat_ray.register_runtime("mine-of-test-api", protocol.RUNTIMES.load("eager"))
     hat_ray.register_algorithm("mine-of-test-api", registry.ALGORITHMS.load("random"))
     assert protocol.RUNTIMES.load("mine-of-test-api") is protocol.RUNTIMES.load("eager")

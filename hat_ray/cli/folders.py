@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hat_ray.cli.output import resolve
 from hat_ray.errors import RunError
 from hat_ray.storage.places import is_uri
-from hat_ray.storage.plain_file import binary_format, kind_of, open_plain, printable
+from hat_ray.storage.plain_file import binary_format, expanded, kind_of, open_plain, printable
 
 if TYPE_CHECKING:
     from hat_ray.recipe import Recipe
@@ -20,7 +20,7 @@ def require_folder(what: str, place: str | Path, *, there: bool = True) -> None:
         raise RunError(f"{what} must be a place, got an empty name: name a folder")
     if is_uri(str(place)):
         return
-    path, shown = Path(place).expanduser(), printable(str(place), 200)
+    path, shown = expanded(place), printable(str(place), 200)
     try:
         kind = _kind(path)
     except (FileNotFoundError, NotADirectoryError) as error:

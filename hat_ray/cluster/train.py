@@ -86,7 +86,7 @@ def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainRe
         result = job.finished()
         if failure is not None and result is None and _newest_checkpoint(job) == newest:
             raise failure
-        if failure is not None:
+        if failure is not None and result is None:
             log.warning("training begins again from its newest checkpoint: %s", _one_line(failure))
     job.folder.delete("ray")
     return result

@@ -8,6 +8,7 @@ Decisions
 """
 
 import errno
+import lzma
 import math
 import zipfile
 import zlib
@@ -28,7 +29,8 @@ MOST_SWELLING = 16
 """Compressed numbers take a sixteenth of their room at least; weights hardly shrink at all."""
 _HEAD_BYTES = 4_096
 _KINDS = "fiub"
-_DAMAGE = (ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_OF_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_DAMAGE = (*_OF_ZIP, ValueError, LookupError, TypeError, EOFError, NotImplementedError, RuntimeError)
 
 
 def read_npz(file: BinaryIO, source: str, size: int) -> Arrays:
@@ -39,7 +41,8 @@ def read_npz(file: BinaryIO, source: str, size: int) -> Arrays:
             _require_bounds(entries, source, size)
             return {entry.filename.removesuffix(".npy"): _array(archive, entry, source) for entry in entries}
     except (*_DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place before the file's begin
+        known = (None, errno.EINVAL)  # bzip2's own error; a place before the file's begin
+        if isinstance(error, OSError) and error.errno not in known:
             raise
         why = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{source} is a damaged .npz archive ({why}): copy it again") from error

@@ -6,6 +6,7 @@ Decisions
   aside is no part of the model.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
 from hat_ray.model.checkpoints.folder import read_model_folder
 from hat_ray.model.checkpoints.native import load_any
 from hat_ray.storage.folder import Folder
-from hat_ray.storage.plain_file import binary_format, open_plain, printable
+from hat_ray.storage.plain_file import binary_format, expanded, open_plain, printable
 
 _HEAD_BYTES = 1 << 10
 _KNOWN = (
@@ -31,8 +32,8 @@ _KNOWN = (
 
 def open_foreign(place: str | Path) -> ForeignModel:
     """Read the trained model that a file or folder holds; raise CheckpointError, in one line, where there is none."""
-    path = Path(place).expanduser()
-    if path.is_dir():
+    path = expanded(place)
+    if os.path.isdir(path):  # pathlib raises for a name that is too long
         return _folder(path)
     with open_plain(path, "the model", CheckpointError) as file:
         kind = binary_format(file.read(_HEAD_BYTES))

@@ -5,6 +5,7 @@ Decisions
 - Settings of Marian's decoder name the vocabularies, source first; without settings one `.spm` serves both sides.
 """
 
+import os
 from pathlib import Path
 
 from hat_ray.core.yaml_text import read_mapping
@@ -52,7 +53,7 @@ def _named(path: Path) -> tuple[str, str] | None:
         named = read_mapping(text, str(place), CheckpointError).values.get("vocabs")
         if isinstance(named, list) and len(named) == 2 and all(isinstance(name, str) for name in named):
             names = Path(named[0]).name, Path(named[1]).name
-            if all((path.parent / name).is_file() for name in names):
+            if all(os.path.isfile(path.parent / name) for name in names):
                 return names
     return None
 

@@ -131,6 +131,8 @@ def export_place(
     config = _evaluation(opened, place, recipe, {name: value for name, value in changes.items() if value is not None})
     if text is None:
         text = _check_text(opened, config)
+    elif sentences is not None:
+        text = CheckText(text.sources[:sentences], text.references and text.references[:sentences])
     if text.references is None and bounds.min_token_agreement is None:
         raise RunError(
             f"{dtype} is judged by BLEU, and {place} keeps no test set: name one with --source and --reference, or "

@@ -10,7 +10,7 @@ from hat_ray.pipeline.run_folder import is_run_folder
 from hat_ray.runtime.standalone.translate import MANIFEST
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
-from hat_ray.storage.plain_file import binary_format, open_plain, printable, read_text
+from hat_ray.storage.plain_file import binary_format, expanded, open_plain, printable, read_text
 
 _ARCHITECTURE_BYTES = 1 << 20
 _CONFIG, _CTRANSLATE2 = "config.json", "model.bin"
@@ -33,6 +33,7 @@ class Place(StrEnum):
 
 def place_of(place: str) -> Place:
     """Report what a place holds, by its content; what it holds may still be damaged."""
+    place = place if is_uri(place) else str(expanded(place))
     if not is_uri(place) and os.path.isfile(place):
         return _file(place)
     if not (is_uri(place) or os.path.isdir(place)):

@@ -20,6 +20,7 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
+from hat_ray.storage.plain_file import expanded
 from hat_ray.train.config import INHERITED, SCRATCH
 from hat_ray.train.job import MODEL, SUPERNET
 
@@ -86,7 +87,7 @@ def _files_of(recipe: Recipe) -> list[str]:
 
 def _digest(key: str, named: Sequence[str]) -> str:
     parts: list[str] = []
-    for path in (Path(one).expanduser() for one in named):
+    for path in (expanded(one) for one in named):
         files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
         parts += [f"{one.name} {_hash(key, one)}" for one in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

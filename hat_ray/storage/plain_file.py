@@ -56,9 +56,14 @@ _FORMATS = (
 )
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` written out; one of nobody stays as it is, and is then found missing."""
+    return Path(os.path.expanduser(path))
+
+
 def open_plain(path: str | Path, what: str, error: type[HatRayError]) -> BufferedReader:
     """Open a plain file to read its bytes; raises `error`, in words that begin with `what`, for anything else."""
-    place = Path(path).expanduser()
+    place = expanded(path)
     try:
         _require_plain(os.stat(place).st_mode, what, path, error)
         number = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

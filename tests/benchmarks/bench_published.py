@@ -10,7 +10,7 @@ import pytest
 from tests.pipeline.imports.published import walk
 from tests.space.test_hat_compatibility import published
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
 
 def test_every_published_model_goes_through(shared: Path, tmp_path: Path):

@@ -34,7 +34,7 @@ from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import MODEL, SUPERNET, train_sub, train_super
 from hat_ray.train.state import TrainResult
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(14400)]
 
 UPDATES, SEEDS = (
     int(os.environ.get(f"HAT_RAY_BENCH_{name}", value)) for name, value in (("UPDATES", 1200), ("SEEDS", 3))

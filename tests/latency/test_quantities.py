@@ -99,7 +99,7 @@ def test_peak_memory_is_measured_where_it_is_asked_for_and_kept(tmp_path: Path) 
     assert sorted(known.values()) == sorted(one["peak_mb"] for one in rows if one)
 
 
-def test_a_completed_row_is_the_same_timing(tmp_path: Path) -> None:
+def test_a_completed_row_is_the_same_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [timed_again(job(tmp_path / "one"), one) for one in (SMALL, LARGE)]
     loud = [replace(row, canary=Canary(3.0, 3.0, 0.9, 2.5), context=of_session(row, "loud")) for row in rows]
     other = choose_architectures(SPACE, 3, seed=0)[2]
@@ -109,6 +109,7 @@ def test_a_completed_row_is_the_same_timing(tmp_path: Path) -> None:
     before, groups = {row.key: row.corrected_ms for row in read_table(table)}, describe_table(table)
     assert before[loud[0].key] == pytest.approx(0.8 * loud[0].corrected_ms), "the quiet session's level is theirs too"
     first, second = Counted(), Counted()
+    monkeypatch.setattr(QUANTITIES, "_added", {})  # later tests of this process shall not meet them
     for name, counted in (("first", first), ("second", second)):
         QUANTITIES.add(name, Measured(QuantityFacts(name, "1"), counted, "measure it"))
     summary = measure(job(table, "first"), [SMALL, LARGE])
@@ -186,10 +187,13 @@ def test_energy_is_refused_where_nothing_counts_it_and_only_there(tmp_path: Path
     assert why_no_energy(profile, tmp_path) is None
 
 
-def test_a_runtime_that_does_not_report_its_models_size_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_runtime_that_does_not_report_its_models_size_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Sizeless(EagerRuntime):
         name, facts = "sizeless", RuntimeFacts({"fp32": "none"})
 
+    monkeypatch.setattr(RUNTIMES, "_added", {})
     register_runtime("sizeless", Sizeless())
     config = CONFIG.model_copy(update={"runtime": "sizeless"})
     with pytest.raises(LatencyError, match=r"^runtime sizeless does not report .*: leave model_mb out$"):

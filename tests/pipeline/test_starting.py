@@ -123,9 +123,11 @@ def test_the_command_writes_a_recipe_around_hats_checkpoint_that_passes_its_chec
     checked = CliRunner().invoke(
         app, ["recipe", "check", str(tmp_path / "hats.yaml"), "--set", "corpus.vocab_size=600"]
     )
-    assert "supernet.init" not in checked.output, checked.output
+    assert "supernet.init" not in f"{checked.output}{checked.exception}"
+    assert "ok      weights to start from" in checked.output, checked.output
     around = CliRunner().invoke(app, ["space", "around", str(tmp_path / "none.pt")])
-    assert around.exception is not None
+    assert isinstance(around.exception, HatRayError)
+    assert "none.pt does not exist" in str(around.exception)
 
 
 def test_a_model_folder_starts_a_training_on_its_own_sub_words_only(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hat_ray.cli.options import JsonOpt, RunOpt, SetOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import RunError
+from hat_ray.storage.faults import telling
 
 GpusOpt = Annotated[
     int | None,
@@ -50,7 +51,8 @@ def import_recipe_command(
     found = import_recipe(files, name, gpus)
     found.recipe.space.build()
     if out is not None:
-        out.write_text(found.to_yaml(), encoding="utf-8")
+        with telling(str(out), remote=False):
+            out.write_text(found.to_yaml(), encoding="utf-8")
     if as_json:
         print_json({"recipe": found.settings, "mapped": found.mapped, "unmapped": found.unmapped})
     elif out is None:

@@ -133,8 +133,7 @@ def latency_measure(
     from hat_ray.pipeline.trained.one_model import time_place
     from hat_ray.recipe import parse_recipe
 
-    given = any(change.startswith(("latency.runtime", "latency.dtype")) for change in set_ or [])
-    timed = time_place(place, parse_recipe("name: one-model", "the settings", set_), given)
+    timed = time_place(place, parse_recipe("name: one-model", "the settings", set_))
     if as_json:
         print_json(asdict(timed))
         return

@@ -4,6 +4,7 @@
 continue `train`, and a folder that was made for the other direction serves as well (`train.de-en.en`).
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from hat_ray.corpus.fairseq.binary import TokenSide, open_side
 from hat_ray.corpus.fairseq.dictionary import FairseqDictionary, read_dictionary
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.errors import CorpusError
-from hat_ray.storage.plain_file import printable
+from hat_ray.storage.plain_file import expanded, printable
 
 _MOST_PARTS = 10_000
 _PAIR = re.compile(r"[A-Za-z0-9_.-]+?\.(?P<pair>[^.-]+-[^.-]+)\.[^.]+(\.idx)?")
@@ -21,7 +22,7 @@ _PAIR = re.compile(r"[A-Za-z0-9_.-]+?\.(?P<pair>[^.-]+-[^.-]+)\.[^.]+(\.idx)?")
 
 def language_pair(folder: str, named: str | None) -> tuple[str, str]:
     """Return source and target of a data-bin: those named, such as en-de, or else those of its files' names."""
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     if named is None:
         found = (_PAIR.fullmatch(path.name) for path in sorted(place.glob("*-*"))) if place.is_dir() else ()
         pairs = {match["pair"] for match in found if match}
@@ -65,12 +66,12 @@ class DataBin:
     @classmethod
     def open(cls, folder: str, source_language: str, target_language: str) -> "DataBin":
         """Open a folder; raises CorpusError where a dictionary is missing or is none."""
-        place = Path(folder).expanduser()
-        if not place.is_dir():
-            state = "is no folder" if place.exists() else "does not exist"
+        place = expanded(folder)
+        if not os.path.isdir(place):  # pathlib raises for a name that is too long
+            state = "is no folder" if os.path.exists(place) else "does not exist"
             raise CorpusError(f"data-bin {folder} {state}: name the folder that fairseq-preprocess made (--destdir)")
         languages = source_language, target_language
-        missing = [name for name in languages if not (place / f"dict.{name}.txt").exists()]
+        missing = [name for name in languages if not os.path.exists(place / f"dict.{name}.txt")]
         if missing:
             there = ", ".join(sorted(path.name for path in place.glob("dict.*.txt"))[:5]) or "no dictionary"
             raise CorpusError(
@@ -118,7 +119,7 @@ class DataBin:
         found = []
         for number in range(_MOST_PARTS):
             stems = [self._stem(f"{name}{number or ''}", *names, side) for names in self._directions for side in names]
-            there = [path for stem in stems for path in _paths(stem) if path.exists()]
+            there = [path for stem in stems for path in _paths(stem) if os.path.exists(path)]
             if not there:
                 break
             found += there

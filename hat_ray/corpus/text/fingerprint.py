@@ -13,7 +13,7 @@ from hat_ray.corpus.text.files import read_blocks
 from hat_ray.corpus.toy.generate import GENERATOR_VERSION
 from hat_ray.corpus.vocabulary.config import FILE_SETTINGS
 from hat_ray.errors import CorpusError
-from hat_ray.storage.plain_file import open_plain
+from hat_ray.storage.plain_file import expanded, open_plain
 
 _FORMAT_VERSION = 2
 """Rises with every change of the written files, sizes of chunks and shards included."""
@@ -77,7 +77,7 @@ def _hash_vocabulary(config: CorpusConfig) -> dict[str, object]:
 
 
 def _hash_file(path: str) -> str:
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not os.path.isfile(place):
         return _hash(path, 0, 0)  # which names the mistake
     status = place.stat()

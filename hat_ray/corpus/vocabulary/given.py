@@ -4,6 +4,7 @@ A mistake raises CorpusError with one line: rule, value, remedy.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from hat_ray.corpus.vocabulary.subwords import (
     open_subwords,
 )
 from hat_ray.errors import CorpusError
-from hat_ray.storage.plain_file import open_plain, printable
+from hat_ray.storage.plain_file import expanded, open_plain, printable
 
 MOST_BYTES = 1 << 27
 """Most bytes of a file; those of a million entries have some ten million."""
 _FAIRSEQ_IDS = (0, 1, 2, 3)
 _FITTING = 0.25
 """Least share of the merges of BPE codes whose result must stand in a dictionary; those of its own text nearly all."""
+_BRACE_COUNT = re.compile(r"\{\S* -?\d+\s*(\n|$)")
+"""The first line of a dictionary whose first symbol begins as JSON does."""
 _MERGES_TO_JUDGE = 50
 
 Special = tuple[int, int, int, int]
@@ -39,7 +42,7 @@ Special = tuple[int, int, int, int]
 
 def given_vocabularies(config: VocabularyConfig, languages: tuple[str, str], folder: str = "") -> Vocabularies:
     """Open the files that a recipe names; relative paths start in `folder`, `languages` are Moses' codes."""
-    base = Path(folder).expanduser()
+    base = expanded(folder)
     source = _Given(config.source, config.pieces, config.bpe_codes, languages[0])
     target = _Given(
         config.target or config.source,
@@ -96,6 +99,8 @@ def codes_text(content: bytes, place: str = "BPE codes") -> str:
             f"{place} must be UTF-8, got byte {content[error.start]:#x}: name the file of codes"
         ) from error
     version = [lines.pop(0)] if lines[0].startswith("#version:") else []
+    if not lines:
+        raise CorpusError(f"{place} holds no merges: name the codes of subword-nmt or fastBPE")
     entries = [line.strip("\r ").split(" ") for line in lines]
     width = len(entries[0])
     for number, entry in enumerate(entries, 1 + len(version)):
@@ -154,7 +159,7 @@ def _listed(path: Path, content: bytes) -> tuple[list[str], Special] | None:
         return None
     if "\0" in text or path.suffix in (".model", ".spm"):
         return None
-    if text.lstrip()[:1] == "{":
+    if text.lstrip()[:1] == "{" and not _BRACE_COUNT.match(text):
         numbers = json.loads(text)
         return None if "model" in numbers and not isinstance(numbers["model"], int) else _numbered(numbers)
     if path.suffix in (".yml", ".yaml"):

@@ -20,12 +20,12 @@ from hat_ray.corpus.fairseq.data_bin import DataBin, language_pair
 from hat_ray.errors import RecipeError
 from hat_ray.model.checkpoints.fairseq_network import LACKED, network_settings
 from hat_ray.pipeline.imports.keys import DATASET, DIRECT, EVOLUTION, PREDICTOR, REASONS, SUPER_SIZES
-from hat_ray.pipeline.imports.training import Ledger, map_training, shown
+from hat_ray.pipeline.imports.training import Ledger, fraction, map_training, shown
 from hat_ray.recipe import Recipe, parse_recipe
 from hat_ray.space.dimensions import DIMENSIONS
 from hat_ray.space.hat_yaml import choice_key, read_space
 from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage.plain_file import read_text
+from hat_ray.storage.plain_file import expanded, read_text
 
 _OF_TRAINING = ("max-update", "lr-scheduler", "optimizer", "criterion")
 _LENGTH_IWSLT, _LENGTH = 23, 30
@@ -84,7 +84,7 @@ def import_recipe(paths: Sequence[str], name: str = "", gpus: int | None = None)
 def _note_vocabulary(ledger: Ledger) -> None:
     """Set the languages and the size of the vocabulary by the data-bin, where it is here already."""
     folder = ledger.settings.get("corpus.fairseq.folder")
-    if folder is None or not Path(folder).expanduser().is_dir():
+    if folder is None or not expanded(folder).is_dir():
         return
     sides = [ledger.settings.get(f"corpus.{side}_language") for side in ("source", "target")]
     pair = language_pair(folder, "-".join(map(str, sides)) if all(sides) else None)
@@ -229,9 +229,9 @@ def _map_search(values: Mapping[str, Any], source: str, ledger: Ledger) -> set[s
     ledger.put(source, "evo-iter", rounds, {"search.evaluations": rounds * population})
     ledger.put(source, "population-size", population, {"search.algorithm": "hat", f"{options}.population": population})
     ledger.put(source, "parent-size", parents, {f"{options}.parents": parents})
-    chance = float(values.get("mutation-prob", 0.3))
+    chance = fraction(values.get("mutation-prob", 0.3), "mutation-prob", source)
     ledger.put(source, "mutation-prob", chance, {f"{options}.mutation_probability": chance})
-    limit = float(values.get("latency-constraint", -1))
+    limit = fraction(values.get("latency-constraint", -1), "latency-constraint", source)
     if limit > 0:
         before = ledger.settings.pop("search.limits_ms", [])
         ledger.put(source, "latency-constraint", limit, {"search.limits_ms": sorted({*before, limit})})

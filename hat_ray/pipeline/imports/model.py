@@ -6,6 +6,7 @@ Decisions
 - Nothing is written before all of it fits together.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def import_model(what: ModelImport, out: str) -> ImportedModel:
     folder = Folder.at(out)
     if folder.exists() and folder.list():
         raise RunError(f"--out must name a new or empty folder, {out} holds files: name another, or delete it")
-    if Path(what.place).is_dir() and is_model_folder(Folder.at(what.place)):
+    if os.path.isdir(what.place) and is_model_folder(Folder.at(what.place)):
         raise RunError(f"{what.place} is a model folder already: use it as it is")
     opened = open_foreign(what.place)
     model = _one_architecture(opened, what)

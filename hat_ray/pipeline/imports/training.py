@@ -58,6 +58,13 @@ def shown(value: Any) -> str:
     return printable(str(value), 60)
 
 
+def fraction(value: Any, key: str, source: str) -> float:
+    """Return a number of HAT's YAML; raise RecipeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RecipeError(f"{source}: {key} must be a number, got {shown(value)}")
+    return float(value)
+
+
 def map_training(values: Mapping[str, Any], section: str, source: str, gpus: int | None, ledger: Ledger) -> set[str]:
     """Map the training keys of one file; return those that were seen to."""
     given = {**FAIRSEQ_DEFAULTS, **values}
@@ -94,17 +101,18 @@ def _map_schedule(given: Mapping[str, Any], section: str, source: str, ledger: L
         return {"lr-scheduler", "lr", "max-lr", "warmup-init-lr"}
     if isinstance(rates, list | tuple) and len(rates) != 1:
         raise RecipeError(f"{source}: lr must be one rate with {name}, got {shown(rates)}")
-    lr = float(rates[0] if isinstance(rates, list | tuple) else rates)
+    lr = fraction(rates[0] if isinstance(rates, list | tuple) else rates, "lr", source)
     warm_up = given.get("warmup-init-lr", -1)
+    begin = fraction(warm_up, "warmup-init-lr", source)
     if name == "cosine":
         if "max-lr" not in given:
             raise RecipeError(f"{source}: the schedule cosine needs max-lr, its highest rate: add it")
-        start = lr if float(warm_up) < 0 else float(warm_up)
-        most = float(given["max-lr"])
+        start = lr if begin < 0 else begin
+        most = fraction(given["max-lr"], "max-lr", source)
         ledger.put(source, "max-lr", given["max-lr"], {f"{section}.lr": most})
         ledger.put(source, "lr", given["lr"], {f"{section}.min_lr": lr})
     else:
-        start = 0.0 if float(warm_up) < 0 else float(warm_up)
+        start = max(begin, 0.0)
         ledger.put(source, "lr", given.get("lr", rates), {f"{section}.lr": lr})
         if "warmup-updates" not in given:
             ledger.put(source, "warmup-updates", "4000 (fairseq's default)", {f"{section}.warmup_updates": 4000})
@@ -116,7 +124,8 @@ def _map_schedule(given: Mapping[str, Any], section: str, source: str, ledger: L
 def _map_loss(given: Mapping[str, Any], section: str, source: str, ledger: Ledger) -> set[str]:
     name = given.get("criterion", "cross_entropy")
     if name in _CRITERIA:
-        smoothing = float(given.get("label-smoothing", 0)) if name == _CRITERIA[0] else 0.0
+        given_smoothing = given.get("label-smoothing", 0) if name == _CRITERIA[0] else 0.0
+        smoothing = fraction(given_smoothing, "label-smoothing", source)
         ledger.put(source, "criterion", name, {f"{section}.label_smoothing": smoothing})
     else:
         ledger.leave(source, "criterion", name, f"a loss is {' or '.join(_CRITERIA)}: set {section}.label_smoothing")

@@ -21,6 +21,7 @@ from hat_ray.corpus.vocabulary.make import expected_vocabularies, has_own, opene
 from hat_ray.errors import CorpusError
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
+from hat_ray.storage.plain_file import expanded
 
 _WHOLE_BYTES = 24 << 20
 _FIRST_LINES = 1_000
@@ -134,7 +135,7 @@ def check_own_vocabularies(recipe: Recipe, situation: Situation) -> Iterator[Fin
     apart = not config.vocabulary.shared
     if has_own(config) and summary is None:
         if config.source == "files" and not (
-            situation.committed or Path(vocabulary_folder(config), config.vocabulary.source).expanduser().exists()
+            situation.committed or expanded(Path(vocabulary_folder(config), config.vocabulary.source)).exists()
         ):
             yield "ok", "the vocabulary was not looked at: name the folder of the text with --data"
             return
@@ -199,7 +200,7 @@ def text_bytes(files: FilesConfig) -> int:
     """Return about how many bytes of text the files hold, unpacked."""
     total = 0
     for part in all_parts(files):
-        place = Path(part.path).expanduser()
+        place = expanded(part.path)
         if os.path.isfile(place):
             with open(place, "rb") as file:
                 packed = file.read(2) == b"\x1f\x8b"
@@ -208,7 +209,7 @@ def text_bytes(files: FilesConfig) -> int:
 
 
 def _exists(part: TextPart) -> bool:
-    return os.path.lexists(Path(part.path).expanduser())  # a file of another kind is reported when it is read
+    return os.path.lexists(expanded(part.path))  # a file of another kind is reported when it is read
 
 
 def check_data_bin(config: CorpusConfig) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from hat_ray.errors import RunError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches
 from hat_ray.storage.places import is_uri
-from hat_ray.storage.plain_file import read_text
+from hat_ray.storage.plain_file import expanded, read_text
 
 _MODEL, _CONFIG = "model.bin", "config.json"
 _SUBWORDS = (("source.spm", "target.spm"), ("sentencepiece.model",) * 2, ("vocabulary.model",) * 2)
@@ -24,7 +24,7 @@ _EOS, _MOST_BYTES = "</s>", 1 << 28
 
 def is_ctranslate2_folder(place: str) -> bool:
     """Report whether a place is a folder that CTranslate2 reads."""
-    return not is_uri(place) and (Path(place) / _MODEL).is_file() and (Path(place) / _CONFIG).is_file()
+    return not is_uri(place) and all((expanded(place) / name).is_file() for name in (_MODEL, _CONFIG))
 
 
 def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[str]], list[str]]:

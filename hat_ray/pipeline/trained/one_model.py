@@ -90,7 +90,7 @@ class TimedModel:
     repetitions: int | None
 
 
-def time_place(place: str, recipe: Recipe, runtime_given: bool = False) -> TimedModel:
+def time_place(place: str, recipe: Recipe) -> TimedModel:
     """Time one model on this machine, by the recipe's `latency`; keep no row.
 
     A model folder and an export are timed with their own weights, an export on its own runtime; an architecture with
@@ -103,7 +103,7 @@ def time_place(place: str, recipe: Recipe, runtime_given: bool = False) -> Timed
         )
     found = place_of(place)
     if found is Place.EXPORT:
-        return _time_export(place, config, recipe.model, runtime_given)
+        return _time_export(place, config, recipe.model)
     if found is Place.MODEL:
         opened, device = open_model(place), device_of(config)
         model = opened.model
@@ -116,8 +116,8 @@ def time_place(place: str, recipe: Recipe, runtime_given: bool = False) -> Timed
     return _timed(shape, recipe.model, expected_vocabularies(recipe.corpus), config, device_of(config), None)
 
 
-def _time_export(place: str, config: LatencyConfig, model: ModelConfig, runtime_given: bool) -> TimedModel:
-    if runtime_given:
+def _time_export(place: str, config: LatencyConfig, model: ModelConfig) -> TimedModel:
+    if config.model_fields_set & {"runtime", "dtype"}:
         raise LatencyError(f"{place} is an export, which brings its own runtime: leave latency.runtime and dtype out")
     architecture, manifest = architecture_of(place), manifest_of(place)
     own = {"runtime": manifest.get("runtime"), "dtype": manifest.get("dtype"), "accelerator": "cpu"}

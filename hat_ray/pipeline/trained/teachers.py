@@ -26,6 +26,7 @@ from hat_ray.recipe import load_run_recipe
 from hat_ray.search.selection import RetrainOutput
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
+from hat_ray.storage.plain_file import expanded
 
 _BLOCK_BYTES = 1 << 22
 
@@ -131,10 +132,12 @@ def _contents(place: str) -> Iterator[bytes]:
     elif is_uri(place):
         raise RunError("it holds no model folder and no run")
     else:
-        path = Path(place).expanduser()
-        for one in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if one.is_file():
-                yield from _blocks(one)
+        path = expanded(place)
+        files = [one for one in (sorted(path.iterdir()) if path.is_dir() else [path]) if one.is_file()]
+        if not files:
+            raise RunError("there is no file")
+        for one in files:
+            yield from _blocks(one)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
