@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from hat_ray.errors import RecipeError
@@ -97,6 +96,7 @@ LIMITS = ({"pi4": {"latency_ms": 40, "model_mb": 20}}, {"pi4": [{"latency_ms": 4
 
 @pytest.mark.parametrize("limits", LIMITS)
 def test_the_schema_knows_every_form_of_limits(limits: object):
+    jsonschema = pytest.importorskip("jsonschema")  # comes with Ray
     jsonschema.validate({"name": "mine", "search": {"limits": limits}}, json.loads(json_schema()))
     assert load_recipe("toy", [f"search.limits={json.dumps(limits)}"]).search.limits
 

@@ -42,7 +42,6 @@ def _machine(node: Node, answer: Any) -> Machine:
         packages=found.packages if found else None,
         memory_bytes=found.memory_bytes if found else None,
         model=found.model if found else "",
-        architecture=found.architecture if found else "",
         counts_energy=found.counts_energy if found else None,
     )
 

@@ -38,7 +38,7 @@ class ModelConfig(StageConfig):
     """Number that every layer norm adds to the variance: 1e-5 in fairseq and Hugging Face, 1e-6 in Marian."""
     activation: Activation = "relu"
     """Function between the two layers of a feed-forward network. `gelu_tanh` and `gelu_sigmoid` are approximations of
-    `gelu` (fairseq's `gelu_accurate`, Marian's gelu); `swish` is x * sigmoid(x)."""
+    `gelu` (fairseq's `gelu_accurate`; x * sigmoid(1.702 x)); `swish` is x * sigmoid(x)."""
     positions: PositionKind = "fairseq"
     """What is added to embeddings to mark positions. Three are sinusoids, sines before cosines: `fairseq` (HAT) counts
     from 2 and its frequencies end at 1/10000, `marian` counts from 0 with the same frequencies, `huggingface` (its

@@ -8,7 +8,7 @@ from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import write_rows
-from hat_ray.latency.timing.session import TimingJob, known_architectures
+from hat_ray.latency.timing.session import TimingJob, missing_quantities
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.pipeline.context import rows_of, timed_of
@@ -48,5 +48,5 @@ def test_columns_tell_the_same_as_rows_and_only_of_the_jobs_workload(tmp_path: P
     assert timed_of(job, DEVICE.slug) == {row.architecture: row.corrected_ms for row in rows_of(job, DEVICE.slug)}
     assert len(timed_of(job, DEVICE.slug)) == len({row.architecture for row in rows})
     known = {row.architecture.id for row in rows if row.architecture and row.context.session_id == "b"}
-    assert known_architectures(job, DEVICE) == known
-    assert known_architectures(replace(job, vocab_size=65), DEVICE) == set()
+    assert missing_quantities(job, DEVICE) == {one: [] for one in known}
+    assert missing_quantities(replace(job, vocab_size=65), DEVICE) == {}

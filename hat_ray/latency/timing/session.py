@@ -363,11 +363,6 @@ class TimingSession:
         pending.clear()
 
 
-def known_architectures(job: TimingJob, device: DeviceInfo) -> set[str]:
-    """Return the ids of the architectures that need nothing on a device: the table has them under this workload."""
-    return {one for one, missing in missing_quantities(job, device).items() if not missing}
-
-
 def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str]]:
     """Return the measured quantities that the table lacks of each architecture on a device, by its id."""
     names = measured_names(job.quantities_of(device.slug))

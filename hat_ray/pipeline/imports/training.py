@@ -30,11 +30,6 @@ class Ledger:
     unmapped: dict[str, str] = field(default_factory=dict)
     """Key and value of a file, and the reason."""
 
-    def map(self, source: str, key: str, value: Any, **settings: Any) -> None:
-        """Note what a key became; `__` in a setting's name stands for a dot."""
-        named = {name.replace("__", "."): one for name, one in settings.items()}
-        self.put(source, key, value, named)
-
     def put(self, source: str, key: str, value: Any, settings: Mapping[str, Any]) -> None:
         """Note what a key became, by dotted settings; raise RecipeError where another file says otherwise."""
         for name, one in settings.items():

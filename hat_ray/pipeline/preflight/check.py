@@ -45,8 +45,6 @@ class Machine:
     free_memory_bytes: int | None = None
     model: str = ""
     """The processor's or board's model, the first part of a device's id; empty: not known."""
-    architecture: str = ""
-    """`platform.machine()`, such as "x86_64"."""
     counts_energy: bool | None = None
     """Whether it counts the energy of its processors; None: not known, or its GPUs may time."""
 

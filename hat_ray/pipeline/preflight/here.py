@@ -36,7 +36,6 @@ def this_machine() -> Machine:
         memory_bytes=cpu.memory_bytes,
         free_memory_bytes=_free_memory(),
         model=cpu.model,
-        architecture=platform.machine(),
     )
 
 

@@ -14,7 +14,7 @@ from hat_ray.pipeline.preflight.devices import check_named_devices, check_quanti
 from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
-BOARD = Machine("board", 4, model="Raspberry Pi 4 Model B", architecture="aarch64", id="a", counts_energy=False)
+BOARD = Machine("board", 4, model="Raspberry Pi 4 Model B", id="a", counts_energy=False)
 SERVER = Machine("rack", 4, model="Intel(R) Xeon(R) CPU E5-2640 v4 @ 2.4GHz", id="b", counts_energy=True)
 
 
