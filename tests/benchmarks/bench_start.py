@@ -5,7 +5,8 @@ around it are trained: from scratch, and from that model with a third and a sixt
 learning-rate schedule of its own. Losses are in bits a token on the validation set: of the largest architecture, of the
 smallest, and the mean of 12 random ones, the same for all. The curve stands below, at each validation. Run with
     HAT_RAY_SHARED=FOLDER pytest -m benchmark -s --timeout 14400 tests/benchmarks/bench_start.py
-`HAT_RAY_BENCH_UPDATES` (1200) and `HAT_RAY_BENCH_SEEDS` (3) make it smaller.
+`HAT_RAY_BENCH_UPDATES` (1200) and `HAT_RAY_BENCH_SEEDS` (3) make it smaller. `HAT_RAY_BENCH_FOLDER=FOLDER` keeps the
+trainings there: the same command goes on where it was stopped.
 """
 
 import os
@@ -76,7 +77,7 @@ def training(updates: int) -> TrainConfig:
         warmup_updates=max(1, updates // 10),
         clip_norm=1.0,
         validate_every=max(1, UPDATES // 12),
-        checkpoint_every=updates,
+        checkpoint_every=max(1, UPDATES // 12),
         tensorboard=False,
     )
 
@@ -104,11 +105,12 @@ def of_seed(seed: int, corpus: Corpus, space: SearchSpace, place: Path) -> tuple
 
 
 def test_updates_that_a_trained_model_saves(shared: Path, tmp_path: Path) -> None:
-    corpus, space = corpus_in(Folder.at(tmp_path / "corpus"), shared), space_around(OWNED)
+    place = Path(os.environ.get("HAT_RAY_BENCH_FOLDER", tmp_path))
+    corpus, space = corpus_in(Folder.at(place / "corpus"), shared), space_around(OWNED)
     print(f"\nspace of {space.size():.3g} architectures around {OWNED}")
     print(f"{'seed':4} {'training':28} {'largest':>8} {'smallest':>8} {'random':>8}  as good as from scratch")
     for seed in range(1, SEEDS + 1):
-        owned, found = of_seed(seed, corpus, space, tmp_path / str(seed))
+        owned, found = of_seed(seed, corpus, space, place / str(seed))
         print(f"{seed:4} {'the model, alone':28} {owned.valid_loss_bits['model']:8.3f}")
         scratch = found[0].figures
         for one in found:

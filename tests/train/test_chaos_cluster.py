@@ -284,7 +284,7 @@ def test_of_two_drivers_in_one_folder_the_newer_one_goes_on(raylets, unkilled, t
                     assert time.monotonic() < deadline, "the newer driver did not take over"
                     time.sleep(0.1)
     assert older.wait(60) == 2
-    assert "one process at a time may work in" in said[-1]
+    assert any("one process at a time may work in" in line for line in said)  # Ray's own warnings may follow it
     newer.communicate(timeout=200)
     assert newer.returncode == 0
     assert result_of(job) == result_of(unkilled)
