@@ -130,7 +130,7 @@ class Run:
         >>> import hat_ray
         >>> run = hat_ray.load("runs/toy")
         >>> frontier = run.frontier(run.devices[0])
-        >>> frontier[0].loss > frontier[-1].loss
+        >>> frontier[0].loss_bits > frontier[-1].loss_bits
         True
         """
         view = self._search.only(device)

@@ -150,7 +150,7 @@ class _Report:
 
     def _send(self) -> None:
         seconds = sum(each.seconds for each in self._scored)
-        best = {"loss": min(each.score.loss for each in self._scored)} if self._scored else {}
+        best = {"loss": min(each.score.loss_bits for each in self._scored)} if self._scored else {}
         tune.report({"candidates": len(self._scored), "seconds": seconds, **best})
         self._sent, self._sent_at, self._scored = True, time.monotonic(), []
 

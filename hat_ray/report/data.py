@@ -244,7 +244,7 @@ class Provenance:
 class ReportData:
     """One run, whole."""
 
-    FORMAT: ClassVar[int] = 4
+    FORMAT: ClassVar[int] = 5
 
     name: str
     """The run's or recipe's name."""

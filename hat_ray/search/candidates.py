@@ -57,7 +57,7 @@ class Candidate:
     architecture: Annotated[
         ArchitectureField, Column("canonical JSON", pa.string(), Architecture.to_json, Architecture.from_json)
     ]
-    loss: Annotated[
+    loss_bits: Annotated[
         Loss,
         Column("validation loss, bits per token; null: no number", None, _to_null, _from_null, nullable=True),
     ]
@@ -86,7 +86,7 @@ class Candidate:
     scored_by: Annotated[str, Column("hash of SuperTransformer and validation set")] = ""
     scored_share: Annotated[float, Column("of the validation set; below 1: loss estimated")] = 1.0
     """Of the validation set; less where scoring was stopped early."""
-    loss_error: Annotated[float, Column("standard error of an estimated loss, bits")] = 0.0
+    loss_error_bits: Annotated[float, Column("standard error of an estimated loss, bits")] = 0.0
     loss_at_shares: Annotated[tuple[float, ...], Column("over 1/8, 1/4, 1/2 of the set, if asked")] = ()
     """Losses over the first parts of the validation set, where candidates may be stopped early."""
     would_stop_at: Annotated[float | None, Column("share at which a control would have been stopped")] = None
@@ -110,7 +110,7 @@ class Candidate:
         return {**self.predicted(device), LATENCY: self.takes_ms(device), **self.measured_quantities.get(device, {})}
 
 
-TABLE = Columns(Candidate, version=4, derived=[Derived("architecture_id", lambda one: one.architecture.id)])
+TABLE = Columns(Candidate, version=5, derived=[Derived("architecture_id", lambda one: one.architecture.id)])
 """The columns of `candidates.parquet`."""
 
 

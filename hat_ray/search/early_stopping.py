@@ -73,7 +73,7 @@ def early_stopping_summary(
         candidates=len(scored),
         stopped=len(stopped),
         saved_share=sum(1 - one.scored_share for one in scored) / len(scored),
-        error_bits=_root_mean_square([one.loss_error for one in stopped]),
+        error_bits=_root_mean_square([one.loss_error_bits for one in stopped]),
         spared=len(spared),
         spared_error_bits=_spared_error(scored_whole(scored), spared),
         spared_on_frontier=sum(one.architecture in best for one in spared),
@@ -82,15 +82,15 @@ def early_stopping_summary(
 
 def _spared_error(whole: Sequence[Candidate], spared: Sequence[Candidate]) -> float | None:
     """Estimate each spared control by the line through what would have been scored whole anyway."""
-    learned = [one for one in whole if one.would_stop_at is None and np.isfinite(one.loss)]
+    learned = [one for one in whole if one.would_stop_at is None and np.isfinite(one.loss_bits)]
     if len(learned) < 3 or not spared:
         return None
-    losses, parts = np.array([one.loss for one in learned]), np.array([one.loss_at_shares for one in learned])
+    losses, parts = np.array([one.loss_bits for one in learned]), np.array([one.loss_at_shares for one in learned])
     lines = [line_through(part, losses) for part in parts.T]
     off = []
     for one in spared:
         place = SHARES.index(one.would_stop_at)
-        off.append(lines[place].at(one.loss_at_shares[place]) - one.loss)
+        off.append(lines[place].at(one.loss_at_shares[place]) - one.loss_bits)
     return _root_mean_square(off)
 
 
@@ -116,7 +116,7 @@ NO_BARS: Bars = (math.inf,) * len(SHARES)
 class PartScore:
     """The result of a scorer: the loss over the validation set, or over the part where it stopped."""
 
-    loss: float
+    loss_bits: float
     share: float = 1.0
     """Of the validation set."""
     at_shares: tuple[float, ...] = ()
@@ -127,7 +127,7 @@ class PartScore:
 class LossEstimate:
     """A candidate's loss: exact, or estimated from a part of the validation set."""
 
-    loss: float
+    loss_bits: float
     share: float = 1.0
     """Of the validation set that it was scored on; below 1 the loss is an estimate."""
     error: float = 0.0
@@ -204,14 +204,14 @@ class EarlyStop:
         lines = self._fitted()
         if score.share < 1:
             line = lines[reached - 1]  # without lines there are no bars to stop at
-            return LossEstimate(line.at(score.loss), score.share, line.error, score.at_shares)
+            return LossEstimate(line.at(score.loss_bits), score.share, line.error, score.at_shares)
         would_stop_at = None
         if self._margin is not None and reached and is_control(architecture):
             bars = self._bars(values, self._margin)
             above = [share for share, part, bar in zip(SHARES, score.at_shares, bars, strict=True) if part > bar]
             would_stop_at = above[0] if above else None
-        self.learn(score.loss, score.at_shares)
-        return LossEstimate(score.loss, at_shares=score.at_shares, would_stop_at=would_stop_at)
+        self.learn(score.loss_bits, score.at_shares)
+        return LossEstimate(score.loss_bits, at_shares=score.at_shares, would_stop_at=would_stop_at)
 
     def learn(self, loss: float, at_shares: Sequence[float]) -> None:
         """Use the parts of a candidate that was scored whole for the lines."""

@@ -142,7 +142,7 @@ def favourite(
 
     surely = [one for one in within if surely_keeps(one)]
     if surely or not within:
-        return min(surely, key=lambda candidate: (candidate.loss, candidate.order), default=None)
+        return min(surely, key=lambda candidate: (candidate.loss_bits, candidate.order), default=None)
     return min(within, key=lambda candidate: (limit.excess(candidate.known(device)), candidate.order))
 
 
@@ -152,5 +152,5 @@ def frontier(candidates: Sequence[Candidate], device: str, group: Limit | None =
     With a group of limits: of those that keep what it bounds beside the latency.
     """
     candidates = [one for one in scored_whole(candidates) if group is None or group.keeps(one.known(device))]
-    places = pareto_front([c.loss for c in candidates], [c.takes_ms(device) for c in candidates])
+    places = pareto_front([c.loss_bits for c in candidates], [c.takes_ms(device) for c in candidates])
     return tuple(candidates[place] for place in places)

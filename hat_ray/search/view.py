@@ -51,7 +51,7 @@ class SearchView:
         return {
             "candidates": len(self.candidates),
             "from_earlier_runs": sum(one.round < 0 for one in self.candidates),
-            "without_loss": sum(not math.isfinite(one.loss) for one in self.candidates),
+            "without_loss": sum(not math.isfinite(one.loss_bits) for one in self.candidates),
             "workers": len({one.worker for one in self.candidates if one.worker}),
             "scoring_seconds": round(sum(one.seconds for one in self.candidates if one.round >= 0), 3),
         }
@@ -97,7 +97,7 @@ def candidate_to_json(one: Candidate, device: str) -> dict[str, Any]:
     """Return a candidate as one device sees it."""
     return {
         "id": one.architecture.id,
-        "loss_bits": one.loss,
+        "loss_bits": one.loss_bits,
         "latency_ms": one.latency_ms[device],
         "low_ms": one.low_ms.get(device),
         "high_ms": one.high_ms.get(device),

@@ -34,7 +34,9 @@ def earlier_candidates(places: Sequence[str], space: SearchSpace, scored_by: str
     for place in places:
         candidates = table_at(place).read()
         ours = [
-            one for one in candidates if one.scored_by == scored_by and math.isfinite(one.loss) and not one.estimated
+            one
+            for one in candidates
+            if one.scored_by == scored_by and math.isfinite(one.loss_bits) and not one.estimated
         ]
         if not ours:
             raise SearchError(f"search.warm_start {place} cannot be used: {_why(candidates)}")

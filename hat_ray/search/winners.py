@@ -153,7 +153,7 @@ def _describe(number: int, winner: Winner, predictions: DevicePredictions) -> Li
     limit, candidate = winner.limit, winner.candidate
     return LimitWinner(
         limit=limit,
-        loss_bits=candidate.loss,
+        loss_bits=candidate.loss_bits,
         predicted_ms=float(predictions[LATENCY].typical([candidate.architecture])[0]),
         low_ms=candidate.low_ms.get(limit.device),
         high_ms=candidate.high_ms.get(limit.device),
@@ -221,7 +221,7 @@ def _row(device: str, candidate: Candidate) -> dict[str, Any]:
         "low_ms": candidate.low_ms.get(device),
         "high_ms": candidate.high_ms.get(device),
         "measured_ms": candidate.measured_ms.get(device),
-        "loss_bits": candidate.loss,
+        "loss_bits": candidate.loss_bits,
         "architecture_id": candidate.architecture.id,
         "architecture": candidate.architecture.to_json(),
     }

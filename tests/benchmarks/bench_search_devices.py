@@ -41,7 +41,7 @@ def hypervolumes(
     latency = {device: {LATENCY: problems[device].latency_ms} for device in devices}
     limits = resolve_limits(SPACE0, latency, config)
     search = Evolution(SPACE0, latency, limits, config, seed)
-    loss = problems[devices[0]].loss
+    loss = problems[devices[0]].loss_bits
     while not search.finished:
         for architecture in search.ask(2):
             search.tell(architecture, loss(architecture))

@@ -72,11 +72,11 @@ class Super:
 
     def hypervolumes(self, found: list[Architecture]) -> dict[str, float]:
         ends = [self.space.smallest(), self.space.largest()]
-        worst, best = (self.score(end).loss for end in ends)
+        worst, best = (self.score(end).loss_bits for end in ends)
         shares = {}
         for device, functions in self.devices.items():
             fastest_ms, slowest_ms = functions[LATENCY](ends)
-            losses, times = [self.scores[one].loss for one in found], functions[LATENCY](found)
+            losses, times = [self.scores[one].loss_bits for one in found], functions[LATENCY](found)
             area = hypervolume(losses, times, (worst, slowest_ms))
             shares[device] = area / ((worst - best) * (slowest_ms - fastest_ms))
         return shares
@@ -115,7 +115,7 @@ def curve(problem: Super, algorithm: str, seed: int) -> list[float]:
     found: list[float] = []
     while not search.finished:
         for architecture in search.ask(2):
-            search.tell(architecture, problem.score(architecture).loss)
+            search.tell(architecture, problem.score(architecture).loss_bits)
         while len(found) < len(CHECKPOINTS) and search.done >= CHECKPOINTS[len(found)]:
             found.append(mean(problem.hypervolumes(list(search.losses)).values()))
     return found
@@ -140,7 +140,7 @@ class Replayed:
         self._problem, self.seconds = problem, 0.0
 
     def __call__(self, architecture: Architecture) -> float:
-        return self.in_parts(architecture, (np.inf,) * len(SHARES)).loss
+        return self.in_parts(architecture, (np.inf,) * len(SHARES)).loss_bits
 
     def in_parts(self, architecture: Architecture, bars: Bars) -> PartScore:
         whole = self._problem.score(architecture)

@@ -75,7 +75,7 @@ def test_folders_that_cannot_be_compared_are_refused(here: Path, capsys: pytest.
     assert "nowhere does not exist; name folders" in refused(capsys, "runs/one", "nowhere")
     assert "young has no report yet: do `hat-ray report young` first" in refused(capsys, "runs/one", "young")
     told = refused(capsys, "runs/one", "damaged")
-    assert "damaged/report/report.json has format 7, this hat-ray reads format 4: write the report again" in told
+    assert "damaged/report/report.json has format 7, this hat-ray reads format 5: write the report again" in told
     for again in ("runs/one", "./runs/../runs/one/", "link"):
         assert "is the same run as runs/one: name it once" in refused(capsys, "runs/one", again)
     assert not (here / "comparison.html").exists()

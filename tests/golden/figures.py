@@ -72,7 +72,7 @@ def _search(context: Context) -> dict[str, Any]:
         "candidates": [
             {
                 "id": one.architecture.id,
-                "loss_bits": one.loss,
+                "loss_bits": one.loss_bits,
                 "predicted_ms": dict(one.latency_ms),
                 "low_ms": dict(one.low_ms),
                 "high_ms": dict(one.high_ms),

@@ -22,9 +22,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_winners_loss_is_the_same_number_everywhere(place: Path):
     context = figures.opened(place / "run")
-    scored = {one.architecture: one.loss for one in result_of(context).candidates}
+    scored = {one.architecture: one.loss_bits for one in result_of(context).candidates}
     data = gather(context)
-    reported = {one.architecture: one.loss for one in data.candidates}
+    reported = {one.architecture: one.loss_bits for one in data.candidates}
     trained = {one.architecture: one.inherited_loss_bits for one in data.chosen}
     page = figures.sections(place)
     shown = CliRunner().invoke(app, ["search", "show", str(place / "run")], catch_exceptions=False).stdout

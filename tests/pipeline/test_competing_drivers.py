@@ -140,7 +140,9 @@ def result_of(place: Path) -> dict[str, object]:
     retrained = json.loads((place / "retrain" / "stage.json").read_bytes())["output"]
     found: dict[str, object] = {
         "selected": retrained["selected"],
-        "candidates": [(c.architecture, c.loss, c.latency_ms, c.order, c.origin, c.parents, c.low_ms) for c in rows],
+        "candidates": [
+            (c.architecture, c.loss_bits, c.latency_ms, c.order, c.origin, c.parents, c.low_ms) for c in rows
+        ],
     }
     for pattern in (
         *("corpus/tokens-*/*", "supernet/supernet.*", "retrain/*/model.*"),

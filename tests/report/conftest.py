@@ -117,7 +117,7 @@ def made_up_candidates(architectures: list[Architecture]) -> list[Candidate]:
     return [
         Candidate(
             architecture=a,
-            loss=made_up_loss(a),
+            loss_bits=made_up_loss(a),
             latency_ms={d: made_up_ms(a, d) for d in (XEON, BOARD)},
         )
         for a in architectures

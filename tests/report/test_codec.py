@@ -51,7 +51,7 @@ def test_other_formats_and_damage_are_reported_in_one_line(small_report: Make, t
         assert str(error.value).endswith(": write the report again")
         return str(error.value)
 
-    assert "has format 99, this hat-ray reads format 4" in refused({**value, "format": 99})
+    assert "has format 99, this hat-ray reads format 5" in refused({**value, "format": 99})
     corpus = {**value["corpus"], "train_pairs": "many"}
     assert "is damaged (corpus.train_pairs: Input should be a valid integer" in refused({**value, "corpus": corpus})
     assert "not an architecture" in refused({**value, "chosen": [{**value["chosen"][0], "architecture": {}}]})

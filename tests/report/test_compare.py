@@ -39,7 +39,7 @@ def runs(small_report: Make) -> list[ComparedRun]:
         corpus=replace(data.corpus, fingerprint="f" * 64, test_set="t" * 16),
         provenance=replace(data.provenance, recipe_yaml=RECIPE.format(name="one", updates=100)),
     )
-    better = tuple(replace(one, loss=one.loss - 0.01) for one in data.candidates)
+    better = tuple(replace(one, loss_bits=one.loss_bits - 0.01) for one in data.candidates)
     longer = replace(data.provenance, recipe_yaml=RECIPE.format(name="two", updates=200))
     return [compared(data, 0), compared(data, 1, candidates=better, provenance=longer)]
 
@@ -111,7 +111,7 @@ def test_other_workloads_signatures_and_smoothing_are_told(runs: list[ComparedRu
 def test_the_merged_frontier_equals_brute_force(runs: list[ComparedRun]) -> None:
     for shared in devices_of(runs):
         slug = shared.device.slug
-        points = [(run.run_label, c.loss, c.latency_ms[slug]) for run in runs for c in run.data.frontier(slug)]
+        points = [(run.run_label, c.loss_bits, c.latency_ms[slug]) for run in runs for c in run.data.frontier(slug)]
         best = [
             p for p in points if not any(q[1] <= p[1] and q[2] <= p[2] and (q[1] < p[1] or q[2] < p[2]) for q in points)
         ]
@@ -146,7 +146,7 @@ def test_the_overlay_holds_every_frontier_point_and_winner(runs: list[ComparedRu
         figure = overlay(runs, shared, [], "x")
         assert figure is not None
         for run in runs:
-            points = {(c.latency_ms[slug], c.loss) for c in run.data.frontier(slug)}
+            points = {(c.latency_ms[slug], c.loss_bits) for c in run.data.frontier(slug)}
             lines = [t for t in figure.traces if t["name"] == run.label and t["mode"] == "lines+markers"]
             assert [set(zip(t["x"], t["y"], strict=True)) for t in lines] == [points]  # type: ignore[call-overload]
             stars = [t for t in figure.traces if t["name"] == run.label and t["mode"] == "markers+text"]

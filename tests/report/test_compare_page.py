@@ -23,7 +23,7 @@ UNNAMED = "return [...document.querySelectorAll('.scroll, .plot, nav')].filter(e
 
 def pair(small_report: Make, names: tuple[str, str] = ("monday", "tuesday")) -> list[ComparedRun]:
     first = small_report()
-    candidates = tuple(replace(c, loss=c.loss + 0.02 * (i % 3 - 1)) for i, c in enumerate(first.candidates))
+    candidates = tuple(replace(c, loss_bits=c.loss_bits + 0.02 * (i % 3 - 1)) for i, c in enumerate(first.candidates))
     other = replace(first.provenance, recipe_yaml="seed: 2\nsearch: {limits_ms: [40, 80]}\n", seed=2)
     second = replace(first, candidates=candidates, provenance=other)
     return [ComparedRun("AB"[i], names[i], f"/runs/{names[i]}", data) for i, data in enumerate((first, second))]

@@ -57,7 +57,7 @@ def test_the_best_at_each_share_equals_brute_force(report: ReportData) -> None:
         assert entry.largest_ms == largest.latency[slug].predicted_ms
         for share, best in zip(found.shares, entry.best, strict=True):
             within = [c for c in report.candidates if c.latency_ms[slug] <= share * entry.largest_ms]
-            assert best.loss == min(c.loss for c in within)
+            assert best.loss_bits == min(c.loss_bits for c in within)
         for best, rivals in zip(entry.best, entry.rivals, strict=True):
             ms = best.latency_ms[slug]
             near = [c for c in report.candidates if (1 - AS_FAST) * ms <= c.latency_ms[slug] <= (1 + AS_FAST) * ms]

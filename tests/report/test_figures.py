@@ -71,7 +71,7 @@ def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> No
     figure = frontier_figures.frontier(report, device, "x")
     assert figure is not None
     drawn = [len(trace["x"]) for trace in figure.traces[:2]]  # type: ignore[arg-type]
-    on_frontier = len(unbeaten([(c.latency_ms[device.slug], c.loss) for c in report.candidates]))
+    on_frontier = len(unbeaten([(c.latency_ms[device.slug], c.loss_bits) for c in report.candidates]))
     assert drawn == [len(report.candidates) - on_frontier, on_frontier]
 
 

@@ -52,7 +52,7 @@ def test_hover_tells_the_architecture(browser: webdriver.Chrome, written: Path, 
     slug = report.devices[0].slug
     first = next(c for c in report.candidates if c not in report.frontier(slug))
     assert first.architecture.id in text
-    assert f"loss {first.loss:.3f}" in text
+    assert f"loss {first.loss_bits:.3f}" in text
     assert f"enc {first.architecture.encoder.embed_dim}x{first.architecture.encoder.depth}" in text
 
 

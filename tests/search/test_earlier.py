@@ -55,7 +55,7 @@ def test_a_warm_search_scores_as_many_new_ones_and_never_the_old(tmp_path: Path)
     assert not set(score.scored) & {one.architecture for one in first.candidates}
     assert len(warm.candidates) == 2 * CONFIG.evaluations
     assert [one.round for one in warm.candidates] == [EARLIER] * CONFIG.evaluations + [0] * CONFIG.evaluations
-    assert warm.winners[0].candidate.loss <= first.winners[0].candidate.loss
+    assert warm.winners[0].candidate.loss_bits <= first.winners[0].candidate.loss_bits
     adopt(Folder.at(tmp_path / "warm"), known, KNOWN)  # a search that is resumed has them already
     idle = Counting()
     assert search(tmp_path / "warm", idle, seed=1) == warm
@@ -82,18 +82,18 @@ def test_a_table_that_names_no_supertransformer_cannot_start_a_search_warm(tmp_p
 
 def test_a_loss_that_is_no_number_is_null_in_the_table_and_comes_back(tmp_path: Path) -> None:
     candidates = [Candidate(TOY.largest(), math.inf, {"macs": 1.5}), Candidate(TOY.smallest(), 3.0, {"macs": 1.0}, 1)]
-    assert TABLE.to_table(candidates)["loss"].to_pylist() == [None, 3.0]
+    assert TABLE.to_table(candidates)["loss_bits"].to_pylist() == [None, 3.0]
     CandidateTable(Folder.at(tmp_path)).append(candidates)
     assert CandidateTable(Folder.at(tmp_path)).read() == candidates
 
 
 def test_a_file_that_is_no_candidates_table_or_of_another_format_is_named(tmp_path: Path) -> None:
     Folder.at(tmp_path).write_table("candidates.parquet", pa.table({"architecture": [1]}))
-    with pytest.raises(FormatError, match=r"candidates\.parquet names no format, this hat-ray reads format 4"):
+    with pytest.raises(FormatError, match=r"candidates\.parquet names no format, this hat-ray reads format 5"):
         CandidateTable(Folder.at(tmp_path)).read()
     older = TABLE.to_table([Candidate(TOY.largest(), 3.25, {})]).replace_schema_metadata({"schema_version": "3"})
     Folder.at(tmp_path).write_table("candidates.parquet", older)
-    with pytest.raises(FormatError, match=r"candidates\.parquet has format 3, this hat-ray reads format 4"):
+    with pytest.raises(FormatError, match=r"candidates\.parquet has format 3, this hat-ray reads format 5"):
         CandidateTable(Folder.at(tmp_path)).read()
 
 

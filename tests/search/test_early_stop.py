@@ -47,12 +47,12 @@ def test_what_is_stopped_is_beaten_on_every_device_and_its_estimate_is_as_good_a
     assert len(stopped) > 10
     truth = {c.architecture: bigger_is_better(c.architecture) for c in result.candidates}
     for one in result.candidates:
-        assert one.estimated or one.loss == truth[one.architecture]
+        assert one.estimated or one.loss_bits == truth[one.architecture]
     for device in DEVICES:
         for one in stopped:
             assert any(truth[f.architecture] < truth[one.architecture] for f in result.frontiers[device])
             assert one not in result.frontiers[device]
-    off = [abs(one.loss - truth[one.architecture]) / one.loss_error for one in stopped]
+    off = [abs(one.loss_bits - truth[one.architecture]) / one.loss_error_bits for one in stopped]
     assert 0.4 < float(np.sqrt(np.mean(np.square(off)))) < 2.0
     assert not any(is_control(one.architecture) for one in stopped)
 
@@ -60,7 +60,7 @@ def test_what_is_stopped_is_beaten_on_every_device_and_its_estimate_is_as_good_a
 def test_the_frontiers_are_nearly_those_of_a_search_that_scores_all(stopping: SearchResult, tmp_path: Path) -> None:
     whole = search(tmp_path / "whole", InParts(), CONFIG.model_copy(update={"early_stop": False}))
     for ours, theirs in zip(stopping.winners, whole.winners, strict=True):
-        assert ours.candidate.loss < theirs.candidate.loss + 0.02
+        assert ours.candidate.loss_bits < theirs.candidate.loss_bits + 0.02
     assert all(not c.loss_at_shares for c in whole.candidates)
     assert early_stopping_summary(whole.candidates) is None
 
@@ -82,7 +82,7 @@ def test_a_killed_search_that_stops_early_goes_on_and_ends_like_one_that_was_not
 
 
 def test_an_estimate_never_wins_however_good_it_looks() -> None:
-    good = Candidate(TOY.largest(), 1.0, {"macs": 50.0}, 0, scored_share=0.25, loss_error=0.01)
+    good = Candidate(TOY.largest(), 1.0, {"macs": 50.0}, 0, scored_share=0.25, loss_error_bits=0.01)
     true = Candidate(TOY.smallest(), 5.0, {"macs": 40.0}, 1)
     result = summarise([good, true], LIMITS[:1])
     assert [winner.candidate for winner in result.winners] == [true]

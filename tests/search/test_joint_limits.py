@@ -182,7 +182,7 @@ def test_a_search_under_joint_limits_resumes(tmp_path: Path) -> None:
     resumed = search(tmp_path / "killed", second, evaluations=80)
     assert [one.architecture for one in resumed.candidates] == [one.architecture for one in whole.candidates]
     assert [one.quantities for one in resumed.candidates] == [one.quantities for one in whole.candidates]
-    assert [one.candidate.loss for one in resumed.winners] == [one.candidate.loss for one in whole.winners]
+    assert [one.candidate.loss_bits for one in resumed.winners] == [one.candidate.loss_bits for one in whole.winners]
     assert len(second.scored) == 35
 
 

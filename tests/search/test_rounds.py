@@ -152,8 +152,10 @@ def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, st
     second = Killed(10**6)
     resumed = whole_search(tmp_path / "killed", Board(), second)
     assert not set(first.scored) & set(second.scored)
-    plain = [(c.architecture, c.loss, c.order, c.latency_ms, c.measured_ms) for c in resumed.result.candidates]
-    assert plain == [(c.architecture, c.loss, c.order, c.latency_ms, c.measured_ms) for c in whole.result.candidates]
+    plain = [(c.architecture, c.loss_bits, c.order, c.latency_ms, c.measured_ms) for c in resumed.result.candidates]
+    assert plain == [
+        (c.architecture, c.loss_bits, c.order, c.latency_ms, c.measured_ms) for c in whole.result.candidates
+    ]
     assert [w.candidate.architecture for w in resumed.result.winners] == [
         w.candidate.architecture for w in whole.result.winners
     ]
@@ -216,9 +218,9 @@ def test_without_further_evaluations_the_next_best_that_keeps_its_limit_wins(tmp
         assert winner.candidate.measured_ms["macs"] <= winner.limit.ms
         times = macs_ms([candidate.architecture for candidate in outcome.result.candidates])
         surely = [
-            c.loss for c, ms in zip(outcome.result.candidates, times, strict=True) if 1.12 * ms <= winner.limit.ms
+            c.loss_bits for c, ms in zip(outcome.result.candidates, times, strict=True) if 1.12 * ms <= winner.limit.ms
         ]
-        assert winner.candidate.loss <= min(surely)
+        assert winner.candidate.loss_bits <= min(surely)
 
 
 def test_the_files_hold_each_winner_and_frontier(tmp_path: Path) -> None:

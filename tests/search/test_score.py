@@ -108,7 +108,7 @@ def test_scoring_stops_after_the_first_part_above_its_bar(model: SuperTransforme
     architecture = TOY.sample(random.Random(4))
     whole = scorer.in_parts(architecture, NO_BARS)
     assert whole.share == 1
-    assert whole.loss == scorer(architecture)
+    assert whole.loss_bits == scorer(architecture)
     assert len(whole.at_shares) == 3
     for place in range(3):
         bars = [math.inf] * 3

@@ -51,10 +51,10 @@ def test_winners_keep_their_limits_and_stand_on_the_frontier(tmp_path: Path) -> 
     for winner in result.winners:
         assert winner.candidate.latency_ms[winner.limit.device] <= winner.limit.ms
         within = [c for c in result.candidates if c.latency_ms[winner.limit.device] <= winner.limit.ms]
-        assert winner.candidate.loss == min(c.loss for c in within)
+        assert winner.candidate.loss_bits == min(c.loss_bits for c in within)
         assert winner.candidate in result.frontiers[winner.limit.device]
     whole = scored_whole(result.candidates)
-    assert hypervolume([c.loss for c in whole], [c.takes_ms("macs") for c in whole], (7.0, 500.0)) > 0
+    assert hypervolume([c.loss_bits for c in whole], [c.takes_ms("macs") for c in whole], (7.0, 500.0)) > 0
     by_id = {c.architecture.id: c for c in result.candidates}
     children = [c for c in result.candidates if c.parents]
     assert children
@@ -89,8 +89,8 @@ def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) 
     resumed = search(tmp_path / "killed", again)
     assert not set(killed.scored) & set(again.scored)
     assert len(killed.scored) + len(again.scored) == CONFIG.evaluations
-    assert [(c.architecture, c.loss, c.order) for c in resumed.candidates] == [
-        (c.architecture, c.loss, c.order) for c in whole.candidates
+    assert [(c.architecture, c.loss_bits, c.order) for c in resumed.candidates] == [
+        (c.architecture, c.loss_bits, c.order) for c in whole.candidates
     ]
     assert [w.candidate.architecture for w in resumed.winners] == [w.candidate.architecture for w in whole.winners]
 

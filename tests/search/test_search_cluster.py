@@ -69,7 +69,7 @@ def test_a_search_on_ray_scores_each_architecture_once(tmp_path: Path, capfd: py
     assert len(result.winners) == 2 * len(DEVICES)
     for winner in result.winners:
         within = [c for c in result.candidates if c.latency_ms[winner.limit.device] <= winner.limit.ms]
-        assert winner.candidate.loss == min(c.loss for c in within)
+        assert winner.candidate.loss_bits == min(c.loss_bits for c in within)
     assert sorted(path.name for path in (tmp_path / "search").iterdir()) == ["candidates.parquet", "search.json"]
     assert capfd.readouterr().out == ""
 
@@ -101,7 +101,7 @@ def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
     result = search(tmp_path, scorer, CONFIG.model_copy(update={"evaluations": 12}))
     assert len(result.candidates) == 12
     for candidate in result.candidates:
-        assert candidate.loss == pytest.approx(scorer(candidate.architecture), rel=1e-6)
+        assert candidate.loss_bits == pytest.approx(scorer(candidate.architecture), rel=1e-6)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -115,7 +115,7 @@ def test_a_search_of_one_worker_that_stops_early_is_the_one_of_a_single_process(
     assert any(candidate.estimated for candidate in here.candidates)
 
     def told(result: SearchResult) -> list[tuple[object, ...]]:
-        return [(c.architecture, c.loss, c.scored_share, c.loss_at_shares, c.order) for c in result.candidates]
+        return [(c.architecture, c.loss_bits, c.scored_share, c.loss_at_shares, c.order) for c in result.candidates]
 
     assert told(there) == told(here)
 

@@ -50,8 +50,8 @@ def test_a_seeded_search_of_one_worker_whose_driver_is_killed_twice_ends_as_in_o
         time.sleep(1)
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    found = [(c.architecture, c.loss, c.order, c.origin) for c in CandidateTable(Folder.at(folder)).read()]
-    assert found == [(c.architecture, c.loss, c.order, c.origin) for c in plain.candidates]
+    found = [(c.architecture, c.loss_bits, c.order, c.origin) for c in CandidateTable(Folder.at(folder)).read()]
+    assert found == [(c.architecture, c.loss_bits, c.order, c.origin) for c in plain.candidates]
     assert len(log.read_text().split()) <= ONE_AT_A_TIME.evaluations + 2  # a kill costs what was under way
 
 

@@ -111,7 +111,7 @@ def test_metrics_and_progress_lines_tell_of_a_search_while_it_runs(ports: dict[s
         assert 0 <= volumes[0] <= volumes[-1] < 1
         best = {key[2]: value for key, value in seen[-1].items() if key[:2] == (BEST, device)}
         assert len(best) == 2
-        losses = {candidate.loss for candidate in CandidateTable(Folder.at(folder)).read()}
+        losses = {candidate.loss_bits for candidate in CandidateTable(Folder.at(folder)).read()}
         assert all(any(abs(value - loss) < 1e-9 for loss in losses) for value in best.values())
     best_so_far = r"(macs <[\d.]+ ms: [\de.-]+ ){2}(depth <[\d.]+ ms: [\de.-]+ ){2}"
     line = rf"searching \d+/40 {best_so_far}hypervolume 0\.\d+ 0:00:\d\d left"

@@ -118,7 +118,7 @@ def _lines(search: "SearchView") -> list[str]:
             between = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
             timed = "" if measured is None else f"{measured:.4g}"
             lines.append(
-                f"  {one.latency_ms[device]:10.4g} {between:>19} {timed:>10} {one.loss:8.4f}  "
+                f"  {one.latency_ms[device]:10.4g} {between:>19} {timed:>10} {one.loss_bits:8.4f}  "
                 f"{one.architecture.id}  {one.architecture}"
             )
     return lines + _winner_lines(search.winners)

@@ -202,9 +202,9 @@ def _tracks(result: SearchResult, limits: Sequence[Limit]) -> tuple[SearchTrack,
         best, points = math.inf, []
         for count, candidate in enumerate(result.candidates, 1):
             within = limit.keeps(candidate.predicted(limit.device)) and not candidate.estimated
-            better = within and candidate.loss < best
+            better = within and candidate.loss_bits < best
             if better:
-                best = candidate.loss
+                best = candidate.loss_bits
             if better or count == len(result.candidates):
                 points.append((count, best if math.isfinite(best) else None))
         tracks.append(SearchTrack(limit, tuple(points)))

@@ -92,12 +92,13 @@ def _style(runs: Sequence[ComparedRun], run: ComparedRun) -> tuple[str, str, str
 def _line(runs: Sequence[ComparedRun], run: ComparedRun, best: Sequence[Candidate], slug: str) -> Trace:
     colour, symbol, dash = _style(runs, run)
     hover = [
-        f"{run.label}\nloss {fixed(c.loss, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}" for c in best
+        f"{run.label}\nloss {fixed(c.loss_bits, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}"
+        for c in best
     ]
     return points(
         run.label,
         [c.takes_ms(slug) for c in best],
-        [c.loss for c in best],
+        [c.loss_bits for c in best],
         hover,
         {"symbol": symbol, "size": 6, "color": colour},
         mode="lines+markers",
@@ -156,7 +157,7 @@ def _hover(run: ComparedRun, model: ChosenModel, slug: str) -> str:
 
 def _candidate_row(run: ComparedRun, one: Candidate, slug: str) -> list[Value]:
     what: list[Value] = [run.label, "frontier", str(one.architecture), one.architecture.id]
-    return [*what, one.loss, one.latency_ms[slug], one.measured_ms.get(slug), None]
+    return [*what, one.loss_bits, one.latency_ms[slug], one.measured_ms.get(slug), None]
 
 
 def _model_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[Value]:

@@ -72,7 +72,7 @@ def merged_frontier(shared: SharedDevice) -> dict[str, int]:
     """Return how many points of the frontier of all runs together are each run's, by letter."""
     slug = shared.device.slug
     points = [(run.run_label, one) for run in shared.runs for one in run.data.frontier(slug)]
-    best = pareto_front([one.loss for _, one in points], [one.takes_ms(slug) for _, one in points])
+    best = pareto_front([one.loss_bits for _, one in points], [one.takes_ms(slug) for _, one in points])
     return {run.run_label: sum(points[i][0] == run.run_label for i in best) for run in shared.runs}
 
 
@@ -135,7 +135,7 @@ def _copies(runs: Sequence[ComparedRun]) -> list[Caution]:
 
 
 def _scored_alike(run: ComparedRun, other: ComparedRun) -> bool:
-    scores, others = ([(one.architecture, one.loss) for one in each.data.candidates] for each in (run, other))
+    scores, others = ([(one.architecture, one.loss_bits) for one in each.data.candidates] for each in (run, other))
     return scores == others
 
 

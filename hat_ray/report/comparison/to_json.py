@@ -73,7 +73,7 @@ def _device_to_json(shared: SharedDevice, cautions: Sequence[Caution]) -> dict[s
             run.run_label: [
                 {
                     "id": one.architecture.id,
-                    "loss_bits": one.loss,
+                    "loss_bits": one.loss_bits,
                     "predicted_ms": one.latency_ms[slug],
                     "measured_ms": one.measured_ms.get(slug),
                 }

@@ -56,7 +56,7 @@ def _line(found: DevicePreferences, entry: DevicePreference, i: int, name: str, 
     colour = series_colour(i)
     hover = [
         f"{entry.device.title}\nlimit {100 * share:.0f} % of the largest's: {milliseconds(share * entry.largest_ms)}\n"
-        f"{name_of(name)} {value:.4g} · loss {fixed(one.loss, 3)}\n{describe(one.architecture)}"
+        f"{name_of(name)} {value:.4g} · loss {fixed(one.loss_bits, 3)}\n{describe(one.architecture)}"
         for (share, one), value in zip(_pairs(found, entry), entry.values(name), strict=True)
     ]
     return points(
@@ -120,4 +120,4 @@ def _row(entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
         str(architecture),
         architecture.id,
     ]
-    return [*first, best.loss, best.latency_ms[slug], *(of(architecture) for of in PREFERENCES.values())]
+    return [*first, best.loss_bits, best.latency_ms[slug], *(of(architecture) for of in PREFERENCES.values())]

@@ -176,7 +176,7 @@ def _best(scored: Sequence[Candidate], slug: str, largest: float) -> list[Candid
     found: list[Candidate | None] = []
     for share in SHARES:
         within = [one for one in scored if one.latency_ms[slug] <= share * largest]
-        found.append(min(within, key=lambda one: (one.loss, one.latency_ms[slug]), default=None))
+        found.append(min(within, key=lambda one: (one.loss_bits, one.latency_ms[slug]), default=None))
     return found
 
 

@@ -84,7 +84,7 @@ def _preference(data: ReportData, found: DevicePreferences, entry: DevicePrefere
     best = entry.best[found.drawn]
     a = best.architecture
     predicted = milliseconds(best.latency_ms[entry.device.slug])
-    drawn = f"limit {limit_text(found, entry)} · predicted {predicted} · loss {fixed(best.loss, 3)}"
+    drawn = f"limit {limit_text(found, entry)} · predicted {predicted} · loss {fixed(best.loss_bits, 3)}"
     network = Network(a.id, draw(a, scale), shape_text(a), str(a))
     return Preference(entry.device.title, preference_sentence(found, entry, scored), drawn, network)
 
@@ -181,7 +181,7 @@ def drawn_row(found: DevicePreferences, entry: DevicePreference) -> list[str]:
         entry.device.title,
         limit_text(found, entry),
         milliseconds(one.latency_ms[entry.device.slug]),
-        fixed(one.loss, 3),
+        fixed(one.loss_bits, 3),
         f"{e.depth} × {e.embed_dim}",
         _layers(e.ffn_dims),
         _layers(e.heads),

@@ -100,8 +100,8 @@ def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
 
 
 def _candidates(name: str, chosen: Sequence[Candidate], slug: str, marker: Trace, **more: object) -> Trace:
-    hover = [f"loss {fixed(c.loss, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}" for c in chosen]
-    return points(name, [c.takes_ms(slug) for c in chosen], [c.loss for c in chosen], hover, marker, **more)
+    hover = [f"loss {fixed(c.loss_bits, 3)} · {candidate_times(c, slug)}\n{describe(c.architecture)}" for c in chosen]
+    return points(name, [c.takes_ms(slug) for c in chosen], [c.loss_bits for c in chosen], hover, marker, **more)
 
 
 def _models(
@@ -175,7 +175,7 @@ def candidate_times(candidate: Candidate, slug: str) -> str:
 
 def _candidate_row(candidate: Candidate, slug: str, on: str) -> list[Value]:
     architecture, times = candidate.architecture, (candidate.latency_ms[slug], candidate.measured_ms.get(slug))
-    return ["candidate", str(architecture), architecture.id, candidate.loss, *times, None, on]
+    return ["candidate", str(architecture), architecture.id, candidate.loss_bits, *times, None, on]
 
 
 def _model_row(model: ChosenModel, slug: str) -> list[Value]:

@@ -128,7 +128,7 @@ class Session:
         """Add the candidates of earlier phases and runs that a restored evolution does not hold."""
         for candidate in self.before:
             if candidate.architecture not in self.evolution.losses:
-                self.evolution.tell(candidate.architecture, candidate.loss, estimated=candidate.estimated)
+                self.evolution.tell(candidate.architecture, candidate.loss_bits, estimated=candidate.estimated)
             self._add_to_frontiers(candidate)
             self._learn_parts(candidate)
         self._stop_if_due()
@@ -140,7 +140,7 @@ class Session:
     def record(self, architecture: Architecture, score: PartScore, seconds: float, worker: str = "") -> None:
         """Record the score of a proposal, queue its candidate for the table, and report progress."""
         estimate = self._early.estimate(architecture, self.evolution.values(architecture), score)
-        self.evolution.tell(architecture, estimate.loss, estimated=estimate.share < 1)
+        self.evolution.tell(architecture, estimate.loss_bits, estimated=estimate.share < 1)
         self.known[architecture] = self._candidate(architecture, estimate, seconds, worker or _WORKER)
         self._unwritten.append(architecture)
         self._track(architecture)
@@ -151,7 +151,7 @@ class Session:
     def reuse(self, architecture: Architecture) -> None:
         """Record the score that the table holds of a proposal, as `record` did before an interruption."""
         candidate = self.known[architecture]
-        self.evolution.tell(architecture, candidate.loss, estimated=candidate.estimated)
+        self.evolution.tell(architecture, candidate.loss_bits, estimated=candidate.estimated)
         self._learn_parts(candidate)
         self._track(architecture)
         self._report_progress()
@@ -162,11 +162,11 @@ class Session:
 
     def _learn_parts(self, candidate: Candidate) -> None:
         if not candidate.estimated:
-            self._early.learn(candidate.loss, candidate.loss_at_shares)
+            self._early.learn(candidate.loss_bits, candidate.loss_at_shares)
 
     def _add_to_frontiers(self, candidate: Candidate) -> None:
         values = self.evolution.values(candidate.architecture)
-        self.frontiers.add(candidate.loss, values, estimated=candidate.estimated)
+        self.frontiers.add(candidate.loss_bits, values, estimated=candidate.estimated)
 
     def _track(self, architecture: Architecture) -> None:
         """Update frontiers and stop rules; candidates scored before an interruption stop nothing."""
@@ -269,7 +269,7 @@ class Session:
         proposal = self.evolution.proposal(architecture)
         return Candidate(
             architecture=architecture,
-            loss=self.evolution.losses[architecture],
+            loss_bits=self.evolution.losses[architecture],
             latency_ms=self.evolution.latencies_ms(architecture),
             quantities=beside_latency(self.evolution.values(architecture)),
             order=proposal.order,
@@ -282,7 +282,7 @@ class Session:
             utc_time=utc_now(),
             scored_by=self.phase.scored_by,
             scored_share=estimate.share,
-            loss_error=estimate.error,
+            loss_error_bits=estimate.error,
             loss_at_shares=estimate.at_shares,
             would_stop_at=estimate.would_stop_at,
         )
