@@ -10,8 +10,8 @@ Decisions
 - A periodic checkpoint that cannot be written (disk full) is named in a warning and left out: the whole ones stay, and
   training continues. Only the last one must succeed.
 - One that the storage does not hand out is not damaged: reading it stops the training, and none is made anew.
-- Beside the newest, the one with the lowest validation loss is kept: best among the checkpoints, as fairseq's
-  `checkpoint_best.pt`, without writing anything more.
+- Beside the newest, those with the best validations are kept: best among the checkpoints, as fairseq's
+  `checkpoint_best.pt`.
 - A checkpoint belongs to one training: its fingerprint covers everything that decides the weights.
 - Number of workers, threads and device are not part of it: a run may be resumed elsewhere.
 
@@ -96,7 +96,15 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     values: dict[str, Any]
     score: float | None = None
-    """Validation loss at this update, the lower the better; None when it was not validated."""
+    """Validation loss, or negative BLEU, at this update: the lower the better; None when it was not validated."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of several checkpoints' tensors, and the updates that those were made after."""
+
+    tensors: dict[str, Tensor]
+    updates: tuple[int, ...]
 
 
 def fingerprint(parts: Mapping[str, object]) -> str:
@@ -108,7 +116,7 @@ class CheckpointStore:
     """The checkpoints of one training in one folder; only the worker that holds the folder may save."""
 
     def __init__(
-        self, folder: Folder, fingerprint: str, keep_last: int, keep_best: bool = False, lease: Lease | None = None
+        self, folder: Folder, fingerprint: str, keep_last: int, keep_best: int = 0, lease: Lease | None = None
     ) -> None:
         self.folder, self._fingerprint, self._keep_last, self._keep_best = folder, fingerprint, keep_last, keep_best
         self._lease = lease
@@ -150,9 +158,9 @@ class CheckpointStore:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Delete all but the newest written ones and the best one."""
+        """Delete all but the newest written ones and the best ones."""
         written = [name for name in self._names() if self.folder.child(name).exists(STATE)]
-        kept = {*written[-self._keep_last :], *(self._ranked(written)[:1] if self._keep_best else [])}
+        kept = {*written[-self._keep_last :], *self._ranked(written)[: self._keep_best]}
         self._require_lease()
         for name in self._names():
             if name not in kept and name < written[-1]:
@@ -177,20 +185,25 @@ class CheckpointStore:
         """Return the checkpoint of an update, or None when it is not there or damaged."""
         return self._read(self.place(update).name)
 
-    def best(self) -> Checkpoint | None:
-        """Return the whole checkpoint with the lowest score, the earlier of equals; None when none has a score."""
-        whole = (self._read(name) for name in self._ranked(self._names()))
-        return next((checkpoint for checkpoint in whole if checkpoint is not None), None)
+    def average(self, count: int, prefix: str, best: bool = False) -> Mean:
+        """Return the mean of the tensors under `prefix` over `count` whole checkpoints at most.
 
-    def average(self, count: int, prefix: str) -> dict[str, Tensor]:
-        """Return the mean of the tensors under `prefix` over the newest `count` whole checkpoints."""
+        They are the newest, or the `best` of those with a score, the earlier of equals; damaged ones are left out.
+        """
         total: dict[str, Tensor] = {}
-        found = 0
-        for found, checkpoint in enumerate(islice(self._whole(), count), start=1):  # noqa: B007 (used after the loop)
+        updates = []
+        for checkpoint in islice(self._best() if best else self._whole(), count):
+            updates.append(checkpoint.update)
             for name, tensor in checkpoint.tensors.items():
                 if name.startswith(prefix):
                     total[name] = tensor.double() + total.get(name, 0)
-        return {name: (tensor / found).float() for name, tensor in total.items()}
+        mean = {name: (tensor / len(updates)).float() for name, tensor in total.items()}
+        return Mean(mean, tuple(sorted(updates)))
+
+    def _best(self) -> Iterator[Checkpoint]:
+        """Yield the whole checkpoints that have a score, the best first."""
+        whole = (self._read(name) for name in self._ranked(self._names()))
+        return (checkpoint for checkpoint in whole if checkpoint is not None)
 
     def _whole(self) -> Iterator[Checkpoint]:
         for name in reversed(self._names()):

@@ -17,10 +17,12 @@ class TrainConfig(StageConfig):
             "teacher",  # its content decides, not its place: a training's fingerprint covers the weights
         }
     )
-    later: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_share"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"teacher", "teacher_share", "stop_after", "stop_on", "valid_bleu_lines", "average_best"}
+    )
 
     updates: int = Field(default=1_000, ge=1)
-    """Updates to train. The cosine schedule ends here."""
+    """Updates to train; `stop_after` may end a training before. The cosine schedule ends here."""
     max_tokens: int = Field(default=4_096, ge=1, le=100_000_000)
     """Size of a batch in tokens: sentence pairs times the longest side of any of them (fairseq's meaning)."""
     accumulate: int = Field(default=1, ge=1, le=1_000_000)
@@ -75,20 +77,34 @@ class TrainConfig(StageConfig):
     """Updates between validations; the last update is always validated."""
     valid_max_tokens: int = Field(default=4_096, ge=1, le=100_000_000)
     """Size of a validation batch in tokens, as in `max_tokens`."""
+    valid_bleu_lines: int = Field(default=0, ge=0, le=1_000_000)
+    """First lines of the validation set that each validation translates as well, greedily, for a BLEU of the training's
+    progress (sacreBLEU's 13a); 0 for none. It is no score of the final model, which stage evaluate gives."""
+    stop_after: int | None = Field(default=None, ge=1, le=1_000_000)
+    """End a training once this many validations in a row brought nothing better than the best before them (patience).
+    The cosine schedule does not know of it: ended early, a training has not had its lowest learning rates. So take
+    final=best or average_best beside it, or schedule=inverse_sqrt. Null: train all `updates`."""
+    stop_on: Literal["loss", "bleu"] = "loss"
+    """What makes a validation better, for `stop_after` and for the best checkpoints: the lower validation `loss`, or
+    the higher `bleu` of `valid_bleu_lines`."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Updates between checkpoints, the most that a crash can cost; the last update is always kept."""
     keep_last: int = Field(default=2, ge=1, le=10_000)
     """Checkpoints kept. Two at least are wise: a damaged one is skipped and the one before is used."""
     keep_best: bool = True
-    """Keep the checkpoint with the lowest validation loss as well, among those that were validated (fairseq's
-    checkpoint_best)."""
+    """Keep the checkpoint with the best validation as well (fairseq's checkpoint_best): the lowest loss, or the highest
+    BLEU with stop_on=bleu. With `stop_after`, final=best or final=average_best each validated update is a checkpoint;
+    otherwise the best is one of those that `checkpoint_every` makes."""
     best_check: Literal["largest", "smallest", "model"] | None = None
     """Whose validation loss decides which checkpoint is best: the largest or the smallest architecture's of a
     SuperTransformer, or the `model` from scratch. Null: `largest`, or `model`."""
     average_last: int = Field(default=1, ge=1, le=10_000)
     """Checkpoints whose mean is the final model; 1 takes the last as it is."""
-    final: Literal["average", "best"] = "average"
-    """The final model: `average` of the last checkpoints, or the `best` checkpoint."""
+    average_best: int = Field(default=5, ge=1, le=10_000)
+    """Checkpoints with the best validations whose mean is the final model, with final=average_best; all are kept."""
+    final: Literal["average", "best", "average_best"] = "average"
+    """The final model: `average` of the last checkpoints, the `best` checkpoint, or the mean of the best ones,
+    `average_best`."""
     log_every: int = Field(default=100, ge=1)
     """Updates between the figures that TensorBoard and MLflow get; validations are always logged."""
     tensorboard: bool = True
@@ -126,12 +142,7 @@ class TrainConfig(StageConfig):
             )
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers must not exceed workers, got {self.min_workers} above {self.workers}")
-        if self.final == "best" and not self.keep_best:
-            raise ValueError("final=best needs keep_best, which is switched off: switch it on, or take final=average")
-        if self.final == "best" and self.average_last > 1:
-            raise ValueError(
-                f"final=best averages nothing, got average_last {self.average_last}: leave one of them out"
-            )
+        self._check_ending()
         if self.schedule == "cosine" and self.min_lr > self.lr:
             raise ValueError(f"min_lr must not exceed lr, got {self.min_lr} above {self.lr}")
         if self.distillation > 0 and self.policy != "sandwich":
@@ -149,6 +160,54 @@ class TrainConfig(StageConfig):
             raise ValueError(f"adam_betas must lie in [0, 1), got {list(self.adam_betas)}")
         return self
 
+    def _check_ending(self) -> None:
+        """Raise ValueError where the settings of the end, and of the final model, contradict one another."""
+        if self.final != "average" and not self.keep_best:
+            raise ValueError(
+                f"final={self.final} needs keep_best, which is switched off: switch it on, or take final=average"
+            )
+        if self.final == "best" and self.average_last > 1:
+            raise ValueError(
+                f"final=best averages nothing, got average_last {self.average_last}: leave one of them out"
+            )
+        if self.final == "average_best" and self.average_last > 1:
+            raise ValueError(
+                f"final=average_best takes the mean of the best checkpoints, got average_last {self.average_last} as "
+                "well: set average_best instead"
+            )
+        if self.stop_on == "bleu" and not self.valid_bleu_lines:
+            raise ValueError("stop_on=bleu needs valid_bleu_lines, got 0: set it, such as 500, or take stop_on=loss")
+
+    @property
+    def averaged(self) -> int:
+        """Checkpoints that the final model is the mean of."""
+        return {"average": self.average_last, "best": 1, "average_best": self.average_best}[self.final]
+
+    @property
+    def best_kept(self) -> int:
+        """Checkpoints that are kept for their validations."""
+        return (self.average_best if self.final == "average_best" else 1) if self.keep_best else 0
+
+    @property
+    def saves_validations(self) -> bool:
+        """Whether each validated update is a checkpoint."""
+        return self.final != "average" or (self.stop_after is not None and self.keep_best)
+
+    @property
+    def ending(self) -> dict[str, object]:
+        """The settings that decide where a training ends and what its final model is, beside the weights learnt.
+
+        Those at their defaults are left out.
+        """
+        found: dict[str, object] = {}
+        if self.average_last > 1:
+            found["average"] = [self.average_last, self.checkpoint_every]
+        if self.final != "average":
+            found["final"] = [self.final, self.averaged, self.validate_every, self.best_check]
+        if self.stop_after is not None:
+            found["stop"] = [self.stop_after, self.validate_every, self.best_check]
+        return found
+
     @property
     def sorted_at(self) -> int:
         """The update at which channels are sorted, where they are; the null of `sort_update` resolved."""
@@ -157,7 +216,7 @@ class TrainConfig(StageConfig):
     def what_is_learnt(self) -> dict[str, object]:
         """Return the settings that decide the weights; the others may change between a run and its resumption."""
         how = {"validate_every", "valid_max_tokens", "checkpoint_every", "keep_last", "average_last", "max_seconds"}
-        after = {"best_check", "final"}
+        after = {"best_check", "final", "average_best", "stop_after", "valid_bleu_lines"}  # scores follow `stop_on`
         included = set(TrainConfig.model_fields) - how - after - self.execution_only  # not what a subclass adds
         return {name: value for name, value in canonical(self).items() if name in included}
 

@@ -1,4 +1,6 @@
-"""Which batches an update trains on: an endless sequence of epochs, cut into updates without gap or overlap.
+"""Task of a training: its model, its passes, its validations; and which batches an update trains on.
+
+Batches are an endless sequence of epochs, cut into updates without gap or overlap.
 
 Decisions
 - The sequence is global: worker `r` of `n` takes every n-th batch of an update. So the number of workers changes
@@ -11,22 +13,46 @@ Decisions
 Validation: the label-smoothed loss on the whole validation set, each token counting the same. HAT's fitness.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hat_ray.corpus.batches import Batch, BatchPlan, collate, make_batches, make_unshuffled_batches
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import PAD
 from hat_ray.errors import CorpusError
+from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.transformer import Output
 from hat_ray.train.objective import LossSums, smoothed_loss
 from hat_ray.train.workers import OneWorker, Workers, sum_over_workers
 
 Forward = Callable[[Batch], Output]
 """A batch to what its loss is computed from."""
+Rearrangement = Callable[[str, Tensor], Tensor]
+"""(name, parameter or something of its shape) to the same with its channels in another order."""
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A training's task: a model, the passes of an update, and those of a validation."""
+
+    model: nn.Module
+    passes: Callable[[int], Sequence[Forward]]
+    """The forward passes of an update, counted from 0; the first one's output teaches the others, if anything does."""
+    checks: Mapping[str, Forward]
+    """Validations by name."""
+    translators: Mapping[str, Callable[[], SubTransformer]] = field(default_factory=dict)
+    """The models of the same names that translate, with the weights of the moment."""
+    parts: Callable[[int, str, Tensor], Sequence[Tensor]] = lambda _update, _name, gradient: [gradient]
+    """(update, parameter's name, its gradient) to the views of the gradient that the update can have filled: what
+    workers exchange. The rest is zero everywhere."""
+    teacher: Forward | None = None
+    """What teaches all passes, a model that is not trained; None: none does."""
+    rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
+    """A change of all weights, and of the optimiser's state of them, before an update; mostly None."""
 
 
 class ValidationLoss:
@@ -59,6 +85,13 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
+
+
+class BatchSource(Protocol):
+    """Source of the updates' batches: `UpdateBatches`, or another implementation."""
+
+    def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
+        """Return this worker's numbered batches of the update at `position`, and the next update's position."""
 
 
 class UpdateBatches:

@@ -36,11 +36,12 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore, fingerprint
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Forward, UpdateBatches, ValidationLoss
-from hat_ray.train.loop import Rearrangement, Training, TrainingTask
+from hat_ray.train.data import Forward, Rearrangement, TrainingTask, UpdateBatches, ValidationLoss
+from hat_ray.train.loop import Training
 from hat_ray.train.metrics import CompositeSink, MetricSink, NullSink, sinks_of
 from hat_ray.train.sampling import Policy, policy_for
 from hat_ray.train.state import TrainResult
+from hat_ray.train.validation.bleu import ValidationBleu
 from hat_ray.train.workers import OneWorker, Workers
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,10 @@ def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None 
         model,
         lambda update: [forward(architecture) for architecture in chosen(update)],
         {"largest": forward(model.space.largest()), "smallest": forward(model.space.smallest())},
+        {
+            "largest": lambda: model.extract(model.space.largest()),
+            "smallest": lambda: model.extract(model.space.smallest()),
+        },
         parts,
         rearrange=rearrange,
     )
@@ -191,6 +196,7 @@ def sub_task(model: SubTransformer, compiled: bool = False) -> TrainingTask:
         model,
         lambda _update: [forward],
         {"model": lambda batch: model.output(batch.source, batch.target_in)},
+        {"model": lambda: model},
     )
 
 
@@ -267,11 +273,12 @@ def _train(
 ) -> TrainResult:
     batches = UpdateBatches(corpus.train, config.max_tokens, config.accumulate, seed, workers)
     validation = ValidationLoss(corpus.valid, config.valid_max_tokens, config.label_smoothing, workers)
+    bleu = ValidationBleu(corpus, config.valid_bleu_lines, workers) if config.valid_bleu_lines else None
     keep = max(config.keep_last, config.average_last)
     with _threads(config.threads), _taken(folder, workers) as lease, _sinks(folder, config, workers) as sink:
-        store = CheckpointStore(folder.child("checkpoints"), wanted, keep, config.keep_best, lease)
+        store = CheckpointStore(folder.child("checkpoints"), wanted, keep, config.best_kept, lease)
         try:
-            return Training(task, batches, validation, config, store, workers, seed, sink).run(progress)
+            return Training(task, batches, validation, config, store, workers, seed, sink, bleu).run(progress)
         finally:
             store.wait()
 

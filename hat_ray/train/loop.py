@@ -17,9 +17,8 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -32,72 +31,18 @@ from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.transformer import Output
 from hat_ray.train.checkpoints import MODEL, Checkpoint, CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Forward, Position, ValidationLoss
-from hat_ray.train.metrics import MetricSink, NullSink
+from hat_ray.train.data import BatchSource, TrainingTask, ValidationLoss
+from hat_ray.train.metrics import Meter, MetricSink, NullSink
 from hat_ray.train.objective import LossSums, smoothed_loss
 from hat_ray.train.optimizer import Adam, Precision, learning_rate
-from hat_ray.train.state import TrainPoint, TrainResult
+from hat_ray.train.state import CurvePoint, Ending, TrainPoint, TrainResult, TrainState
+from hat_ray.train.validation.best import best_check, gave_up, score_of
+from hat_ray.train.validation.bleu import ValidationBleu
 from hat_ray.train.workers import Workers, sum_over_workers
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_REPORTS = 0.5
-
-Rearrangement = Callable[[str, Tensor], Tensor]
-"""(name, parameter or something of its shape) to the same with its channels in another order."""
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """A training's task: a model, the passes of an update, and those of a validation."""
-
-    model: nn.Module
-    passes: Callable[[int], Sequence[Forward]]
-    """The forward passes of an update, counted from 0; the first one's output teaches the others, if anything does."""
-    checks: Mapping[str, Forward]
-    """Validations by name."""
-    parts: Callable[[int, str, Tensor], Sequence[Tensor]] = lambda _update, _name, gradient: [gradient]
-    """(update, parameter's name, its gradient) to the views of the gradient that the update can have filled: what
-    workers exchange. The rest is zero everywhere."""
-    teacher: Forward | None = None
-    """What teaches all passes, a model that is not trained; None: none does."""
-    rearrange: Callable[[int], Rearrangement | None] = lambda _update: None
-    """A change of all weights, and of the optimiser's state of them, before an update; mostly None."""
-
-
-class BatchSource(Protocol):
-    """Source of the updates' batches: `UpdateBatches`, or another implementation."""
-
-    def update(self, position: Position) -> tuple[list[tuple[int, Batch]], Position]:
-        """Return this worker's numbered batches of the update at `position`, and the next update's position."""
-
-
-@dataclass
-class TrainState:
-    """Values that change from update to update, beside the tensors."""
-
-    update: int = 0
-    """Updates made."""
-    position: Position = field(default_factory=Position)
-    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Training loss and target tokens since the last point of the history, and target tokens in all."""
-    seconds: float = 0.0
-    loss_scale: tuple[float, int] = (1.0, 0)
-    """Of fp16: the factor of the loss, and the updates since it changed."""
-    history: list[TrainPoint] = field(default_factory=list)
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "TrainState":
-        """Read the result of `dataclasses.asdict` back from JSON."""
-        history = [TrainPoint(**point) for point in values["history"]]
-        return cls(
-            values["update"],
-            Position(**values["position"]),
-            tuple(values["sums"]),
-            values["seconds"],
-            tuple(values["loss_scale"]),
-            history,
-        )
+_POINTS_OF_A_CURVE = 100
 
 
 class Training:
@@ -113,9 +58,10 @@ class Training:
         workers: Workers,
         seed: int,
         sink: MetricSink | None = None,
+        bleu: ValidationBleu | None = None,
     ) -> None:
-        self._sink = sink or NullSink()
-        self._best_check = _best_check(config, task.checks)
+        self._sink, self._bleu = sink or NullSink(), bleu
+        self._best_check = best_check(config, task.checks)
         self._task, self._batches, self._validation = task, batches, validation
         self._config, self._store, self._workers, self._seed = config, store, workers, seed
         self._model = task.model.to(workers.device)
@@ -123,8 +69,9 @@ class Training:
         self._adam = Adam(self._model, config)
         self._state = TrainState()
         self._sums = torch.zeros(3, dtype=torch.float64, device=workers.device)  # TrainState.sums, on the device
+        self._recent = torch.zeros(4, dtype=torch.float64, device=workers.device)  # TrainState.recent, on the device
         self._grad_norm = torch.zeros((), device=workers.device)
-        self._stopped = False
+        self._ended: Ending | None = None
         self._being_saved: int | None = None
 
     def run(self, progress: Progress) -> TrainResult:
@@ -133,7 +80,7 @@ class Training:
         with torch.random.fork_rng(devices=cuda):
             self._resume()
             self._model.train()
-            meter = _Meter(progress, self._config.updates, self._state.update, float(self._sums[2]))
+            meter = Meter(progress, self._config.updates, self._state.update, float(self._sums[2]))
             while not self._finished:
                 self._update()
                 self._after_update()
@@ -143,14 +90,14 @@ class Training:
 
     @property
     def _finished(self) -> bool:
-        return self._stopped or self._state.update >= self._config.updates
+        return self._ended is not None or self._state.update >= self._config.updates
 
     @property
     def _lr(self) -> float:
         """The learning rate of the last update."""
         return learning_rate(self._config, max(0, self._state.update - 1))
 
-    def _log(self, meter: "_Meter") -> None:
+    def _log(self, meter: Meter) -> None:
         if self._finished or self._state.update % self._config.log_every == 0:
             figures = meter.figures(self._sums, self._lr) | {"grad_norm": float(self._grad_norm)}
             self._log_figures({f"train/{name}": value for name, value in figures.items()})
@@ -172,11 +119,14 @@ class Training:
             self._adam.restore(checkpoint.tensors)
             self._state = TrainState.from_values(checkpoint.values)
             self._sums.copy_(torch.tensor(self._state.sums, dtype=torch.float64))
+            self._recent.copy_(torch.tensor(self._state.recent, dtype=torch.float64))
             self._precision.restore(self._state.loss_scale)
             log.info("resuming %s after update %d", self._store.folder, self._state.update)
         self._require_agreement()
         limit = self._config.max_seconds
-        self._stopped = limit is not None and self._state.seconds >= limit
+        if limit is not None and self._state.seconds >= limit:
+            self._ended = "time"
+        self._give_up()
         self._began = time.perf_counter() - self._state.seconds
 
     def _take_weights(self, tensors: Mapping[str, Tensor]) -> None:
@@ -211,9 +161,10 @@ class Training:
         torch._foreach_div_(gradients, stats[1].clamp(min=1) * self._precision.scale)
         self._step(gradients)
         self._sums += stats[[0, 1, 1]]
+        self._recent[:2] += stats[:2]
         state.update += 1
-        if self._config.max_seconds is not None:
-            self._stopped = bool(stats[2] > 0)
+        if self._config.max_seconds is not None and bool(stats[2] > 0):
+            self._ended = "time"
 
     def _exchanged(self) -> list[Tensor]:
         """The parts of the gradients that workers exchange; nothing for a worker alone."""
@@ -257,6 +208,7 @@ class Training:
         if not self._precision.accept(norm):
             return  # fp16 ran over: the update is left out, and the next one is scaled less
         self._grad_norm = norm
+        self._recent[2:] += torch.stack([norm, torch.ones_like(norm)])
         if self._config.clip_norm > 0:
             scale = (self._config.clip_norm / (self._grad_norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, scale)
@@ -267,15 +219,32 @@ class Training:
         return limit is not None and time.perf_counter() - self._began >= limit
 
     def _after_update(self) -> None:
-        update = self._state.update
-        validate = self._finished or update % self._config.validate_every == 0
-        save = self._finished or update % self._config.checkpoint_every == 0
-        if validate or save:
+        update, config = self._state.update, self._config
+        if update % max(1, config.updates // _POINTS_OF_A_CURVE) == 0 or self._finished:
+            self._add_to_curve()
+        validate = self._finished or update % config.validate_every == 0
+        save = update % config.checkpoint_every == 0 or (validate and config.saves_validations)
+        if validate or save or self._finished:
             self._require_finite()
         if validate:
             self._add_point()
-        if save:
+            self._give_up()
+        if save or self._finished:
             self._save()
+
+    def _give_up(self) -> None:
+        """End the training where its validations have stopped improving; rank 0 decides for all workers."""
+        if self._config.stop_after is None or self._ended is not None:
+            return
+        over = self._workers.rank == 0 and gave_up(self._state.history, self._config, self._best_check)
+        agreed = torch.tensor([float(over)], device=self._workers.device)
+        self._workers.all_reduce(agreed)
+        if agreed > 0:
+            self._ended = "no improvement"
+            log.info(
+                "%s ends after update %d: %d validations brought no better %s",
+                *(self._store.folder, self._state.update, self._config.stop_after, self._config.stop_on),
+            )
 
     def _require_finite(self) -> None:
         loss = float(self._sums[0])
@@ -285,8 +254,26 @@ class Training:
                 "lower lr, or set clip_norm, in the recipe's section of this training"
             )
 
+    def _add_to_curve(self) -> None:
+        loss, tokens, norm, updates = self._recent.tolist()
+        curve, seconds = self._state.curve, time.perf_counter() - self._began
+        if curve and curve[-1].update == self._state.update:
+            return
+        point = CurvePoint(
+            update=self._state.update,
+            lr=self._lr,
+            loss_bits=loss / max(1.0, tokens) / math.log(2),
+            grad_norm=norm / max(1.0, updates),
+            tokens_per_s=tokens / max(1e-9, seconds - (curve[-1].seconds if curve else 0.0)),
+            seconds=seconds,
+        )
+        curve.append(point)
+        self._recent.zero_()
+
     def _add_point(self) -> None:
         valid = self._validate()
+        translators = self._task.translators if self._bleu is not None else {}
+        bleu = {name: self._bleu.of(model()) for name, model in translators.items() if self._bleu is not None}
         loss, since, tokens = self._sums.tolist()
         point = TrainPoint(
             update=self._state.update,
@@ -297,10 +284,12 @@ class Training:
             tokens=int(tokens),
             seconds=time.perf_counter() - self._began,
             grad_norm=float(self._grad_norm),
+            valid_bleu=bleu,
         )
         self._state.history.append(point)
         self._sums[:2] = 0
         valid_figures = {f"valid/loss_bits/{name}": loss for name, loss in point.valid_loss_bits.items()}
+        valid_figures |= {f"valid/bleu/{name}": score for name, score in bleu.items()}
         self._log_figures({"train/loss_bits": point.train_loss_bits, **valid_figures})
 
     def _validate(self) -> dict[str, LossSums]:
@@ -309,7 +298,7 @@ class Training:
     def _save(self) -> None:
         state = self._state
         state.seconds = time.perf_counter() - self._began
-        state.sums = tuple(self._sums.tolist())
+        state.sums, state.recent = tuple(self._sums.tolist()), tuple(self._recent.tolist())
         state.loss_scale = self._precision.state
         if self._workers.rank == 0:
             weights = {MODEL + name: parameter for name, parameter in self._model.named_parameters()}
@@ -334,19 +323,14 @@ class Training:
         history = self._state.history
         if self._best_check is None or not history or history[-1].update != self._state.update:
             return None
-        return history[-1].valid_loss_bits[self._best_check]
+        return score_of(history[-1], self._config, self._best_check)
 
     def _finish(self) -> TrainResult:
         state = self._state
         self._store.wait(must_succeed=True)
         self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
         self._report_saved()
-        if self._config.average_last > 1:
-            self._take_weights(self._store.average(self._config.average_last, MODEL))
-        best = self._store.best() if self._config.final == "best" else None
-        if best is not None:
-            log.info("the final model is that of update %d, the best of %s", best.update, self._store.folder)
-            self._take_weights(best.tensors)
+        made_of = self._take_final()
         final = self._validate()
         return TrainResult(
             history=tuple(state.history),
@@ -355,7 +339,22 @@ class Training:
             seconds=state.seconds,
             valid_loss_bits={name: sums.loss_bits for name, sums in final.items()},
             valid_nll_bits={name: sums.nll_bits for name, sums in final.items()},
+            curve=tuple(state.curve),
+            ended=self._ended or "updates",
+            made_of=made_of,
         )
+
+    def _take_final(self) -> tuple[int, ...]:
+        """Take the final weights from the checkpoints that the settings name; return their updates."""
+        config = self._config
+        if config.final == "average" and config.average_last == 1:
+            return (self._state.update,)
+        mean = self._store.average(config.averaged, MODEL, best=config.final != "average")
+        if not mean.updates:  # nothing was validated
+            return (self._state.update,)
+        log.info("the final model of %s is that of update %s", self._store.folder, ", ".join(map(str, mean.updates)))
+        self._take_weights(mean.tensors)
+        return mean.updates
 
 
 def _seed_dropout(device: torch.device, seed: int) -> None:
@@ -364,37 +363,3 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-
-
-class _Meter:
-    """Calls the progress callback at intervals, so that a device is seldom asked for numbers."""
-
-    def __init__(self, progress: Progress, total: int, update: int, tokens: float) -> None:
-        self._progress, self._total = progress, total
-        self._update, self._tokens = update, tokens
-        self._time = self._shown = time.perf_counter()
-
-    def show(self, update: int, sums: Tensor, lr: float, last: bool) -> None:
-        now = time.perf_counter()
-        if not last and now - self._shown < _SECONDS_BETWEEN_REPORTS:
-            return
-        self._shown = now
-        self._progress(update, self._total, self.figures(sums, lr))
-
-    def figures(self, sums: Tensor, lr: float) -> dict[str, float]:
-        """Return speed since the beginning or resumption, learning rate, and loss since the validation before."""
-        loss, since, tokens = sums.tolist()
-        figures = {"tokens_per_s": (tokens - self._tokens) / (time.perf_counter() - self._time), "lr": lr}
-        return figures | ({"loss_bits": loss / since / math.log(2)} if since else {})
-
-
-def _best_check(config: TrainConfig, checks: Mapping[str, Forward]) -> str | None:
-    """Return the validation that decides which checkpoint is best; None where nothing is validated."""
-    if config.best_check is None:
-        return next(iter(checks), None)
-    if config.best_check not in checks:
-        raise HatRayError(
-            f"train.best_check must be a validation of this training, one of {', '.join(checks)}, "
-            f"got {config.best_check}"
-        )
-    return config.best_check

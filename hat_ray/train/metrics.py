@@ -12,6 +12,7 @@ Decisions
 import importlib
 import importlib.util
 import logging
+import math
 import queue
 import threading
 import time
@@ -24,8 +25,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
+from torch import Tensor
 
 from hat_ray.core.codec import read, write
+from hat_ray.core.progress import Progress
 from hat_ray.errors import HatRayError, StorageError
 from hat_ray.storage.folder import Folder
 
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 
 Figures = Mapping[str, float]
 """By name: `train/loss_bits`, `train/tokens_per_s`, `train/lr`, `train/grad_norm`, `valid/loss_bits/<model>` (bits a
-target token), `checkpoint/update`."""
+target token), `valid/bleu/<model>`, `checkpoint/update`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class _MlFlowRun:
     run_id: str
 
 
+_SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_BETWEEN_FLUSHES = 10.0
 _SECONDS_TO_END = 30.0
 _MOST_WAITING = 10_000
@@ -197,3 +201,25 @@ def sinks_of(folder: Folder, tensorboard: bool, mlflow: str | None) -> list[Metr
 def run_name(folder: Folder) -> str:
     """Name a training after the last two parts of its folder, such as `demo/supernet`."""
     return folder.label
+
+
+class Meter:
+    """Calls the progress callback at intervals, so that a device is seldom asked for numbers."""
+
+    def __init__(self, progress: Progress, total: int, update: int, tokens: float) -> None:
+        self._progress, self._total = progress, total
+        self._update, self._tokens = update, tokens
+        self._time = self._shown = time.perf_counter()
+
+    def show(self, update: int, sums: Tensor, lr: float, last: bool) -> None:
+        now = time.perf_counter()
+        if not last and now - self._shown < _SECONDS_BETWEEN_REPORTS:
+            return
+        self._shown = now
+        self._progress(update, self._total, self.figures(sums, lr))
+
+    def figures(self, sums: Tensor, lr: float) -> dict[str, float]:
+        """Return speed since the beginning or resumption, learning rate, and loss since the validation before."""
+        loss, since, tokens = sums.tolist()
+        figures = {"tokens_per_s": (tokens - self._tokens) / (time.perf_counter() - self._time), "lr": lr}
+        return figures | ({"loss_bits": loss / since / math.log(2)} if since else {})

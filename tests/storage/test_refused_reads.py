@@ -24,7 +24,7 @@ from tests.s3 import S3, Faults
 
 READERS: dict[str, Callable[[Folder], object]] = {
     "newest checkpoint": lambda folder: CheckpointStore(folder, "f", 1).latest(),
-    "best checkpoint": lambda folder: CheckpointStore(folder, "f", 1, keep_best=True).best(),
+    "best checkpoint": lambda folder: CheckpointStore(folder, "f", 1, keep_best=1).average(1, "", best=True),
     "SuperTransformer": lambda folder: load_super(folder, "supernet"),
     "model": lambda folder: load_sub(folder, "model"),
     "predictor": lambda folder: load_predictor(folder, "here"),

@@ -151,15 +151,30 @@ def test_a_full_disk_leaves_the_whole_ones_alone_and_only_the_last_one_must_succ
 
 
 def test_the_best_is_kept_beside_the_newest_and_found_again(folder):
-    store = CheckpointStore(folder, "f", keep_last=2, keep_best=True)
+    store = CheckpointStore(folder, "f", keep_last=2, keep_best=1)
     saved(store, made(1, 5.0), made(2, 3.0), made(3), made(4, 3.0), made(5, 4.0), made(6))
     assert folder.list() == ["update-00000002", "update-00000005", "update-00000006"]
-    again = CheckpointStore(folder, "f", keep_last=2, keep_best=True)
-    assert same(again.best(), made(2, 3.0))
+    again = CheckpointStore(folder, "f", keep_last=2, keep_best=1)
+    assert again.average(1, "", best=True).updates == (2,)
     saved(again, made(7, 2.0), made(8, 2.5), made(9, 2.6))
     assert folder.list() == ["update-00000007", "update-00000008", "update-00000009"]
     again.folder.child("update-00000007").write_bytes(TENSORS, b"damaged")
-    assert same(again.best(), made(8, 2.5))
+    assert again.average(1, "", best=True).updates == (8,)
+
+
+def test_several_of_the_best_are_kept_and_averaged(folder):
+    store = CheckpointStore(folder, "f", keep_last=1, keep_best=3)
+    saved(store, made(1, 5.0), made(2, 3.0), made(3), made(4, 3.5), made(5, 2.0), made(6, 9.0), made(7))
+    assert folder.list() == [f"update-0000000{n}" for n in (2, 4, 5, 7)]
+    name = "model/w"
+    mean = store.average(3, name, best=True)
+    assert mean.updates == (2, 4, 5)
+    expected = torch.stack([made(n).tensors[name] for n in (2, 4, 5)]).double().mean(0).float()
+    assert torch.equal(mean.tensors[name], expected)
+    folder.child("update-00000005").write_bytes(TENSORS, b"damaged")
+    assert store.average(3, name, best=True).updates == (2, 4)
+    assert store.average(2, name, best=True).updates == (2, 4)
+    assert store.average(2, name).updates == (4, 7)
 
 
 def test_whoever_was_taken_over_neither_saves_nor_deletes(folder, tmp_path):
@@ -189,7 +204,7 @@ def test_a_training_that_is_taken_over_ends_and_the_newer_one_goes_on_from_it(ti
             newer.append(Lease.take(home))
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("hat_ray.train.loop._SECONDS_BETWEEN_REPORTS", 0.0)
+    patch.setattr("hat_ray.train.metrics._SECONDS_BETWEEN_REPORTS", 0.0)
     with patch.context(), pytest.raises(TakenOverError):
         train_super(tiny_space, corpus, MODEL, CONFIG, home, 1, take_over)
     patch.undo()

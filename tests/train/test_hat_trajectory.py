@@ -10,8 +10,8 @@ from hat_ray.space.hat_yaml import architecture_from_config
 from hat_ray.storage.folder import Folder
 from hat_ray.train.checkpoints import CheckpointStore
 from hat_ray.train.config import TrainConfig
-from hat_ray.train.data import Position, ValidationLoss
-from hat_ray.train.loop import Training, TrainingTask
+from hat_ray.train.data import Position, TrainingTask, ValidationLoss
+from hat_ray.train.loop import Training
 from hat_ray.train.sampling import HatUniform
 from hat_ray.train.workers import OneWorker
 

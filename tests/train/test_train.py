@@ -36,8 +36,9 @@ def super_weights(folder: Folder) -> dict[str, torch.Tensor]:
 
 
 def curve(result) -> list[dict]:
-    """The history without the clock."""
-    return [asdict(replace(point, seconds=0.0)) for point in result.history]
+    """The history and the curves without the clock."""
+    points = [asdict(replace(point, seconds=0.0, tokens_per_s=0.0)) for point in result.curve]
+    return [*points, *(asdict(replace(point, seconds=0.0)) for point in result.history)]
 
 
 def test_training_lowers_the_loss_of_largest_and_smallest(tiny_space, corpus, tmp_path):
@@ -188,10 +189,10 @@ from conftest import SPACE
 from test_train import CONFIG, MODEL
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.storage.folder import Folder
-from hat_ray.train import loop
+from hat_ray.train import metrics
 from hat_ray.train.job import train_super
 
-loop._SECONDS_BETWEEN_REPORTS = 0
+metrics._SECONDS_BETWEEN_REPORTS = 0
 
 def progress(done, total, figures):
     if done == {kill_after}:

@@ -72,7 +72,7 @@ def test_a_resumed_training_shows_each_update_once_and_as_an_unbroken_one(tiny_s
     whole, broken = Folder.at(tmp_path / "whole"), Folder.at(tmp_path / "broken")
     train_super(tiny_space, corpus, MODEL, CONFIG, whole, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hat_ray.train.loop._SECONDS_BETWEEN_REPORTS", 0.0)
+        patch.setattr("hat_ray.train.metrics._SECONDS_BETWEEN_REPORTS", 0.0)
         with pytest.raises(StopError):
             train_super(tiny_space, corpus, MODEL, CONFIG, broken, 1, stop)
     train_super(tiny_space, corpus, MODEL, CONFIG, broken, 1)

@@ -7,8 +7,8 @@ Disk
 - corpus: 4 bytes a token and 8 a sentence. Text has at most one token a byte, toy sentences 40 a side;
   validation and test keep their text beside it.
 - a training: (k + 2) checkpoints of 12 P (weights and Adam's two moments) and a model of 4 P, where k =
-  max(keep_last, average_last), and no more checkpoints than it writes. At least: the k that stay; a SuperTransformer's
-  few updates may leave layers without moments, so that only its weights are sure.
+  max(keep_last, average_last, average_best where it counts), and no more checkpoints than it writes. At least: the k
+  that stay; a SuperTransformer's few updates may leave layers without moments, so that only its weights are sure.
 - retrain: that for (1 + random_baselines) L + 1 models. At least: the smallest architecture's, once.
 - latency: 48 KB a row (a file of its own each); search: 16 KB a candidate; report: 10 MB; evaluate: thrice the test
   set's text a model.
@@ -119,9 +119,14 @@ def params_of(architecture: Architecture, words: Sizes, config: ModelConfig) -> 
 def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
     """Return the disk that a training takes; `sure` bytes a parameter are in every checkpoint."""
     written = math.ceil(config.updates / config.checkpoint_every)
-    stay = min(max(config.keep_last, config.average_last), written)
+    if config.saves_validations:
+        written += math.ceil(config.updates / config.validate_every)
+    stay = min(max(config.keep_last, config.average_last, config.averaged), written)
     least = stay * sure * params + _WEIGHT_BYTES * params
-    most = min(stay + 2, written + 1) * (_CHECKPOINT_BYTES * params + (64 << 10)) + _WEIGHT_BYTES * params
+    most = (
+        min(stay + 1 + max(1, config.best_kept), written + 1) * (_CHECKPOINT_BYTES * params + (64 << 10))
+        + _WEIGHT_BYTES * params
+    )
     events = 1_000 * (config.updates / config.log_every + 4 * config.updates / config.validate_every)
     return Estimate(0 if config.max_seconds else least, most + events + (256 << 10))
 

@@ -76,9 +76,6 @@ def _placed(context: Context, job: TrainJob, kind: str, name: str) -> TrainJob:
     settings = (job.space, Corpus.load(job.corpus), job.model_config, job.config, job.seed)
     config, one = job.config, job.architecture
     weights = super_fingerprint(*settings) if one is None else sub_fingerprint(one, *settings)
-    ending = {
-        "average": [config.average_last, config.checkpoint_every] if config.average_last > 1 else None,
-        "seconds": config.max_seconds,
-    }
+    ending = {"average": None, **config.ending, "seconds": config.max_seconds}
     digest = fingerprint({"weights": weights, **ending})
     return replace(job, folder=context.run.folder.child(TRAINED, kind, f"{name}-{digest[:8]}"))

@@ -1,0 +1,1 @@
+"""Validations of a training: BLEU beside the loss, and which of them is the best."""
