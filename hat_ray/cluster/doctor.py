@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import hat_ray
 from hat_ray.cluster import session
-from hat_ray.cluster.fleet import cluster_nodes
+from hat_ray.cluster.timing.kinds import cluster_nodes
 from hat_ray.doctor.result import DoctorResult
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of

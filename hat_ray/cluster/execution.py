@@ -15,9 +15,9 @@ import ray
 
 from hat_ray.cluster import session
 from hat_ray.cluster.corpus import encode_on_cluster
-from hat_ray.cluster.fleet import measure_fleet
 from hat_ray.cluster.preflight import cluster_machines
 from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.cluster.timing.fleet import measure_rounds
 from hat_ray.cluster.train import train_many, train_on_cluster
 from hat_ray.cluster.train_room import may_grow
 from hat_ray.core.progress import Progress, no_progress
@@ -31,13 +31,13 @@ from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.fleet import Rounds
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.preflight.check import Situation
 from hat_ray.search.engine.session import Score
 from hat_ray.search.frontier import SearchResult
-from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import MODEL, TrainJob
 from hat_ray.train.state import TrainResult
@@ -103,11 +103,9 @@ class RayExecution:
         self.connect()
         return train_on_cluster(job, progress)
 
-    def time(
-        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
-    ) -> list[DeviceInfo]:
+    def time(self, job: TimingJob, rounds: Rounds, progress: Progress = no_progress) -> list[DeviceInfo]:
         self.connect()
-        report = measure_fleet(job, architectures, progress)
+        report = measure_rounds(job, rounds, progress)
         for failure in report.failures:
             log.warning("%s", failure)
         return [device.device for device in report.devices]

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from hat_ray.cluster.fleet import cluster_nodes
+from hat_ray.cluster.timing.kinds import cluster_nodes
 from hat_ray.latency.fleet import Node
 from hat_ray.latency.timing.sensors.machine_state import energy_meter
 from hat_ray.pipeline.preflight.check import Machine

@@ -87,7 +87,7 @@ class LatencyConfig(StageConfig):
         {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"rows_of"})
+    later: ClassVar[frozenset[str]] = frozenset({"rows_of", "max_minutes"})
 
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
@@ -103,6 +103,10 @@ class LatencyConfig(StageConfig):
     target_error: float | None = Field(default=None, gt=0, lt=1)
     """Choose the most informative architectures, and stop as soon as the predictor errs by less than this on those that
     it has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
+
+    max_minutes: float | None = Field(default=60.0, gt=0, le=100_000)
+    """Minutes after which the stage begins no other timing and goes on with the rows that it has, once these are enough
+    for a predictor (`predictor.min_rows`). Null: as long as `samples` and `target_error` take."""
 
     batch: int = Field(default=1, ge=1, le=100_000)
     """Sentences translated at once."""

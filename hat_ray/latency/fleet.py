@@ -1,9 +1,9 @@
-"""Which nodes are which devices, and who times what next. Pure bookkeeping: `cluster.py` does it with Ray."""
+"""Which nodes are which devices, and who times what next, round by round. `cluster/timing` does it with Ray."""
 
 import math
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hat_ray.errors import LatencyError
@@ -11,6 +11,25 @@ from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.timing.session import SessionSummary
 from hat_ray.space.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Order:
+    """What every device times in one round."""
+
+    architectures: Sequence[Architecture]
+    within_s: float = math.inf
+    """Seconds after which nothing new is begun."""
+
+
+Rounds = Callable[[Sequence[DeviceInfo]], Order | None]
+"""Returns the next round's order to the devices that are known by then, or None: no more."""
+
+
+def once(architectures: Sequence[Architecture]) -> Rounds:
+    """Return the rounds of one order."""
+    orders = [Order(list(dict.fromkeys(architectures)))]
+    return lambda devices: orders.pop() if orders else None
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,30 @@ class Placement:
         if named:
             resources[named] = min(1.0, self.node.resources[named])
         return {name: amount for name, amount in resources.items() if amount > 0} or {"memory": 1}
+
+
+_PACES = 20
+"""Longest silences until now, after which a member is lost."""
+
+
+@dataclass
+class Silence:
+    """The time since a member last reported. How long is too long follows from its own pace."""
+
+    least_s: float
+    """No shorter silence means anything."""
+    heard_at: float
+    longest_s: float = 0.0
+
+    def hear(self, now: float) -> None:
+        """Note a report."""
+        self.longest_s, self.heard_at = max(self.longest_s, self.seconds(now)), now
+
+    def seconds(self, now: float) -> float:
+        return now - self.heard_at
+
+    def is_lost(self, now: float) -> bool:
+        return self.seconds(now) > max(self.least_s, _PACES * self.longest_s)
 
 
 @dataclass

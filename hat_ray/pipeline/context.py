@@ -9,7 +9,7 @@ from hat_ray.corpus.vocabulary.make import expected_vocabularies
 from hat_ray.errors import RunError
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import keep, read_table, scan_table
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.pipeline.stage import Context

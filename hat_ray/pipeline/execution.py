@@ -19,7 +19,9 @@ from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.timing.session import TimingJob, measure_here
+from hat_ray.latency.fleet import Rounds
+from hat_ray.latency.here import measure_rounds_here
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.preflight.check import Situation
 from hat_ray.search.config import SearchConfig
@@ -27,7 +29,6 @@ from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Phase, Score
 from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import Limit, Predictions
-from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import MODEL, TrainJob
@@ -60,8 +61,8 @@ class Execution(Protocol):
     def train_super(self, job: TrainJob, progress: Progress) -> TrainResult:
         """Train the SuperTransformer."""
 
-    def time(self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress) -> list[DeviceInfo]:
-        """Time architectures on every device; return the devices."""
+    def time(self, job: TimingJob, rounds: Rounds, progress: Progress) -> list[DeviceInfo]:
+        """Time round after round on every device; return the devices."""
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress) -> SearchResult:
         """Evolve architectures under all limits at once: one phase, between measurements of the winners."""
@@ -110,10 +111,8 @@ class LocalExecution:
     def train_super(self, job: TrainJob, progress: Progress = no_progress) -> TrainResult:
         return job.run(progress)
 
-    def time(
-        self, job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
-    ) -> list[DeviceInfo]:
-        return measure_here(job, architectures, progress)
+    def time(self, job: TimingJob, rounds: Rounds, progress: Progress = no_progress) -> list[DeviceInfo]:
+        return measure_rounds_here(job, rounds, progress)
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
         return run_search(

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from hat_ray.core.progress import Progress
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.fleet import Rounds, once
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.pipeline.stage import Context
 from hat_ray.space.architecture import Architecture
 
@@ -14,6 +15,11 @@ def time_attached(
     context: Context, job: TimingJob, architectures: Sequence[Architecture], progress: Progress
 ) -> list[DeviceInfo]:
     """Time architectures on every device of a run that is not of a table alone; return these devices."""
+    return time_rounds(context, job, once(architectures), progress)
+
+
+def time_rounds(context: Context, job: TimingJob, rounds: Rounds, progress: Progress) -> list[DeviceInfo]:
+    """Time round after round on every device of a run that is not of a table alone; return these devices."""
     if job.config.times_nothing:
         return []
-    return context.execution.time(replace(job, config=job.config.attached()), architectures, progress)
+    return context.execution.time(replace(job, config=job.config.attached()), rounds, progress)

@@ -18,7 +18,7 @@ from hat_ray.errors import PredictorError
 from hat_ray.latency.device import slugify
 from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Recorded
 from hat_ray.latency.quantity_rows import Values, known_values, require_available, require_known
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import FOLDS_OF_COVERAGE, Quality, fold_of_rows, too_few_to_cover

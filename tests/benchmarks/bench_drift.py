@@ -28,8 +28,9 @@ from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.canary import CanaryMonitor
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.protocol import Protocol, Timing, ready, repeat
-from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer

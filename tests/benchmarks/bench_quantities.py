@@ -17,9 +17,10 @@ import pytest
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
+from hat_ray.latency.here import measure
 from hat_ray.latency.quantity_rows import known_values
 from hat_ray.latency.table.parts import partition_values, partitions
-from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig

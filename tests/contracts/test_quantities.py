@@ -13,8 +13,9 @@ from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProf
 from hat_ray.latency.quantity_rows import known_values
 from hat_ray.latency.table.row import SCHEMA
 from hat_ray.latency.table.table import write_rows
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.sensors.energy import Energy
-from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig

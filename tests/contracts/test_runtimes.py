@@ -339,7 +339,8 @@ def test_a_runtime_of_another_package_is_timed_and_translated_with(packages: Pat
 import sys
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.here import measure
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.rows import read_rows
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine

@@ -5,8 +5,9 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.fleet import DeviceWork, Node, label_fits, placements, report_of
-from hat_ray.latency.timing.session import SessionSummary, choose_architectures
+from hat_ray.latency.fleet import DeviceWork, Node, Silence, label_fits, placements, report_of
+from hat_ray.latency.timing.job import choose_architectures
+from hat_ray.latency.timing.session import SessionSummary
 from hat_ray.space.presets import PRESETS
 
 PI = Node("1", "pi", {"hw": "pi4"}, {"CPU": 4, "board": 1})
@@ -135,3 +136,19 @@ def test_utilisation_is_the_share_of_its_time_that_a_device_worked() -> None:
         this.credit(len(this.take(1)), SessionSummary(1, 0, 1.0))
     assert report_of(this).utilisation == pytest.approx(this.busy_s / 8)
     assert this.over
+
+
+def test_a_member_that_reports_rows_is_never_lost_however_long_its_chunk_takes() -> None:
+    silence, now = Silence(600.0, 0.0), 0.0
+    for pause_s in [20.0] * 2000 + [590.0, 4000.0, 30.0, 12_000.0]:  # a board whose rows take longer and longer
+        assert not silence.is_lost(now + pause_s)
+        now += pause_s
+        silence.hear(now)
+    assert not silence.is_lost(now + 12_000)
+    assert silence.is_lost(now + 20 * 12_000 + 1)
+
+
+def test_a_member_that_has_shown_no_pace_is_lost_after_the_least_silence() -> None:
+    silence = Silence(600.0, 100.0)
+    assert (silence.is_lost(700.0), silence.is_lost(701.0)) == (False, True)
+    assert silence.seconds(701.0) == 601.0

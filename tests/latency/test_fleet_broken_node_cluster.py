@@ -7,10 +7,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hat_ray.cluster.fleet import measure_fleet
+from hat_ray.cluster.timing.fleet import measure_fleet
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import TimingJob, choose_architectures
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder

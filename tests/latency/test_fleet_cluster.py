@@ -5,19 +5,20 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from hat_ray.cluster.fleet import measure_fleet
+from hat_ray.cluster.timing.fleet import measure_fleet, measure_rounds
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.fleet import FleetReport
+from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.fleet import FleetReport, Order
 from hat_ray.latency.table.table import part_names, read_table
-from hat_ray.latency.timing.session import TimingJob, choose_architectures
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
@@ -67,7 +68,7 @@ def timed(root: Path) -> Counter[tuple[str, str]]:
 def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 6, seed=1)
     steps: list[tuple[int, int]] = []
-    this = job(tmp_path, devices=[A.model_dump(), B.model_dump()], chunk=2)
+    this = job(tmp_path, devices=[A.model_dump(), B.model_dump()], chunk=6, flush_s=0)
     report = measure_fleet(this, architectures, lambda done, total, _: steps.append((done, total)))
     assert timed(tmp_path) == {(name, a.id): 1 for name in ("device-a", "device-b") for a in architectures}
     assert [(d.device.name, d.timed, d.unfinished) for d in sorted(report.devices, key=lambda d: d.device.name)] == [
@@ -76,10 +77,31 @@ def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: 
     ]
     assert report.failures == ()
     assert steps[-1] == (12, 12)
+    assert {done for done, _ in steps} - {0, 6, 12}, "each row is reported, not each chunk"
     rows = read_table(tmp_path)
     assert {row.device.threads for row in rows} == {1}
     assert {row.context.niceness for row in rows} == {0} or os.geteuid() != 0
-    assert len(part_names(tmp_path)) == 6
+    assert len(part_names(tmp_path)) == 12
+
+
+def test_a_round_whose_time_is_spent_begins_nothing_and_loses_nobody(raylet_a: int, tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 5, seed=1)
+    orders = [Order(()), Order(architectures[:2]), Order(architectures[2:4], within_s=0.0), Order(architectures[4:])]
+    asked: list[int] = []
+
+    def rounds(devices: Sequence[DeviceInfo]) -> Order | None:
+        asked.append(len(devices))
+        return orders.pop(0) if orders else None
+
+    report = measure_rounds(job(tmp_path, devices=[A.model_dump(), B.model_dump()]), rounds)
+    assert asked == [0, 2, 2, 2, 2]
+    assert timed(tmp_path) == {
+        (name, a.id): 1 for name in ("device-a", "device-b") for a in (*architectures[:2], architectures[4])
+    }
+    assert [(device.timed, device.unfinished) for device in report.devices] == [(3, 0), (3, 0)]
+    assert report.failures == ()
+    sessions = {(row.device.name, row.context.session_id) for row in read_table(tmp_path)}
+    assert len(sessions) == 2, "the canaries of a device last for all rounds"
 
 
 @pytest.mark.slow

@@ -12,10 +12,12 @@ import torch
 from hat_ray.errors import LatencyError, SpaceError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
+from hat_ray.latency.here import measure
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
 from hat_ray.latency.timing.canary import CanaryMonitor
-from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures, measure
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
@@ -71,6 +73,15 @@ def test_what_the_table_has_is_not_timed_again_but_another_workload_is(tmp_path:
     longer = CONFIG.model_copy(update={"target_length": 4})
     assert measure(job(tmp_path, longer), architectures).timed == 4
     assert len(read_table(tmp_path, every_measurement=True)) == 8
+
+
+def test_a_session_whose_time_is_spent_begins_nothing_new_and_keeps_what_it_has(tmp_path: Path) -> None:
+    architectures = choose_architectures(SPACE, 4, seed=0)
+    session = TimingSession(job(tmp_path), detect(accelerator="cpu"))
+    assert [step.done for step in session.steps(architectures[:2])] == [1, 2]
+    assert [step.done for step in session.steps(architectures, within_s=0.0)] == []
+    assert {row.architecture for row in read_table(tmp_path)} == set(architectures[:2])
+    assert (session.summary.timed, session.summary.skipped) == (2, 2)
 
 
 def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ import torch
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect, device_of, require_device
+from hat_ray.latency.here import measure
 from hat_ray.latency.table.row import SCHEMA, LatencyRow
 from hat_ray.latency.table.table import part_names, read_table, write_rows
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.sensors.machine_state import MachineState
-from hat_ray.latency.timing.session import TimingJob, TimingSession, measure
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.processor import emulated
 from hat_ray.space.presets import PRESETS

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect, device_of
+from hat_ray.latency.here import measure
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder

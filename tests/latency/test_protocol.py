@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.timing.canary import CanaryMonitor, Group, local_levels
-from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.process import collected, timing_state
 from hat_ray.latency.timing.protocol import Protocol, Timing, repeat, time_architecture
 from hat_ray.latency.timing.statistics import relative_error_of_median, spread
 from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
@@ -115,6 +115,22 @@ def test_timing_leaves_model_and_process_as_they_were() -> None:
     assert (model.training, torch.get_num_threads(), gc.isenabled()) == (True, threads, True)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+def test_objects_that_were_there_before_a_session_are_not_visited_by_each_timings_collection() -> None:
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    try:
+        there = len(gc.get_objects())
+        with collected():
+            assert len(gc.get_objects()) < there / 10
+            with collected(), timing_state(1):
+                assert not gc.isenabled()
+            assert len(gc.get_objects()) < there / 10, "only the outermost brings them back"
+        assert (gc.get_freeze_count(), gc.isenabled()) == (0, True)
+    finally:
+        if frozen:
+            gc.freeze()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="only root may raise a priority")

@@ -14,13 +14,14 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
+from hat_ray.latency.here import measure
 from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Measured, QuantityFacts
 from hat_ray.latency.quantity_rows import known_values, require_known
 from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.energy_quantity import why_no_energy
-from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.eager import EagerRuntime

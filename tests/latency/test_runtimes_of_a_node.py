@@ -12,13 +12,14 @@ from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
-from hat_ray.cluster.fleet import measure_fleet
+from hat_ray.cluster.timing.fleet import measure_fleet
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.device import hardware_of, settings_of
+from hat_ray.latency.here import measure_here
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import TimingJob, choose_architectures, measure_here
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder

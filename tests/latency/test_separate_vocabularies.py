@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hat_ray.latency.detection import device_of
+from hat_ray.latency.here import measure
 from hat_ray.latency.quantities import QUANTITIES, Computed, Measured
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import TimingJob, measure
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS

@@ -3,7 +3,8 @@
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import write_rows
-from hat_ray.latency.timing.session import TimingJob, TimingSession
+from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.space.architecture import Architecture
 
 

@@ -47,7 +47,7 @@ def test_an_error_that_cannot_be_reached_ends_at_the_most_rows_and_is_told(
     (device,) = records[0].output["devices"].values()
     assert device["calibration"]["rows"] == 30 > before  # what the table had was not timed again
     assert not device["calibration"]["met"]
-    assert "above the 0.0 % asked for" in caplog.text
+    assert "above the target_error of 0.0 %: raise latency.samples (30), or ask for less" in caplog.text
 
 
 def test_the_commands_tell_what_it_took_and_how_good_it_is(onboarded: Path, tmp_path: Path) -> None:

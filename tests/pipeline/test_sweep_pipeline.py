@@ -19,7 +19,7 @@ from hat_ray.core.determinism import stream_seed
 from hat_ray.latency.effects import SweepResult
 from hat_ray.latency.sweep import plan_sweep
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import choose_architectures
+from hat_ray.latency.timing.job import choose_architectures
 from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.storage.folder import Folder

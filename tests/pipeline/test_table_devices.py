@@ -21,7 +21,7 @@ from hat_ray.latency.table.exchange import import_csv
 from hat_ray.latency.table.hat_csv import published
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import keep, read_table, write_rows
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.predictor.fit import rows_of_device

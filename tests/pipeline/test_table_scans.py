@@ -15,10 +15,11 @@ import pytest
 from hat_ray.core.progress import no_progress
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.fleet import once
 from hat_ray.latency.output import LatencyOutput, MeasuredDevice
 from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import read_table, write_rows
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.pipeline.context import timed_of, timing_job
 from hat_ray.pipeline.execution import LocalExecution
@@ -127,7 +128,7 @@ def test_stages_of_one_call_open_each_part_of_a_device_once(tmp_path: Path) -> N
     with opens_counted([place]) as opened:
         run_stages(context, [LATENCY, PREDICTOR])
         again = timing_job(context, context.folder("latency"), again=True)
-        context.execution.time(again, list(timed_of(job, slug))[:2], no_progress)
+        context.execution.time(again, once(list(timed_of(job, slug))[:2]), no_progress)
         assert len(timed_of(job, slug)) == context.require(LATENCY).devices[slug].rows == 6
         assert len(timed_rows(context, {"latency": context.run.record("latency")})) >= 6
         assert len(read_table(again.table, job.space.id, slug, session_id=again.session_id)) == 2

@@ -13,7 +13,8 @@ from hat_ray.latency.detection import device_of
 from hat_ray.latency.quantities import QUANTITIES, Computed
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import write_rows
-from hat_ray.latency.timing.session import TimingJob, TimingSession, choose_architectures
+from hat_ray.latency.timing.job import TimingJob, choose_architectures
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig

@@ -12,7 +12,7 @@ from hat_ray.latency.lookup.covering import covering_spaces
 from hat_ray.latency.table.parts import partition_values, partitions
 from hat_ray.latency.table.row import from_table
 from hat_ray.latency.table.table import scan_table
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.workload import Workload
 
 _MOST_NAMED = 6

@@ -10,42 +10,34 @@ row is written once more, with it.
 """
 
 import logging
+import math
 import os
 import platform
-import random
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 import hat_ray
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
-from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.detection import device_of, devices_of
-from hat_ray.latency.device import DeviceInfo, names_device
-from hat_ray.latency.lookup.covering import covering_spaces
-from hat_ray.latency.quantities import LATENCY, DeviceProfile
+from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, missing_names
-from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.row import LatencyRow, MeasurementContext
 from hat_ray.latency.table.table import scan_table, write_rows, written_rows
 from hat_ray.latency.timing.canary import CanaryMonitor
-from hat_ray.latency.timing.protocol import Protocol, Timing, ready, time_architecture
+from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.process import collected
+from hat_ray.latency.timing.protocol import Timing, ready, time_architecture
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
-from hat_ray.latency.timing.workload import Workload, random_model, translation
-from hat_ray.model.config import ModelConfig
+from hat_ray.latency.timing.workload import random_model, translation
 from hat_ray.model.protocol import Engine
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
-from hat_ray.space.search_space import SearchSpace
-from hat_ray.storage.folder import Folder
 
 logger = logging.getLogger(__name__)
 
@@ -53,80 +45,6 @@ _MOST_TRIES = 3
 """Repeated timings, at most, of an architecture that finds no undisturbed moment."""
 _IN_VAIN = 3
 """Tries in a row without an undisturbed moment, after which the other architectures come first."""
-
-
-@dataclass(frozen=True)
-class TimingJob:
-    """A device's whole order: workload, settings, and the place of its rows. It pickles."""
-
-    space: SearchSpace
-    model_config: ModelConfig
-    vocab_size: int
-    """Entries of the target's vocabulary, which is mostly the source's as well."""
-    config: LatencyConfig
-    table_root: Folder
-    again: bool = False
-    """Time also what other sessions have timed (re-measurement of winners); what this session has timed stays."""
-    session_id: str = ""
-    length_pairs: tuple[tuple[int, int], ...] = ()
-    """The (source, target) lengths that `config.length_mix` asks for, drawn from the corpus by `draw_pairs`."""
-    bounded: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Quantities that limits bound, by the device's name or id ("": every device); `config.quantities` adds others."""
-    source_vocab_size: int | None = None
-    """Entries of the source's vocabulary; None: as many as the target's."""
-    kept: KeptParts | None = field(default=None, compare=False, repr=False)
-    """The table as this process has read it; None reads the files each time."""
-
-    def __post_init__(self) -> None:
-        if self.config.length_mix and not self.length_pairs:
-            raise LatencyError("latency.length_mix needs a corpus to draw lengths from: set it to 0 without one")
-        if self.source_vocab_size == self.vocab_size:
-            object.__setattr__(self, "source_vocab_size", None)
-        if not self.session_id:
-            object.__setattr__(self, "session_id", new_session_id())
-
-    @property
-    def table(self) -> KeptParts | Folder:
-        """The table to read from."""
-        return self.table_root if self.kept is None else self.kept
-
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"kept": None}
-
-    def on(self, device: DeviceSelector | None) -> "TimingJob":
-        """Return the job with a device's own runtime, dtype and threads."""
-        return replace(self, config=self.config.of(device))
-
-    def quantities_of(self, slug: str) -> tuple[str, ...]:
-        """Return the quantities beside the latency that each row of a device has to know."""
-        keys = sorted((key for key, _ in self.bounded if not key or names_device(key, slug)), key=len)
-        bounded = dict(self.bounded)[keys[-1]] if keys else ()
-        return tuple(name for name in dict.fromkeys([*self.config.quantities, *bounded]) if name != LATENCY)
-
-    def profile(self, device: DeviceInfo) -> DeviceProfile:
-        """Return the facts of a device that quantities depend on, beside the architecture."""
-        widest = self.space.largest()
-        dims = widest.encoder.embed_dim, widest.decoder.embed_dim
-        return DeviceProfile(device, self.model_config, self.vocab_size, dims, self.protocol.workload)
-
-    @cached_property
-    def spaces(self) -> tuple[str, ...]:
-        """Ids of the spaces whose rows count: the job's own, and where settings say so those that contain it."""
-        covering = self.config.rows_of == "covering"
-        return self.space.id, *(covering_spaces(self.table, self.space) if covering else ())
-
-    def workload_on(self, slug: str) -> Workload:
-        """Return the workload of a device's rows: those of a table's device may have a vocabulary of their own."""
-        words = next((one.vocab_size for one in self.config.of_table if one.table == slug), None)
-        workload = self.protocol.workload
-        return workload if words is None else replace(workload, vocab_size=words, source_vocab_size=None)
-
-    @property
-    def protocol(self) -> Protocol:
-        protocol = Protocol.of(self.config, self.vocab_size, self.source_vocab_size)
-        if not self.length_pairs:
-            return protocol
-        return replace(protocol, workload=protocol.workload.with_mix(self.length_pairs))
 
 
 @dataclass(frozen=True)
@@ -142,50 +60,34 @@ class SessionSummary:
     advice: tuple[str, ...] = ()
     """Disturbances with a remedy: one line each, each kind once a session."""
 
+    def plus(self, other: "SessionSummary", advice: tuple[str, ...]) -> "SessionSummary":
+        """Return both together."""
+        return SessionSummary(
+            self.timed + other.timed,
+            self.skipped + other.skipped,
+            self.seconds + other.seconds,
+            self.completed + other.completed,
+            advice,
+        )
 
-def new_session_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-
-
-def choose_architectures(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Return distinct architectures: the smallest, the largest, then uniform draws; fewer when the space has fewer."""
-    chosen = dict.fromkeys([space.smallest(), space.largest()])
-    rng = random.Random(seed)
-    for _ in range(100 * count):  # a small space runs dry: every draw is then known
-        if len(chosen) >= count:
-            break
-        chosen.setdefault(space.sample(rng))
-    return list(chosen)[:count]
-
-
-def measure(
-    job: TimingJob,
-    architectures: Sequence[Architecture],
-    device: DeviceInfo | None = None,
-    progress: Progress = no_progress,
-) -> SessionSummary:
-    """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
-    return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
+    def since(self, before: "SessionSummary") -> "SessionSummary":
+        """Return what came after an earlier summary of the same session."""
+        return SessionSummary(
+            self.timed - before.timed,
+            self.skipped - before.skipped,
+            self.seconds - before.seconds,
+            self.completed - before.completed,
+            self.advice[len(before.advice) :],
+        )
 
 
-def measure_here(
-    job: TimingJob, architectures: Sequence[Architecture], progress: Progress = no_progress
-) -> list[DeviceInfo]:
-    """Time architectures on every device that this machine is by itself, one after the other; return the devices.
+@dataclass(frozen=True)
+class Step:
+    """Progress of a session."""
 
-    A device that this machine cannot be is left out with a warning, unless it is the only one.
-    """
-    selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
-    devices = devices_of(job.config, selectors)
-    total = len(devices) * len(architectures)
-    for number, (selector, device) in enumerate(devices):
-        before = number * len(architectures)
-
-        def show(done: int, _: int, figures: Mapping[str, float], before: int = before) -> None:
-            progress(before + done, total, figures)
-
-        measure(job.on(selector), architectures, device, show)
-    return [device for _, device in devices]
+    done: int
+    """Architectures that are over, those that the table already had included."""
+    figures: Mapping[str, float]
 
 
 @dataclass
@@ -220,34 +122,50 @@ class TimingSession:
         self._quantities = RowQuantities(self.job.quantities_of(self.device.slug), self.job.profile(self.device))
         self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
+        self.summary = SessionSummary(0, 0, 0.0)
+        """Outcome of all calls until now."""
 
     def run(self, architectures: Sequence[Architecture], progress: Progress = no_progress) -> SessionSummary:
         """Time architectures one after another; rows are on disk when this returns, also after an interrupt."""
-        started, advised = time.monotonic(), len(self._advice)
-        flushed = started
+        before = self.summary
+        for step in self.steps(architectures):
+            progress(step.done, len(architectures), step.figures)
+        return self.summary.since(before)
+
+    def steps(self, architectures: Sequence[Architecture], within_s: float = math.inf) -> Iterator[Step]:
+        """Time architectures one after another, and yield after each; begin nothing new after `within_s` seconds."""
+        started = flushed = time.monotonic()
         todo = [a for a in dict.fromkeys(architectures) if self._missing.get(a.id, [""])]
         skipped = len(architectures) - len(todo)
         known = sum(architecture.id in self._missing for architecture in todo)
         if len(todo) > known:
             self._quantities.require_recorded()
         pending: list[LatencyRow] = []
+        timed = completed = 0
         try:
-            for done, architecture in enumerate(todo, skipped + 1):
-                row = self._complete(architecture) if architecture.id in self._missing else self.time(architecture)
-                if row != self._rows.get(architecture):  # equal: its missing quantities could not be measured
-                    pending.append(row)
-                if time.monotonic() - flushed >= self.job.config.flush_s:
-                    self._write(pending)
-                    flushed = time.monotonic()
-                progress(done, len(architectures), {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
-            pending += [
-                self.time(architecture) for architecture in self._levels_ms if self._was_misjudged(architecture)
-            ]
-            pending += self._repeat_disturbed(most=len(architectures))
+            with collected():
+                for done, architecture in enumerate(todo, skipped + 1):
+                    if time.monotonic() - started > within_s:
+                        break
+                    if architecture.id in self._missing:
+                        row = self._complete(architecture)
+                        completed += 1
+                    else:
+                        row = self.time(architecture)
+                        timed += 1
+                    if row != self._rows.get(architecture):  # equal: its missing quantities could not be measured
+                        pending.append(row)
+                    if time.monotonic() - flushed >= self.job.config.flush_s:
+                        self._write(pending)
+                        flushed = time.monotonic()
+                    yield Step(done, {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
+                else:
+                    pending += [self.time(one) for one in self._levels_ms if self._was_misjudged(one)]
+                    pending += self._repeat_disturbed(most=len(architectures))
         finally:
             self._write(pending)
-        new_advice = tuple(self._advice.values())[advised:]
-        return SessionSummary(len(todo) - known, skipped + known, time.monotonic() - started, known, new_advice)
+            spent = SessionSummary(timed, skipped + completed, time.monotonic() - started, completed)
+            self.summary = self.summary.plus(spent, tuple(self._advice.values()))
 
     def look_again(self) -> None:
         """See what the table holds by now: another node of this device may have timed some of what comes."""

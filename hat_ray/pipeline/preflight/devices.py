@@ -17,7 +17,7 @@ from hat_ray.latency.lookup.devices import count_rows, why_no_device, why_no_wor
 from hat_ray.latency.quantities import ENERGY, QUANTITIES, DeviceProfile, Recorded
 from hat_ray.latency.quantity_rows import require_available
 from hat_ray.latency.table.table import keep
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.pipeline.preflight.check import Check, Finding, Machine, Situation
 from hat_ray.pipeline.preflight.settings import limits_against
 from hat_ray.pipeline.preflight.stores import PATIENCE_S

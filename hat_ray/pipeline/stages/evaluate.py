@@ -11,7 +11,7 @@ from hat_ray.errors import LatencyError
 from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, Score, corpus_floors
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
-from hat_ray.latency.timing.session import new_session_id
+from hat_ray.latency.timing.job import new_session_id
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.train import RETRAIN

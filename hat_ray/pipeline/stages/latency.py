@@ -1,18 +1,15 @@
 """Stages `latency` and `sweep`: time architectures on every device, into the latency table.
 
-`latency` times a fixed number of architectures, or calibrates: it times the most informative architectures, fits, and
-stops when every device can be predicted. `sweep` varies each single dimension of the space.
+`latency` times the most informative architectures, fits, and stops when every device can be predicted; or a fixed
+number of architectures. Both end when the stage's minutes are spent. `sweep` varies each dimension of the space.
 """
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hat_ray.core.codec import read
-from hat_ray.core.determinism import stream_seed
-from hat_ray.core.progress import no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.effects import SweepResult, SweptDevice, TimedSweep, rate_device
@@ -21,21 +18,17 @@ from hat_ray.latency.output import Calibration, LatencyOutput, MeasuredDevice
 from hat_ray.latency.quantity_rows import measured_names
 from hat_ray.latency.sweep import Base, SweepPlan, plan_sweep
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.timing.session import TimingJob, choose_architectures
-from hat_ray.pipeline.context import rows_of, timed_of, timing_job, workload_of
+from hat_ray.latency.timing.job import TimingJob
+from hat_ray.pipeline.calibration import Budget, FixedNumber, UntilPredicted
+from hat_ray.pipeline.context import rows_of, timing_job, workload_of
 from hat_ray.pipeline.kept import FINISHED
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.timing import time_attached
-from hat_ray.predictor.design import next_architectures
-from hat_ray.predictor.fit import fit_device, source_predictors, table_rows
-from hat_ray.predictor.predictor import Predictor
+from hat_ray.pipeline.timing import time_attached, time_rounds
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
-
-_GROWTH = 1.5  # a round begins with actors that start and canaries that are watched: few large ones cost least
 
 
 def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
@@ -43,15 +36,16 @@ def measure_latency(context: Context, folder: Folder) -> LatencyOutput:
     if not context.recipe.latency.table:
         _adopt_rows(context)
     recipe, job = context.recipe, timing_job(context, folder)
+    budget, error = Budget(recipe.latency.max_minutes), recipe.latency.target_error
+    devices: list[DeviceInfo] = []
     calibrations: dict[str, Calibration] = {}
-    if recipe.latency.times_nothing:
-        devices: list[DeviceInfo] = []
-    elif recipe.latency.target_error is not None:
-        devices, calibrations = calibrate(context, job, recipe.latency.target_error)
-    else:
-        architectures = choose_architectures(job.space, recipe.latency.samples, stream_seed(recipe.seed, "latency"))
+    if not recipe.latency.times_nothing:
         with context.progress("timing architectures") as progress:
-            devices = time_attached(context, job, architectures, progress)
+            if error is None:
+                devices = time_rounds(context, job, FixedNumber(job, recipe, budget), progress)
+            else:
+                rounds = UntilPredicted(job, recipe, error, budget)
+                devices, calibrations = time_rounds(context, job, rounds, progress), rounds.found
     found = {
         device.slug: MeasuredDevice(count_rows(job, device.slug), device, calibrations.get(device.slug))
         for device in devices
@@ -145,80 +139,6 @@ def _rows(job: TimingJob, plan: SweepPlan, slug: str) -> dict[Architecture, Late
     if missing:
         raise LatencyError(f"{slug} did not time {', '.join(missing)}: see the log, and run the sweep again")
     return rows
-
-
-def calibrate(context: Context, job: TimingJob, error: float) -> tuple[list[DeviceInfo], dict[str, Calibration]]:
-    """Time architectures on every device until each one's predictor errs by less than `error`; `samples` at most.
-
-    Rows of the table count: a killed call resumes where it was, and a device that is known well enough is
-    not timed at all.
-    """
-    recipe, most = context.recipe, job.config.samples
-    lenders = source_predictors(job, table_rows(job, recipe.predictor), recipe.predictor, recipe.seed)
-    devices = time_attached(context, job, [], no_progress)
-    known = _timed_on_all(job, devices)
-    if known and any(measured_names(job.quantities_of(device.slug)) for device in devices):
-        with context.progress(f"measuring {len(known)} architectures") as progress:  # those whose rows lack some
-            devices = time_attached(context, job, known, progress)
-    enough = bool(devices) and min(_rows_to_fit(job, known, one.slug) for one in devices) >= recipe.predictor.min_rows
-    unmet, found = _fit(context, job, devices, lenders, error) if enough else ([], {})
-    while not found or (unmet and len(known) < most):
-        more = _next(context, job, known, unmet or lenders)
-        if not more:
-            break
-        known += more
-        with context.progress(f"timing {len(known)} architectures") as progress:
-            devices = time_attached(context, job, known, progress)
-        unmet, found = _fit(context, job, devices, lenders, error)
-    for one in unmet:
-        log.warning(
-            "%s: the error is %.1f %% after %d rows, above the %.1f %% asked for: time more with a larger "
-            "latency.samples (%d), or ask for less",
-            *(one.device, 100 * found[one.device].error, found[one.device].rows, 100 * error, most),
-        )
-    return devices, found
-
-
-def _timed_on_all(job: TimingJob, devices: Sequence[DeviceInfo]) -> list[Architecture]:
-    """Return the architectures that the table has on every device, in the order of timing on the first."""
-    timed = [timed_of(job, device.slug) for device in devices]
-    both = [one for one in timed[0] if all(one in other for other in timed)] if timed else []
-    return both if len(job.spaces) == 1 else [one for one in both if job.space.contains(one)]
-
-
-def _rows_to_fit(job: TimingJob, known: Sequence[Architecture], slug: str) -> int:
-    """Return the number of rows that a predictor of a device is fitted to; rows of containing spaces are more."""
-    return len(known) if len(job.spaces) == 1 else count_rows(job, slug)
-
-
-def _fit(
-    context: Context, job: TimingJob, devices: Sequence[DeviceInfo], lenders: Sequence[Predictor], error: float
-) -> tuple[list[Predictor], dict[str, Calibration]]:
-    """Fit every device; return the predictors that err too much, and how good each is."""
-    recipe, found, unmet = context.recipe, {}, []
-    for slug in (device.slug for device in devices):
-        lent = [one for one in lenders if one.device != slug]
-        predictor = fit_device(job, slug, recipe.predictor, recipe.seed, lent)
-        found[slug] = _judge(predictor, error)
-        log.info("%s: error %.1f %% after %d rows", slug, 100 * found[slug].error, found[slug].rows)
-        if not found[slug].met:
-            unmet.append(predictor)
-    return unmet, found
-
-
-def _next(
-    context: Context, job: TimingJob, known: Sequence[Architecture], predictors: Sequence[Predictor]
-) -> list[Architecture]:
-    """Choose a round's architectures: first the fewest that can be fitted to, then half the number timed."""
-    count = max(context.recipe.predictor.min_rows - len(known), math.ceil((_GROWTH - 1) * len(known)))
-    seed = stream_seed(context.recipe.seed, "latency")
-    return next_architectures(job.space, known, min(count, job.config.samples - len(known)), seed, predictors)
-
-
-def _judge(predictor: Predictor, error: float) -> Calibration:
-    quality = predictor.quality
-    upper = (quality.mape + quality.mape_error) / 100
-    return Calibration(len(predictor.held_out.measured_ms), upper, upper < error)
 
 
 def _outside(context: Context) -> str:

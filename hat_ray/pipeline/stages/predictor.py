@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hat_ray.latency.quantities import LATENCY
-from hat_ray.latency.timing.session import TimingJob
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.latency import devices_of

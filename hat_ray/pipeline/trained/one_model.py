@@ -15,7 +15,8 @@ from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.timing.session import TimingJob, TimingSession
+from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.checkpoints.folder import complete_model_folder, read_architecture
 from hat_ray.model.config import ModelConfig

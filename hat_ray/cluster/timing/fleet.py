@@ -1,7 +1,8 @@
 """The fleet: one Ray actor on each node that is a device, all timing at once into one shared table.
 
 A placement group reserves a member's node (all its CPUs, unless `latency.exclusive` is false); the actor starts there,
-reports its device, gets chunks of that device's work until none is left, and frees the node. It writes its own rows.
+reports its device, gets chunks of that device's work until none is left, and frees the node. It writes its own rows,
+and reports each one: a member is lost when it reports nothing for long, never because its chunk takes long.
 
 Nodes come and go. A node that joins or comes back gets a member when it fits and its device has work left. The chunk of
 a lost member returns to its device's work; rows that it wrote are not timed again. A device without nodes is waited
@@ -9,6 +10,7 @@ for, up to `latency.reconnect_timeout_s`; one whose members fail repeatedly with
 """
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -16,17 +18,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray import ObjectRefGenerator
 from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from hat_ray.cluster.timing.actor import TimingActor
+from hat_ray.cluster.timing.kinds import Kinds, cause_of, cluster_nodes
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.errors import HatRayError, LatencyError
-from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.detection import device_of
+from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import DeviceWork, FleetReport, Node, Placement, candidates, placements, report_of
-from hat_ray.latency.timing.session import SessionSummary, TimingJob, TimingSession
+from hat_ray.latency.fleet import (
+    DeviceWork,
+    FleetReport,
+    Placement,
+    Rounds,
+    Silence,
+    candidates,
+    once,
+    placements,
+    report_of,
+)
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -34,28 +47,6 @@ logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 _LOOK_S = 3.0  # between looks at which nodes there are
 _BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is logged
-
-
-@ray.remote(max_restarts=0, max_task_retries=0)
-class TimingActor:
-    """One device's process."""
-
-    def __init__(self, job: TimingJob, selector: DeviceSelector) -> None:
-        self._job, self._selector = job.on(selector), selector
-        self._session: TimingSession | None = None
-
-    def describe(self) -> DeviceInfo:
-        """Get ready to time; return which device this is."""
-        device = _detect(self._job.config, self._selector)
-        self._session = TimingSession(self._job, device)
-        return device
-
-    def time(self, architectures: list[Architecture], contested: bool) -> SessionSummary:
-        """Time a chunk; where it is `contested`, another node of this device may have timed some of it."""
-        assert self._session is not None, "described before it times"
-        if contested:
-            self._session.look_again()
-        return self._session.run(architectures)
 
 
 @dataclass(eq=False)
@@ -69,11 +60,13 @@ class _Member:
     ref: Any
     began: float = field(default_factory=time.monotonic)
     reserved: bool = False
-    deadline: float = 0.0
-    """When it has overrun its time; counts once its CPUs are reserved."""
+    silence: Silence | None = None
+    """Since its last report; None until its CPUs are reserved."""
     warned: bool = False
     work: DeviceWork | None = None
     chunk: list[Architecture] = field(default_factory=list)
+    done: int = 0
+    """Architectures of its chunk that are over."""
 
 
 def measure_fleet(
@@ -84,72 +77,26 @@ def measure_fleet(
     All nodes must reach the job's table root under one name. Raises LatencyError when no node fits a selector, or no
     device could time anything.
     """
-    fleet = _Fleet(job, list(dict.fromkeys(architectures)), progress)
+    return measure_rounds(job, once(architectures), progress)
+
+
+def measure_rounds(job: TimingJob, rounds: Rounds, progress: Progress = no_progress) -> FleetReport:
+    """Time round after round on each device; its actors and their canaries last for all rounds."""
+    fleet = _Fleet(job, rounds, progress)
     try:
         return fleet.run()
     finally:
         fleet.close()
 
 
-def cluster_nodes() -> list[Node]:
-    """Return the living nodes of the cluster that this process is connected to."""
-    return [
-        Node(node["NodeID"], node["NodeManagerHostname"], dict(node.get("Labels") or {}), dict(node["Resources"]))
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    ]
-
-
-class _Kinds:
-    """Which device each place is: asked from the places themselves, without waiting for slow ones."""
-
-    def __init__(self, config: LatencyConfig) -> None:
-        self._config = config
-        self._known: dict[str, str] = {}
-        self._asked: dict[str, tuple[Placement, Any, float]] = {}
-
-    @property
-    def refs(self) -> list[Any]:
-        """Return the questions that an answer is still awaited for."""
-        since = time.monotonic() - self._config.start_timeout_s
-        return [ref for _, ref, asked_at in self._asked.values() if asked_at > since]
-
-    def of(self, place: Placement) -> str | None:
-        """Return a place's device, by slug, or None: it is not known yet."""
-        return self._known.get(place.key)
-
-    def ask(self, place: Placement) -> None:
-        if place.key not in self._known and place.key not in self._asked:
-            self._asked[place.key] = place, _probe(place, self._config), time.monotonic()
-
-    def learn(self, place: Placement, slug: str) -> None:
-        self._known[place.key] = slug
-
-    def hear(self) -> list[tuple[Placement, Exception]]:
-        """Take the answers that have come; return the places where asking raised, and what."""
-        broken: list[tuple[Placement, Exception]] = []
-        for key, (place, ref, _) in list(self._asked.items()):
-            if not ray.wait([ref], timeout=0)[0]:
-                continue
-            del self._asked[key]
-            try:
-                self._known[key] = ray.get(ref)
-            except RayTaskError as error:
-                broken.append((place, _cause_of(error)))
-            except RayError:  # its node left; asked again when it is back
-                continue
-        return broken
-
-    def forget_all_but(self, places: Sequence[Placement]) -> None:
-        """Give up the questions to places that are no longer there."""
-        keys = {place.key for place in places}
-        self._asked = {key: asked for key, asked in self._asked.items() if key in keys}
-
-
 class _Fleet:
-    def __init__(self, job: TimingJob, architectures: list[Architecture], progress: Progress) -> None:
-        self._job, self._architectures, self._progress = job, architectures, progress
-        self._kinds = _Kinds(job.config)
+    def __init__(self, job: TimingJob, rounds: Rounds, progress: Progress) -> None:
+        self._job, self._rounds, self._progress = job, rounds, progress
+        self._architectures: list[Architecture] = []
+        """Every round's."""
+        self._until = math.inf
+        """When this round begins nothing new."""
+        self._kinds = Kinds(job.config)
         self._devices: dict[str, DeviceWork] = {}
         self._members: list[_Member] = []
         self._failures: list[str] = []
@@ -161,7 +108,19 @@ class _Fleet:
         began = time.monotonic()
         if not placements(cluster_nodes(), self._job.config):
             raise LatencyError("no node of the cluster has a CPU to time on: start one with ray start --num-cpus 1")
-        self._look()
+        while (order := self._rounds([work.device for work in self._devices.values()])) is not None:
+            self._until = time.monotonic() + order.within_s
+            self._architectures += order.architectures
+            for known in self._devices.values():
+                known.pending.extend(order.architectures)
+            self._look()
+            self._do_round()
+            if not self._devices:
+                break
+        return self._report(time.monotonic() - began)
+
+    def _do_round(self) -> None:
+        """Time what is pending; a round with nothing to time ends when the devices are known."""
         while not self._is_over():
             ready = self._wait()
             for member in list(self._members):
@@ -169,15 +128,14 @@ class _Fleet:
                     self._advance(member)
                 elif not member.reserved:
                     self._check_reservation(member)
-                elif member.ref is not None and time.monotonic() > member.deadline:
-                    self._lose(member, "it overran its time")
+                elif member.silence is not None and member.ref is not None and member.silence.is_lost(time.monotonic()):
+                    self._lose(member, f"it has reported nothing for {member.silence.seconds(time.monotonic()):.0f} s")
             for place, cause in self._kinds.hear():
                 self._leave_out(place, cause)
             self._hand_out()
             if ready or time.monotonic() > self._next_look:
                 self._look()
             self._tell()
-        return self._report(time.monotonic() - began)
 
     def close(self) -> None:
         for member in list(self._members):
@@ -249,20 +207,25 @@ class _Fleet:
     def _advance(self, member: _Member) -> None:
         """Take the result of a member's last call and give it the next one."""
         try:
-            result = ray.get(member.ref)
+            result = ray.get(next(member.ref) if isinstance(member.ref, ObjectRefGenerator) else member.ref)
         except RayTaskError as error:
-            self._break(member, _cause_of(error))
+            self._break(member, cause_of(error))
         except RayError as error:
             self._lose(member, str(error).splitlines()[0])
         else:
-            member.ref = None
+            if member.silence is not None:
+                member.silence.hear(time.monotonic())
             if member.work is None:
+                member.ref = None
                 self._enlist(member, result)
+            elif isinstance(result, int):
+                member.done = result
             else:
+                member.ref = None
                 member.work.credit(len(member.chunk), result)
                 for line in result.advice:
                     logger.warning("device %s: %s", member.placement.title, line)
-                member.chunk = []
+                member.chunk, member.done = [], 0
 
     def _enlist(self, member: _Member, device: DeviceInfo) -> None:
         work = self._devices.get(device.slug)
@@ -279,7 +242,7 @@ class _Fleet:
         """Wait for a node's CPUs: they may be other work's. Refuse the node when nothing else is left to do."""
         now, config, host = time.monotonic(), self._job.config, member.placement.node.host
         if member.group.wait(timeout_seconds=0):
-            member.reserved, member.deadline = True, now + config.start_timeout_s
+            member.reserved, member.silence = True, Silence(config.start_timeout_s, now)
             return
         waited = now - member.began
         if waited > _BUSY_S and not member.warned:
@@ -341,16 +304,21 @@ class _Fleet:
             logger.warning("device %s: waiting up to %g s for a node", work.device.slug, limit_s)
 
     def _hand_out(self) -> None:
+        """Give idle members the next chunks; one that has nothing to do waits for the next round."""
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            for late in self._devices.values():
+                late.pending.clear()
         for member in list(self._members):
             work = member.work
             if work is None or member.ref is not None:
                 continue
-            if work.over or (not work.pending and self._is_waited_for(member)):
+            if work.given_up or (not work.pending and self._is_waited_for(member)):
                 self._release(member)
             elif work.pending:
                 member.chunk = work.take(sum(other.work is work for other in self._members))
-                member.ref = member.actor.time.remote(member.chunk, work.contested)
-                member.deadline = time.monotonic() + _chunk_timeout_s(self._job.config, len(member.chunk))
+                member.ref = member.actor.time.remote(member.chunk, work.contested, left_s)
+                member.silence = Silence(_silence_s(self._job), time.monotonic())
 
     def _is_waited_for(self, member: _Member) -> bool:
         """Return whether an idle member's node has other devices' work to do."""
@@ -361,38 +329,20 @@ class _Fleet:
 
     def _tell(self) -> None:
         done = sum(work.timed + work.skipped for work in self._devices.values())
+        done += sum(member.done for member in self._members)
         devices = max(len(self._devices), len(self._job.config.devices), 1)
         total = devices * len(self._architectures)
         self._progress(done, total, {"devices": float(sum(member.work is not None for member in self._members))})
 
     def _report(self, seconds: float) -> FleetReport:
-        if self._architectures and not any(work.timed + work.skipped for work in self._devices.values()):
+        timed = any(work.timed + work.skipped for work in self._devices.values())
+        if not self._devices or (self._architectures and not timed):
             silent_s = self._job.config.start_timeout_s
             why = "; ".join(self._failures) or f"no node reported its device within {silent_s:g} s; is its GPU free?"
             raise self._cause or LatencyError(f"no device could time anything: {why}")
         return FleetReport(tuple(map(report_of, self._devices.values())), tuple(self._failures), seconds)
 
 
-@ray.remote(num_cpus=0, max_retries=1)
-def _slug_here(config: LatencyConfig, selector: DeviceSelector) -> str:
-    return _detect(config, selector).slug
-
-
-def _probe(placement: Placement, config: LatencyConfig) -> Any:
-    pinned = NodeAffinitySchedulingStrategy(placement.node.id, soft=False)
-    num_gpus = placement.selector.num_gpus
-    return _slug_here.options(scheduling_strategy=pinned, num_gpus=num_gpus).remote(config, placement.selector)
-
-
-def _detect(config: LatencyConfig, selector: DeviceSelector) -> DeviceInfo:
-    return device_of(config, selector)
-
-
-def _chunk_timeout_s(config: LatencyConfig, size: int) -> float:
-    """Return a bound that only a hung device reaches: slow ones take up to three budgets, and three more to warm up."""
-    return 120.0 + size * 2 * (4 * config.budget_s + 10.0)
-
-
-def _cause_of(error: RayTaskError) -> Exception:
-    """Return a user's mistake as it was raised on the node, and a fault with its traceback there."""
-    return error.cause if isinstance(error.cause, HatRayError) else error
+def _silence_s(job: TimingJob) -> float:
+    """Return how long a device may report nothing before it has shown its pace: slow ones take minutes for a row."""
+    return 600.0 + 4 * (job.config.budget_s + job.config.patience_s) * len(job.protocol.workload.pairs)
