@@ -105,8 +105,8 @@ class LatencyConfig(StageConfig):
     it has not seen (0.05 is five per cent); null: time `samples` of them, drawn at random."""
 
     max_minutes: float | None = Field(default=60.0, gt=0, le=100_000)
-    """Minutes after which the stage begins no further timing. The rows that a predictor needs (`predictor.min_rows`) are
-    timed in any case. Null: the time that `samples` and `target_error` need."""
+    """Minutes after which the stage begins no further timing. The rows that a predictor needs (`predictor.min_rows`)
+    are timed in any case. Null: the time that `samples` and `target_error` need."""
 
     batch: int = Field(default=1, ge=1, le=100_000)
     """Sentences translated at once."""
