@@ -47,31 +47,31 @@ HAT_LATENCY = SearchSpace(
 )
 
 TOY = SearchSpace(
-    name="toy",  # small enough for two cores, wide enough that a search has something to find
-    encoder_embed_dims=(128, 64),
-    encoder_depths=(3, 2, 1),
+    name="toy",  # small enough for two cores; at equal latency shapes decide the loss
+    encoder_embed_dims=(128, 96, 64, 48),
+    encoder_depths=(6, 5, 4, 3, 2, 1),
     encoder_ffn_dims=(256, 128, 64),
-    encoder_heads=(4, 2),
-    decoder_embed_dims=(128, 64),
-    decoder_depths=(3, 2, 1),
+    encoder_heads=(4, 2, 1),
+    decoder_embed_dims=(128, 96, 64, 48),
+    decoder_depths=(4, 3, 2, 1),
     decoder_ffn_dims=(256, 128, 64),
-    decoder_self_heads=(4, 2),
-    decoder_cross_heads=(4, 2),
+    decoder_self_heads=(4, 2, 1),
+    decoder_cross_heads=(4, 2, 1),
     decoder_cross_layers=(1, 2, 3),
     qkv_dim=128,
 )
 
 SMALL = SearchSpace(
     name="small",  # corpora of 30,000 to 200,000 short pairs, such as Multi30k and Tatoeba
-    encoder_embed_dims=(256, 192, 128),
-    encoder_depths=(6, 5, 4, 3, 2),
-    encoder_ffn_dims=(1024, 512, 256),
-    encoder_heads=(4, 2),
-    decoder_embed_dims=(256, 192, 128),
+    encoder_embed_dims=(256, 192, 128, 64),
+    encoder_depths=(6, 5, 4, 3, 2, 1),
+    encoder_ffn_dims=(1024, 512, 256, 128),
+    encoder_heads=(8, 4, 2),
+    decoder_embed_dims=(256, 192, 128, 64),
     decoder_depths=(4, 3, 2, 1),
-    decoder_ffn_dims=(1024, 512, 256),
-    decoder_self_heads=(4, 2),
-    decoder_cross_heads=(4, 2),
+    decoder_ffn_dims=(1024, 512, 256, 128),
+    decoder_self_heads=(8, 4, 2),
+    decoder_cross_heads=(8, 4, 2),
     decoder_cross_layers=(1, 2, 3),
     qkv_dim=256,
 )

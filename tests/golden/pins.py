@@ -30,12 +30,13 @@ from hat_ray.space.features import (
     layer_features,
 )
 from hat_ray.space.genes import GeneCode
-from hat_ray.space.presets import PRESETS, TOY
+from hat_ray.space.presets import PRESETS
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import train_sub, train_super
 from hat_ray.train.sampling import policy_for
+from tests.spaces import THREE_LAYERS
 
 ALGORITHMS = ("hat", "random", "aging", "surrogate")
 SEEDS = (1, 2)
@@ -101,7 +102,7 @@ def asks(algorithm: str, seed: int) -> list[str]:
         Limit.of("wide", latency_ms=900.0),
         Limit.of("wide", latency_ms=1500.0),
     ]
-    search = Evolution(TOY, {"deep": {LATENCY: _deep_ms}, "wide": {LATENCY: _wide_ms}}, limits, config, seed)
+    search = Evolution(THREE_LAYERS, {"deep": {LATENCY: _deep_ms}, "wide": {LATENCY: _wide_ms}}, limits, config, seed)
     asked: list[str] = []
     while len(asked) < ASKS:
         (architecture,) = search.ask(1)

@@ -16,8 +16,8 @@ from hat_ray.search.engine.local import run_search
 from hat_ray.search.frontier import SearchResult, favourite, frontier, summarise
 from hat_ray.search.limits import Limit
 from hat_ray.search.stopping import FrontierTracker
-from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
+from tests.spaces import THREE_LAYERS
 
 DEVICES = {"macs": {LATENCY: macs_ms}, "depth": {LATENCY: depth_ms}}
 LIMITS = (Limit.of("macs", latency_ms=60.0), Limit.of("depth", latency_ms=25.0))
@@ -25,7 +25,7 @@ CONFIG = SearchConfig(algorithm_options={"population": 45}, evaluations=120, ear
 
 
 def search(folder: Path, score: InParts, config: SearchConfig = CONFIG) -> SearchResult:
-    return run_search(TOY, DEVICES, LIMITS, score, config, Folder.at(folder), 0)
+    return run_search(THREE_LAYERS, DEVICES, LIMITS, score, config, Folder.at(folder), 0)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_a_killed_search_that_stops_early_goes_on_and_ends_like_one_that_was_not
 
 
 def test_an_estimate_never_wins_however_good_it_looks() -> None:
-    good = Candidate(TOY.largest(), 1.0, {"macs": 50.0}, 0, scored_share=0.25, loss_error_bits=0.01)
-    true = Candidate(TOY.smallest(), 5.0, {"macs": 40.0}, 1)
+    good = Candidate(THREE_LAYERS.largest(), 1.0, {"macs": 50.0}, 0, scored_share=0.25, loss_error_bits=0.01)
+    true = Candidate(THREE_LAYERS.smallest(), 5.0, {"macs": 40.0}, 1)
     result = summarise([good, true], LIMITS[:1])
     assert [winner.candidate for winner in result.winners] == [true]
     assert frontier([good, true], "macs") == (true,)
@@ -101,7 +101,7 @@ def test_nothing_is_stopped_that_some_device_has_no_faster_rival_for() -> None:
     rng = np.random.default_rng(0)
     for loss in rng.uniform(4, 6, 40):
         early.learn(loss, (loss, loss, loss))
-    victim = next(a for a in (TOY.largest(), TOY.smallest()) if not is_control(a))
+    victim = next(a for a in (THREE_LAYERS.largest(), THREE_LAYERS.smallest()) if not is_control(a))
     watch.add(4.0, at(10.0, 30.0))
     assert early.bars(victim, at(11.0, 29.0)) == NO_BARS
     assert early.bars(victim, at(11.0, 31.0)) == pytest.approx((4.0, 4.0, 4.0))

@@ -17,8 +17,9 @@ from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import fastest, resolve_limits
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
-from hat_ray.space.presets import SPACE0, TOY
+from hat_ray.space.presets import SPACE0
 from hat_ray.space.search_space import SearchSpace
+from tests.spaces import THREE_LAYERS
 
 POPULATION = 20
 SMALL = SearchConfig(algorithm_options={"population": POPULATION, "parents": 6}, evaluations=80)
@@ -33,7 +34,7 @@ def by(algorithm: str, evaluations: int = 80) -> SearchConfig:
     return SearchConfig(algorithm=algorithm, algorithm_options=chosen, evaluations=evaluations)
 
 
-def evolution(config: SearchConfig = SMALL, seed: int = 0, space: SearchSpace = TOY) -> Evolution:
+def evolution(config: SearchConfig = SMALL, seed: int = 0, space: SearchSpace = THREE_LAYERS) -> Evolution:
     return Evolution(space, DEVICES, LIMITS, config, seed)
 
 
@@ -56,7 +57,7 @@ def test_each_architecture_is_asked_once_and_keeps_a_limit(algorithm: str, at_a_
     assert search.spent == SMALL.evaluations
     assert len(asked) == len(set(asked))
     assert len(asked) == SMALL.evaluations or algorithm == "hat"
-    assert all(TOY.contains(architecture) for architecture in asked)
+    assert all(THREE_LAYERS.contains(architecture) for architecture in asked)
     for architecture in asked:
         times = search.latencies_ms(architecture)
         assert any(times[limit.device] <= limit.ms for limit in LIMITS)
@@ -97,7 +98,7 @@ def test_a_lost_architecture_is_asked_again_and_told_once() -> None:
 
 def test_hat_waits_for_a_generation_and_the_others_do_not() -> None:
     limit = [Limit.of("macs", latency_ms=120.0)]
-    hat = Evolution(TOY, {"macs": {LATENCY: macs_ms}}, limit, by("hat", evaluations=60), 0)
+    hat = Evolution(THREE_LAYERS, {"macs": {LATENCY: macs_ms}}, limit, by("hat", evaluations=60), 0)
     first = hat.ask(1000)
     assert hat.spent == POPULATION
     assert hat.ask(1) == []
@@ -158,9 +159,9 @@ def test_fastest_looks_beside_the_smallest() -> None:
     def odd(architectures: list[Architecture]) -> FloatArray:  # four heads are faster than two on this device
         return macs_ms(architectures) - np.array([20.0 * (a.decoder.self_heads[0] == 4) for a in architectures])
 
-    architecture, ms = fastest(TOY, odd)
+    architecture, ms = fastest(THREE_LAYERS, odd)
     assert architecture.decoder.self_heads[0] == 4
-    assert ms < float(odd([TOY.smallest()])[0])
+    assert ms < float(odd([THREE_LAYERS.smallest()])[0])
 
 
 def test_fastest_looks_into_the_corners_of_the_space() -> None:
@@ -175,28 +176,28 @@ def test_fastest_looks_into_the_corners_of_the_space() -> None:
 
 
 def test_fractions_become_limits_inside_the_range_of_each_device(caplog: pytest.LogCaptureFixture) -> None:
-    limits = resolve_limits(TOY, DEVICES, SearchConfig(limits_fraction=(0.0, 0.5, 1.0)))
+    limits = resolve_limits(THREE_LAYERS, DEVICES, SearchConfig(limits_fraction=(0.0, 0.5, 1.0)))
     assert [limit.device for limit in limits] == ["macs"] * 3 + ["depth"] * 3
-    low, high = macs_ms([TOY.smallest(), TOY.largest()])
+    low, high = macs_ms([THREE_LAYERS.smallest(), THREE_LAYERS.largest()])
     assert [limit.ms for limit in limits[:3]] == pytest.approx([low, (low + high) / 2, high])
     caplog.clear()
-    resolve_limits(TOY, {"macs": {LATENCY: macs_ms}}, SearchConfig(limits_ms=(1e6,)))
+    resolve_limits(THREE_LAYERS, {"macs": {LATENCY: macs_ms}}, SearchConfig(limits_ms=(1e6,)))
     assert "excludes nothing" in caplog.text
 
 
 def test_limits_by_device_and_their_mistakes() -> None:
     by_device = SearchConfig(limits_ms={"macs": (60.0,), "depth": (25.0, 35.0)})
-    assert resolve_limits(TOY, DEVICES, by_device) == (
+    assert resolve_limits(THREE_LAYERS, DEVICES, by_device) == (
         Limit.of("macs", latency_ms=60.0),
         Limit.of("depth", latency_ms=25.0),
         Limit.of("depth", latency_ms=35.0),
     )
     with pytest.raises(SearchError, match="names the device pi"):
-        resolve_limits(TOY, DEVICES, SearchConfig(limits_ms={"macs": (60.0,), "depth": (25.0,), "pi": (5.0,)}))
+        resolve_limits(THREE_LAYERS, DEVICES, SearchConfig(limits_ms={"macs": (60.0,), "depth": (25.0,), "pi": (5.0,)}))
     with pytest.raises(SearchError, match="names no limit for depth"):
-        resolve_limits(TOY, DEVICES, SearchConfig(limits_ms={"macs": (60.0,)}))
+        resolve_limits(THREE_LAYERS, DEVICES, SearchConfig(limits_ms={"macs": (60.0,)}))
     with pytest.raises(SearchError, match="no predictor for pi"):
-        Evolution(TOY, DEVICES, [Limit.of("pi", latency_ms=60.0)], SMALL, 0)
+        Evolution(THREE_LAYERS, DEVICES, [Limit.of("pi", latency_ms=60.0)], SMALL, 0)
     for wrong in ({"limits_ms": (-1.0,)}, {"limits_fraction": (1.5,)}, {"limits_fraction": ()}):
         with pytest.raises(ValueError, match="limit"):
             SearchConfig.model_validate(wrong)
@@ -207,11 +208,11 @@ def test_evolution_beats_random_draws_at_equal_evaluations() -> None:
     config = SMALL.model_copy(update={"evaluations": 60})
     found, drawn = [], []
     for seed in seeds:
-        search = Evolution(TOY, {"macs": {LATENCY: macs_ms}}, [limit], config, seed)
+        search = Evolution(THREE_LAYERS, {"macs": {LATENCY: macs_ms}}, [limit], config, seed)
         run(search)
         found.append(search.losses[search.best(limit)])  # type: ignore[index]
         rng = random.Random(seed)
-        some = [TOY.sample(rng) for _ in range(1000)]
+        some = [THREE_LAYERS.sample(rng) for _ in range(1000)]
         within = [a for a, ms in zip(some, macs_ms(some), strict=True) if ms <= limit.ms][:60]
         drawn.append(min(map(bigger_is_better, within)))
     assert np.mean(found) < np.mean(drawn)

@@ -38,6 +38,7 @@ from hat_ray.space.search_space import SearchSpace
 
 NEW = {"decoder_cells": ("attention", "ssru"), "vocabulary_sizes": (8000, 4000)}
 SPACE = TOY.replaced(name="with cells", **NEW)
+DEPTH = SPACE.largest().decoder.depth
 TINY = SearchSpace.from_dict(
     {name: value[:1] if isinstance(value, list) else value for name, value in TOY.to_dict().items()}
 ).replaced(decoder_depths=(2, 1), encoder_depths=(1,), **NEW)
@@ -92,7 +93,7 @@ def bred() -> dict[str, Any]:
     vectorised = code.decoded(code.bred(rows[[0] * 2000], rows[[1] * 2000], np.ones(2000, dtype=bool), [0.0], many))
 
     def share(some: Sequence[Architecture]) -> float:
-        return float(np.mean([cells(one).count("ssru") / 3 for one in some]))
+        return float(np.mean([cells(one).count("ssru") / len(cells(one)) for one in some]))
 
     return {
         "mutated": share(mutants),
@@ -172,20 +173,22 @@ results = {
     "preset samples": {n: [s.sample(random.Random(seed)).id for seed in range(5)] for n, s in PRESETS.items()},
     "preset stream": drawn(random.Random(1)),
     "space id": SPACE.id,
-    "absent is canonical": shape(decoder_cells=("attention",) * 3, vocabulary_sizes=(8000,)) == TOY.largest(),
-    "inside": [SPACE.contains(TOY.largest()), TOY.contains(shape(decoder_cells=("ssru",) * 3))],
+    "absent is canonical": shape(decoder_cells=("attention",) * DEPTH, vocabulary_sizes=(8000,)) == TOY.largest(),
+    "inside": [SPACE.contains(TOY.largest()), TOY.contains(shape(decoder_cells=("ssru",) * DEPTH))],
     "size": [TINY.size(), len(GeneCode(TINY).all()), len({TINY.sample(random.Random(i)) for i in range(600)})],
     "refused": [
         refused(lambda: SPACE.replaced(decoder_cells=("lstm",))),
         refused(lambda: shape(decoder_cells=("ssru",))),
-        refused(lambda: shape(decoder_cells=("ssru", "lstm", "ssru"))),
-        refused(lambda: TOY.require(shape(decoder_cells=("ssru",) * 3))),
+        refused(lambda: shape(decoder_cells=("ssru", "lstm", "ssru", "ssru"))),
+        refused(lambda: TOY.require(shape(decoder_cells=("ssru",) * DEPTH))),
         refused(lambda: parse_recipe("{name: x, space: {decoder_cell: [ssru]}}", "here")),
-        refused(lambda: read_architecture(write_architecture(shape(decoder_cells=("ssru",) * 3)).replace("ssru", "x"))),
+        refused(
+            lambda: read_architecture(write_architecture(shape(decoder_cells=("ssru",) * DEPTH)).replace("ssru", "x"))
+        ),
         refused(lambda: SuperTransformer(SPACE, 20, ModelConfig())),
     ],
     "runtimes": {
-        name: [why_unsupported(name, RuntimeSettings(), one) for one in (shape(decoder_cells=("ssru",) * 3), PLAIN)]
+        name: [why_unsupported(name, RuntimeSettings(), one) for one in (shape(decoder_cells=("ssru",) * DEPTH), PLAIN)]
         for name in RUNTIMES.own_names
     },
     "searched": {algorithm: searched(algorithm) for algorithm in ("surrogate", "aging", "random", "hat")},

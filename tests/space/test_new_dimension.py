@@ -142,7 +142,7 @@ def test_a_sweep_varies_it(made):
 def test_wrong_choices_are_refused_with_their_rule(made):
     space, few, kind, outside, key, yaml, model = made["refused"]
     assert space == "space with cells: decoder_cells must be one of ['ssru', 'attention'], got 'lstm'"
-    assert few == "decoder_cells must have 3 values, got 1"
+    assert few == "decoder_cells must have 4 values, got 1"
     assert kind == "decoder_cells must be one of ['ssru', 'attention'], got 'lstm'"
     assert "outside space toy: decoder_cells must be one of ['attention'], got ssru" in outside
     assert key == "here, line 1: unknown key space.decoder_cell; did you mean decoder_cells?"
