@@ -21,6 +21,7 @@ from hat_ray.search.winners import LimitedQuantity, RuntimeRanking
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
 from hat_ray.train.config import INHERITED, SCRATCH
+from hat_ray.train.state import CurvePoint, Ending
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,26 @@ class LossCurve:
 
     name: str
     points: tuple[tuple[int, float | None], ...]
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How one training went."""
+
+    name: str
+    ended: Ending
+    updates: int
+    """Updates made."""
+    tokens: int
+    """Target tokens trained on."""
+    seconds: float
+    made_of: tuple[int, ...] = ()
+    """Updates of the checkpoints that the final model is the mean of."""
+    best_update: int | None = None
+    """Update of the best validation."""
+    curve: tuple[CurvePoint, ...] = ()
+    bleu: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """BLEU of validations by update, by the model that was validated."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +278,8 @@ class ReportData:
     """Those of the search that were scored whole."""
     supernet: tuple[LossCurve, ...] = ()
     retraining: tuple[LossCurve, ...] = ()
+    trainings: tuple[TrainingFacts, ...] = ()
+    """The training of the SuperTransformer, then those of the models that were built."""
     timed: tuple[TimedArchitecture, ...] = ()
     predictors: tuple[PredictorFacts, ...] = ()
     searches: tuple[SearchTrack, ...] = ()

@@ -39,6 +39,7 @@ from hat_ray.report.topics.predictor import method
 from hat_ray.report.topics.ranking import Study, policies, ranking
 from hat_ray.report.topics.search import progress
 from hat_ray.report.topics.sweep import Sweep, sweep
+from hat_ray.report.topics.training import Training, training
 from hat_ray.storage.folder import Folder
 
 PAGE, FIGURES = "report.html", "report.json"
@@ -51,6 +52,7 @@ NAVIGATION = (
     ("method", "Latency"),
     ("sweep", "Dimensions"),
     ("search", "Search"),
+    ("training", "Training"),
     ("ranking", "Ranking"),
     ("policies", "Policies"),
     ("translations", "Translations"),
@@ -96,6 +98,7 @@ class RunView:
     method: tuple[FigureGroup, ...]
     sweep: Sweep | None
     search: tuple[FigureGroup, ...]
+    training: Training | None
     ranking: Study | None
     policies: Study | None
     translations: tuple[Translations, ...]
@@ -143,6 +146,7 @@ def run_view(data: ReportData) -> RunView:
         method=method(data),
         sweep=sweep(data.sweep),
         search=progress(data),
+        training=training(data),
         ranking=ranking(data.ranking),
         policies=policies(data.policies),
         translations=translations(data),

@@ -34,6 +34,7 @@ from hat_ray.report.data import (
     SpaceFacts,
     StageTime,
     TimedArchitecture,
+    TrainingFacts,
     Translation,
 )
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
@@ -48,6 +49,7 @@ from hat_ray.space.search_space import SearchSpace
 from hat_ray.studies.rating import Truth, random_regrets, rank_all, rank_policies
 from hat_ray.studies.results import PolicyStudy, RankingResult, ScoredSupernet, ScratchTrained
 from hat_ray.studies.stratify import PROXY, LatencySource, stratify
+from hat_ray.train.state import CurvePoint as TrainingPoint
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -265,6 +267,33 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         LossCurve(name, tuple((n, floor + 5 * math.exp(-n / 6000)) for n in steps))
         for name, floor in (("chosen ≤ 40 ms", 4.5), ("chosen ≤ 70 ms", 4.25), ("largest", 4.1), ("random", 4.6))
     ]
+    trainings = [
+        TrainingFacts(
+            name,
+            "updates",
+            40_000,
+            90_000_000,
+            4000.0,
+            made_of=(40_000,),
+            best_update=36_000,
+            bleu=scores,
+            curve=tuple(
+                TrainingPoint(
+                    n,
+                    1e-3 * math.cos(n / 30_000),
+                    4 + 5 * math.exp(-n / 6000),
+                    1.5 + 400 / n,
+                    21_000.0 + n / 100,
+                    n / 10,
+                )
+                for n in range(400, 40_001, 400)
+            ),
+        )
+        for name, scores in (
+            ("SuperTransformer", {model: tuple((n, n / 2000) for n in steps[1:]) for model in ("largest", "smallest")}),
+            ("winner", {"model": tuple((n, n / 1500) for n in steps[1:])}),
+        )
+    ]
     return ReportData(
         name="multi30k.en-de",
         corpus=CorpusFacts("en", "de", 29_000, 1014, 1000, 8000, copy_bleu=0.48, nearest_bleu=9.61),
@@ -293,6 +322,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
         candidates=tuple(made_up_candidates(architectures)),
         supernet=tuple(supernet),
         retraining=tuple(retraining),
+        trainings=tuple(trainings),
         timed=tuple(timed),
         predictors=(predictor_facts(XEON, architectures, rng), predictor_facts(BOARD, architectures, rng)),
         searches=tuple(searches),

@@ -16,8 +16,9 @@ from hat_ray.report.topics import predictor as predictor_figures
 from hat_ray.report.topics.flops import flops_against_latency
 from hat_ray.report.topics.models import summary_tables
 from hat_ray.report.topics.ranking_charts import policy_figures, ranking_figures
-from hat_ray.report.topics.search import search_progress, training
+from hat_ray.report.topics.search import search_progress
 from hat_ray.report.topics.sweep import sweep_figures
+from hat_ray.report.topics.training import training
 from hat_ray.space.presets import PRESETS
 
 Make = Callable[..., ReportData]
@@ -33,7 +34,7 @@ def all_figures(data: ReportData) -> list[Figure]:
         predictor_figures.learning_curve(data.predictors[0], "curve"),
         flops_against_latency(data, device, "d"),
         search_progress(data, device, "e"),
-        training(data.supernet, "t", "c", "f"),
+        *(trained.figures if (trained := training(data)) else ()),
         *sweep_figures(data.sweep),
         *(ranking_figures(data.ranking) if data.ranking else ()),
         *(policy_figures(data.policies) if data.policies else ()),
@@ -48,7 +49,7 @@ def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
     figures = all_figures(report)
-    assert len(figures) == 13
+    assert len(figures) == 18
     for figure in figures:
         drawn = uncoloured(figure.plotly())
         assert isinstance(drawn, dict)
@@ -77,8 +78,9 @@ def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> No
 
 def test_a_run_without_figures_has_none(small_report: Make) -> None:
     empty = small_report(
-        candidates=(), chosen=(), timed=(), searches=(), supernet=(), sweep=None, ranking=None, policies=None
-    )
+        candidates=(), chosen=(), timed=(), searches=(), supernet=(), retraining=(), trainings=(), sweep=None,
+        ranking=None, policies=None,
+    )  # fmt: skip
     empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=(), assessment=None),))
     assert all_figures(empty) == []
 

@@ -27,6 +27,7 @@ from hat_ray.pipeline.stages.report_facts import (
     retraining_curves,
     supernet_curves,
     timed_architectures,
+    training_facts,
 )
 from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of, rival_quantities
 from hat_ray.pipeline.stages.train import RETRAIN
@@ -90,6 +91,7 @@ def gather(context: Context) -> ReportData:
         candidates=tuple(scored_whole(result.candidates)),
         supernet=supernet_curves(context),
         retraining=retraining_curves(context),
+        trainings=training_facts(context),
         timed=timed_architectures(context, space, slugs),
         predictors=tuple(predictor_facts(slug, predictor, assessments[slug]) for slug, predictor in predictors.items()),
         searches=_tracks(result, found.limits if found else ()),

@@ -29,11 +29,14 @@ from hat_ray.report.data import (
     Provenance,
     StageTime,
     TimedArchitecture,
+    TrainingFacts,
 )
 from hat_ray.space.cost import cost
 from hat_ray.space.search_space import SearchSpace
+from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import read_finished
-from hat_ray.train.state import TrainPoint
+from hat_ray.train.state import TrainPoint, TrainResult
+from hat_ray.train.validation.best import best_check, best_point
 
 
 def protocol_facts(context: Context) -> dict[str, str]:
@@ -139,6 +142,36 @@ def retraining_curves(context: Context) -> tuple[LossCurve, ...]:
 
 def _curve(key: str, history: Sequence[TrainPoint], title: str) -> LossCurve:
     return LossCurve(title, tuple((point.update, point.valid_loss_bits[key]) for point in history))
+
+
+def training_facts(context: Context) -> tuple[TrainingFacts, ...]:
+    """Return how the SuperTransformer and the models that were built were trained."""
+    recipe, super_result, retrained = context.recipe, context.output(SUPERNET), context.output(RETRAIN)
+    found = [] if super_result is None else [_facts("SuperTransformer", super_result, recipe.supernet)]
+    folder = context.folder("retrain")
+    for id in retrained.models if retrained else ():
+        found.append(_facts(id, read_finished(folder.child(id)).result, recipe.retrain))
+    return tuple(found)
+
+
+def _facts(name: str, result: TrainResult, config: TrainConfig) -> TrainingFacts:
+    check = best_check(config, result.valid_loss_bits)
+    best = best_point(result.history, config, check) if check else None
+    models = {model: None for point in result.history for model in point.valid_bleu}
+    return TrainingFacts(
+        name=name,
+        ended=result.ended,
+        updates=result.updates,
+        tokens=result.tokens,
+        seconds=result.seconds,
+        made_of=result.made_of,
+        best_update=best.update if best else None,
+        curve=result.curve,
+        bleu={
+            model: tuple((p.update, p.valid_bleu[model]) for p in result.history if model in p.valid_bleu)
+            for model in models
+        },
+    )
 
 
 def timed_architectures(context: Context, space: SearchSpace, slugs: list[str]) -> tuple[TimedArchitecture, ...]:

@@ -27,6 +27,12 @@ def score_of(point: TrainPoint, config: TrainConfig, check: str) -> float:
     return -point.valid_bleu[check] if config.stop_on == "bleu" else point.valid_loss_bits[check]
 
 
+def best_point(history: Sequence[TrainPoint], config: TrainConfig, check: str) -> TrainPoint | None:
+    """Return the best validation, the earlier of equals; None without one that counts."""
+    scored = [point for point in history if config.stop_on == "loss" or check in point.valid_bleu]
+    return min(scored, key=lambda point: score_of(point, config, check), default=None)
+
+
 def gave_up(history: Sequence[TrainPoint], config: TrainConfig, check: str | None) -> bool:
     """Return whether the last `stop_after` validations all fell short of the best one before them."""
     if config.stop_after is None or check is None or len(history) <= config.stop_after:
