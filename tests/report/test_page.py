@@ -30,8 +30,8 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
     show(browser, written, width=width, scheme=scheme)
     assert_quiet(browser, written)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 21
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 21
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 25
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 25
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
