@@ -1,6 +1,6 @@
 """How the trainings went: losses, BLEU, learning rate, gradient norm and speed by update, and where each one ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hat_ray.core.text import UNKNOWN, count, duration, significant
@@ -159,7 +159,7 @@ def _figure(
     id: str,
     names: tuple[str, str],
     caption: str,
-    series: dict[str, list[tuple[int, Value]]],
+    series: Mapping[str, Sequence[tuple[int, Value]]],
     y_title: str,
     **more: object,
 ) -> Figure | None:
