@@ -21,7 +21,7 @@ from hat_ray.report.chart import MARKS, Figure, FigureGroup
 from hat_ray.report.data import ReportData
 from hat_ray.report.network import short
 from hat_ray.report.topics.cost import Cost, cost
-from hat_ray.report.topics.devices import Preferences, Runtimes, preferences, runtimes
+from hat_ray.report.topics.devices.section import Preferences, Runtimes, preferences, runtimes
 from hat_ray.report.topics.frontier import found
 from hat_ray.report.topics.models import (
     Card,

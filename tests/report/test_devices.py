@@ -8,9 +8,15 @@ import pytest
 
 from hat_ray.report.data import Device, ReportData
 from hat_ray.report.render import page
-from hat_ray.report.topics.device_charts import preference_figures
-from hat_ray.report.topics.device_preferences import AS_FAST, PREFERENCES, SHARES, device_preferences, differences
-from hat_ray.report.topics.devices import contest_rows, contest_sentence, mean_table, preference_sentence, preferences
+from hat_ray.report.topics.devices.charts import preference_figures
+from hat_ray.report.topics.devices.preferences import AS_FAST, PREFERENCES, SHARES, device_preferences, differences
+from hat_ray.report.topics.devices.section import (
+    contest_rows,
+    contest_sentence,
+    mean_table,
+    preference_sentence,
+    preferences,
+)
 from hat_ray.search.candidates import Candidate
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 

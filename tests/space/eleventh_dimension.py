@@ -21,7 +21,7 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.rows import DECODER_COLUMNS, ENCODER_COLUMNS, FEATURE_SET, costs_from_hat, rows_of
 from hat_ray.recipe import json_schema, parse_recipe, to_yaml
-from hat_ray.report.topics.device_preferences import PREFERENCES
+from hat_ray.report.topics.devices.preferences import PREFERENCES
 from hat_ray.report.topics.sweep import name_of
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 from hat_ray.search.config import SearchConfig

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hat_ray.core.text import fixed, milliseconds
 from hat_ray.report.chart import DASHES, SYMBOLS, Figure, Trace, Value, axis, layout, points, series_colour
 from hat_ray.report.panels import NARROW, WIDE, Grid, axes_of, panel_title, suffix
-from hat_ray.report.topics.device_preferences import PREFERENCES, DevicePreference, DevicePreferences
+from hat_ray.report.topics.devices.preferences import PREFERENCES, DevicePreference, DevicePreferences
 from hat_ray.report.topics.frontier import describe
 from hat_ray.report.topics.sweep import name_of
 from hat_ray.search.candidates import Candidate

@@ -11,8 +11,8 @@ from hat_ray.report.chart import Figure, data_only
 from hat_ray.report.data import ReportData, RuntimeContest
 from hat_ray.report.network import Scale, draw
 from hat_ray.report.tables import Table
-from hat_ray.report.topics.device_charts import preference_figures
-from hat_ray.report.topics.device_preferences import (
+from hat_ray.report.topics.devices.charts import preference_figures
+from hat_ray.report.topics.devices.preferences import (
     AS_FAST,
     TELLING,
     DevicePreference,

@@ -1,0 +1,1 @@
+"""What each device prefers, and which of its runtimes wins."""
