@@ -14,6 +14,9 @@ TYPE_CHECKING = False  # as type checkers read it: an import here would come bef
 if TYPE_CHECKING:
     from hat_ray.api import Model, Prediction, Run, load, open_model, run
     from hat_ray.errors import HatRayError
+    from hat_ray.evaluate.distil import Distilled
+    from hat_ray.exchange import convert, distil, import_model, import_recipe, import_super, space_around
+    from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
     from hat_ray.recipe import Recipe
     from hat_ray.runtime.protocol import register_runtime
     from hat_ray.search.algorithms.registry import register_algorithm
@@ -26,35 +29,51 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "Candidate",
+    "Distilled",
     "HatRayError",
+    "ImportedRecipe",
     "Model",
     "Prediction",
     "Recipe",
     "Run",
     "SearchSpace",
+    "convert",
+    "distil",
+    "import_model",
+    "import_recipe",
+    "import_super",
     "load",
     "load_architecture",
     "open_model",
     "register_algorithm",
     "register_runtime",
     "run",
+    "space_around",
 ]
 
 _MODULES = {
     "Architecture": "space.architecture",
     "Candidate": "search.candidates",
+    "Distilled": "evaluate.distil",
     "HatRayError": "errors",
+    "ImportedRecipe": "pipeline.imports.hat_recipe",
     "Model": "api",
     "Prediction": "api",
     "Recipe": "recipe",
     "Run": "api",
     "SearchSpace": "space.search_space",
+    "convert": "exchange",
+    "distil": "exchange",
+    "import_model": "exchange",
+    "import_recipe": "exchange",
+    "import_super": "exchange",
     "load": "api",
     "load_architecture": "space.hat_yaml",
     "open_model": "api",
     "register_algorithm": "search.algorithms.registry",
     "register_runtime": "runtime.protocol",
     "run": "api",
+    "space_around": "exchange",
 }
 """The module of each public name."""
 

@@ -16,10 +16,8 @@ from hat_ray.core.codec import to_json
 from hat_ray.core.config import nearest_name
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError, SearchError
-from hat_ray.evaluate.distil import Distilled, distil
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.pipeline.execution import Execution, LocalExecution
-from hat_ray.pipeline.models import retrained_model
 from hat_ray.pipeline.outline import ONBOARD, OUTLINES, stages_of
 from hat_ray.pipeline.preflight.all import asks_nodes, examine_all
 from hat_ray.pipeline.preflight.here import situation_here
@@ -369,11 +367,3 @@ def _with_predictors(recipe: Recipe, place: str) -> Context:
     if context.run.record("predictor") is None:
         raise RunError(f"{place} has no fitted predictors yet: do `hat-ray predict fit {place}` first")
     return context
-
-
-def distil_corpus(
-    recipe: Recipe, place: str, model_id: str | None, out: str, progress: Progress = no_progress
-) -> Distilled:
-    """Translate a run's training sources into `out`, for training on a retrained model's translations."""
-    model, corpus = retrained_model(recipe, place, model_id)
-    return distil(model, corpus, Folder.at(out), recipe.evaluate, progress)

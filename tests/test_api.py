@@ -13,13 +13,20 @@ import pytest
 from typer.testing import CliRunner
 
 import hat_ray
-from hat_ray import api
+from hat_ray import api, exchange
 from hat_ray.cli import app
 from hat_ray.core.codec import to_json
 from hat_ray.errors import HatRayError
+from hat_ray.model.checkpoints.folder import write_model_folder
+from hat_ray.model.config import ModelConfig
+from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.pipeline.models import open_model
 from hat_ray.runtime import protocol
 from hat_ray.search.algorithms import registry
 from hat_ray.search.view import candidate_to_json
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.storage.folder import Folder
+from hat_ray.train.state import TrainResult
 
 GOLDEN = Path(__file__).parent / "golden"
 PAGE = Path(hat_ray.__file__).parent / "recipes/REFERENCE.md"
@@ -33,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(GOLDEN / "run", place / "runs/toy")
     shutil.copytree(GOLDEN / "export", place / "exported")
     shutil.copy(GOLDEN / "architecture.yml", place / "mine.yml")
+    opened = open_model(place / "runs/toy")
+    write_model_folder(Folder.at(place / "models/toy"), opened.model, opened.vocabularies, opened.about)
     return place
 
 
@@ -64,7 +73,7 @@ def test_each_public_name_is_listed_found_and_described() -> None:
         hat_ray.open_modle  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("module", [hat_ray, api], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [hat_ray, api, exchange], ids=lambda module: module.__name__)
 def test_the_examples_of_the_docstrings_print_what_they_show(there: Path, module: typing.Any) -> None:
     found = doctest.testmod(module, globs={}, optionflags=FLAGS)
     assert found.attempted > 3
@@ -104,6 +113,47 @@ def test_the_command_line_prints_what_the_api_returns(there: Path) -> None:
     reported = json.loads(printed("report", "runs/toy", "--local", "--json"))
     again = hat_ray.run("runs/toy", stages=["report"], local=True)
     assert reported["stages"] == {"report": to_json(again.output("report"))}
+
+
+def test_what_other_programs_made_comes_in_as_by_the_command_line(there: Path, tmp_path: Path, shared: Path) -> None:
+    oracle = shared / "hat/oracle"
+    file, data = oracle / "shared_hat_checkpoint.pt", oracle / "bin_joined"
+    settings = {"latency.samples": 12}
+    run = hat_ray.import_super(file, data, tmp_path / "api", name="hats", settings=settings)
+    told = json.loads(
+        printed(*("import", "super", str(file), "--data-bin", str(data), "--run", str(tmp_path / "cli"), "--json"))
+    )
+    result = run.output("supernet")
+    assert isinstance(result, TrainResult)
+    assert result.valid_loss_bits == told["valid_loss_bits"]
+    assert abs(result.valid_loss_bits["smallest that HAT validates"] - told["checkpoint_loss_bits"]) < 1e-6
+    assert (run.recipe.name, run.recipe.latency.samples) == ("hats", 12)
+    (tmp_path / "one.json").write_text(run.recipe.space.build().smallest().to_json())
+    model = hat_ray.import_model(file, tmp_path / "model", data_bin=data, architecture=tmp_path / "one.json")
+    lines = (oracle / "text/test.en").read_text().splitlines()[:4]
+    text = printed("translate", str(tmp_path / "model"), "--threads", "1", text="\n".join(lines) + "\n")
+    assert text.splitlines() == model.translate(lines)
+
+    around = hat_ray.space_around(file, "near")
+    assert around.space.build() == run.recipe.space.build()
+    assert around.supernet.init == str(file)
+    made = hat_ray.import_recipe(oracle / "space_tiny_shared.yml", name="tiny")
+    assert made.to_yaml() == printed("import", "recipe", str(oracle / "space_tiny_shared.yml"), "--name", "tiny")
+    done = hat_ray.distil(tmp_path / "model", tmp_path / "distilled", source=oracle / "text/test.en", beam=1)
+    assert done.lines == len((oracle / "text/test.en").read_text().splitlines())
+
+
+def test_a_model_is_written_for_marian_as_by_the_command_line(there: Path, tmp_path: Path) -> None:
+    opened = open_model("models/toy")
+    shape = Architecture(EncoderShape(16, (32,), (2,)), DecoderShape(16, (32,), (2,), (2,), (1,)), qkv_dim=16)
+    config = ModelConfig(**{"positions": "marian", "start": "zero", "layer_norm_eps": 1e-6, "dropout": 0.0})
+    model = SubTransformer(shape, opened.vocabularies.sizes[0], config)
+    write_model_folder(Folder.at(tmp_path / "one"), model, opened.vocabularies, opened.about)
+    assert hat_ray.convert(tmp_path / "one", tmp_path / "api") == ()
+    printed("convert", str(tmp_path / "one"), "--out", str(tmp_path / "cli"))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "api").iterdir()}
+    assert {"decoder.yml", "model.npz"} < files.keys()
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "cli").iterdir()}
 
 
 def test_a_device_is_named_by_its_id_or_by_a_name_of_one_device(there: Path) -> None:

@@ -36,6 +36,7 @@ ORDER = (
     "doctor",
     "cluster",
     "api",
+    "exchange",
     "cli",
 )
 SOURCES = sorted(ROOT.rglob("*.py"))

@@ -1,27 +1,25 @@
-"""Sequence-level distillation: a corpus' training sources with a trained model's translations in place of references.
+"""Sequence-level distillation: sentences with a trained model's translations in place of references.
 
 The result is two text files, `train.source` and `train.target`, line by line, which a recipe names as its
 `corpus.files.train_source` and `train_target`; a model that is trained on them learns the teacher's translations.
 
 Decisions
-- Sources are what the corpus kept, read back from its tokens: the files fit each other whatever preparation dropped.
-- Work is done in chunks, each written whole under `parts/`. A killed run resumes with the missing chunks;
-  chunks may as well be made on several machines (`translate_chunk`), and `join_chunks` puts them together in order.
-- `distil.json` names the corpus, model and beam search of the parts; parts of another one are deleted.
+- Sources of a run are what its corpus kept, read back from its tokens: the files fit each other whatever preparation
+  dropped.
+- Work is done in chunks, each written whole under `parts/`. A killed run resumes with the missing chunks.
+- `distil.json` names the text, model and beam search of the parts; parts of another one are deleted.
 """
 
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CorpusError
-from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.translate import translate
-from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.storage.folder import Folder
 
 CHUNK_PAIRS = 2_000
@@ -44,42 +42,68 @@ class Distilled:
     """Translations without a word; preparation will drop these pairs."""
 
 
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences to translate, read piece by piece."""
+
+    count: int
+    read: Callable[[range], list[str]]
+    """Returns the sentences of some rows."""
+    fingerprint: str
+
+
+def training_sentences(corpus: Corpus) -> Sentences:
+    """Return a corpus' training sources."""
+    rows, source = corpus.train, corpus.vocabularies.source
+
+    def read(wanted: range) -> list[str]:
+        return [source.decode(rows.source[row].tolist()) for row in wanted]
+
+    return Sentences(len(rows), read, corpus.summary.fingerprint)
+
+
+def sentences_of(lines: Sequence[str]) -> Sentences:
+    """Return lines of text as sentences."""
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return Sentences(len(lines), lambda wanted: list(lines[wanted.start : wanted.stop]), digest)
+
+
 def distil(
-    model: SubTransformer,
-    corpus: Corpus,
+    translate: Callable[[Sequence[str]], list[str]],
+    text: Sentences,
     folder: Folder,
-    config: EvaluateConfig | None = None,
+    identity: str,
     progress: Progress = no_progress,
     *,
     chunk_pairs: int = CHUNK_PAIRS,
 ) -> Distilled:
-    """Translate a corpus' training sources into `folder`; resumes after a kill, and reads a finished result back."""
-    config = config or EvaluateConfig()
-    fingerprint = _fingerprint(model, corpus, config, chunk_pairs)
+    """Translate sentences into `folder`; resumes after a kill, and reads a finished result back.
+
+    `identity` names all that decides a translation: the model and its beam search.
+    """
+    fingerprint = _fingerprint(identity, text, chunk_pairs)
     if (done := _finished(folder, fingerprint)) is not None:
         return done
-    chunks = range(-(-len(corpus.train) // chunk_pairs))
+    chunks = range(-(-text.count // chunk_pairs))
     for number in chunks:
-        progress(number * chunk_pairs, len(corpus.train), {})
+        progress(number * chunk_pairs, text.count, {})
         if not folder.exists(_part(number, TARGET)):
-            translate_chunk(model, corpus, folder, number, config, chunk_pairs)
-    progress(len(corpus.train), len(corpus.train), {})
-    return join_chunks(folder, len(chunks), len(corpus.train), fingerprint)
+            rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, text.count))
+            _translate_chunk(translate, [_one_line(line) for line in text.read(rows)], folder, number)
+    progress(text.count, text.count, {})
+    return _join_chunks(folder, len(chunks), text.count, fingerprint)
 
 
-def translate_chunk(
-    model: SubTransformer, corpus: Corpus, folder: Folder, number: int, config: EvaluateConfig, chunk_pairs: int
+def _translate_chunk(
+    translate: Callable[[Sequence[str]], list[str]], sources: list[str], folder: Folder, number: int
 ) -> None:
-    """Translate one chunk of the training sources; its target file is written last and shows that the chunk is
-    complete."""
-    rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, len(corpus.train)))
-    sources = [_one_line(corpus.vocabularies.source.decode(corpus.train.source[row].tolist())) for row in rows]
-    translations = [_one_line(line) for line in translate(model, corpus.vocabularies, sources, config)]
+    """Translate one chunk; its target file is written last and shows that the chunk is complete."""
+    translations = [_one_line(line) for line in translate(sources)]
     folder.write_text(_part(number, SOURCE), _text(sources))
     folder.write_text(_part(number, TARGET), _text(translations))
 
 
-def join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Distilled:
+def _join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Distilled:
     """Put all chunks together in order, note that the work is finished, and delete them."""
     counts = dict.fromkeys((SOURCE, TARGET), 0)
     empty = 0
@@ -95,7 +119,7 @@ def join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Di
     result = Distilled(folder.path(SOURCE), folder.path(TARGET), lines, empty)
     write(folder, RECORD, _Record(fingerprint, result))
     folder.delete(_PARTS)
-    log.info("translated %d training sentences into %s (%d came out empty)", lines, result.target, empty)
+    log.info("translated %d sentences into %s (%d came out empty)", lines, result.target, empty)
     return result
 
 
@@ -119,14 +143,9 @@ def _finished(folder: Folder, fingerprint: str) -> Distilled | None:
     return None
 
 
-def _fingerprint(model: SubTransformer, corpus: Corpus, config: EvaluateConfig, chunk_pairs: int) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    settings = {"corpus": corpus.summary.fingerprint, "search": config.result_settings(), "chunk_pairs": chunk_pairs}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    return digest.hexdigest()
+def _fingerprint(identity: str, text: Sentences, chunk_pairs: int) -> str:
+    what = {"text": text.fingerprint, "translations": identity, "chunk_pairs": chunk_pairs}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _part(number: int, side: str) -> str:

@@ -34,6 +34,9 @@ from hat_ray.runtime.protocol import (
 )
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone.translate import MANIFEST, kind_of, open_vocabularies
+from hat_ray.storage.copies import copied_here
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
 
 log = logging.getLogger(__name__)
 
@@ -133,27 +136,34 @@ def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
 
 
 def is_export(place: str | Path) -> bool:
-    """Return whether a local folder looks like an exported model; it may still be damaged."""
+    """Return whether a folder looks like an exported model; it may still be damaged."""
+    if is_uri(str(place)):
+        return Folder.at(place).exists(MANIFEST)
     return os.path.lexists(Path(place) / MANIFEST)
 
 
 def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedModel:
-    """Load an exported model with its manifest's search settings, some of them changed; raise ExportError."""
-    opened = _opened(place, threads)
-    manifest = opened.translator.manifest
-    vocabularies = Vocabularies(*open_vocabularies(place, manifest))
-    config = evaluation_of(about_of_manifest(manifest, place), place, **changes)
-    return LoadedModel(opened.engine, vocabularies, config)
+    """Load an exported model with its manifest's search settings, some of them changed; raise ExportError.
+
+    One that a URI names is copied to this machine while it is loaded.
+    """
+    with copied_here(str(place)) as path:
+        opened = _opened(path, threads)
+        manifest = opened.translator.manifest
+        vocabularies = Vocabularies(*open_vocabularies(path, manifest))
+        config = evaluation_of(about_of_manifest(manifest, path), path, **changes)
+        return LoadedModel(opened.engine, vocabularies, config)
 
 
 def manifest_of(place: str | Path) -> dict[str, Any]:
     """Return the manifest of an exported model; raise ExportError where the export is damaged."""
-    return _opened(place, 1).translator.manifest
+    with copied_here(str(place)) as path:
+        return _opened(path, 1).translator.manifest
 
 
-def _opened(place: str | Path, threads: int) -> OpenedExport:
+def _opened(place: Path, threads: int) -> OpenedExport:
     try:
-        return _exporter_by_kind(kind_of(place)).open(Path(place), threads)
+        return _exporter_by_kind(kind_of(place)).open(place, threads)
     except ValueError as error:
         raise ExportError(str(error)) from error
 

@@ -20,10 +20,15 @@ from hat_ray.model.checkpoints.about import is_model_folder
 from hat_ray.model.checkpoints.fairseq import load_hat_checkpoint
 from hat_ray.model.checkpoints.folder import read_model_folder
 from hat_ray.model.checkpoints.native import load_any
+from hat_ray.storage.copies import copied_here
 from hat_ray.storage.folder import Folder
-from hat_ray.storage.plain_file import binary_format, expanded, open_plain, printable
+from hat_ray.storage.plain_file import binary_format, open_plain, printable
 
 _HEAD_BYTES = 1 << 10
+_OTHER_PROGRAMS = (".h5", ".msgpack", ".ot", ".onnx")
+"""Copies of the weights for other programs, which stand in folders of Hugging Face's."""
+_BESIDE = (".json", ".yml", ".yaml", ".spm")
+"""Settings and sub-words that stand beside a model's file."""
 _KNOWN = (
     "a checkpoint of HAT or fairseq (.pt), a model of Marian (.npz), a folder of Hugging Face's MarianMTModel, or a "
     "model of hat-ray (a folder, or its .safetensors)"
@@ -31,15 +36,31 @@ _KNOWN = (
 
 
 def open_foreign(place: str | Path) -> ForeignModel:
-    """Read the trained model that a file or folder holds; raise CheckpointError, in one line, where there is none."""
-    path = expanded(place)
+    """Read the trained model that a file or folder holds, of this machine or by a URI.
+
+    Raises CheckpointError, in one line, where there is none.
+    """
+    with copied_here(str(place), _is_of_a_model, _stands_beside) as path:
+        return _opened(path)
+
+
+def _is_of_a_model(name: str) -> bool:
+    return not name.endswith(_OTHER_PROGRAMS)
+
+
+def _stands_beside(name: str) -> bool:
+    return name.endswith(_BESIDE)
+
+
+def _opened(path: Path) -> ForeignModel:
+    place = str(path)
     if os.path.isdir(path):  # pathlib raises for a name that is too long
         return _folder(path)
     with open_plain(path, "the model", CheckpointError) as file:
         kind = binary_format(file.read(_HEAD_BYTES))
     reader = _READERS.get(kind or "")
     if reader is None:
-        raise CheckpointError(f"{printable(str(place), 200)} is {kind or 'no model'}: name {_KNOWN}")
+        raise CheckpointError(f"{printable(place, 200)} is {kind or 'no model'}: name {_KNOWN}")
     return reader(path)
 
 

@@ -47,10 +47,9 @@ def _folder(place: str) -> Place:
         return Place.RUN
     if is_model_folder(folder):
         return Place.MODEL
-    if not is_uri(place) and os.path.lexists(os.path.join(place, MANIFEST)):
+    if folder.exists(MANIFEST) if is_uri(place) else os.path.lexists(os.path.join(place, MANIFEST)):
         return Place.EXPORT
-    foreign = not is_uri(place) and os.path.isfile(os.path.join(place, _CONFIG))
-    return Place.FOREIGN if foreign else Place.OTHER
+    return Place.FOREIGN if folder.exists(_CONFIG) else Place.OTHER
 
 
 def why_no_weights(place: str, found: Place) -> str:
@@ -65,9 +64,9 @@ def why_no_weights(place: str, found: Place) -> str:
             f"{shown} is an export, which keeps no weights to change: name the run or model folder that it was made of"
         )
     if found is Place.FOREIGN:
-        if os.path.isfile(os.path.join(place, _CTRANSLATE2)):
+        if not os.path.isfile(place) and Folder.at(place).exists(_CTRANSLATE2):
             return f"{shown} is CTranslate2's, which keeps no weights to read: it can teach (corpus.distil_from)"
-        kind = None if os.path.isdir(place) else _binary(place)
+        kind = _binary(place) if os.path.isfile(place) else None
         return f"{shown} is {kind or found}, no model folder: take it in by `hat-ray import model {shown} --out FOLDER`"
     return f"{shown} holds no model: name a run folder, a model folder or an export"
 

@@ -6,7 +6,6 @@ with, and workers read that.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
@@ -19,8 +18,8 @@ from hat_ray.pipeline.preflight.check import Check, Finding, Situation
 from hat_ray.pipeline.stage import Context
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
+from hat_ray.storage.copies import digests
 from hat_ray.storage.folder import Folder
-from hat_ray.storage.plain_file import expanded
 from hat_ray.train.config import INHERITED, SCRATCH
 from hat_ray.train.job import MODEL, SUPERNET
 
@@ -86,10 +85,10 @@ def _files_of(recipe: Recipe) -> list[str]:
 
 
 def _digest(key: str, named: Sequence[str]) -> str:
-    parts: list[str] = []
-    for path in (expanded(one) for one in named):
-        files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-        parts += [f"{one.name} {_hash(key, one)}" for one in files]
+    try:
+        parts = [f"{name} {digest}" for place in named for name, digest in digests(place)]
+    except HatRayError as error:
+        raise CheckpointError(f"{key}: {error}") from error
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -113,7 +112,7 @@ def check_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 def _opened(key: str, named: str) -> ForeignModel:
     try:
         return open_foreign(named)
-    except CheckpointError as error:
+    except HatRayError as error:
         raise CheckpointError(f"{key}: {error}") from error
 
 
@@ -129,14 +128,6 @@ def _require_its_pieces(key: str, named: str, opened: ForeignModel, corpus: Corp
                 f"{key} {named} was trained on other {side} sub-words than the corpus has: name its vocabulary in "
                 "corpus.vocabulary"
             )
-
-
-def _hash(key: str, path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise CheckpointError(f"{key} {path} is no file: name the trained model's file or folder") from error
 
 
 START_CHECK = Check("weights to start from", check_start, frozenset({"supernet", "retrain"}))

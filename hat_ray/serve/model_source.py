@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -14,8 +13,8 @@ from hat_ray.pipeline.models import refuse_model_id, served_model
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.recipe import Recipe, load_run_recipe
 from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
+from hat_ray.storage.copies import name_of
 from hat_ray.storage.folder import Folder
-from hat_ray.storage.places import is_uri
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ModelSource:
 
     def resolved(self, option: Callable[[str], str] = str) -> "ModelSource":
         """Return it with the folder's values filled in; raises RunError, which names options by `option`."""
-        if is_exported(self.place):
+        if is_export(self.place):
             given = {
                 "model": self.model_id,
                 "runtime": self.runtime,
@@ -76,11 +75,6 @@ class ModelSource:
         """Return the model's facts for clients."""
         source = self.resolved()
         if source.runtime is None:
-            return {"export": Path(source.place).name}
+            return {"export": name_of(source.place)}
         name = {"recipe": source.recipe.name} if source.recipe else {"model": Folder.at(source.place).name}
         return {**name, "runtime": str(source.runtime), "dtype": str(source.dtype)}
-
-
-def is_exported(place: str) -> bool:
-    """Report whether a place is an exported folder."""
-    return not is_uri(place) and is_export(place)

@@ -17,6 +17,8 @@ from hat_ray.errors import HatRayError
 
 TEXT_BYTES = 1 << 18
 """Most bytes of a recipe or another YAML file; the largest that ships has seven thousand."""
+LINES_BYTES = 1 << 30
+"""Most bytes of a text whose lines are read whole."""
 _HEAD_BYTES = 1 << 10
 _SHOWN = 80
 _WRONG_PATH = {
@@ -88,6 +90,12 @@ def read_text(path: str | Path, what: str, error: type[HatRayError], most_bytes:
     with open_plain(path, what, error) as file:
         content = file.read(most_bytes + 1)
     return decode_text(content, f"{what} {printable(str(path), 200)}", error, most_bytes)
+
+
+def read_lines(path: str | Path, what: str, error: type[HatRayError]) -> list[str]:
+    """Read the lines of a text file, as `read_text` reads it; a carriage return before a line feed belongs to it."""
+    text = read_text(path, what, error, LINES_BYTES).removesuffix("\n")
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def decode_text(content: bytes, name: str, error: type[HatRayError], most_bytes: int = TEXT_BYTES) -> str:

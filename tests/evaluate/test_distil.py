@@ -3,17 +3,19 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, ToyConfig
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.distil import distil
+from hat_ray.evaluate.distil import Distilled, distil, training_sentences
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
@@ -42,11 +44,28 @@ def teacher(corpus: Corpus) -> SubTransformer:
     return model_of(corpus)
 
 
+def distilled(
+    model: SubTransformer,
+    corpus: Corpus,
+    folder: Folder,
+    config: EvaluateConfig,
+    progress: Progress = no_progress,
+    chunk_pairs: int = 2_000,
+) -> Distilled:
+    """Distil a corpus with a model, whose weights and search are its identity."""
+
+    def lines(sources: Sequence[str]) -> list[str]:
+        return translate(model, corpus.vocabularies, sources, config)
+
+    identity = f"{sum(float(one.double().sum()) for one in model.state_dict().values())} {config}"
+    return distil(lines, training_sentences(corpus), folder, identity, progress, chunk_pairs=chunk_pairs)
+
+
 def test_every_kept_source_gets_its_translation_in_order(
     corpus: Corpus, teacher: SubTransformer, tmp_path: Path
 ) -> None:
     told: list[tuple[int, int]] = []
-    made = distil(
+    made = distilled(
         teacher, corpus, Folder.at(tmp_path), CONFIG, lambda done, total, _: told.append((done, total)), chunk_pairs=16
     )
     sources = Path(made.source).read_text().splitlines()
@@ -62,7 +81,7 @@ def test_every_kept_source_gets_its_translation_in_order(
 def test_a_killed_distillation_goes_on_with_what_is_missing_and_ends_alike(
     corpus: Corpus, teacher: SubTransformer, tmp_path: Path
 ) -> None:
-    whole = Path(distil(teacher, corpus, Folder.at(tmp_path / "whole"), CONFIG, chunk_pairs=10).target).read_text()
+    whole = Path(distilled(teacher, corpus, Folder.at(tmp_path / "whole"), CONFIG, chunk_pairs=10).target).read_text()
     killed = tmp_path / "killed"
     distil_until_killed(teacher, corpus, killed, at=20)
     assert not (killed / "train.target").exists()
@@ -72,10 +91,10 @@ def test_a_killed_distillation_goes_on_with_what_is_missing_and_ends_alike(
     ]
     (parts / "000001.train.target").unlink()  # a chunk cut short has no target file
     (parts / "000000.train.target").write_text("not made again\n" * 10)
-    made = distil(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10)
+    made = distilled(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10)
     assert Path(made.target).read_text().splitlines() == ["not made again"] * 10 + whole.splitlines()[10:]
     written = {path: path.stat().st_mtime_ns for path in killed.rglob("*")}
-    assert distil(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10) == made
+    assert distilled(teacher, corpus, Folder.at(killed), CONFIG, chunk_pairs=10) == made
     assert {path: path.stat().st_mtime_ns for path in killed.rglob("*")} == written
 
 
@@ -87,7 +106,7 @@ def distil_until_killed(teacher: SubTransformer, corpus: Corpus, folder: Path, a
             os.kill(os.getpid(), signal.SIGKILL)
 
     process = multiprocessing.get_context("fork").Process(
-        target=distil, args=(teacher, corpus, Folder.at(folder), CONFIG, die), kwargs={"chunk_pairs": 10}
+        target=distilled, args=(teacher, corpus, Folder.at(folder), CONFIG, die), kwargs={"chunk_pairs": 10}
     )
     process.start()
     process.join(60)
@@ -95,15 +114,15 @@ def distil_until_killed(teacher: SubTransformer, corpus: Corpus, folder: Path, a
 
 
 def test_another_teacher_or_another_search_starts_anew(corpus: Corpus, teacher: SubTransformer, tmp_path: Path) -> None:
-    first = Path(distil(teacher, corpus, Folder.at(tmp_path), CONFIG).target).read_text()
-    other = Path(distil(model_of(corpus, seed=4), corpus, Folder.at(tmp_path), CONFIG).target).read_text()
+    first = Path(distilled(teacher, corpus, Folder.at(tmp_path), CONFIG).target).read_text()
+    other = Path(distilled(model_of(corpus, seed=4), corpus, Folder.at(tmp_path), CONFIG).target).read_text()
     assert other != first
     greedy = CONFIG.model_copy(update={"beam": 1, "max_length_extra": 3})
-    assert Path(distil(teacher, corpus, Folder.at(tmp_path), greedy).target).read_text() not in (first, other)
+    assert Path(distilled(teacher, corpus, Folder.at(tmp_path), greedy).target).read_text() not in (first, other)
 
 
 def test_a_recipe_can_train_on_what_was_made(corpus: Corpus, teacher: SubTransformer, tmp_path: Path) -> None:
-    made = distil(teacher, corpus, Folder.at(tmp_path / "made"), CONFIG)
+    made = distilled(teacher, corpus, Folder.at(tmp_path / "made"), CONFIG)
     for side in ("source", "target"):
         (tmp_path / f"held.{side}").write_text("\n".join(getattr(generate(TOY)["test"], side)))
     held = {

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from hat_ray.api import Run, run_recipe
 from hat_ray.cli import app
+from hat_ray.cli.commands.models import model_choice
 from hat_ray.corpus.corpus import Corpus
+from hat_ray.errors import HatRayError
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
@@ -134,6 +136,29 @@ def test_what_a_model_says_of_the_training_set_becomes_a_corpus(made: tuple[Reci
     assert len(sources) == len(targets) == summary["lines"] == recipe.corpus.toy.train_pairs
     greedy = load_recipe(TINY, ["evaluate.beam=1"])
     assert Run(greedy, Folder.at(place)).model(winner).translate(sources) == targets
+
+
+def test_a_text_is_translated_for_training_by_every_place_that_translates(made: tuple[Recipe, Path], tmp_path: Path):
+    place = made[1]
+    folder = next(path.parent for path in sorted(place.glob("retrain/*/about.json")))
+    sources = list(Corpus.load(Folder.at(place / "corpus")).test.source_text or ())[:5]
+    (tmp_path / "text").write_text("\n".join(sources) + "\n", encoding="utf-8")
+    exported = str(tmp_path / "exported")
+    assert CliRunner().invoke(app, ["export", str(folder), "--out", exported, "--sentences", "5"]).exit_code == 0
+    for number, named in enumerate((str(folder), exported, str(place))):
+        out = tmp_path / f"out-{number}"
+        command = ["distil", named, "--out", str(out), "--source", str(tmp_path / "text"), "--threads", "1"]
+        for beam in (1, 3):  # another search replaces what stands there
+            result = CliRunner().invoke(app, [*command, "--beam", str(beam), "--json"])
+            assert result.exit_code == 0, result.output
+            model = model_choice(named, None, beam, None, None, None).open(1)
+            assert Path(json.loads(result.stdout)["target"]).read_text().split("\n")[:-1] == model.translate(sources)
+            assert (out / "train.source").read_text().split("\n")[:-1] == sources
+    for named in (str(folder), exported):
+        refused = CliRunner().invoke(app, ["distil", named, "--out", str(tmp_path / "none")])
+        assert isinstance(refused.exception, HatRayError)
+        assert str(refused.exception).endswith("no training text: name the sentences to translate with --source")
+        assert not (tmp_path / "none").exists()
 
 
 def test_a_model_is_exported_translates_and_is_scored_from_the_command_line(made: tuple[Recipe, Path], tmp_path: Path):

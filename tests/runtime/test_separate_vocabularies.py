@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.distil import distil
+from hat_ray.evaluate.distil import distil, training_sentences
 from hat_ray.evaluate.translate import translate
 from hat_ray.export.export import export_model, open_export
 from hat_ray.model.config import ModelConfig
@@ -128,7 +129,8 @@ def test_an_export_has_both_vocabularies_and_translates_without_hat_ray(
 
 def test_a_corpus_is_distilled_with_both_vocabularies(made: Made, tmp_path: Path) -> None:
     greedy = CONFIG.model_copy(update={"beam": 1})
-    done = distil(made.model, made.corpus, Folder.at(tmp_path), greedy, chunk_pairs=400)
+    lines = partial(translate, made.model, made.corpus.vocabularies, config=greedy)
+    done = distil(lines, training_sentences(made.corpus), Folder.at(tmp_path), "model", chunk_pairs=400)
     train, both = made.corpus.train, made.corpus.vocabularies
     sources = [both.source.decode(train.source[row].tolist()) for row in range(len(train))]
     assert Path(done.source).read_text().split("\n")[:-1] == sources

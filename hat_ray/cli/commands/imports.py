@@ -193,13 +193,11 @@ def convert(
 ) -> None:
     """Write a model as Marian's decoder reads it."""
     require_folder("--out", out, there=False)
-    from hat_ray.foreign.marian.folder import MODEL, SETTINGS, write_marian_folder
-    from hat_ray.pipeline.models import open_model
-    from hat_ray.storage.folder import Folder
+    from hat_ray.exchange import write_for_marian
+    from hat_ray.foreign.marian.folder import MODEL, SETTINGS
 
     recipe, folder = recipe_of(place, None)
-    opened = open_model(folder, model, recipe)
-    notes = write_marian_folder(Folder.at(out), opened.model, opened.vocabularies, opened.about.search, place)
+    notes = write_for_marian(folder, out, model, recipe)
     if as_json:
         print_json({"folder": out, "model": MODEL, "settings": SETTINGS, "notes": list(notes)})
         return

@@ -15,14 +15,12 @@ from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
-from hat_ray.storage.plain_file import read_text
+from hat_ray.storage import plain_file
 
 if TYPE_CHECKING:
     from hat_ray.export.stream import TranslationScore
     from hat_ray.recipe import Recipe
     from hat_ray.serve.model_source import ModelSource
-
-_TEXT_BYTES = 1 << 30
 
 ModelOpt = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Id of the model. Default: the first winner.")
@@ -233,8 +231,7 @@ def _flag_of(setting: str) -> str:
 
 def read_lines(option: str, path: Path) -> list[str]:
     """Return the lines of a text file that an option names."""
-    text = read_text(path, f"{option}: text", HatRayError, _TEXT_BYTES).removesuffix("\n")
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    return plain_file.read_lines(path, f"{option}: text", HatRayError)
 
 
 def tell_score(figures: "TranslationScore") -> None:
@@ -249,26 +246,43 @@ def tell_score(figures: "TranslationScore") -> None:
     )
 
 
-@app.command("distil", epilog="Example:  hat-ray distil runs/toy --out distilled --beam 4")
+@app.command(
+    "distil",
+    epilog="""Examples:
+
+hat-ray distil runs/toy --out distilled --beam 4
+
+hat-ray distil models/opus --source train.en --out distilled
+
+hat-ray distil exported --source train.en --out distilled --threads 4""",
+)
 def distil(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with retrained models.")],
+    place: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, a model folder, or an export.")
+    ],
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder for train.source and train.target.")],
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Id of the model. Default: the first winner.")
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="FILE", help="Sentences, one a line. Default: the run's training sources."),
     ] = None,
-    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's.")] = None,
+    model: ModelOpt = None,
+    beam: BeamOpt = None,
+    runtime: RuntimeOpt = None,
+    dtype: DtypeOpt = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Translate the training sources.
+    """Translate the training sources, or a text.
 
     Use it as training text for a smaller model (sequence-level distillation). Resumable.
     """
-    from hat_ray.api import distil_corpus
+    from hat_ray.exchange import distil_text
 
     require_folder("--out", out, there=False)
-    loaded, place = resolve_run(run, [f"evaluate.beam={beam}"] if beam else None)
-    with console.progress_bar("translating the training set") as progress:
-        made = distil_corpus(loaded, place, model, out, progress)
+    lines = None if source is None else read_lines("--source", source)
+    chosen = model_choice(place, model, beam, runtime, dtype, None)
+    with console.progress_bar("translating the text") as progress:
+        made = distil_text(chosen, out, lines, threads or 0, progress, "--source")
     if as_json:
         print_json(asdict(made))
     else:

@@ -1,15 +1,12 @@
 """`hat-ray space around`."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hat_ray.cli.app import space_app
 from hat_ray.cli.options import JsonOpt
 from hat_ray.cli.output import print_json
-
-if TYPE_CHECKING:
-    from hat_ray.foreign.opened import ForeignModel
 
 
 @space_app.command(
@@ -38,10 +35,9 @@ def space_around_model(
     """
     import yaml
 
-    from hat_ray.foreign.open import open_foreign
+    from hat_ray.pipeline.imports.around import recipe_around
 
-    opened = open_foreign(model)
-    recipe = _recipe(opened, model, name)
+    recipe, opened = recipe_around(model, name)
     if as_json:
         print_json(recipe)
         return
@@ -49,25 +45,3 @@ def space_around_model(
     for note in opened.notes:
         typer.echo(f"# {' '.join(note.split())}")
     typer.echo(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, allow_unicode=True), nl=False)
-
-
-def _recipe(opened: "ForeignModel", place: str, name: str) -> dict[str, Any]:
-    """Return the recipe's sections that follow from a model."""
-    from hat_ray.model.checkpoints.start import network_settings
-    from hat_ray.space.derived import space_around
-
-    model = opened.model
-    space = opened.space or space_around(model.holds)
-    sizes = {"source": model.source_vocab_size, "target": model.target_vocab_size}
-    largest = space.largest()
-    one_width = largest.encoder.embed_dim == largest.decoder.embed_dim
-    settings = network_settings(model.config)
-    if one_width or model.config.share_embeddings != "all":
-        settings["sharing"] = "importance"
-    return {
-        "name": name,
-        "description": f"Around {place}, of {sizes['source']} source and {sizes['target']} target sub-words",
-        "space": {key: value for key, value in space.to_dict().items() if key != "name"},
-        "model": settings,
-        "supernet": {"init": place},
-    }

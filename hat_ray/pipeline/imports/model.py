@@ -6,9 +6,7 @@ Decisions
 - Nothing is written before all of it fits together.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -21,12 +19,14 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import bleu_signature
 from hat_ray.foreign.open import open_foreign
 from hat_ray.foreign.opened import ForeignModel
-from hat_ray.model.checkpoints.about import About, is_model_folder
+from hat_ray.model.checkpoints.about import About
 from hat_ray.model.checkpoints.folder import write_model_folder
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
+from hat_ray.pipeline.places import Place, place_of
 from hat_ray.recipe import Recipe, parse_recipe
 from hat_ray.space.hat_yaml import load_architecture
+from hat_ray.storage.copies import name_of
 from hat_ray.storage.folder import Folder
 
 _BY_ID = ("fairseq", "hat-ray")
@@ -63,7 +63,7 @@ def import_model(what: ModelImport, out: str) -> ImportedModel:
     folder = Folder.at(out)
     if folder.exists() and folder.list():
         raise RunError(f"--out must name a new or empty folder, {out} holds files: name another, or delete it")
-    if os.path.isdir(what.place) and is_model_folder(Folder.at(what.place)):
+    if place_of(what.place) is Place.MODEL:
         raise RunError(f"{what.place} is a model folder already: use it as it is")
     opened = open_foreign(what.place)
     model = _one_architecture(opened, what)
@@ -71,7 +71,7 @@ def import_model(what: ModelImport, out: str) -> ImportedModel:
     recipe = _recipe(what, languages)
     vocabularies = _vocabularies(opened, what, recipe, languages)
     _require_fit(model, vocabularies, what.place)
-    origin = f"{opened.kind}: {Path(what.place).name}"
+    origin = f"{opened.kind}: {name_of(what.place)}"
     about = _about(recipe.evaluate, languages, origin, opened.notes)
     write_model_folder(folder, model, vocabularies, about)
     return ImportedModel(model, about, vocabularies.sizes)

@@ -16,6 +16,7 @@ from hat_ray.pipeline.preflight.check import CheckResult, Finding, Situation
 from hat_ray.recipe import Recipe
 from hat_ray.search.warm_start import table_at
 from hat_ray.storage import faults
+from hat_ray.storage.copies import folder_and_names
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import printable
@@ -109,5 +110,10 @@ def check_teachers(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             yield "failure", f"{setting} must be there, got {shown}: correct it"
             continue
         found = place_of(place)
+        if is_uri(place) and found is Place.OTHER:
+            try:
+                folder_and_names(place)
+            except (HatRayError, StorageError) as error:
+                yield "failure", f"{setting}: {error}"
         if found is Place.ARCHITECTURE or (found is Place.EXPORT and stage != "corpus"):
             yield "failure", f"{setting} must name a trained model, got {shown}, {found}: name its run or model folder"

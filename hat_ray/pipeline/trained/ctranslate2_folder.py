@@ -14,17 +14,22 @@ import sentencepiece
 from hat_ray.errors import RunError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches
+from hat_ray.storage.copies import copied_here
+from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import expanded, read_text
 
-_MODEL, _CONFIG = "model.bin", "config.json"
+_MODEL, CONFIG = "model.bin", "config.json"
 _SUBWORDS = (("source.spm", "target.spm"), ("sentencepiece.model",) * 2, ("vocabulary.model",) * 2)
 _EOS, _MOST_BYTES = "</s>", 1 << 28
 
 
 def is_ctranslate2_folder(place: str) -> bool:
     """Report whether a place is a folder that CTranslate2 reads."""
-    return not is_uri(place) and all((expanded(place) / name).is_file() for name in (_MODEL, _CONFIG))
+    if not (is_uri(place) or expanded(place).is_dir()):
+        return False
+    folder = Folder.at(place)
+    return all(folder.exists(name) for name in (_MODEL, CONFIG))
 
 
 def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[str]], list[str]]:
@@ -33,14 +38,18 @@ def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[
         ctranslate2 = import_module("ctranslate2")
     except ModuleNotFoundError as error:
         raise RunError(f"{place} needs CTranslate2: pip install 'hat-ray[ctranslate2]'") from error
-    folder = Path(place)
+    with copied_here(place) as folder:
+        return _opened(ctranslate2, folder, beam)
+
+
+def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Sequence[str]], list[str]]:
     source, target = _subwords(folder)
     try:
-        settings = json.loads(read_text(folder / _CONFIG, "CTranslate2's configuration", RunError))
+        settings = json.loads(read_text(folder / CONFIG, "CTranslate2's configuration", RunError))
         model = ctranslate2.Translator(str(folder), device="cpu", intra_threads=1, inter_threads=1)
     except (RuntimeError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:200]
-        raise RunError(f"{place} cannot be opened by CTranslate2 ({why}): convert the model again") from error
+        raise RunError(f"{folder} cannot be opened by CTranslate2 ({why}): convert the model again") from error
     adds_eos = bool(isinstance(settings, dict) and settings.get("add_source_eos"))
     config = EvaluateConfig() if beam is None else EvaluateConfig(beam=beam)
 

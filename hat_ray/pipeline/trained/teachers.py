@@ -7,7 +7,6 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabularies
@@ -24,11 +23,8 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.trained.ctranslate2_folder import is_ctranslate2_folder
 from hat_ray.recipe import load_run_recipe
 from hat_ray.search.selection import RetrainOutput
+from hat_ray.storage.copies import digests, name_of
 from hat_ray.storage.folder import Folder
-from hat_ray.storage.places import is_uri
-from hat_ray.storage.plain_file import expanded
-
-_BLOCK_BYTES = 1 << 22
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +57,17 @@ def open_teacher(place: str, setting: str) -> Teacher:
     model = foreign.model
     if isinstance(model, SuperTransformer):
         model = model.extract(model.space.largest())
-    return Teacher(model.eval(), foreign.vocabularies, About(origin=f"{foreign.kind}: {Path(place).name}"))
+    return Teacher(model.eval(), foreign.vocabularies, About(origin=f"{foreign.kind}: {name_of(place)}"))
 
 
-def teacher_identity(place: str, setting: str) -> str:
-    """Hash what a teacher's place holds: the same content is the same teacher, wherever it lies."""
+def teacher_identity(place: str, setting: str, model_id: str | None = None) -> str:
+    """Hash what a teacher's place holds: the same content is the same teacher, wherever it lies.
+
+    `model_id` names a model of a run; None: the first winner.
+    """
     digest = hashlib.sha256()
     try:
-        for content in _contents(place):
+        for content in _contents(place, model_id):
             digest.update(hashlib.sha256(content).digest())
     except (OSError, HatRayError) as error:
         raise RunError(f"{setting}: {place} cannot be read ({error}): name a trained model") from error
@@ -118,7 +117,7 @@ def _require_vocabularies(teacher: Teacher, ours: Vocabularies, place: str, sett
         )
 
 
-def _contents(place: str) -> Iterator[bytes]:
+def _contents(place: str, model_id: str | None) -> Iterator[bytes]:
     """Yield all that decides a teacher, in a fixed order; the weights of hat-ray's models by their noted hash."""
     found = place_of(place)
     if found is Place.RUN:
@@ -126,21 +125,9 @@ def _contents(place: str) -> Iterator[bytes]:
         retrained = Run(folder, load_run_recipe(folder)).output("retrain", RetrainOutput)
         if retrained is None:
             raise RunError(f"it has no retrained models yet: do `hat-ray run {place}` first")
-        yield folder.child("retrain", retrained.architectures[0].id).read_bytes("model.json")
+        yield folder.child("retrain", model_id or retrained.architectures[0].id).read_bytes("model.json")
     elif found is Place.MODEL:
         yield Folder.at(place).read_bytes("model.json")
-    elif is_uri(place):
-        raise RunError("it holds no model folder and no run")
     else:
-        path = expanded(place)
-        files = [one for one in (sorted(path.iterdir()) if path.is_dir() else [path]) if one.is_file()]
-        if not files:
-            raise RunError("there is no file")
-        for one in files:
-            yield from _blocks(one)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            yield block
+        for _, digest in digests(place):
+            yield digest.encode()

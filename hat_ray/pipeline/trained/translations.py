@@ -23,9 +23,11 @@ from hat_ray.model.checkpoints.about import is_model_folder
 from hat_ray.model.checkpoints.folder import read_about, read_model_folder, write_model_folder
 from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.stage import Context
-from hat_ray.pipeline.trained.ctranslate2_folder import is_ctranslate2_folder, open_ctranslate2_folder
+from hat_ray.pipeline.trained.ctranslate2_folder import CONFIG, is_ctranslate2_folder, open_ctranslate2_folder
 from hat_ray.pipeline.trained.teachers import open_teacher, teacher_identity
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine, why_unsupported
+from hat_ray.runtime.standalone.translate import MANIFEST
+from hat_ray.storage.copies import carry, name_of
 from hat_ray.storage.folder import Folder
 
 SETTING, TRANSLATIONS = "corpus.distil_from", "translations"
@@ -82,12 +84,15 @@ def teach_corpus(context: Context) -> Taught | None:
 
 
 def _keep(place: str, beam: int | None, identity: str, folder: Folder) -> tuple[TranslatingTeacher, str]:
-    """Return a teacher and its origin; one that is no folder of a runtime is kept in the run as a model folder."""
+    """Return a teacher that every worker reaches, and its origin: the run keeps it, as a model folder where it can."""
     if place_of(place) is Place.EXPORT:
-        return TranslatingTeacher(place, "export", beam, identity), f"export {place}"
+        open_export(place)  # a mistake is reported before anything is kept
+        carry(place, folder, MANIFEST)
+        return TranslatingTeacher(folder.uri, "export", beam, identity), f"export {name_of(place)}"
     if is_ctranslate2_folder(place):
-        open_ctranslate2_folder(place, beam)  # a mistake is reported before anything is handed out
-        return TranslatingTeacher(place, "ctranslate2", beam, identity), f"CTranslate2 {place}"
+        open_ctranslate2_folder(place, beam)
+        carry(place, folder, CONFIG)
+        return TranslatingTeacher(folder.uri, "ctranslate2", beam, identity), f"CTranslate2 {name_of(place)}"
     if not (is_model_folder(folder) and identity in read_about(folder).notes):
         found = open_teacher(place, SETTING)
         if found.vocabularies is None:
