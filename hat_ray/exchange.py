@@ -24,7 +24,7 @@ from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
 from hat_ray.pipeline.models import open_model as open_weights
 from hat_ray.pipeline.run_folder import Run as RunFolder
 from hat_ray.pipeline.stage import ProgressFactory, no_progress_bars
-from hat_ray.pipeline.trained.teachers import teacher_identity
+from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.recipe import Recipe, parse_recipe
 from hat_ray.serve.model_source import ModelSource
 from hat_ray.storage.folder import Folder
@@ -173,7 +173,7 @@ def distil_text(
     source = model.resolved()
     text = _training_text(source, option) if lines is None else sentences_of(lines)
     loaded = source.open(threads)
-    weights = teacher_identity(source.place, "distil", source.model_id)
+    weights = identity_of(source.place, "distil", source.model_id)
     search = json.dumps(loaded.config.result_settings(), sort_keys=True)
     identity = f"{weights} {source.runtime} {source.dtype} {source.short_list} {search}"
     return write_translations(loaded.translate, text, Folder.at(out), identity, progress)

@@ -20,11 +20,11 @@ def export_here(place: Path, runtime: str) -> Exported:
     from hat_ray.corpus.corpus import Corpus
     from hat_ray.corpus.prepare import prepare
     from hat_ray.evaluate.config import EvaluateConfig
-    from hat_ray.export.export import export_model
     from hat_ray.model.config import ModelConfig
     from hat_ray.model.subtransformer import SubTransformer
     from hat_ray.runtime.protocol import Bounds
     from hat_ray.storage.folder import Folder
+    from tests.exporting import export_model
     from tests.runtime.models import ARCHITECTURES
 
     config = EvaluateConfig(beam=2, sentences=8, max_length_factor=0, max_length_extra=15, max_source_length=60)

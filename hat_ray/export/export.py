@@ -4,7 +4,6 @@ Nothing is left half-written: the folder is made beside its place, checked, and 
 """
 
 import logging
-import os
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
@@ -14,13 +13,13 @@ from typing import Any
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary import Vocabularies
-from hat_ray.errors import ExportError
-from hat_ray.evaluate.about import about_model, evaluation_of
+from hat_ray.errors import ExportError, SpaceError
+from hat_ray.evaluate.about import evaluation_of
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.evaluate import scored_text
 from hat_ray.export.folder import about_of_manifest, facts_of, write_files, write_manifest
-from hat_ray.export.loaded import LoadedModel
+from hat_ray.export.loaded import LoadedExport
 from hat_ray.export.parity import CheckText, Parity, compare
+from hat_ray.export.place import is_export
 from hat_ray.model.checkpoints.about import About
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import (
@@ -33,10 +32,9 @@ from hat_ray.runtime.protocol import (
     require_runtime,
 )
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.runtime.standalone.translate import MANIFEST, kind_of, open_vocabularies
+from hat_ray.runtime.standalone.translate import kind_of, open_vocabularies
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage.copies import copied_here
-from hat_ray.storage.folder import Folder
-from hat_ray.storage.places import is_uri
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +56,6 @@ def exporter_of(runtime: str) -> Exporter:
     if exporter is None:
         raise ExportError(f"the runtime of an export must be {' or '.join(exporting())}, got {runtime!r}")
     return exporter
-
-
-def export_model(
-    model: SubTransformer,
-    corpus: Corpus,
-    out: Path,
-    dtype: str,
-    config: EvaluateConfig,
-    bounds: Bounds,
-    progress: Progress = no_progress,
-    *,
-    runtime: str = "onnx",
-    short_list: int = 0,
-) -> Exported:
-    """Write `out`, after translating the test set (its first `config.sentences`) with the exported model.
-
-    `short_list`: target words listed for each source word; 0: all words may follow.
-    """
-    lists = short_lists_of(corpus, short_list)
-    text = CheckText(*scored_text(corpus, config))
-    about = about_model(corpus.summary, config, model.architecture.id)
-    return Export(runtime, dtype, lists, config, bounds).write(model, corpus.vocabularies, about, out, text, progress)
 
 
 @dataclass(frozen=True)
@@ -135,14 +111,7 @@ def short_lists_of(corpus: Corpus, partners: int) -> ShortLists | None:
     return build_short_lists(pairs, corpus.vocabularies.sizes, partners)
 
 
-def is_export(place: str | Path) -> bool:
-    """Return whether a folder looks like an exported model; it may still be damaged."""
-    if is_uri(str(place)):
-        return Folder.at(place).exists(MANIFEST)
-    return os.path.lexists(Path(place) / MANIFEST)
-
-
-def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedModel:
+def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedExport:
     """Load an exported model with its manifest's search settings, some of them changed; raise ExportError.
 
     One that a URI names is copied to this machine while it is loaded.
@@ -152,13 +121,12 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedMo
         manifest = opened.translator.manifest
         vocabularies = Vocabularies(*open_vocabularies(path, manifest))
         config = evaluation_of(about_of_manifest(manifest, path), path, **changes)
-        return LoadedModel(opened.engine, vocabularies, config)
-
-
-def manifest_of(place: str | Path) -> dict[str, Any]:
-    """Return the manifest of an exported model; raise ExportError where the export is damaged."""
-    with copied_here(str(place)) as path:
-        return _opened(path, 1).translator.manifest
+        try:
+            architecture = Architecture.from_dict(manifest["architecture"])
+        except (LookupError, SpaceError) as error:
+            raise ExportError(f"{path} names no architecture in its manifest: export the model again") from error
+        runtime, dtype = str(manifest.get("runtime")), str(manifest.get("dtype"))
+        return LoadedExport(opened.engine, vocabularies, config, architecture, runtime, dtype)
 
 
 def _opened(place: Path, threads: int) -> OpenedExport:

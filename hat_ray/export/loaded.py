@@ -8,6 +8,7 @@ from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Engine
+from hat_ray.space.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,12 @@ class LoadedModel:
     def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
         """Return the best translation of every line, in order; an empty line stays empty."""
         return translate(self.engine, self.vocabularies, lines, self.config, progress)
+
+
+@dataclass(frozen=True)
+class LoadedExport(LoadedModel):
+    """An export that is ready to translate text, with its manifest's facts."""
+
+    architecture: Architecture
+    runtime: str
+    dtype: str

@@ -24,6 +24,7 @@ from hat_ray.recipe import Recipe, load_run_recipe
 from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine, require_runtime
 from hat_ray.runtime.shortlist import ShortLists
 from hat_ray.search.selection import RetrainOutput
+from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import MODEL
 
@@ -31,15 +32,22 @@ _DRAWN_SENTENCES = 64
 """Sentences of a check that has no text."""
 
 
-def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
-    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
-    run = Run(Folder.at(place), recipe)
+def run_and_model(place: str, model_id: str | None = None, recipe: Recipe | None = None) -> tuple[Run, Architecture]:
+    """Return a run and one of its retrained models: the one named, or the first winner; RunError where it has none."""
+    folder = Folder.at(place)
+    run = Run(folder, recipe or load_run_recipe(folder))
     if (retrained := run.output("retrain", RetrainOutput)) is None:
         raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
-    ids = [architecture.id for architecture in retrained.architectures]
-    if model_id is not None and model_id not in ids:
-        raise RunError(f"{place} has no model {model_id}; it has {', '.join(ids)}")
-    model = load_sub(run.stage_folder("retrain").child(model_id or ids[0]), MODEL).eval()
+    by_id = {architecture.id: architecture for architecture in retrained.architectures}
+    if model_id is not None and model_id not in by_id:
+        raise RunError(f"{place} has no model {model_id}; it has {', '.join(by_id)}")
+    return run, by_id[model_id or next(iter(by_id))]
+
+
+def retrained_model(recipe: Recipe, place: str, model_id: str | None) -> tuple[SubTransformer, Corpus]:
+    """Load a retrained model of a run, the one named or the first winner, and the run's corpus."""
+    run, architecture = run_and_model(place, model_id, recipe)
+    model = load_sub(run.stage_folder("retrain").child(architecture.id), MODEL).eval()
     return model, Corpus.load(run.stage_folder("corpus"))
 
 

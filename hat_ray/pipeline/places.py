@@ -5,9 +5,9 @@ from enum import StrEnum
 
 from hat_ray.core.yaml_text import read_mapping
 from hat_ray.errors import HatRayError, SpaceError
+from hat_ray.export.place import is_export
 from hat_ray.model.checkpoints.about import is_model_folder
 from hat_ray.pipeline.run_folder import is_run_folder
-from hat_ray.runtime.standalone.translate import MANIFEST
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import binary_format, expanded, open_plain, printable, read_text
@@ -41,13 +41,18 @@ def place_of(place: str) -> Place:
     return _folder(place)
 
 
+def holds_a_run(place: str) -> bool:
+    """Report whether a place is a run, or may be a recipe that stands for one."""
+    return place_of(place) in (Place.RUN, Place.OTHER)
+
+
 def _folder(place: str) -> Place:
     folder = Folder.at(place)
     if is_run_folder(folder):
         return Place.RUN
     if is_model_folder(folder):
         return Place.MODEL
-    if folder.exists(MANIFEST) if is_uri(place) else os.path.lexists(os.path.join(place, MANIFEST)):
+    if is_export(place):
         return Place.EXPORT
     return Place.FOREIGN if folder.exists(_CONFIG) else Place.OTHER
 

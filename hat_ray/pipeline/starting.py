@@ -4,8 +4,7 @@ What a recipe names may lie on the machine of the command only. So the stage kee
 with, and workers read that.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
@@ -16,16 +15,16 @@ from hat_ray.model.checkpoints.start import started_from, why_not_started
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.pipeline.preflight.check import Check, Finding, Situation
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.trained.identity import identity_of, why_other_words
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
-from hat_ray.storage.copies import digests
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import INHERITED, SCRATCH
 from hat_ray.train.job import MODEL, SUPERNET
 
 START = "start"
 """Folder of the weights that a training starts from, within that of the training."""
-RETRAIN_INIT = "retrain.init"
+SUPERNET_INIT, RETRAIN_INIT = "supernet.init", "retrain.init"
 
 
 def starting_super(context: Context, folder: Folder) -> Folder | None:
@@ -34,7 +33,7 @@ def starting_super(context: Context, folder: Folder) -> Folder | None:
     if named is None:
         return None
     if not place.exists(f"{SUPERNET}.json"):
-        save_model(place, SUPERNET, _super_of("supernet.init", named, context), {"init": named})
+        save_model(place, SUPERNET, _super_of(SUPERNET_INIT, named, context), {"init": named})
     return place
 
 
@@ -61,35 +60,29 @@ def _super_of(key: str, named: str, context: Context) -> SuperTransformer:
     """Return the SuperTransformer of the recipe's space with a trained model's weights."""
     recipe, corpus = context.recipe, Corpus.load(context.folder("corpus"))
     opened = _opened(key, named)
-    _require_its_pieces(key, named, opened, corpus)
+    model, sizes = opened.model, corpus.vocabularies.sizes
+    own = model.source_vocab_size, model.target_vocab_size
+    if why := why_other_words(own, opened.vocabularies, corpus.vocabularies):
+        raise CheckpointError(
+            f"{key} must name a model with the corpus's sub-words, got {named}: {why}: name its sub-words in "
+            "corpus.vocabulary"
+        )
     try:
-        return started_from(opened.model, recipe.space.build(), recipe.model, corpus.vocabularies.sizes, recipe.seed)
+        return started_from(model, recipe.space.build(), recipe.model, sizes, recipe.seed)
     except HatRayError as error:
         raise CheckpointError(f"{key} {named}: {error}") from error
 
 
-def digest_of_super(context: Context) -> str | None:
-    """Hash the files of the model that `supernet.init` names; None where the recipe names none."""
-    named = context.recipe.supernet.init
-    return None if named is None else _digest("supernet.init", [named])
+def start_of_training(recipe: Recipe, section: str) -> str | None:
+    """Hash the models that a section's trainings start from; None where the recipe names none."""
+    return " ".join(identity_of(named, key) for key, named in _named(recipe, section)) or None
 
 
-def digest_of_subs(context: Context) -> str | None:
-    """Hash the files of the models that `retrain.init` names; None where the recipe names none."""
-    named = _files_of(context.recipe)
-    return _digest(RETRAIN_INIT, named) if named else None
-
-
-def _files_of(recipe: Recipe) -> list[str]:
-    return [start for start in recipe.retrain.starts if start not in (SCRATCH, INHERITED)]
-
-
-def _digest(key: str, named: Sequence[str]) -> str:
-    try:
-        parts = [f"{name} {digest}" for place in named for name, digest in digests(place)]
-    except HatRayError as error:
-        raise CheckpointError(f"{key}: {error}") from error
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _named(recipe: Recipe, section: str) -> list[tuple[str, str]]:
+    """Return the models that a section's trainings start from, each with its setting."""
+    if section == "supernet":
+        return [(SUPERNET_INIT, recipe.supernet.init)] if recipe.supernet.init else []
+    return [(RETRAIN_INIT, start) for start in recipe.retrain.starts if start not in (SCRATCH, INHERITED)]
 
 
 def check_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
@@ -98,11 +91,10 @@ def check_start(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     sizes = None
     if summary is not None:
         sizes = summary.vocabulary_size, summary.target_vocabulary_size or summary.vocabulary_size
-    named = [("supernet.init", recipe.supernet.init)] if recipe.supernet.init and "supernet" in situation.stages else []
-    named += [(RETRAIN_INIT, file) for file in _files_of(recipe) if "retrain" in situation.stages]
-    for key, place in named:
+    sections = [section for section in ("supernet", "retrain") if section in situation.stages]
+    for key, place in (one for section in sections for one in _named(recipe, section)):
         try:
-            model = _opened(key, str(place)).model
+            model = _opened(key, place).model
             for reason in why_not_started(model, recipe.space.build(), recipe.model, sizes):
                 yield "failure", f"{key} {place}: {reason}"
         except HatRayError as error:
@@ -114,20 +106,6 @@ def _opened(key: str, named: str) -> ForeignModel:
         return open_foreign(named)
     except HatRayError as error:
         raise CheckpointError(f"{key}: {error}") from error
-
-
-def _require_its_pieces(key: str, named: str, opened: ForeignModel, corpus: Corpus) -> None:
-    """Raise CheckpointError where the model was trained on other sub-words than the corpus is made of."""
-    own = opened.vocabularies
-    if own is None:
-        return
-    theirs = corpus.vocabularies
-    for side in ("source", "target"):
-        if getattr(own, side).pieces() != getattr(theirs, side).pieces():
-            raise CheckpointError(
-                f"{key} {named} was trained on other {side} sub-words than the corpus has: name its vocabulary in "
-                "corpus.vocabulary"
-            )
 
 
 START_CHECK = Check("weights to start from", check_start, frozenset({"supernet", "retrain"}))

@@ -7,8 +7,9 @@ import torch
 
 from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.errors import RunError
-from hat_ray.export.export import is_export, open_export
+from hat_ray.export.export import open_export
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.export.place import is_export
 from hat_ray.pipeline.models import refuse_model_id, served_model
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.recipe import Recipe, load_run_recipe

@@ -16,7 +16,7 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.export.export import export_model, exporter_of, open_export
+from hat_ray.export.export import exporter_of, open_export
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.beam import beam_search
 from hat_ray.model.config import ModelConfig
@@ -42,6 +42,7 @@ from hat_ray.runtime.space import restrictions
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.exporting import export_model
 from tests.runtime.models import ARCHITECTURES, NETWORKS, VOCAB, a_model
 
 PLAIN = Architecture(

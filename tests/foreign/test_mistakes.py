@@ -12,7 +12,7 @@ from hat_ray.corpus.vocabulary.given import given_vocabularies
 from hat_ray.errors import HatRayError
 from hat_ray.foreign.open import open_foreign
 from hat_ray.pipeline.places import Place, place_of
-from hat_ray.pipeline.trained.teachers import teacher_identity
+from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.space.hat_yaml import write_space
 from tests.command import hat_ray
 from tests.model import hat_files
@@ -27,7 +27,7 @@ def test_a_place_that_cannot_be_there_is_refused(place: str) -> None:
         lambda: open_foreign(place),
         lambda: DataBin.open(place, "en", "de"),
         lambda: given_vocabularies(VocabularyConfig(source=place), ("en", "de")),
-        lambda: teacher_identity(place, "supernet.teacher"),
+        lambda: identity_of(place, "supernet.teacher"),
     ):
         with pytest.raises(HatRayError) as refused:
             read()
@@ -42,7 +42,7 @@ def test_a_language_with_a_long_name_is_refused(tmp_path: Path) -> None:
 def test_a_teacher_that_is_not_there_is_no_teacher(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(HatRayError, match=r"^supernet\.teacher: .* cannot be read \(there is no file\)"):
-            teacher_identity(str(place), "supernet.teacher")
+            identity_of(str(place), "supernet.teacher")
 
 
 def test_a_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from hat_ray.model.checkpoints.folder import read_model_folder
 from hat_ray.pipeline.imports.around import recipe_around
 from hat_ray.pipeline.models import export_place
 from hat_ray.pipeline.places import Place, place_of
-from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_identity
+from hat_ray.pipeline.trained.identity import identity_of
+from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.storage.copies import carry
 from hat_ray.storage.folder import Folder
@@ -79,7 +80,7 @@ def test_a_teacher_on_an_object_store_is_the_one_that_lies_here(made: Made, s3: 
         str(made[1] / "supernet/supernet.safetensors"): remote.place_of("supernet.safetensors"),
     }
     for number, (here, there) in enumerate(places.items()):
-        assert teacher_identity(there, "retrain.teacher") == teacher_identity(here, "retrain.teacher")
+        assert identity_of(there, "retrain.teacher") == identity_of(here, "retrain.teacher")
         kept = keep_teacher(there, "retrain.teacher", corpus, Folder.at(tmp_path / f"there-{number}"))
         same = keep_teacher(here, "retrain.teacher", corpus, Folder.at(tmp_path / f"here-{number}"))
         assert kept is not None

@@ -241,3 +241,9 @@ def test_mistakes_are_one_line(there: Path, told: str) -> None:
     assert told in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not Path("made").exists()
+
+
+def test_checks_of_a_run_are_refused_where_one_model_is_timed(there: Path) -> None:
+    told = command("latency", "measure", "shape.json", "--skip-checks", *SET).exception
+    assert isinstance(told, HatRayError)
+    assert str(told) == "--skip-checks is for the timings of a run: leave --skip-checks out"

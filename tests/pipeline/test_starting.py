@@ -83,10 +83,19 @@ def test_a_model_that_changed_is_trained_from_again(first: tuple[Path, Mapping[s
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (["space.encoder_embed_dims=[48,32]"], "encoder_embed_dims must be the model's, 32, got 48"),
+        (
+            ["space.encoder_embed_dims=[48,32]"],
+            "the largest of space.encoder_embed_dims must be the model's, 32, got 48: set it",
+        ),
         (["model.normalize_before=true"], r"set model\.normalize_before=false$"),
-        (["supernet.init={folder}/nothing.pt"], "supernet.init"),
-        (["supernet.init={folder}/text.pt"], "supernet.init: .*text.pt"),
+        (
+            ["supernet.init={folder}/nothing.pt"],
+            r"^supernet\.init: the model \S+/nothing\.pt does not exist: check its path$",
+        ),
+        (
+            ["supernet.init={folder}/text.pt"],
+            r"^supernet\.init: \S+/text\.pt is no model: name a checkpoint of HAT or fairseq \(\.pt\), ",
+        ),
     ],
 )
 def test_what_cannot_be_a_start_is_refused_before_anything_is_done(
@@ -138,7 +147,11 @@ def test_a_model_folder_starts_a_training_on_its_own_sub_words_only(tmp_path: Pa
     write_model_folder(Folder.at(tmp_path / "model"), model, corpus.vocabularies, about)
     settings = [*SLOWLY, f"supernet.init={tmp_path}/model"]
     trained(tmp_path / "same", *settings)
-    with pytest.raises(CheckpointError, match="was trained on other source sub-words than the corpus has"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"^supernet\.init must name a model with the corpus's sub-words, got \S+/model: its source word \d+ is "
+        r"'\S+', the corpus's '\S+': name its sub-words in corpus\.vocabulary$",
+    ):
         trained(tmp_path / "other", *settings, "corpus.toy.seed=2")
 
 
@@ -181,5 +194,5 @@ def test_winners_are_trained_from_several_starts_and_shown_side_by_side(
 def test_starts_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HatRayError, match="init needs one start, or several that differ"):
         load_recipe(TINY, ["retrain.init=[scratch, scratch]"])
-    with pytest.raises(CheckError, match=r"^retrain\.init: "):
+    with pytest.raises(CheckError, match=r"^retrain\.init: the model \S+/none\.pt does not exist: check its path$"):
         run_recipe(load_recipe(TINY, [f"retrain.init={tmp_path}/none.pt"]), str(tmp_path / "r"), local=True)

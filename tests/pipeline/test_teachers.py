@@ -16,7 +16,8 @@ from hat_ray.model.checkpoints.folder import read_about, read_model_folder, writ
 from hat_ray.model.checkpoints.native import load_sub, load_super
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.run_folder import Run
-from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_identity
+from hat_ray.pipeline.trained.identity import identity_of
+from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.storage.folder import Folder
 
@@ -48,7 +49,7 @@ def test_every_kind_of_place_teaches_with_its_own_weights(made: Made, corpus: Co
         opened = read_model_folder(kept)
         for name, weights in expected.weights().items():
             assert torch.equal(opened.model.weights()[name], weights)
-        assert teacher_identity(str(place), "supernet.teacher") in opened.about.notes
+        assert identity_of(str(place), "supernet.teacher") in opened.about.notes
         before = Path(kept.path("model.safetensors")).stat().st_mtime_ns
         keep_teacher(str(place), "supernet.teacher", corpus, kept)
         assert Path(kept.path("model.safetensors")).stat().st_mtime_ns == before
@@ -72,19 +73,23 @@ def test_what_cannot_teach_is_named_in_one_line(made: Made, corpus: Corpus, tmp_
     (tmp_path / "ct2").mkdir()
     for name in ("config.json", "model.bin"):
         (tmp_path / "ct2" / name).write_text("{}")
+    other_words = "supernet.teacher must name a model with the corpus's sub-words, got {place}: "
+    remedy = ": name its sub-words in corpus.vocabulary, or let it translate the training text (corpus.distil_from)"
+    kind = "supernet.teacher must name a trained model, got {place}, "
     told = {
-        "shape.json": "supernet.teacher must name a trained model, got ",
-        "small": "it has 40 source and 40 target words, the corpus 400 and 400: name its sub-words in",
-        "alike": "its source word ",
-        "broken.pt": "supernet.teacher: ",
-        "nowhere": "supernet.teacher: ",
-        "ct2": "which gives no probabilities of words: name its run or model folder",
+        "shape.json": f"{kind}an architecture, which has no weights: name its run or model folder",
+        "small": f"{other_words}it has 40 source and 40 target words, the corpus 400 and 400{remedy}",
+        "alike": f"{other_words}its source word 4 is {alike.source.pieces()[4]!r}, the corpus's "
+        f"{corpus.vocabularies.source.pieces()[4]!r}{remedy}",
+        "broken.pt": "supernet.teacher: {place} is not a safe checkpoint and was not loaded (at position 2, opcode "
+        "b'n' unknown)",
+        "nowhere": "supernet.teacher: {place} cannot be read (there is no file): name a trained model",
+        "ct2": f"{kind}a model of another program, which gives no probabilities of words: name its run or model folder",
     }
     for name, line in told.items():
         with pytest.raises(HatRayError) as error:
             keep_teacher(str(tmp_path / name), "supernet.teacher", corpus, Folder.at(tmp_path / "out"))
-        assert line in str(error.value)
-        assert "\n" not in str(error.value)
+        assert str(error.value) == line.format(place=tmp_path / name)
         assert not (tmp_path / "out").exists()
 
 

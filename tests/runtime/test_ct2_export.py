@@ -16,7 +16,7 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.export.export import export_model, open_export
+from hat_ray.export.export import open_export
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.ctranslate2.spec import model_spec, quantise_spec, why_not_expressible
@@ -24,6 +24,7 @@ from hat_ray.runtime.difference import word_error
 from hat_ray.runtime.protocol import RUNTIMES, Bounds, RuntimeSettings
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
+from tests.exporting import export_model
 from tests.runtime.models import ARCHITECTURES, NETWORKS
 
 ctranslate2 = pytest.importorskip("ctranslate2")

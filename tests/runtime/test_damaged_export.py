@@ -16,7 +16,8 @@ import onnx
 import pytest
 
 from hat_ray.errors import ExportError, HatRayError
-from hat_ray.export.export import is_export, open_export
+from hat_ray.export.export import open_export
+from hat_ray.export.place import is_export
 from hat_ray.export.stream import translate_group
 from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from tests.damage import damaged

@@ -16,7 +16,7 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
-from hat_ray.export.export import export_model, open_export
+from hat_ray.export.export import open_export
 from hat_ray.export.parity import agreement
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
@@ -24,6 +24,7 @@ from hat_ray.runtime.processor import arithmetic
 from hat_ray.runtime.protocol import RUNTIMES, Bounds
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.storage.folder import Folder
+from tests.exporting import export_model
 from tests.runtime.models import ARCHITECTURES
 
 torch.set_num_threads(1)

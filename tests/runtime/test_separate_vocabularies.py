@@ -17,13 +17,14 @@ from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.distil import distil, training_sentences
 from hat_ray.evaluate.translate import translate
-from hat_ray.export.export import export_model, open_export
+from hat_ray.export.export import open_export
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Bounds
 from hat_ray.space.presets import preset
 from hat_ray.storage.folder import Folder
 from tests.corpus.vocabulary.foreign_files import bpe_codes, sentencepiece_model, write_dictionary
+from tests.exporting import export_model
 
 apply_bpe = pytest.importorskip("subword_nmt.apply_bpe")
 pytest.importorskip("sacremoses")

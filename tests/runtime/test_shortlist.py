@@ -12,7 +12,7 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.errors import ExportError, HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.export.export import export_model, open_export
+from hat_ray.export.export import open_export
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import top_tokens
 from hat_ray.runtime.onnx.engine import OnnxEngine
@@ -21,6 +21,7 @@ from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone import engine_onnx as loader
 from hat_ray.storage.folder import Folder
+from tests.exporting import export_model
 from tests.model.rounding import assert_same_but_for_rounding
 from tests.runtime.models import ARCHITECTURES, VOCAB, a_model, sources
 

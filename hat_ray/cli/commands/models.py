@@ -189,10 +189,10 @@ def model_choice(
     place: str, model: str | None, beam: int | None, runtime: str | None, dtype: str | None, short_list: int | None
 ) -> "ModelSource":
     """Return the model that a place holds: an export, or that of a model folder or a run on a runtime."""
-    from hat_ray.pipeline.places import Place, place_of
+    from hat_ray.pipeline.places import holds_a_run
     from hat_ray.serve.model_source import ModelSource
 
-    if place_of(place) not in (Place.RUN, Place.OTHER):
+    if not holds_a_run(place):
         return ModelSource(place, None, model, runtime, dtype, short_list, beam).resolved(_flag_of)
     from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
 
@@ -203,9 +203,9 @@ def model_choice(
 
 def recipe_of(place: str, beam: int | None) -> "tuple[Recipe | None, str]":
     """Return the recipe and the folder of a run; no recipe of any other place."""
-    from hat_ray.pipeline.places import Place, place_of
+    from hat_ray.pipeline.places import holds_a_run
 
-    if place_of(place) not in (Place.RUN, Place.OTHER):
+    if not holds_a_run(place):
         return None, place
     return resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
 

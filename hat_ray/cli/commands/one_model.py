@@ -72,7 +72,9 @@ def evaluate(
     of_stage |= {"--take-over": take_over or None, "--skip-checks": skip_checks or None}
     of_text = {"--model": model, "--beam": beam, "--runtime": runtime, "--dtype": dtype, "--threads": threads}
     lines = check_lines(source, reference)
-    if lines is None and _holds_a_run(place):
+    from hat_ray.pipeline.places import holds_a_run
+
+    if lines is None and holds_a_run(place):
         _refuse(of_text, "is for one model's score on a text, which --source names")
         run_stages(
             place, run, set_, data, address, local, as_json, "evaluate", take_over=take_over, skip_checks=skip_checks
@@ -108,7 +110,7 @@ hat-ray latency measure HAT_wmt14ende_xeon@204.2ms_bleu@27.6.yml --set corpus.vo
 Quantities beside the latency that search.limits or latency.quantities name are measured as well, peak_mb in a process
 of its own. Where rows of the table lack one, only that is measured.
 
-One model is timed on this machine, by the settings of `latency`, and kept in no table: a model folder, an export (on
+One model is timed in this process, by the settings of `latency`, and kept in no table: a model folder, an export (on
 its own runtime), or an architecture's file (with random weights).""",
 )
 def latency_measure(
@@ -123,13 +125,17 @@ def latency_measure(
     skip_checks: SkipOpt = False,
 ) -> None:
     """Time sampled architectures on every device into the latency table. Or time one model."""
-    if _holds_a_run(place):
+    from hat_ray.pipeline.places import holds_a_run
+
+    if holds_a_run(place):
         run_stages(
             place, run, set_, data, address, local, as_json, "latency", take_over=take_over, skip_checks=skip_checks
         )
         return
-    of_run = {"--run": run, "--data": data, "--address": address}
-    _refuse(of_run | {"--take-over": take_over or None}, "is for the timings of a run")
+    # --local holds: one model is timed in this process
+    of_run: dict[str, object] = {"--run": run, "--data": data, "--address": address}
+    of_run |= {"--take-over": take_over or None, "--skip-checks": skip_checks or None}
+    _refuse(of_run, "is for the timings of a run")
     from hat_ray.pipeline.trained.one_model import time_place
     from hat_ray.recipe import parse_recipe
 
@@ -201,13 +207,6 @@ def _architecture(place: str, model: str | None, qkv_dim: int) -> Any:
     if model is not None:
         raise RunError(f"{place} holds one architecture: leave --model out, or name a run folder")
     return load_architecture(place, qkv_dim)
-
-
-def _holds_a_run(place: str) -> bool:
-    """Report whether a place is a run, or a recipe that stands for one."""
-    from hat_ray.pipeline.places import Place, place_of
-
-    return place_of(place) in (Place.RUN, Place.OTHER)
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:

@@ -6,6 +6,7 @@ retrain: search's winners and baselines -> one trained model an architecture, at
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.about import about_model
@@ -13,7 +14,7 @@ from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.search import SEARCH, predictions_of
-from hat_ray.pipeline.starting import digest_of_subs, digest_of_super, starting_subs, starting_super
+from hat_ray.pipeline.starting import start_of_training, starting_subs, starting_super
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
 from hat_ray.search.selection import (
     OtherStart,
@@ -48,8 +49,7 @@ def retrain(context: Context, folder: Folder) -> RetrainOutput:
     winners = {entry.architecture for entry in selected if entry.kind == "winner"}
     jobs = {start: _jobs(context, folder, start, [a for a in architectures if a in winners]) for start in starts[1:]}
     jobs[starts[0]] = _jobs(context, folder, starts[0], architectures)
-    jobs = {start: _taught(context, "retrain", folder, some) for start, some in jobs.items()}
-    flat = [job for start in starts for job in jobs[start]]
+    flat = _taught(context, "retrain", folder, [job for start in starts for job in jobs[start]])
     with context.progress("training the models") as progress:
         results = dict(zip((job.folder for job in flat), context.execution.train_subs(flat, progress), strict=True))
     _complete(context, flat)
@@ -118,17 +118,12 @@ def inherited_losses(context: Context, architectures: list[Architecture]) -> dic
     return {architecture: score(architecture) for architecture in architectures}
 
 
-def _outside_supernet(context: Context) -> str | None:
-    """Return what decides the SuperTransformer and stands outside the run: where it starts, and its teacher."""
-    found = [digest_of_super(context), teacher_of_training(context, "supernet")]
-    return " ".join(one or "none" for one in found) if found[1] else found[0]
+def _outside(context: Context, section: str) -> str | None:
+    """Hash what decides trainings and stands outside the run: their starts and their teacher; None: nothing does."""
+    recipe = context.recipe
+    found = {"init": start_of_training(recipe, section), "teacher": teacher_of_training(recipe, section)}
+    return " ".join(f"{name} {digest}" for name, digest in found.items() if digest) or None
 
 
-def _outside_retrain(context: Context) -> str | None:
-    """Return what decides the models and stands outside the run: their teacher, and where they start."""
-    found = [teacher_of_training(context, "retrain"), digest_of_subs(context)]
-    return " ".join(one or "none" for one in found) if found[1] else found[0]
-
-
-SUPERNET = Stage.of("supernet", TrainResult, train_supernet, outside=_outside_supernet)
-RETRAIN = Stage.of("retrain", RetrainOutput, retrain, outside=_outside_retrain)
+SUPERNET = Stage.of("supernet", TrainResult, train_supernet, outside=partial(_outside, section="supernet"))
+RETRAIN = Stage.of("retrain", RetrainOutput, retrain, outside=partial(_outside, section="retrain"))

@@ -1,6 +1,5 @@
 """Work on one model or architecture, wherever it is: its shape, its time on this machine, its training from scratch."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +7,9 @@ from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.vocabulary.make import expected_vocabularies
-from hat_ray.errors import ExportError, LatencyError, RunError, SpaceError
+from hat_ray.errors import LatencyError, RunError
 from hat_ray.evaluate.about import about_model
-from hat_ray.export.export import manifest_of, open_export
+from hat_ray.export.export import open_export
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
@@ -21,18 +20,17 @@ from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.checkpoints.folder import complete_model_folder, read_architecture
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import Engine
-from hat_ray.pipeline.models import open_model, refuse_model_id
+from hat_ray.pipeline.models import open_model, refuse_model_id, run_and_model
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
-from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.trained.teachers import keep_teacher
-from hat_ray.recipe import Recipe, load_run_recipe
+from hat_ray.recipe import Recipe
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
-from hat_ray.search.selection import RetrainOutput
 from hat_ray.space.architecture import Architecture, choices_of
 from hat_ray.space.dimensions import DIMENSIONS
 from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
+from hat_ray.storage.temporary import temporary_folder
 from hat_ray.train.job import train_sub
 from hat_ray.train.state import TrainResult
 
@@ -41,34 +39,15 @@ def architecture_of(place: str, model_id: str | None = None, qkv_dim: int = 512)
     """Return the architecture of a file, a model folder, an export, or a run: the one named, or the first winner's."""
     found = place_of(place)
     if found is Place.RUN:
-        return _of_run(place, model_id)
+        return run_and_model(place, model_id)[1]
     refuse_model_id(place, model_id)
     if found is Place.MODEL:
         return read_architecture(Folder.at(place))
     if found is Place.EXPORT:
-        return _of_export(place)
+        return open_export(place).architecture
     if found is Place.FOREIGN or Path(place).is_dir():
         raise RunError(why_no_weights(place, found))
     return load_architecture(place, qkv_dim)
-
-
-def _of_run(place: str, model_id: str | None) -> Architecture:
-    folder = Folder.at(place)
-    retrained = Run(folder, load_run_recipe(folder)).output("retrain", RetrainOutput)
-    if retrained is None:
-        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
-    by_id = {architecture.id: architecture for architecture in retrained.architectures}
-    if model_id is not None and model_id not in by_id:
-        raise RunError(f"{place} has no model {model_id}; it has {', '.join(by_id)}")
-    return by_id[model_id or next(iter(by_id))]
-
-
-def _of_export(place: str) -> Architecture:
-    manifest = manifest_of(place)
-    try:
-        return Architecture.from_dict(manifest["architecture"])
-    except (LookupError, SpaceError) as error:
-        raise ExportError(f"{place} names no architecture in its manifest: export the model again") from error
 
 
 @dataclass(frozen=True)
@@ -120,12 +99,11 @@ def time_place(place: str, recipe: Recipe) -> TimedModel:
 def _time_export(place: str, config: LatencyConfig, model: ModelConfig) -> TimedModel:
     if config.model_fields_set & {"runtime", "dtype"}:
         raise LatencyError(f"{place} is an export, which brings its own runtime: leave latency.runtime and dtype out")
-    architecture, manifest = architecture_of(place), manifest_of(place)
-    own = {"runtime": manifest.get("runtime"), "dtype": manifest.get("dtype"), "accelerator": "cpu"}
+    export = open_export(place, config.threads)
+    own = {"runtime": export.runtime, "dtype": export.dtype, "accelerator": "cpu"}
     config = LatencyConfig.model_validate({**config.model_dump(), **own})
-    loaded = open_export(place, config.threads)
-    entries = loaded.vocabularies.sizes
-    return _timed(architecture, model, entries, config, device_of(config), loaded.engine)
+    entries = export.vocabularies.sizes
+    return _timed(export.architecture, model, entries, config, device_of(config), export.engine)
 
 
 def _timed(
@@ -136,7 +114,7 @@ def _timed(
     device: DeviceInfo,
     engine: Engine | None,
 ) -> TimedModel:
-    with tempfile.TemporaryDirectory(prefix="hat-ray-timing-") as nowhere:
+    with temporary_folder("timing") as nowhere:
         table, (source, target) = Folder.at(nowhere).child("table"), entries
         job = TimingJob(_space_of(architecture), model, target, config, table, source_vocab_size=source)
         session = TimingSession(job, device)

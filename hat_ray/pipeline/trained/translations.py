@@ -24,7 +24,8 @@ from hat_ray.model.checkpoints.folder import read_about, read_model_folder, writ
 from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.trained.ctranslate2_folder import CONFIG, is_ctranslate2_folder, open_ctranslate2_folder
-from hat_ray.pipeline.trained.teachers import open_teacher, teacher_identity
+from hat_ray.pipeline.trained.identity import identity_of
+from hat_ray.pipeline.trained.teachers import open_teacher
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine, why_unsupported
 from hat_ray.runtime.standalone.translate import MANIFEST
 from hat_ray.storage.copies import carry, name_of
@@ -65,7 +66,7 @@ class TranslatingTeacher:
 def corpus_identity(context: Context) -> str | None:
     """Return what the corpus depends on of its teacher; None: it has none."""
     config = context.recipe.corpus
-    return f"{teacher_identity(config.distil_from, SETTING)} {config.distil_beam}" if config.distil_from else None
+    return f"{identity_of(config.distil_from, SETTING)} {config.distil_beam}" if config.distil_from else None
 
 
 def teach_corpus(context: Context) -> Taught | None:
