@@ -228,6 +228,7 @@ MISTAKES = {
     "brings its own runtime: leave latency.runtime": ["latency", "measure", "export", "--set", "latency.runtime=eager"],
     "kept in no table: leave latency.table": ["latency", "measure", "model", "--set", "latency.table=t"],
     "--run is for the timings of a run": ["latency", "measure", "model", "--run", "elsewhere"],
+    "--skip-checks is for the timings of a run": ["latency", "measure", "model", "--skip-checks"],
     "short-lists are made from training text": ["export", "model", "--out", "made", "--short-list", "9"],
     "runtime eager computes in fp32 or bf16": ["translate", "model", "--dtype", "int8"],
 }
@@ -241,9 +242,3 @@ def test_mistakes_are_one_line(there: Path, told: str) -> None:
     assert told in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not Path("made").exists()
-
-
-def test_checks_of_a_run_are_refused_where_one_model_is_timed(there: Path) -> None:
-    told = command("latency", "measure", "shape.json", "--skip-checks", *SET).exception
-    assert isinstance(told, HatRayError)
-    assert str(told) == "--skip-checks is for the timings of a run: leave --skip-checks out"
