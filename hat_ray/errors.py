@@ -86,6 +86,11 @@ class SearchError(HatRayError):
     """A search that cannot be done as asked, such as an unreachable limit."""
 
 
+def in_one_line(text: object, longest: int = 200) -> str:
+    """Return an error or a text in one line, cut after this many characters."""
+    return " ".join(str(text).split())[:longest]
+
+
 def user_error(error: BaseException) -> HatRayError | None:
     """Return the user's mistake that an exception is, or that a Ray worker reports through it."""
     return _found(error, HatRayError)

@@ -30,7 +30,7 @@ from ray.job_config import JobConfig
 
 import hat_ray
 from hat_ray.core.usable_cpus import usable_cpus
-from hat_ray.errors import HatRayError, StorageError
+from hat_ray.errors import HatRayError, StorageError, in_one_line
 
 _QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -216,7 +216,7 @@ def _settle_environment() -> None:
 
 def other_version(error: RuntimeError, address: str) -> HatRayError | None:
     """Return the user's mistake where Ray refuses a cluster of another version of Ray or Python."""
-    text = " ".join(str(error).split())
+    text = in_one_line(error, 1 << 12)
     if "ersion mismatch" not in text and "was started with" not in text:
         return None
     versions = re.search(r"started with: (Ray: \S+ Python: \S+) This process .*? with: (Ray: \S+ Python: \S+)", text)

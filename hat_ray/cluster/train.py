@@ -46,7 +46,7 @@ from hat_ray.cluster.train_room import SECONDS_BETWEEN_LOOKS, missing, no_room, 
 from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
 from hat_ray.core.lease import Lease
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.errors import HatRayError
+from hat_ray.errors import HatRayError, in_one_line
 from hat_ray.storage.folder import Folder
 from hat_ray.train.capacity import Patience, fewest_workers, needs
 from hat_ray.train.checkpoints import STATE
@@ -64,7 +64,6 @@ _SECONDS_FOR_AN_ANSWER = 60
 _SECONDS_TO_BEGIN = 45.0
 _SECONDS_TO_END = 10.0
 _SECONDS_BETWEEN_WARNINGS = 60.0
-_LONGEST_REASON = 200
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 _SETTINGS_OF_RAY = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard shows the run
@@ -342,7 +341,7 @@ def _here() -> NodeAffinitySchedulingStrategy:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+    return in_one_line(f"{type(error).__name__}: {error}")
 
 
 def _newest_checkpoint(job: TrainJob) -> str | None:

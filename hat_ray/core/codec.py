@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, JsonValue, TypeAdapter, ValidationError
 
-from hat_ray.errors import DamagedError, FormatError, HatRayError
+from hat_ray.errors import DamagedError, FormatError, HatRayError, in_one_line
 from hat_ray.storage.folder import Folder
 
 T = TypeVar("T")
 FORMAT, SEAL = "format", "sealed_sha256"
 STAGE_AGAIN = "delete this stage's folder and run the stage again"
-_LONGEST_WHY = 200
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 Loss = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
@@ -54,14 +53,14 @@ def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{source} is damaged (it is no JSON: {_line(error)}): {remedy}") from error
+        raise DamagedError(f"{source} is damaged (it is no JSON: {in_one_line(error)}): {remedy}") from error
     if not isinstance(value, dict):
         raise DamagedError(f"{source} is damaged (it must hold a JSON object, got {type(value).__name__}): {remedy}")
     if SEAL in value and value.pop(SEAL) != _seal_of(value):
         raise DamagedError(f"{source} is damaged (its content does not match its SHA-256): {remedy}")
     found, wanted = value.pop(FORMAT, None), _format_of(kind)
     if found != wanted:
-        held = "names no format" if found is None else f"has format {_line(found)}"
+        held = "names no format" if found is None else f"has format {in_one_line(found)}"
         raise FormatError(f"{source} {held}, this hat-ray reads format {wanted}: {remedy}")
     return from_json(kind, value, source, remedy)
 
@@ -97,7 +96,7 @@ def read_rows(folder: Folder, name: str, sha256: str | None = None, remedy: str 
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         return file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # of memory, not of storage
-        raise DamagedError(f"{folder.shown(name)} is damaged ({_line(error)}): {remedy}") from error
+        raise DamagedError(f"{folder.shown(name)} is damaged ({in_one_line(error)}): {remedy}") from error
 
 
 def _adapter_of(kind: Any) -> TypeAdapter[Any]:
@@ -116,11 +115,7 @@ def _seal_of(value: object) -> str:
 
 def _why(error: BaseException) -> str:
     if not isinstance(error, ValidationError):
-        return _line(error)
+        return in_one_line(error)
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"]))
-    return _line(f"{place}: {first['msg']}" if place else first["msg"])
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:_LONGEST_WHY]
+    return in_one_line(f"{place}: {first['msg']}" if place else first["msg"])

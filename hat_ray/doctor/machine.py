@@ -14,7 +14,7 @@ import torch
 from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.result import DoctorResult
-from hat_ray.errors import HatRayError, PluginError
+from hat_ray.errors import HatRayError, PluginError, in_one_line
 from hat_ray.latency.detection import detect
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.process import timing_state
@@ -127,7 +127,7 @@ def examine_runtimes() -> Iterator[DoctorResult]:
                 detect(runtime=runtime, dtype=dtype)  # refuses a dtype that the runtime's own device would emulate
                 difference = _difference(model, runtime, dtype)
             except (HatRayError, ImportError, RuntimeError) as problem:
-                yield DoctorResult(name, "advice", "does not run here", " ".join(str(problem).split()))
+                yield DoctorResult(name, "advice", "does not run here", in_one_line(problem))
             else:
                 detail = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
                 yield DoctorResult(name, "good", detail)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, in_one_line
 from hat_ray.storage.plain_file import printable
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -44,7 +44,7 @@ def read_npz(file: BinaryIO, source: str, size: int) -> Arrays:
         known = (None, errno.EINVAL)  # bzip2's own error; a place before the file's begin
         if isinstance(error, OSError) and error.errno not in known:
             raise
-        why = " ".join(str(error).split())[:120]
+        why = in_one_line(error, 120)
         raise CheckpointError(f"{source} is a damaged .npz archive ({why}): copy it again") from error
 
 

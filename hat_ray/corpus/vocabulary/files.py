@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from hat_ray.corpus.vocabulary.protocol import Vocabulary
 from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SENTENCEPIECE, open_sides, open_subwords
-from hat_ray.errors import DamagedError
+from hat_ray.errors import DamagedError, in_one_line
 from hat_ray.storage.folder import Folder
 
 INDEX = "vocabulary.json"
@@ -102,5 +102,4 @@ def _opened(opening: Callable[[], T]) -> T:
     except DamagedError:
         raise
     except (ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise DamagedError(f"a vocabulary cannot be opened ({why}): make it again") from error
+        raise DamagedError(f"a vocabulary cannot be opened ({in_one_line(error, 300)}): make it again") from error

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hat_ray.corpus.vocabulary import BOS, EOS, MISSING, PAD, SPECIAL_IDS, UNK, Vocabularies
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, in_one_line
 from hat_ray.foreign.huggingface.settings import Settings, read_config, read_settings
 from hat_ray.foreign.opened import NO_VOCABULARY, ForeignModel
 from hat_ray.foreign.rows import Order, biases_of, require_order, rows_of
@@ -59,8 +59,7 @@ def _state(folder: Path) -> Mapping[str, Tensor]:
         try:
             state: Any = safetensors.torch.load_file(safe)
         except (SafetensorError, ValueError, KeyError) as error:
-            why = " ".join(str(error).split())[:100]
-            raise CheckpointError(f"{safe} is damaged ({why}): copy it again") from error
+            raise CheckpointError(f"{safe} is damaged ({in_one_line(error, 100)}): copy it again") from error
     elif pickled.is_file():
         state = read_pickle_safely(pickled)
     else:

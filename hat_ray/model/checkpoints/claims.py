@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hat_ray.errors import CheckpointError
+from hat_ray.errors import CheckpointError, in_one_line
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -61,7 +61,7 @@ def listed(names: Sequence[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return an exception's text in one bounded line."""
     told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(told.split())[:200] or type(error).__name__
+    return in_one_line(told) or type(error).__name__
 
 
 def _embeddings(holds: Architecture, vocab_sizes: tuple[int, int], config: ModelConfig) -> int:

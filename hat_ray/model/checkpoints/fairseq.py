@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from hat_ray.errors import CheckpointError, SpaceError
+from hat_ray.errors import CheckpointError, SpaceError, in_one_line
 from hat_ray.model.checkpoints.claims import first_line, listed, require_floats, require_room
 from hat_ray.model.checkpoints.fairseq_network import network_from_arguments, require_shared
 from hat_ray.model.checkpoints.fairseq_plain import arguments_of, is_plain, with_choices, with_hats_names
@@ -94,7 +94,7 @@ def read_pickle_safely(path: str | Path) -> Any:
     except (CheckpointError, OSError):  # an OSError is a fault of the disk, not of the file
         raise
     except Exception as error:  # PyTorch's reader raises whatever a damaged file makes of it
-        told = " ".join(str(error).split())
+        told = in_one_line(error, 1 << 10)
         what = f"it asks for code: {told[told.index('GLOBAL') :]}" if "GLOBAL" in told else told
         raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded ({what[:160]})") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sentencepiece
 
-from hat_ray.errors import RunError
+from hat_ray.errors import RunError, in_one_line
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches
 from hat_ray.storage.copies import copied_here
@@ -48,7 +48,7 @@ def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Seque
         settings = json.loads(read_text(folder / CONFIG, "CTranslate2's configuration", RunError))
         model = ctranslate2.Translator(str(folder), device="cpu", intra_threads=1, inter_threads=1)
     except (RuntimeError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = in_one_line(error)
         raise RunError(f"{folder} cannot be opened by CTranslate2 ({why}): convert the model again") from error
     adds_eos = bool(isinstance(settings, dict) and settings.get("add_source_eos"))
     config = EvaluateConfig() if beam is None else EvaluateConfig(beam=beam)

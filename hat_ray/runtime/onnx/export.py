@@ -14,6 +14,7 @@ import onnx
 from onnx.external_data_helper import set_external_data
 
 from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.errors import in_one_line
 from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.difference import logit_error
@@ -97,7 +98,7 @@ def require_weights_inside(folder: Path, manifest: Mapping[str, Any]) -> None:
             graph = onnx.load(folder / name, load_external_data=False)
             tensors = list(graph.graph.initializer)
         except Exception as error:  # protobuf's have no type in common
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            why = in_one_line(f"{type(error).__name__}: {error}")
             raise ValueError(f"{folder / name} is no graph ({why}): export the model again") from error
         for tensor in tensors:
             wanted = {entry.key: entry.value for entry in tensor.external_data}
