@@ -41,7 +41,9 @@ def test_a_language_with_a_long_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_teacher_that_is_not_there_is_no_teacher(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
-        with pytest.raises(HatRayError, match=r"^supernet\.teacher: .* cannot be read \(there is no file\)"):
+        with pytest.raises(
+            HatRayError, match=r"^supernet\.teacher: \S+ cannot be read \(\S+ is no file and holds none: "
+        ):
             identity_of(str(place), "supernet.teacher")
 
 

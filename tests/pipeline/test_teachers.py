@@ -83,7 +83,8 @@ def test_what_cannot_teach_is_named_in_one_line(made: Made, corpus: Corpus, tmp_
         f"{corpus.vocabularies.source.pieces()[4]!r}{remedy}",
         "broken.pt": "supernet.teacher: {place} is not a safe checkpoint and was not loaded (at position 2, opcode "
         "b'n' unknown)",
-        "nowhere": "supernet.teacher: {place} cannot be read (there is no file): name a trained model",
+        "nowhere": "supernet.teacher: {place} cannot be read ({place} is no file and holds none: name a file or "
+        "a folder with files): name a trained model",
         "ct2": f"{kind}a model of another program, which gives no probabilities of words: name its run or model folder",
     }
     for name, line in told.items():
