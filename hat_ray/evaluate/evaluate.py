@@ -92,7 +92,7 @@ class EvaluatedModel:
     score: Score
     measured: dict[str, FinalTiming]
     others: dict[str, Score] = field(default_factory=dict)
-    """Scores of the same architecture trained from other starts, by the start."""
+    """Scores of the same architecture's other trainings, by their folders."""
 
 
 @dataclass(frozen=True)

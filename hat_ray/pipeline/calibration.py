@@ -110,7 +110,7 @@ class UntilPredicted:
         """Return the architectures that the table has on every device, in the order of timing on the first."""
         timed = [timed_of(self._job, device.slug) for device in devices]
         both = [one for one in timed[0] if all(one in other for other in timed)]
-        return both if len(self._job.spaces) == 1 else [one for one in both if self._job.space.contains(one)]
+        return [one for one in both if self._job.space.contains(one)]
 
     def _can_be_fitted(self, devices: Sequence[DeviceInfo], known: Sequence[Architecture]) -> bool:
         """Return whether every device has rows enough; rows of containing spaces count as well."""

@@ -79,8 +79,10 @@ def scorer_of(context: Context) -> CandidateScorer:
     return CandidateScorer(model, batches, recipe.supernet.label_smoothing, cache_bytes=kept, in_parts=parts)
 
 
-def train_job(context: Context, section: str, architecture: Architecture | None, folder: Folder) -> TrainJob:
-    """Return one training of this run; None trains the SuperTransformer."""
+def train_job(
+    context: Context, section: str, architecture: Architecture | None, folder: Folder, number: int = 0
+) -> TrainJob:
+    """Return one training of this run; None trains the SuperTransformer. `number` counts its seeds."""
     recipe = context.recipe
     return TrainJob(
         architecture=architecture,
@@ -89,5 +91,5 @@ def train_job(context: Context, section: str, architecture: Architecture | None,
         model_config=recipe.model,
         config=recipe.supernet if section == "supernet" else recipe.retrain,
         folder=folder,
-        seed=stream_seed(recipe.seed, section),
+        seed=stream_seed(recipe.seed, section, *([number] if number else [])),
     )

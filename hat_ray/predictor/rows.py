@@ -8,11 +8,14 @@ whole architectures. What single layers add (`LAYER_FEATURES`) only the trees se
 """
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hat_ray.errors import PredictorError
 from hat_ray.latency.table.part_file import KeptParts
@@ -138,9 +141,11 @@ def read_rows(
 ) -> TimedRows:
     """Read a device's rows from a latency table, the best measurement of each architecture; `where` as in `scan_table`.
 
-    Where some rows keep only averages, only averages are taken of all.
+    Where some rows keep only averages, only averages are taken of all. A space has one query-key-value width, which no
+    column tells apart: rows of another one, of models that were scaled by hand, are left out.
     """
     table = scan_table(root, space_id, device, _TABLE_COLUMNS, where=where, best_only=True).sort_by(list(_ORDER))
+    table = _of_one_width(table)
     read = {name: table[name].to_numpy() for name in table.column_names}
     total = read["latency_corrected_ms"]
     encoder_ms = _encoder_part(read)
@@ -151,6 +156,17 @@ def read_rows(
     averages = np.column_stack([read[f"hat_{name}"] for name in HAT_FEATURES])
     names = [id or f"{source}:{line}" for id, source, line in _origins(read)]
     return rows_of_averages(averages, total, encoder_ms, names)
+
+
+def _of_one_width(table: pa.Table) -> pa.Table:
+    """Return the rows of the query-key-value width that most rows have; those without an architecture stay."""
+    texts = table["architecture_json"].to_pylist()
+    widths = [None if text is None else json.loads(text).get("qkv_dim") for text in texts]
+    known = Counter(width for width in widths if width is not None)
+    if len(known) < 2:
+        return table
+    usual = known.most_common(1)[0][0]
+    return table.filter(pa.array([width in (None, usual) for width in widths]))
 
 
 def _encoder_part(read: dict[str, Any]) -> FloatArray | None:

@@ -26,11 +26,28 @@ Value: TypeAlias = str | int | float | None
 MARKERS: dict[Kind, Trace] = {
     "winner": {"symbol": "star", "size": 19, "color": "@winner"},
     "largest": {"symbol": "square", "size": 11, "color": "@largest"},
+    "scaled-depth": {"symbol": "triangle-down", "size": 11, "color": "@by-hand"},
+    "scaled-width": {"symbol": "diamond", "size": 11, "color": "@by-hand"},
+    "deep-shallow": {"symbol": "triangle-up", "size": 11, "color": "@by-hand"},
     "random": {"symbol": "x", "size": 8, "color": "@random"},
 }
-MARKS: dict[Kind, str] = {"winner": "★", "largest": "■", "random": "✕"}
+MARKS: dict[Kind, str] = {
+    "winner": "★",
+    "largest": "■",
+    "scaled-depth": "▼",
+    "scaled-width": "◆",
+    "deep-shallow": "▲",
+    "random": "✕",
+}
 """How the page's tables and headings show the kinds of points."""
-LEGEND: dict[Kind, str] = {"winner": "Chosen", "largest": "Largest", "random": "Random"}
+LEGEND: dict[Kind, str] = {
+    "winner": "Chosen",
+    "largest": "Largest",
+    "scaled-depth": "Fewer layers",
+    "scaled-width": "Narrower",
+    "deep-shallow": "Deep, shallow",
+    "random": "Random",
+}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "pentagon", "hexagram", "star-square")
 NUM_SERIES = 5

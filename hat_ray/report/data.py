@@ -5,6 +5,7 @@ measured is None and shows as a dash: a report of an unfinished or failed run is
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from hat_ray.report.ledger import Ledger
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import frontier
 from hat_ray.search.limits import Limit
-from hat_ray.search.selection import Kind, RetrainedModel, SelectedModel
+from hat_ray.search.selection import HAND_SCALED, Kind, MissingRival, RetrainedModel, SelectedModel, TrainedOnce
 from hat_ray.search.winners import LimitedQuantity, RuntimeRanking
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.studies.results import PolicyStudy, RankingResult
@@ -188,8 +189,8 @@ class Translation:
 class ChosenModel(SelectedModel):
     """A model that was retrained, measured and scored: a winner of the search or a baseline.
 
-    A winner belongs to one limit on one device. A `random` baseline belongs to the winner of the same limit
-    that it is compared with (drawn at random, of no lower latency); `largest` belongs to no device.
+    A winner belongs to one limit on one device. A `random` baseline (drawn at random, of no lower latency) and one that
+    is scaled by hand belong to the winner of the same limit that they are compared with; `largest` to no device.
     """
 
     params: int
@@ -197,7 +198,7 @@ class ChosenModel(SelectedModel):
     trained: RetrainedModel
     score: Score | None = None
     other_scores: dict[str, Score] = field(default_factory=dict)
-    """Scores after training from other starts, by the start."""
+    """Scores of its other trainings, by their folders."""
     latency: dict[str, Latency] = field(default_factory=dict)
     """By device slug."""
     quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
@@ -217,11 +218,17 @@ class ChosenModel(SelectedModel):
     @property
     def scratch_loss_bits(self) -> float | None:
         """The validation loss after training from scratch; None where the model gave no number."""
-        return _known(self.trained.scratch_loss_bits)
+        return _known(self.trained.trainings[0].loss_bits)
 
     @property
     def bleu(self) -> float | None:
         return self.score.bleu if self.score else None
+
+    def scores_of(self, trainings: Sequence[TrainedOnce]) -> list[float | None]:
+        """Return the BLEU of some of its trainings; None where one was not scored."""
+        main = self.trained.trainings[0].folder
+        known = {**({} if self.score is None else {main: self.score}), **self.other_scores}
+        return [known[one.folder].bleu if one.folder in known else None for one in trainings]
 
     @property
     def chrf(self) -> float | None:
@@ -265,7 +272,7 @@ class Provenance:
 class ReportData:
     """One run, whole."""
 
-    FORMAT: ClassVar[int] = 5
+    FORMAT: ClassVar[int] = 6
 
     name: str
     """The run's or recipe's name."""
@@ -295,6 +302,8 @@ class ReportData:
     """Training policies compared."""
     runtimes: tuple[RuntimeContest, ...] = ()
     """Which runtime wins each limit, where one machine has several."""
+    missing: tuple[MissingRival, ...] = ()
+    """Families of models scaled by hand that have none under a limit."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
 
@@ -318,7 +327,7 @@ class ReportData:
 
     def models_on(self, device: str) -> tuple[ChosenModel, ...]:
         """Return the winners of a device, then the baselines that may be compared with them."""
-        order = ("random", "largest")
+        order = (*HAND_SCALED, "random", "largest")
         baselines = [m for m in self.chosen if m.kind != "winner" and m.device in (None, device)]
         return (*self.winners(device), *sorted(baselines, key=lambda m: order.index(m.kind)))
 

@@ -1,12 +1,16 @@
 """Comparisons of two models, and the sentences that follow from them, also where they disappoint."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from hat_ray.core.text import bound_digits, fixed, milliseconds, significant
 from hat_ray.corpus.corpus import leak_warning
 from hat_ray.latency.quantities import LATENCY, P90, QUANTITIES
 from hat_ray.report.data import ChosenModel, Latency, ReportData
 from hat_ray.search.limits import Measured, Verdict, bound_verdict, verdict
+from hat_ray.search.selection import Kind
 
 FAIR = 1.10  # a random architecture that is slower than this times the winner is no equal rival
 
@@ -35,6 +39,14 @@ def compare(model: ChosenModel, other: ChosenModel, device: str) -> Comparison:
         speedup=its / mine if mine and its else None,
         bleu=model.bleu - other.bleu if model.bleu is not None and other.bleu is not None else None,
     )
+
+
+def mean_spread(values: Sequence[float | None], digits: int) -> str:
+    """Return the mean of several seeds with their sample standard deviation, such as "30.2 ± 0.4"; of one its value."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if len(known) < 2 or len(known) < len(values):
+        return fixed(values[0] if values else None, digits)
+    return f"{fixed(fmean(known), digits)} ± {fixed(stdev(known), digits)}"
 
 
 VERDICT_MARKS = {Verdict.KEPT: "✓", Verdict.WITHIN_ERROR: "≈", Verdict.MISSED: "✗", Verdict.NOT_MEASURED: ""}
@@ -114,13 +126,24 @@ def partner(data: ReportData, winner: ChosenModel) -> ChosenModel | None:
     return next(iter(same or [model for model in drawn if model.limit is None]), None)
 
 
+BY_HAND: dict[Kind, str] = {
+    "scaled-depth": "Scaled by hand, fewer layers",
+    "scaled-width": "Scaled by hand, narrower",
+    "deep-shallow": "Scaled by hand, deep encoder and shallow decoder",
+}
+"""The families of models that an engineer scales by hand."""
+
+
 def role(model: ChosenModel) -> str:
-    """Return the role of a model: chosen, largest or random."""
+    """Return the role of a model: chosen, scaled by hand, random or largest."""
     if model.kind == "winner":
         return f"Chosen for ≤ {model.limit.text}" if model.limit else "Chosen"
     if model.kind == "random" and model.limit:
         return f"Random, no faster than the choice for {model.limit.text}"
-    return {"largest": "Largest of the space", "random": "Random"}[model.kind]
+    if model.kind == "largest":
+        return "Largest of the space"
+    for_limit = f" for ≤ {model.limit.text}" if model.limit else ""
+    return f"{BY_HAND.get(model.kind, 'Random')}{for_limit}"
 
 
 def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which models are trained from scratch: the winners of the search, and what they are compared with."""
+"""Which models are trained: the winners of the search, and what they are compared with; and what that gave."""
 
 import logging
 import math
@@ -20,27 +20,62 @@ log = logging.getLogger(__name__)
 DRAWS = 3_000
 WIDER = (1.1, 1.25, 1.5, math.inf)
 """How many times slower than its winner a random rival may be, the first bound that enough rivals keep."""
-Kind = Literal["winner", "largest", "random"]
+HandScaled = Literal["scaled-depth", "scaled-width", "deep-shallow"]
+HAND_SCALED: tuple[HandScaled, ...] = ("scaled-depth", "scaled-width", "deep-shallow")
+Kind = Literal["winner", "largest", "random"] | HandScaled
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How a model that is scaled by hand was matched to a limit."""
+
+    latency_ms: float
+    measured: bool
+    """False: predicted, since only a latency table knows the device, or the device could not be reached."""
+    outside: str | None = None
+    """Why it lies outside of the search space; None: it lies inside."""
 
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """A model to train. A random baseline belongs to the winner of the same limit."""
+    """A model to train. A baseline with a limit is the rival of the winner under the same limit."""
 
     kind: Kind
     architecture: ArchitectureField
     limit: Limit | None = None
+    matching: Matching | None = None
+    """Of a model that is scaled by hand."""
 
 
 @dataclass(frozen=True)
-class OtherStart:
-    """What training an architecture from another start gave."""
+class MissingRival:
+    """A family of models scaled by hand that has none under a limit, and why."""
+
+    kind: HandScaled
+    limit: Limit
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The models to train, and the families without one."""
+
+    selected: tuple[SelectedModel, ...]
+    missing: tuple[MissingRival, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainedOnce:
+    """What one training of an architecture gave."""
 
     start: str
     """`scratch`, `inherited`, or the trained model that it started from."""
+    seed: int
+    """Number of the training among those from this start, from 0 on; each has a random stream of its own."""
     folder: str
     """Its folder within the stage's."""
     loss_bits: Loss
+    """Its validation loss."""
     updates: int
     seconds: float
 
@@ -50,15 +85,28 @@ class RetrainedModel:
     """What training one architecture gave."""
 
     inherited_loss_bits: Loss
-    """Its validation loss with the weights that it inherits, before."""
-    scratch_loss_bits: Loss
-    """Its validation loss after training, from scratch or what else `start` names."""
-    updates: int
-    seconds: float
-    start: str = "scratch"
-    """What its training started from: `scratch`, `inherited`, or a trained model."""
-    others: tuple[OtherStart, ...] = ()
-    """The same architecture trained from other starts."""
+    """Its validation loss with the weights that it inherits, before; infinite outside of the search space."""
+    trainings: tuple[TrainedOnce, ...]
+    """The first one is the model that is timed, compared and exported."""
+
+    @property
+    def start(self) -> str:
+        """What the main training started from."""
+        return self.trainings[0].start
+
+    @property
+    def starts(self) -> list[str]:
+        """What it was trained from, the main start first."""
+        return list(dict.fromkeys(one.start for one in self.trainings))
+
+    def begun_from(self, start: str) -> list[TrainedOnce]:
+        """Return the trainings from one start, the first seed's first."""
+        return [one for one in self.trainings if one.start == start]
+
+    @property
+    def repeats(self) -> list[TrainedOnce]:
+        """The trainings from the main start: one a seed."""
+        return self.begun_from(self.start)
 
 
 @dataclass(frozen=True)
@@ -67,11 +115,17 @@ class RetrainOutput:
 
     selected: tuple[SelectedModel, ...]
     models: dict[str, RetrainedModel]
+    missing: tuple[MissingRival, ...] = ()
+    """Families of models scaled by hand that have none under a limit."""
 
     @property
     def architectures(self) -> list[Architecture]:
         """Each architecture once."""
         return unique_architectures(self.selected)
+
+
+HandRivals = Mapping[Limit, Sequence[SelectedModel]]
+"""By the winner's limit its rivals that are scaled by hand."""
 
 
 def select(
@@ -82,11 +136,13 @@ def select(
     largest: bool,
     randoms: int,
     seed: int,
+    by_hand: HandRivals | None = None,
 ) -> list[SelectedModel]:
-    """List the winners, their random rivals and the largest architecture, in this order."""
+    """List the winners, each followed by its rivals (scaled by hand, then random), and the largest architecture."""
     selected: list[SelectedModel] = []
     for limit, architecture in winners.items():
         selected.append(SelectedModel("winner", architecture, limit))
+        selected += (by_hand or {}).get(limit, ())
         names = [f"{most:g}{name}" for name, most in limit.group.bounds]
         rng = random.Random(stream_seed(seed, "rival", limit.device, f"{limit.ms:g}", *names))
         for rival in slower_rivals(space, architecture, predictions[limit.device], limit.group, randoms, rng):

@@ -222,6 +222,8 @@ class TrainConfig(StageConfig):
 
 
 SCRATCH, INHERITED = "scratch", "inherited"
+Baseline = Literal["largest", "random", "scaled-depth", "scaled-width", "deep-shallow"]
+"""What winners are compared with."""
 Start = Annotated[str, Field(min_length=1)]
 
 
@@ -239,7 +241,7 @@ class SupernetConfig(TrainConfig):
 class RetrainConfig(TrainConfig):
     """Training of the chosen architectures, and of those that they are compared with."""
 
-    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init"}
+    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init", "seeds"}
 
     init: Start | tuple[Start, ...] = SCRATCH
     """What these trainings start from: `scratch` (random weights), `inherited` (the weights that an architecture has in
@@ -247,10 +249,19 @@ class RetrainConfig(TrainConfig):
     space. Of a list the first makes the models that are timed, compared and exported; the winners are trained from each
     of the others as well, and the report shows losses and scores side by side."""
 
-    largest_baseline: bool = True
-    """Train the largest architecture of the space as well, at equal updates."""
-    random_baselines: int = Field(default=1, ge=0, le=1_000)
-    """For each winner, train this many randomly drawn architectures of no lower predicted latency, at equal updates."""
+    baselines: tuple[Baseline, ...] = ("largest", "random", "scaled-depth", "scaled-width", "deep-shallow")
+    """What the winners are compared with, each trained and scored like a winner. `largest`: the largest architecture of
+    the space. `random`: architectures drawn at random. The others are what an engineer would draw by hand, the slowest
+    that keeps the winner's limit as timed on its device: `scaled-depth`, the largest with layers removed equally from
+    encoder and decoder; `scaled-width`, the largest with all widths shrunk equally; `deep-shallow`, the deepest encoder
+    of the space with two decoder layers or one. Each of these costs one more training for each winner."""
+    random_rivals: int = Field(default=1, ge=1, le=1_000)
+    """Random architectures for each winner, of no lower predicted latency. Several show how much chance gives: 5 in a
+    study."""
+    seeds: int = Field(default=1, ge=1, le=1_000)
+    """Trainings of each model, with another seed each: mean and spread of their scores are reported. The weights of the
+    first one are what `export` and `translate` take: to choose the best one would flatter its score. With one training
+    a model the spread is not known."""
 
     @property
     def starts(self) -> tuple[str, ...]:
@@ -261,4 +272,10 @@ class RetrainConfig(TrainConfig):
     def _check_starts(self) -> "RetrainConfig":
         if not self.starts or len(set(self.starts)) != len(self.starts):
             raise ValueError(f"init needs one start, or several that differ, got {list(self.starts)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_baselines(self) -> "RetrainConfig":
+        if len(set(self.baselines)) != len(self.baselines):
+            raise ValueError(f"baselines must differ, got {list(self.baselines)}: name each once")
         return self

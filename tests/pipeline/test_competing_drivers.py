@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KILLS = 24
 SMALL = (
     *("search.workers=1", "search.refine_rounds=0", "search.evaluations=12", "search.limits_fraction=[0.5]"),
-    *("retrain.largest_baseline=false", "retrain.random_baselines=1", "supernet.checkpoint_every=3"),
+    *("retrain.baselines=[random]", "supernet.checkpoint_every=3"),
     *("retrain.checkpoint_every=4", "corpus.toy.test_pairs=8", "latency.budget_s=0.1", "evaluate.beam=1"),
 )
 

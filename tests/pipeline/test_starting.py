@@ -170,14 +170,14 @@ def test_winners_are_trained_from_several_starts_and_shown_side_by_side(
     assert winners
     for id, model in output.models.items():
         assert model.start == "inherited"
-        assert model.scratch_loss_bits == pytest.approx(model.inherited_loss_bits, abs=1e-4)
-        assert [one.start for one in model.others] == (["scratch", str(first[0])] if id in winners else [])
+        assert model.trainings[0].loss_bits == pytest.approx(model.inherited_loss_bits, abs=1e-4)
+        assert model.starts[1:] == (["scratch", str(first[0])] if id in winners else [])
     (winner,) = winners
-    scratch, file = output.models[winner].others
+    _, scratch, file = output.models[winner].trainings
     assert scratch.loss_bits > output.models[winner].inherited_loss_bits + 0.05
     assert file.loss_bits == pytest.approx(output.models[winner].inherited_loss_bits, abs=1e-4)
     evaluated = from_json(EvaluateOutput, records["evaluate"].output, "output").models[winner]
-    assert {*evaluated.others} == {"scratch", str(first[0])}
+    assert {*evaluated.others} == {scratch.folder, file.folder}
     data = read_report(Folder.at(tmp_path / "r" / "report"))
     table = starts_table(data)
     assert table is not None

@@ -216,7 +216,7 @@ def test_hats_own_table_serves_a_part_of_its_space(shared: Path, hats: tuple[Pat
 @pytest.mark.slow
 def test_a_search_in_a_part_of_hats_space_with_hats_own_table(hats: tuple[Path, str], tmp_path: Path) -> None:
     table, slug = hats
-    small = ["supernet.updates=3", "retrain.updates=2", "retrain.random_baselines=0", "evaluate.sentences=4"]
+    small = ["supernet.updates=3", "retrain.updates=2", "retrain.baselines=[largest]", "evaluate.sentences=4"]
     wanted = recipe(table, *SUB, *small, "search.limits_ms=[3500]", device=slug, words=32_768)
     records = {one.stage: one for one in run_recipe(wanted, str(tmp_path / "run"), local=True)}
     (winner,) = from_json(SearchOutput, records["search"].output, "output").winners

@@ -40,7 +40,7 @@ from hat_ray.report.data import (
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
-from hat_ray.search.selection import Kind, RetrainedModel
+from hat_ray.search.selection import Kind, RetrainedModel, TrainedOnce
 from hat_ray.search.winners import LimitWinner
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
@@ -92,7 +92,9 @@ def made_up_model(kind: Kind, architecture: Architecture, rng: random.Random, **
         params=costs.params,
         flops=costs.flops,
         latency=latency,
-        trained=RetrainedModel(loss, loss - 0.08, 1000, 60.0),
+        trained=RetrainedModel(
+            loss, (TrainedOnce("scratch", 0, architecture.id, loss - 0.08, 1000, 60.0),)
+        ),
         score=made_up_score(max(0.0, 61.0 - 7.5 * (loss - 0.2)), max(0.0, 80.0 - 6 * loss)),
         samples=(
             Translation("A man in an orange hat starring at something.", "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.", "Ein Mann mit einem orangefarbenen Hut starrt etwas an."),

@@ -29,7 +29,9 @@ def test_written_report_reads_back_and_leaves_two_files(small_report: Make, tmp_
 
 def test_a_diverged_loss_becomes_null_and_is_drawn_as_a_gap(small_report: Make, tmp_path: Path) -> None:
     first = small_report().chosen[0]
-    model = replace(first, trained=replace(first.trained, scratch_loss_bits=math.nan))
+    model = replace(
+        first, trained=replace(first.trained, trainings=(replace(first.trained.trainings[0], loss_bits=math.nan),))
+    )
     data = small_report(chosen=(model,), retraining=(LossCurve("x", ((0, 9.0), (10, math.inf), (20, math.nan))),))
     write_report(data, Folder.at(tmp_path))
     back = read_report(Folder.at(tmp_path))
@@ -51,7 +53,7 @@ def test_other_formats_and_damage_are_reported_in_one_line(small_report: Make, t
         assert str(error.value).endswith(": write the report again")
         return str(error.value)
 
-    assert "has format 99, this hat-ray reads format 5" in refused({**value, "format": 99})
+    assert "has format 99, this hat-ray reads format 6" in refused({**value, "format": 99})
     corpus = {**value["corpus"], "train_pairs": "many"}
     assert "is damaged (corpus.train_pairs: Input should be a valid integer" in refused({**value, "corpus": corpus})
     assert "not an architecture" in refused({**value, "chosen": [{**value["chosen"][0], "architecture": {}}]})

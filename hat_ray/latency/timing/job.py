@@ -39,6 +39,8 @@ class TimingJob:
     """Quantities that limits bound, by the device's name or id ("": every device); `config.quantities` adds others."""
     source_vocab_size: int | None = None
     """Entries of the source's vocabulary; None: as many as the target's."""
+    beyond_space: bool = False
+    """Time also architectures outside of the space, such as models that were scaled by hand."""
     kept: KeptParts | None = field(default=None, compare=False, repr=False)
     """The table as this process has read it; None reads the files each time."""
 

@@ -180,7 +180,8 @@ class TimingSession:
 
     def time(self, architecture: Architecture) -> LatencyRow:
         """Time one architecture with canaries between its repetitions; write nothing."""
-        self.job.space.require(architecture)
+        if not self.job.beyond_space:
+            self.job.space.require(architecture)
         return self.time_model(architecture, lambda: self._build(architecture))
 
     def time_model(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:

@@ -9,7 +9,8 @@ Disk
 - a training: (k + 2) checkpoints of 12 P (weights and Adam's two moments) and a model of 4 P, where k =
   max(keep_last, average_last, average_best where it counts), and no more checkpoints than it writes. At least: the k
   that stay; a SuperTransformer's few updates may leave layers without moments, so that only its weights are sure.
-- retrain: that for (1 + random_baselines) L + 1 models. At least: the smallest architecture's, once.
+- retrain: that for each training of a winner of L and of its rivals, and of the largest. At least: the smallest
+  architecture's, once.
 - latency: 48 KB a row (a file of its own each); search: 16 KB a candidate; report: 10 MB; evaluate: thrice the test
   set's text a model.
 
@@ -59,13 +60,13 @@ class Estimate:
 
 def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
     """Return the growth of the run folder by these stages."""
-    space, limits = recipe.space.build(), _limits(recipe)
+    space = recipe.space.build()
     largest, smallest = (params_of(a, words, recipe.model) for a in (space.largest(), space.smallest()))
-    models = (1 + recipe.retrain.random_baselines) * limits + 1
+    trainings = _trainings(recipe)
     devices = len(recipe.latency.timed)
     scratch = Estimate(
         _kept(recipe.retrain, smallest, _CHECKPOINT_BYTES).least,
-        models * _kept(recipe.retrain, largest, _CHECKPOINT_BYTES).most,
+        trainings * _kept(recipe.retrain, largest, _CHECKPOINT_BYTES).most,
     )
     text = _text_bytes(recipe.corpus)
     of_stage = {
@@ -74,7 +75,7 @@ def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
         "latency": Estimate(0, _ROW_BYTES * recipe.latency.samples * devices),
         "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200)),
         "retrain": scratch,
-        "evaluate": Estimate(0, models * (3 * text + _ROW_BYTES * devices)),
+        "evaluate": Estimate(0, trainings * (3 * text + _ROW_BYTES * devices)),
         "report": Estimate(_LEAST_PAGE_BYTES, _PAGE_BYTES),
     }
     return sum((of_stage[stage] for stage in stages if stage in of_stage), Estimate())
@@ -84,13 +85,12 @@ def memory_of(recipe: Recipe, stages: Iterable[str], words: Sizes, cpus: int, *,
     """Return the memory that the most demanding of these stages takes at once on one machine of `cpus` CPUs."""
     largest = recipe.space.build().largest()
     params = params_of(largest, words, recipe.model)
-    models = (1 + recipe.retrain.random_baselines) * _limits(recipe) + 1
-    scratch = 1 if local else min(models, max(1, cpus // recipe.retrain.threads))
+    scratch = 1 if local else min(_trainings(recipe), max(1, cpus // recipe.retrain.threads))
     workers = 1 if local else recipe.supernet.workers
     searching = 1 if local else recipe.search.workers
     cache = recipe.search.encoder_cache_mb << 20
     valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, words[1])
-    alone = recipe.space.build().smallest() if not recipe.retrain.largest_baseline else largest
+    alone = recipe.space.build().smallest() if "largest" not in recipe.retrain.baselines else largest
     sure = _TRAINING_BYTES * params_of(alone, words, recipe.model)
     of_stage = {
         "supernet": _training(recipe, recipe.supernet, words[1], workers, params, _WEIGHT_BYTES * params),
@@ -170,6 +170,15 @@ def _layers(architecture: Architecture, length: int) -> list[int]:
     for ffn, own, cross, reach in zip(d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers, strict=True):
         found.append(12 * d.embed_dim + 8 * qkv + 2 * ffn + 2 * (own + reach * cross) * length)
     return found
+
+
+def _trainings(recipe: Recipe) -> int:
+    """Return the largest possible number of trainings of stage `retrain`."""
+    config = recipe.retrain
+    by_hand = len({*config.baselines} - {"largest", "random"})
+    rivals = by_hand + (config.random_rivals if "random" in config.baselines else 0)
+    models = (1 + rivals) * _limits(recipe) + 1
+    return (models + (len(config.starts) - 1) * _limits(recipe)) * config.seeds
 
 
 def _limits(recipe: Recipe) -> int:

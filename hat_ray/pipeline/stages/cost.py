@@ -90,7 +90,7 @@ def timed_rows(context: Context, records: Mapping[str, StageRecord]) -> list[Tim
 def stage_at(records: Mapping[str, StageRecord], utc_time: str) -> str | None:
     """Return the stage within whose time something happened; where two do, the later one began with it."""
     when, found = _time(utc_time), None
-    for name in ("latency", "sweep", "search", "evaluate"):
+    for name in ("latency", "sweep", "search", "retrain", "evaluate"):
         if name in records:
             end = _time(records[name].finished) + SLACK
             if end - timedelta(seconds=records[name].seconds) - 2 * SLACK <= when <= end:
@@ -176,8 +176,10 @@ def _supernet(context: Context, _record: StageRecord, _result: SearchResult) -> 
 
 def _retrain(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
     config, models = context.recipe.retrain, context.require(RETRAIN).models.values()
-    seconds = sum(model.seconds for model in models)
-    counted = f"training of {len(models)} models, {_threads(config.threads)}"
+    trainings = [one for model in models for one in model.trainings]
+    seconds = sum(one.seconds for one in trainings)
+    times = "" if len(trainings) == len(models) else f" in {len(trainings)} trainings"
+    counted = f"training of {len(models)} models{times}, {_threads(config.threads)}"
     return _Busy(seconds * config.threads, seconds if config.use_gpu else 0.0, counted)
 
 
@@ -193,7 +195,8 @@ def _search(context: Context, _record: StageRecord, result: SearchResult) -> _Bu
 
 
 def _evaluate(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
-    scores = [model.score.seconds for model in context.require(EVALUATE).models.values()]
+    models = context.require(EVALUATE).models.values()
+    scores = [score.seconds for model in models for score in (model.score, *model.others.values())]
     return _Busy(sum(scores), 0.0, f"translations of {len(scores)} models, one core")
 
 

@@ -3,12 +3,12 @@
 trained models + test set -> `<architecture id>.json`, each model's translations, and the scores
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hat_ray.core.codec import read, write
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import LatencyError
-from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, Score, corpus_floors
+from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, corpus_floors
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import new_session_id
@@ -35,20 +35,19 @@ def evaluate(context: Context, folder: Folder) -> EvaluateOutput:
     retrained = context.require(RETRAIN)
     architectures = retrained.architectures
     measured = measure_again(context, architectures, folder)
-    others = [(id, other) for id, model in retrained.models.items() for other in model.others]
-    names = [*(architecture.id for architecture in architectures), *(other.folder for _, other in others)]
+    names = [one.folder for model in retrained.models.values() for one in model.trainings]
     folders = [context.folder("retrain").child(name) for name in names]
     with context.progress("translating the test set") as progress:
-        evaluations = context.execution.evaluate(folders, corpus.folder, recipe.evaluate, progress)
+        found = context.execution.evaluate(folders, corpus.folder, recipe.evaluate, progress)
+    evaluations = dict(zip(names, found, strict=True))
     floors = corpus_floors(corpus, recipe.evaluate)
     models = {}
-    beside: dict[str, dict[str, Score]] = {id: {} for id in retrained.models}
-    for (id, other), evaluation in zip(others, evaluations[len(architectures) :], strict=True):
-        beside[id][other.start] = evaluation.score
-    for architecture, evaluation in zip(architectures, evaluations, strict=False):
-        write(folder, f"{architecture.id}.json", evaluation.translations)
+    for architecture in architectures:
+        main, *others = [one.folder for one in retrained.models[architecture.id].trainings]
+        write(folder, f"{architecture.id}.json", evaluations[main].translations)
         timings = {slug: _timing(rows[architecture]) for slug, rows in measured.items() if architecture in rows}
-        models[architecture.id] = EvaluatedModel(evaluation.score, timings, beside[architecture.id])
+        beside = {name: evaluations[name].score for name in others}
+        models[architecture.id] = EvaluatedModel(evaluations[main].score, timings, beside)
     return EvaluateOutput(models, floors)
 
 
@@ -59,7 +58,7 @@ def measure_again(
     if not folder.exists(_SESSION):
         write(folder, _SESSION, _Session(new_session_id()))
     session = read(folder, _SESSION, _Session).id
-    job = timing_job(context, context.folder("latency"), again=True, session_id=session)
+    job = replace(timing_job(context, context.folder("latency"), again=True, session_id=session), beyond_space=True)
     with context.progress("measuring the models again") as progress:
         devices = time_attached(context, job, architectures, progress)
     found = {}

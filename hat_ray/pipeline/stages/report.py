@@ -78,6 +78,7 @@ def gather(context: Context) -> ReportData:
     assessments = fitted.assessments if fitted else {}
     predictors = predictors_of(context) if fitted else {}
     result = result_of(context)
+    retrained = context.output(RETRAIN)
     scores = [model.score for model in evaluated.models.values()]
     return ReportData(
         name=recipe.name,
@@ -86,7 +87,8 @@ def gather(context: Context) -> ReportData:
         devices=tuple(
             device_facts(slug, entry, largest_ms(context, predictors.get(slug))) for slug, entry in devices.items()
         ),
-        chosen=_chosen(context, predictors, context.output(RETRAIN), evaluated),
+        chosen=_chosen(context, predictors, retrained, evaluated),
+        missing=retrained.missing if retrained else (),
         provenance=provenance(context),
         candidates=tuple(scored_whole(result.candidates)),
         supernet=supernet_curves(context),
@@ -172,6 +174,7 @@ def _model(
         kind=entry.kind,
         architecture=architecture,
         limit=entry.limit,
+        matching=entry.matching,
         params=counted.params,
         flops=counted.flops,
         trained=trained,

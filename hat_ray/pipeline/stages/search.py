@@ -14,6 +14,7 @@ from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
 from hat_ray.errors import LatencyError
 from hat_ray.latency.quantities import LATENCY as LATENCY_MS
+from hat_ray.latency.timing.job import TimingJob
 from hat_ray.pipeline.context import scorer_of, timing_job
 from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.stage import Context, Stage
@@ -149,6 +150,27 @@ def rival_quantities(context: Context, limit: Limit, architecture: Architecture)
     }
 
 
+def measure_on_devices(
+    context: Context, job: TimingJob, architectures: Sequence[Architecture], who: str
+) -> dict[str, Measurements]:
+    """Time architectures that the job's table lacks on every attached device; return what is known of them there.
+
+    Without a device that is away the work continues; `who` names the architectures.
+    """
+    devices = context.require(LATENCY).devices
+    with context.progress(f"timing {who}") as progress:
+        try:
+            time_attached(context, job, architectures, progress)
+        except LatencyError as error:
+            log.warning("%s could not be timed: %s", who, error)
+    found: dict[str, Measurements] = {}
+    for slug in attached_of(context):
+        names = LATENCY_MS, *job.quantities_of(slug)
+        known = timed_quantities(job, slug, names, job.profile(devices[slug].device), architectures)
+        found[slug] = {one: values for one, values in known.items() if LATENCY_MS in values}
+    return found
+
+
 def _places_of(context: Context) -> dict[str, Folder]:
     """Return the folder of each device's predictors."""
     output = context.output(SEARCH) if _read_predictors_of_now(context) else None
@@ -241,17 +263,7 @@ class RunDevices:
 
     def measure(self, architectures: Sequence[Architecture]) -> Mapping[str, Measurements]:
         """Time architectures that the table lacks; the search continues without a device that is away."""
-        with self.context.progress("timing the winners") as progress:
-            try:
-                time_attached(self.context, self._job, architectures, progress)
-            except LatencyError as error:
-                log.warning("the winners could not be timed: %s", error)
-        found = {}
-        for slug in attached_of(self.context):
-            names = LATENCY_MS, *self._job.quantities_of(slug)
-            known = timed_quantities(self._job, slug, names, self._profiles[slug], architectures)
-            found[slug] = {one: values for one, values in known.items() if LATENCY_MS in values}
-        return found
+        return measure_on_devices(self.context, self._job, architectures, "the winners")
 
     def refit(self, device: str, round_: int) -> DevicePredictions:
         """Fit a device's predictor again and keep it in the search's folder."""

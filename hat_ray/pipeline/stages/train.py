@@ -4,29 +4,24 @@ supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.about import about_model
 from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
+from hat_ray.pipeline.rivals import select_models
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.stages.search import SEARCH, predictions_of
 from hat_ray.pipeline.starting import start_of_training, starting_subs, starting_super
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
-from hat_ray.search.selection import (
-    OtherStart,
-    RetrainedModel,
-    RetrainOutput,
-    SelectedModel,
-    select,
-    unique_architectures,
-)
+from hat_ray.search.selection import RetrainedModel, RetrainOutput, TrainedOnce, unique_architectures
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
 from hat_ray.storage.folder import Folder
+from hat_ray.train.config import SCRATCH
 from hat_ray.train.job import TrainJob
 from hat_ray.train.state import TrainResult
 
@@ -42,35 +37,73 @@ def train_supernet(context: Context, folder: Folder) -> TrainResult:
 def retrain(context: Context, folder: Folder) -> RetrainOutput:
     """Train every selected architecture; the longest first, so that no worker trains alone at the end.
 
-    Each one's folder becomes a model folder.
+    Each training's folder becomes a model folder.
     """
-    selected, starts = select_models(context), context.recipe.retrain.starts
-    architectures = sorted(unique_architectures(selected), key=count_params, reverse=True)
-    winners = {entry.architecture for entry in selected if entry.kind == "winner"}
-    jobs = {start: _jobs(context, folder, start, [a for a in architectures if a in winners]) for start in starts[1:]}
-    jobs[starts[0]] = _jobs(context, folder, starts[0], architectures)
-    flat = _taught(context, "retrain", folder, [job for start in starts for job in jobs[start]])
+    chosen = select_models(context, folder)
+    architectures = sorted(unique_architectures(chosen.selected), key=count_params, reverse=True)
+    winners = {entry.architecture for entry in chosen.selected if entry.kind == "winner"}
+    planned = [
+        one
+        for start in context.recipe.retrain.starts
+        for one in _planned(context, folder, start, architectures, winners)
+    ]
+    jobs = _taught(context, "retrain", folder, [one.job for one in planned])
     with context.progress("training the models") as progress:
-        results = dict(zip((job.folder for job in flat), context.execution.train_subs(flat, progress), strict=True))
-    _complete(context, flat)
+        results = context.execution.train_subs(jobs, progress)
+    _complete(context, jobs)
+    done = [one.done(result) for one, result in zip(planned, results, strict=True)]
+    trainings: dict[Architecture, list[TrainedOnce]] = {}
+    for one, training in sorted(zip(planned, done, strict=True), key=lambda pair: pair[0].number):
+        trainings.setdefault(one.architecture, []).append(training)
     inherited = inherited_losses(context, architectures)
-    models = {}
-    for job, architecture in zip(jobs[starts[0]], architectures, strict=True):
-        trained = results[job.folder]
-        models[architecture.id] = RetrainedModel(
-            inherited_loss_bits=inherited[architecture],
-            scratch_loss_bits=trained.valid_loss_bits["model"],
-            updates=trained.updates,
-            seconds=trained.seconds,
-            start=starts[0],
-            others=tuple(
-                OtherStart(start, other.folder.name, found.valid_loss_bits["model"], found.updates, found.seconds)
-                for start in starts[1:]
-                for other in jobs[start]
-                if other.architecture == architecture and (found := results[other.folder])
-            ),
-        )
-    return RetrainOutput(tuple(selected), models)
+    models = {
+        architecture.id: RetrainedModel(inherited[architecture], tuple(trainings[architecture]))
+        for architecture in architectures
+    }
+    return RetrainOutput(chosen.selected, models, chosen.missing)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One training: of which architecture, from which start, with which seed."""
+
+    architecture: Architecture
+    start: str
+    seed: int
+    job: TrainJob
+    number: int
+    """Place of the start among the recipe's; within it of the seed."""
+
+    def done(self, result: TrainResult) -> TrainedOnce:
+        """Return what the training gave."""
+        loss = result.valid_loss_bits["model"]
+        return TrainedOnce(self.start, self.seed, self.job.folder.name, loss, result.updates, result.seconds)
+
+
+def _planned(
+    context: Context, folder: Folder, start: str, architectures: Sequence[Architecture], winners: set[Architecture]
+) -> list[_Planned]:
+    """Return the trainings from one start: of all architectures from the main one, of the winners from another.
+
+    Those of the main start and the first seed lie under the architecture's id. An architecture outside of the space
+    inherits no weights: it is trained from scratch.
+    """
+    recipe = context.recipe
+    number, space = recipe.retrain.starts.index(start), recipe.space.build()
+    some = [one for one in architectures if number == 0 or one in winners]
+    names = {one: f"{one.id}.{number}" if number else one.id for one in some}
+    inheriting = {one: folder.child(name) for one, name in names.items() if space.contains(one)}
+    begun = starting_subs(context, start, inheriting)
+    planned = []
+    for one in some:
+        for seed in range(recipe.retrain.seeds):
+            job = train_job(context, "retrain", one, folder.child(names[one] + (f"-s{seed}" if seed else "")), seed)
+            from_scratch = start != SCRATCH and one not in begun
+            job = replace(job, start=begun.get(one))
+            planned.append(
+                _Planned(one, SCRATCH if from_scratch else start, seed, job, number * recipe.retrain.seeds + seed)
+            )
+    return planned
 
 
 def _taught(context: Context, section: str, folder: Folder, jobs: list[TrainJob]) -> list[TrainJob]:
@@ -79,15 +112,6 @@ def _taught(context: Context, section: str, folder: Folder, jobs: list[TrainJob]
     corpus = Corpus.load(context.folder("corpus"))
     kept = keep_teacher(place, f"{section}.teacher", corpus, folder.child("teacher"))
     return [replace(job, teacher=kept) for job in jobs]
-
-
-def _jobs(context: Context, folder: Folder, start: str, architectures: Sequence[Architecture]) -> list[TrainJob]:
-    """Return the trainings of architectures from one start; those of the main one lie under the architecture's id."""
-    number = context.recipe.retrain.starts.index(start)
-    folders = {one: folder.child(f"{one.id}.{number}" if number else one.id) for one in architectures}
-    begun = starting_subs(context, start, folders)
-    jobs = [(one, train_job(context, "retrain", one, folders[one])) for one in architectures]
-    return [replace(job, start=begun.get(one)) for one, job in jobs]
 
 
 def _complete(context: Context, jobs: Sequence[TrainJob]) -> None:
@@ -99,23 +123,10 @@ def _complete(context: Context, jobs: Sequence[TrainJob]) -> None:
         complete_model_folder(job.folder, corpus.vocabularies, about)
 
 
-def select_models(context: Context) -> list[SelectedModel]:
-    """Return the search's winners, and the baselines that the recipe asks for."""
-    recipe = context.recipe
-    return select(
-        recipe.space.build(),
-        {winner.limit: winner.architecture for winner in context.require(SEARCH).winners},
-        predictions_of(context),
-        largest=recipe.retrain.largest_baseline,
-        randoms=recipe.retrain.random_baselines,
-        seed=recipe.seed,
-    )
-
-
 def inherited_losses(context: Context, architectures: list[Architecture]) -> dict[Architecture, float]:
-    """Score architectures with the weights that they inherit; bits a token."""
-    score = scorer_of(context)
-    return {architecture: score(architecture) for architecture in architectures}
+    """Score architectures with the weights that they inherit; bits a token, infinite outside of the space."""
+    score, space = scorer_of(context), context.recipe.space.build()
+    return {one: score(one) if space.contains(one) else math.inf for one in architectures}
 
 
 def _outside(context: Context, section: str) -> str | None:

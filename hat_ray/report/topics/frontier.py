@@ -9,7 +9,6 @@ from hat_ray.report.data import ChosenModel, Device, ReportData, start_words
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
-from hat_ray.search.selection import Kind
 from hat_ray.space.architecture import Architecture
 
 COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "measured ms", "BLEU", "on frontier")
@@ -108,9 +107,8 @@ def _models(
     models: Sequence[ChosenModel], slug: str, heights: Sequence[float | None], spread: bool = False
 ) -> list[Trace]:
     """One trace a kind, so that the legend explains the shapes; the small marks lie on the large ones."""
-    kinds: list[Kind] = ["winner", "largest", "random"]
     traces = []
-    for kind in kinds:
+    for kind in MARKERS:
         pairs = [(m, y) for m, y in zip(models, heights, strict=True) if m.kind == kind]
         if pairs:
             more: Trace = {"error_x": _spread([m for m, _ in pairs], slug)} if spread else {}

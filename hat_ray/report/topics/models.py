@@ -20,6 +20,7 @@ from hat_ray.report.reading import (
     headline_winner,
     latency_ms,
     limit_verdict,
+    mean_spread,
     role,
 )
 from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
@@ -156,22 +157,18 @@ def bounds_tables(data: ReportData) -> list[tuple[str, Table]]:
 
 def starts_table(data: ReportData) -> Table | None:
     """Return the winners after training from each start, side by side; None where all had one start."""
-    several = [model for model in data.chosen if model.kind == "winner" and model.trained.others]
+    several = [model for model in data.chosen if model.kind == "winner" and len(model.trained.starts) > 1]
     if not several:
         return None
     rows: list[list[AnyCell]] = []
     for model in several:
-        trained = model.trained
-        figures = [(trained.start, model.scratch_loss_bits, trained.updates, model.score)]
-        figures += [
-            (one.start, one.loss_bits, one.updates, model.other_scores.get(one.start)) for one in trained.others
-        ]
         first = Cell(role(model), kind="winner", architecture=model.architecture.id)
         rows.append([first, "before training", "0", fixed(model.inherited_loss_bits, 3), UNKNOWN])
-        rows += [
-            [first, start_words(start), f"{updates:,}", fixed(loss, 3), fixed(score.bleu if score else None, 1)]
-            for start, loss, updates, score in figures
-        ]
+        for start in model.trained.starts:
+            trainings = model.trained.begun_from(start)
+            losses, scores = [one.loss_bits for one in trainings], model.scores_of(trainings)
+            updates = f"{trainings[0].updates:,}"
+            rows.append([first, start_words(start), updates, mean_spread(losses, 3), mean_spread(scores, 1)])
     return Table("The winners by start", ("Model", "Start", "Updates", "Loss", "BLEU"), rows, text_columns=2)
 
 

@@ -23,7 +23,7 @@ SMALL = {
     "search.evaluations": 12,
     "search.refine_rounds": 0,
     "retrain.updates": 20,
-    "retrain.random_baselines": 0,
+    "retrain.baselines": ["largest"],
     "evaluate.beam": 2,
 }
 TRAINING = {

@@ -1,0 +1,71 @@
+"""Families of models that an engineer scales by hand."""
+
+from itertools import pairwise
+
+import pytest
+
+from hat_ray.search.rivals.families import hand_scaled
+from hat_ray.search.selection import HAND_SCALED, HandScaled
+from hat_ray.space.cost import cost
+from hat_ray.space.presets import HAT_LATENCY, PRESETS, SMALL, TOY
+
+EVERY = [(name, kind) for name in PRESETS for kind in HAND_SCALED]
+
+
+def depths(kind: HandScaled) -> list[tuple[int, int]]:
+    return [(one.encoder.depth, one.decoder.depth) for one in hand_scaled(SMALL, kind)]
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+def test_no_member_is_larger_than_the_largest_and_none_is_the_largest(name: str, kind: HandScaled) -> None:
+    space = PRESETS[name]
+    largest, members = space.largest(), hand_scaled(space, kind)
+    assert members
+    assert len(set(members)) == len(members)
+    assert largest not in members
+    for one in members:
+        assert one.encoder.depth <= largest.encoder.depth
+        assert one.decoder.depth <= largest.decoder.depth
+        assert max(one.encoder.ffn_dims) <= max(largest.encoder.ffn_dims)
+        assert one.qkv_dim <= largest.qkv_dim
+        assert set(one.decoder.cross_layers) == {1}
+        assert cost(one).flops < cost(largest).flops
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_members_of_one_way_to_scale_run_from_the_largest_to_the_smallest(name: str) -> None:
+    for kind in ("scaled-depth", "scaled-width"):
+        flops = [cost(one).flops for one in hand_scaled(PRESETS[name], kind)]
+        assert all(more > less for more, less in pairwise(flops)), (kind, flops)
+
+
+def test_equal_layers_are_removed_until_each_side_has_one() -> None:
+    assert depths("scaled-depth") == [(5, 3), (4, 2), (3, 1), (2, 1), (1, 1)]
+    one = hand_scaled(SMALL, "scaled-depth")[1]
+    assert (one.encoder.embed_dim, one.encoder.ffn_dims, one.qkv_dim) == (256, (1024,) * 4, 256)
+
+
+def test_a_space_of_one_encoder_depth_does_not_bind_who_scales_by_hand() -> None:
+    assert [one.encoder.depth for one in hand_scaled(HAT_LATENCY, "scaled-depth")] == [5, 4, 3, 2, 1]
+
+
+def test_all_widths_shrink_equally_and_heads_divide_what_they_share() -> None:
+    half = next(one for one in hand_scaled(SMALL, "scaled-width") if one.encoder.embed_dim == 128)
+    assert half.decoder.embed_dim == half.qkv_dim == 128
+    assert {*half.encoder.ffn_dims, *half.decoder.ffn_dims} == {512}
+    assert {*half.encoder.heads, *half.decoder.self_heads, *half.decoder.cross_heads} == {2}
+    assert depths("scaled-width") == [(6, 4)] * len(hand_scaled(SMALL, "scaled-width"))
+
+
+def test_the_deepest_encoder_has_two_decoder_layers_then_one_and_widths_shrink_last() -> None:
+    found = hand_scaled(SMALL, "deep-shallow")
+    assert (found[0].encoder.depth, found[0].decoder.depth, found[0].encoder.embed_dim) == (6, 2, 256)
+    shallow = next(one for one in found if one.decoder.depth == 1)
+    assert (shallow.encoder.embed_dim, shallow.decoder.ffn_dims, shallow.qkv_dim) == (256, (1024,), 256)
+    assert {one.decoder.depth for one in found[found.index(shallow) :]} == {1}
+    assert found[-1].encoder.embed_dim == 32
+
+
+def test_a_width_that_predictors_do_not_see_is_kept_where_nothing_is_timed() -> None:
+    assert {one.qkv_dim for one in hand_scaled(TOY, "scaled-width", keep_qkv=True)} == {TOY.qkv_dim}
+    assert len({one.qkv_dim for one in hand_scaled(TOY, "scaled-width")}) > 5
