@@ -7,7 +7,8 @@ import pytest
 from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.search.selection import HAND_SCALED, HandScaled
 from hat_ray.space.cost import cost
-from hat_ray.space.presets import HAT_LATENCY, PRESETS, SMALL, TOY
+from hat_ray.space.presets import HAT_LATENCY, PRESETS, TOY
+from tests.search.rivals.spaces import SMALL
 
 EVERY = [(name, kind) for name in PRESETS for kind in HAND_SCALED]
 

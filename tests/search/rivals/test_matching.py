@@ -16,7 +16,8 @@ from hat_ray.search.selection import HAND_SCALED, HandScaled, MissingRival, Sele
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.features import FloatArray
-from hat_ray.space.presets import DEEP_SHALLOW, SMALL
+from hat_ray.space.presets import DEEP_SHALLOW
+from tests.search.rivals.spaces import SMALL
 
 DEVICE = "d"
 
