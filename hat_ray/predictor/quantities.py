@@ -137,7 +137,7 @@ def quantity_rows(job: TimingJob, slug: str, names: Sequence[str]) -> dict[str, 
     if not learnt:
         return {}
     where = job.table, job.spaces, slug, job.workload_on(slug)
-    width = job.space.qkv_dim  # another one is that of models that were scaled by hand, which no column tells apart
+    width = job.space.qkv_dim  # no column shows it: models scaled by hand have others
     known = {
         name: {one: value for one, value in values.items() if one.qkv_dim == width}
         for name, values in known_values(*where, [LATENCY, *learnt]).items()

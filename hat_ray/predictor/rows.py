@@ -142,7 +142,7 @@ def read_rows(
     """Read a device's rows from a latency table, the best measurement of each architecture; `where` as in `scan_table`.
 
     Where some rows keep only averages, only averages are taken of all. A space has one query-key-value width, which no
-    column tells apart: rows of another one, of models that were scaled by hand, are left out.
+    column shows: rows of another one, of models that were scaled by hand, are left out.
     """
     table = scan_table(root, space_id, device, _TABLE_COLUMNS, where=where, best_only=True).sort_by(list(_ORDER))
     table = _of_one_width(table)

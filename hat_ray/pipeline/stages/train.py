@@ -13,9 +13,9 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.about import about_model
 from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
-from hat_ray.pipeline.rivals import select_models
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.starting import start_of_training, starting_subs, starting_super
+from hat_ray.pipeline.trained.rivals import select_models
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
 from hat_ray.search.selection import RetrainedModel, RetrainOutput, TrainedOnce, unique_architectures
 from hat_ray.space.architecture import Architecture

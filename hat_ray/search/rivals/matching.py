@@ -2,7 +2,7 @@
 
 A family runs from its slowest member to its fastest. Predictions say where to look; measurements decide. A bisection
 holds the fastest member that is known to break the limit and the slowest that is known to keep it, until they are
-neighbours. Several bisections go on side by side, so that a device times one group of architectures a round.
+neighbours. Several bisections advance side by side, so that a device times one group of architectures a round.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class Bisection:
             return []
         middle = (breaks + keeps) // 2 if self._rounds >= _GUIDED else self._guess(breaks, keeps)
         self._rounds += 1
-        # the neighbour too: where the guess is right, the two of them decide
+        # with its neighbour: where the guess is right, the two of them decide
         return [self.members[place] for place in (middle - 1, middle) if breaks < place < keeps]
 
     def tell(self, measured: Measurements | None) -> None:
@@ -88,7 +88,7 @@ class Bisection:
 
 
 def match_all(bisections: Sequence[Bisection], measure: Measure) -> None:
-    """Go on with all bisections side by side until each is decided."""
+    """Advance all bisections side by side until each is decided."""
     while wanted := {id(one): found for one in bisections if (found := one.next_members())}:
         architectures = list(dict.fromkeys(a for found in wanted.values() for a in found))
         measured = measure(architectures)
