@@ -36,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def settings(**changes: Any) -> dict[str, Any]:
     """Return the settings that Marian stores; a few that it wants to find are of other kinds of networks."""
     return {
-        **{"type": "transformer", "version": "v1.12.0", "input-types": [], "skip": False, "lemma-dim-emb": 0},
+        **{"type": "transformer", "version": "v1.12.42", "input-types": [], "skip": False, "lemma-dim-emb": 0},
         **{"dim-emb": D, "dim-vocabs": [V, V], "enc-depth": DEPTHS[0], "dec-depth": DEPTHS[1]},
         **{"transformer-heads": HEADS, "transformer-dim-ffn": F, "transformer-decoder-dim-ffn": DECODER_F},
         **{"transformer-ffn-depth": 2, "transformer-decoder-ffn-depth": 0, "transformer-ffn-activation": "swish"},

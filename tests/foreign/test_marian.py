@@ -12,6 +12,7 @@ import torch
 
 from hat_ray.errors import CheckpointError
 from hat_ray.foreign.marian.read import read_marian, usual_order
+from hat_ray.foreign.marian.settings import read_settings, settings_of
 from hat_ray.foreign.marian.write import marian_npz
 from hat_ray.foreign.open import open_foreign
 from hat_ray.model.config import ModelConfig
@@ -45,6 +46,28 @@ def test_each_words_probability_is_that_of_marian(tmp_path: Path, variant: str) 
     for (source, target), expected in zip(PAIRS, SCORES[variant], strict=True):
         found = scores(opened.model, source, target)
         torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=2e-5)  # printed with five digits
+
+
+@pytest.mark.parametrize(
+    ("version", "activation"),
+    [
+        *(("v1.9.56 3a4ff1b 2020", "gelu_sigmoid"), ("v1.12.2", "gelu_sigmoid"), ("1.8.0", "gelu_sigmoid")),
+        *(("v1.12.3", "gelu"), ("v1.13.0", "gelu"), ("v2.0.1", "gelu"), (7, "gelu"), ("", "gelu")),
+    ],
+)
+def test_gelu_is_what_the_version_that_trained_the_model_computed(
+    tmp_path: Path, version: object, activation: str
+) -> None:
+    opened = read_marian(write(tmp_path / "model.npz", **{"transformer-ffn-activation": "gelu", "version": version}))
+    assert opened.model.config.activation == activation
+    assert any("1.702" in note for note in opened.notes) == (activation == "gelu_sigmoid")
+    swish = read_marian(write(tmp_path / "swish.npz", **{"transformer-ffn-activation": "swish", "version": version}))
+    assert swish.model.config.activation == "swish"
+
+
+def test_a_written_model_keeps_its_exact_gelu() -> None:
+    written = settings_of(a_model(activation="gelu"), (V, V), "it")
+    assert read_settings(written, "it").config.activation == "gelu"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -15,7 +15,7 @@ from hat_ray.core.yaml_text import read_mapping
 from hat_ray.corpus.vocabulary import MISSING, Vocabularies
 from hat_ray.errors import CheckpointError
 from hat_ray.foreign.marian.names import linears, norms
-from hat_ray.foreign.marian.settings import Settings, read_settings
+from hat_ray.foreign.marian.settings import OLD_GELU, Settings, read_settings
 from hat_ray.foreign.npz import Arrays, read_npz
 from hat_ray.foreign.opened import NO_VOCABULARY, ForeignModel
 from hat_ray.foreign.rows import Order, biases_of, require_order, rows_of
@@ -41,7 +41,8 @@ def read_marian(path: Path, vocabularies: Vocabularies | None = None) -> Foreign
     weights.require_all_read()
     model = SubTransformer(settings.architecture, len(orders[0]), settings.config, target_vocab_size=len(orders[1]))
     assign_weights(model, ours, source)
-    notes = () if vocabularies else (NO_VOCABULARY,)
+    old = (OLD_GELU,) if settings.config.activation == "gelu_sigmoid" else ()
+    notes = (*old, *(() if vocabularies else (NO_VOCABULARY,)))
     return ForeignModel(model.eval(), "marian", vocabularies, notes)
 
 

@@ -2,22 +2,26 @@
 
 Decisions
 - A setting that changes the network and that hat-ray lacks is refused by name. Settings of training are not read.
+- `gelu` means what the version of Marian that wrote the file computed: x * sigmoid(1.702 x) before 1.12.3, then the
+  exact function. A file without a version is of no old Marian.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.foreign.weights import require_values, whole_number
-from hat_ray.model.config import ModelConfig
+from hat_ray.model.config import Activation, ModelConfig
 from hat_ray.model.transformer import ElasticTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE
 
-VERSION = "v1.12.0 hat-ray"
+VERSION = "v1.12.3 hat-ray"
 LAYER_NORM_EPS = 1e-6
 ACTIVATIONS = ("relu", "swish", "gelu")
+OLD_GELU = "its gelu is x * sigmoid(1.702 x), as Marian computed it before 1.12.3; later ones decode it otherwise"
 
 Sharing = Literal["all", "decoder", "none"]
 
@@ -45,6 +49,8 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
 }
 """Settings of the network that hat-ray has in one form only. One that is missing has Marian's default, the first."""
 
+_EXACT_GELU, _VERSION = (1, 12, 3), re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
+
 _NORMS: Mapping[tuple[str, str, str], tuple[bool, bool]] = {
     ("", "an", ""): (False, True),
     ("n", "a", "n"): (True, True),
@@ -70,11 +76,6 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
     """Read Marian's settings; raise CheckpointError for what hat-ray's network cannot compute."""
     require_values(values, _ONLY, source)
     before, final = _norms(values, source)
-    activation = values.get("transformer-ffn-activation", "swish")
-    if activation not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{source}: transformer-ffn-activation must be {', '.join(ACTIVATIONS)}, got {activation!r:.60}"
-        )
     sharing, tied_source = _sharing(values)
     config = ModelConfig(
         share_embeddings=sharing,
@@ -82,7 +83,7 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
         encoder_final_norm=final,
         decoder_final_norm=final,
         layer_norm_eps=LAYER_NORM_EPS,
-        activation=activation,
+        activation=_activation(values, source),
         positions="marian",
         start="zero",
         output_bias=True,
@@ -212,6 +213,18 @@ def _sharing(values: Mapping[str, Any]) -> tuple[Sharing, bool]:
     if values.get("tied-embeddings-all") or (target and source):
         return "all", False
     return ("decoder", False) if target else ("none", source)
+
+
+def _activation(values: Mapping[str, Any], source: str) -> Activation:
+    found = values.get("transformer-ffn-activation", "swish")
+    if found not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{source}: transformer-ffn-activation must be {', '.join(ACTIVATIONS)}, got {found!r:.60}"
+        )
+    version = _VERSION.match(str(values.get("version", "")))
+    if found == "gelu" and version and tuple(map(int, version.groups())) < _EXACT_GELU:
+        return "gelu_sigmoid"
+    return cast(Activation, found)
 
 
 def _numbers(values: set[int]) -> str:
