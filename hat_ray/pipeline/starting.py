@@ -5,6 +5,7 @@ with, and workers read that.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckpointError, HatRayError
@@ -19,8 +20,8 @@ from hat_ray.pipeline.trained.identity import identity_of, why_other_words
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.config import INHERITED, SCRATCH
-from hat_ray.train.job import MODEL, SUPERNET
+from hat_ray.train.config import INHERITED, SCRATCH, RetrainConfig
+from hat_ray.train.job import MODEL, SUPERNET, TrainJob
 
 START = "start"
 """Folder of the weights that a training starts from, within that of the training."""
@@ -54,6 +55,14 @@ def starting_subs(context: Context, start: str, folders: Mapping[Architecture, F
         for architecture in missing:
             save_model(places[architecture], MODEL, giver.extract(architecture), {"init": start})
     return places
+
+
+def started(job: TrainJob, start: Folder | None) -> TrainJob:
+    """Let a training start from a model, with the settings of such trainings; None leaves it as it is."""
+    if start is None:
+        return job
+    config = job.config.from_trained if isinstance(job.config, RetrainConfig) else job.config
+    return replace(job, start=start, config=config)
 
 
 def _super_of(key: str, named: str, context: Context) -> SuperTransformer:

@@ -59,7 +59,8 @@ class TrainConfig(StageConfig):
     teacher: str = ""
     """A trained model whose predictions of each word are learnt from beside the reference: a run folder (its first
     winner), a model folder, or a model of another program (fairseq's .pt, Marian's .npz, a Hugging Face folder). It
-    must have the corpus's sub-words. Studies train without it. Empty: none."""
+    must have the corpus's sub-words. Of section `retrain` also `largest`: the largest architecture of the run's own
+    SuperTransformer, with the weights that it has there. Studies train without it. Empty: none."""
     teacher_share: float = Field(default=0.5, gt=0, le=1)
     """Share of the loss that is taken from the `teacher`'s predictions instead of the reference."""
     sort_update: int | None = Field(default=None, ge=1)
@@ -222,6 +223,8 @@ class TrainConfig(StageConfig):
 
 
 SCRATCH, INHERITED = "scratch", "inherited"
+LARGEST = "largest"
+"""The teacher of section `retrain` that the run's own SuperTransformer holds."""
 Baseline = Literal["largest", "random", "scaled-depth", "scaled-width", "deep-shallow"]
 """What winners are compared with."""
 Start = Annotated[str, Field(min_length=1)]
@@ -237,11 +240,34 @@ class SupernetConfig(TrainConfig):
     hat-ray. Its widths are the largest of the space, and its vocabulary is the corpus's; `hat-ray space around` writes
     such a space. Channels are sorted by importance before the first update. Null: random weights."""
 
+    @model_validator(mode="after")
+    def _check_teacher(self) -> "SupernetConfig":
+        if self.teacher == LARGEST:
+            raise ValueError(
+                "teacher=largest is of section retrain: the SuperTransformer is taught by its own largest architecture "
+                "with policy=sandwich and distillation=0.5"
+            )
+        return self
+
+
+class InheritedConfig(StageConfig):
+    """Settings of trainings that start from trained weights (`init: inherited`, or a file) where they differ.
+
+    They need fewer updates than from scratch, and a lower learning rate, which spares what is learnt already.
+    """
+
+    updates: int | None = Field(default=None, ge=1)
+    """Updates to train, the length of their own schedule. Null: as many as from scratch."""
+    lr: float | None = Field(default=None, gt=0)
+    """Highest learning rate. Null: that from scratch."""
+    warmup_updates: int | None = Field(default=None, ge=0)
+    """Updates in which the learning rate rises. Null: the same share of the updates as from scratch."""
+
 
 class RetrainConfig(TrainConfig):
     """Training of the chosen architectures, and of those that they are compared with."""
 
-    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init", "seeds"}
+    later: ClassVar[frozenset[str]] = TrainConfig.later | {"init", "inherited", "seeds"}
 
     init: Start | tuple[Start, ...] = SCRATCH
     """What these trainings start from: `scratch` (random weights), `inherited` (the weights that an architecture has in
@@ -262,6 +288,19 @@ class RetrainConfig(TrainConfig):
     """Trainings of each model, with another seed each: mean and spread of their scores are reported. The weights of the
     first one are what `export` and `translate` take: to choose the best one would flatter its score. With one training
     a model the spread is not known."""
+
+    inherited: InheritedConfig = InheritedConfig()
+    """Updates and learning rate of the trainings that start from trained weights."""
+
+    @property
+    def from_trained(self) -> "RetrainConfig":
+        """The settings of trainings that start from trained weights."""
+        own = self.inherited
+        updates, lr = own.updates or self.updates, own.lr or self.lr
+        share = self.warmup_updates * updates // self.updates
+        warmup = share if own.warmup_updates is None else own.warmup_updates
+        changes = {"updates": updates, "lr": lr, "warmup_updates": warmup, "min_lr": min(self.min_lr, lr)}
+        return self.model_copy(update=changes)
 
     @property
     def starts(self) -> tuple[str, ...]:

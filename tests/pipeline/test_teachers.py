@@ -13,13 +13,14 @@ from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import HatRayError
 from hat_ray.model.checkpoints.about import About
 from hat_ray.model.checkpoints.folder import read_about, read_model_folder, write_model_folder
-from hat_ray.model.checkpoints.native import load_sub, load_super
+from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.storage.folder import Folder
+from hat_ray.train.job import read_finished
 
 Made = tuple[Recipe, Path]
 
@@ -115,6 +116,48 @@ def test_another_teacher_trains_again_and_a_moved_one_does_not(made: Made, tmp_p
         found.append((record.fingerprint, record.id))
         assert (run / "supernet/teacher/about.json").exists() == bool(named)
     assert found[0] != found[1] == found[2] != found[3]
+
+
+def test_the_largest_of_the_run_teaches_with_the_weights_that_it_has_there(
+    made: Made, corpus: Corpus, tmp_path: Path
+) -> None:
+    place, folder = tmp_path / "supernet", Folder.at(tmp_path / "teacher")
+    shutil.copytree(made[1] / "supernet", place)
+    held = load_super(Folder.at(place), "supernet")
+    kept = keep_teacher("largest", "retrain.teacher", corpus, folder, Folder.at(place))
+    assert kept is not None
+    expected = held.extract(held.space.largest()).weights()
+    assert all(torch.equal(weight, expected[name]) for name, weight in read_model_folder(kept).model.weights().items())
+    before = Path(kept.path("model.safetensors")).stat().st_mtime_ns
+    keep_teacher("largest", "retrain.teacher", corpus, folder, Folder.at(place))
+    assert Path(kept.path("model.safetensors")).stat().st_mtime_ns == before
+    with torch.no_grad():
+        held.encoder.embed_tokens.weight.mul_(2)
+    save_model(Folder.at(place), "supernet", held)
+    keep_teacher("largest", "retrain.teacher", corpus, folder, Folder.at(place))
+    assert Path(kept.path("model.safetensors")).stat().st_mtime_ns != before
+    with pytest.raises(HatRayError, match=r"^retrain.teacher=largest needs the trained SuperTransformer of the run"):
+        keep_teacher("largest", "retrain.teacher", corpus, Folder.at(tmp_path / "none"), Folder.at(tmp_path / "empty"))
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(HatRayError, match="teacher=largest is of section retrain"):
+        load_recipe(str(Path(__file__).parent / "tiny.yaml"), ["supernet.teacher=largest"])
+
+
+def test_trainings_from_inherited_weights_have_settings_of_their_own_and_the_largest_as_teacher(
+    made: Made, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made[1], run)
+    changes = ["retrain.teacher=largest", "retrain.init=[inherited, scratch]", "retrain.inherited={updates: 3}"]
+    recipe = load_recipe(str(Path(__file__).parent / "tiny.yaml"), changes)
+    run_recipe(recipe, str(run), only="retrain", local=True)
+    assert (
+        read_about(Folder.at(run / "retrain" / "teacher")).origin == "the largest architecture of the SuperTransformer"
+    )
+    updates: dict[bool, set[int]] = {True: set(), False: set()}
+    for done in run.glob("retrain/*/train.json"):
+        updates[(done.parent / "start").exists()].add(read_finished(Folder.at(done.parent)).result.updates)
+    assert updates == {True: {3}, False: {recipe.retrain.updates}}
 
 
 def test_a_teacher_that_is_not_there_is_found_before_anything_begins(made: Made, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hat_ray.storage.copies import folder_and_names
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
 from hat_ray.storage.plain_file import printable
+from hat_ray.train.config import LARGEST
 
 PATIENCE_S = 5.0
 _CONTENT = b"may be deleted"
@@ -103,7 +104,7 @@ def check_teachers(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         "retrain": ("retrain.teacher", recipe.retrain.teacher),
     }
     for stage, (setting, place) in named.items():
-        if not place or stage not in situation.stages:
+        if not place or stage not in situation.stages or (stage == "retrain" and place == LARGEST):
             continue
         shown = printable(place, 200)
         if not (is_uri(place) or os.path.exists(os.path.expanduser(place))):

@@ -14,7 +14,7 @@ from hat_ray.evaluate.about import about_model
 from hat_ray.model.checkpoints.folder import complete_model_folder
 from hat_ray.pipeline.context import scorer_of, train_job
 from hat_ray.pipeline.stage import Context, Stage
-from hat_ray.pipeline.starting import start_of_training, starting_subs, starting_super
+from hat_ray.pipeline.starting import start_of_training, started, starting_subs, starting_super
 from hat_ray.pipeline.trained.rivals import select_models
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
 from hat_ray.search.selection import RetrainedModel, RetrainOutput, TrainedOnce, unique_architectures
@@ -99,7 +99,7 @@ def _planned(
         for seed in range(recipe.retrain.seeds):
             job = train_job(context, "retrain", one, folder.child(names[one] + (f"-s{seed}" if seed else "")), seed)
             from_scratch = start != SCRATCH and one not in begun
-            job = replace(job, start=begun.get(one))
+            job = started(job, begun.get(one))
             planned.append(
                 _Planned(one, SCRATCH if from_scratch else start, seed, job, number * recipe.retrain.seeds + seed)
             )
@@ -110,7 +110,8 @@ def _taught(context: Context, section: str, folder: Folder, jobs: list[TrainJob]
     """Give trainings their teacher, where they have one; it is kept in the stage's folder."""
     place = (context.recipe.supernet if section == "supernet" else context.recipe.retrain).teacher
     corpus = Corpus.load(context.folder("corpus"))
-    kept = keep_teacher(place, f"{section}.teacher", corpus, folder.child("teacher"))
+    supernet = context.folder("supernet") if section == "retrain" else None
+    kept = keep_teacher(place, f"{section}.teacher", corpus, folder.child("teacher"), supernet)
     return [replace(job, teacher=kept) for job in jobs]
 
 

@@ -12,6 +12,7 @@ from hat_ray.errors import CheckpointError, HatRayError, RunError
 from hat_ray.foreign.open import open_foreign
 from hat_ray.model.checkpoints.about import About, is_model_folder
 from hat_ray.model.checkpoints.folder import read_about, write_model_folder
+from hat_ray.model.checkpoints.native import load_super, weights_digest
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.pipeline.models import open_model
@@ -21,6 +22,8 @@ from hat_ray.pipeline.trained.identity import identity_of, why_other_words
 from hat_ray.recipe import Recipe
 from hat_ray.storage.copies import name_of
 from hat_ray.storage.folder import Folder
+from hat_ray.train.config import LARGEST
+from hat_ray.train.job import SUPERNET
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +59,18 @@ def open_teacher(place: str, setting: str) -> Teacher:
     return Teacher(model.eval(), foreign.vocabularies, About(origin=f"{foreign.kind}: {name_of(place)}"))
 
 
-def keep_teacher(place: str, setting: str, corpus: Corpus, folder: Folder) -> Folder | None:
+def keep_teacher(
+    place: str, setting: str, corpus: Corpus, folder: Folder, supernet: Folder | None = None
+) -> Folder | None:
     """Put a teacher into a folder as a model folder; None where no teacher is named.
 
-    Raises HatRayError where its words are not the corpus's: then its predictions say nothing of them.
+    `supernet` is the folder of the SuperTransformer whose `largest` architecture may be named. Raises HatRayError where
+    a teacher's words are not the corpus's: then its predictions say nothing of them.
     """
     if not place:
         return None
+    if place == LARGEST and supernet is not None:
+        return _keep_largest(supernet, setting, corpus, folder)
     identity = identity_of(place, setting)
     if is_model_folder(folder) and identity in read_about(folder).notes:
         return folder
@@ -80,7 +88,21 @@ def keep_teacher(place: str, setting: str, corpus: Corpus, folder: Folder) -> Fo
     return folder
 
 
+def _keep_largest(supernet: Folder, setting: str, corpus: Corpus, folder: Folder) -> Folder:
+    """Put the largest architecture of a trained SuperTransformer into a folder as a model folder."""
+    if not supernet.exists(f"{SUPERNET}.json"):
+        raise RunError(f"{setting}={LARGEST} needs the trained SuperTransformer of the run: do `hat-ray train super`")
+    identity = weights_digest(supernet, SUPERNET)
+    if not (is_model_folder(folder) and identity in read_about(folder).notes):
+        held = load_super(supernet, SUPERNET)
+        about = About(origin="the largest architecture of the SuperTransformer", notes=(identity,))
+        write_model_folder(folder, held.extract(held.space.largest()).eval(), corpus.vocabularies, about)
+    return folder
+
+
 def teacher_of_training(recipe: Recipe, section: str) -> str | None:
     """Hash the teacher of a section's trainings; None where the recipe names none."""
     place = (recipe.supernet if section == "supernet" else recipe.retrain).teacher
+    if place == LARGEST:  # of the SuperTransformer, which the stage reads
+        return LARGEST
     return identity_of(place, f"{section}.teacher") if place else None
