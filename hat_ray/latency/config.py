@@ -87,7 +87,7 @@ class LatencyConfig(StageConfig):
         {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"rows_of", "max_minutes"})
+    later: ClassVar[frozenset[str]] = frozenset({"rows_of", "max_minutes", "visits"})
 
     table: str = ""
     """Root of the latency table, a path or URI that teams share; empty: the run's own, `latency/table`."""
@@ -155,11 +155,16 @@ class LatencyConfig(StageConfig):
     max_repetitions: int = Field(default=300, ge=5, le=1_000_000)
     """Timed translations at most. HAT: 300."""
 
-    budget_s: float = Field(default=10.0, gt=0)
-    """Seconds after which one architecture's timing stops even when its error is still above `relative_error`."""
+    visits: int = Field(default=3, ge=1, le=1_000)
+    """Visits to each architecture: its repetitions come in short parts, spread over the session in random order. No
+    disturbance of the device then falls on one architecture alone."""
 
-    patience_s: float = Field(default=10.0, ge=0)
-    """Seconds beyond the budget that a timing waits for undisturbed moments on a disturbed device."""
+    budget_s: float = Field(default=3.0, gt=0)
+    """Seconds, of all its visits, after which one architecture's timing stops even when its error is still above
+    `relative_error`."""
+
+    patience_s: float = Field(default=3.0, ge=0)
+    """Seconds beyond the budget, in further visits, for an architecture that met too few undisturbed moments."""
 
     canary_tolerance: float = Field(default=0.1, gt=0)
     """A repetition counts when the canaries beside it took at most this much longer than on the quiet device, as a
@@ -179,8 +184,8 @@ class LatencyConfig(StageConfig):
     """Reserve all CPUs of a node while it times, and refuse a node where other work of Ray's holds some of them; false:
     reserve `threads` of them and time beside the other work."""
 
-    chunk: int = Field(default=8, ge=1, le=1_000_000)
-    """Architectures handed to a device at once."""
+    chunk: int = Field(default=32, ge=1, le=1_000_000)
+    """Architectures handed to a device at once: visits to them alternate."""
 
     retries: int = Field(default=2, ge=0)
     """Losses of a device in a row, without timing anything, after which its work is given up and reported."""

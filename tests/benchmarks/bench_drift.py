@@ -29,8 +29,9 @@ from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
-from hat_ray.latency.timing.protocol import Protocol, Timing, ready, repeat
+from hat_ray.latency.timing.protocol import Protocol, Timing, ready
 from hat_ray.latency.timing.session import TimingSession
+from hat_ray.latency.timing.visits import repeat
 from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
@@ -129,9 +130,9 @@ class WithHats(TimingSession):
         self.timings = 0
         return self
 
-    def time(self, architecture: Architecture) -> LatencyRow:
+    def visit(self, architecture: Architecture) -> LatencyRow:
         before, began = self._burning(), time.perf_counter()
-        row = super().time(architecture)
+        row = super().visit(architecture)
         seconds = time.perf_counter() - began
         self.busy[architecture] = before if before == self._burning() else None
         with ready(self._canary_model, 1):

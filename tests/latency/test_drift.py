@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hat_ray.latency.timing.canary import CanaryMonitor
-from hat_ray.latency.timing.protocol import Protocol, repeat
+from hat_ray.latency.timing.protocol import Protocol
+from hat_ray.latency.timing.visits import repeat
 from hat_ray.latency.timing.workload import TranslationTime, Workload
 
 ARCHITECTURES = 120

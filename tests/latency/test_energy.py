@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hat_ray.latency.timing.canary import CanaryMonitor
-from hat_ray.latency.timing.protocol import Protocol, repeat
+from hat_ray.latency.timing.protocol import Protocol
 from hat_ray.latency.timing.sensors.energy import NoMeter, RaplMeter, cpu_meter, joules_since
+from hat_ray.latency.timing.visits import repeat
 from hat_ray.latency.timing.workload import TranslationTime, Workload
 
 RANGE_UJ = 262_143_328_850

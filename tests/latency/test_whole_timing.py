@@ -15,7 +15,8 @@ from hat_ray.latency.table.hat_csv import export_hat_csv
 from hat_ray.latency.table.row import from_table, to_table, why_invalid
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
-from hat_ray.latency.timing.protocol import Protocol, repeat
+from hat_ray.latency.timing.protocol import Protocol
+from hat_ray.latency.timing.visits import repeat
 from hat_ray.latency.timing.workload import TranslationTime, Workload, mean_time
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.prior import fit_prior

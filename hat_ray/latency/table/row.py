@@ -134,6 +134,8 @@ class LatencyRow:
     context: MeasurementContext
     energy: Annotated[Energy | None, Prefix("energy_")] = None
     """Energy of one translation; None where the system does not report it."""
+    visits: Int32 | None = None
+    """Visits, spread over a session, that the samples are of; None: not timed in visits."""
     quantities: Annotated[
         tuple[tuple[str, float], ...], Column(arrow=_QUANTITIES, to_cell=_or_null, from_cell=_pairs, nullable=True)
     ] = ()

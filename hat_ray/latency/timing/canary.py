@@ -9,6 +9,10 @@ Decisions
   board) is its own quiet level. The running median keeps the scatter of single canaries out of the level.
 - The canary runs in the same process between small groups of repetitions, not between architectures: the states of a
   shared machine last about as long as one architecture's timing.
+- With one thread, canaries and repetitions count in the processor's time: at rest it is the time that passes, and other
+  processes' turns are not in it. On a machine with a load of ten, two halves of a timing then agree to 4.5 % where they
+  agreed to 11 %. The cost of shared caches and hyperthreads is in both, and the canary shows it. Where the canary
+  computes elsewhere, such as in threads of its own, times that passed count.
 - Kept repetitions are divided by the slowness of the canaries around them (`local_levels`): a device that wanders
   within the tolerance is followed as well.
 """
@@ -29,6 +33,7 @@ from hat_ray.latency.timing.workload import TranslationTime
 _LEVEL_QUANTILE = 0.05
 _REMEMBERED = 5000
 _CALIBRATION_REPETITIONS = 5
+_CPU_SHARE = 0.05
 _WINDOW = 7  # canaries of one running median
 
 
@@ -41,6 +46,8 @@ class CanaryMonitor:
     """A canary is undisturbed when it takes at most this much longer than the quiet level, as a share."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds; for devices whose time is simulated."""
+    on_cpu_time: bool = False
+    """Whether canaries and repetitions count in the processor's time: `calibrate` decides."""
     _latest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     _medians_ms: deque[float] = field(default_factory=deque)
     _ascending_ms: list[float] = field(default_factory=list)
@@ -54,18 +61,27 @@ class CanaryMonitor:
 
     def calibrate(self, seconds: float) -> None:
         """Watch the canary for a while, so that a quiet moment is likely among its timings."""
-        until, timed = self.clock() + seconds, 0
-        while timed < _CALIBRATION_REPETITIONS or self.clock() < until:
-            self.time()
-            timed += 1
+        until, taken = self.clock() + seconds, list[TranslationTime]()
+        while len(taken) < _CALIBRATION_REPETITIONS or self.clock() < until:
+            taken.append(self.translate())
+        self.on_cpu_time = _computes_here(taken)
+        for one in taken:
+            self._note(self.counted_ms(one))
+
+    def counted_ms(self, one: TranslationTime) -> float:
+        """Return the milliseconds of a translation that count: the processor's, or those that passed."""
+        return one.cpu_ms if self.on_cpu_time and one.cpu_ms is not None else one.total_ms
 
     def time(self) -> float:
-        """Time the canary once; return its milliseconds."""
-        ms = self.translate().total_ms
+        """Time the canary once; return its milliseconds that count."""
+        ms = self.counted_ms(self.translate())
+        self._note(ms)
+        return ms
+
+    def _note(self, ms: float) -> None:
         self._latest_ms.append(ms)
         if len(self._latest_ms) == _WINDOW:
             self._remember(statistics.median(self._latest_ms))
-        return ms
 
     def _remember(self, median_ms: float) -> None:
         self._medians_ms.append(median_ms)
@@ -78,6 +94,17 @@ class CanaryMonitor:
     def limit_ms(self) -> float:
         """The slowest canary that is undisturbed."""
         return self.level_ms * (1 + self.tolerance)
+
+
+def _computes_here(taken: Sequence[TranslationTime]) -> bool:
+    """Return whether a translation takes the processor's time alone: an undisturbed one takes what passes, none more.
+
+    A tenth of the canaries must be undisturbed; else the processor may be waiting for something.
+    """
+    shares = [one.cpu_ms / one.total_ms for one in taken if one.cpu_ms is not None and one.total_ms > 0]
+    if len(shares) < len(taken):
+        return False
+    return bool(np.quantile(shares, 0.9) > 1 - _CPU_SHARE and max(shares) < 1 + _CPU_SHARE)
 
 
 @dataclass(frozen=True, slots=True)

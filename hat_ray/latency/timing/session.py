@@ -1,21 +1,21 @@
 """Time architectures on the machine that this process runs on, into the latency table. No Ray here.
 
 The life of a session: the device is known, the canary (the space's smallest architecture) is built and watched for a
-while; then each architecture is built and timed with canaries between its repetitions; rows are written in small parts
-as they come. When the device turns out to be quieter than known, earlier architectures are timed again;
-what found no undisturbed moment is timed again when the others are done, for as long as that finds undisturbed ones.
-What the table already holds for the same device and workload is skipped, so a session that was killed resumes where
-its last part ended. Where a row lacks a quantity that is measured in a process of its own, only that is measured: the
-row is written once more, with it.
+while; then the architectures are visited in turns, each several times in random order (`visits.py`). The row of an
+architecture combines its visits; rows are written in small parts while they grow. When the device turns out to be
+quieter than known, earlier rows are judged and written again.
+What the table already holds for the same device and workload is skipped, and what was visited too seldom is visited
+more: a session that was killed resumes where its last part ended. Where a row lacks a quantity that is measured in a
+process of its own, only that is measured: the row is written once more, with it.
 """
 
 import logging
 import math
 import os
 import platform
+import random
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +30,10 @@ from hat_ray.latency.table.table import scan_table, write_rows, written_rows
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.process import collected
-from hat_ray.latency.timing.protocol import Timing, ready, time_architecture
+from hat_ray.latency.timing.protocol import Timing, ready
 from hat_ray.latency.timing.sensors.energy import Energy
 from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
+from hat_ray.latency.timing.visits import Earlier, Sitting, visit
 from hat_ray.latency.timing.workload import random_model, translation
 from hat_ray.model.protocol import Engine
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
@@ -40,11 +41,6 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
 
 logger = logging.getLogger(__name__)
-
-_MOST_TRIES = 3
-"""Repeated timings, at most, of an architecture that finds no undisturbed moment."""
-_IN_VAIN = 3
-"""Tries in a row without an undisturbed moment, after which the other architectures come first."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +108,15 @@ class TimingSession:
             translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance
         )
         self._levels_ms: dict[Architecture, float] = {}
-        self._disturbed: dict[Architecture, float] = {}
-        """Drift corrections of the architectures that have not yet been timed in an undisturbed moment."""
-        self._tries: Counter[Architecture] = Counter()
+        self._sittings: dict[Architecture, Sitting] = {}
+        self._contexts: dict[Architecture, MeasurementContext] = {}
+        """Circumstances of the latest visit."""
+        self._pending: dict[Architecture, LatencyRow] = {}
+        """Rows to be written."""
+        self._order = random.Random(self.job.session_id)
         self._calibrated = False
         self._missing = missing_quantities(self.job, self.device)
+        self._partial = interrupted(self.job, self.device)
         self._rows: dict[Architecture, LatencyRow] = {}
         """The table's rows, read where some of them lack quantities."""
         self._quantities = RowQuantities(self.job.quantities_of(self.device.slug), self.job.profile(self.device))
@@ -132,44 +132,76 @@ class TimingSession:
             progress(step.done, len(architectures), step.figures)
         return self.summary.since(before)
 
-    def steps(self, architectures: Sequence[Architecture], within_s: float = math.inf) -> Iterator[Step]:
-        """Time architectures one after another, and yield after each; begin nothing new after `within_s` seconds."""
+    def steps(self, architectures: Sequence[Architecture], within_s: float = math.inf) -> Generator[Step, None, None]:
+        """Visit architectures in turns, and yield after each visit; begin nothing new after `within_s` seconds.
+
+        Rows are written while they grow, at least every `latency.flush_s`: the later row of a session counts.
+        """
         started = flushed = time.monotonic()
-        todo = [a for a in dict.fromkeys(architectures) if self._missing.get(a.id, [""])]
+        todo = [a for a in dict.fromkeys(architectures) if self._is_wanted(a)]
         skipped = len(architectures) - len(todo)
-        known = sum(architecture.id in self._missing for architecture in todo)
-        if len(todo) > known:
+        lacking = [one for one in todo if self._missing.get(one.id)]
+        fresh = [one for one in todo if one not in lacking]
+        for one in fresh:
+            self._require_known(one)
+        if fresh:
             self._quantities.require_recorded()
-        pending: list[LatencyRow] = []
-        timed = completed = 0
+        completed = 0
         try:
             with collected():
-                for done, architecture in enumerate(todo, skipped + 1):
+                for one in lacking:
                     if time.monotonic() - started > within_s:
                         break
-                    if architecture.id in self._missing:
-                        row = self._complete(architecture)
-                        completed += 1
-                    else:
-                        row = self.time(architecture)
-                        timed += 1
-                    if row != self._rows.get(architecture):  # equal: its missing quantities could not be measured
-                        pending.append(row)
+                    completed += 1
+                    row = self._complete(one)
+                    if row != self._rows.get(one):  # equal: its missing quantities could not be measured
+                        self._pending[one] = row
+                    yield Step(skipped + completed, _figures(row))
+                over: set[Architecture] = set()
+                for one in self._turns(fresh, over):
+                    if time.monotonic() - started > within_s:
+                        break
+                    row = self.visit(one)
+                    self._pending[one] = row
+                    if self._is_over(one):
+                        over.add(one)
                     if time.monotonic() - flushed >= self.job.config.flush_s:
-                        self._write(pending)
+                        self._write()
                         flushed = time.monotonic()
-                    yield Step(done, {"latency_ms": row.latency_ms, "error": row.relative_error or 0.0})
-                else:
-                    pending += [self.time(one) for one in self._levels_ms if self._was_misjudged(one)]
-                    pending += self._repeat_disturbed(most=len(architectures))
+                    yield Step(skipped + completed + len(over), _figures(row))
         finally:
-            self._write(pending)
+            self._pending |= {one: self._row_of(one) for one in self._sittings if self._was_misjudged(one)}
+            self._write()
+            timed = sum(bool(self._sittings.get(one)) for one in fresh)
             spent = SessionSummary(timed, skipped + completed, time.monotonic() - started, completed)
             self.summary = self.summary.plus(spent, tuple(self._advice.values()))
+
+    def _require_known(self, architecture: Architecture) -> None:
+        if not self.job.beyond_space:
+            self.job.space.require(architecture)
+
+    def _is_wanted(self, architecture: Architecture) -> bool:
+        """Return whether the table lacks its row, visits to it, or quantities of it."""
+        if architecture in self._sittings:
+            return not self._is_over(architecture)
+        if architecture.id in self._partial:
+            return True
+        return bool(self._missing.get(architecture.id, [""]))
+
+    def _turns(self, architectures: Sequence[Architecture], over: Set[Architecture]) -> Iterator[Architecture]:
+        """Yield the architectures whose timing is not over, again and again, each time in another random order."""
+        while todo := [one for one in architectures if one not in over]:
+            self._order.shuffle(todo)
+            yield from todo
+
+    def _is_over(self, architecture: Architecture) -> bool:
+        sitting = self._sittings.get(architecture)
+        return sitting is not None and sitting.is_over(self._watch, self.job.protocol)
 
     def look_again(self) -> None:
         """See what the table holds by now: another node of this device may have timed some of what comes."""
         self._missing, self._rows = missing_quantities(self.job, self.device), {}
+        self._partial = interrupted(self.job, self.device)
 
     def _complete(self, architecture: Architecture) -> LatencyRow:
         """Return the table's row of an architecture with the quantities that no row of it knows yet."""
@@ -179,26 +211,45 @@ class TimingSession:
         return self._quantities.completed(self._rows[architecture], self._missing[architecture.id])
 
     def time(self, architecture: Architecture) -> LatencyRow:
-        """Time one architecture with canaries between its repetitions; write nothing."""
-        if not self.job.beyond_space:
-            self.job.space.require(architecture)
+        """Time one architecture in as many visits as it needs, one after the other; write nothing."""
         return self.time_model(architecture, lambda: self._build(architecture))
 
     def time_model(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
         """Time a model of an architecture, which may lie outside the job's space; write nothing."""
+        self._sittings.pop(architecture, None)
+        row = self._visit(architecture, build)
+        while not self._is_over(architecture):
+            row = self._visit(architecture, build)
+        return row
+
+    def visit(self, architecture: Architecture) -> LatencyRow:
+        """Visit an architecture of the space once; return the row of all its visits, and write nothing."""
+        self._require_known(architecture)
+        return self._visit(architecture, lambda: self._build(architecture))
+
+    def _visit(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
         with ready(self._canary_model, self.device.threads):
             if not self._calibrated:
                 self._watch.calibrate(self.job.config.calibration_s)
                 self._calibrated = True
             context = _context(self.job.session_id, self.device.runtime)
             model = build()
-            self._sensors.start()
-            timing = time_architecture(model, self.job.protocol, self._watch, self._sensors.meter)
-            machine_state = self._sensors.stop()
-        self._levels_ms[architecture] = self._watch.level_ms
-        self._note_disturbance(architecture, timing)
+            with ready(model, self.device.threads) as niceness:
+                self._sensors.start()
+                translate = translation(model, self.job.protocol.workload)
+                one = visit(translate, self.job.protocol, self._watch, niceness, self._sensors.meter)
+                machine_state = self._sensors.stop()
+        sitting = self._sittings.setdefault(architecture, Sitting(self._partial.pop(architecture.id, None)))
+        sitting.visits.append(one)
+        self._contexts[architecture] = replace(context, machine_state=machine_state)
         self._advise(advice(machine_state))
-        row = self._row(architecture, timing, replace(context, machine_state=machine_state))
+        return self._row_of(architecture)
+
+    def _row_of(self, architecture: Architecture) -> LatencyRow:
+        """Return the row of all visits to an architecture until now."""
+        self._levels_ms[architecture] = self._watch.level_ms
+        timing = self._sittings[architecture].timing(self._watch, self.job.protocol)
+        row = self._row(architecture, timing, self._contexts[architecture])
         return self._quantities.added(row)
 
     def _advise(self, lines: dict[str, str]) -> None:
@@ -208,38 +259,8 @@ class TimingSession:
                 logger.warning(line)
             self._advice.setdefault(kind, line)
 
-    def _repeat_disturbed(self, most: int) -> Iterator[LatencyRow]:
-        """Time again what found no undisturbed moment yet; yield the rows that came out less disturbed than those
-        before.
-
-        `most` timings, since the fleet counts on a bounded time. Once a few in a row were in vain
-        too, the rest waits until the session's next architectures are done: a disturbance may last for minutes. Each
-        is tried `_MOST_TRIES` times in all.
-        """
-        timed = in_vain = 0
-        while todo := [one for one in self._disturbed if self._tries[one] < _MOST_TRIES]:
-            for architecture in todo:
-                if timed == most or in_vain == _IN_VAIN:
-                    return
-                self._tries[architecture] += 1
-                before = self._disturbed[architecture]
-                row = self.time(architecture)
-                undisturbed = architecture not in self._disturbed
-                if undisturbed or self._disturbed[architecture] > before:
-                    yield row
-                timed, in_vain = timed + 1, 0 if undisturbed else in_vain + 1
-
-    def _note_disturbance(self, architecture: Architecture, timing: Timing) -> None:
-        """Remember an architecture that was timed without an undisturbed moment: only its correction makes it
-        comparable."""
-        if timing.undisturbed or timing.canary is None:
-            self._disturbed.pop(architecture, None)
-        else:  # the least correction of all tries: the one whose row counts
-            correction = timing.canary.drift_correction
-            self._disturbed[architecture] = max(correction, self._disturbed.get(architecture, 0.0))
-
     def _was_misjudged(self, architecture: Architecture) -> bool:
-        """Return whether the device turned out to be quieter than known when this was timed."""
+        """Return whether the device turned out to be quieter than known when the row was made."""
         return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
 
     def _build(self, architecture: Architecture) -> Engine:
@@ -268,6 +289,7 @@ class TimingSession:
             canary=timing.canary,
             context=replace(context, niceness=timing.niceness),
             energy=self._energy(timing),
+            visits=timing.visits,
         )
 
     def _energy(self, timing: Timing) -> Energy | None:
@@ -276,10 +298,30 @@ class TimingSession:
             return None
         return Energy(timing.energy_j / len(self.job.protocol.workload.pairs), self._sensors.meter.source)
 
-    def _write(self, pending: list[LatencyRow]) -> None:
-        write_rows(self.job.table_root, pending)
-        self._missing |= {row.architecture.id: [] for row in pending if row.architecture}
-        pending.clear()
+    def _write(self) -> None:
+        rows = list(self._pending.values())
+        write_rows(self.job.table_root, rows)
+        self._missing |= {row.architecture.id: [] for row in rows if row.architecture}
+        self._pending.clear()
+
+
+def _figures(row: LatencyRow) -> dict[str, float]:
+    return {"latency_ms": row.corrected_ms, "error": row.relative_error or 0.0}
+
+
+def interrupted(job: TimingJob, device: DeviceInfo) -> dict[str, Earlier]:
+    """Return what earlier sessions wrote of architectures that they did not visit as often as they were to, by id."""
+    columns = ["architecture_id", "visits"]
+    ids, visits = scan_table(job.table, job.spaces, device.slug, columns, where=_wanted(job)).columns
+    most: dict[str, float] = {}
+    for name, number in zip(ids.to_pylist(), visits.to_pylist(), strict=True):
+        most[name] = max(most.get(name, 0), math.inf if number is None else number)
+    partial = {name for name, number in most.items() if number < job.protocol.visits}
+    if not partial:
+        return {}
+    rows = written_rows(job.table_root, job.spaces, device.slug, _wanted(job))
+    earlier = {one.id: Earlier.of(row) for one, row in rows.items() if one.id in partial}
+    return {name: one for name, one in earlier.items() if one is not None}
 
 
 def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str]]:

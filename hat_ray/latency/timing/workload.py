@@ -113,10 +113,12 @@ class TranslationTime(NamedTuple):
     encoder_ms: float | None = None
     """None: the engine does not split its time; likewise `decoder_ms`."""
     decoder_ms: float | None = None
+    cpu_ms: float | None = None
+    """Milliseconds for which the processor computed, without other processes' turns. None: several threads did."""
 
     @classmethod
-    def of_parts(cls, encoder_ms: float, decoder_ms: float) -> "TranslationTime":
-        return cls(encoder_ms + decoder_ms, encoder_ms, decoder_ms)
+    def of_parts(cls, encoder_ms: float, decoder_ms: float, cpu_ms: float | None = None) -> "TranslationTime":
+        return cls(encoder_ms + decoder_ms, encoder_ms, decoder_ms, cpu_ms)
 
 
 def translation(model: Engine, workload: Workload) -> Callable[[], TranslationTime]:
@@ -134,9 +136,11 @@ def mean_time(times: Sequence[TranslationTime]) -> TranslationTime:
     """Return the mean of each part; a part that one time lacks is None."""
     encoder = [one.encoder_ms for one in times if one.encoder_ms is not None]
     decoder = [one.decoder_ms for one in times if one.decoder_ms is not None]
+    known = [one.cpu_ms for one in times if one.cpu_ms is not None]
+    cpu_ms = sum(known) / len(times) if len(known) == len(times) else None
     if len(encoder) == len(decoder) == len(times):
-        return TranslationTime.of_parts(sum(encoder) / len(times), sum(decoder) / len(times))
-    return TranslationTime(sum(one.total_ms for one in times) / len(times))
+        return TranslationTime.of_parts(sum(encoder) / len(times), sum(decoder) / len(times), cpu_ms)
+    return TranslationTime(sum(one.total_ms for one in times) / len(times), cpu_ms=cpu_ms)
 
 
 def _whole_pair(model: WholeEngine, workload: Workload) -> Callable[[], TranslationTime]:
@@ -146,9 +150,10 @@ def _whole_pair(model: WholeEngine, workload: Workload) -> Callable[[], Translat
     search = BeamSettings(workload.beam, 1.0, workload.target_length)
 
     def translate() -> TranslationTime:
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()  # its threads are its own: this one waits for them
         model.translate(sources, search, exact_length=workload.target_length)
-        return TranslationTime((time.perf_counter() - begin) * 1e3)
+        elapsed_ms, cpu_ms = (time.perf_counter() - begin) * 1e3, (time.process_time() - cpu) * 1e3
+        return TranslationTime(elapsed_ms, cpu_ms=cpu_ms if torch.get_num_threads() == 1 else None)
 
     return translate
 
@@ -173,7 +178,7 @@ def _stepwise_pair(model: StepwiseEngine, workload: Workload) -> Callable[[], Tr
     mark, elapsed_ms = _gpu_clock() if device.type == "cuda" else _cpu_clock()
 
     def translate() -> TranslationTime:
-        begin = mark()
+        cpu, begin = time.thread_time(), mark()
         state = model.start(source, beam)
         encoded = mark()
         scores = torch.zeros(workload.batch, beam, device=device)
@@ -181,7 +186,8 @@ def _stepwise_pair(model: StepwiseEngine, workload: Workload) -> Callable[[], Tr
             scores, parents = _beam_choice(model.best(tokens, state, 2 * beam), scores, first_rows)
             state.reorder(parents)
         end = mark()
-        return TranslationTime.of_parts(elapsed_ms(begin, encoded), elapsed_ms(encoded, end))
+        cpu_ms = (time.thread_time() - cpu) * 1e3 if device.type == "cpu" and torch.get_num_threads() == 1 else None
+        return TranslationTime.of_parts(elapsed_ms(begin, encoded), elapsed_ms(encoded, end), cpu_ms)
 
     return translate
 
