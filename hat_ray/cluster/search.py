@@ -46,7 +46,7 @@ from hat_ray.storage.folder import Folder
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "tune"
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_POLLS = 0.2
 _SECONDS_BETWEEN_REPORTS = 5.0
 
 
@@ -190,7 +190,7 @@ class ProgressCallback(tune.Callback, Stopper):
         """Ask for the status now and then, and never wait for it: the coordinator may be planning for seconds."""
         now = time.monotonic()
         if self._question is None:
-            if now - self._looked > _SECONDS_BETWEEN_LOOKS:
+            if now - self._looked > _SECONDS_BETWEEN_POLLS:
                 self._question, self._looked = self._coordinator.status.remote(), now
         elif ray.wait([self._question], timeout=0)[0]:
             status: SearchStatus = get(self._question)

@@ -57,7 +57,7 @@ from hat_ray.train.workers import OneWorker
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.3
+_SECONDS_BETWEEN_POLLS = 0.3
 _SECONDS_BETWEEN_RESIZES = 20.0
 """Ray itself looks at the nodes this often."""
 _SECONDS_FOR_AN_ANSWER = 60
@@ -314,7 +314,7 @@ def _follow(
 
     try:
         while pending:
-            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SECONDS_BETWEEN_LOOKS)
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SECONDS_BETWEEN_POLLS)
             ray.get(done)
             look_on()
         return list(ray.get(list(tasks)))

@@ -74,6 +74,12 @@ def encode_text(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
     return TokenTable(source, Sentences.of(vocabularies.target.encode_lines(text.target)))
 
 
+def encode_held(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
+    """Encode a split whose text is kept beside its tokens."""
+    table = encode_text(text, vocabularies)
+    return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
+
+
 def _within_ratio(table: TokenTable, max_ratio: float) -> NDArray[np.bool_]:
     if not max_ratio:
         return np.ones(len(table), dtype=np.bool_)

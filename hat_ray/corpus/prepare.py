@@ -19,7 +19,7 @@ from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.config import CorpusConfig, DataBinConfig
 from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary, TaughtSummary
-from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_here, encode_text
+from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_held, encode_here
 from hat_ray.corpus.fairseq.content import held_table, num_chunks, split_chunks, survey_split
 from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.fairseq.vocabularies import data_bin_vocabularies
@@ -106,8 +106,10 @@ def _prepare(
     encode: Encode,
     taught: Taught | None,
 ) -> CorpusSummary:
-    read = _from_data_bin if config.source == "fairseq" else partial(_from_text, taught=taught)
-    found = read(config, data, seed, progress, encode)
+    if config.source == "fairseq":
+        found = _from_data_bin(config, data, progress)
+    else:
+        found = _from_text(config, data, seed, progress, encode, taught)
     for split, table in found.tables.items():
         data.write_table(f"{split}.parquet", table.to_arrow())
     vocabularies = found.vocabularies
@@ -157,7 +159,7 @@ def _from_text(
     texts = {"valid": found.held_out, **held}
     vocabularies = _vocabularies(found, config, data, seed)
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
-    tables = {split: _held_table(text, vocabularies) for split, text in texts.items()}
+    tables = {split: encode_held(text, vocabularies) for split, text in texts.items()}
     require_known(tables, config)
     job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
     records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
@@ -166,7 +168,7 @@ def _from_text(
     return _Content(vocabularies, records, tables, found.dropped_empty, seen, duplicate, held_out)
 
 
-def _from_data_bin(config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode) -> _Content:
+def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _Content:
     """Take the tokens of a data-bin; nothing is encoded but a test set that it lacks."""
     assert config.fairseq is not None
     names = config.fairseq
@@ -294,11 +296,6 @@ def _summarise_training(found: _Content, config: CorpusConfig) -> SplitSummary:
         source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
         target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),
     )
-
-
-def _held_table(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
-    table = encode_text(text, vocabularies)
-    return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
 
 
 def _summarise(table: TokenTable) -> SplitSummary:

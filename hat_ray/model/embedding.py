@@ -27,8 +27,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor, dim: int) -> Tensor:
         """(B, T) -> (B, T, dim), scaled."""
-        rows = F.embedding(tokens, self.columns(dim), PAD)
-        return rows * self.scale(dim) if self.scaled else rows
+        return F.embedding(tokens, self.columns(dim), PAD) * self.scale(dim)
 
     def scale(self, dim: int) -> float:
         """Return the factor of embeddings. HAT: the scale follows the sampled width."""

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from hat_ray.core.determinism import stream_seed
 from hat_ray.errors import PredictorError
 from hat_ray.latency.table.parts import partition_values, partitions
+from hat_ray.latency.table.table import workloads_in
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.predictor.assess import Assessment, assess
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.rows import TimedRows, read_rows, workloads_in
+from hat_ray.predictor.rows import TimedRows, read_rows
 
 log = logging.getLogger(__name__)
 

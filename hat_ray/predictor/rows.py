@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from hat_ray.errors import PredictorError
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.table.parts import Spaces
 from hat_ray.latency.table.table import scan_table
-from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import (
     COST_FEATURES,
@@ -179,15 +178,6 @@ def _encoder_part(read: dict[str, Any]) -> FloatArray | None:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):  # a row of zeros is refused by `check`
         return np.asarray(read["latency_corrected_ms"] * encoder / (encoder + decoder), dtype=np.float64)
-
-
-def workloads_in(root: Folder | str, space_id: str, device: str) -> list[dict[str, object]]:
-    """Return the workloads of a device's rows, each in the form that `read_rows` takes as `where`; most rows first."""
-    names = [field.name for field in fields(Workload)]
-    table = scan_table(root, space_id, device, names)
-    groups = table.group_by(names).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
-    found: list[dict[str, object]] = groups.select(names).to_pylist()
-    return found
 
 
 def _origins(read: dict[str, Any]) -> list[tuple[str | None, str | None, str]]:

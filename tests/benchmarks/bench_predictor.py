@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from hat_ray.latency.table.parts import partition_values, partitions
-from hat_ray.latency.table.table import read_table
+from hat_ray.latency.table.table import read_table, workloads_in
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.design import most_informative, relative_columns
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import quality
-from hat_ray.predictor.rows import TimedRows, read_rows, rows_of_averages, workloads_in
+from hat_ray.predictor.rows import TimedRows, read_rows, rows_of_averages
 from hat_ray.predictor.slow_periods import BoolArray
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import PRESETS, SPACE0

@@ -20,6 +20,7 @@ from hat_ray.latency.detection import device_of
 from hat_ray.latency.here import measure
 from hat_ray.latency.quantity_rows import known_values
 from hat_ray.latency.table.parts import partition_values, partitions
+from hat_ray.latency.table.table import workloads_in
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
@@ -27,7 +28,7 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.fit import fit_device
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quantities import QuantityRows, assess_quantity, fit_quantity, quantity_rows
-from hat_ray.predictor.rows import read_rows, workloads_in
+from hat_ray.predictor.rows import read_rows
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 

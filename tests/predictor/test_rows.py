@@ -11,11 +11,12 @@ from hat_ray.errors import PredictorError
 from hat_ray.latency.table.exchange import import_csv
 from hat_ray.latency.table.hat_csv import published
 from hat_ray.latency.table.parts import partition_values, partitions
+from hat_ray.latency.table.table import workloads_in
 from hat_ray.predictor.assess import Assessment, assess
 from hat_ray.predictor.config import PredictorConfig
 from hat_ray.predictor.fit import assess_table
 from hat_ray.predictor.predictor import Predictor
-from hat_ray.predictor.rows import read_rows, rows_of, rows_of_averages, workloads_in
+from hat_ray.predictor.rows import read_rows, rows_of, rows_of_averages
 from hat_ray.space.features import cost_features, hat_features
 from hat_ray.space.presets import SPACE0, preset
 from tests.predictor.hat_tables import hat_table

@@ -147,7 +147,7 @@ def predictor_facts(device: str, architectures: list[Architecture], rng: random.
         outliers=(Outlier(architectures[0].id, 10.0, 12.0),),
         quantities=(
             QuantityQuality("p90_ms", Quality(2.5, 98.0, 0.95, 111), 1.9, 89.0),
-            QuantityQuality("peak_mb", Quality(0.4, 100.0, 0.99, 9), 0.3, None),
+            QuantityQuality("peak_mb", Quality(0.4, 100.0, 0.99, 9), 0.3, None, "9 rows are too few"),
         ),
     )
     return PredictorFacts(device, found.quality, tuple(pairs), found)

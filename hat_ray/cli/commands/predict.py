@@ -116,8 +116,11 @@ def _lines(one: "Assessment") -> list[str]:
         lines.append(f"  helped by the table's other devices: {', '.join(one.source_predictors)}")
     for quantity in one.quantities:
         facts = QUANTITIES.facts(quantity.name)
-        covered = "not known" if quantity.coverage_pct is None else f"{quantity.coverage_pct:.0f} % of unseen rows"
-        covers = f", interval {covered}"
+        covers = ""
+        if quantity.coverage_pct is not None:
+            covers = f", interval {quantity.coverage_pct:.0f} % of unseen rows"
+        elif quantity.coverage_unknown is not None:
+            covers = f", whether its 90 % interval holds is unknown: {quantity.coverage_unknown}"
         lines.append(f"  {quantity.name} ({facts.title}): {quantity.quality}{covers}")
     for outlier in one.outliers:
         lines.append(

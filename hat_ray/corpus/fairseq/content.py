@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hat_ray.corpus.encode import EncodedChunk, LengthRules, encode_text, keep_fitting
+from hat_ray.corpus.encode import EncodedChunk, LengthRules, encode_held, encode_text, keep_fitting
 from hat_ray.corpus.fairseq.data_bin import DataBin, Split
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS
@@ -73,8 +73,7 @@ def held_table(data_bin: DataBin, key: str, name: str, text: ParallelText | None
     found = data_bin.split(name) if text is not None else data_bin.require(name, key)
     if found is None:
         assert text is not None
-        table = encode_text(text, known)
-        return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
+        return encode_held(text, known)
     tables = list(found.chunks(max(len(found), 1)))
     source, target = (Sentences.joined([_flat(getattr(one, side)) for one in tables]) for side in ("source", "target"))
     table = TokenTable(source, target)

@@ -34,8 +34,6 @@ class FairseqDictionary:
 
     symbols: tuple[str, ...]
     """The special ones first."""
-    counts: tuple[int, ...]
-    """How often each occurred; 1 for the special ones. fairseq also writes 0 and -1."""
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -48,10 +46,10 @@ class FairseqDictionary:
 
 def read_dictionary(path: str | Path) -> FairseqDictionary:
     """Read a dictionary; raises CorpusError for a file that fairseq refuses."""
-    symbols, counts = list(SPECIAL_SYMBOLS), [1] * len(SPECIAL_SYMBOLS)
+    symbols = list(SPECIAL_SYMBOLS)
     lines_of = dict.fromkeys(symbols, 0)
     for number, line in enumerate(_lines(path), 1):
-        symbol, count, overwrites = _entry(line, path, number)
+        symbol, overwrites = _entry(line, path, number)
         if symbol in lines_of and not overwrites:
             earlier = f"line {lines_of[symbol]}" if lines_of[symbol] else "fairseq's special symbols"
             raise CorpusError(
@@ -60,8 +58,7 @@ def read_dictionary(path: str | Path) -> FairseqDictionary:
             )
         lines_of[symbol] = number
         symbols.append(symbol)
-        counts.append(count)
-    return FairseqDictionary(tuple(symbols), tuple(counts))
+    return FairseqDictionary(tuple(symbols))
 
 
 def _lines(path: str | Path) -> list[str]:
@@ -81,15 +78,16 @@ def _lines(path: str | Path) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _entry(line: str, path: str | Path, number: int) -> tuple[str, int, bool]:
-    """Return a line's symbol and count, and whether it overwrites an earlier one."""
+def _entry(line: str, path: str | Path, number: int) -> tuple[str, bool]:
+    """Return a line's symbol, and whether it overwrites an earlier one."""
     parts = line.rstrip().rsplit(" ", 1)
     overwrites = parts[-1] == _OVERWRITE
     if overwrites:
         parts = parts[0].rsplit(" ", 1)
     try:
         symbol, count = parts
-        return symbol, int(count), overwrites
+        int(count)  # fairseq refuses any other; it also writes 0 and -1
+        return symbol, overwrites
     except ValueError as error:
         raise CorpusError(
             f"dictionary {path} line {number} must be a symbol, a space and a count, got {printable(line)!r}: "

@@ -2,12 +2,10 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hat_ray.corpus.vocabulary import MISSING
@@ -15,11 +13,9 @@ from hat_ray.errors import CheckpointError
 from hat_ray.foreign.marian.names import linears, norms
 from hat_ray.foreign.marian.read import OUTPUT, SETTINGS
 from hat_ray.foreign.marian.settings import settings_of
-from hat_ray.foreign.npz import write_npz
+from hat_ray.foreign.npz import Arrays, write_npz
 from hat_ray.foreign.rows import Order, rows_to
 from hat_ray.model.subtransformer import SubTransformer
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def marian_npz(model: SubTransformer, orders: tuple[Order, Order], name: str = "this model") -> bytes:

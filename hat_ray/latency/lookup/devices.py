@@ -11,7 +11,7 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.lookup.covering import covering_spaces
 from hat_ray.latency.table.parts import partition_values, partitions
 from hat_ray.latency.table.row import from_table
-from hat_ray.latency.table.table import scan_table
+from hat_ray.latency.table.table import scan_table, workloads_in
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.workload import Workload
 
@@ -80,9 +80,7 @@ def _of_spaces(job: TimingJob, spaces: set[str]) -> str:
 
 def _of_workloads(job: TimingJob, slug: str) -> str:
     """Name the workloads that a device's rows are of, the most frequent first, and the settings to change."""
-    table = scan_table(job.table, job.spaces, slug, list(_WORKLOAD))
-    groups = table.group_by(list(_WORKLOAD)).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
-    own, there = asdict(job.workload_on(slug)), groups.select(list(_WORKLOAD)).to_pylist()
+    own, there = asdict(job.workload_on(slug)), workloads_in(job.table, job.spaces, slug)
     rest = f"; {len(there) - 1} other workloads" if len(there) > 1 else ""
     changes = ", ".join(_changes(own, there[0]))
     return f"they are of {_described(there[0])}{rest}; set {changes}"

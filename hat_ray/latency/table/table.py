@@ -14,7 +14,7 @@ Decisions
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ __all__ = [
     "read_table",
     "scan_at_quiet_level",
     "scan_table",
+    "workloads_in",
     "write_rows",
 ]
 
@@ -191,3 +192,11 @@ def scan_table(
     if best_only:
         tables = _best(_joined(tables, places, space_id))
     return pa.concat_tables([schema.empty_table(), *tables]).select(names)
+
+
+def workloads_in(root: Folder | str | Path | KeptParts, spaces: Spaces, device: str) -> list[dict[str, object]]:
+    """Return the workloads of a device's rows, each in the form that `scan_table` takes as `where`; most rows first."""
+    names = [field.name for field in fields(Workload)]
+    groups = scan_table(root, spaces, device, names).group_by(names).aggregate([([], "count_all")])
+    found: list[dict[str, object]] = groups.sort_by([("count_all", "descending")]).select(names).to_pylist()
+    return found

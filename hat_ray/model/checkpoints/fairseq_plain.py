@@ -30,11 +30,12 @@ def arguments_of(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     found, settings = content.get("args"), content.get("cfg")
     if found is None and isinstance(settings, Mapping):
         found = settings.get("model")
-    if isinstance(found, argparse.Namespace):
-        return vars(found)
-    if found is not content.get("args") and isinstance(found, Mapping):
-        return dict(found)
-    raise CheckpointError(f"{source} is not a HAT checkpoint: `args` must be a Namespace")
+    named = vars(found) if isinstance(found, argparse.Namespace) else found
+    if not isinstance(named, Mapping) or named is content.get("args"):
+        raise CheckpointError(f"{source} is not a HAT checkpoint: `args` must be a Namespace")
+    if odd := [key for key in named if not isinstance(key, str)]:
+        raise CheckpointError(f"{source}: arguments must have names, got {odd[0]!r:.80}: correct the checkpoint")
+    return dict(named)
 
 
 def is_plain(arguments: Mapping[str, Any]) -> bool:

@@ -31,8 +31,14 @@ class Ledger:
     """Key and value of a file, and the reason."""
 
     def put(self, source: str, key: str, value: Any, settings: Mapping[str, Any]) -> None:
-        """Note what a key became, by dotted settings; raise RecipeError where another file says otherwise."""
+        """Note what a key became, by dotted settings.
+
+        Raises RecipeError where another file says otherwise, and for a value that YAML cannot hold.
+        """
         for name, one in settings.items():
+            if not _is_plain(one):
+                kind = type(one).__name__
+                raise RecipeError(f"{source}: {key} must be text, a number or a list of them, got {kind}: correct it")
             if self.settings.get(name, one) != one:
                 raise RecipeError(
                     f"{source}: {key} {shown(value)} makes {name} {shown(one)}, another file makes it "
@@ -46,6 +52,13 @@ class Ledger:
     def leave(self, source: str, key: str, value: Any, reason: str) -> None:
         """Note why no setting takes a key."""
         self.unmapped[f"{source}: {key} {shown(value)}"] = reason
+
+
+def _is_plain(value: Any) -> bool:
+    """Report whether YAML holds a value as it is: a checkpoint's arguments may also be tensors or objects."""
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def shown(value: Any) -> str:

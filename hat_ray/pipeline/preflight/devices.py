@@ -7,6 +7,7 @@ cluster.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from hat_ray.errors import HatRayError, LatencyError, PluginError, StorageError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
@@ -67,12 +68,7 @@ def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     Rows of a shared table may know a quantity that a timing here records: then it is a warning.
     """
     config = recipe.latency.model_copy(update={"length_mix": 0})  # drawn from the corpus; no quantity depends on it
-    source, target = vocabulary_sizes(recipe, situation)
-    job = TimingJob(
-        *(recipe.space.build(), recipe.model, target, config, Folder.at(".")),
-        source_vocab_size=source,
-        bounded=recipe.search.bounded,
-    )
+    job = _job(recipe, config, Folder.at("."), situation)
     if recipe.latency.times_nothing:
         return
     if situation.cluster:
@@ -180,6 +176,13 @@ def _described(selector: DeviceSelector) -> str:
     return selector.name or str(selector.model_dump(exclude_defaults=True))
 
 
+def _job(recipe: Recipe, config: LatencyConfig, table: Folder, situation: Situation) -> TimingJob:
+    """Return the timing job that a recipe will have, with the sizes of vocabularies as far as they are known."""
+    source, target = vocabulary_sizes(recipe, situation)
+    space, bounded = recipe.space.build(), recipe.search.bounded
+    return TimingJob(space, recipe.model, target, config, table, source_vocab_size=source, bounded=bounded)
+
+
 def check_table_devices(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """The table has rows enough of each of its devices, of this space and workload. It is only read."""
     if recipe.latency.length_mix or not recipe.latency.of_table:
@@ -187,13 +190,7 @@ def check_table_devices(recipe: Recipe, situation: Situation) -> Iterator[Findin
     folder = Folder.at(recipe.latency.table).asked_for(PATIENCE_S)
     try:
         folder.require()
-        source, target = vocabulary_sizes(recipe, situation)
-        job = TimingJob(
-            *(recipe.space.build(), recipe.model, target, recipe.latency, folder),
-            source_vocab_size=source,
-            bounded=recipe.search.bounded,
-            kept=keep(folder),
-        )
+        job = replace(_job(recipe, recipe.latency, folder, situation), kept=keep(folder))
         for selector in recipe.latency.of_table:
             yield from _of_table(job, selector, recipe.predictor.min_rows, situation)
     except (HatRayError, StorageError, OSError) as error:

@@ -213,7 +213,7 @@ def _exists(part: TextPart) -> bool:
 
 
 def check_data_bin(config: CorpusConfig) -> Iterator[Finding]:
-    """Every split is there, as a pair of sides or as text, and the recipe's vocabulary is the dictionaries'."""
+    """Every split is there, as a pair of sides or as text."""
     names = config.fairseq
     assert names is not None
     try:
@@ -226,13 +226,6 @@ def check_data_bin(config: CorpusConfig) -> Iterator[Finding]:
                 opened.require(getattr(names, f"{split}_subset"), f"corpus.fairseq.{split}_subset")
     except CorpusError as error:
         yield "failure", str(error)
-        return
-    if config.vocab_size != len(opened.target):
-        yield (
-            "warning",
-            f"corpus.vocab_size must be the dictionary's {len(opened.target)} where a device is timed before the "
-            f"corpus is prepared, got {config.vocab_size}: set it",
-        )
 
 
 def data_bin_bytes(config: CorpusConfig) -> float:

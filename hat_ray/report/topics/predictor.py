@@ -125,9 +125,11 @@ def _caption(facts: PredictorFacts, undisturbed: int) -> str:
             sentences.append(f"Other devices helped: {len(assessment.source_predictors)}.")
         for quantity in assessment.quantities:
             title = QUANTITIES.facts(quantity.name).title
-            covered = (
-                f", the interval covers {quantity.coverage_pct:.0f} %" if quantity.coverage_pct is not None else ""
-            )
+            covered = ""
+            if quantity.coverage_pct is not None:
+                covered = f", the interval covers {quantity.coverage_pct:.0f} %"
+            elif quantity.coverage_unknown is not None:
+                covered = f"; whether its interval holds is unknown: {quantity.coverage_unknown}"
             sentences.append(
                 f"Of {quantity.name} ({title}): mean error {_percent(quantity.quality.mape)} "
                 f"on {quantity.quality.rows:,} unseen architectures{covered}."

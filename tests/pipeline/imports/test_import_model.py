@@ -120,12 +120,13 @@ def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_written(
         ({"place": whole, "data_bin": data_bin, "languages": "en-de"}, "is a SuperTransformer: name one"),
         (
             {"place": whole, "data_bin": data_bin, "languages": "en-de", "architecture": tmp_path / "wide.yml"},
-            "99",
+            r"^architecture \w+ lies outside space super: encoder_ffn_dims must be one of \[16, 24\], got 99$",
         ),
         ({"place": tmp_path / "none.pt", "data_bin": data_bin}, "does not exist"),
         (
             {"place": sub, "data_bin": data_bin, "overrides": (f"corpus.vocabulary.bpe_codes={tmp_path / 'other'}",)},
-            "other",
+            r"cannot be used: only 0% of what the BPE codes \S+/other make stands in it: name the codes that it was "
+            "made with$",
         ),
         ({"place": data_bin / "dict.en.txt", "data_bin": data_bin}, "no model"),
     ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hat_ray.corpus.vocabulary.make import expected_vocabularies
 from hat_ray.pipeline.preflight.text import check_data_bin, data_bin_bytes
 from hat_ray.recipe import Recipe
 from tests.command import hat_ray
@@ -38,9 +39,10 @@ def test_what_is_missing_is_a_failure(tmp_path: Path, lacks: str, words: str):
     assert words in reason
 
 
-def test_another_size_of_vocabulary_is_a_warning(tmp_path: Path):
-    ((kind, reason),) = check_data_bin(config(data_bin(tmp_path / "bin"), vocab_size=99))
-    assert (kind, "the dictionary's 10" in reason) == ("warning", True)
+def test_the_dictionaries_are_the_vocabulary_whatever_the_size_that_is_set(tmp_path: Path):
+    found = config(data_bin(tmp_path / "bin"), vocab_size=99)
+    assert list(check_data_bin(found)) == []
+    assert expected_vocabularies(found) == (10, 10)
 
 
 def test_the_commands_data_folder_is_the_data_bin(tmp_path: Path):
