@@ -10,12 +10,13 @@ from hat_ray.core.console import say
 from hat_ray.pipeline.run_folder import StageRecord
 from hat_ray.report.data import ReportData
 from hat_ray.report.render import read_report
+from hat_ray.report.topics.closing import closing_lines, summary_tables
 from hat_ray.report.topics.flops import flops_lines
-from hat_ray.report.topics.models import summary_tables
 from hat_ray.report.topics.ranking import study_tables
 from hat_ray.report.topics.sweep import sweep_tables
 from hat_ray.storage.folder import Folder
 
+STUDIES_SHOWN = ("ranking", "policies")
 LOG_WIDTH = 140
 """Columns of the tables where no terminal sets its own."""
 
@@ -28,9 +29,13 @@ def close_message(place: str, records: Sequence[StageRecord]) -> None:
     if not output.is_terminal:
         output = Console(width=LOG_WIDTH)
     data = read_report(Folder.at(place).child("report"))
-    for table in _tables(data, {record.stage for record in records}):
+    stages = {record.stage for record in records}
+    for table in _tables(data, stages):
         output.print(table)
         output.print()
+    if not stages & {"sweep", *STUDIES_SHOWN}:
+        for line in closing_lines(data, place):
+            say(line)
     say(f"report: {records[-1].output['page']}")
 
 

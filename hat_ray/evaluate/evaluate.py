@@ -18,6 +18,7 @@ from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.multi_bleu import multi_bleu
 from hat_ray.evaluate.scoring import Floors, floors, score_text
+from hat_ray.evaluate.significance import PairedComparison
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.protocol import Engine
 
@@ -101,6 +102,8 @@ class EvaluateOutput:
 
     models: dict[str, EvaluatedModel]
     floors: Floors | None
+    comparisons: tuple[PairedComparison, ...] = ()
+    """Each winner with each of its rivals."""
 
 
 def evaluate(

@@ -7,9 +7,11 @@ measured is None and shows as a dash: a report of an unfinished or failed run is
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import ClassVar
 
 from hat_ray.evaluate.evaluate import Score
+from hat_ray.evaluate.significance import PairedComparison
 from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
@@ -203,6 +205,8 @@ class ChosenModel(SelectedModel):
     """By device slug."""
     quantities: dict[str, LimitedQuantity] = field(default_factory=dict)
     """What the model's limit bounds beside the latency, by name: a winner's, and the random rival's under the same."""
+    size_mb: dict[str, float] = field(default_factory=dict)
+    """The size of the stored model in MB, by device slug; none where its runtime reports no size."""
     samples: tuple[Translation, ...] = ()
 
     @property
@@ -221,8 +225,20 @@ class ChosenModel(SelectedModel):
         return _known(self.trained.trainings[0].loss_bits)
 
     @property
+    def bleus(self) -> list[float]:
+        """BLEU of each seed from the main start; empty where one was not scored."""
+        found = self.scores_of(self.trained.repeats)
+        return [] if None in found else [value for value in found if value is not None]
+
+    @property
     def bleu(self) -> float | None:
-        return self.score.bleu if self.score else None
+        """The mean over seeds."""
+        return fmean(self.bleus) if self.bleus else None
+
+    @property
+    def bleu_spread(self) -> float | None:
+        """The sample standard deviation over seeds; None with one seed: it is not known."""
+        return stdev(self.bleus) if len(self.bleus) > 1 else None
 
     def scores_of(self, trainings: Sequence[TrainedOnce]) -> list[float | None]:
         """Return the BLEU of some of its trainings; None where one was not scored."""
@@ -302,6 +318,8 @@ class ReportData:
     """Training policies compared."""
     runtimes: tuple[RuntimeContest, ...] = ()
     """Which runtime wins each limit, where one machine has several."""
+    comparisons: tuple[PairedComparison, ...] = ()
+    """Each winner with each of its rivals, by paired bootstrap."""
     missing: tuple[MissingRival, ...] = ()
     """Families of models scaled by hand that have none under a limit."""
     ledger: Ledger | None = None

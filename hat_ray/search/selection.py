@@ -118,6 +118,19 @@ class RetrainOutput:
     missing: tuple[MissingRival, ...] = ()
     """Families of models scaled by hand that have none under a limit."""
 
+    def contests(self) -> dict[str, list[str]]:
+        """Return by the winner's id the ids of the models that it is compared with: rivals of its limits, the largest.
+
+        A rival that is the winner itself is none.
+        """
+        found: dict[str, list[str]] = {}
+        for winner in (one for one in self.selected if one.kind == "winner"):
+            rivals = [one for one in self.selected if one.kind != "winner" and one.limit in (None, winner.limit)]
+            ids = [one.architecture.id for one in rivals if one.architecture != winner.architecture]
+            known = found.setdefault(winner.architecture.id, [])
+            known += [id for id in dict.fromkeys(ids) if id not in known]
+        return found
+
     @property
     def architectures(self) -> list[Architecture]:
         """Each architecture once."""

@@ -13,8 +13,8 @@ from hat_ray.report.data import Device, ReportData
 from hat_ray.report.network import Scale, draw
 from hat_ray.report.topics import frontier as frontier_figures
 from hat_ray.report.topics import predictor as predictor_figures
+from hat_ray.report.topics.closing import summary_tables
 from hat_ray.report.topics.flops import flops_against_latency
-from hat_ray.report.topics.models import summary_tables
 from hat_ray.report.topics.ranking_charts import policy_figures, ranking_figures
 from hat_ray.report.topics.search import search_progress
 from hat_ray.report.topics.sweep import sweep_figures

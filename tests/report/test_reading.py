@@ -5,13 +5,16 @@ import pytest
 
 from hat_ray.core.text import count, duration, limit, significant
 from hat_ray.evaluate.evaluate import Score
+from hat_ray.evaluate.significance import PairedComparison
 from hat_ray.report.comparison.page import comparison_view
 from hat_ray.report.comparison.runs import ComparedRun, devices_of
 from hat_ray.report.comparison.to_json import comparison_to_json
 from hat_ray.report.data import ChosenModel, Latency, ReportData
-from hat_ray.report.reading import VERDICT_RULE, findings, headline_winner, limit_verdict
+from hat_ray.report.findings import findings
+from hat_ray.report.reading import VERDICT_RULE, headline_winner, limit_verdict
 from hat_ray.report.render import page
-from hat_ray.report.topics.models import bounds_table, origin, summary_tables
+from hat_ray.report.topics.closing import summary_tables
+from hat_ray.report.topics.models import bounds_table, origin
 from hat_ray.search.limits import Limit, Verdict
 from hat_ray.search.winners import LimitedQuantity
 
@@ -35,10 +38,12 @@ def said(data: ReportData, device: str, winner: tuple[float, float], largest: tu
     """The findings on a winner for 20 ms: (ms, BLEU) of winner and largest, BLEU of a random rival as fast."""
     first = next(m for m in data.chosen if m.kind == "winner" and m.device == device)
     first = replace(built(first, device, *winner), limit=Limit.of(device, latency_ms=20.0))
-    rival = replace(first, kind="random", score=scored(drawn))
     top = data.first("largest")
     assert top is not None
-    return " ".join(findings(replace(data, chosen=(built(top, device, *largest), first, rival)), first, device))
+    rival = replace(first, kind="random", score=scored(drawn), architecture=top.architecture)
+    compared = PairedComparison(first.architecture.id, top.architecture.id, (0.012,))
+    chosen = (built(top, device, *largest), first, rival)
+    return " ".join(findings(replace(data, chosen=chosen, comparisons=(compared,)), first, device))
 
 
 def test_a_good_find_is_told_with_its_figures(small_report: Make, device: str) -> None:
@@ -46,14 +51,17 @@ def test_a_good_find_is_told_with_its_figures(small_report: Make, device: str) -
     assert "needs 11.9 ms a sentence instead of 25.3 ms (2.1× faster than the largest architecture)" in text
     assert "loses 0.4 BLEU (32.1 against 32.5)" in text
     assert "keeps its limit of 20 ms" in text
-    assert "scores 1.1 BLEU less" in text
+    assert (
+        "With 32.1 BLEU the search gained 1.1 over a random architecture (31.0 at 11.9 ms, p 0.012) "
+        "(one training each: the spread over seeds is not known)."
+    ) in text
 
 
 def test_a_bad_find_is_told_as_honestly(small_report: Make, device: str) -> None:
     text = said(small_report(), device, (30.0, 8.0), (25.0, 12.0), 9.0)
     assert "1.2× slower" in text
     assert "misses its limit of 20 ms by 50 %: the predictor underestimated it" in text
-    assert "1.0 BLEU more: here the search did not beat chance" in text
+    assert "With 8.0 BLEU the search lost 1.0 to a random architecture (9.0 at 30.0 ms, p 0.012)" in text
     assert "does not pass the floor of 9.6" in text
 
 

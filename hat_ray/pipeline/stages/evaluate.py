@@ -3,12 +3,14 @@
 trained models + test set -> `<architecture id>.json`, each model's translations, and the scores
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hat_ray.core.codec import read, write
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import LatencyError
-from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, FinalTiming, corpus_floors
+from hat_ray.evaluate.evaluate import EvaluatedModel, EvaluateOutput, Evaluation, FinalTiming, corpus_floors
+from hat_ray.evaluate.significance import PairedComparison, paired_bootstrap
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import new_session_id
@@ -16,6 +18,7 @@ from hat_ray.pipeline.context import timing_job
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.pipeline.timing import time_attached
+from hat_ray.search.selection import RetrainOutput
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 
@@ -48,7 +51,28 @@ def evaluate(context: Context, folder: Folder) -> EvaluateOutput:
         timings = {slug: _timing(rows[architecture]) for slug, rows in measured.items() if architecture in rows}
         beside = {name: evaluations[name].score for name in others}
         models[architecture.id] = EvaluatedModel(evaluations[main].score, timings, beside)
-    return EvaluateOutput(models, floors)
+    return EvaluateOutput(models, floors, _comparisons(context, retrained, evaluations))
+
+
+def _comparisons(
+    context: Context, retrained: RetrainOutput, evaluations: Mapping[str, Evaluation]
+) -> tuple[PairedComparison, ...]:
+    """Compare each winner with its rivals, seed by seed, on the test set's sentences."""
+    tokenizer, found = context.recipe.evaluate.tokenizer, []
+    for winner, rivals in retrained.contests().items():
+        mine = retrained.models[winner].repeats
+        p_values: dict[str, list[float]] = {rival: [] for rival in rivals}
+        for seed, training in enumerate(mine):
+            text = evaluations[training.folder].translations
+            theirs = {
+                rival: evaluations[retrained.models[rival].repeats[seed].folder].translations.hypotheses
+                for rival in rivals
+            }
+            tested = paired_bootstrap(text.hypotheses, theirs, text.references, tokenizer=tokenizer)
+            for rival, p in tested.items():
+                p_values[rival].append(p)
+        found += [PairedComparison(winner, rival, tuple(values)) for rival, values in p_values.items()]
+    return tuple(found)
 
 
 def measure_again(

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from hat_ray.evaluate.evaluate import EvaluateOutput
 from hat_ray.latency.device import hardware_of, settings_of
-from hat_ray.pipeline.context import workload_of
+from hat_ray.latency.quantities import MODEL_SIZE, QUANTITIES, Computed
+from hat_ray.pipeline.context import timing_job, workload_of
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.cost import gather_ledger
 from hat_ray.pipeline.stages.evaluate import EVALUATE
@@ -46,6 +47,7 @@ from hat_ray.search.frontier import SearchResult, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import RetrainOutput, SelectedModel
 from hat_ray.search.winners import LimitedQuantity, LimitWinner, RuntimeRanking, runtime_rankings
+from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.storage.folder import Folder
 
@@ -88,6 +90,7 @@ def gather(context: Context) -> ReportData:
             device_facts(slug, entry, largest_ms(context, predictors.get(slug))) for slug, entry in devices.items()
         ),
         chosen=_chosen(context, predictors, retrained, evaluated),
+        comparisons=evaluated.comparisons,
         missing=retrained.missing if retrained else (),
         provenance=provenance(context),
         candidates=tuple(scored_whole(result.candidates)),
@@ -161,10 +164,12 @@ def _model(
     for slug, predictor in predictors.items():
         measured = scored.measured.get(slug) if scored else None
         low, high = (float(end[0]) for end in predictor.interval([architecture]))
+        # predictors see no query-key-value width, so that they say nothing of another one
+        seen = architecture.qkv_dim == context.recipe.space.build().qkv_dim or measured is None
         latency[slug] = Latency(
-            predicted_ms=float(predictor.predict([architecture])[0]),
-            low_ms=low,
-            high_ms=high,
+            predicted_ms=float(predictor.predict([architecture])[0]) if seen else None,
+            low_ms=low if seen else None,
+            high_ms=high if seen else None,
             measured_ms=measured.corrected_ms if measured else None,
             p10_ms=measured.at_rest(measured.p10_ms) if measured else None,
             p90_ms=measured.at_rest(measured.p90_ms) if measured else None,
@@ -182,6 +187,7 @@ def _model(
         other_scores=scored.others if scored else {},
         latency=latency,
         quantities=_quantities(context, entry, winner),
+        size_mb=_sizes(context, architecture),
         samples=_samples(context, architecture.id) if scored else (),
     )
 
@@ -191,6 +197,18 @@ def _quantities(context: Context, entry: SelectedModel, winner: LimitWinner | No
     if entry.kind == "winner":
         return winner.quantities if winner else {}
     return {} if entry.limit is None else rival_quantities(context, entry.limit, entry.architecture)
+
+
+def _sizes(context: Context, architecture: Architecture) -> dict[str, float]:
+    """Return the size of a stored model on each device whose runtime reports one."""
+    job, size = timing_job(context, context.folder("latency")), QUANTITIES.load(MODEL_SIZE)
+    assert isinstance(size, Computed)
+    profiles = {slug: job.profile(one.device) for slug, one in context.require(LATENCY).devices.items()}
+    return {
+        slug: float(size.compute([architecture], profile)[0])
+        for slug, profile in profiles.items()
+        if size.unavailable is None or size.unavailable(profile) is None
+    }
 
 
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:

@@ -6,6 +6,7 @@ from hat_ray.core.text import UNKNOWN, count, fixed, milliseconds
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.report.chart import LEGEND, MARKERS, Figure, FigureGroup, Trace, Value, axis, layout, points
 from hat_ray.report.data import ChosenModel, Device, ReportData, start_words
+from hat_ray.report.gains import score_text
 from hat_ray.report.reading import latency_ms, role
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
@@ -84,6 +85,8 @@ def delivered(data: ReportData, device: Device, id: str) -> Figure | None:
     floor = max((f for f in (data.corpus.copy_bleu, data.corpus.nearest_bleu) if f is not None), default=None)
     more: Trace = {}
     caption = f"The models after training {data.begun}, all with the same number of updates. Bars run from p10 to p90."
+    if any(model.bleu_spread is not None for model in models):
+        caption += " Upright bars are one standard deviation over seeds."
     if floor is not None:
         more = _horizontal(floor, f"floor {fixed(floor, 1)}")
         caption += " The dotted line is the best score that needs no model."
@@ -111,7 +114,8 @@ def _models(
     for kind in MARKERS:
         pairs = [(m, y) for m, y in zip(models, heights, strict=True) if m.kind == kind]
         if pairs:
-            more: Trace = {"error_x": _spread([m for m, _ in pairs], slug)} if spread else {}
+            of_kind = [m for m, _ in pairs]
+            more: Trace = {"error_x": _spread(of_kind, slug), **_spread_over_seeds(of_kind)} if spread else {}
             x = [latency_ms(m, slug) for m, _ in pairs]
             hover = [_model_hover(m, slug) for m, _ in pairs]
             marker = {**MARKERS[kind], "line": {"color": "@surface", "width": 1.5}}
@@ -130,6 +134,14 @@ def _spread(models: Sequence[ChosenModel], slug: str) -> Trace:
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "color": "@muted", "thickness": 1.5}
 
 
+def _spread_over_seeds(models: Sequence[ChosenModel]) -> Trace:
+    """Return bars of one standard deviation over seeds; none where each model was trained once."""
+    if all(model.bleu_spread is None for model in models):
+        return {}
+    spreads = [model.bleu_spread or 0.0 for model in models]
+    return {"error_y": {"type": "data", "array": spreads, "color": "@muted", "thickness": 1.5}}
+
+
 def _model_hover(model: ChosenModel, slug: str) -> str:
     latency = model.latency.get(slug)
     predicted, measured = (latency.predicted_ms, latency.measured_ms) if latency else (None, None)
@@ -138,7 +150,7 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
         f"{role(model)}\n"
         f"measured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
         f"loss inherited {fixed(model.inherited_loss_bits, 3)} · {after} {fixed(model.scratch_loss_bits, 3)}\n"
-        f"BLEU {fixed(model.bleu, 1)} · {count(model.params)} parameters\n{describe(model.architecture)}"
+        f"BLEU {score_text(model)} · {count(model.params)} parameters\n{describe(model.architecture)}"
     )
 
 

@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass
 
-from rich.table import Table as TerminalTable
-
 from hat_ray.core.text import UNKNOWN, bound_digits, count, duration, fixed, milliseconds, signed, significant
 from hat_ray.corpus.corpus import leak_warning
 from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation, start_words
+from hat_ray.report.findings import findings
+from hat_ray.report.gains import ONE_SEED, score_text
 from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
+    BY_HAND,
     VERDICT_MARKS,
     VERDICT_RULE,
     BoundFigure,
     bound_figures,
     compare,
-    findings,
     headline_winner,
     latency_ms,
     limit_verdict,
@@ -25,7 +25,7 @@ from hat_ray.report.reading import (
 )
 from hat_ray.report.tables import AnyCell, Cell, Facts, Note, Table
 from hat_ray.search.limits import Verdict
-from hat_ray.search.selection import Kind
+from hat_ray.search.selection import HAND_SCALED, Kind
 
 MAX_SAMPLES = 6
 
@@ -207,7 +207,7 @@ def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool
     speedup = compare(model, largest, slug).speedup if largest else None
     return [
         Cell(role(model), kind=model.kind, architecture=model.architecture.id),
-        Cell(fixed(model.bleu, 1), style="strong"),
+        Cell(score_text(model), _matching_notes(model), style="strong"),
         *([fixed(model.chrf, 1)] if with_chrf else []),
         _measured(model, slug),
         milliseconds(latency.predicted_ms),
@@ -215,8 +215,17 @@ def _result_row(data: ReportData, model: ChosenModel, slug: str, with_chrf: bool
         count(model.params),
         count(model.flops),
         fixed(model.inherited_loss_bits, 3),
-        fixed(model.scratch_loss_bits, 3),
+        mean_spread([one.loss_bits for one in model.trained.repeats], 3),
     ]
+
+
+def _matching_notes(model: ChosenModel) -> tuple[Note, ...]:
+    """Return how a model that is scaled by hand came to be, where that is not the usual way."""
+    found = model.matching
+    if found is None:
+        return ()
+    predicted = () if found.measured else (Note("by prediction"),)
+    return (*predicted, *((Note("outside the space"),) if found.outside else ()))
 
 
 def _measured(model: ChosenModel, slug: str) -> Cell:
@@ -255,9 +264,33 @@ def _notes(data: ReportData) -> Facts:
         "BLEU": Cell(data.bleu_signature, style="code") if data.bleu_signature else None,
         "chrF": Cell(data.chrf_signature, style="code") if data.chrf_signature else None,
         "multi-bleu": _multi_bleu(data),
-        "Caution": "one training run a model: differences of a few tenths of a BLEU may be chance",
+        "By hand": _by_hand(data),
+        "Seeds": _seeds(data),
     }
     return {name: value for name, value in notes.items() if value is not None}
+
+
+def _by_hand(data: ReportData) -> str | None:
+    """Return what models scaled by hand are, and which limits have none."""
+    if not any(model.kind in HAND_SCALED for model in data.chosen) and not data.missing:
+        return None
+    missing = "; ".join(f"{BY_HAND[one.kind].lower()} for ≤ {one.limit.text}: {one.reason}" for one in data.missing)
+    text = (
+        "of each family the slowest member that keeps the limit as timed on the device; it may lie outside of the "
+        "search space, and is trained from scratch then"
+    )
+    return f"{text}. Without a member: {missing}" if missing else text
+
+
+def _seeds(data: ReportData) -> str:
+    seeds = max(len(model.trained.repeats) for model in data.chosen)
+    p = "p: paired bootstrap over the test set's sentences"
+    if seeds == 1:
+        return f"{ONE_SEED}, so that differences of a few tenths of a BLEU may be chance; {p}"
+    return (
+        f"{seeds} trainings of each model: mean ± sample standard deviation; timing and translations are of the first "
+        f"seed; {p}, the least favourable seed's"
+    )
 
 
 def networks(data: ReportData) -> tuple[Network, ...]:
@@ -339,50 +372,3 @@ def _stages(data: ReportData) -> Table | None:
     ]
     rows.append([Cell("all", style="strong"), Cell(duration(total), style="strong"), ""])
     return Table("Time by stage", ("Stage", "Wall time", "Share"), rows)
-
-
-SUMMARY_COLUMNS = (
-    *("model", "architecture", "params", "predicted\nms", "measured\nms", "loss\ninherited"),
-    *("loss from\nscratch", "BLEU"),
-)
-
-
-def summary_tables(data: ReportData) -> list[TerminalTable]:
-    """Return one table a device for the terminal: architecture, parameters, ms, both losses, BLEU.
-
-    An architecture is shown as encoder width x depth, decoder width x depth; a winner that misses its limit has an
-    exclamation mark. Then one table a device of what its limits bound, where that is more than the latency.
-    """
-    models = [
-        Table(
-            device.title,
-            SUMMARY_COLUMNS,
-            [_summary_row(model, device.slug) for model in data.models_on(device.slug)],
-            text_columns=2,
-        ).terminal(device.heading)
-        for device in data.devices
-    ]
-    return models + [table.terminal(title) for title, table in bounds_tables(data)]
-
-
-def _summary_row(model: ChosenModel, slug: str) -> list[Cell]:
-    latency, winner = model.latency.get(slug, Latency()), model.kind == "winner"
-    late = "!" if winner and limit_verdict(model, slug) is Verdict.MISSED else ""
-    e, d = model.architecture.encoder, model.architecture.decoder
-    cells = [
-        _short_role(model),
-        f"{model.architecture.id} {e.embed_dim}×{e.depth} {d.embed_dim}×{d.depth}",
-        count(model.params),
-        significant(latency.predicted_ms),
-        significant(latency.measured_ms) + late,
-        fixed(model.inherited_loss_bits, 3),
-        fixed(model.scratch_loss_bits, 3),
-        fixed(model.bleu, 1),
-    ]
-    return [Cell(cell, style="strong" if winner else "plain") for cell in cells]
-
-
-def _short_role(model: ChosenModel) -> str:
-    if model.kind != "winner":
-        return model.kind
-    return f"chosen ≤ {model.limit.text}" if model.limit else "chosen"
