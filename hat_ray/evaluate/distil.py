@@ -116,7 +116,7 @@ def _join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> D
                 stream.write(content)
     if set(counts.values()) != {lines}:
         raise CorpusError(f"{folder} must hold {lines} lines a side, it holds {counts}: delete it and translate again")
-    result = Distilled(folder.path(SOURCE), folder.path(TARGET), lines, empty)
+    result = Distilled(folder.place_of(SOURCE), folder.place_of(TARGET), lines, empty)
     write(folder, RECORD, _Record(fingerprint, result))
     folder.delete(_PARTS)
     log.info("translated %d sentences into %s (%d came out empty)", lines, result.target, empty)

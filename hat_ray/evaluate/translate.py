@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import EOS, Vocabularies
+from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
@@ -40,7 +41,7 @@ def translate_tokens(
 ) -> list[tuple[int, ...]]:
     """Return the tokens of `translate`, without the end of sentence; none for an empty line."""
     config = config or EvaluateConfig()
-    full = [row for row, line in enumerate(lines) if line.strip()]
+    full = [row for row, line in enumerate(lines) if not is_blank(line)]
     sources = dict(zip(full, vocabularies.source.encode_lines([lines[row] for row in full]), strict=True))
     _cut_overlong(sources, config.max_source_length)
     translations: list[tuple[int, ...]] = [()] * len(lines)

@@ -5,8 +5,9 @@ Nothing is left half-written: the folder is made beside its place, checked, and 
 
 import logging
 import shutil
+import tempfile
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from hat_ray.runtime.protocol import (
     require_runtime,
 )
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
-from hat_ray.runtime.standalone.translate import kind_of, open_vocabularies
+from hat_ray.runtime.standalone.translate import MANIFEST, kind_of, open_vocabularies
 from hat_ray.space.architecture import Architecture
-from hat_ray.storage.copies import copied_here
+from hat_ray.storage.copies import carry, copied_here
+from hat_ray.storage.folder import Folder
+from hat_ray.storage.places import is_uri
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +76,34 @@ class Export:
         model: SubTransformer,
         vocabularies: Vocabularies,
         about: About,
-        out: Path,
+        out: str | Path,
         text: CheckText,
         progress: Progress = no_progress,
     ) -> Exported:
-        """Write `out`, after translating the text of the check with the exported model."""
+        """Write `out`, a path or URI, after translating the text of the check with the exported model."""
+        target = Folder.at(out)
+        if target.is_local:
+            return self._write_here(
+                model, vocabularies, about, Path(target.uri if is_uri(str(out)) else out), text, progress
+            )
+        _require_free(target)
+        with tempfile.TemporaryDirectory(prefix="hat-ray-export-") as made:
+            here = Path(made) / "export"
+            written = self._write_here(model, vocabularies, about, here, text, progress)
+            for name in (MANIFEST, *target.list()):
+                target.delete(name)
+            carry(str(here), target, MANIFEST)
+        return replace(written, folder=str(target))
+
+    def _write_here(
+        self,
+        model: SubTransformer,
+        vocabularies: Vocabularies,
+        about: About,
+        out: Path,
+        text: CheckText,
+        progress: Progress,
+    ) -> Exported:
         exporter = exporter_of(self.runtime)
         if self.short_lists is not None and not RUNTIMES.facts(self.runtime).short_lists:
             raise ExportError(f"short-lists are for runtime onnx, got {self.runtime}: leave --short-list out")
@@ -145,6 +171,11 @@ def _exporter_by_kind(kind: object) -> Exporter:
 def _require_place(out: Path) -> None:
     if out.exists() and not is_export(out) and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} holds something else than an exported model: name a new folder with --out")
+
+
+def _require_free(target: Folder) -> None:
+    if target.list() and not target.exists(MANIFEST):
+        raise ExportError(f"{target} holds something else than an exported model: name a new folder with --out")
 
 
 def _put(aside: Path, out: Path) -> None:

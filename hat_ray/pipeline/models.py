@@ -147,7 +147,7 @@ def export_place(
             "bound the token agreement with --min-agreement"
         )
     how = Export(runtime, dtype, _short_lists(opened, place, short_list), config, bounds)
-    return how.write(opened.model, opened.vocabularies, opened.about, Path(out), text, progress)
+    return how.write(opened.model, opened.vocabularies, opened.about, out, text, progress)
 
 
 def _check_text(opened: OpenedModel, config: EvaluateConfig) -> CheckText:

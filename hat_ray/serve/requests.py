@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hat_ray.corpus.vocabulary import Vocabulary
+from hat_ray.corpus.vocabulary.subwords import is_blank
 
 BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE = 400, 403, 404, 405, 408, 413
 FAULT, BUSY, TOO_LATE = 500, 503, 504
@@ -71,7 +72,7 @@ class RequestReader:
         if not isinstance(value, str):
             raise RefusedError(BAD, f"{name} must be a string, got {_kind(value)}")
         text = value.strip()
-        if not text:
+        if is_blank(text):
             raise RefusedError(BAD, f"{name} must not be empty")
         if "\n" in text or "\r" in text:
             raise RefusedError(BAD, f'{name} must be one line, got several: send each as one of "texts"')

@@ -124,7 +124,8 @@ class Architecture:
             extra = tuple((name, tuple(values)) for name, values in value.get("extra", {}).items())
             return cls(encoder, decoder, value["qkv_dim"], extra)
         except (KeyError, TypeError, AttributeError) as error:
-            raise SpaceError(f"not an architecture: {error} is missing or ill-typed in {str(value)[:200]}") from error
+            why = f"{error} is missing" if isinstance(error, KeyError) else f"a value is ill-typed, {error}"
+            raise SpaceError(f"not an architecture: {why}, in {str(value)[:200]}") from error
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":

@@ -48,7 +48,9 @@ def test_batches_give_each_line_what_it_gets_alone_in_the_order_given(
 def test_empty_lines_stay_empty(model: SubTransformer, vocabularies: Vocabularies) -> None:
     translations = translate(model, vocabularies, LINES, CONFIG)
     assert [line for line, source in zip(translations, LINES, strict=True) if not source.strip()] == ["", ""]
-    assert translate(model, vocabularies, ["", " "], CONFIG) == ["", ""]
+    blank = ["", " ", "\u2581", "\u200b\ufeff", "\t\x07", "\u2581 \u00ad\u3000"]
+    assert translate(model, vocabularies, blank, CONFIG) == [""] * len(blank)
+    assert translate(model, vocabularies, ["\u2581dog"], CONFIG) != [""]
     assert translate(model, vocabularies, [], CONFIG) == []
 
 

@@ -114,5 +114,26 @@ def test_an_export_on_an_object_store_translates_and_teaches(made: Made, s3: S3,
         read_model_folder(Folder.at(kept / "teacher"))
 
 
+def test_an_export_is_written_to_an_object_store_and_replaces_only_an_earlier_one(
+    made: Made, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = s3.place("served")
+    Folder.at(place).write_bytes("thesis.txt", b"mine")
+    with pytest.raises(HatRayError, match="served holds something else than an exported model"):
+        export_place(str(winner(made[1])), place, min_agreement=0)
+    assert Folder.at(place).list() == ["thesis.txt"]
+    Folder.at(place).delete("thesis.txt")
+    for _ in range(2):
+        written = export_place(str(winner(made[1])), place, min_agreement=0)
+        Folder.at(place).write_bytes("stale.onnx", b"of an earlier export")
+    export_place(str(winner(made[1])), str(tmp_path / "here"), min_agreement=0)
+    export_place(str(winner(made[1])), place, min_agreement=0)
+    assert written.folder == str(Folder.at(place))
+    assert set(Folder.at(place).list()) == read_names(tmp_path / "here")
+    assert Folder.at(place).read_bytes("encoder.onnx") == (tmp_path / "here/encoder.onnx").read_bytes()
+    assert read_names(tmp_path) == {"here"}, "nothing is called as the scheme is"
+
+
 def read_names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}

@@ -69,7 +69,7 @@ def alone(folder: Path, text: str, *options: str, cwd: Path) -> subprocess.Compl
 
 def test_the_exported_loader_translates_like_the_model_where_there_is_no_torch(made: Made, tmp_path: Path) -> None:
     assert made.corpus.test.source_text is not None
-    lines = [*made.corpus.test.source_text[:9], "", "zzz ééé 漢"]
+    lines = [*made.corpus.test.source_text[:9], "", "\u2581\u200b", "zzz ééé 漢"]
     moved = tmp_path / "elsewhere"
     shutil.copytree(made.folder, moved)
     result = alone(moved, "\n".join(lines) + "\n", "--chunk", "4", cwd=tmp_path)

@@ -39,6 +39,7 @@ def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: Re
         (b'{"txet": "a"}', 400, "got txet"),
         (b'{"text": ""}', 400, "text must not be empty"),
         (b'{"text": " \\u2003 "}', 400, "text must not be empty"),
+        (b'{"text": "\\u2581\\u200b\\u0007"}', 400, "text must not be empty"),
         (b'{"text": 5}', 400, "text must be a string, got a number"),
         (b'{"text": true}', 400, "got true"),
         (b'{"text": {"a": 1}}', 400, "got an object"),

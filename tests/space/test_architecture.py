@@ -109,6 +109,14 @@ def test_text_that_is_no_architecture_is_refused_in_one_line(text):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_message_says_whether_a_value_is_missing_or_of_another_type():
+    whole = SMALL.to_dict()
+    with pytest.raises(SpaceError, match="not an architecture: 'decoder' is missing, in "):
+        Architecture.from_dict({name: value for name, value in whole.items() if name != "decoder"})
+    with pytest.raises(SpaceError, match="not an architecture: a value is ill-typed, "):
+        Architecture.from_dict({**whole, "encoder": 3})
+
+
 def test_the_readable_form_names_every_choice():
     assert str(SMALL) == "enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64"
     assert json.loads(SMALL.to_json())["decoder"]["cross_heads"] == [2]

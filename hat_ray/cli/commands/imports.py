@@ -1,5 +1,6 @@
 """`hat-ray import`: what other programs made, brought in; `hat-ray convert`: a model in Marian's format."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import RunError
 from hat_ray.storage.faults import telling
+from hat_ray.storage.places import is_uri
 
 GpusOpt = Annotated[
     int | None,
@@ -39,20 +41,21 @@ def import_recipe_command(
     name: NameOpt = "",
     gpus: GpusOpt = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: print the recipe.")
+        str | None, typer.Option("--out", metavar="FILE", help="File to write. Default: print the recipe.")
     ] = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Turn HAT's YAML files into a recipe."""
     from hat_ray.pipeline.imports.hat_recipe import import_recipe
 
-    if out is not None and out.exists():
-        raise RunError(f"--out must name a new file, {out} exists: name another, or delete it")
+    if out is not None and (is_uri(out) or os.path.exists(out)):
+        why = "is a URI" if is_uri(out) else "exists"
+        raise RunError(f"--out must name a new file of this machine, {out} {why}: name another")
     found = import_recipe(files, name, gpus)
     found.recipe.space.build()
     if out is not None:
-        with telling(str(out), remote=False):
-            out.write_text(found.to_yaml(), encoding="utf-8")
+        with telling(out, remote=False):
+            Path(out).write_text(found.to_yaml(), encoding="utf-8")
     if as_json:
         print_json({"recipe": found.settings, "mapped": found.mapped, "unmapped": found.unmapped})
     elif out is None:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
+from unicodedata import category
 
 from hat_ray.corpus.vocabulary.cutting import Pieces, SentencePieces, WordPieces, library, one_line, open_sentencepiece
 
@@ -33,6 +34,14 @@ MODEL_FILE, WORDS_FILE, CODES_FILE, TOKENIZER_FILE = (
 
 _MOST_ENTRIES, _MOST_FILES = 10_000_000, 8
 _LANGUAGE_MARK = re.compile(r"\s*(>>[^<>\s]+<<)")
+
+_BLANK = "\u2581"
+"""SentencePiece's mark of a blank, which text may hold as well."""
+
+
+def is_blank(line: str) -> bool:
+    """Report whether a line holds nothing to translate: blanks, controls, and marks without a width."""
+    return all(letter.isspace() or letter == _BLANK or category(letter) in ("Cc", "Cf") for letter in line)
 
 
 class Subwords:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sentencepiece
 
+from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.errors import RunError, in_one_line
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches
@@ -54,7 +55,7 @@ def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Seque
     config = EvaluateConfig() if beam is None else EvaluateConfig(beam=beam)
 
     def translate(lines: Sequence[str]) -> list[str]:
-        full = [row for row, line in enumerate(lines) if line.strip()]
+        full = [row for row, line in enumerate(lines) if not is_blank(line)]
         pieces = {row: source.encode(lines[row], out_type=str)[: config.max_source_length - 1] for row in full}
         translations = [""] * len(lines)
         for rows in plan_batches({row: len(words) + 1 for row, words in pieces.items()}, config.batch_tokens):

@@ -39,7 +39,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SENTENCEPIECE, Subwords, open_sides, open_subwords
+from hat_ray.corpus.vocabulary.subwords import (
+    MODEL_FILE,
+    SENTENCEPIECE,
+    Subwords,
+    is_blank,
+    open_sides,
+    open_subwords,
+)
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -198,7 +205,9 @@ class LineTranslator:
         search = {**self.manifest["search"], **settings}
         eos, longest = self.manifest["special_tokens"]["eos"], int(search["max_source_length"])
         sources = {
-            row: [*self.source.encode(line)[:-1][: longest - 1], eos] for row, line in enumerate(lines) if line.strip()
+            row: [*self.source.encode(line)[:-1][: longest - 1], eos]
+            for row, line in enumerate(lines)
+            if not is_blank(line)
         }
         translations: list[list[int]] = [[] for _ in lines]
         for rows in _batches(sources, int(search["batch_tokens"])):
