@@ -19,6 +19,8 @@ from hat_ray.report.reading import BY_HAND, latency_ms
 from hat_ray.search.selection import HAND_SCALED, Kind
 
 _ALPHA, _ERRORS = 0.05, 2.0
+_LEAST = 0.05
+"""BLEU; less is shown as 0.0."""
 ONE_SEED = "one training each: the spread over seeds is not known"
 
 
@@ -52,11 +54,11 @@ def _gain(data: ReportData, winner: ChosenModel, rivals: tuple[ChosenModel, ...]
     gained = (winner.bleu or 0.0) - fmean(means)
     if len(rivals) > 1:
         error = math.hypot(stdev(means) / math.sqrt(len(means)), _error_over_seeds(winner))
-        return Gain(rivals[0].kind, rivals, gained, abs(gained) > _ERRORS * error, None)
+        return Gain(rivals[0].kind, rivals, gained, abs(gained) > max(_LEAST, _ERRORS * error), None)
     ids = winner.architecture.id, rivals[0].architecture.id
     p = next((one.p for one in data.comparisons if (one.winner, one.rival) == ids), None)
     error = math.hypot(_error_over_seeds(winner), _error_over_seeds(rivals[0]))
-    differs = p is not None and p < _ALPHA and abs(gained) > _ERRORS * error
+    differs = p is not None and p < _ALPHA and abs(gained) > max(_LEAST, _ERRORS * error)
     return Gain(rivals[0].kind, rivals, gained, differs, p)
 
 

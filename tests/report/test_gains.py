@@ -12,7 +12,7 @@ from hat_ray.report.gains import best_by_hand, gain_sentence, gains
 from hat_ray.report.render import page
 from hat_ray.report.topics.closing import closing_lines, summary_tables
 from hat_ray.report.topics.frontier import delivered
-from hat_ray.report.topics.models import results
+from hat_ray.report.topics.models import cards, results
 from hat_ray.search.limits import Limit
 from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.search.selection import Kind, Matching, MissingRival, TrainedOnce
@@ -117,6 +117,24 @@ def test_several_random_rivals_are_one_figure_with_its_spread(small_report: Make
         "With 30.0 BLEU the search gained 2.0 over 3 random architectures (mean 28.0 ± 1.0, from 27.0 to 29.0) "
         f"({ONE})."
     )
+
+
+def test_a_difference_that_shows_as_nothing_is_level(small_report: Make) -> None:
+    made = Figures(small_report())
+    made.add("winner", WINNER, [30.04])
+    made.add("scaled-depth", HAND[0], [30.0], p=0.001)
+    assert made.sentence.startswith("With 30.0 BLEU the search was level with “scaled by hand, fewer layers”")
+
+
+def test_each_winner_of_a_device_has_its_sentence(one_seed: Figures) -> None:
+    second = replace(one_seed.models[0], limit=Limit.of(one_seed.device, latency_ms=40.0), score=scored(20.0))
+    rival = replace(one_seed.models[1], limit=second.limit, score=scored(10.0))
+    data = replace(one_seed.report, chosen=(*one_seed.models, second, rival))
+    [card] = [one for one in cards(data) if one.finding]
+    assert "With 30.0 BLEU the search gained 1.2 over" in card.finding
+    [(who, text)] = card.others
+    assert who == "Chosen for ≤ 40 ms"
+    assert "With 20.0 BLEU the search gained 10.0 over “scaled by hand, fewer layers” (10.0 at 18.0 ms" in text
 
 
 def test_a_family_without_a_member_is_named_with_its_reason(one_seed: Figures) -> None:

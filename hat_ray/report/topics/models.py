@@ -8,7 +8,7 @@ from hat_ray.latency.quantities import QUANTITIES
 from hat_ray.report.chart import LEGEND, MARKS
 from hat_ray.report.data import ChosenModel, Device, Latency, ReportData, Translation, start_words
 from hat_ray.report.findings import findings
-from hat_ray.report.gains import ONE_SEED, score_text
+from hat_ray.report.gains import ONE_SEED, gain_sentence, score_text
 from hat_ray.report.network import Drawing, Scale, draw
 from hat_ray.report.reading import (
     BY_HAND,
@@ -114,7 +114,11 @@ def _card(data: ReportData, device: Device) -> Card:
 def _others(data: ReportData, headline: ChosenModel) -> tuple[tuple[str, str], ...]:
     slug = headline.device or ""
     return tuple(
-        (role(winner), f"{milliseconds(latency_ms(winner, slug))} · {fixed(winner.bleu, 1)} BLEU")
+        (
+            role(winner),
+            f"{milliseconds(latency_ms(winner, slug))} · {score_text(winner)} BLEU. "
+            f"{gain_sentence(data, winner, slug)}".strip(),
+        )
         for winner in data.winners(slug)
         if winner is not headline
     )
