@@ -16,7 +16,7 @@ import ray
 from hat_ray.cluster import session
 from hat_ray.cluster.corpus import encode_on_cluster
 from hat_ray.cluster.preflight import cluster_machines
-from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.cluster.search import run_search_on_cluster, train_rung
 from hat_ray.cluster.timing.fleet import measure_rounds
 from hat_ray.cluster.train import train_many, train_on_cluster
 from hat_ray.cluster.train_room import may_grow
@@ -119,6 +119,10 @@ class RayExecution:
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
         self.connect()
         return train_many(jobs, progress)
+
+    def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
+        self.connect()
+        return train_rung(jobs, progress)
 
     def evaluate(
         self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = no_progress

@@ -1,4 +1,5 @@
-"""The search on a Ray cluster: a population of Ray Tune trials that pull candidates from one coordinator.
+"""The search on a Ray cluster: a population of Ray Tune trials that pull candidates from one coordinator, and the rungs
+of its finalists, a Ray Tune trial each.
 
 A trial is a member of the population and lives as long as the search. It holds the SuperTransformer, asks the
 `SearchCoordinator` for a batch of architectures, scores it, and reports to Tune every few seconds.
@@ -20,7 +21,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +34,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.population import Scored, SearchCoordinator, SearchSetup, SearchStatus
 from hat_ray.cluster.session import get
+from hat_ray.cluster.train_room import require_room
 from hat_ray.core.progress import Progress, no_progress
+from hat_ray.errors import HatRayError
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import part_score
 from hat_ray.search.engine.session import Phase, Score
@@ -42,6 +45,9 @@ from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
+from hat_ray.train.capacity import needs
+from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.state import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -216,16 +222,94 @@ def _tuner(watch: ProgressCallback, coordinator: Any, score: Score, config: Sear
         trainable,
         param_space={"member": tune.grid_search(list(range(config.workers)))},
         tune_config=tune.TuneConfig(trial_name_creator=_trial_name, trial_dirname_creator=_trial_name),
-        run_config=tune.RunConfig(
-            name=EXPERIMENT,
-            storage_path=folder.root,
-            storage_filesystem=None if folder.is_local else folder.file_system,
-            failure_config=tune.FailureConfig(max_failures=-1),  # the coordinator counts, and gives up
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[watch],
-            stop=watch,
-            verbose=0,
-        ),
+        run_config=_run_config(folder, -1, watch),  # the coordinator counts failures, and gives up
+    )
+
+
+def train_rung(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
+    """Train one rung of finalists, each in a Ray Tune trial; return their results in order.
+
+    Tune starts a trial again whose worker or node is lost; its training resumes from its own checkpoints. All must be
+    over before any is dropped: so rungs are synchronous, and no scheduler of Tune's stops trials.
+    """
+    if not jobs:
+        return []
+    for job in jobs:
+        require_room(job, workers=1)
+    config, home = jobs[0].config, jobs[0].folder
+    watch = RungCallback(progress, sum(job.config.updates for job in jobs))
+    resources = {name.lower(): amount for name, amount in needs(config).items()}
+    trainable = tune.with_resources(tune.with_parameters(train_finalist, jobs=list(jobs)), resources)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"finalist": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(trial_name_creator=_finalist_name, trial_dirname_creator=_finalist_name),
+        run_config=_run_config(home, config.max_failures, watch),
+    )
+    home.delete(EXPERIMENT)
+    with _quiet_tune():
+        errors = tuner.fit().errors
+    home.delete(EXPERIMENT)
+    if watch.mistake:
+        raise HatRayError(watch.mistake)
+    results = [result for job in jobs if (result := job.finished()) is not None]
+    if len(results) < len(jobs):
+        raise RuntimeError(f"{len(jobs) - len(results)} finalists were not trained") from next(iter(errors), None)
+    return results
+
+
+def train_finalist(config: dict[str, Any], jobs: Sequence[TrainJob]) -> None:
+    """Be one trial of a rung: train one finalist, and report its updates every few seconds."""
+    job, reported = jobs[config["finalist"]], time.monotonic()
+
+    def report(done: int, _total: int, _figures: Mapping[str, float], /) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            tune.report({"updates": done})
+
+    try:
+        result = job.run(report)
+    except HatRayError as error:
+        tune.report({"updates": 0, "mistake": str(error)})
+        return
+    tune.report({"updates": result.updates, "loss_bits": result.valid_loss_bits[MODEL]})
+
+
+class RungCallback(tune.Callback):
+    """Shows the updates of all trials, and keeps what a trial reports as a user's mistake."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._updates: dict[str, int] = {}
+        self.mistake: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._updates[trial.trial_id] = result["updates"]
+        self.mistake = result.get("mistake", self.mistake)
+        self._progress(sum(self._updates.values()), self._total, {})
+
+
+def _finalist_name(trial: Any) -> str:
+    return f"finalist-{trial.config['finalist']}"
+
+
+def _run_config(folder: Folder, max_failures: int, watch: Any) -> tune.RunConfig:
+    """Return how Tune keeps an experiment: in a folder that is deleted at its end, without checkpoints or output."""
+    return tune.RunConfig(
+        name=EXPERIMENT,
+        storage_path=folder.root,
+        storage_filesystem=None if folder.is_local else folder.file_system,
+        failure_config=tune.FailureConfig(max_failures=max_failures),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        callbacks=[watch],
+        stop=watch if isinstance(watch, Stopper) else None,
+        verbose=0,
     )
 
 

@@ -70,6 +70,9 @@ class Execution(Protocol):
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
         """Train architectures from scratch, or SuperTransformers, each by one worker into its own folder."""
 
+    def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
+        """Train one rung of a search's finalists, each by one worker into its own folder."""
+
     def evaluate(
         self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress
     ) -> list[Evaluation]:
@@ -126,6 +129,9 @@ class LocalExecution:
             before = sum(result.updates for result in results)
             results.append(job.run(lambda done, _, figures, before=before: progress(before + done, total, figures)))
         return results
+
+    def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
+        return self.train_subs(jobs, progress)
 
     def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = no_progress) -> list[T]:
         results = []

@@ -58,6 +58,9 @@ class SearchConfig(StageConfig):
             "retries",
         }
     )
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"finalists", "finalist_updates", "finalist_lr", "finalist_distillation"}
+    )
 
     limits: Annotated[
         Annotated[tuple[JointBounds, ...], Tag(FORMS[0])] | Annotated[dict[str, BoundsOfDevice], Tag(FORMS[1])], _FORM
@@ -144,6 +147,22 @@ class SearchConfig(StageConfig):
 
     refine_evaluations: int | None = Field(default=None, ge=0)
     """Number of architectures to score in each further search; null: a twentieth of `evaluations`."""
+
+    finalists: int = Field(default=0, ge=0, le=10_000)
+    """Candidates of each limit that are trained on for a little at the end of the search: the best ones by inherited
+    loss that differ from one another and keep the limit when timed. The one with the lowest loss after that wins.
+    Limits share finalists. 0: inherited losses decide."""
+
+    finalist_updates: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 200), min_length=1)
+    """Updates of each rung that finalists are trained for, from the weights of the rung before and with the batches of
+    `supernet`. After a rung the worse half of each limit's finalists is dropped."""
+
+    finalist_lr: float | None = Field(default=None, gt=0)
+    """Highest learning rate of the finalists' training; null: half of `supernet.lr`."""
+
+    finalist_distillation: float = Field(default=0.0, ge=0, le=1)
+    """Share of the finalists' loss that is taken from the predictions of the SuperTransformer's largest architecture
+    instead of the reference; 0 for none."""
 
     @field_validator("limits", mode="before")
     @classmethod

@@ -11,6 +11,8 @@ from hat_ray.errors import SearchError
 from hat_ray.latency.device import names_device
 from hat_ray.search.candidates import Candidate, CandidateTable
 from hat_ray.search.early_stopping import EarlyStoppingSummary, early_stopping_summary
+from hat_ray.search.engine.finalists import FILE as FINALISTS
+from hat_ray.search.engine.finalists import Finals
 from hat_ray.search.frontier import frontier
 from hat_ray.search.limits import Limit
 from hat_ray.search.warm_start import table_at
@@ -28,6 +30,8 @@ class SearchView:
     """Those of a finished search."""
     device: str | None = None
     """The device to show, by slug or name; None: all."""
+    finals: Finals | None = None
+    """The finalists that were trained on; None: there were none, or they are not trained yet."""
 
     @property
     def devices(self) -> list[str]:
@@ -75,7 +79,8 @@ def view(place: str) -> SearchView:
     output = read(table.folder, WINNERS, SearchOutput) if table.folder.exists(WINNERS) else None
     if output is None:
         return SearchView(place, tuple(table.read()), ())
-    return SearchView(place, tuple(table.read()), output.winners, output.limits)
+    finals = read(table.folder, FINALISTS, Finals) if table.folder.exists(FINALISTS) else None
+    return SearchView(place, tuple(table.read()), output.winners, output.limits, finals=finals)
 
 
 def view_to_json(search: SearchView) -> dict[str, Any]:
@@ -86,6 +91,7 @@ def view_to_json(search: SearchView) -> dict[str, Any]:
         "origins": search.origins,
         "stopped_early": None if search.early_stop is None else asdict(search.early_stop),
         "winners": [to_json(winner) for winner in search.winners],
+        "finalists": None if search.finals is None else to_json(search.finals),
         "best_runtimes": [ranking.to_json() for ranking in runtime_rankings(search.winners)],
         "frontiers": {
             device: [candidate_to_json(one, device) for one in search.frontier(device)] for device in search.devices
@@ -106,3 +112,20 @@ def candidate_to_json(one: Candidate, device: str) -> dict[str, Any]:
         "measured_quantities": one.measured_quantities.get(device, {}),
         "architecture": one.architecture.to_dict(),
     }
+
+
+def finalist_lines(finals: Finals, device: str | None = None) -> list[str]:
+    """Return the finalists of each limit as lines, the best first: losses, and places before and after."""
+    lines = []
+    for limit in finals.limits:
+        if device is not None and not names_device(device, limit.device):
+            continue
+        after = " and ".join(map(str, finals.updates))
+        lines.append(f"finalists under {limit}: inherited loss, loss after {after} more updates, place")
+        for place in finals.places(limit):
+            one = place.finalist
+            losses = " ".join(f"{loss:8.4f}" for loss in one.rung_losses_bits)
+            lines.append(
+                f"  {one.architecture.id} {one.inherited_loss_bits:8.4f} {losses}  {place.before} -> {place.after}"
+            )
+    return lines

@@ -32,7 +32,8 @@ hat-ray search toy --run runs/more --set search.warm_start=[runs/toy]
 hat-ray search toy --set search.algorithm=aging --set search.algorithm_options.population=60
 
 `run` may be left out. An interrupted search resumes. Winners are timed on their devices: where one misses its limit,
-the predictor is fitted again and the search continues (search.refine_rounds, search.refine_evaluations).
+the predictor is fitted again and the search continues (search.refine_rounds, search.refine_evaluations). With
+search.finalists the best candidates of each limit are then trained on for a little, and the lowest loss wins.
 
 Limits: search.limits_ms bounds the latency, for every device or by name. search.limits bounds several quantities, which
 all hold: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an installed package. Bounds that nothing keeps are
@@ -121,6 +122,10 @@ def _lines(search: "SearchView") -> list[str]:
                 f"  {one.latency_ms[device]:10.4g} {between:>19} {timed:>10} {one.loss_bits:8.4f}  "
                 f"{one.architecture.id}  {one.architecture}"
             )
+    if search.finals is not None:
+        from hat_ray.search.view import finalist_lines
+
+        lines += finalist_lines(search.finals, search.device)
     return lines + _winner_lines(search.winners)
 
 

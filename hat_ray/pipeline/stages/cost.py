@@ -16,7 +16,7 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.stages.corpus import CORPUS
 from hat_ray.pipeline.stages.evaluate import EVALUATE
 from hat_ray.pipeline.stages.latency import attached_of, devices_of
-from hat_ray.pipeline.stages.search import SEARCH
+from hat_ray.pipeline.stages.search import SEARCH, finals_of
 from hat_ray.pipeline.stages.train import RETRAIN, SUPERNET
 from hat_ray.report.ledger import Ledger, LedgerLine, TimedOn, WorkDone
 from hat_ray.search.frontier import SearchResult
@@ -191,7 +191,15 @@ def _search(context: Context, _record: StageRecord, result: SearchResult) -> _Bu
     config = context.recipe.search
     scored = [one for one in result.candidates if one.round >= 0]
     seconds = sum(one.seconds for one in scored)
-    return _Busy(seconds * config.worker_cpus, seconds * config.worker_gpus, f"scoring of {len(scored):,} candidates")
+    busy = _Busy(seconds * config.worker_cpus, seconds * config.worker_gpus, f"scoring of {len(scored):,} candidates")
+    if (finals := finals_of(context)) is None:
+        return busy
+    training, tuned = context.recipe.supernet, finals.seconds
+    return _Busy(
+        busy.core_s + tuned * training.threads,
+        busy.gpu_s + (tuned if training.use_gpu else 0.0),
+        f"{busy.counted} and training of {len(finals.finalists)} finalists, {_threads(training.threads)}",
+    )
 
 
 def _evaluate(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:

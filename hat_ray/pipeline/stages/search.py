@@ -20,6 +20,7 @@ from hat_ray.pipeline.execution import SearchPlan
 from hat_ray.pipeline.stage import Context, Stage
 from hat_ray.pipeline.stages.latency import LATENCY, attached_of, devices_of
 from hat_ray.pipeline.timing import time_attached
+from hat_ray.pipeline.trained.finalists import FinalRungs
 from hat_ray.predictor.fit import fit_rows, rows_of_device, source_predictors, table_rows
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quantities import (
@@ -35,9 +36,11 @@ from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.early_stopping import early_stopping_summary
 from hat_ray.search.engine.device_predictions import DevicePredictions, Measurements, Prediction, bounds_of
-from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, adopt
+from hat_ray.search.engine.finalists import FILE as FINALISTS
+from hat_ray.search.engine.finalists import Finals
+from hat_ray.search.engine.measured import SCALE_TOLERANCE, MeasuredSearch, Outcome, adopt
 from hat_ray.search.engine.session import Phase
-from hat_ray.search.frontier import SearchResult, summarise
+from hat_ray.search.frontier import SearchResult, Winner, summarise
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import imprecise_bounds, resolve_limits
 from hat_ray.search.warm_start import earlier_candidates
@@ -98,6 +101,8 @@ def search(context: Context, folder: Folder) -> SearchOutput:
     )
     outcome = search.run()
     result = outcome.result
+    if recipe.search.finalists:
+        result = _after_finals(context, folder, devices, outcome)
     output = SearchOutput(
         limits=tuple(outcome.limits),
         scored=len(result.candidates),
@@ -110,6 +115,23 @@ def search(context: Context, folder: Folder) -> SearchOutput:
         save_predictor(predictor, folder.child(PREDICTORS), slug)
         save_quantities(devices.quantities[slug], folder.child(PREDICTORS))
     return output
+
+
+def _after_finals(context: Context, folder: Folder, devices: "RunDevices", outcome: Outcome) -> SearchResult:
+    """Train the finalists on; return the result with the winners that this leaves."""
+    attached = frozenset(attached_of(context)) if context.recipe.search.refine_rounds else frozenset[str]()
+    rungs = FinalRungs(context, folder, outcome.limits, devices, attached)
+    result, _ = rungs.run(outcome.result)
+    CandidateTable(folder).replace(result.candidates)
+    return result
+
+
+def finals_of(context: Context) -> Finals | None:
+    """Return the finalists of a finished search; None where it had none."""
+    folder = context.folder("search")
+    if context.output(SEARCH) is None or not context.recipe.search.finalists or not folder.exists(FINALISTS):
+        return None
+    return read(folder, FINALISTS, Finals)
 
 
 def predictors_of(context: Context) -> dict[str, Predictor]:
@@ -190,7 +212,10 @@ def result_of(context: Context) -> SearchResult:
     output = context.output(SEARCH)
     if output is None:
         return SearchResult((), (), {})
-    return summarise(CandidateTable(context.folder("search")).read(), output.limits)
+    result = summarise(CandidateTable(context.folder("search")).read(), output.limits)
+    candidates = {one.architecture: one for one in result.candidates}
+    winners = [Winner(winner.limit, candidates[winner.architecture]) for winner in output.winners]
+    return replace(result, winners=tuple(winners))
 
 
 def prediction(predictor: Predicts, probability: float | None) -> Prediction:
