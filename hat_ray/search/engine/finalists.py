@@ -6,7 +6,7 @@ separate them. This file holds the choice of the finalists and the halving; the 
 
 Decisions
 - Halving is synchronous: a limit's half is dropped when all of its finalists have their loss. Limits share finalists,
-  so an architecture goes on as long as it is in the better half of one limit.
+  so an architecture stays as long as it is in the better half of one limit.
 - The finalists of a limit differ: of near twins the one with the lower inherited loss stands for all.
 """
 
