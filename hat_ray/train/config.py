@@ -259,7 +259,7 @@ class InheritedConfig(StageConfig):
     updates: int | None = Field(default=None, ge=1)
     """Updates to train, the length of their own schedule. Null: as many as from scratch."""
     lr: float | None = Field(default=None, gt=0)
-    """Highest learning rate. Null: that from scratch."""
+    """Highest learning rate. Null: a third of that from scratch."""
     warmup_updates: int | None = Field(default=None, ge=0)
     """Updates in which the learning rate rises. Null: the same share of the updates as from scratch."""
 
@@ -296,7 +296,7 @@ class RetrainConfig(TrainConfig):
     def from_trained(self) -> "RetrainConfig":
         """The settings of trainings that start from trained weights."""
         own = self.inherited
-        updates, lr = own.updates or self.updates, own.lr or self.lr
+        updates, lr = own.updates or self.updates, own.lr or self.lr / 3
         share = self.warmup_updates * updates // self.updates
         warmup = share if own.warmup_updates is None else own.warmup_updates
         changes = {"updates": updates, "lr": lr, "warmup_updates": warmup, "min_lr": min(self.min_lr, lr)}

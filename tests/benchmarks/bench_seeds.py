@@ -1,8 +1,9 @@
 """Spread of one architecture's trainings over seeds, on the built-in language, by settings of `retrain`.
 
 Each way of training changes some settings of recipe `toy`; seeds differ in initial weights, order of batches and
-dropout, never in the text. Figures of each training: validation loss in bits a token, and BLEU of the test set with
-beam 5.
+dropout, never in the text. Some ways start from, or are taught by, the SuperTransformer of recipe `toy`, which is
+trained once by one worker. Figures of each training: validation loss in bits a token, and BLEU of the test set with
+beam 5. The loss at each validation follows: it shows when the seeds part.
 A line gives the mean, the standard deviation and the range over seeds. Run with
     pytest -m benchmark -s --timeout 14400 tests/benchmarks/bench_seeds.py
 `HAT_RAY_BENCH_SEEDS` (5), `HAT_RAY_BENCH_UPDATES` (the recipe's), `HAT_RAY_BENCH_MODELS` (largest,winner) and
@@ -24,12 +25,13 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.prepare import prepare
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import evaluate
-from hat_ray.model.checkpoints.native import load_sub
+from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import MODEL, train_sub
+from hat_ray.train.config import INHERITED, LARGEST
+from hat_ray.train.job import MODEL, SUPERNET, train_sub, train_super
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(14400)]
 
@@ -52,6 +54,12 @@ WAYS = {
     "batch 1024": "max_tokens=1024",
     "batch 1024, half": "max_tokens=1024 updates=450 warmup_updates=55",
     "batch 256, lr 2e-3": "max_tokens=256 updates=1800 warmup_updates=220 lr=2.0e-3",
+    "lr 4e-3": "lr=4.0e-3",
+    "twice the updates": "updates=1800 warmup_updates=220",
+    "mean of the last 3": "average_last=3 checkpoint_every=30",
+    "taught by the largest": "teacher=largest",
+    "inherited, 150": "init=inherited updates=150 warmup_updates=15 lr=1.0e-3",
+    "inherited, 300": "init=inherited updates=300 warmup_updates=30 lr=1.0e-3",
 }
 
 
@@ -63,6 +71,8 @@ class Figures:
     bleu: float
     seconds: float
     largest_norm: float
+    losses: tuple[tuple[int, float], ...]
+    """Validation loss by update."""
 
 
 def one_training(name: str, way: str, settings: str, seed: int, place: Folder) -> Figures:
@@ -73,15 +83,30 @@ def one_training(name: str, way: str, settings: str, seed: int, place: Folder) -
     updates = [f"updates={os.environ['HAT_RAY_BENCH_UPDATES']}"] if "HAT_RAY_BENCH_UPDATES" in os.environ else []
     recipe = load_recipe("toy", [f"retrain.{one}" for one in [*settings.split(), *updates, "tensorboard=false"]])
     corpus = Corpus.load(place.child("corpus"))
+    starts = recipe.retrain.starts[0] == INHERITED
+    start = inherited(place, corpus, MODELS[name], folder.child("start")) if starts else None
+    taught = recipe.retrain.teacher == LARGEST
+    teacher = inherited(place, corpus, TOY.largest(), folder.child("teacher")) if taught else None
     began = time.process_time()
-    result = train_sub(MODELS[name], TOY, corpus, recipe.model, recipe.retrain, folder, seed)
+    result = train_sub(
+        MODELS[name], TOY, corpus, recipe.model, recipe.retrain, folder, seed, start=start, teacher=teacher
+    )
     seconds = time.process_time() - began
     score = evaluate(load_sub(folder, MODEL).eval(), corpus, EvaluateConfig(beam=5)).score
     norm = max(point.grad_norm for point in result.history)
-    figures = Figures(result.valid_loss_bits["model"], score.bleu, seconds, norm)
+    points = tuple((point.update, point.valid_loss_bits["model"]) for point in result.history)
+    figures = Figures(result.valid_loss_bits["model"], score.bleu, seconds, norm, points)
     folder.delete("checkpoints")
     write(folder, "figures.json", figures)
     return figures
+
+
+def inherited(place: Folder, corpus: Corpus, one: Architecture, folder: Folder) -> Folder:
+    """Return the folder of a model with the weights that it has in the SuperTransformer, which is trained first."""
+    recipe = load_recipe("toy", ["supernet.workers=1", "supernet.tensorboard=false"])
+    train_super(TOY, corpus, recipe.model, recipe.supernet, place.child("supernet"), 1)
+    save_model(folder, MODEL, load_super(place.child("supernet"), SUPERNET).extract(one))
+    return folder
 
 
 def test_spread_over_seeds(tmp_path: Path) -> None:
@@ -105,3 +130,6 @@ def test_spread_over_seeds(tmp_path: Path) -> None:
                 + f"  {statistics.fmean(one.seconds for one in found):.0f} s each",
                 flush=True,
             )
+            for (update, _), *_ in zip(*(one.losses for one in found), strict=True):
+                at = [dict(one.losses)[update] for one in found]
+                print(f"{'':8} after {update:5}: " + " ".join(f"{loss:.3f}" for loss in at))

@@ -1,4 +1,4 @@
-"""Settings of trainings that start from trained weights: those from scratch, but for what `inherited` names."""
+"""Settings of trainings that start from trained weights: a third of the rate, else as from scratch or as named."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import pytest
 
 from hat_ray.train.config import RetrainConfig
 
-SCRATCH = RetrainConfig(updates=900, lr=3e-3, warmup_updates=90, min_lr=1e-5, max_tokens=512)
+SCRATCH = RetrainConfig(updates=900, lr=0.003, warmup_updates=90, min_lr=1e-5, max_tokens=512)
 
 
 @pytest.mark.parametrize(
     ("inherited", "changes"),
     [
-        ({}, {}),
-        ({"updates": 300}, {"updates": 300, "warmup_updates": 30}),
-        ({"lr": 1e-3}, {"lr": 1e-3}),
+        ({}, {"lr": 1e-3}),
+        ({"updates": 300}, {"lr": 1e-3, "updates": 300, "warmup_updates": 30}),
+        ({"lr": 2e-3}, {"lr": 2e-3}),
         ({"lr": 1e-6}, {"lr": 1e-6, "min_lr": 1e-6}),
-        ({"updates": 300, "warmup_updates": 0}, {"updates": 300, "warmup_updates": 0}),
-        ({"updates": 1800, "warmup_updates": 7}, {"updates": 1800, "warmup_updates": 7}),
+        ({"updates": 300, "warmup_updates": 0}, {"lr": 1e-3, "updates": 300, "warmup_updates": 0}),
+        ({"updates": 1800, "warmup_updates": 7}, {"lr": 1e-3, "updates": 1800, "warmup_updates": 7}),
     ],
 )
 def test_what_is_not_named_is_as_from_scratch(inherited: dict[str, Any], changes: dict[str, Any]) -> None:
