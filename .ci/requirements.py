@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+EXTRAS = ("serve", "ctranslate2", "vocabularies")
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
 
 
@@ -19,7 +20,7 @@ def requirements(kind: str) -> list[str]:
     tools = [one for one in extras["dev"] if re.split(r"[\[<>=]", one)[0] in TOOLS]
     if kind == "minimal":
         return [*(one for one in needed if not one.startswith("ray[")), *tools]
-    return [*map(lowest, [*needed, *extras["serve"], *extras["ctranslate2"]]), *tools]
+    return [*map(lowest, [*needed, *(one for name in EXTRAS for one in extras[name])]), *tools]
 
 
 def lowest(requirement: str) -> str:

@@ -59,7 +59,7 @@ def test_other_environments_have_what_pyproject_allows() -> None:
     assert [one for one in made["minimal"] if one.startswith("torch>=")]
     pinned = [one for one in made["lowest"] if "==" in one]
     text = (ROOT / "pyproject.toml").read_text()
-    for name in ("torch", "ctranslate2", "pyarrow"):
+    for name in ("torch", "pyarrow", "ctranslate2", "sacremoses", "subword-nmt", "tokenizers"):
         bound = re.search(rf'"{name}>=([\d.]+)', text)
         assert bound is not None
         assert f"{name}=={bound[1]}" in pinned

@@ -20,6 +20,9 @@ from hat_ray.space.presets import SPACE0, TOY
 from hat_ray.storage.plain_file import decode_text
 
 FEW, ALL = 40, 500
+LEAST_READ = 1 / 80
+"""Share that must still be read: a fuzz whose files are all refused at once tests nothing. Of 40 files 2 or 3 are read,
+and fewer with each setting that a written recipe names."""
 SEEDS = pytest.mark.parametrize("seeds", [FEW, pytest.param(ALL, marks=pytest.mark.slow)])
 """Numbers of seeds: a few by default, all of them in the slow tests."""
 WORDS = [
@@ -151,7 +154,7 @@ def test_a_damaged_recipe_is_read_or_refused(whole: dict[str, str], seeds: int):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6
-    assert seeds // 80 < read < 0.9 * seeds
+    assert seeds * LEAST_READ < read < 0.9 * seeds
 
 
 @SEEDS
@@ -161,7 +164,7 @@ def test_a_recipe_with_a_value_of_another_type_is_read_or_refused(whole: dict[st
         rng = random.Random(seed)
         text = yaml.safe_dump(swapped(rng.choice(trees), rng), allow_unicode=True)
         read += read_or_refused(lambda text=text: recipe_of(text.encode()))
-    assert seeds // 80 < read < 0.9 * seeds
+    assert seeds * LEAST_READ < read < 0.9 * seeds
 
 
 @SEEDS

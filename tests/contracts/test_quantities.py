@@ -1,5 +1,6 @@
 """What every quantity holds to: hat-ray's own, and those that another package registers."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -46,9 +47,11 @@ SOME = choose_architectures(SPACE, 40, seed=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered() -> None:
-    for name, quantity in FOREIGN.items():
-        QUANTITIES.add(name, quantity)
+def registered() -> Iterator[None]:
+    """Register quantities for these tests only: later ones of this process shall not meet them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QUANTITIES, "_added", dict(FOREIGN))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def pymarian() -> str:
     """Return the Python that has pymarian: that of `$HAT_RAY_PYMARIAN`, or this one."""
     python = os.environ.get("HAT_RAY_PYMARIAN") or (sys.executable if find_spec("pymarian") else "")
     if not python:
-        pytest.skip("runs Marian: pip install pymarian, or set HAT_RAY_PYMARIAN to a Python that has it")
+        pytest.skip("runs Marian: pip install pymarian==1.12.42, or set HAT_RAY_PYMARIAN to a Python that has it")
     return python
 
 

@@ -69,8 +69,11 @@ def test_text_that_is_cut_another_way_is_refused_and_leaves_nothing(made: Path):
     (made / "other").write_text("#version: 0.2\n" + "".join(f"q{number} x</w>\n" for number in range(200)))
     for wrong, reason in (
         ({}, "source text must become the tokens of .*test, 0 of 3 lines do"),
-        ({"tokenise": "moses"}, "source text must become the tokens"),
-        ({"bpe_codes": str(made / "other"), "tokenise": "moses"}, "other"),
+        ({"tokenise": "moses"}, "source text must become the tokens of .*test, 0 of 3 lines do"),
+        (
+            {"bpe_codes": str(made / "other"), "tokenise": "moses"},
+            r"only 0% of what the BPE codes \S+/other make stands in it: name ",
+        ),
     ):
         with pytest.raises(CorpusError, match=reason) as refusal:
             corpus(made, **wrong)
