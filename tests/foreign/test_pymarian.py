@@ -112,23 +112,27 @@ def test_marian_translates_what_was_written_as_hat_ray_does(
 
 @torch.inference_mode()
 def marians_beam(model: SubTransformer, source: list[int], beam: int) -> list[int]:
-    """Translate as Marian does: the beam narrows by each hypothesis that ends; scores by length, as here."""
+    """Translate as Marian does: the beam narrows by each hypothesis that ends; scores by length, as here.
+
+    Hypotheses that have not ended at three times the source's length count as they are, without an end.
+    """
     live: list[tuple[float, list[int]]] = [(0.0, [])]
     ended: list[tuple[float, list[int]]] = []
-    width = beam
-    for length in range(1, 3 * len(source)):
+    width, longest = beam, 3 * len(source)
+    for length in range(1, longest + 1):
         fed = torch.tensor([[2, *words] for _, words in live])
         logs = model(torch.tensor([source]).expand(len(live), -1), fed)[:, -1].log_softmax(-1)
         logs[:, 3] = -torch.inf
         scores = (logs + torch.tensor([score for score, _ in live])[:, None]).flatten()
         best = [divmod(int(place), logs.shape[1]) for place in scores.topk(width).indices]
         found = [(float(scores[row * logs.shape[1] + word]), [*live[row][1], word]) for row, word in best]
-        ended += [(score / length, words) for score, words in found if words[-1] == 2]
+        ended += [(score / length, words) for score, words in found if words[-1] == 2 or length == longest]
         live = [(score, words) for score, words in found if words[-1] != 2]
         width = len(live)
         if not live:
             break
-    return max(ended)[1][:-1]
+    best = max(ended)[1]
+    return best[:-1] if best[-1] == 2 else best
 
 
 @pytest.mark.slow
