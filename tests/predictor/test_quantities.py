@@ -12,13 +12,13 @@ from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.quantities import QUANTITIES, Computed
 from hat_ray.latency.table.row import LatencyRow
-from hat_ray.latency.table.table import write_rows
+from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.predictor.config import PredictorConfig
-from hat_ray.predictor.fit import fit_device
+from hat_ray.predictor.fit import fit_device, rows_of_device
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.predictor.quality import FOLDS_OF_COVERAGE, fold_of_rows, too_few_to_cover
 from hat_ray.predictor.quantities import (
@@ -31,6 +31,7 @@ from hat_ray.predictor.quantities import (
     timed_quantities,
 )
 from hat_ray.predictor.store import load_predictor, save_predictor
+from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
 from hat_ray.space.presets import PRESETS
@@ -79,6 +80,19 @@ def as_timed(row: LatencyRow, one: Architecture, draw: np.random.Generator) -> L
     total = Spread(median, median, median * ratio(one) * noise[1], median, 0.0)
     peak = (("peak_mb", megabytes(one) * noise[2]),)
     return replace(row, architecture=one, total=total, canary=None, encoder=None, decoder=None, quantities=peak)
+
+
+def test_models_of_another_query_key_value_width_teach_nothing(job: TimingJob, tmp_path: Path) -> None:
+    own = replace(job, table_root=Folder.at(tmp_path), kept=None)
+    before = read_table(job.table_root, SPACE.id, every_measurement=True)
+    narrow = [one for one in hand_scaled(SPACE, "scaled-width") if one.qkv_dim != SPACE.qkv_dim]
+    by_hand = [replace(row, architecture=one) for row, one in zip(before, narrow, strict=False)]
+    write_rows(own.table_root, [*before, *by_hand])
+    slug = before[0].device.slug
+    assert len(rows_of_device(own, slug)) == len(rows_of_device(job, slug)) == len(before)
+    assert len(read_table(own.table_root, SPACE.id)) == len(before) + len(by_hand) > len(before)
+    kept, learnt = (quantity_rows(some, slug, ["peak_mb"])["peak_mb"].learnt for some in (job, own))
+    assert learnt.names == kept.names
 
 
 @pytest.fixture(scope="module")
