@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hat_ray.api import run_recipe
-from hat_ray.core.codec import from_json
+from hat_ray.core.codec import from_json, write
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.evaluate import EvaluateOutput
 from hat_ray.latency.table.table import read_table
@@ -18,7 +18,7 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.trained.rivals import RIVALS, select_models
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
-from hat_ray.search.selection import HAND_SCALED, RetrainOutput
+from hat_ray.search.selection import HAND_SCALED, RetrainOutput, Selection
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import RetrainConfig
 from tests.pipeline.conftest import TINY
@@ -50,7 +50,9 @@ def test_rivals_keep_their_limit_as_timed_and_a_second_choice_times_nothing(
         assert one.matching.latency_ms <= one.limit.ms
         assert one.architecture in timed
         assert (one.matching.outside is None) == space.contains(one.architecture)
-    assert select_models(context, Folder.at(tmp_path / "first")) == chosen, "what a killed stage chose stays"
+    write(Folder.at(tmp_path / "first"), RIVALS, Selection(chosen.selected[:1]))
+    resumed = select_models(context, Folder.at(tmp_path / "first"))
+    assert resumed.selected == chosen.selected[:1], "what a killed stage chose stays"
     (tmp_path / "first" / RIVALS).unlink()
     again = select_models(context, Folder.at(tmp_path / "first"))
     assert len(read_table(table, every_measurement=True)) == len(rows), "timed before a kill, not timed again"

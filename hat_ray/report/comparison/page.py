@@ -18,6 +18,7 @@ from hat_ray.report.comparison.runs import (
     recipe_differences,
 )
 from hat_ray.report.data import ChosenModel, Latency
+from hat_ray.report.gains import score_text
 from hat_ray.report.reading import (
     VERDICT_MARKS,
     VERDICT_RULE,
@@ -79,7 +80,7 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
         milliseconds(latency.predicted_ms),
         milliseconds(latency.measured_ms),
         f"{VERDICT_MARKS[found]} {found}".strip(),
-        fixed(model.bleu, 1),
+        score_text(model),
         fixed(model.inherited_loss_bits, 3),
         fixed(model.scratch_loss_bits, 3),
         count(model.params),

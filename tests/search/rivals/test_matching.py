@@ -84,6 +84,14 @@ def test_a_right_prediction_is_decided_by_two_timings_in_one_round() -> None:
     assert machine.rounds == [[members[6], members[7]]]
 
 
+def test_what_the_first_timings_took_longer_than_predicted_guides_the_second_ones() -> None:
+    machine, members = Machine(lambda _: 1.7), hand_scaled(SMALL, "scaled-width")
+    one = search("scaled-width", within((machine.ms(members[17]) + machine.ms(members[16])) / 2))
+    match_all([one], machine)
+    assert [len(some) for some in machine.rounds] == [2, 2]
+    assert machine.rounds[1] == [members[16], members[17]]
+
+
 def test_families_and_limits_share_rounds_and_what_is_timed_twice_is_asked_once_a_round() -> None:
     machine = Machine(lambda _: 1.3)
     searches = [search(kind, within(ms)) for kind in HAND_SCALED for ms in (60.0, 60.0, 90.0)]
