@@ -17,7 +17,7 @@ from hat_ray.model.checkpoints.native import load_sub, load_super, save_model
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.trained.identity import identity_of
-from hat_ray.pipeline.trained.teachers import keep_teacher
+from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import read_finished
@@ -154,6 +154,7 @@ def test_trainings_from_inherited_weights_have_settings_of_their_own_and_the_lar
     assert (
         read_about(Folder.at(run / "retrain" / "teacher")).origin == "the largest architecture of the SuperTransformer"
     )
+    assert teacher_of_training(recipe, "retrain") != teacher_of_training(made[0], "retrain"), "the stage is done again"
     updates: dict[bool, set[int]] = {True: set(), False: set()}
     for done in run.glob("retrain/*/train.json"):
         updates[(done.parent / "start").exists()].add(read_finished(Folder.at(done.parent)).result.updates)

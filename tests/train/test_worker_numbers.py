@@ -15,8 +15,9 @@ from hat_ray.train.job import train_super
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
-    updates=24, max_tokens=200, accumulate=4, warmup_updates=5, validate_every=6, checkpoint_every=3, keep_last=4
-)
+    updates=24, max_tokens=200, accumulate=4, warmup_updates=5, validate_every=6, checkpoint_every=3, keep_last=4,
+    valid_bleu_lines=13, stop_after=4, final="average_best", average_best=2,
+)  # fmt: skip
 STAGES = (2, 1, 3, 2)
 """Workers of each stage; every one but the last is stopped at its second checkpoint, when the first is written."""
 
@@ -82,7 +83,9 @@ def test_two_then_one_then_three_then_two_workers_equal_one(tiny_space, corpus, 
         assert ours.update == theirs.update
         assert abs(ours.train_loss_bits - theirs.train_loss_bits) < 1e-5
         assert all(abs(ours.valid_loss_bits[name] - loss) < 1e-5 for name, loss in theirs.valid_loss_bits.items())
-    assert result.tokens == expected.tokens
+        assert ours.valid_bleu.keys() == theirs.valid_bleu.keys() == {"largest", "smallest"}
+    assert (result.tokens, result.made_of) == (expected.tokens, expected.made_of)
+    assert [point.update for point in result.curve] == [point.update for point in expected.curve]
     weights = load_super(changing, "supernet").weights()
     for name, weight in load_super(alone, "supernet").weights().items():
         if not name.endswith("in_proj_bias"):  # see test_hat_trajectory: a key's bias has only noise for a gradient
