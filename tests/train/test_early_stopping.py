@@ -203,9 +203,14 @@ def test_curves_hold_the_means_between_their_points(
     assert sum(tokens) == pytest.approx(result.tokens)
     mean = sum(point.loss_bits * count for point, count in zip(result.curve, tokens, strict=True)) / result.tokens
     assert mean == pytest.approx(result.history[0].train_loss_bits, rel=1e-6)
-    longer = CONFIG.model_copy(update={"updates": 250, "validate_every": 250, "checkpoint_every": 250})
-    result = train_sub(tiny_space.smallest(), tiny_space, corpus, MODEL, longer, Folder.at(place / "long"), 1)
+    longer = CONFIG.model_copy(update={"updates": 250, "validate_every": 250, "checkpoint_every": 225})
+    folder = Folder.at(place / "long")
+    result = train_sub(tiny_space.smallest(), tiny_space, corpus, MODEL, longer, folder, 1)
     assert [point.update for point in result.curve] == list(range(2, 251, 2))
+    folder.delete("train.json")
+    folder.delete("checkpoints/update-00000250")  # it resumes between two points
+    again = train_sub(tiny_space.smallest(), tiny_space, corpus, MODEL, longer, folder, 1)
+    assert timeless(again) == timeless(result)
 
 
 class Together(OneWorker):
