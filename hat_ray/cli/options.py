@@ -52,3 +52,4 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON object on 
 SkipOpt = Annotated[
     bool, typer.Option("--skip-checks", help="Begin at once, without looking first whether all can end well.")
 ]
+ThreadsOpt = Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")]

@@ -65,7 +65,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path) -> dict[str, str]:
-    """Return where this process stands among the groups of version 2 ("") and of version 1's CPU controller ("cpu")."""
+    """Return the place of this process among the groups of version 2 ("") and of version 1's CPU controller ("cpu")."""
     found: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")

@@ -136,7 +136,7 @@ def _cut(
 
 
 def _greedy_bounds(longest: NDArray[np.int32], max_tokens: int) -> Indices:
-    """Return where batches begin, and the end: each as full as the budget allows. `longest` is sorted.
+    """Return the beginnings of batches, and the end: each as full as the budget allows. `longest` is sorted.
 
     Within a run of equal lengths all full batches have equally many rows, so the work grows with the number of
     distinct lengths and not with that of batches.

@@ -184,7 +184,7 @@ def assess_quantity(predictor: QuantityPredictor, rows: QuantityRows, config: Pr
 def quantity_predictions(
     names: Sequence[str], profile: DeviceProfile, learnt: Mapping[str, QuantityPredictor]
 ) -> dict[str, Predicts]:
-    """Return how each named quantity beside the latency is predicted on a device."""
+    """Return the predictor of each named quantity beside the latency on a device."""
     found: dict[str, Predicts] = {}
     for name in names:
         quantity = QUANTITIES.load(name)

@@ -66,7 +66,7 @@ def _blocks(values: FloatArray, step: int) -> FloatArray:
 
 
 def _cut(values: FloatArray, spread: float) -> list[int]:
-    """Return where stretches begin, and the end: of all partitions the one with the least squares plus penalties."""
+    """Return the bounds of stretches: of all partitions the one with the least squares plus penalties."""
     count = len(values)
     sums, squares = (np.concatenate([[0.0], np.cumsum(part)]) for part in (values, values**2))
     penalty = _PENALTY * spread**2 * np.log(count)

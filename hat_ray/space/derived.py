@@ -59,7 +59,7 @@ def space_around(architecture: Architecture, name: str = "around") -> SearchSpac
 
 
 def _below(used: Sequence[int], *shares: float) -> tuple[int, ...]:
-    """Return what is used and shares of the largest of it, in multiples of 8 where there is room, the largest first."""
+    """Return the sizes in use and shares of the largest, in multiples of 8 where there is room, the largest first."""
     largest = max(used)
     step = 8 if largest >= 32 else 1
     return tuple(

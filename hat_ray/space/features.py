@@ -59,13 +59,13 @@ class ShapedArchitectures(Sequence[Architecture]):
 
     @abstractmethod
     def places_of(self, wanted: Collection[Architecture]) -> list[tuple[int, Architecture]]:
-        """Return where some of these stand, and which one stands there."""
+        """Return the positions of some of these, and the one at each."""
 
 
 def places_of(
     architectures: Sequence[Architecture], wanted: Collection[Architecture]
 ) -> list[tuple[int, Architecture]]:
-    """Return where some architectures stand among others, and which one stands there."""
+    """Return the positions of some architectures among others, and the one at each."""
     if isinstance(architectures, ShapedArchitectures):
         return architectures.places_of(wanted)
     return [(place, one) for place, one in enumerate(architectures) if one in wanted]

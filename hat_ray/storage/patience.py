@@ -47,7 +47,7 @@ def patiently(
     patience: float | None = None,
     renew: Callable[[], None] | None = None,
 ) -> Result:
-    """Return what `action` returns; try again, with growing pauses, what may pass, and call `renew` before.
+    """Return the result of `action`; repeat it after an error that may pass, with growing pauses, `renew` before each.
 
     Raises NotFoundError, a StorageError or another HatRayError for an `OSError` that stays.
     """

@@ -9,11 +9,20 @@ from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
+Made = tuple[Recipe, Path]
+"""A recipe and the folder of its finished run."""
+
+
+def winner(run: Path) -> Path:
+    """Return the folder of a run's first trained model."""
+    return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
+
+
 TWO_RUNTIMES = 'latency.devices=[{"name": "here"}, {"name": "here", "runtime": "onnx"}]'
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A whole run, its recipe and its folder."""
     place = tmp_path_factory.mktemp("runs") / "tiny"
     recipe = load_recipe(TINY)

@@ -25,13 +25,9 @@ from hat_ray.pipeline.stages.cost import _corpus
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.search.frontier import SearchResult
 from hat_ray.storage.folder import Folder
+from tests.pipeline.conftest import Made, winner
 
-Made = tuple[Recipe, Path]
 TINY = str(Path(__file__).parent / "tiny.yaml")
-
-
-def winner(run: Path) -> Path:
-    return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
 
 
 def taught_corpus(run: Path, *changes: str) -> tuple[Recipe, Corpus]:

@@ -15,14 +15,13 @@ from hat_ray.pipeline.models import export_place
 from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.pipeline.trained.teachers import keep_teacher
-from hat_ray.recipe import Recipe, load_recipe
+from hat_ray.recipe import load_recipe
 from hat_ray.storage.copies import carry
 from hat_ray.storage.folder import Folder
 from hat_ray.train.state import TrainResult
-from tests.pipeline.conftest import TINY
+from tests.pipeline.conftest import TINY, Made, winner
 from tests.s3 import S3
 
-Made = tuple[Recipe, Path]
 STILL = ["supernet.updates=1", "supernet.lr=1e-9", "supernet.min_lr=0", "supernet.warmup_updates=0"]
 
 
@@ -33,10 +32,6 @@ def put(s3: S3, folder: Path, *names: str) -> Folder:
         if path.is_file() and (not names or path.name in names):
             target.write_bytes(path.name, path.read_bytes())
     return target
-
-
-def winner(run: Path) -> Path:
-    return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
 
 
 def trained(place: Path, *changes: str) -> tuple[float, str]:

@@ -20,12 +20,10 @@ from hat_ray.errors import HatRayError
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.checkpoints.folder import read_about, read_model_folder, write_model_folder
 from hat_ray.model.checkpoints.native import load_sub
-from hat_ray.recipe import Recipe
 from hat_ray.space.cost import count_params
 from hat_ray.space.hat_yaml import write_architecture
 from hat_ray.storage.folder import Folder
-
-Made = tuple[Recipe, Path]
+from tests.pipeline.conftest import Made, winner
 
 
 def command(*words: str, text: str | None = None) -> Result:
@@ -127,7 +125,7 @@ PLACES = ("run", "winner", "model", "export", "yml", "json", "empty")
 def place_named(name: str) -> str:
     """Return the path of one of `PLACES`."""
     if name == "winner":
-        return str(next(path.parent for path in sorted(Path("run/retrain").glob("*/about.json"))))
+        return str(winner(Path("run")))
     return f"shape.{name}" if name in ("yml", "json") else name
 
 

@@ -18,20 +18,15 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.pipeline.trained.teachers import keep_teacher, teacher_of_training
-from hat_ray.recipe import Recipe, load_recipe
+from hat_ray.recipe import load_recipe
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import read_finished
-
-Made = tuple[Recipe, Path]
+from tests.pipeline.conftest import Made, winner
 
 
 @pytest.fixture
 def corpus(made: Made) -> Corpus:
     return Corpus.load(Folder.at(made[1] / "corpus"))
-
-
-def winner(run: Path) -> Path:
-    return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
 
 
 def test_every_kind_of_place_teaches_with_its_own_weights(made: Made, corpus: Corpus, tmp_path: Path) -> None:

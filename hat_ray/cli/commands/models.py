@@ -11,7 +11,7 @@ import typer
 
 from hat_ray.cli.app import app
 from hat_ray.cli.folders import require_folder, resolve_run
-from hat_ray.cli.options import JsonOpt
+from hat_ray.cli.options import JsonOpt, ThreadsOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
@@ -70,7 +70,7 @@ def translate(
     runtime: RuntimeOpt = None,
     dtype: DtypeOpt = None,
     short_list: ShortListOpt = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
+    threads: ThreadsOpt = None,
     score: Annotated[
         Path | None,
         typer.Option("--score", metavar="FILE", help="Reference, line by line: report BLEU, chrF, speed and memory."),
@@ -269,7 +269,7 @@ def distil(
     beam: BeamOpt = None,
     runtime: RuntimeOpt = None,
     dtype: DtypeOpt = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
+    threads: ThreadsOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Translate the training sources, or a text.

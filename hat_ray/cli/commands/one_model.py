@@ -18,7 +18,7 @@ from hat_ray.cli.commands.models import (
     model_choice,
     tell_score,
 )
-from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, SetOpt, SkipOpt, TakeOverOpt
+from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, SetOpt, SkipOpt, TakeOverOpt, ThreadsOpt
 from hat_ray.cli.output import print_json, run_stages
 from hat_ray.core import console
 from hat_ray.errors import RunError
@@ -65,7 +65,7 @@ def evaluate(
     beam: BeamOpt = None,
     runtime: RuntimeOpt = None,
     dtype: DtypeOpt = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Default: all cores.")] = None,
+    threads: ThreadsOpt = None,
 ) -> None:
     """Time the retrained models, and score them with sacreBLEU. Or score one model on a text."""
     of_stage = {"--run": run, "--set": set_, "--data": data, "--address": address, "--local": local or None}

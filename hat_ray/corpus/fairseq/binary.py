@@ -196,7 +196,7 @@ def _require_size(path: Path, found: int, claimed: int) -> None:
 
 
 def _offsets(lengths: NDArray[Any], index: Path) -> NDArray[np.int64]:
-    """Return where sentences begin; raises CorpusError for a negative size, or sizes whose sum has no 63 bits."""
+    """Return the beginnings of sentences; raises CorpusError for a negative size, or sizes whose sum has no 63 bits."""
     if len(lengths) and (lengths.min() < 0 or float(lengths.sum(dtype=np.float64)) > 1 << 60):
         raise CorpusError(f"{index} holds sizes that no sentence has: {_REMAKE}")
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)

@@ -63,12 +63,12 @@ def text_files(config: CorpusConfig) -> FilesConfig:
 
 
 def vocabulary_folder(config: CorpusConfig) -> str:
-    """Return where the relative paths of vocabulary files start: with those of the text; empty: here."""
+    """Return the folder of relative paths of vocabulary files: that of the text; empty: here."""
     return text_files(config).folder if config.source == "files" else ""
 
 
 def text_folder(config: CorpusConfig) -> Path:
-    """Return where the downloads' text is: one folder for each set of downloads, as unlike sets share names."""
+    """Return the folder of the downloads' text: one for each set of downloads, as unlike sets share names."""
     wanted = repr([(download.url, download.sha256, download.members) for download in config.downloads])
     mark = hashlib.sha256(wanted.encode()).hexdigest()[:8]
     return _downloads_root(config) / "text" / f"{config.source_language}-{config.target_language}-{mark}"
@@ -81,7 +81,7 @@ def _downloads_root(config: CorpusConfig) -> Path:
 
 
 def _archive_path(config: CorpusConfig, download: Download) -> Path:
-    """Return where a file is kept: recipes share it, and the same name from elsewhere is another file."""
+    """Return the place of a kept file: recipes share it, and the same name from elsewhere is another file."""
     parts = urlsplit(download.url)
     folders = [part for part in (parts.netloc.replace(":", "_"), *parts.path.split("/")[:-1]) if part.strip(".")]
     return _downloads_root(config).joinpath("files", *folders, download.name)

@@ -58,7 +58,7 @@ class Vocabularies:
         return {INDEX: json.dumps(index, sort_keys=True).encode(), **files}
 
     def indexed(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return what `open_sides` opens: the index, and the files that it names."""
+        """Return the index that `open_sides` reads, and the files that it names."""
         sides = {"both": self.source} if self._same else {"source": self.source, "target": self.target}
         index: dict[str, Any] = {}
         files: dict[str, bytes] = {}
@@ -96,7 +96,7 @@ class Vocabularies:
 
 
 def _opened(opening: Callable[[], T]) -> T:
-    """Return what was opened; raise DamagedError in place of a ValueError."""
+    """Return the opened vocabulary; raise DamagedError in place of a ValueError."""
     try:
         return opening()
     except DamagedError:

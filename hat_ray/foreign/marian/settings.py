@@ -208,7 +208,7 @@ def _norms(values: Mapping[str, Any], source: str) -> tuple[bool, bool]:
 
 
 def _sharing(values: Mapping[str, Any]) -> tuple[Sharing, bool]:
-    """Return which embeddings are one matrix, and whether source and target are one that is not the output's."""
+    """Return the embeddings that are one matrix, and whether source and target are one that is not the output's."""
     target, source = bool(values.get("tied-embeddings")), bool(values.get("tied-embeddings-src"))
     if values.get("tied-embeddings-all") or (target and source):
         return "all", False

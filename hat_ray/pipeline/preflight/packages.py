@@ -39,7 +39,7 @@ _FETCH_TIMEOUT_S = 20.0
 
 
 def installed() -> frozenset[str]:
-    """Return which of the wanted packages this Python has."""
+    """Return the wanted packages that this Python has."""
     return frozenset(name for name in WANTED if importlib.util.find_spec(name) is not None)
 
 

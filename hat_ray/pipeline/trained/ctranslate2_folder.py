@@ -34,7 +34,7 @@ def is_ctranslate2_folder(place: str) -> bool:
 
 
 def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[str]], list[str]]:
-    """Return what translates lines with a folder's model, on one core; raise RunError where something is missing."""
+    """Return a translator of lines by a folder's model, on one core; raise RunError where something is missing."""
     try:
         ctranslate2 = import_module("ctranslate2")
     except ModuleNotFoundError as error:

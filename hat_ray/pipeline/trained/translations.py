@@ -49,7 +49,7 @@ class TranslatingTeacher:
     """Hash of its content: a process opens another one anew."""
 
     def open(self) -> Translate:
-        """Return what translates lines, on one core."""
+        """Return a translator of lines, on one core."""
         changes = {} if self.beam is None else {"beam": self.beam}
         if self.kind == "export":
             return open_export(self.place, 1, **changes).translate
@@ -64,7 +64,7 @@ class TranslatingTeacher:
 
 
 def corpus_identity(context: Context) -> str | None:
-    """Return what the corpus depends on of its teacher; None: it has none."""
+    """Hash the teacher of the corpus with its beam; None: it has none."""
     config = context.recipe.corpus
     return f"{identity_of(config.distil_from, SETTING)} {config.distil_beam}" if config.distil_from else None
 

@@ -164,7 +164,7 @@ class GraphBuilder:
         )
 
     def _blocks_of(self, flat: str, scales: Array) -> tuple[str, str]:
-        """Return what adds up to the places (rows, blocks, 1) of a row's scales, which are stored as one list."""
+        """Return the terms whose sum is the places (rows, blocks, 1) of a row's scales, stored as one list."""
         blocks = scales.shape[1]
         first = self.op("Mul", self.op("Unsqueeze", flat, self.ints(1, 2)), self.ints(blocks))
         return first, self.weight(np.arange(blocks, dtype=np.int64).reshape(1, blocks, 1))
