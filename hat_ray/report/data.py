@@ -17,6 +17,7 @@ from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
 from hat_ray.report.ledger import Ledger
 from hat_ray.search.candidates import Candidate
+from hat_ray.search.engine.finalists import Finals
 from hat_ray.search.frontier import frontier
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import HAND_SCALED, Kind, MissingRival, RetrainedModel, SelectedModel, TrainedOnce
@@ -322,6 +323,8 @@ class ReportData:
     """Each winner with each of its rivals, by paired bootstrap."""
     missing: tuple[MissingRival, ...] = ()
     """Families of models scaled by hand that have none under a limit."""
+    finals: Finals | None = None
+    """The finalists of the search; None where it had none."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
 

@@ -17,8 +17,10 @@ from hat_ray.report.topics.closing import summary_tables
 from hat_ray.report.topics.flops import flops_against_latency
 from hat_ray.report.topics.ranking_charts import policy_figures, ranking_figures
 from hat_ray.report.topics.search import search_progress
+from hat_ray.report.topics.strips import finalist_rungs, loss_strip
 from hat_ray.report.topics.sweep import sweep_figures
 from hat_ray.report.topics.training import training
+from hat_ray.search.engine.finalists import Finalist, Finals
 from hat_ray.space.presets import PRESETS
 
 Make = Callable[..., ReportData]
@@ -34,12 +36,23 @@ def all_figures(data: ReportData) -> list[Figure]:
         predictor_figures.learning_curve(data.predictors[0], "curve"),
         flops_against_latency(data, device, "d"),
         search_progress(data, device, "e"),
+        loss_strip(data, device, "strip"),
+        finalist_rungs(replace(data, finals=some_finals(data, device)), device, "finalists"),
         *(trained.figures if (trained := training(data)) else ()),
         *sweep_figures(data.sweep),
         *(ranking_figures(data.ranking) if data.ranking else ()),
         *(policy_figures(data.policies) if data.policies else ()),
     ]
     return [figure for figure in made if figure]
+
+
+def some_finals(data: ReportData, device: Device) -> Finals | None:
+    """Return the finals of one limit of a device, with one finalist; None where nothing was found."""
+    limit = next((winner.limit for winner in data.winners(device.slug)), None)
+    if limit is None:
+        return None
+    one = data.candidates[0]
+    return Finals((100, 200), (Finalist(one.architecture, one.loss_bits, (limit,), (3.0, 2.0)),))
 
 
 def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -49,7 +62,7 @@ def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
     figures = all_figures(report)
-    assert len(figures) == 18
+    assert len(figures) == 20
     for figure in figures:
         drawn = uncoloured(figure.plotly())
         assert isinstance(drawn, dict)

@@ -30,7 +30,7 @@ from hat_ray.pipeline.stages.report_facts import (
     timed_architectures,
     training_facts,
 )
-from hat_ray.pipeline.stages.search import SEARCH, predictors_of, result_of, rival_quantities
+from hat_ray.pipeline.stages.search import SEARCH, finals_of, predictors_of, result_of, rival_quantities
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.predictor.predictor import Predictor
 from hat_ray.report.data import (
@@ -107,6 +107,7 @@ def gather(context: Context) -> ReportData:
         ranking=_fresh(context, RANKING),
         policies=_fresh(context, POLICIES),
         runtimes=_runtimes(found.winners if found else (), slugs),
+        finals=finals_of(context),
         ledger=gather_ledger(context, result),
     )
 

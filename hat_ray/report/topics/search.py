@@ -13,14 +13,19 @@ from hat_ray.report.chart import (
 )
 from hat_ray.report.data import Device, ReportData
 from hat_ray.report.topics.frontier import device_group
+from hat_ray.report.topics.strips import finalist_rungs, loss_strip
 
 
 def progress(data: ReportData) -> tuple[FigureGroup, ...]:
-    """Return the progress of the search on each device."""
-    groups = [
-        device_group(data, device, [search_progress(data, device, f"search-{i}")])
-        for i, device in enumerate(data.devices)
-    ]
+    """Return the progress of the search on each device, the losses at equal latency, and the finalists."""
+    groups = []
+    for i, device in enumerate(data.devices):
+        drawn = (
+            search_progress(data, device, f"search-{i}"),
+            loss_strip(data, device, f"strip-{i}"),
+            finalist_rungs(data, device, f"finalists-{i}"),
+        )
+        groups.append(device_group(data, device, drawn))
     return tuple(group for group in groups if group.figures)
 
 
