@@ -181,8 +181,10 @@ class Run:
             found[device] = Prediction(float(predicted), float(low[0]), float(high[0]), unseen)
         return found
 
-    def model(self, id: str | None = None, runtime: str = "eager", dtype: str = "fp32", threads: int = 0) -> Model:
+    def model(self, id: str | None = None, runtime: str | None = None, dtype: str = "fp32", threads: int = 0) -> Model:
         """Load a retrained model: the one named, or the first winner's; 0 threads: one for each usable CPU.
+
+        Without a runtime the fastest that executes it takes it.
 
         >>> import hat_ray
         >>> model = hat_ray.load("runs/toy").model(runtime="packed", threads=1)

@@ -175,7 +175,7 @@ def distil_text(
     loaded = source.open(threads)
     weights = identity_of(source.place, "distil", source.model_id)
     search = json.dumps(loaded.config.result_settings(), sort_keys=True)
-    identity = f"{weights} {source.runtime} {source.dtype} {source.short_list} {search}"
+    identity = f"{weights} {loaded.runtime} {loaded.dtype} {source.short_list} {search}"
     return write_translations(loaded.translate, text, Folder.at(out), identity, progress)
 
 

@@ -76,7 +76,7 @@ class Replica:
     def __init__(self, source: ModelSource, config: AppConfig) -> None:
         _keep_grpc_on_loopback()
         loaded = source.open(config.threads)
-        self._timeout_s, self._model = config.timeout_s, source.public_facts()
+        self._timeout_s, self._model = config.timeout_s, source.public_facts(loaded)
         self._reader = RequestReader(
             loaded.vocabularies.source, loaded.config.max_source_length, config.max_texts, config.max_body_bytes
         )

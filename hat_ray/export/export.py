@@ -152,7 +152,7 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedEx
         except (LookupError, SpaceError) as error:
             raise ExportError(f"{path} names no architecture in its manifest: export the model again") from error
         runtime, dtype = str(manifest.get("runtime")), str(manifest.get("dtype"))
-        return LoadedExport(opened.engine, vocabularies, config, architecture, runtime, dtype)
+        return LoadedExport(opened.engine, vocabularies, config, runtime, dtype, architecture)
 
 
 def _opened(place: Path, threads: int) -> OpenedExport:

@@ -18,6 +18,8 @@ class LoadedModel:
     engine: Engine
     vocabularies: Vocabularies
     config: EvaluateConfig
+    runtime: str
+    dtype: str
 
     def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
         """Return the best translation of every line, in order; an empty line stays empty."""
@@ -29,5 +31,3 @@ class LoadedExport(LoadedModel):
     """An export that is ready to translate text, with its manifest's facts."""
 
     architecture: Architecture
-    runtime: str
-    dtype: str

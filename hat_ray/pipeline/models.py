@@ -21,6 +21,7 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import Recipe, load_run_recipe
+from hat_ray.runtime.choice import choose, require
 from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine, require_runtime
 from hat_ray.runtime.shortlist import ShortLists
 from hat_ray.search.selection import RetrainOutput
@@ -91,19 +92,23 @@ def served_model(
     place: str,
     recipe: Recipe | None = None,
     model_id: str | None = None,
-    runtime: str = "eager",
+    runtime: str | None = None,
     dtype: str = "fp32",
     threads: int = 1,
     short_list: int = 0,
     beam: int | None = None,
 ) -> LoadedModel:
-    """Put the model of a run or a model folder on a runtime (0 threads: all). `beam` replaces its own."""
-    require_runtime(runtime, RuntimeSettings(dtype))
+    """Put the model of a run or a model folder on a runtime (0 threads: all). `beam` replaces its own.
+
+    Without a runtime the fastest that executes the model takes it.
+    """
+    require(runtime, RuntimeSettings(dtype))
     opened = open_model(place, model_id, recipe)
     lists = _short_lists(opened, place, short_list)
     settings = RuntimeSettings(dtype, threads=threads, short_lists=lists)
     config = _evaluation(opened, place, recipe, {} if beam is None else {"beam": beam})
-    return LoadedModel(load_engine(opened.model, runtime, settings), opened.vocabularies, config)
+    name = runtime or choose(settings, opened.model).runtime
+    return LoadedModel(load_engine(opened.model, name, settings), opened.vocabularies, config, name, dtype)
 
 
 def export_place(

@@ -111,7 +111,7 @@ class ServeArgs(AppConfig):
     """Hypotheses kept by beam search. None: those of the recipe or export."""
 
     runtime: str | None = None
-    """Runtime of a run's model. None: eager."""
+    """Runtime of a run's model. None: the fastest that executes it."""
 
     dtype: str | None = None
     """Number format of a run's model. None: fp32."""

@@ -13,7 +13,8 @@ from hat_ray.export.place import is_export
 from hat_ray.pipeline.models import refuse_model_id, served_model
 from hat_ray.pipeline.places import Place, place_of, why_no_weights
 from hat_ray.recipe import Recipe, load_run_recipe
-from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
+from hat_ray.runtime.choice import require
+from hat_ray.runtime.protocol import RuntimeSettings
 from hat_ray.storage.copies import name_of
 from hat_ray.storage.folder import Folder
 
@@ -28,6 +29,7 @@ class ModelSource:
     model_id: str | None = None
     """A run's retrained model. None: the first winner."""
     runtime: str | None = None
+    """Of a run's model or a model folder's. None: the fastest that executes it (`runtime/choice.py`)."""
     dtype: str | None = None
     short_list: int | None = None
     """Target words listed for each source word, by runtime onnx. None or 0: all words may follow."""
@@ -48,9 +50,9 @@ class ModelSource:
                     f"{self.place} is an exported model, which brings its own: leave {' and '.join(wrong)} out"
                 )
             return self
-        runtime, dtype = self.runtime or "eager", self.dtype or "fp32"
-        require_runtime(runtime, RuntimeSettings(dtype))
-        resolved = replace(self, runtime=runtime, dtype=dtype, short_list=self.short_list or 0)
+        dtype = self.dtype or "fp32"
+        require(self.runtime, RuntimeSettings(dtype))
+        resolved = replace(self, dtype=dtype, short_list=self.short_list or 0)
         if self.recipe is not None:
             return resolved
         found = place_of(self.place)
@@ -67,15 +69,15 @@ class ModelSource:
         threads = threads or usable_cpus()
         torch.set_num_threads(threads)
         source = self.resolved()
-        if source.runtime is None:
+        if is_export(self.place):
             return open_export(self.place, threads, **({} if self.beam is None else {"beam": self.beam}))
         on = source.runtime, source.dtype or "fp32", threads, source.short_list or 0
         return served_model(source.place, source.recipe, source.model_id, *on, self.beam)
 
-    def public_facts(self) -> dict[str, str]:
-        """Return the model's facts for clients."""
+    def public_facts(self, loaded: LoadedModel) -> dict[str, str]:
+        """Return the facts of the model, as it was opened, for clients."""
         source = self.resolved()
-        if source.runtime is None:
+        if is_export(self.place):
             return {"export": name_of(source.place)}
         name = {"recipe": source.recipe.name} if source.recipe else {"model": Folder.at(source.place).name}
-        return {**name, "runtime": str(source.runtime), "dtype": str(source.dtype)}
+        return {**name, "runtime": loaded.runtime, "dtype": loaded.dtype}

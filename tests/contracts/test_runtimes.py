@@ -280,7 +280,8 @@ def test_what_it_exports_opens_again_and_translates_like_the_runtime_itself(
     assert set(exporter_of(runtime).bounds) == set(RUNTIMES.facts(runtime).dtypes)
     made = export_model(deepcopy(model), corpus, tmp_path / "out", "fp32", config, Bounds(None, 100), runtime=runtime)
     assert made.parity.logit_error < 1e-3
-    expected = LoadedModel(load_engine(model, runtime, RuntimeSettings()), corpus.vocabularies, config).translate(lines)
+    engine = load_engine(model, runtime, RuntimeSettings())
+    expected = LoadedModel(engine, corpus.vocabularies, config, runtime, "fp32").translate(lines)
     assert len(set(expected)) > 3
     assert open_export(tmp_path / "out").translate(lines) == expected
     alone = subprocess.run(

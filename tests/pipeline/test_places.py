@@ -168,7 +168,7 @@ def test_what_translates_is_served(there: Path, place: str) -> None:
     source = pickle.loads(pickle.dumps(source))  # noqa: S301
     lines = ["the dog runs", ""]
     assert source.open(1).translate(lines) == hat_ray.open_model(place_named(place)).translate(lines)
-    assert source.public_facts()
+    assert source.public_facts(source.open(1))
 
 
 def test_the_cost_is_that_of_the_architecture(there: Path, made: Made) -> None:
@@ -228,7 +228,7 @@ MISTAKES = {
     "--run is for the timings of a run": ["latency", "measure", "model", "--run", "elsewhere"],
     "--skip-checks is for the timings of a run": ["latency", "measure", "model", "--skip-checks"],
     "short-lists are made from training text": ["export", "model", "--out", "made", "--short-list", "9"],
-    "runtime eager computes in fp32 or bf16": ["translate", "model", "--dtype", "int8"],
+    "runtime onnx computes in fp32 or int8, got dtype int4": ["translate", "model", "--dtype", "int4"],
 }
 
 

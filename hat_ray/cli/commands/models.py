@@ -34,7 +34,9 @@ ShortListOpt = Annotated[
 RuntimeOpt = Annotated[
     str | None,
     typer.Option(
-        "--runtime", metavar="RUNTIME", help="Runtime of a run's model: eager (default), packed, onnx, ctranslate2."
+        "--runtime",
+        metavar="RUNTIME",
+        help="Of a run's model: eager, packed, onnx, ctranslate2. Default: the fastest.",
     ),
 ]
 DtypeOpt = Annotated[
@@ -194,11 +196,12 @@ def model_choice(
 
     if not holds_a_run(place):
         return ModelSource(place, None, model, runtime, dtype, short_list, beam).resolved(_flag_of)
-    from hat_ray.runtime.protocol import RuntimeSettings, require_runtime
+    from hat_ray.runtime.choice import require
+    from hat_ray.runtime.protocol import RuntimeSettings
 
-    require_runtime(runtime or "eager", RuntimeSettings(dtype or "fp32"))
+    require(runtime, RuntimeSettings(dtype or "fp32"))
     loaded, folder = resolve_run(place, [f"evaluate.beam={beam}"] if beam else None)
-    return ModelSource(folder, loaded, model, runtime or "eager", dtype or "fp32", short_list or 0)
+    return ModelSource(folder, loaded, model, runtime, dtype or "fp32", short_list or 0)
 
 
 def recipe_of(place: str, beam: int | None) -> "tuple[Recipe | None, str]":
