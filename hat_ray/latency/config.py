@@ -7,9 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
 from hat_ray.latency.quantities import QUANTITIES
+from hat_ray.runtime.choice import AUTO, FASTEST_FIRST
 from hat_ray.runtime.protocol import RUNTIMES, why_no_dtype, why_not_on
 
-RuntimeName = Annotated[str, NameIn(RUNTIMES)]
+RuntimeName = Annotated[str, NameIn(RUNTIMES)] | Literal["auto"]
 DtypeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
 
 
@@ -133,7 +134,8 @@ class LatencyConfig(StageConfig):
     runtime: RuntimeName = "eager"
     """Runtime that executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU,
     "onnx" ONNX Runtime on the CPU, "ctranslate2" CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot
-    express every architecture). Or the name of an installed package's runtime. Each is a device of its own."""
+    express every architecture). Or the name of an installed package's runtime. Each is a device of its own. With "auto"
+    each node takes the fastest of the first three that it can execute, and its device is named by the choice."""
 
     dtype: DtypeName = "fp32"
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
@@ -208,6 +210,11 @@ class LatencyConfig(StageConfig):
 
     @model_validator(mode="after")
     def _a_runtime_with_its_dtype(self) -> Self:
+        if self.runtime == AUTO:
+            able = sorted({dtype for name in FASTEST_FIRST for dtype in RUNTIMES.facts(name).dtypes})
+            if self.dtype not in able:
+                raise ValueError(f"runtime auto computes in {' or '.join(able)}, got dtype {self.dtype}")
+            return self
         facts = RUNTIMES.facts(self.runtime)
         if reason := why_no_dtype(self.runtime, facts, self.dtype):
             raise ValueError(reason)
@@ -248,10 +255,10 @@ class LatencyConfig(StageConfig):
         seen: set[tuple[str, str]] = set()
         for device in self.devices:
             own = self.of(device)
-            facts = RUNTIMES.facts(own.runtime)
-            if reason := why_no_dtype(own.runtime, facts, own.dtype):
+            facts = None if own.runtime == AUTO else RUNTIMES.facts(own.runtime)
+            if facts and (reason := why_no_dtype(own.runtime, facts, own.dtype)):
                 raise ValueError(f"devices: {reason}")
-            if device.num_gpus and (reason := why_not_on(own.runtime, facts, "cuda")):
+            if facts and device.num_gpus and (reason := why_not_on(own.runtime, facts, "cuda")):
                 raise ValueError(f"devices: {reason}, or set num_gpus to 0")
             told = f"{own.runtime} {own.dtype} with {own.threads} threads"
             if device.name and (device.name, told) in seen:

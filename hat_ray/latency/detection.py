@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 
 from hat_ray.core.processor import allowed_isa, read_cpu
-from hat_ray.errors import LatencyError
+from hat_ray.errors import HatRayError, LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.runtime.choice import AUTO, fastest_runtime
 from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, why_not_on, why_unsupported
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ def detect(
     Raises LatencyError when a GPU is asked for and none is seen, and when it cannot run the runtime in the dtype.
     """
     cpu = read_cpu()
-    gpu, gpu_memory, driver = _gpu(_where(runtime, accelerator))
+    gpu, gpu_memory, driver = _gpu(accelerator if runtime == AUTO else _where(runtime, accelerator))
+    if runtime == AUTO:
+        runtime = _fastest(dtype, gpu)
     require_device(runtime, dtype, None, gpu)
     return DeviceInfo(
         name=name,
@@ -78,6 +81,16 @@ def detect(
         quantisation=RUNTIMES.facts(runtime).dtypes[dtype],
         os=f"{platform.system()} {platform.release()}",
     )
+
+
+def _fastest(dtype: str, gpu: str) -> str:
+    """Return the fastest runtime of this machine that computes in a dtype, and log it with the reason."""
+    try:
+        choice = fastest_runtime(RuntimeSettings(dtype, "cuda" if gpu else "cpu", timed=True))
+    except HatRayError as error:
+        raise LatencyError(str(error)) from error
+    log.info("latency.runtime auto is %s: %s", choice.runtime, choice.reason)
+    return choice.runtime
 
 
 def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LARGEST_GRAPH_BYTES = 2**31 - 2**24
+AUTO = "auto"
+"""What settings name instead of a runtime: the fastest one."""
 FASTEST_FIRST = ("onnx", "packed", "eager")
 
 
@@ -65,3 +67,12 @@ def require(runtime: str | None, settings: RuntimeSettings) -> None:
         fastest_runtime(settings)
     else:
         require_runtime(runtime, settings)
+
+
+def why_none(settings: RuntimeSettings, isa: Isa | None = None, config: "ModelConfig | None" = None) -> str | None:
+    """Return why no runtime executes anything with these settings, or None: one does."""
+    try:
+        fastest_runtime(settings, None, config, isa)
+    except HatRayError as error:
+        return str(error)
+    return None

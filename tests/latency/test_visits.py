@@ -15,7 +15,7 @@ from hat_ray.latency.table.table import read_table, written_rows
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.protocol import Protocol
-from hat_ray.latency.timing.session import TimingSession
+from hat_ray.latency.timing.session import AT_A_TIME, TimingSession
 from hat_ray.latency.timing.visits import Sitting, visit
 from hat_ray.latency.timing.workload import TranslationTime, Workload
 from hat_ray.model.config import ModelConfig
@@ -65,6 +65,15 @@ def test_every_architecture_is_visited_several_times_in_turns_of_random_order(tm
     assert sorted(row.architecture.id for row in rows if row.architecture) == sorted(one.id for one in SOME)
     assert {row.architecture: row.visits for row in rows} == dict(Counter(this.visited))
     assert min(row.repetitions or 0 for row in rows) >= 6
+
+
+def test_few_architectures_are_begun_when_the_time_is_spent(tmp_path: Path) -> None:
+    many = choose_architectures(TOY, AT_A_TIME + 2, seed=0)
+    this = session(tmp_path, budget_s=1e-6)
+    for step in this.steps(many):
+        if step.done < AT_A_TIME:
+            assert set(this.visited) <= set(many[:AT_A_TIME])
+    assert set(this.visited) == set(many)
 
 
 def test_visits_of_an_interrupted_session_count_and_only_those_that_lack_are_made(tmp_path: Path) -> None:

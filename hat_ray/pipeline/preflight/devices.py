@@ -25,6 +25,7 @@ from hat_ray.pipeline.preflight.stores import PATIENCE_S
 from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.predictor.quantities import quantity_rows
 from hat_ray.recipe import Recipe
+from hat_ray.runtime.choice import AUTO, why_none
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
 from hat_ray.storage.folder import Folder
 
@@ -157,7 +158,11 @@ def _why_not(recipe: Recipe, selector: DeviceSelector | None, situation: Situati
         if (selector is None and _on_gpus(own) and machine.gpus) or (situation.cluster and not machine.isa):
             return None
         isa = machine.isa if situation.cluster else None
-        reason = why_unsupported(own.runtime, RuntimeSettings(own.dtype, timed=True), isa=isa, config=recipe.model)
+        settings = RuntimeSettings(own.dtype, timed=True)
+        if own.runtime == AUTO:
+            reason = why_none(settings, isa, recipe.model)
+        else:
+            reason = why_unsupported(own.runtime, settings, isa=isa, config=recipe.model)
         if reason is None:
             return None
         reason = f"{machine.host}: {reason}" if situation.cluster else reason
@@ -165,6 +170,8 @@ def _why_not(recipe: Recipe, selector: DeviceSelector | None, situation: Situati
 
 
 def _on_gpus(config: LatencyConfig) -> bool:
+    if config.runtime == AUTO:
+        return config.accelerator != "cpu"
     return "cuda" in RUNTIMES.facts(config.runtime).accelerators and config.accelerator != "cpu"
 
 

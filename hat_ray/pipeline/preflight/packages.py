@@ -13,6 +13,7 @@ from sacrebleu.utils import SACREBLEU_DIR, download_file
 
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
+from hat_ray.runtime.choice import AUTO
 from hat_ray.runtime.protocol import RUNTIMES, why_not_installed
 from hat_ray.runtime.space import restrictions
 
@@ -76,8 +77,7 @@ def check_tracking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """The libraries of every runtime that is timed are installed; those of another package's runtime here only."""
-    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
-    for runtime in dict.fromkeys(config.runtime for config in configs):
+    for runtime in _named_runtimes(recipe):
         if runtime not in RUNTIMES.own_names:
             if not situation.cluster and (reason := why_not_installed(runtime)):
                 yield situation.of_machine, reason
@@ -89,11 +89,16 @@ def check_runtime_packages(recipe: Recipe, situation: Situation) -> Iterator[Fin
             )
 
 
+def _named_runtimes(recipe: Recipe) -> list[str]:
+    """Return the runtimes that settings name, each once; a node that chooses by itself takes one that it has."""
+    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
+    return [name for name in dict.fromkeys(config.runtime for config in configs) if name != AUTO]
+
+
 def check_expressible(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """Every runtime that is timed can express every architecture of the space."""
-    configs = [recipe.latency.of(device) for device in recipe.latency.timed]
     choices = recipe.space.build().choices
-    for runtime in dict.fromkeys(config.runtime for config in configs):
+    for runtime in _named_runtimes(recipe):
         if changes := restrictions(choices, runtime):
             wrong = "; ".join(f"{name} {list(choices[name])}" for name in changes)
             yield (

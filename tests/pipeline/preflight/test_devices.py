@@ -10,7 +10,7 @@ from hat_ray.cli import app
 from hat_ray.errors import CheckError
 from hat_ray.latency.detection import detect
 from hat_ray.pipeline.preflight.check import Finding, Machine, Situation
-from hat_ray.pipeline.preflight.devices import check_named_devices, check_quantities
+from hat_ray.pipeline.preflight.devices import check_named_devices, check_quantities, check_runtimes
 from hat_ray.recipe import load_recipe
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
@@ -82,3 +82,13 @@ def test_a_runs_own_devices_are_known_once_they_are_timed(tmp_path: Path) -> Non
 @pytest.mark.parametrize("bounds", ["{model_mb: 3}", "{latency_ms: 9, p90_ms: 12}", "{peak_mb: 400}"])
 def test_what_every_device_measures_passes(bounds: str) -> None:
     assert measured(Situation(("latency", "search"), None), f"search.limits=[{bounds}]") == []
+
+
+def test_with_runtime_auto_a_device_is_refused_only_where_no_runtime_computes_in_its_dtype() -> None:
+    here = Situation(("latency", "search"), None, (Machine("here", 1),))
+    assert list(check_runtimes(load_recipe(TINY, ["latency.runtime=auto"]), here)) == []
+    old = cluster(replace(BOARD, isa=("avx2",)))
+    assert list(check_runtimes(load_recipe(TINY, ["latency.runtime=auto"]), old)) == []
+    [(verdict, line)] = check_runtimes(load_recipe(TINY, ["latency.runtime=auto", "latency.dtype=bf16"]), old)
+    assert verdict == "failure"
+    assert line.startswith("board: ")
