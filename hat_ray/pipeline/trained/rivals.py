@@ -18,6 +18,7 @@ from hat_ray.search.rivals.matching import bisection, match_all, rival_of
 from hat_ray.search.selection import HAND_SCALED, MissingRival, SelectedModel, Selection, select
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
+from hat_ray.train.config import SCRATCH
 
 RIVALS = "rivals.json"
 
@@ -55,11 +56,12 @@ def _scaled_by_hand(
     if not kinds or not winners:
         return {}
     space, predictions, attached = context.recipe.space.build(), predictions_of(context), attached_of(context)
+    inside = context.recipe.retrain.starts[0] != SCRATCH  # a rival that cannot inherit would lose by that alone
     searches = [
         bisection(
             kind,
             limit,
-            hand_scaled(space, kind, keep_qkv=limit.device not in attached),
+            hand_scaled(space, kind, keep_qkv=limit.device not in attached, inside=inside),
             predictions,
             limit.device in attached,
         )

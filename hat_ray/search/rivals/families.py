@@ -2,7 +2,8 @@
 
 All begin with the largest architecture of a space, as a plain Transformer: every decoder layer attends to the last
 encoder layer alone. Nobody who scales by hand is bound to a search space, so members may lie outside of it; none is
-deeper or wider than the largest.
+deeper or wider than the largest. Where trained weights are inherited a member outside would start with less than its
+winner: there each member is the nearest architecture of the space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,27 +24,49 @@ _TWO_LAYERS_TO = 3 * _PARTS // 4
 """With two decoder layers, widths are shrunk to three quarters; one layer at full width is the faster model then."""
 
 
-def hand_scaled(space: SearchSpace, kind: HandScaled, *, keep_qkv: bool = False) -> list[Architecture]:
+def hand_scaled(
+    space: SearchSpace, kind: HandScaled, *, keep_qkv: bool = False, inside: bool = False
+) -> list[Architecture]:
     """Return the members of a family, the slowest first; the largest itself is none of them.
 
-    `keep_qkv` keeps the query-key-value width, which predictors do not see.
+    `keep_qkv` keeps the query-key-value width, which predictors do not see. `inside` moves each member to the nearest
+    architecture of the space: one with weights to inherit.
     """
+    members = _members(space, kind, keep_qkv or inside)
+    if inside:
+        members = [_nearest(space, one) for one in members]
+    largest = space.largest()
+    return [one for one in dict.fromkeys(members) if one not in (largest, _plain(largest))]
+
+
+def _members(space: SearchSpace, kind: HandScaled, keep_qkv: bool) -> list[Architecture]:
     largest = space.largest()
     full = Fraction(1)
     if kind == "scaled-depth":
         depths = largest.encoder.depth, largest.decoder.depth
-        found = [
+        return [
             _scaled(largest, full, (max(1, depths[0] - cut), max(1, depths[1] - cut)), keep_qkv)
             for cut in range(1, max(depths))
         ]
-    elif kind == "scaled-width":
-        found = [_scaled(largest, share, None, keep_qkv) for share in _shares(_NARROWEST)[1:]]
-    else:
-        deepest = largest.encoder.depth
-        two = [_scaled(largest, share, (deepest, 2), keep_qkv) for share in _shares(_TWO_LAYERS_TO)]
-        one = [_scaled(largest, share, (deepest, 1), keep_qkv) for share in _shares(_NARROWEST)]
-        found = [*(two if largest.decoder.depth > 1 else []), *one]
-    return [one for one in dict.fromkeys(found) if one != _plain(largest)]
+    if kind == "scaled-width":
+        return [_scaled(largest, share, None, keep_qkv) for share in _shares(_NARROWEST)[1:]]
+    deepest = largest.encoder.depth
+    two = [_scaled(largest, share, (deepest, 2), keep_qkv) for share in _shares(_TWO_LAYERS_TO)]
+    one = [_scaled(largest, share, (deepest, 1), keep_qkv) for share in _shares(_NARROWEST)]
+    return [*(two if largest.decoder.depth > 1 else []), *one]
+
+
+def _nearest(space: SearchSpace, architecture: Architecture) -> Architecture:
+    """Return the architecture of a space whose choices are the nearest, the smaller of two that are as near."""
+    values: dict[str, Sequence[Any]] = {}
+    for one in DIMENSIONS:
+        known = space.choices.get(one.name, one.unnamed)
+        chosen = choices_of(architecture, one)
+        chosen += chosen[-1:] * (len(choices_of(space.largest(), one)) - len(chosen))  # its layers may be more
+        if not one.words:
+            chosen = tuple(min(known, key=lambda choice: (abs(choice - value), choice)) for value in chosen)
+        values[one.name] = chosen
+    return build(values, space.qkv_dim)
 
 
 def _shares(least: int) -> list[Fraction]:

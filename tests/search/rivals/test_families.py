@@ -70,3 +70,21 @@ def test_the_deepest_encoder_has_two_decoder_layers_then_one_and_widths_shrink_l
 def test_a_width_that_predictors_do_not_see_is_kept_where_nothing_is_timed() -> None:
     assert {one.qkv_dim for one in hand_scaled(TOY, "scaled-width", keep_qkv=True)} == {TOY.qkv_dim}
     assert len({one.qkv_dim for one in hand_scaled(TOY, "scaled-width")}) > 5
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+def test_members_that_are_to_inherit_weights_lie_in_the_space(name: str, kind: HandScaled) -> None:
+    space = PRESETS[name]
+    members = hand_scaled(space, kind, inside=True)
+    assert all(space.why_outside(one) is None for one in members)
+    assert len(set(members)) == len(members)
+    assert space.largest() not in members
+
+
+def test_a_member_inside_is_the_nearest_of_the_space() -> None:
+    widths = [one.encoder.embed_dim for one in hand_scaled(TOY, "scaled-width", inside=True)]
+    assert widths == sorted(widths, reverse=True)
+    assert set(widths) == {96, 64, 48}
+    assert [(one.encoder.depth, one.decoder.depth) for one in hand_scaled(TOY, "scaled-depth", inside=True)] == [
+        (5, 3), (4, 2), (3, 1), (2, 1), (1, 1)
+    ]  # fmt: skip
