@@ -12,6 +12,7 @@ from typing import Any
 
 from hat_ray.search.selection import HandScaled
 from hat_ray.space.architecture import Architecture, build, choices_of, depth_of
+from hat_ray.space.dimension import Choice, Dimension
 from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 from hat_ray.space.search_space import SearchSpace
 
@@ -63,10 +64,13 @@ def _nearest(space: SearchSpace, architecture: Architecture) -> Architecture:
         known = space.choices.get(one.name, one.unnamed)
         chosen = choices_of(architecture, one)
         chosen += chosen[-1:] * (len(choices_of(space.largest(), one)) - len(chosen))  # its layers may be more
-        if not one.words:
-            chosen = tuple(min(known, key=lambda choice: (abs(choice - value), choice)) for value in chosen)
-        values[one.name] = chosen
+        values[one.name] = tuple(_nearest_choice(one, known, value) for value in chosen)
     return build(values, space.qkv_dim)
+
+
+def _nearest_choice(dimension: Dimension, known: Sequence[Choice], wanted: Choice) -> Choice:
+    size = dimension.number(wanted)
+    return min(known, key=lambda choice: (abs(dimension.number(choice) - size), dimension.number(choice)))
 
 
 def _shares(least: int) -> list[Fraction]:
