@@ -281,8 +281,8 @@ class RetrainConfig(TrainConfig):
     that keeps the winner's limit as timed on its device: `scaled-depth`, the largest with layers removed equally from
     encoder and decoder; `scaled-width`, the largest with all widths shrunk equally; `deep-shallow`, the deepest encoder
     of the space with two decoder layers or one. Each of these costs one more training for each winner. Where models
-    start from trained weights (`init`), each of these is the nearest architecture of the space, which has such weights
-    too."""
+    start from trained weights (`init`), each of these is the nearest architecture of the space, which inherits like
+    the winner."""
     random_rivals: int = Field(default=1, ge=1, le=1_000)
     """Random architectures for each winner, of no lower predicted latency. Several show how much chance gives: 5 in a
     study."""
