@@ -29,17 +29,16 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.shards import SHARD_PAIRS
 from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.evaluate import Evaluation, evaluate
+from hat_ray.evaluate.evaluate import Evaluation
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import Rounds
 from hat_ray.latency.timing.job import TimingJob
-from hat_ray.model.checkpoints.native import load_sub
-from hat_ray.pipeline.execution import SearchPlan
+from hat_ray.pipeline.execution import SearchPlan, evaluate_trained
 from hat_ray.pipeline.preflight.check import Situation
 from hat_ray.search.engine.session import Score
 from hat_ray.search.frontier import SearchResult
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.job import TrainJob
 from hat_ray.train.state import TrainResult
 
 log = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ class RayExecution:
 
 
 def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
-    return evaluate(load_sub(folder, MODEL).eval(), Corpus.load(corpus), config)
+    return evaluate_trained(folder, Corpus.load(corpus), config)
 
 
 @ray.remote(num_cpus=1)

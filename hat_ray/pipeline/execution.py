@@ -24,6 +24,8 @@ from hat_ray.latency.here import measure_rounds_here
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.preflight.check import Situation
+from hat_ray.runtime.choice import choose
+from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Phase, Score
@@ -147,6 +149,12 @@ class LocalExecution:
         data, results = Corpus.load(corpus), []
         for index, folder in enumerate(models):
             progress(index, len(models), {})
-            results.append(evaluate(load_sub(folder, MODEL).eval(), data, config))
+            results.append(evaluate_trained(folder, data, config))
         progress(len(models), len(models), {})
         return results
+
+
+def evaluate_trained(folder: Folder, corpus: Corpus, config: EvaluateConfig) -> Evaluation:
+    """Score the model of a training, on the fastest runtime that executes it here."""
+    model, settings = load_sub(folder, MODEL).eval(), RuntimeSettings(threads=torch.get_num_threads())
+    return evaluate(load_engine(model, choose(settings, model).runtime, settings), corpus, config)
