@@ -171,8 +171,8 @@ def distil_text(
 ) -> Distilled:
     """Translate lines, or a run's training sources, into `out`; `option` is the name of the text in messages."""
     source = model.resolved()
+    loaded = source.open(threads)  # first: a run without models has no finished corpus either
     text = _training_text(source, option) if lines is None else sentences_of(lines)
-    loaded = source.open(threads)
     weights = identity_of(source.place, "distil", source.model_id)
     search = json.dumps(loaded.config.result_settings(), sort_keys=True)
     identity = f"{weights} {loaded.runtime} {loaded.dtype} {source.short_list} {search}"

@@ -37,7 +37,7 @@ _ENTRIES = {
     "export": _Entry(("models",), "Export a model with its loader."),
     "convert": _Entry(("imports",), "Write a model as Marian's decoder reads it."),
     "serve": _Entry(("serve",), "Serve a model over HTTP with Ray Serve, until Ctrl-C."),
-    "distil": _Entry(("models",), "Translate the training sources."),
+    "distil": _Entry(("models",), "Translate the training sources, or a text."),
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
     "recipe": _Entry(("recipes",)),
     "import": _Entry(("imports",)),

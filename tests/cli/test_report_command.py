@@ -69,13 +69,13 @@ def test_folders_that_cannot_be_compared_are_refused(here: Path, capsys: pytest.
     (here / "plain").mkdir()
     write_run(here / "young", report=False)
     shutil.copytree(here / "runs/one", here / "damaged")
-    (here / "damaged/report/report.json").write_text('{"format": 7}')
+    (here / "damaged/report/report.json").write_text('{"format": 99}')
     (here / "link").symlink_to(here / "runs/one")
     assert "plain is no run folder: it holds no run.json" in refused(capsys, "runs/one", "plain")
     assert "nowhere does not exist; name folders" in refused(capsys, "runs/one", "nowhere")
     assert "young has no report yet: do `hat-ray report young` first" in refused(capsys, "runs/one", "young")
     told = refused(capsys, "runs/one", "damaged")
-    assert "damaged/report/report.json has format 7, this hat-ray reads format 5: write the report again" in told
+    assert "damaged/report/report.json has format 99, this hat-ray reads format 6: write the report again" in told
     for again in ("runs/one", "./runs/../runs/one/", "link"):
         assert "is the same run as runs/one: name it once" in refused(capsys, "runs/one", again)
     assert not (here / "comparison.html").exists()
