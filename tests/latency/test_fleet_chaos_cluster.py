@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.timings import timed
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,11 +70,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def job(root: Path, **settings: object) -> TimingJob:
     config = LatencyConfig.model_validate({**QUICK, **settings})
     return TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(root))
-
-
-def timed(root: Path) -> Counter[tuple[str, str]]:
-    rows = read_table(root, every_measurement=True)
-    return Counter((row.device.name, row.architecture.id) for row in rows if row.architecture)
 
 
 def rows_of(root: Path, device: str) -> int:

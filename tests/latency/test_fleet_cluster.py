@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.latency.timings import timed
 
 SPACE = PRESETS["toy"]
 QUICK = {
@@ -58,11 +58,6 @@ def raylet_a() -> Iterator[int]:
 def job(root: Path, **settings: object) -> TimingJob:
     config = LatencyConfig.model_validate({**QUICK, **settings})
     return TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(root))
-
-
-def timed(root: Path) -> Counter[tuple[str, str]]:
-    rows = read_table(root, every_measurement=True)
-    return Counter((row.device.name, row.architecture.id) for row in rows if row.architecture)
 
 
 def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: Path) -> None:
