@@ -65,9 +65,9 @@ def test_the_ledger_counts_what_the_stages_kept(made: Path, data: ReportData) ->
     assert supernet is not None
     assert retrain is not None
     assert lines["supernet"].core_s == pytest.approx(2 * supernet.seconds)  # two workers
-    assert lines["retrain"].core_s == pytest.approx(
-        sum(one.seconds for model in retrain.models.values() for one in model.trainings)
-    )
+    trained = sum(one.seconds for model in retrain.models.values() for one in model.trainings)
+    timed = sum(one.seconds for one in ledger.timed)  # what a second's borders count for it may be the search's
+    assert trained - 1e-6 <= lines["retrain"].core_s < trained + timed
     scored = CandidateTable(Folder.at(made / "search")).read()
     assert lines["search"].core_s >= sum(one.seconds for one in scored)
     rows = read_table(Folder.at(made / "latency" / "table"), every_measurement=True)

@@ -347,11 +347,12 @@ def newest_checkpoint(job: TrainJob) -> int:
 
 
 def result_of(job: TrainJob) -> dict:
-    """The result, loss curve and all, without the clock."""
+    """The result, loss curves and all, without the clock."""
     result = job.finished()
     assert result is not None
     history = tuple(replace(point, seconds=0.0) for point in result.history)
-    return json.loads(json.dumps(asdict(replace(result, seconds=0.0, history=history))))
+    curve = tuple(replace(point, seconds=0.0, tokens_per_s=0.0) for point in result.curve)
+    return json.loads(json.dumps(asdict(replace(result, seconds=0.0, history=history, curve=curve))))
 
 
 def command(process: int) -> str:
