@@ -38,10 +38,10 @@ def measure_rounds_here(job: TimingJob, rounds: Rounds, progress: Progress = no_
     """
     selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
     devices = devices_of(job.config, selectors)
-    told = [device for _, device in devices]
+    known = [device for _, device in devices]
     sessions: dict[str, TimingSession] = {}
     done = total = 0
-    while (order := rounds(told)) is not None:
+    while (order := rounds(known)) is not None:
         until = time.monotonic() + order.within_s
         total += len(devices) * len(order.architectures)
         for selector, device in devices:
@@ -52,4 +52,4 @@ def measure_rounds_here(job: TimingJob, rounds: Rounds, progress: Progress = no_
                 for step in steps:
                     progress(done + step.done, total, step.figures)
             done += len(order.architectures)
-    return told
+    return known

@@ -24,8 +24,8 @@ from hat_ray.latency.here import measure_rounds_here
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.model.checkpoints.native import load_sub
 from hat_ray.pipeline.preflight.check import Situation
-from hat_ray.runtime.choice import choose
-from hat_ray.runtime.protocol import RuntimeSettings, load_engine
+from hat_ray.runtime.choice import fastest_engine
+from hat_ray.runtime.protocol import RuntimeSettings
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Phase, Score
@@ -157,4 +157,5 @@ class LocalExecution:
 def evaluate_trained(folder: Folder, corpus: Corpus, config: EvaluateConfig) -> Evaluation:
     """Score the model of a training, on the fastest runtime that executes it here."""
     model, settings = load_sub(folder, MODEL).eval(), RuntimeSettings(threads=torch.get_num_threads())
-    return evaluate(load_engine(model, choose(settings, model).runtime, settings), corpus, config)
+    _, engine = fastest_engine(model, settings)
+    return evaluate(engine, corpus, config)

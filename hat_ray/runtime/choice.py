@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hat_ray.errors import HatRayError
-from hat_ray.runtime.protocol import Isa, RuntimeSettings, require_runtime, why_unsupported
+from hat_ray.runtime.protocol import Isa, RuntimeSettings, load_engine, require_runtime, why_unsupported
 from hat_ray.space.architecture import Architecture
 
 if TYPE_CHECKING:
     from hat_ray.model.config import ModelConfig
+    from hat_ray.model.protocol import Engine
     from hat_ray.model.subtransformer import SubTransformer
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,12 @@ def choose(settings: RuntimeSettings, model: "SubTransformer") -> Choice:
         choice = Choice("eager", "not onnx, because its graphs hold at most 2 GB of weights")
     log.info("runtime %s %s: %s", choice.runtime, settings.dtype, choice.reason)
     return choice
+
+
+def fastest_engine(model: "SubTransformer", settings: RuntimeSettings) -> tuple[str, "Engine"]:
+    """Put a model on the fastest runtime that executes it; return that runtime's name and the engine."""
+    name = choose(settings, model).runtime
+    return name, load_engine(model, name, settings)
 
 
 def require(runtime: str | None, settings: RuntimeSettings) -> None:

@@ -34,23 +34,10 @@ from hat_ray.predictor.store import load_predictor, save_predictor
 from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
-from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
+from tests.spaces import THREE_LAYERS
 
-SPACE = SearchSpace(  # of these tests alone: the laws below are learnt to so many per cent from 120 rows of it
-    name="toy-of-tests",
-    encoder_embed_dims=(128, 64),
-    encoder_depths=(3, 2, 1),
-    encoder_ffn_dims=(256, 128, 64),
-    encoder_heads=(4, 2),
-    decoder_embed_dims=(128, 64),
-    decoder_depths=(3, 2, 1),
-    decoder_ffn_dims=(256, 128, 64),
-    decoder_self_heads=(4, 2),
-    decoder_cross_heads=(4, 2),
-    decoder_cross_layers=(1, 2, 3),
-    qkv_dim=128,
-)
+SPACE = THREE_LAYERS  # the laws below are learnt to so many per cent from 120 rows of it
 CONFIG = PredictorConfig()
 TIMING = LatencyConfig(
     source_length=3,

@@ -203,8 +203,8 @@ def _accepted(
     counted = [watch.counted_ms(sample) for sample in samples]
     levelled = [watch.counted_ms(sample) * level_ms / level for group, level in kept for sample in group.samples]
     disturbed = sum(len(group.samples) for groups in visits for group in groups) - len(samples)
-    told = [group.joules for group, _ in kept if group.joules is not None]
-    joules = sum(told) if len(told) == len(kept) and earlier is None else None
+    metered = [group.joules for group, _ in kept if group.joules is not None]
+    joules = sum(metered) if len(metered) == len(kept) and earlier is None else None
     marks = (kept[0][0].before_ms, kept[-1][0].after_ms) if kept else (level_ms, level_ms)
     if earlier is not None:
         then = [sample.total_ms * earlier.correction * level_ms / earlier.quiet_ms for sample in earlier.samples]

@@ -60,8 +60,8 @@ def listed(names: Sequence[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return an exception's text in one bounded line."""
-    told = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-    return in_one_line(told) or type(error).__name__
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return in_one_line(reason) or type(error).__name__
 
 
 def _embeddings(holds: Architecture, vocab_sizes: tuple[int, int], config: ModelConfig) -> int:

@@ -94,8 +94,8 @@ def read_pickle_safely(path: str | Path) -> Any:
     except (CheckpointError, OSError):  # an OSError is a fault of the disk, not of the file
         raise
     except Exception as error:  # PyTorch's reader raises whatever a damaged file makes of it
-        told = in_one_line(error, 1 << 10)
-        what = f"it asks for code: {told[told.index('GLOBAL') :]}" if "GLOBAL" in told else told
+        reason = in_one_line(error, 1 << 10)
+        what = f"it asks for code: {reason[reason.index('GLOBAL') :]}" if "GLOBAL" in reason else reason
         raise CheckpointError(f"{path} is not a safe checkpoint and was not loaded ({what[:160]})") from error
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.determinism import stream_seed
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.latency.quantities import LATENCY
-from hat_ray.model.checkpoints.native import load_super, save_model
 from hat_ray.pipeline.stage import Context
+from hat_ray.pipeline.starting import starting_subs
+from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.engine.device_predictions import Measurements
 from hat_ray.search.engine.finalists import (
@@ -30,14 +32,14 @@ from hat_ray.search.frontier import SearchResult, Winner, summarise
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.config import TrainConfig
-from hat_ray.train.job import MODEL, SUPERNET, TrainJob
+from hat_ray.train.config import INHERITED, LARGEST, TrainConfig
+from hat_ray.train.job import MODEL, TrainJob
 
 log = logging.getLogger(__name__)
 
 FINALS = "finals"
 """Folder of the trainings, within the search's."""
-_START, _TEACHER = "start", "teacher"
+_TEACHER = "teacher"
 _PICKS = 4
 """Most times that finalists which miss their limit when timed are replaced by others."""
 
@@ -67,7 +69,8 @@ class FinalRungs:
         config = self.context.recipe.search
         finals, alive = first_rung(picked, config.finalist_updates)
         log.info("finalists: %d architectures for %d limits", len(finals.finalists), len(finals.limits))
-        starts = self._inherited(contested(alive))
+        homes = {one: self.folder.child(FINALS, one.id) for one in contested(alive)}
+        starts = starting_subs(self.context, INHERITED, homes)
         teacher = self._teacher() if config.finalist_distillation and starts else None
         for rung, updates in enumerate(config.finalist_updates):
             jobs = {one: self._job(one, rung, updates, starts[one], teacher) for one in contested(alive)}
@@ -113,23 +116,10 @@ class FinalRungs:
             for limit in self.limits
         }
 
-    def _inherited(self, architectures: Sequence[Architecture]) -> dict[Architecture, Folder]:
-        """Return the folder of each architecture's inherited weights."""
-        places = {one: self.folder.child(FINALS, one.id, _START) for one in architectures}
-        missing = [one for one, place in places.items() if not place.exists(f"{MODEL}.json")]
-        giver = load_super(self.context.folder("supernet"), SUPERNET) if missing else None
-        for one in missing:
-            assert giver is not None, "it was loaded for the missing ones"
-            save_model(places[one], MODEL, giver.extract(one))
-        return places
-
-    def _teacher(self) -> Folder:
+    def _teacher(self) -> Folder | None:
         """Return the folder of the SuperTransformer's largest architecture."""
-        place = self.folder.child(FINALS, _TEACHER)
-        if not place.exists(f"{MODEL}.json"):
-            giver = load_super(self.context.folder("supernet"), SUPERNET)
-            save_model(place, MODEL, giver.extract(giver.space.largest()))
-        return place
+        corpus, place = Corpus.load(self.context.folder("corpus")), self.folder.child(FINALS, _TEACHER)
+        return keep_teacher(LARGEST, "search.finalist_distillation", corpus, place, self.context.folder("supernet"))
 
     def _job(
         self, architecture: Architecture, rung: int, updates: int, start: Folder, teacher: Folder | None

@@ -26,8 +26,8 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.trained.ctranslate2_folder import CONFIG, is_ctranslate2_folder, open_ctranslate2_folder
 from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.pipeline.trained.teachers import open_teacher
-from hat_ray.runtime.choice import choose
-from hat_ray.runtime.protocol import RuntimeSettings, load_engine
+from hat_ray.runtime.choice import fastest_engine
+from hat_ray.runtime.protocol import RuntimeSettings
 from hat_ray.runtime.standalone.translate import MANIFEST
 from hat_ray.storage.copies import carry, name_of
 from hat_ray.storage.folder import Folder
@@ -57,10 +57,9 @@ class TranslatingTeacher:
         if self.kind == "ctranslate2":
             return open_ctranslate2_folder(self.place, self.beam)
         opened = read_model_folder(Folder.at(self.place))
-        model = opened.model
         settings = RuntimeSettings()
-        name = choose(settings, model).runtime
-        engine, search = load_engine(model, name, settings), evaluation_of(opened.about, self.place, **changes)
+        name, engine = fastest_engine(opened.model, settings)
+        search = evaluation_of(opened.about, self.place, **changes)
         return LoadedModel(engine, opened.vocabularies, search, name, settings.dtype).translate
 
 
