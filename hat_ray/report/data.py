@@ -221,8 +221,8 @@ class ChosenModel(SelectedModel):
         return _known(self.trained.inherited_loss_bits)
 
     @property
-    def scratch_loss_bits(self) -> float | None:
-        """The validation loss after training from scratch; None where the model gave no number."""
+    def trained_loss_bits(self) -> float | None:
+        """The validation loss after training, of the first seed; None where the model gave no number."""
         return _known(self.trained.trainings[0].loss_bits)
 
     @property

@@ -106,7 +106,7 @@ def _report(data: ReportData) -> dict[str, Any]:
                 "params": one.params,
                 "flops": one.flops,
                 "inherited_loss_bits": one.inherited_loss_bits,
-                "scratch_loss_bits": one.scratch_loss_bits,
+                "trained_loss_bits": one.trained_loss_bits,
                 "bleu": one.bleu,
                 "chrf": one.chrf,
                 "predicted_ms": {slug: latency.predicted_ms for slug, latency in one.latency.items()},

@@ -53,7 +53,10 @@ def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, 
     for slug in devices:
         rows = read_table(Folder.at(tmp_path / "r" / "latency" / "table"), device=slug)
         assert len(rows) == len({row.architecture for row in rows}) >= recipe.latency.samples
-    more = recipe.search.refine_rounds * recipe.search.evaluations_refining
+    rounds = (
+        recipe.search.refine_rounds + 1
+    )  # one more follows where a timing session moved the rows' scale in the last
+    more = rounds * recipe.search.evaluations_refining
     assert recipe.search.evaluations <= summaries["search"]["scored"] <= recipe.search.evaluations + more
     winners = summaries["search"]["winners"]  # timed on their own device, within the search
     assert {winner["limit"]["device"] for winner in winners} == set(devices)

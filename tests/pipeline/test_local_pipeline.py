@@ -41,7 +41,7 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
     for model in data.chosen:
         assert model.params == cost(model.architecture).params
         latency = model.latency[device]
-        losses = model.inherited_loss_bits, model.scratch_loss_bits
+        losses = model.inherited_loss_bits, model.trained_loss_bits
         for value in (latency.predicted_ms, latency.measured_ms, *losses, model.bleu):
             assert value is not None
     evaluated = json.loads((place / "evaluate" / "stage.json").read_text())["output"]["models"]

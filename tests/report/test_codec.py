@@ -36,7 +36,7 @@ def test_a_diverged_loss_becomes_null_and_is_drawn_as_a_gap(small_report: Make, 
     write_report(data, Folder.at(tmp_path))
     back = read_report(Folder.at(tmp_path))
     assert back.retraining == (LossCurve("x", ((0, 9.0), (10, None), (20, None))),)
-    assert back.chosen[0].scratch_loss_bits is None
+    assert back.chosen[0].trained_loss_bits is None
 
 
 def test_other_formats_and_damage_are_reported_in_one_line(small_report: Make, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def winner_row(run: ComparedRun, model: ChosenModel, slug: str) -> list[str]:
         f"{VERDICT_MARKS[found]} {found}".strip(),
         score_text(model),
         fixed(model.inherited_loss_bits, 3),
-        fixed(model.scratch_loss_bits, 3),
+        fixed(model.trained_loss_bits, 3),
         count(model.params),
         model.architecture.id,
     ]

@@ -97,7 +97,7 @@ def _model_to_json(run: ComparedRun, model: ChosenModel, slug: str) -> dict[str,
         "bleu_spread": model.bleu_spread,
         "limit": str(limit_verdict(model, slug)),
         "inherited_loss_bits": model.inherited_loss_bits,
-        "scratch_loss_bits": model.scratch_loss_bits,
+        "trained_loss_bits": model.trained_loss_bits,
         "params": model.params,
         "id": model.architecture.id,
     }

@@ -149,7 +149,7 @@ def _model_hover(model: ChosenModel, slug: str) -> str:
     return (
         f"{role(model)}\n"
         f"measured {milliseconds(measured)} · predicted {milliseconds(predicted)}\n"
-        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · {after} {fixed(model.scratch_loss_bits, 3)}\n"
+        f"loss inherited {fixed(model.inherited_loss_bits, 3)} · {after} {fixed(model.trained_loss_bits, 3)}\n"
         f"BLEU {score_text(model)} · {count(model.params)} parameters\n{describe(model.architecture)}"
     )
 
