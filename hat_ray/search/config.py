@@ -20,6 +20,7 @@ from hat_ray.errors import SearchError
 from hat_ray.latency.device import names_device
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.search.algorithms.registry import ALGORITHMS, options_of, options_schema
+from hat_ray.search.selection import HandScaled
 
 T = TypeVar("T")
 JointBounds = dict[Annotated[str, NameIn(QUANTITIES)], float]
@@ -59,7 +60,7 @@ class SearchConfig(StageConfig):
         }
     )
     later: ClassVar[frozenset[str]] = frozenset(
-        {"finalists", "finalist_updates", "finalist_lr", "finalist_distillation"}
+        {"hand_scaled", "finalists", "finalist_updates", "finalist_lr", "finalist_distillation"}
     )
 
     limits: Annotated[
@@ -147,6 +148,11 @@ class SearchConfig(StageConfig):
 
     refine_evaluations: int | None = Field(default=None, ge=0)
     """Number of architectures to score in each further search; null: a twentieth of `evaluations`."""
+
+    hand_scaled: tuple[HandScaled, ...] = ()
+    """Families of models scaled by hand (see `retrain.baselines`) that take part in the search, by their members inside
+    the space. Of each family the two slowest members that are predicted to keep a limit are scored first. The slowest
+    that keeps it is a finalist whatever its inherited loss, where `finalists` asks for any."""
 
     finalists: int = Field(default=0, ge=0, le=10_000)
     """Candidates of each limit that are trained on for a little at the end of the search: the best ones by inherited

@@ -15,6 +15,8 @@ from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import fastest, resolve_limits
+from hat_ray.search.rivals.families import hand_scaled
+from hat_ray.search.selection import HAND_SCALED
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0
@@ -222,3 +224,25 @@ def test_a_published_problem_is_solved_near_to_the_best_known(shared: Path) -> N
     problem = Problem(shared, "titanxp@200ms")
     curve = problem.run(SearchConfig(evaluations=150), seed=0, checkpoints=(150,))
     assert curve[0] < 3.5278  # HAT: 3.608 after 125, 3.528 after 3,750; best known 3.5262
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
+def test_models_scaled_by_hand_come_first_the_two_slowest_of_each_family_that_keep_a_limit(algorithm: str) -> None:
+    config = by(algorithm).model_copy(update={"hand_scaled": HAND_SCALED})
+    expected: set[Architecture] = set()
+    for limit in LIMITS:
+        ms = DEVICES[limit.device][LATENCY]
+        for kind in HAND_SCALED:
+            family = [one for one in hand_scaled(THREE_LAYERS, kind, inside=True) if ms([one])[0] <= limit.ms]
+            expected |= set(family[:2])
+    assert len(expected) > len(HAND_SCALED)
+    asked = run(evolution(config), 3)
+    assert set(asked[: len(expected)]) == expected
+    assert len(asked) == len(set(asked))
+    assert len(asked) == config.evaluations or algorithm == "hat"
+
+    stopped = evolution(config)
+    begun = run(stopped, most=4)
+    resumed = evolution(config)
+    resumed.load_state(stopped.state())
+    assert [*begun, *run(resumed)] == run(evolution(config))

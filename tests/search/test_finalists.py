@@ -21,6 +21,7 @@ from hat_ray.search.engine.finalists import (
     pick_finalists,
 )
 from hat_ray.search.limits import Limit
+from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.space.architecture import Architecture, choices_of
 from hat_ray.space.genes import GeneCode
 from tests.spaces import THREE_LAYERS
@@ -95,6 +96,21 @@ def test_measured_latency_counts_and_estimates_and_losses_without_a_number_do_no
         Candidate(fourth, 4.2, {"pi4": 12.0}, 3, measured_ms={"pi4": 9.5}),
     ]
     assert [found.architecture for found in pick_finalists(some, [TIGHT], 4, THREE_LAYERS)[TIGHT]] == [fourth]
+
+
+def test_the_slowest_member_of_each_family_scaled_by_hand_is_a_finalist_whatever_its_loss() -> None:
+    some = candidates(40)
+    family = hand_scaled(THREE_LAYERS, "scaled-depth", inside=True)
+    assert len(family) > 1
+    last = len(some)
+    scaled = [Candidate(one, 9.0, {"pi4": 9.0 - place}, last + place) for place, one in enumerate(family)]
+    plain = pick_finalists(some, [TIGHT], 3, THREE_LAYERS)[TIGHT]
+    picked = pick_finalists([*some, *scaled], [TIGHT], 3, THREE_LAYERS, ["scaled-depth", "scaled-width"])[TIGHT]
+    assert picked == [*plain, scaled[0]]
+
+    missed = replace(scaled[0], measured_ms={"pi4": 10.5})
+    picked = pick_finalists([*some, missed, *scaled[1:]], [TIGHT], 3, THREE_LAYERS, ["scaled-depth"])[TIGHT]
+    assert picked == [*plain, scaled[1]], "timed, the slowest misses the limit"
 
 
 def finals_by(losses: dict[Architecture, tuple[float, ...]], picked: dict[Limit, list[Candidate]]) -> Finals:

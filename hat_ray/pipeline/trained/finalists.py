@@ -92,7 +92,7 @@ class FinalRungs:
         config, space = self.context.recipe.search, self.context.recipe.space.build()
         silent: set[str] = set()
         for _ in range(_PICKS):
-            picked = pick_finalists(candidates, self.limits, config.finalists, space)
+            picked = pick_finalists(candidates, self.limits, config.finalists, space, config.hand_scaled)
             untimed = {
                 (limit.device, one.architecture)
                 for limit, some in picked.items()
@@ -111,7 +111,7 @@ class FinalRungs:
         return candidates, {
             limit: pick_finalists(
                 [one for one in candidates if limit.device not in sure or limit.device in one.measured_ms],
-                *([limit], config.finalists, space),
+                *([limit], config.finalists, space, config.hand_scaled),
             )[limit]
             for limit in self.limits
         }

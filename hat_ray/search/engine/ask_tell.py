@@ -27,6 +27,8 @@ from hat_ray.search.algorithms.registry import ALGORITHMS, options_of
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.archive import Archive, Proposal, Values
 from hat_ray.search.limits import Limit, Predictions
+from hat_ray.search.rivals.families import hand_scaled
+from hat_ray.search.selection import HandScaled
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.json_field import ArchitectureField
 from hat_ray.space.search_space import SearchSpace
@@ -34,6 +36,8 @@ from hat_ray.space.search_space import SearchSpace
 __all__ = ["Evolution", "EvolutionState", "Proposal"]
 
 StateT = TypeVar("StateT", bound=BaseModel)
+_SLOWEST = 2
+"""Members of a family scaled by hand that are proposed for a limit."""
 
 
 class SavedProposal(BaseModel):
@@ -83,6 +87,8 @@ class Evolution:
         self._again: list[Architecture] = []
         self.budget = config.evaluations
         """Evaluations in all, external ones included; it may be changed at any time."""
+        self._by_hand: list[Proposal] | None = None
+        """Members of the families in `search.hand_scaled` that are asked for first; None: not chosen yet."""
 
     # read
 
@@ -147,13 +153,21 @@ class Evolution:
         while len(asked) < count and self._again:
             asked.append(self._again.pop(0))
         while len(asked) < count and (left := self.budget - self.spent) > 0:
-            proposal = self._algorithm.ask(self._archive, left)
+            proposal = self._next_by_hand() or self._algorithm.ask(self._archive, left)
             if proposal is None:
                 break
             self._require_new(proposal)
             self._archive.propose(proposal)
             asked.append(proposal.architecture)
         return asked
+
+    def _next_by_hand(self) -> Proposal | None:
+        """Return the next model scaled by hand that was not proposed yet."""
+        if self._by_hand is None:
+            self._by_hand = scaled_proposals(self._archive, self.config.hand_scaled)
+        while self._by_hand and self._by_hand[0].architecture in self._archive.proposals:
+            self._by_hand.pop(0)
+        return self._by_hand[0] if self._by_hand else None
 
     def _require_new(self, proposal: Proposal) -> None:
         """Refuse what breaks an algorithm's contract: the algorithm may be a user's own."""
@@ -201,6 +215,7 @@ class Evolution:
         A limit that nothing keeps any more has no `best` until something is found that does.
         """
         self._archive.update_predictions(predictions)
+        self._by_hand = None
         self._algorithm.predictions_changed(self._archive)
 
     # save and restore
@@ -251,3 +266,19 @@ class Evolution:
 def _random_state(rng: random.Random) -> tuple[int, tuple[int, ...], float | None]:
     version, internal, gauss = rng.getstate()
     return version, tuple(internal), gauss
+
+
+def scaled_proposals(archive: Archive, kinds: Sequence[HandScaled]) -> list[Proposal]:
+    """Return of each family, for each limit, the slowest members inside the space that are predicted to keep it.
+
+    There are two: when it is timed, the slowest may miss its limit.
+    """
+    proposals: dict[Architecture, Proposal] = {}
+    for kind in kinds:
+        members = hand_scaled(archive.space, kind, inside=True)
+        predicted = archive.predict(members, archive.limited)
+        for limit in archive.limits if members else ():
+            kept = limit.keeps(predicted[limit.device])
+            for one in [one for one, good in zip(members, kept, strict=True) if good][:_SLOWEST]:
+                proposals.setdefault(one, Proposal(one, kind))
+    return list(proposals.values())

@@ -21,6 +21,8 @@ from hat_ray.core.codec import Loss
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import scored_whole
 from hat_ray.search.limits import Limit
+from hat_ray.search.rivals.families import hand_scaled as members_of
+from hat_ray.search.selection import HandScaled
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.genes import GeneCode, Rows
 from hat_ray.space.json_field import ArchitectureField
@@ -101,16 +103,34 @@ class Finals:
 
 
 def pick_finalists(
-    candidates: Sequence[Candidate], limits: Sequence[Limit], count: int, space: SearchSpace
+    candidates: Sequence[Candidate],
+    limits: Sequence[Limit],
+    count: int,
+    space: SearchSpace,
+    hand_scaled: Sequence[HandScaled] = (),
 ) -> dict[Limit, list[Candidate]]:
-    """Return for each limit up to `count` candidates that keep it, by all that is known, the lowest loss first."""
+    """Return for each limit up to `count` candidates that keep it, by all that is known, the lowest loss first.
+
+    Then follows, of each family in `hand_scaled`, the slowest member that is a candidate and keeps the limit.
+    """
+    families = [members_of(space, kind, inside=True) for kind in hand_scaled]
     code, whole = GeneCode(space), [one for one in scored_whole(candidates) if math.isfinite(one.loss_bits)]
     found = {}
     for limit in limits:
         within = [one for one in whole if limit.keeps(one.known(limit.device))]
+        scaled = _slowest_of_each(families, {one.architecture: one for one in within})
         within = sorted(within, key=lambda one: (one.loss_bits, one.order))[: count * _LOOKED_AT]
-        found[limit] = _different(within, count, code)
+        chosen = _different(within, count, code)
+        found[limit] = [*chosen, *(one for one in scaled if one not in chosen)]
     return found
+
+
+def _slowest_of_each(
+    families: Sequence[Sequence[Architecture]], within: Mapping[Architecture, Candidate]
+) -> list[Candidate]:
+    """Return the candidate of each family that comes first in it, each once."""
+    first = [next((within[one] for one in family if one in within), None) for family in families]
+    return list({one.architecture: one for one in first if one is not None}.values())
 
 
 def _different(ordered: Sequence[Candidate], count: int, code: GeneCode) -> list[Candidate]:
