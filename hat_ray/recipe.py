@@ -62,7 +62,7 @@ class Recipe(StageConfig):
     search: SearchConfig = SearchConfig()
     """Evolution under latency limits."""
     retrain: RetrainConfig = RetrainConfig()
-    """Training of the chosen architectures and the baselines from scratch."""
+    """Training of the chosen architectures and of what they are compared with."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Translation and scoring of the test set."""
     ranking: RankingConfig = RankingConfig()

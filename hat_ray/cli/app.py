@@ -30,7 +30,7 @@ _ENTRIES = {
     "latency": _Entry(("stages", "one_model", "latency")),
     "predict": _Entry(("stages", "predict")),
     "search": _Entry(("search",)),
-    "retrain": _Entry(("stages",), "Train the winners and the baselines from scratch."),
+    "retrain": _Entry(("stages",), "Train the winners and what they are compared with."),
     "evaluate": _Entry(("one_model",), "Time the retrained models, and score them with sacreBLEU."),
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),

@@ -70,7 +70,7 @@ class Execution(Protocol):
         """Evolve architectures under all limits at once: one phase, between measurements of the winners."""
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
-        """Train architectures from scratch, or SuperTransformers, each by one worker into its own folder."""
+        """Train architectures alone, or SuperTransformers, each by one worker into its own folder."""
 
     def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
         """Train one rung of a search's finalists, each by one worker into its own folder."""

@@ -57,7 +57,7 @@ class WorkDone:
     candidates: int | None = None
     """Architectures scored for all of them together."""
     models: int | None = None
-    """Models trained from scratch, baselines included."""
+    """Models that `retrain` trained, baselines included."""
     model_updates: int | None = None
     """Updates of each of them."""
 

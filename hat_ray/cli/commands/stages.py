@@ -190,7 +190,7 @@ hat-ray predict fit toy
 Quantities beside the latency that search.limits or latency.quantities name (p90_ms, peak_mb, energy_j, those of an
 installed package) have a predictor each; model_mb is computed.""",
 )
-_stage_command(app, "retrain", "retrain", "Train the winners and the baselines from scratch.", "hat-ray retrain toy")
+_stage_command(app, "retrain", "retrain", "Train the winners and what they are compared with.", "hat-ray retrain toy")
 
 
 @train_app.command(

@@ -78,7 +78,7 @@ _WAITS = "; the cluster may grow, and it will be waited for"
 
 
 def check_training(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """Workers that train find room: all of a SuperTransformer's, one of each training from scratch."""
+    """Workers that train find room: all of a SuperTransformer's, one of each training of one architecture."""
     scratch = {"retrain", "ranking", "policies"} & set(situation.stages)
     if "supernet" in situation.stages:
         yield from _check_workers("supernet", recipe.supernet, fewest_workers(recipe.supernet), situation)

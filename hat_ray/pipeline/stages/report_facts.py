@@ -132,7 +132,7 @@ def supernet_curves(context: Context) -> tuple[LossCurve, ...]:
 
 
 def retraining_curves(context: Context) -> tuple[LossCurve, ...]:
-    """Return the validation losses of the models trained from scratch."""
+    """Return the validation losses of the models of `retrain`."""
     retrained = context.output(RETRAIN)
     if retrained is None:
         return ()

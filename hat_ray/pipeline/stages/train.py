@@ -1,4 +1,4 @@
-"""Stages `supernet` and `retrain`: train the weights that all architectures share; and the winners from scratch.
+"""Stages `supernet` and `retrain`: train the weights that all architectures share; and the winners alone.
 
 supernet: corpus -> SuperTransformer
 retrain: search's winners and baselines -> one trained model an architecture, at equal updates, each in its own folder
