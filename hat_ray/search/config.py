@@ -156,7 +156,7 @@ class SearchConfig(StageConfig):
 
     finalists: int = Field(default=0, ge=0, le=10_000)
     """Candidates of each limit that are trained on for a little at the end of the search: the best ones by inherited
-    loss that differ from one another and keep the limit when timed. The one with the lowest loss after that wins.
+    loss that differ in widths and depths and keep the limit when timed. The one with the lowest loss after that wins.
     Limits share finalists. 0: inherited losses decide."""
 
     finalist_updates: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 200), min_length=1)

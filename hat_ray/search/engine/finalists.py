@@ -7,7 +7,8 @@ separate them. This file holds the choice of the finalists and the halving; the 
 Decisions
 - Halving is synchronous: a limit's half is dropped when all of its finalists have their loss. Limits share finalists,
   so an architecture stays as long as it is in the better half of one limit.
-- The finalists of a limit differ: of near twins the one with the lower inherited loss stands for all.
+- The finalists of a limit differ in widths and depths: of each such outline the candidate with the lowest inherited
+  loss stands for all. Inherited losses order outlines badly, and differ little within one.
 """
 
 import math
@@ -30,7 +31,7 @@ from hat_ray.space.search_space import SearchSpace
 
 FILE = "finalists.json"
 DISTANCE = 0.1
-"""Share of the genes by which finalists of a limit differ, where there are enough candidates."""
+"""Share of the genes by which finalists of one outline differ, where there are enough candidates."""
 _LOOKED_AT = 50
 """Candidates for each place among the finalists of a limit, among which those that differ are sought."""
 
@@ -134,15 +135,22 @@ def _slowest_of_each(
 
 
 def _different(ordered: Sequence[Candidate], count: int, code: GeneCode) -> list[Candidate]:
-    """Return the first that differ from all before them, and where these are too few the next best."""
+    """Return the first of each outline; where these are too few the next that differ in genes, then the next best."""
     if not ordered:
         return []
-    rows, chosen = code.encode([one.architecture for one in ordered]), list[int]()
+    rows, outlines = code.encode([one.architecture for one in ordered]), [_outline(one) for one in ordered]
+    chosen = [place for place, outline in enumerate(outlines) if outline not in outlines[:place]][:count]
     for place in range(len(ordered)):
         if len(chosen) < count and all(_distance(rows[place], rows[other]) >= DISTANCE for other in chosen):
             chosen.append(place)
     chosen += [place for place in range(len(ordered)) if place not in chosen][: count - len(chosen)]
     return [ordered[place] for place in sorted(chosen)]
+
+
+def _outline(candidate: Candidate) -> tuple[int, int, int, int]:
+    """Return the widths and depths, which inherited losses compare worst; heads and hidden widths they hardly see."""
+    encoder, decoder = candidate.architecture.encoder, candidate.architecture.decoder
+    return encoder.embed_dim, encoder.depth, decoder.embed_dim, decoder.depth
 
 
 def _distance(one: Rows, other: Rows) -> float:
