@@ -26,7 +26,7 @@ class EvaluateConfig(StageConfig):
     """Exponent of the length by which a hypothesis's log-probability is divided; HAT: 1 for IWSLT, 0.6 for WMT."""
 
     max_length_factor: float = Field(default=1.2, ge=0)
-    """Longest hypothesis in tokens = `max_length_factor` * longest source of its batch + `max_length_extra`."""
+    """Longest hypothesis in tokens = `max_length_factor` * its source's tokens + `max_length_extra`."""
 
     max_length_extra: int = Field(default=10, ge=1, le=100_000)
     """Tokens added to the longest hypothesis allowed, whatever the source's length."""

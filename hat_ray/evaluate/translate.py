@@ -82,9 +82,12 @@ def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[in
 
 
 def _decode(sources: list[list[int]], model: Engine, config: EvaluateConfig) -> list[tuple[int, ...]]:
-    most = int(config.max_length_factor * max(map(len, sources)) + config.max_length_extra)
+    most = [
+        min(int(config.max_length_factor * len(one) + config.max_length_extra), model.max_positions - 1)
+        for one in sources
+    ]
     if isinstance(model, WholeEngine):
-        search = BeamSettings(config.beam, config.length_penalty, min(most, model.max_positions - 1))
+        search = BeamSettings(config.beam, config.length_penalty, most)
         return [tuple(tokens) for tokens in model.translate(sources, search)]
     source = pad_sources(sources).to(model.device)  # (B, S)
     hypotheses = beam_search(model, source, beam=config.beam, length_penalty=config.length_penalty, max_length=most)

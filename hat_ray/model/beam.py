@@ -7,6 +7,7 @@ are finished. Of the 2 * beam best continuations of a sentence an eos counts onl
 `beam` without eos continue.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,15 +41,16 @@ def beam_search(
     *,
     beam: int = 5,
     length_penalty: float = 1.0,
-    max_length: int,
+    max_length: int | Sequence[int],
     min_length: int = 1,
 ) -> list[list[Hypothesis]]:
     """Translate (N, S) source tokens; return each sentence's `beam` hypotheses, best first.
 
-    A hypothesis has at most `max_length` tokens before its eos and at least `min_length`. The model should be in
-    evaluation mode.
+    A hypothesis has at most `max_length` tokens before its eos and at least `min_length`. `max_length` is one number
+    for all sentences, or one for each. The model should be in evaluation mode.
     """
-    _check(model, beam, max_length)
+    limits = [max_length] * source.shape[0] if isinstance(max_length, int) else list(max_length)
+    _check(model, beam, limits)
     device = source.device
     state = model.start(source, beam)
     finished: list[list[Hypothesis]] = [[] for _ in range(source.shape[0])]
@@ -57,13 +59,17 @@ def beam_search(
     scores = torch.full((len(open_sentences), beam), -torch.inf, device=device)
     scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
     tokens = torch.full((len(open_sentences) * beam,), EOS, dtype=torch.long, device=device)
-    for position in range(max_length + 1):
+    for position in range(max(limits, default=0) + 1):
         best = model.best(tokens, state, 2 * beam + _RULED_OUT)
-        _rule_out(best, position < min_length, position == max_length)
+        _rule_out(best, position < min_length, [limits[sentence] == position for sentence in open_sentences], beam)
         totals, words, beams = best_continuations(best, scores)
         _finish(finished, open_sentences, history, (totals, words, beams), beam, length_penalty)
-        still = [i for i, sentence in enumerate(open_sentences) if len(finished[sentence]) < beam]
-        if not still or position == max_length:
+        still = [
+            i
+            for i, sentence in enumerate(open_sentences)
+            if len(finished[sentence]) < beam and position < limits[sentence]
+        ]
+        if not still:
             break
         if len(still) <= _WORTH_DROPPING * len(open_sentences):
             open_sentences = [open_sentences[i] for i in still]
@@ -88,14 +94,15 @@ def best_continuations(best: TopTokens, scores: Tensor) -> tuple[Tensor, Tensor,
     return totals, best.words.view(sentences, -1).gather(1, flat), flat // best.words.shape[1]
 
 
-def _rule_out(best: TopTokens, too_early: bool, too_late: bool) -> None:
-    """Padding never follows; the end does not come too early, and when it is late nothing else comes.
+def _rule_out(best: TopTokens, too_early: bool, too_late: Sequence[bool], beam: int) -> None:
+    """Padding never follows; the end does not come too early, and in sentences at their limit nothing else comes.
 
     As in fairseq probabilities stay as they are: they are not shared out anew among the remaining ones.
     """
-    if too_late:
-        best.values.fill_(-torch.inf)
-        best.values[:, :1], best.words[:, 0] = best.ending, EOS
+    if any(too_late):
+        late = torch.tensor(too_late, device=best.values.device).repeat_interleave(beam)
+        best.values[late] = -torch.inf
+        best.values[late, :1], best.words[late, 0] = best.ending[late], EOS
     best.values[best.words == PAD] = -torch.inf
     if too_early:
         best.values[best.words == EOS] = -torch.inf
@@ -128,8 +135,9 @@ def _finish(
             hypotheses.append(Hypothesis((*row, EOS), float(totals[index, rank]) / length**length_penalty))
 
 
-def _check(model: StepwiseEngine, beam: int, max_length: int) -> None:
+def _check(model: StepwiseEngine, beam: int, limits: Sequence[int]) -> None:
     if not 1 <= beam <= model.target_vocab_size // 2 - 1:
         raise HatRayError(f"beam must be from 1 to half of the vocabulary, got {beam}")
-    if not 1 <= max_length < model.max_positions:
-        raise HatRayError(f"max_length must be from 1 to {model.max_positions - 1} tokens, got {max_length}")
+    for limit in {min(limits, default=1), max(limits, default=1)}:
+        if not 1 <= limit < model.max_positions:
+            raise HatRayError(f"max_length must be from 1 to {model.max_positions - 1} tokens, got {limit}")

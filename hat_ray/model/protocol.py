@@ -90,8 +90,12 @@ class BeamSettings:
 
     beam: int
     length_penalty: float
-    max_length: int
-    """Tokens of a translation at most, the end of sentence not counted."""
+    max_length: int | Sequence[int]
+    """Tokens of a translation at most, the end of sentence not counted: of all sources, or of each."""
+
+    def limits(self, sources: int) -> list[int]:
+        """Return the most tokens of each source's translation."""
+        return [self.max_length] * sources if isinstance(self.max_length, int) else list(self.max_length)
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.errors import RunError, in_one_line
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import plan_batches
+from hat_ray.runtime.standalone.engine_ctranslate2 import translate_within
 from hat_ray.storage.copies import copied_here
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import is_uri
@@ -59,15 +60,16 @@ def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Seque
         pieces = {row: source.encode(lines[row], out_type=str)[: config.max_source_length - 1] for row in full}
         translations = [""] * len(lines)
         for rows in plan_batches({row: len(words) + 1 for row, words in pieces.items()}, config.batch_tokens):
-            longest = max(len(pieces[row]) + 1 for row in rows)
-            found: list[Any] = model.translate_batch(
+            lengths = [len(pieces[row]) + 1 for row in rows]
+            found = translate_within(
+                model,
                 [pieces[row] if adds_eos else [*pieces[row], _EOS] for row in rows],
+                [int(config.max_length_factor * length + config.max_length_extra) for length in lengths],
                 beam_size=config.beam,
-                max_decoding_length=int(config.max_length_factor * longest + config.max_length_extra),
                 max_input_length=0,
             )
-            for row, one in zip(rows, found, strict=True):
-                translations[row] = str(target.decode([piece for piece in one.hypotheses[0] if piece != _EOS]))
+            for row, best in zip(rows, found, strict=True):
+                translations[row] = str(target.decode([piece for piece in best if piece != _EOS]))
         return translations
 
     return translate

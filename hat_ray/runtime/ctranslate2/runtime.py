@@ -62,12 +62,13 @@ class CTranslate2Engine:
     ) -> list[list[int]]:
         """Return the best translation of each source as tokens, without the end of sentence."""
         try:
-            found = self._translator.translate_batch(
+            found = loader.translate_within(
+                self._translator,
                 [_words(source, self._source) for source in sources],
+                [exact_length] * len(sources) if exact_length else search.limits(len(sources)),
                 beam_size=search.beam,
                 length_penalty=search.length_penalty,
                 min_decoding_length=exact_length or 1,
-                max_decoding_length=exact_length or search.max_length,
                 max_input_length=0,
                 disable_unk=not self._unknown_words,
             )
@@ -75,7 +76,7 @@ class CTranslate2Engine:
             raise ExportError(
                 f"CTranslate2 cannot translate ({' '.join(str(error).split())[:300]}): export the model again"
             ) from error
-        return [[self._ids.get(piece, UNK) for piece in one.hypotheses[0]] for one in found]
+        return [[self._ids.get(piece, UNK) for piece in best] for best in found]
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the log-probability of each word of a translation, its end of sentence included."""

@@ -48,13 +48,14 @@ class ExportedTranslator(LineTranslator):
         except Exception as error:  # the library's have no type in common
             raise ValueError(f"{place} cannot be run here ({one_line(error)}): export again") from error
 
-    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], max_length: int) -> list[list[int]]:
+    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], most: Sequence[int]) -> list[list[int]]:
         try:
-            found = self.engine.translate_batch(
+            found = translate_within(
+                self.engine,
                 [self._pieces(source) for source in sources],
+                most,
                 beam_size=int(search["beam"]),
                 length_penalty=search["length_penalty"],
-                max_decoding_length=max_length,
                 max_input_length=0,
                 disable_unk=not self.manifest.get("unknown_words", True),
             )
@@ -62,7 +63,7 @@ class ExportedTranslator(LineTranslator):
             raise ValueError(
                 f"CTranslate2 cannot translate with this export ({one_line(error)}): export the model again"
             ) from error
-        return [[self._tokens[piece] for piece in one.hypotheses[0]] for one in found]
+        return [[self._tokens[piece] for piece in best] for best in found]
 
     def _pieces(self, tokens: Sequence[int]) -> list[str]:
         return [self._words[token] for token in tokens]
@@ -76,6 +77,43 @@ class ExportedTranslator(LineTranslator):
     def _tokens(self) -> dict[str, int]:
         """The target's ids by word."""
         return {word: token for token, word in enumerate(distinct(self.target.pieces()))}
+
+
+def translate_within(
+    translator: Any, sources: Sequence[Sequence[str]], most: Sequence[int], beam_size: int, **options: Any
+) -> list[list[str]]:
+    """Return the best translation of each source, of at most `most` words; its neighbours do not change it.
+
+    CTranslate2 takes one limit a call. All sources are translated within the largest one. Where a search reached the
+    last step of its own limit, or found fewer hypotheses, it is repeated within that limit.
+    """
+    if not sources:
+        return []
+    found = _batch(translator, sources, max(most), beam_size, options)
+    again: dict[int, list[int]] = {}
+    for row, (limit, hypotheses) in enumerate(zip(most, found, strict=True)):
+        if limit < max(most) and (len(hypotheses) < beam_size or max(map(len, hypotheses)) + 1 >= limit):
+            again.setdefault(limit, []).append(row)
+    for limit, rows in again.items():
+        for row, hypotheses in zip(
+            rows, _batch(translator, [sources[row] for row in rows], limit, beam_size, options), strict=True
+        ):
+            found[row] = hypotheses
+    return [hypotheses[0] for hypotheses in found]
+
+
+def _batch(
+    translator: Any, sources: Sequence[Sequence[str]], limit: int, beam_size: int, options: Mapping[str, Any]
+) -> list[list[list[str]]]:
+    """Return all finished hypotheses of each source, the best first."""
+    found = translator.translate_batch(
+        [list(source) for source in sources],
+        beam_size=beam_size,
+        num_hypotheses=beam_size,
+        max_decoding_length=limit,
+        **options,
+    )
+    return [one.hypotheses for one in found]
 
 
 def distinct(pieces: Sequence[str]) -> list[str]:

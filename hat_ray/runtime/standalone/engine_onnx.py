@@ -13,7 +13,7 @@ Decisions
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -228,33 +228,43 @@ def _address(array: NDArray[Any]) -> int:
 
 
 def beam_search(
-    graphs: Graphs, source: Ints, *, beam: int, length_penalty: float, max_length: int, pad: int, eos: int
+    graphs: Graphs,
+    source: Ints,
+    *,
+    beam: int,
+    length_penalty: float,
+    max_length: int | Sequence[int],
+    pad: int,
+    eos: int,
 ) -> list[list[int]]:
     """Translate (N, S) source tokens; return the best hypothesis of each sentence, without its end of sentence.
+
+    `max_length` is the most tokens of each sentence's translation, or of all.
 
     A score is log-probability / (length with eos) ** length_penalty. A sentence ends when `beam` hypotheses are
     finished. Of the 2 * beam best continuations an eos counts only among the first `beam`.
     """
     state = graphs.start(source, beam)
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in source]
-    still = np.arange(len(source))
+    still, limits = np.arange(len(source)), np.broadcast_to(np.asarray(max_length, np.int64), len(source))
     history: Ints = np.zeros((len(source) * beam, 0), np.int64)
     scores: Floats = np.full((len(source), beam), -np.inf, "f4")
     scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
     tokens: Ints = np.full(len(source) * beam, eos)
-    for position in range(max_length + 1):
+    for position in range(int(limits.max()) + 1):
         values, words, ending = state.best(tokens, 2 * beam + 2)  # two of them may be ruled out
-        if position == max_length:  # only eos may follow
-            values[:] = -np.inf
-            values[:, :1], words[:, 0] = ending, eos
+        late = np.repeat(limits[still] == position, beam)  # only eos may follow
+        values[late] = -np.inf
+        values[late, :1], words[late, 0] = ending[late], eos
         values[(words == pad) | (words == eos) & (position == 0)] = -np.inf
         totals, words, beams = _best_continuations(values, words, scores)
         for index, rank in np.argwhere((words[:, :beam] == eos) & np.isfinite(totals[:, :beam])):
             if len(finished[still[index]]) < beam:
                 score = float(totals[index, rank]) / (position + 1) ** length_penalty
                 finished[still[index]].append((score, history[index * beam + beams[index, rank]].tolist()))
-        kept = np.array([i for i, sentence in enumerate(still) if len(finished[sentence]) < beam], np.int64)
-        if not len(kept) or position == max_length:
+        going = [len(finished[sentence]) < beam and position < limits[sentence] for sentence in still]
+        kept = np.flatnonzero(going)
+        if not len(kept):
             break
         if len(kept) <= _WORTH_DROPPING * len(still):
             still, totals, words, beams = still[kept], totals[kept], words[kept], beams[kept]
@@ -304,7 +314,7 @@ class ExportedTranslator(LineTranslator):
     def _open(self, place: Path, threads: int) -> Graphs:
         return open_graphs(place, self.manifest, threads)
 
-    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], max_length: int) -> list[list[int]]:
+    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], most: Sequence[int]) -> list[list[int]]:
         pad, eos = self.manifest["special_tokens"]["pad"], self.manifest["special_tokens"]["eos"]
         length = max(map(len, sources))
         source = np.array([[pad] * (length - len(one)) + one for one in sources], np.int64)
@@ -313,7 +323,7 @@ class ExportedTranslator(LineTranslator):
             source,
             beam=int(search["beam"]),
             length_penalty=search["length_penalty"],
-            max_length=max_length,
+            max_length=most,
             pad=pad,
             eos=eos,
         )

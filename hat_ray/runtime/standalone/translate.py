@@ -211,20 +211,23 @@ class LineTranslator:
         }
         translations: list[list[int]] = [[] for _ in lines]
         for rows in _batches(sources, int(search["batch_tokens"])):
-            length = max(len(sources[row]) for row in rows)
-            most = int(search["max_length_factor"] * length + search["max_length_extra"])
             batch = [sources[row] for row in rows]
-            best = self._decode(batch, search, min(most, self.manifest["max_positions"] - 1))
+            best = self._decode(batch, search, [self._longest(source, search) for source in batch])
             for row, tokens in zip(rows, best, strict=True):
                 translations[row] = tokens
         return translations
+
+    def _longest(self, source: Sequence[int], search: Mapping[str, Any]) -> int:
+        """Return the most tokens of a source's translation, its end of sentence not counted."""
+        most = int(search["max_length_factor"] * len(source) + search["max_length_extra"])
+        return min(most, int(self.manifest["max_positions"]) - 1)
 
     def _open(self, place: Path, threads: int) -> Any:
         """Return the engine of a folder whose manifest was read."""
         raise NotImplementedError
 
-    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], max_length: int) -> list[list[int]]:
-        """Return the best translation of each source, which ends with the end of sentence, without that end."""
+    def _decode(self, sources: list[list[int]], search: Mapping[str, Any], most: Sequence[int]) -> list[list[int]]:
+        """Return the best translation of each source, without ends of sentence; `most` are each one's tokens."""
         raise NotImplementedError
 
 

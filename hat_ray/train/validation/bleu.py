@@ -44,9 +44,9 @@ class ValidationBleu:
 
     def _translated(self, model: SubTransformer, rows: Sequence[int]) -> list[str]:
         sources = [self._sources[row] for row in rows]
-        longest = int(_LENGTH_FACTOR * max(map(len, sources)) + _LENGTH_EXTRA)
+        longest = [min(int(_LENGTH_FACTOR * len(one) + _LENGTH_EXTRA), model.max_positions - 1) for one in sources]
         source = pad_sources(sources).to(model.device)
-        found = beam_search(model, source, beam=1, max_length=min(longest, model.max_positions - 1))
+        found = beam_search(model, source, beam=1, max_length=longest)
         return [self._vocabularies.target.decode(_words(best[0].tokens)) for best in found]
 
     def _score(self, hypotheses: list[str], references: list[str]) -> float:
