@@ -10,6 +10,7 @@ from hat_ray.core.config import StageConfig
 from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.storage.places import redacted
 
+Leaks = Literal["remove", "warn", "keep"]
 Form = Literal["lines", "tags", "segments"]
 
 
@@ -194,7 +195,7 @@ class CorpusConfig(StageConfig):
         }
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary", "distil_from", "distil_beam"})
+    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary", "distil_from", "distil_beam", "leaks"})
 
     source: Literal["toy", "files", "fairseq"] = "toy"
     """Source of the text: the built-in language pair, text files, or a data-bin of fairseq's."""
@@ -239,6 +240,9 @@ class CorpusConfig(StageConfig):
     max_ratio: float = Field(default=0.0, ge=0)
     """Training pairs are dropped whose longer side has more than this many times the tokens of the shorter, end marks
     not counted; 0 keeps all (HAT: 1.5)."""
+    leaks: Leaks = "remove"
+    """Training pairs whose source is a validation or test source, letter by letter: `remove` leaves them out, `warn`
+    trains on them and reports that scores are too high, `keep` trains on them and only counts them."""
     deduplicate: bool = False
     """Drop training pairs that occurred before, both sides equal."""
     nfc: bool = False

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pydantic import BaseModel, ConfigDict
 
 from hat_ray.core.codec import read, read_checked, read_rows
+from hat_ray.corpus.config import Leaks
 from hat_ray.corpus.shards import Shard, local_shard, map_shards
 from hat_ray.corpus.text.taught import Taught
 from hat_ray.corpus.tokens import TokenTable
@@ -52,6 +53,8 @@ class SplitSummary(BaseModel):
     pairs: int
     dropped_empty: int = 0
     """Pairs that lack a side."""
+    dropped_leak: int = 0
+    """Pairs whose source is a validation or test source; left out where `leaks` is `remove`."""
     dropped_duplicate: int = 0
     """Pairs that occurred before; counted where `deduplicate` is on."""
     dropped_long: int = 0
@@ -75,6 +78,7 @@ class SplitSummary(BaseModel):
             "longer than corpus.max_length": self.dropped_long,
             "too unlike in length for corpus.max_ratio": self.dropped_ratio,
             "without a side": self.dropped_empty,
+            "with a source of validation or test": self.dropped_leak,
             "repeated": self.dropped_duplicate,
         }
         return {reason: count for reason, count in reasons.items() if count}
@@ -118,7 +122,7 @@ class CorpusSummary(BaseModel):
     valid: SplitSummary
     test: SplitSummary
     test_sources_in_train: int
-    """Test lines whose source sentence also occurs in training: above zero, scores are optimistic."""
+    """Different test sources that training pairs have as well, before `leaks` removes them."""
     fingerprint: str
     """Hash of the settings and of every input byte: a folder whose fingerprint differs is prepared anew."""
     data: str
@@ -131,10 +135,24 @@ class CorpusSummary(BaseModel):
         """Entries of the source's and the target's vocabulary."""
         return self.vocabulary_size, self.target_vocabulary_size or self.vocabulary_size
 
-    def leak(self) -> str | None:
-        """Return a line on test sentences in the training text; None where there are none."""
-        return leak_warning(self.test_sources_in_train)
+    @property
+    def test_sources_left(self) -> int:
+        """Test sources that the model is trained on: above zero, scores are too high."""
+        return 0 if self.leaks == "remove" else self.test_sources_in_train
 
+    @property
+    def valid_sources_left(self) -> int:
+        """Validation sources that the model is trained on."""
+        return 0 if self.leaks == "remove" else self.valid_sources_in_train
+
+    def leak(self) -> str | None:
+        """Return a line on validation and test sources that the model is trained on; None where there are none."""
+        return leak_warning(self.test_sources_left, self.valid_sources_left)
+
+    leaks: Leaks = "warn"
+    """What was done with training pairs that have a source of validation or test."""
+    valid_sources_in_train: int = 0
+    """Different validation sources that training pairs have as well, before `leaks` removes them."""
     target_vocabulary_size: int | None = None
     """Entries of the target's vocabulary where it has its own; None: both sides share one."""
     taught: TaughtSummary | None = None
@@ -143,13 +161,15 @@ class CorpusSummary(BaseModel):
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 
 
-def leak_warning(test_sources_in_train: int | None) -> str | None:
-    """Return a line with the number of test sources in the training text; None where there are none, or it was not
-    counted."""
-    if not test_sources_in_train:
+def leak_warning(test_sources: int | None, valid_sources: int = 0) -> str | None:
+    """Return a line with the numbers of test and validation sources that the model is trained on; None where there are
+    none, or they were not counted."""
+    named = [f"{count:,} {split}" for split, count in (("test", test_sources), ("validation", valid_sources)) if count]
+    if not named:
         return None
-    sources = "1 test source stands" if test_sources_in_train == 1 else f"{test_sources_in_train:,} test sources stand"
-    return f"{sources} in the training text as well: scores are too high; take the pairs out of one of the two"
+    one = (test_sources or 0) + valid_sources == 1
+    stand = "source stands" if one else "sources stand"
+    return f"{' and '.join(named)} {stand} in the training text: scores are too high; set corpus.leaks to remove"
 
 
 def _percentile(counts: Mapping[int, int], percent: int) -> int:

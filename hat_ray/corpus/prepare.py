@@ -1,7 +1,8 @@
 """Prepare a corpus: text becomes a vocabulary, token tables and a summary in one folder, in memory that does not grow.
 
 The text is read four times and never held: to hash it, to survey it (checks, counts, what is left out), to learn the
-vocabulary from a sample, and to encode it. Only validation and test are held; they are small.
+vocabulary from a sample, and to encode it. With `valid_every` it is read once more, first. Only validation and test are
+held; they are small.
 
 Files: `summary.json`, and one sub-folder that it names: `sentencepiece.model`, `train-00000.arrow` and so on,
 `valid.parquet`, `test.parquet`. The summary is written last and at once, so that a half-made corpus is never taken for
@@ -11,12 +12,13 @@ is left as it is. A killed preparation resumes after its last complete shard; a 
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
+from hat_ray.corpus.cleaning.rules import HeldSources, PairRules, Reason
 from hat_ray.corpus.config import CorpusConfig, DataBinConfig
 from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary, TaughtSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_held, encode_here
@@ -35,7 +37,7 @@ from hat_ray.corpus.text.download import text_files
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
-from hat_ray.corpus.text.survey import Survey, survey
+from hat_ray.corpus.text.survey import Survey, held_out_sources, survey
 from hat_ray.corpus.text.taught import Taught, taught_pairs
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.toy.generate import generate
@@ -121,7 +123,9 @@ def _prepare(
         train=_summarise_training(found, config),
         valid=_summarise(found.tables["valid"]),
         test=_summarise(found.tables["test"]),
+        leaks=config.leaks,
         test_sources_in_train=found.test_sources_seen,
+        valid_sources_in_train=found.valid_sources_seen,
         fingerprint=fingerprint,
         taught=TaughtSummary.of(taught) if taught else None,
         data=data.name,
@@ -141,10 +145,10 @@ class _Content:
     records: list[ShardRecord]
     tables: dict[str, TokenTable]
     """Of validation and test."""
-    dropped_empty: int
+    dropped: Mapping[Reason, int]
+    """Pairs left out before their lengths were known."""
     test_sources_seen: int
-    dropped_duplicate: int = 0
-    held_out: int = 0
+    valid_sources_seen: int
 
 
 def _from_text(
@@ -154,7 +158,9 @@ def _from_text(
     valid_every = config.files.valid_every if config.source == "files" and config.files else 0
     if taught is not None:
         source = taught_pairs(source, taught, valid_every)
-    found = survey(source, set(held["test"].source), valid_every=valid_every, deduplicate=config.deduplicate)
+    valid_sources = held_out_sources(source, valid_every) if valid_every else held["valid"].source
+    rules = PairRules(HeldSources.of(valid_sources, held["test"].source), config.leaks == "remove", valid_every)
+    found = survey(source, rules, deduplicate=config.deduplicate)
     log.debug("%d training pairs, %d to encode", found.text.num_rows, found.kept)
     texts = {"valid": found.held_out, **held}
     vocabularies = _vocabularies(found, config, data, seed)
@@ -164,8 +170,7 @@ def _from_text(
     job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
     records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
     counter.report(sum(map(len, tables.values())))
-    seen, duplicate, held_out = found.test_sources_seen, found.dropped_duplicate, len(found.held_out)
-    return _Content(vocabularies, records, tables, found.dropped_empty, seen, duplicate, held_out)
+    return _Content(vocabularies, records, tables, found.dropped, found.test_sources_seen, found.valid_sources_seen)
 
 
 def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _Content:
@@ -185,12 +190,13 @@ def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _C
         )
         for split in ("valid", "test")
     }
-    found = survey_split(train, tables["test"].source)
+    found = survey_split(train, tables["valid"].source, tables["test"].source, remove_leaks=config.leaks == "remove")
     vocabularies.save(data)
     counter = _Counter(found.kept, progress)
     rules = LengthRules(config.max_length, config.max_ratio)
-    records = _write_training(partial(split_chunks, train, rules), num_chunks(train), data, counter)
-    return _Content(vocabularies, records, tables, found.dropped_empty, found.test_sources_seen)
+    chunks = partial(split_chunks, train, rules, found.removed_sources)
+    records = _write_training(chunks, num_chunks(train), data, counter)
+    return _Content(vocabularies, records, tables, found.dropped, found.test_sources_seen, found.valid_sources_seen)
 
 
 def _text_of(names: DataBinConfig, split: str) -> ParallelText | None:
@@ -288,11 +294,12 @@ def _summarise_training(found: _Content, config: CorpusConfig) -> SplitSummary:
         )
     return SplitSummary(
         pairs=pairs,
-        dropped_empty=found.dropped_empty,
-        dropped_duplicate=found.dropped_duplicate,
+        dropped_empty=found.dropped.get(Reason.EMPTY, 0),
+        dropped_leak=found.dropped.get(Reason.LEAK, 0),
+        dropped_duplicate=found.dropped.get(Reason.DUPLICATE, 0),
         dropped_long=dropped_long,
         dropped_ratio=dropped_ratio,
-        held_out=found.held_out,
+        held_out=found.dropped.get(Reason.HELD_OUT, 0),
         source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
         target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),
     )

@@ -84,6 +84,8 @@ class Stage(Generic[OutputT]):
     """Fetches what `outside` hashes; called each time, and quick where nothing is missing."""
     may_read: tuple[str, ...] = ()
     """Stages that it reads from where they are finished, and does without where they are not."""
+    closing: Callable[[OutputT], str] | None = None
+    """Returns the result in a few words, for the stage's closing line."""
 
     @classmethod
     def of(
@@ -94,10 +96,11 @@ class Stage(Generic[OutputT]):
         *,
         outside: Callable[[Context], str | None] | None = None,
         before: Callable[[Context], None] | None = None,
+        closing: Callable[[OutputT], str] | None = None,
     ) -> "Stage[OutputT]":
         """Return the stage that `outline.py` names, with its work."""
         outline = OUTLINES[name]
-        return cls(name, output, outline.settings, outline.reads, run, outside, before, outline.may_read)
+        return cls(name, output, outline.settings, outline.reads, run, outside, before, outline.may_read, closing)
 
     def settings_of(self, context: Context) -> dict[str, Any]:
         """Return the settings that decide this stage's result."""
@@ -149,5 +152,6 @@ def _run_stage(context: Context, stage: Stage[Any]) -> StageRecord:
         run.restore_previous(stage.name, before.fingerprint if before else None)
         raise
     record = run.finish(stage.name, fingerprint, settings, inputs, started, output)
-    log.info("%-9s done in %.0f s: %s", stage.name, record.seconds, folder)
+    result = "" if stage.closing is None else f"{stage.closing(output)}; "
+    log.info("%-9s done in %.0f s: %s%s", stage.name, record.seconds, result, folder)
     return record

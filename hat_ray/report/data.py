@@ -75,7 +75,9 @@ class CorpusFacts:
     train_text: str | None = None
     """Training pairs kept of those read, and why the rest went, in words."""
     test_sources_in_train: int | None = None
-    """Test sources that also stand in the training text."""
+    """Test sources that the models were trained on."""
+    valid_sources_in_train: int = 0
+    """Validation sources that the models were trained on."""
     target_vocabulary_size: int | None = None
     """Entries of the target's own vocabulary, `vocabulary_size` are then the source's; None: both sides share one."""
 

@@ -78,5 +78,5 @@ def _floor(data: ReportData, winner: ChosenModel) -> str:
 
 
 def _leak(data: ReportData) -> str:
-    leak = leak_warning(data.corpus.test_sources_in_train)
+    leak = leak_warning(data.corpus.test_sources_in_train, data.corpus.valid_sources_in_train)
     return f"Caution: {leak}." if leak else ""

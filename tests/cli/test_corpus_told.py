@@ -15,9 +15,17 @@ def test_silent_drops_and_leaks_are_not_silent(tmp_path: Path):
     names = {f"{split}_{side}": f"{split}_{side}" for split in files for side in ("source", "target")}
     corpus = {"source": "files", "files": names, "vocab_size": 40, "byte_fallback": False, "max_length": 30}
     (tmp_path / "recipe.yaml").write_text(json.dumps({"name": "mix", "corpus": corpus}))
-    done = hat_ray("corpus", "recipe.yaml", "--local", "--data", tmp_path, "--run", "run", cwd=tmp_path)
+    how = ("corpus", "recipe.yaml", "--local", "--data", tmp_path, "--run")
+    done = hat_ray(*how, "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
-    assert "WARNING training text: 30 of 100 pairs kept (70 longer than corpus.max_length)" in told
-    [leak] = [line for line in told if "test source" in line]
-    assert leak.startswith("WARNING 4 test sources stand in the training text as well: scores are too high")
+    kept = "23 of 100 pairs kept (70 longer than corpus.max_length, 7 with a source of validation or test)"
+    [warning] = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert warning == f"WARNING less than half of the training text is kept: {kept}"
+    [closing] = [line for line in done.stderr.splitlines() if "done in" in line]
+    assert f": {kept}, 3 validation, 5 test; " in closing
+    warned = hat_ray(*how, "warned", "--set", "corpus.leaks=warn", cwd=tmp_path).stderr
+    assert "WARNING 4 test and 3 validation sources stand in the training text: scores are too high" in warned
+    assert "30 of 100 pairs kept (70 longer than corpus.max_length)" in warned
+    kept_all = hat_ray(*how, "kept", "--set", "corpus.leaks=keep", cwd=tmp_path).stderr
+    assert "30 of 100 pairs kept" in kept_all
+    assert "sources stand" not in kept_all

@@ -39,7 +39,13 @@ def corpus_command(folder: Path, *more: str) -> list[str]:
     names = [f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")]
     recipe = {
         "name": "mine",
-        "corpus": {"source": "files", "vocab_size": 12, "byte_fallback": False, "files": {n: n for n in names}},
+        "corpus": {
+            "source": "files",
+            "vocab_size": 12,
+            "byte_fallback": False,
+            "leaks": "keep",
+            "files": {n: n for n in names},
+        },
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     return ["corpus", "recipe.yaml", "--local", "--data", str(folder), "--run", "run", *more]

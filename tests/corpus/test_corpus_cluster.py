@@ -13,6 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hat_ray.cluster.corpus import encode_on_cluster
+from hat_ray.corpus.cleaning.rules import PairRules
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart, ToyConfig
 from hat_ray.corpus.encode import EncodingJob, LengthRules, encode_here
 from hat_ray.corpus.prepare import prepare
@@ -63,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
 
 @pytest.mark.parametrize("first_chunk", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
-    text = survey(files, set(), deduplicate=True).text
+    text = survey(files, PairRules(), deduplicate=True).text
     sides = [
         [line for chunk in text.all_chunks() for line in getattr(chunk.text, side)] for side in ("source", "target")
     ]
@@ -105,7 +106,7 @@ def test_text_that_is_spoilt_while_it_is_encoded_is_told_as_in_one_process(tmp_p
     for side in ("source", "target"):
         (tmp_path / side).write_text("a dog sees a cat\n" * 300)
     parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
-    text = survey(PairedFiles(*parts, chunk_pairs=50), set()).text
+    text = survey(PairedFiles(*parts, chunk_pairs=50), PairRules()).text
     job = EncodingJob(
         text,
         Vocabularies.of_both(learn_vocabulary(["a dog sees a cat"] * 9, 20, byte_fallback=False)),
@@ -123,7 +124,7 @@ def test_a_killed_encoding_worker_loses_nothing(tmp_path: Path) -> None:
     for side, lines in (("source", text.source), ("target", text.target)):
         (tmp_path / side).write_text("\n".join(list(lines) * 90))
     parts = [(TextPart(path=str(tmp_path / side)),) for side in ("source", "target")]
-    found = survey(PairedFiles(*parts, chunk_pairs=4_000), set()).text
+    found = survey(PairedFiles(*parts, chunk_pairs=4_000), PairRules()).text
     vocabulary = learn_vocabulary([*text.source, *text.target], 400, byte_fallback=False)
     killed: list[int] = []
     over = threading.Event()

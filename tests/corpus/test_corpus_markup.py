@@ -115,7 +115,7 @@ def test_a_shipped_recipe_reads_files_of_its_tasks_layout(
         for split in ("train", "valid", "test"):
             for part in files.parts(f"{split}_{side}"):
                 write_like(part, tmp_path, language)
-    small = corpus.model_copy(update={"vocab_size": 60, "byte_fallback": False, "deduplicate": False})
+    small = corpus.model_copy(update={"vocab_size": 60, "byte_fallback": False, "deduplicate": False, "leaks": "keep"})
     summary = prepare(CorpusConfig.model_validate(small.model_dump()), Folder.at(tmp_path / "out"), seed=1)
     assert (summary.train.pairs, summary.valid.pairs, summary.test.pairs) == (train, valid, test)
     loaded = Corpus.load(Folder.at(tmp_path / "out"))

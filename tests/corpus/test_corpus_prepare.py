@@ -26,8 +26,8 @@ def files_config(place: Path, changes: Mapping[str, bytes] | None = None, **sett
             content = (changes or {}).get(f"{split}_{side}", "\n".join(lines).encode() + b"\n")
             paths[f"{split}_{side}"] = str(place / f"{split}.{side}")
             (place / f"{split}.{side}").write_bytes(content)
-    values = {"source": "files", "files": FilesConfig(**paths), "vocab_size": 64, "byte_fallback": False, **settings}
-    return CorpusConfig(**values)  # type: ignore[arg-type]
+    values = {"source": "files", "files": FilesConfig(**paths), "vocab_size": 64, "byte_fallback": False}
+    return CorpusConfig(**{**values, "leaks": "warn", **settings})  # type: ignore[arg-type]
 
 
 def content_of(folder: Folder) -> dict[str, bytes]:
@@ -189,6 +189,7 @@ def test_what_was_read_kept_and_left_out_is_told_with_every_reason(tmp_path: Pat
     names = {f"{split}_{side}": str(tmp_path / f"{split}.{side}") for split in files for side in ("source", "target")}
     config = CorpusConfig(
         source="files",
+        leaks="warn",
         files=FilesConfig(**names, valid_every=6),
         vocab_size=40,
         byte_fallback=False,
@@ -206,7 +207,32 @@ def test_what_was_read_kept_and_left_out_is_told_with_every_reason(tmp_path: Pat
     for reason in ("longer than corpus.max_length", "5 without a side", "repeated", "5 held out for validation"):
         assert reason in told
     assert summary.test_sources_in_train == 1
-    assert "1 test source stands in the training text as well: scores are too high" in str(summary.leak())
+    assert "1 test source stands in the training text: scores are too high" in str(summary.leak())
+
+
+def test_sources_that_validation_takes_are_removed_from_training(tmp_path: Path) -> None:
+    """Every fifth pair is validation's; its source may stand before it and after it, in the same file."""
+    lines = [f"dog {number % 13} and cat {number % 3}" for number in range(60)] + [""]
+    for name, text in (("train", lines), ("test", ["dog 1 and cat 1", "", "a cow"])):
+        (tmp_path / name).write_text("\n".join(text) + "\n")
+    names = {f"{split}_{side}": str(tmp_path / split) for split in ("train", "test") for side in ("source", "target")}
+    files = FilesConfig(**names, valid_every=5)
+    config = CorpusConfig(source="files", files=files, vocab_size=24, byte_fallback=False)
+    summary = prepare(config, Folder.at(tmp_path / "out"), 1)
+    held = [*lines[4::5], "dog 1 and cat 1"]
+    candidates = [line for number, line in enumerate(lines, 1) if number % 5 and line]
+    leaks = [line for line in candidates if line in held]
+    train = summary.train
+    assert (train.pairs, train.dropped_leak, train.dropped_empty) == (len(candidates) - len(leaks), len(leaks), 1)
+    assert 0 < len(leaks) < len(candidates) / 2
+    assert summary.valid_sources_in_train == len(set(lines[4::5]) & set(leaks)) > 0
+    assert summary.test_sources_in_train == 1
+    corpus = Corpus.load(Folder.at(tmp_path / "out"))
+    text = {
+        corpus.vocabularies.source.decode(row.tolist())
+        for row in map(corpus.train.source.__getitem__, range(train.pairs))
+    }
+    assert text == set(candidates) - set(leaks)
 
 
 def test_a_clean_corpus_has_nothing_to_tell(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hat_ray.corpus.cleaning.rules import HeldSources, PairRules, Reason
 from hat_ray.corpus.config import TextPart
 from hat_ray.corpus.corpus import LengthSummary
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_here
@@ -25,40 +27,52 @@ WORDS = ["", "a", "dog", "the cat", "a dog sees the cat", "the cat sees a dog an
 rows = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(WORDS)), min_size=1, max_size=40)
 
 
-def left(pairs: list[tuple[str, str]], valid_every: int, deduplicate: bool) -> list[tuple[str, str]]:
+def left(
+    pairs: list[tuple[str, str]], valid_every: int, deduplicate: bool, leaks: Collection[str] = ()
+) -> list[tuple[str, str]]:
     """The pairs to train on, said plainly."""
     kept: list[tuple[str, str]] = []
     for number, pair in enumerate(pairs, 1):
         held = valid_every and number % valid_every == 0
-        if all(pair) and not held and not (deduplicate and pair in kept):
+        if all(pair) and not held and pair[0] not in leaks and not (deduplicate and pair in kept):
             kept.append(pair)
     return kept
 
 
 @settings(deadline=None, max_examples=60)
-@given(rows, st.integers(1, 7), st.sampled_from([0, 2, 3]), st.booleans())
+@given(rows, st.integers(1, 7), st.sampled_from([0, 2, 3]), st.booleans(), st.booleans())
 def test_what_is_left_is_what_plain_code_leaves(
-    pairs: list[tuple[str, str]], chunk: int, valid_every: int, deduplicate: bool
+    pairs: list[tuple[str, str]], chunk: int, valid_every: int, deduplicate: bool, remove: bool
 ) -> None:
     source = PairedLines(ParallelText([pair[0] for pair in pairs], [pair[1] for pair in pairs]), chunk)
     expected = left(pairs, valid_every, deduplicate)
     if not expected:
         with pytest.raises(CorpusError, match="every training pair lacks a side"):
-            survey(source, set(), valid_every=valid_every, deduplicate=deduplicate)
+            survey(source, PairRules(valid_every=valid_every), deduplicate=deduplicate)
         return
     held = [pair for number, pair in enumerate(pairs, 1) if valid_every and number % valid_every == 0 and all(pair)]
     if valid_every and not held:
         with pytest.raises(CorpusError, match="takes no pair out of"):
-            survey(source, set(), valid_every=valid_every, deduplicate=deduplicate)
+            survey(source, PairRules(valid_every=valid_every), deduplicate=deduplicate)
         return
-    found = survey(source, {"dog", "elk"}, valid_every=valid_every, deduplicate=deduplicate)
+    rules = PairRules(HeldSources.of(["a", "elk", ""], ["dog", "elk"]), remove, valid_every)
+    unleaked, expected = expected, left(pairs, valid_every, deduplicate, {"a", "dog"} if remove else ())
+    if not expected:
+        with pytest.raises(CorpusError, match="training pairs have a source of theirs"):
+            survey(source, rules, deduplicate=deduplicate)
+        return
+    found = survey(source, rules, deduplicate=deduplicate)
     kept = [pair for c in found.text.all_chunks() for pair in zip(c.text.source, c.text.target, strict=True)]
     assert kept == expected
     assert found.kept == len(expected)
     assert list(zip(found.held_out.source, found.held_out.target, strict=True)) == held
-    assert found.dropped_empty == sum(not all(pair) for pair in pairs)
-    assert found.dropped_duplicate == len(left(pairs, valid_every, False)) - len(expected)
-    assert found.test_sources_seen == len({"dog"} & {pair[0] for pair in expected})
+    assert found.dropped[Reason.EMPTY] == sum(not all(pair) for pair in pairs)
+    assert found.dropped[Reason.HELD_OUT] == len(held)
+    once = left(pairs, valid_every, False, {"a", "dog"} if remove else ())
+    assert found.dropped[Reason.DUPLICATE] == len(once) - len(expected)
+    assert found.dropped[Reason.LEAK] == len(left(pairs, valid_every, False)) - len(once)
+    assert found.test_sources_seen == ("dog" in {pair[0] for pair in unleaked})
+    assert found.valid_sources_seen == ("a" in {pair[0] for pair in unleaked})
     assert list(vocabulary_lines(found, 1000, 1)) == [p[0] for p in expected] + [p[1] for p in expected]
 
 
@@ -70,7 +84,7 @@ def test_several_files_are_one_text_in_every_pass(tmp_path: Path) -> None:
             (tmp_path / f"{side}{number}").write_text("\n".join(lines))
         parts.append(tuple(TextPart(path=str(tmp_path / f"{side}{number}")) for side in "st"))
     source = PairedFiles(tuple(p[0] for p in parts), tuple(p[1] for p in parts), chunk_pairs=3)
-    found = survey(source, set())
+    found = survey(source, PairRules())
     chunks = list(found.text.all_chunks())
     assert [chunk.number for chunk in chunks] == list(range(6))
     assert [chunk.first_row for chunk in chunks] == [0, 3, 5, 6, 9, 12]
@@ -80,7 +94,7 @@ def test_several_files_are_one_text_in_every_pass(tmp_path: Path) -> None:
     assert [chunk.number for chunk in found.text.all_chunks(first_chunk=3)] == [3, 4, 5]
     (tmp_path / "t1").write_text("one\ntwo")
     with pytest.raises(CorpusError, match=r"s1 has 1 and .*t1 has 2"):
-        survey(source, set())
+        survey(source, PairRules())
 
 
 @settings(deadline=None)
@@ -107,7 +121,7 @@ def test_chunks_are_encoded_as_the_whole_would_be(
 ) -> None:
     vocabulary = learn_vocabulary(WORDS[1:] * 3, 20, byte_fallback=False)
     source = PairedLines(ParallelText([p[0] for p in pairs] + ["a"], [p[1] for p in pairs] + ["a"]), chunk)
-    found = survey(source, set())
+    found = survey(source, PairRules())
     encoded = list(
         encode_here(EncodingJob(found.text, Vocabularies.of_both(vocabulary), LengthRules(max_length, max_ratio)), 0)
     )

@@ -117,7 +117,7 @@ def test_test_sentences_within_the_training_text_and_what_was_left_out_are_told(
     corpus = replace(data.corpus, test_sources_in_train=1204, train_text="30 of 100 pairs kept (70 without a side)")
     leaky = replace(data, corpus=corpus)
     text = said(leaky, device, (11.9, 32.1), (25.3, 32.5), 31.0)
-    assert "Caution: 1,204 test sources stand in the training text as well: scores are too high" in text
+    assert "Caution: 1,204 test sources stand in the training text: scores are too high" in text
     general = origin(leaky).general
     assert general["Training text"] == "30 of 100 pairs kept (70 without a side)"
     assert str(general["Caution"]).startswith("1,204 test sources stand in the training text")

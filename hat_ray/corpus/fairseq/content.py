@@ -7,11 +7,13 @@ Decisions
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from hat_ray.corpus.cleaning.rules import Reason
 from hat_ray.corpus.encode import EncodedChunk, LengthRules, encode_held, encode_text, keep_fitting
 from hat_ray.corpus.fairseq.data_bin import DataBin, Split
 from hat_ray.corpus.text.files import ParallelText
@@ -31,33 +33,49 @@ class BinSurvey:
     """The first pass over the training split."""
 
     kept: int
-    """Pairs with both sides."""
-    dropped_empty: int
+    """Pairs to train on, before those of unfit length are dropped."""
+    dropped: dict[Reason, int]
+    """Pairs left out, by reason."""
+    removed_sources: frozenset[bytes]
+    """Sources of validation and test whose pairs are left out."""
     test_sources_seen: int
-    """Test sentences whose source also occurs in training."""
+    """Test sources that training pairs have as well."""
+    valid_sources_seen: int
+    """Validation sources that training pairs have as well."""
 
 
-def survey_split(train: Split, test_sources: SentenceStore) -> BinSurvey:
+def survey_split(train: Split, valid: SentenceStore, test: SentenceStore, *, remove_leaks: bool = True) -> BinSurvey:
     """Read all training pairs once; raises CorpusError for ids that no dictionary has."""
-    wanted = {test_sources[row].tobytes() for row in range(len(test_sources))}
-    seen: set[bytes] = set()
-    kept = empty = 0
+    of_valid, of_test = _sources(valid), _sources(test)
+    held, seen = of_valid | of_test, Counter[bytes]()
+    pairs = empty = 0
     for table in train.chunks(CHUNK_PAIRS):
         full = _with_both_sides(table)
-        kept, empty = kept + len(full), empty + len(table) - len(full)
-        if wanted:
-            seen.update(wanted.intersection(full.source[row].tobytes() for row in range(len(full))))
-    if not kept:
+        pairs, empty = pairs + len(table), empty + len(table) - len(full)
+        if held:
+            sources = (full.source[row].tobytes() for row in range(len(full)))
+            seen.update(source for source in sources if source in held)
+    leaks = seen.total() if remove_leaks else 0
+    if not pairs - empty:
         raise CorpusError("the training split of the data-bin holds no pair with both sides: make it anew")
-    sources = (test_sources[row].tobytes() for row in range(len(test_sources)))
-    return BinSurvey(kept, empty, sum(source in seen for source in sources))
+    if not (kept := pairs - empty - leaks):
+        raise CorpusError(
+            f"training text must differ from validation and test, but {leaks} of {pairs} training pairs have a source "
+            "of theirs and the others are left out: give other text, or set corpus.leaks to warn"
+        )
+    dropped = {Reason.EMPTY: empty, Reason.LEAK: leaks}
+    removed = frozenset(seen) if remove_leaks else frozenset[bytes]()
+    return BinSurvey(kept, dropped, removed, len(of_test & seen.keys()), len(of_valid & seen.keys()))
 
 
-def split_chunks(train: Split, rules: LengthRules, first: int) -> Iterator[EncodedChunk]:
-    """Yield the training chunks from a number on, without pairs that lack a side or break the length rules."""
+def split_chunks(
+    train: Split, rules: LengthRules, removed_sources: frozenset[bytes], first: int
+) -> Iterator[EncodedChunk]:
+    """Yield the training chunks from a number on, without pairs of removed sources, pairs that lack a side, and pairs
+    that break the length rules."""
     for number, table in enumerate(train.chunks(CHUNK_PAIRS)):
         if number >= first:
-            yield keep_fitting(number, _with_both_sides(table), rules)
+            yield keep_fitting(number, _without(_with_both_sides(table), removed_sources), rules)
 
 
 def num_chunks(train: Split) -> int:
@@ -112,6 +130,17 @@ def _decoded(sentences: Sentences, vocabulary: Vocabulary) -> tuple[str, ...]:
 def _with_both_sides(table: TokenTable) -> TokenTable:
     full = (table.source.lengths > 1) & (table.target.lengths > 1)
     return table if full.all() else table.select(np.flatnonzero(full))
+
+
+def _without(table: TokenTable, sources: frozenset[bytes]) -> TokenTable:
+    """Return the pairs of a table whose source is none of those."""
+    kept = [row for row in range(len(table)) if table.source[row].tobytes() not in sources] if sources else []
+    return table.select(np.array(kept, dtype=np.int64)) if sources and len(kept) < len(table) else table
+
+
+def _sources(split: SentenceStore) -> frozenset[bytes]:
+    """Return the different sources of a split that hold a token."""
+    return frozenset(split[row].tobytes() for row in range(len(split)) if len(split[row]) > 1)
 
 
 def _flat(sentences: object) -> Sentences:

@@ -9,7 +9,7 @@ such case is below one in 20,000.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hat_ray.core.determinism import stream_seed
+from hat_ray.corpus.cleaning.rules import PairRules, Reason, Reasons
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
 from hat_ray.errors import CorpusError
@@ -68,17 +69,19 @@ class Survey:
     text: TrainingText
     kept: int
     """Pairs to train on, before those of unfit length are dropped."""
-    dropped_empty: int
-    dropped_duplicate: int
+    dropped: dict[Reason, int]
+    """Pairs left out, by reason; those of validation among them."""
     held_out: ParallelText
     """Every n-th pair, for validation; empty where validation has its own files."""
     test_sources_seen: int
-    """Test sentences whose source also occurs among the kept pairs."""
+    """Test sources that training pairs have as well."""
+    valid_sources_seen: int
+    """Validation sources that training pairs have as well."""
 
 
-def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, deduplicate: bool = False) -> Survey:
+def survey(source: PairSource, rules: PairRules, *, deduplicate: bool = False) -> Survey:
     """Read all pairs once; raises CorpusError for text that cannot be used."""
-    starts, tally = [Start(0, 0)], _SurveyCounts(test_sources, valid_every)
+    starts, tally = [Start(0, 0)], _SurveyCounts(rules)
     with DuplicateFinder() if deduplicate else nullcontext() as finder:
         for part in range(source.num_parts):
             end = starts[-1]
@@ -88,24 +91,43 @@ def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, 
                     finder.add(chunk, kept)
                 end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))
             starts.append(end)
-        left_out = np.concatenate([np.empty(0, dtype=np.bool_), *tally.left_out])
-        repeated = list(finder.repeated_rows()) if finder is not None else []
-    for rows in repeated:
-        left_out[rows] = True
-    kept_rows = len(left_out) - int(left_out.sum())
-    if not kept_rows:
-        raise CorpusError("every training pair lacks a side: give at least one line with text in both files")
-    if valid_every and not tally.held_out:
+        reasons = np.concatenate([np.empty(0, dtype=np.uint8), *tally.reasons])
+        for rows in finder.repeated_rows() if finder is not None else ():
+            reasons[rows] = Reason.DUPLICATE
+    counts = np.bincount(reasons, minlength=len(Reason)).tolist()
+    if not counts[Reason.KEPT]:
+        raise CorpusError(_nothing_left(counts))
+    if rules.valid_every and not tally.held_out:
         raise CorpusError(
-            f"corpus.files.valid_every {valid_every} takes no pair out of {len(left_out)} for validation: lower it"
+            f"corpus.files.valid_every {rules.valid_every} takes no pair out of {len(reasons)} for validation: lower it"
         )
     return Survey(
-        text=TrainingText(source, tuple(starts), np.packbits(left_out)),
-        kept=kept_rows,
-        dropped_empty=tally.empty,
-        dropped_duplicate=sum(map(len, repeated)),
+        text=TrainingText(source, tuple(starts), np.packbits(reasons != Reason.KEPT)),
+        kept=counts[Reason.KEPT],
+        dropped={reason: counts[reason] for reason in Reason if reason is not Reason.KEPT},
         held_out=ParallelText([pair[0] for pair in tally.held_out], [pair[1] for pair in tally.held_out]),
-        test_sources_seen=len(tally.seen),
+        test_sources_seen=len(tally.seen & rules.held.test),
+        valid_sources_seen=len(tally.seen & rules.held.valid),
+    )
+
+
+def held_out_sources(source: PairSource, valid_every: int) -> list[str]:
+    """Read all pairs once; return the sources of every n-th, which validation takes."""
+    found, row = list[str](), 0
+    for part in range(source.num_parts):
+        for text in source.chunks(part):
+            found += text.source[valid_every - 1 - row % valid_every :: valid_every]
+            row += len(text)
+    return found
+
+
+def _nothing_left(counts: Sequence[int]) -> str:
+    """Return the rule, the reasons and the remedy where no pair is left to train on."""
+    if not counts[Reason.LEAK]:
+        return "every training pair lacks a side: give at least one line with text in both files"
+    return (
+        f"training text must differ from validation and test, but {counts[Reason.LEAK]} of {sum(counts)} training "
+        "pairs have a source of theirs and the others are left out: give other text, or set corpus.leaks to warn"
     )
 
 
@@ -113,23 +135,21 @@ def survey(source: PairSource, test_sources: Set[str], *, valid_every: int = 0, 
 class _SurveyCounts:
     """Counts and kept pairs of the chunks that a survey takes."""
 
-    test_sources: Set[str]
-    valid_every: int
-    left_out: list[NDArray[np.bool_]] = field(default_factory=list)
+    rules: PairRules
+    reasons: list[Reasons] = field(default_factory=list)
     held_out: list[tuple[str, str]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-    empty: int = 0
+    """Sources of validation and test among the training pairs."""
 
     def take(self, chunk: Chunk) -> NDArray[np.int64]:
         """Count a chunk; return its rows that are for training, counted within it."""
-        empty, held = _empty_rows(chunk.text), _held_out_rows(chunk, self.valid_every)
-        self.held_out += _pairs_of(chunk.text, held & ~empty)
-        self.empty += int(empty.sum())
-        self.left_out.append(empty | held)
-        kept = np.flatnonzero(~(empty | held))
-        sources = chunk.text.source if len(kept) == len(empty) else [chunk.text.source[row] for row in kept.tolist()]
-        self.seen |= self.test_sources & set(sources)
-        return kept
+        reasons = self.rules.reasons(chunk.text.source, chunk.text.target, chunk.first_row)
+        self.reasons.append(reasons)
+        self.held_out += _pairs_of(chunk.text, reasons == Reason.HELD_OUT)
+        if held := self.rules.held.all:
+            for_training = np.flatnonzero((reasons == Reason.KEPT) | (reasons == Reason.LEAK)).tolist()
+            self.seen |= held.intersection(chunk.text.source[row] for row in for_training)
+        return np.flatnonzero(reasons == Reason.KEPT)
 
 
 def vocabulary_lines(found: Survey, most: int, seed: int) -> Iterator[str]:
@@ -189,14 +209,3 @@ def _chosen_lines(lines: Sequence[str], first: int, chosen: NDArray[np.int64] | 
 
 def _pairs_of(text: ParallelText, flags: NDArray[np.bool_]) -> list[tuple[str, str]]:
     return [(text.source[row], text.target[row]) for row in np.flatnonzero(flags).tolist()]
-
-
-def _empty_rows(text: ParallelText) -> NDArray[np.bool_]:
-    flags = (not (source and target) for source, target in zip(text.source, text.target, strict=True))
-    return np.fromiter(flags, dtype=np.bool_, count=len(text))
-
-
-def _held_out_rows(chunk: Chunk, valid_every: int) -> NDArray[np.bool_]:
-    """HAT counts lines from 1: with 23, the 23rd, 46th, ... pair is held out."""
-    numbers = np.arange(chunk.first_row + 1, chunk.first_row + 1 + len(chunk.text))
-    return numbers % valid_every == 0 if valid_every else np.zeros(len(chunk.text), dtype=np.bool_)

@@ -23,14 +23,15 @@ def fetch_texts(context: Context) -> None:
 def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
     """Prepare the corpus, after its teacher has translated the training text where there is one.
 
-    Warn where less than half of the training text is kept, or the test set leaks into it.
+    Warn where less than half of the training text is kept, or `leaks` is `warn` and there are some.
     """
     taught = teach_corpus(context)
     with context.progress("preparing the corpus") as progress:
         summary = context.execution.prepare(context.recipe.corpus, folder, context.recipe.seed, progress, taught)
     train = summary.train
-    log.log(logging.WARNING if 2 * train.pairs < train.read else logging.INFO, "training text: %s", train.kept_text)
-    if leak := summary.leak():
+    if 2 * train.pairs < train.read:
+        log.warning("less than half of the training text is kept: %s", train.kept_text)
+    if summary.leaks == "warn" and (leak := summary.leak()):
         log.warning(leak)
     return summary
 
@@ -47,4 +48,7 @@ CORPUS = Stage.of(
     prepare_corpus,
     outside=_outside,
     before=fetch_texts,
+    closing=lambda summary: (
+        f"{summary.train.kept_text}, {summary.valid.pairs:,} validation, {summary.test.pairs:,} test"
+    ),
 )

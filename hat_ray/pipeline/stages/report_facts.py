@@ -63,7 +63,8 @@ def corpus_facts(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
         fingerprint=summary.fingerprint,
         test_set=_test_set(context, evaluated),
         train_text=summary.train.kept_text,
-        test_sources_in_train=summary.test_sources_in_train,
+        test_sources_in_train=summary.test_sources_left,
+        valid_sources_in_train=summary.valid_sources_left,
     )
 
 

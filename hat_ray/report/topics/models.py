@@ -350,7 +350,7 @@ def origin(data: ReportData) -> Origin:
 
 def _general(data: ReportData) -> Facts:
     source, corpus = data.provenance, data.corpus
-    leak = leak_warning(corpus.test_sources_in_train)
+    leak = leak_warning(corpus.test_sources_in_train, corpus.valid_sources_in_train)
     return {
         "Created": source.created,
         "Seed": str(source.seed),

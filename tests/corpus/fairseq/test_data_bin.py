@@ -47,7 +47,8 @@ def write_raw(stem: Path, sentences: list[list[int]]) -> None:
 
 def config(folder: Path, **settings: Any) -> CorpusConfig:
     own = {key: settings.pop(key) for key in list(settings) if key in DataBinConfig.model_fields}
-    return CorpusConfig.model_validate({"source": "fairseq", "fairseq": {"folder": str(folder), **own}, **settings})
+    values = {"source": "fairseq", "fairseq": {"folder": str(folder), **own}, "leaks": "warn", **settings}
+    return CorpusConfig.model_validate(values)
 
 
 def corpus(folder: Path, out: Path, **settings: Any) -> Corpus:
@@ -101,6 +102,28 @@ def test_equal_dictionaries_are_one_vocabulary(tmp_path: Path):
     found = corpus(folder, tmp_path / "out")
     assert found.vocabularies.joint
     assert found.summary.target_vocabulary_size is None
+
+
+def test_leaks_are_removed_by_default_and_counted(tmp_path: Path):
+    folder = data_bin(tmp_path / "bin", parts=2)
+    write_mmap(folder / "valid.en-de.en", encoded(["old"], ENGLISH))
+    found = corpus(folder, tmp_path / "out", leaks="remove")
+    left = ["the house is old .", "the old red house ."]
+    assert rows(found.train.source) == encoded(left, ENGLISH)
+    train = found.summary.train
+    assert (train.pairs, train.read, train.dropped_leak, train.dropped_empty) == (2, 5, 2, 1)
+    assert (found.summary.test_sources_in_train, found.summary.valid_sources_in_train) == (1, 1)
+    assert found.summary.leak() is None
+    assert CorpusConfig().leaks == "remove"
+    warned = corpus(folder, tmp_path / "out", leaks="warn").summary
+    assert str(warned.leak()).startswith("1 test and 1 validation sources stand in the training text")
+    write_mmap(folder / "test.en-de.en", encoded(left, ENGLISH))
+    write_mmap(folder / "valid.en-de.en", encoded(["the red house .", "old"], ENGLISH))
+    write_mmap(folder / "valid.en-de.de", encoded(["das rote haus .", "alt"], GERMAN))
+    with pytest.raises(
+        CorpusError, match=r"4 of 5 training pairs have a source of theirs .* set corpus\.leaks to warn"
+    ):
+        corpus(folder, tmp_path / "none", leaks="remove")
 
 
 def test_length_rules_apply_as_to_text(tmp_path: Path):
