@@ -228,11 +228,11 @@ def test_sources_that_validation_takes_are_removed_from_training(tmp_path: Path)
     assert summary.valid_sources_in_train == len(set(lines[4::5]) & set(leaks)) > 0
     assert summary.test_sources_in_train == 1
     corpus = Corpus.load(Folder.at(tmp_path / "out"))
-    text = {
+    trained_on = {
         corpus.vocabularies.source.decode(row.tolist())
         for row in map(corpus.train.source.__getitem__, range(train.pairs))
     }
-    assert text == set(candidates) - set(leaks)
+    assert trained_on == set(candidates) - set(leaks)
 
 
 def test_a_clean_corpus_has_nothing_to_tell(tmp_path: Path) -> None:
