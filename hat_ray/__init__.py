@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hat_ray.errors import HatRayError
     from hat_ray.evaluate.distil import Distilled
     from hat_ray.exchange import convert, distil, import_model, import_recipe, import_super, space_around
+    from hat_ray.model.hypotheses.found import Hypothesis
+    from hat_ray.model.hypotheses.knobs import Decoding
     from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
     from hat_ray.recipe import Recipe
     from hat_ray.runtime.protocol import register_runtime
@@ -29,8 +31,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "Candidate",
+    "Decoding",
     "Distilled",
     "HatRayError",
+    "Hypothesis",
     "ImportedRecipe",
     "Model",
     "Prediction",
@@ -54,8 +58,10 @@ __all__ = [
 _MODULES = {
     "Architecture": "space.architecture",
     "Candidate": "search.candidates",
+    "Decoding": "model.hypotheses.knobs",
     "Distilled": "evaluate.distil",
     "HatRayError": "errors",
+    "Hypothesis": "model.hypotheses.found",
     "ImportedRecipe": "pipeline.imports.hat_recipe",
     "Model": "api",
     "Prediction": "api",

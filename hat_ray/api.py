@@ -17,6 +17,8 @@ from hat_ray.core.config import nearest_name
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError, SearchError
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.model.hypotheses.found import Hypothesis
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.pipeline.execution import Execution, LocalExecution
 from hat_ray.pipeline.outline import ONBOARD, OUTLINES, stages_of
 from hat_ray.pipeline.preflight.all import asks_nodes, examine_all
@@ -64,15 +66,32 @@ class Model:
 
     loaded: LoadedModel
 
-    def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
+    def translate(
+        self, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+    ) -> list[str]:
         """Return each line's translation, in order; an empty line stays empty.
+
+        `decoding` holds what the request wants changed, such as `Decoding(no_repeat_ngram_size=3)`.
 
         >>> import hat_ray
         >>> model = hat_ray.open_model("exported")
         >>> model.translate(["", "..."])[0]
         ''
         """
-        return self.loaded.translate(lines, progress)
+        return self.loaded.translate(lines, progress, decoding)
+
+    def hypotheses(
+        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress
+    ) -> list[list[Hypothesis]]:
+        """Return each line's `n_best` hypotheses, the best first, with scores by sub-word.
+
+        >>> import hat_ray
+        >>> model = hat_ray.open_model("exported")
+        >>> [found] = model.hypotheses(["..."], hat_ray.Decoding(beam=4, n_best=3))
+        >>> len(found), found[0].score >= found[2].score
+        (3, True)
+        """
+        return self.loaded.hypotheses(lines, decoding, progress)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from hat_ray.runtime.standalone import translate as front_end
 from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from hat_ray.space.cost import count_params
 
-_SUBWORDS = "hat_ray.corpus.vocabulary."
+_CARRIED = r"hat_ray\.(?:corpus\.vocabulary|model\.hypotheses)\."
+"""Modules whose text an export carries: sub-words, and decoding as a request wants it."""
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
 
 
@@ -66,17 +67,18 @@ def _write_vocabularies(place: Path, vocabularies: Vocabularies) -> dict[str, An
 
 
 def _write_loader(place: Path, engine: Path) -> None:
-    """Write the front end with its sub-words' modules and, behind it, the engine without its imports of them."""
-    front = _with_modules(Path(str(front_end.__file__)).read_text(encoding="utf-8"), set())
-    text, found = re.subn(_import_of(front_end.__name__), "", engine.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """Write the front end and, behind it, the engine, each with the modules that it carries, once."""
+    written: set[str] = set()
+    front = _with_modules(Path(str(front_end.__file__)).read_text(encoding="utf-8"), written)
+    own = re.escape(front_end.__name__)
+    text, found = re.subn(_import_of(own), "", engine.read_text(encoding="utf-8"), flags=re.MULTILINE)
     if found != 1:
         raise ValueError(f"{engine} must import the front end once, by one statement, got {found}")
-    text = re.sub(_import_of(_SUBWORDS), "", text, flags=re.MULTILINE)
-    (place / LOADER).write_text(f"{front}\n\n{text}", encoding="utf-8")
+    (place / LOADER).write_text(f"{front}\n\n{_with_modules(text, written)}", encoding="utf-8")
 
 
 def _with_modules(text: str, written: set[str]) -> str:
-    """Put the modules of sub-words in the place of their first import."""
+    """Put the modules that are carried in the place of their first import."""
 
     def whole(found: re.Match[str]) -> str:
         if found[1] in written:
@@ -85,12 +87,12 @@ def _with_modules(text: str, written: set[str]) -> str:
         own = Path(str(importlib.import_module(found[1]).__file__)).read_text(encoding="utf-8")
         return f"\n{_with_modules(own, written)}\n"
 
-    return re.sub(_import_of(_SUBWORDS), whole, text, flags=re.MULTILINE)
+    return re.sub(_import_of(_CARRIED), whole, text, flags=re.MULTILINE)
 
 
 def _import_of(module: str) -> str:
-    """Return the pattern of an import statement: of a module, or of those below a package."""
-    return rf"^from ({re.escape(module)}[\w.]*) import (?:\([^)]*\)|.*)\n"
+    """Return the pattern of an import statement, of the modules whose names begin with a pattern."""
+    return rf"^from ({module}[\w.]*) import (?:\([^)]*\)|.*)\n"
 
 
 def write_manifest(

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.translate import translate
+from hat_ray.evaluate.hypotheses import hypotheses, translate_as
+from hat_ray.model.hypotheses.found import Hypothesis
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.protocol import Engine
 from hat_ray.space.architecture import Architecture
 
@@ -21,9 +23,18 @@ class LoadedModel:
     runtime: str
     dtype: str
 
-    def translate(self, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
+    def translate(
+        self, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+    ) -> list[str]:
         """Return the best translation of every line, in order; an empty line stays empty."""
-        return translate(self.engine, self.vocabularies, lines, self.config, progress)
+        wanted = decoding or Decoding()
+        return translate_as(self.engine, self.vocabularies, lines, self.config, wanted, progress)
+
+    def hypotheses(
+        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress
+    ) -> list[list[Hypothesis]]:
+        """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty."""
+        return hypotheses(self.engine, self.vocabularies, lines, self.config, decoding, progress)
 
 
 @dataclass(frozen=True)

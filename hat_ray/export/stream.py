@@ -14,6 +14,8 @@ from hat_ray.errors import CorpusError
 from hat_ray.evaluate.evaluate import peak_memory_bytes
 from hat_ray.evaluate.scoring import TextScore, score_text
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.model.hypotheses.found import json_line
+from hat_ray.model.hypotheses.knobs import Decoding
 
 GROUP_LINES = 512
 """Lines translated together at most."""
@@ -54,7 +56,10 @@ def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[st
 
 
 def translate_stream(
-    model: LoadedModel, groups: Iterator[list[str]], progress: Progress = no_progress
+    model: LoadedModel,
+    groups: Iterator[list[str]],
+    progress: Progress = no_progress,
+    decoding: Decoding | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yield each line with its translation, which is one line."""
     done = 0
@@ -64,14 +69,29 @@ def translate_stream(
         def show(ready: int, total: int, figures: object, before: int = before) -> None:
             progress(before + ready, before + total, {})
 
-        translations = translate_group(model, lines, show)
+        translations = translate_group(model, lines, show, decoding)
         done += len(lines)
         yield from zip(lines, translations, strict=True)
 
 
-def translate_group(model: LoadedModel, lines: Sequence[str], progress: Progress = no_progress) -> list[str]:
+def details_stream(
+    model: LoadedModel, groups: Iterator[list[str]], decoding: Decoding, progress: Progress = no_progress
+) -> Iterator[tuple[str, str, str]]:
+    """Yield each line with its best translation and with all its hypotheses as one line of JSON."""
+    done = 0
+    for lines in groups:
+        found = model.hypotheses(lines, decoding)
+        for number, (line, hypotheses) in enumerate(zip(lines, found, strict=True), done + 1):
+            yield line, hypotheses[0].text, json_line(number, hypotheses)
+        done += len(lines)
+        progress(done, done, {})
+
+
+def translate_group(
+    model: LoadedModel, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+) -> list[str]:
     """Return the translation of every line, each one line, in order."""
-    return [" ".join(text.split("\n")) for text in model.translate(lines, progress)]
+    return [" ".join(text.split("\n")) for text in model.translate(lines, progress, decoding)]
 
 
 def score_stream(

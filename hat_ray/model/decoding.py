@@ -43,6 +43,10 @@ class DecoderState:
     beam: int
     position: int
     layers: list[LayerCache]
+    watched: bool = False
+    """Whether steps keep what they attend to."""
+    attention: Tensor | None = None
+    """Shares (R, S * reach) of the memory in the last layer's attention of the last step."""
 
     def reorder(self, rows: Tensor) -> None:
         """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
@@ -82,7 +86,7 @@ def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, 
     for index, cache in enumerate(state.layers):
         layer = decoder.layer(index)
         x = _self_attention(layer, x, cache, state.position, shape.self_heads[index])
-        x = _memory_attention(layer, x, cache, state.beam, shape.cross_heads[index])
+        x = _memory_attention(layer, x, cache, state, shape.cross_heads[index])
         x = layer.feed_forward(x, shape.ffn_dims[index], 1.0)
     state.position += 1
     if decoder.layer_norm is not None:
@@ -103,13 +107,29 @@ def _self_attention(layer: DecoderLayer, x: Tensor, cache: LayerCache, position:
     return layer.residual(layer.self_attn, layer.self_attn_layer_norm, x, y.reshape(rows, -1), 1.0)
 
 
-def _memory_attention(layer: DecoderLayer, x: Tensor, cache: LayerCache, beam: int, heads: int) -> Tensor:
+def _memory_attention(layer: DecoderLayer, x: Tensor, cache: LayerCache, state: DecoderState, heads: int) -> Tensor:
     """(R, D) -> (R, D), the beams of a sentence attending to its one memory."""
     q = layer.encoder_attn.query(layer.before(layer.encoder_attn_layer_norm, x))
-    q = split_heads(q.view(-1, beam, q.shape[-1]), heads)  # (N, H, beam, K)
+    q = split_heads(q.view(-1, state.beam, q.shape[-1]), heads)  # (N, H, beam, K)
+    if state.watched and cache is state.layers[-1]:
+        state.attention = attention_shares(q, cache.memory_keys, cache.memory_mask)
     y = F.scaled_dot_product_attention(q, cache.memory_keys, cache.memory_values, cache.memory_mask)
     y = y.transpose(1, 2).reshape(x.shape[0], -1)  # (R, Q)
     return layer.residual(layer.encoder_attn, layer.encoder_attn_layer_norm, x, y, 1.0)
+
+
+def attention_shares(q: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, H, beam, K), (N, H, S, K), (N, 1, 1, S) -> shares (N * beam, S) of all heads together."""
+    logits = q @ keys.transpose(2, 3) * q.shape[-1] ** -0.5
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    shares: Tensor = logits.softmax(-1).mean(1).flatten(0, 1)
+    return shares
+
+
+def folded(attention: Tensor, reach: int) -> Tensor:
+    """(R, S * reach) -> (R, S): add what is attended to in several encoder layers' outputs."""
+    return attention.view(attention.shape[0], reach, -1).sum(1)
 
 
 def _select_rows(cache: Tensor, rows: Tensor, length: int) -> Tensor:

@@ -63,6 +63,15 @@ class SubTransformer(ElasticTransformer):
         """Feed one token a row, (N * beam,) -> logits (N * beam, V)."""
         return decoding.step(self, self.architecture, tokens, state)
 
+    def watch(self, state: DecoderState) -> None:
+        """Keep the attention of each step from now on."""
+        state.watched = True
+
+    def attention(self, state: DecoderState) -> Tensor:
+        """Return the shares (R, S) of the source's tokens in the last layer's attention of the last step."""
+        assert state.attention is not None
+        return decoding.folded(state.attention, self.architecture.decoder.cross_layers[-1])
+
     def best(self, tokens: Tensor, state: DecoderState, count: int) -> TopTokens:
         """Feed one token a row, (N * beam,) -> the `count` best words to follow each."""
         return top_tokens(self.step(tokens, state), count, self.config.unknown_words)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.decoding import attention_shares, folded
 from hat_ray.model.layers import ElasticLayerNorm, split_heads
 from hat_ray.model.protocol import BOS, EOS, TopTokens, without_unknown
 from hat_ray.model.subtransformer import SubTransformer
@@ -92,7 +93,7 @@ class PackedLayer:
     def step(self, x: Tensor, cache: "LayerCache", state: "PackedState") -> Tensor:
         """(R, D) -> (R, D)."""
         x = self._sub_layer(0, x, lambda y: self._self_attention(y, cache, state), self.out)
-        x = self._sub_layer(1, x, lambda y: self._memory_attention(y, cache, state.beam), self.cross_out)
+        x = self._sub_layer(1, x, lambda y: self._memory_attention(y, cache, state), self.cross_out)
         return self._sub_layer(2, x, self._hidden, self.down)
 
     def _hidden(self, x: Tensor) -> Tensor:
@@ -114,9 +115,11 @@ class PackedLayer:
         y = F.scaled_dot_product_attention(q, cache.keys[:, :, :end], cache.values[:, :, :end], mask)
         return y.transpose(1, 2).reshape(x.shape[0], -1)
 
-    def _memory_attention(self, x: Tensor, cache: "LayerCache", beam: int) -> Tensor:
+    def _memory_attention(self, x: Tensor, cache: "LayerCache", state: "PackedState") -> Tensor:
         """(R, D) -> (R, Q)."""
-        q = self.query(x).view(-1, beam, self.cross_heads, cache.memory_keys.shape[3]).transpose(1, 2)
+        q = self.query(x).view(-1, state.beam, self.cross_heads, cache.memory_keys.shape[3]).transpose(1, 2)
+        if state.watched and cache is state.layers[-1]:
+            state.attention = attention_shares(q, cache.memory_keys, cache.memory_mask)
         y = F.scaled_dot_product_attention(q, cache.memory_keys, cache.memory_values, cache.memory_mask)
         return y.transpose(1, 2).reshape(x.shape[0], -1)
 
@@ -151,6 +154,10 @@ class PackedState:
     layers: list[LayerCache]
     seen: Tensor | None
     """(N, 1, beam, C): 0 where a beam may look, else so low that it does not; None: there is one beam."""
+    watched: bool = False
+    """Whether steps keep what they attend to."""
+    attention: Tensor | None = None
+    """Shares (R, S * reach) of the memory in the last layer's attention of the last step."""
 
     @classmethod
     def empty(cls, sentences: int, beam: int, dtype: torch.dtype) -> "PackedState":
@@ -247,6 +254,15 @@ class PackedEngine:
             x = layer.step(x, cache, state)
         state.position += 1
         return self._output(x if self._norm is None else self._norm(x))
+
+    def watch(self, state: PackedState) -> None:
+        """Keep the attention of each step from now on."""
+        state.watched = True
+
+    def attention(self, state: PackedState) -> Tensor:
+        """Return the shares (R, S) of the source's tokens in the last layer's attention of the last step."""
+        assert state.attention is not None
+        return folded(state.attention, self._model.architecture.decoder.cross_layers[-1])
 
     def best(self, tokens: Tensor, state: PackedState, count: int) -> TopTokens:
         """Feed one token a row, (R,) -> the `count` best words to follow each."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from hat_ray.cli.app import app
+from hat_ray.cli.decoding import DecodingCommand, with_decoding
 from hat_ray.cli.folders import require_folder, resolve_run
 from hat_ray.cli.options import JsonOpt, ThreadsOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
+from hat_ray.model.hypotheses.knobs import Decoding, why_not
 from hat_ray.storage import plain_file
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ BeamOpt = Annotated[
 
 
 @app.command(
+    cls=DecodingCommand,
     epilog="""Examples:
 
 hat-ray translate runs/toy < source.txt > target.txt
@@ -61,8 +64,15 @@ hat-ray translate runs/toy --runtime onnx --dtype int8 < source.txt > target.txt
 
 hat-ray translate exported --score reference.txt < source.txt > target.txt
 
-Translations come out as groups of lines come in: a pipe that brings one line gets one back."""
+hat-ray translate exported --n-best 3 --beam 5 < source.txt > hypotheses.jsonl
+
+hat-ray translate exported --no-repeat-ngram-size 3 --retry-loops < source.txt > target.txt
+
+hat-ray translate exported --sampling --top-k 10 --temperature 0.8 --seed 1 < source.txt > target.txt
+
+Translations come out as groups of lines come in: a pipe that brings one line gets one back.""",
 )
+@with_decoding
 def translate(
     place: Annotated[
         str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, a model folder, or an export.")
@@ -80,6 +90,9 @@ def translate(
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
     ] = False,
+    *,
+    decoding: Decoding,
+    details: bool,
 ) -> None:
     """Translate lines from stdin to stdout, in order."""
     if as_json and score is None:
@@ -87,17 +100,24 @@ def translate(
     if sys.stdin is None:
         raise RunError("stdin is closed: give lines to translate by `< FILE`")
     references = None if score is None else read_lines("--score", score)
-    from hat_ray.export.stream import read_groups, score_stream, translate_stream
+    if (reason := why_not(decoding, beam or decoding.n_best)) is not None:
+        raise RunError(reason)
+    from hat_ray.export.stream import details_stream, read_groups, score_stream, translate_stream
 
     served = model_choice(place, model, beam, runtime, dtype, short_list).open(threads or 0)
     pairs: list[tuple[str, str]] = []
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:
-        for source, text in translate_stream(served, read_groups(cast(BufferedReader, sys.stdin.buffer)), progress):
+        groups = read_groups(cast(BufferedReader, sys.stdin.buffer))
+        for source, text, shown in (
+            details_stream(served, groups, decoding, progress)
+            if details
+            else ((*pair, pair[1]) for pair in translate_stream(served, groups, progress, decoding))
+        ):
             if references is not None:
                 pairs.append((source, text))
             if not as_json:
-                sys.stdout.write(f"{text}\n")
+                sys.stdout.write(f"{shown}\n")
                 sys.stdout.flush()
     if references is not None:
         seconds = time.perf_counter() - started

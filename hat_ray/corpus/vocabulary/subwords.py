@@ -32,7 +32,7 @@ MODEL_FILE, WORDS_FILE, CODES_FILE, TOKENIZER_FILE = (
     "tokenizer.json",
 )
 
-_MOST_ENTRIES, _MOST_FILES = 10_000_000, 8
+_MOST_ENTRIES, _MOST_SIDE_FILES = 10_000_000, 8
 _LANGUAGE_MARK = re.compile(r"\s*(>>[^<>\s]+<<)")
 
 _BLANK = "\u2581"
@@ -272,8 +272,8 @@ def open_sides(index: Any, names: Collection[str], read: Callable[[str], bytes])
     for side in sorted(index):
         entry = index[side]
         files = entry.get("files") if isinstance(entry, dict) else None
-        if not isinstance(files, dict) or not 0 < len(files) <= _MOST_FILES:
-            raise ValueError(f"the vocabulary of {side} must name 1 to {_MOST_FILES} files")
+        if not isinstance(files, dict) or not 0 < len(files) <= _MOST_SIDE_FILES:
+            raise ValueError(f"the vocabulary of {side} must name 1 to {_MOST_SIDE_FILES} files")
         for placed in files.values():
             if placed not in names:
                 raise ValueError(f"the vocabulary of {side} names {placed!r:.60}, which is not there")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hat_ray.corpus.vocabulary import EOS, UNK, Vocabularies
-from hat_ray.errors import ExportError
+from hat_ray.errors import ExportError, HatRayError
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.hypotheses.found import Found, Task
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.protocol import BeamSettings, Engine
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.base import BaseRuntime
@@ -77,6 +79,14 @@ class CTranslate2Engine:
                 f"CTranslate2 cannot translate ({' '.join(str(error).split())[:300]}): export the model again"
             ) from error
         return [[self._ids.get(piece, UNK) for piece in best] for best in found]
+
+    def find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
+        """Return the hypotheses of each source, best first; raise HatRayError for what the library cannot do."""
+        words = self._source, self._target
+        try:
+            return loader.find_by_ctranslate2(self._translator, words, task, wanted, self._unknown_words)
+        except ValueError as error:
+            raise HatRayError(str(error)) from error
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the log-probability of each word of a translation, its end of sentence included."""

@@ -7,8 +7,8 @@ each layer past_keys and past_values (P, N, Q), and the encoder's keys and value
 short-lists of L words in all: listed (L,), output (L, D), bias (L,) where the model has one, and allowed (N, 1, L),
 which is added to logits (R, L).
 Out: logits (R, V); of the C best words the logarithms of probability, values (R, C), and words (R, C), and of the end
-of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q). `engine_onnx.py` explains the layout
-of the cache.
+of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q); and the last layer's attention to the
+encoder, the mean of its heads, (N, beam, S'). `engine_onnx.py` explains the layout of the cache.
 """
 
 import math
@@ -48,7 +48,8 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
     for index, reach in enumerate(shape.cross_layers):
         layer = decoder.layer(index)
         x = _self_attention(graph, layer, x, size, index, shape.self_heads[index])
-        x = _memory_attention(graph, layer, x, masks[reach], size, index, shape.cross_heads[index])
+        is_last = index == shape.depth - 1
+        x = _memory_attention(graph, layer, x, masks[reach], size, index, shape.cross_heads[index], is_last)
         x = feed_forward(graph, layer, x)
     if decoder.layer_norm is not None:
         x = graph.layer_norm(x, decoder.layer_norm)
@@ -120,7 +121,7 @@ def _self_attention(graph: GraphBuilder, layer: DecoderLayer, x: str, size: str,
 
 
 def _memory_attention(
-    graph: GraphBuilder, layer: DecoderLayer, x: str, mask: str, size: str, index: int, heads: int
+    graph: GraphBuilder, layer: DecoderLayer, x: str, mask: str, size: str, index: int, heads: int, is_last: bool
 ) -> str:
     """(R, D) -> (R, D), the beams of a sentence attending to its one memory."""
     attention = layer.encoder_attn
@@ -133,5 +134,8 @@ def _memory_attention(
     keys = graph.input(f"keys_{index}", ["N", heads, head_width, f"S{index}"])
     values = graph.input(f"values_{index}", ["N", heads, f"S{index}", head_width])
     scores = graph.op("Add", graph.op("MatMul", q, keys), mask)
-    y = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), values)
+    shares = graph.op("Softmax", scores, axis=-1)
+    if is_last:
+        graph.output("attention", graph.op("ReduceMean", shares, axes=[1], keepdims=0), ["N", "beam", f"S{index}"])
+    y = graph.op("MatMul", shares, values)
     return residual(graph, layer, attention, layer.encoder_attn_layer_norm, x, graph.merge_heads(y, qkv))

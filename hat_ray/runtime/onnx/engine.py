@@ -74,6 +74,14 @@ class OnnxEngine:
         self._require_room(state)
         return TopTokens(*map(torch.from_numpy, state.state.best(tokens.numpy(), count)))
 
+    def watch(self, state: "OnnxState") -> None:
+        """Keep the attention of each step from now on."""
+        state.state.watch()
+
+    def attention(self, state: "OnnxState") -> Tensor:
+        """Return the shares (R, S) of the source's tokens in the last layer's attention of the last step."""
+        return torch.from_numpy(state.state.attention())
+
     def _require_room(self, state: "OnnxState") -> None:
         if state.state.position >= self.max_positions:
             raise HatRayError(f"a sentence may have at most {self.max_positions} tokens: raise model.max_positions")

@@ -17,6 +17,8 @@ except ModuleNotFoundError:  # named when a model is opened
     ctranslate2 = None
 
 from hat_ray.corpus.vocabulary.cutting import one_line
+from hat_ray.model.hypotheses.found import Found, Task
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
 KIND, FORMAT = "hat-ray export for CTranslate2", 2
@@ -64,6 +66,10 @@ class ExportedTranslator(LineTranslator):
                 f"CTranslate2 cannot translate with this export ({one_line(error)}): export the model again"
             ) from error
         return [[self._tokens[piece] for piece in best] for best in found]
+
+    def _find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
+        words = distinct(self.source.pieces()), distinct(self.target.pieces())
+        return find_by_ctranslate2(self.engine, words, task, wanted, self.manifest.get("unknown_words", True))
 
     def _pieces(self, tokens: Sequence[int]) -> list[str]:
         return [self._words[token] for token in tokens]
@@ -114,6 +120,67 @@ def _batch(
         **options,
     )
     return [one.hypotheses for one in found]
+
+
+def find_by_ctranslate2(
+    translator: Any,
+    words: tuple[Sequence[str], Sequence[str]],
+    task: Task,
+    wanted: Decoding,
+    unknown_words: bool,
+) -> list[list[Found]]:
+    """Return the hypotheses of each source, best first, by the library's own options of the same names.
+
+    `words` are those of the source and of the target, in the order of their ids. Scores are the library's: a prefix
+    costs nothing there. Raises ValueError, in one line, for what the library cannot do.
+    """
+    if wanted.seed is not None:
+        raise ValueError(
+            "CTranslate2 draws from one generator for all its threads: leave seed out, or take another runtime"
+        )
+    own, target = words
+    ids = {word: token for token, word in enumerate(target)}
+    options = {
+        "beam_size": 1 if wanted.sampling else task.beam,
+        "num_hypotheses": wanted.n_best,
+        "length_penalty": task.length_penalty,
+        "no_repeat_ngram_size": wanted.no_repeat_ngram_size,
+        "repetition_penalty": wanted.repetition_penalty,
+        "sampling_topk": wanted.top_k if wanted.sampling else 1,
+        "sampling_temperature": wanted.temperature,
+        "max_input_length": 0,
+        "disable_unk": not unknown_words,
+        "return_scores": True,
+        "return_attention": wanted.alignments,
+    }
+    found: list[list[Found]] = [[] for _ in task.sources]
+    bounds: dict[tuple[int, int], list[int]] = {}  # the library takes one pair of bounds a call
+    for row, pair in enumerate(zip(task.least, task.most, strict=True)):
+        bounds.setdefault(pair, []).append(row)
+    for (least, most), rows in bounds.items():
+        sources = [[own[token] for token in task.sources[row]] for row in rows]
+        prefixes = [[target[token] for token in task.prefixes[row]] or None for row in rows]
+        options |= {"min_decoding_length": least, "max_decoding_length": most}
+        try:
+            results = translator.translate_batch(sources, target_prefix=prefixes if any(prefixes) else None, **options)
+            pairs = [(source, best) for source, each in zip(sources, results, strict=True) for best in each.hypotheses]
+            scored = iter(translator.score_batch(*map(list, zip(*pairs, strict=True)), max_input_length=0))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"CTranslate2 cannot translate so ({one_line(error)}): change the settings") from error
+        for row, each in zip(rows, results, strict=True):
+            attended = each.attention if wanted.alignments else [[] for _ in each.hypotheses]
+            found[row] = [
+                Found(
+                    tuple(ids[word] for word in best),
+                    float(score),
+                    tuple(map(float, next(scored).log_probs)),
+                    tuple(
+                        (max(range(len(shares)), key=shares.__getitem__), place) for place, shares in enumerate(seen)
+                    ),
+                )
+                for best, score, seen in zip(each.hypotheses, each.scores, attended, strict=True)
+            ]
+    return found
 
 
 def distinct(pieces: Sequence[str]) -> list[str]:

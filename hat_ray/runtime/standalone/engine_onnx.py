@@ -22,9 +22,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hat_ray.corpus.vocabulary.cutting import one_line
+from hat_ray.model.hypotheses.found import Found, Task
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.model.hypotheses.search import find, padded, rows_of
 from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
-KIND, FORMAT = "hat-ray export", 3
+KIND, FORMAT = "hat-ray export", 4
 HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
@@ -109,6 +112,8 @@ class State:
     ) -> None:
         self.graphs, self.beam = graphs, beam
         self.position = 0
+        self._source_length, self._is_watched = int(memory["memory_mask"].shape[-1]), False
+        self._attended: Floats = np.empty(0, np.float32)
         self._memory, self._of_batch = memory, of_batch
         # position 0 of the cache stands for nothing and is never seen: no graph ever gets an empty input
         self._cache: Floats = np.zeros((2 * graphs.num_layers, _FIRST_CAPACITY * beam, sentences, graphs.qkv_dim), "f4")
@@ -137,8 +142,10 @@ class State:
         """Feed the next token of each row, (R,); return the best words to follow, until the next step.
 
         Logarithms of probability (R, count), best first; the words; and the end of sentence's own logarithm (R, 1).
+        `count` may be more than there are: then all are returned.
         """
-        values, words, ending = self._run(tokens, count)
+        there = self.graphs.vocab_size if self.listed is None else len(self.listed)
+        values, words, ending = self._run(tokens, min(count, there))
         return values, words, ending
 
     def _run(self, tokens: Ints, count: int) -> list[Any]:
@@ -159,6 +166,18 @@ class State:
         self._seen[own, past, own % self.beam] = 0.0
         self.position += 1
         return results
+
+    def watch(self) -> None:
+        """Keep the attention of each step from now on."""
+        self._is_watched = True
+        self._bindings.clear()
+
+    def attention(self) -> Floats:
+        """Return the shares (R, S) of the source's tokens in the last layer's attention of the last step."""
+        rows = len(self._attended) * self.beam
+        by_layer = self._attended.reshape(rows, -1, self._source_length)  # of each encoder layer that is attended to
+        shares: Floats = by_layer.sum(1)
+        return shares
 
     def reorder(self, rows: Ints) -> None:
         """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
@@ -207,8 +226,13 @@ class State:
         if count != _ALL:
             results = {"values": np.empty((rows, count), "f4"), "words": np.empty((rows, count), np.int64)}
             results["ending"] = np.empty((rows, 1), "f4")
+        kept: dict[str, Any] = {}
+        if self._is_watched:
+            last = self._memory[f"keys_{self.graphs.num_layers - 1}"]
+            self._attended = np.empty((self.sentences, self.beam, last.shape[3]), np.float32)
+            kept = {"attention": self._attended}
         new = {f"new_{name}": value for name, value in zip(self._names, self._new, strict=True)}
-        for name, value in {**results, **new}.items():
+        for name, value in {**results, **kept, **new}.items():
             binding.bind_output(name, "cpu", 0, value.dtype.type, value.shape, _address(value))
         self._bindings[count] = binding, list(results.values()), wanted  # a binding knows addresses only
         return self._bindings[count]
@@ -327,6 +351,13 @@ class ExportedTranslator(LineTranslator):
             pad=pad,
             eos=eos,
         )
+
+    def _find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
+        pad, eos = self.manifest["special_tokens"]["pad"], self.manifest["special_tokens"]["eos"]
+        state = self.engine.start(padded(task.sources, pad), rows_of(task, wanted))
+        if wanted.alignments:
+            state.watch()
+        return find(state, task, wanted, pad, eos)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ from hat_ray.corpus.vocabulary.subwords import (
     open_sides,
     open_subwords,
 )
+from hat_ray.model.hypotheses.found import Found, Hypothesis, Task, json_line
+from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_not
+from hat_ray.model.hypotheses.lines import LineSearch
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -222,6 +225,21 @@ class LineTranslator:
         most = int(search["max_length_factor"] * len(source) + search["max_length_extra"])
         return min(most, int(self.manifest["max_positions"]) - 1)
 
+    def hypotheses(self, lines: Sequence[str], decoding: Decoding, **settings: float) -> list[list[Hypothesis]]:
+        """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty.
+
+        Raises ValueError, in one line, for a setting that makes no sense here.
+        """
+        search = {**self.manifest["search"], **settings, **decoding.changes()}
+        if (reason := why_not(decoding, int(search["beam"]), len(lines))) is not None:
+            raise ValueError(reason)
+        most, eos = self.manifest["max_positions"], self.manifest["special_tokens"]["eos"]
+        return LineSearch(self.source, self.target, search, most, self._find, decoding, eos).lines(lines, is_blank)
+
+    def _find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
+        """Return the hypotheses of each source of a batch, best first."""
+        raise NotImplementedError
+
     def _open(self, place: Path, threads: int) -> Any:
         """Return the engine of a folder whose manifest was read."""
         raise NotImplementedError
@@ -273,20 +291,58 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
     parser.add_argument("--threads", default=1, type=_at_least(0), help="0: one for each core")
     parser.add_argument("--beam", default=None, type=_at_least(1), help="hypotheses kept; default: the manifest's")
     parser.add_argument("--chunk", default=256, type=_at_least(1), help="lines translated together")
+    _add_decoding(parser)
     options = parser.parse_args()
-    settings = {} if options.beam is None else {"beam": options.beam}
+    wanted = _decoding_of(options)
     try:
         if sys.stdin is None or sys.stdout is None:
             raise ValueError("stdin and stdout must be open: give it lines by `< FILE`")
+        if (reason := why_not(wanted, options.beam or wanted.n_best)) is not None:
+            raise ValueError(reason)
         translator = open_translator(options.folder, options.threads)
+        number = 1
         for chunk in read_chunks(sys.stdin.buffer, options.chunk):
-            sys.stdout.buffer.write("".join(f"{line}\n" for line in translator.translate(chunk, **settings)).encode())
+            lines = _translated(translator, chunk, wanted, number if options.details else None)
+            sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
             sys.stdout.buffer.flush()
+            number += len(chunk)
     except ValueError as error:
         return _tell(error, 2)
     except OSError as error:
         return _tell(error, 1)
     return 0
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("decoding")
+    plain = Decoding()
+    for name, knob in KNOBS.items():
+        default, flag = getattr(plain, name), f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            group.add_argument(flag, action="store_true", help=knob.help)
+        elif name != "beam":
+            whole = isinstance(default, int) or name == "seed"
+            group.add_argument(flag, type=int if whole else float, default=default, help=knob.help)
+    group.add_argument("--prefix", default="", help="text that every translation begins with")
+    group.add_argument("--alignments", action="store_true", help="align sub-words with those of the source")
+    group.add_argument("--details", action="store_true", help="print each line's hypotheses with scores, as JSON")
+
+
+def _decoding_of(options: argparse.Namespace) -> Decoding:
+    names = {*KNOBS, "prefix", "alignments"}
+    wanted = Decoding(**{name: value for name, value in vars(options).items() if name in names})
+    options.details = options.details or wanted.n_best > 1 or wanted.alignments
+    return wanted
+
+
+def _translated(translator: Any, lines: list[str], wanted: Decoding, number: int | None) -> list[str]:
+    """Return what is printed of lines: their translations, or with the first one's number all details."""
+    if number is None and wanted.is_plain and not wanted.retry_loops:
+        return list(translator.translate(lines, **wanted.changes()))
+    found = translator.hypotheses(lines, wanted)
+    if number is None:
+        return [hypotheses[0].text for hypotheses in found]
+    return [json_line(row, hypotheses) for row, hypotheses in enumerate(found, number)]
 
 
 def read_chunks(stream: BinaryIO, size: int) -> Iterator[list[str]]:

@@ -1,0 +1,117 @@
+"""Lines of text to their hypotheses: in batches of like length inside, in the given order outside. Needs no library."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hat_ray.model.hypotheses.found import Found, Hypothesis, Task
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.model.hypotheses.loops import RETRY_SIZES, is_loop
+
+
+class Side(Protocol):
+    """The vocabulary of a side."""
+
+    def encode(self, line: str) -> list[int]:
+        """Return the tokens of a line with the end of sentence."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def pieces(self) -> list[str]: ...
+
+
+Find = Callable[[Task, Decoding], list[list[Found]]]
+"""What decodes a batch: the hypotheses of each source, best first."""
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """A model's way from lines to hypotheses, as a request wants it."""
+
+    source: Side
+    target: Side
+    search: Mapping[str, float]
+    """Settings of the model's beam search, those of the request among them, by the names of `EvaluateConfig`."""
+    max_positions: int
+    """Longest sentence in tokens that the model takes."""
+    find: Find
+    wanted: Decoding
+    eos: int
+
+    def lines(
+        self, lines: Sequence[str], is_blank: Callable[[str], bool], done: Callable[[int], None] = lambda _: None
+    ) -> list[list[Hypothesis]]:
+        """Return the hypotheses of every line, in order; an empty line has one, which is empty."""
+        sources = {row: self.tokens_of(line) for row, line in enumerate(lines) if not is_blank(line)}
+        found = self.tokens(sources, done)
+        pieces = self.target.pieces()
+        nothing = [Hypothesis("", 0.0)]
+        return [
+            [self._hypothesis(one, pieces) for one in found[row]] if row in found else nothing
+            for row in range(len(lines))
+        ]
+
+    def tokens(
+        self, sources: Mapping[int, list[int]], done: Callable[[int], None] = lambda _: None
+    ) -> dict[int, list[Found]]:
+        """Return the hypotheses of sources, which end with the end of sentence, by their rows."""
+        found = self._rows(sources, self.wanted, done)
+        return self.without_loops(sources, found) if self.wanted.retry_loops else found
+
+    def without_loops(self, sources: Mapping[int, list[int]], found: dict[int, list[Found]]) -> dict[int, list[Found]]:
+        """Decode rows anew whose best hypothesis ends in a loop, until it does not or all trials were made."""
+        for size in RETRY_SIZES:
+            looped = {
+                row: sources[row] for row, each in found.items() if each and is_loop(each[0].tokens, sources[row])
+            }
+            if not looped:
+                break
+            found = {**found, **self._rows(looped, replace(self.wanted, no_repeat_ngram_size=size))}
+        return found
+
+    def _rows(
+        self, sources: Mapping[int, list[int]], wanted: Decoding, done: Callable[[int], None] = lambda _: None
+    ) -> dict[int, list[Found]]:
+        found: dict[int, list[Found]] = {}
+        for rows in _like_lengths(sources, int(self.search["batch_tokens"])):
+            task = self._task([sources[row] for row in rows], [wanted.prefix_of(row) for row in rows])
+            found.update(zip(rows, self.find(task, wanted), strict=True))
+            done(len(found))
+        return found
+
+    def _task(self, sources: list[list[int]], prefixes: list[str]) -> Task:
+        begun = [self.target.encode(prefix)[:-1] if prefix.strip() else [] for prefix in prefixes]
+        factor, extra = self.search["max_length_factor"], self.search["max_length_extra"]
+        last = self.max_positions - 1
+        begun = [one[:last] for one in begun]
+        most = [
+            min(int(factor * len(source) + extra) + len(prefix), last)
+            for source, prefix in zip(sources, begun, strict=True)
+        ]
+        least = [
+            max(1, min(int(self.wanted.min_length_factor * len(source)), limit))
+            for source, limit in zip(sources, most, strict=True)
+        ]
+        return Task(sources, begun, least, most, int(self.search["beam"]), float(self.search["length_penalty"]))
+
+    def tokens_of(self, line: str) -> list[int]:
+        """Return the tokens of a line, `max_source_length` at most, the end of sentence among them."""
+        longest = min(int(self.search["max_source_length"]), self.max_positions)
+        return [*self.source.encode(line)[:-1][: longest - 1], self.eos]
+
+    def _hypothesis(self, found: Found, pieces: Sequence[str]) -> Hypothesis:
+        text = " ".join(self.target.decode(found.tokens).split("\n")).strip()
+        words = tuple(pieces[token] for token in found.tokens)
+        return Hypothesis(text, found.score, words, found.token_scores, found.alignment)
+
+
+def _like_lengths(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows of like length, longest first, so that rows * longest stays within `batch_tokens` (one at least)."""
+    batch: list[int] = []
+    for row in sorted(sources, key=lambda row: (-len(sources[row]), row)):
+        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
