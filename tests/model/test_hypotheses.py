@@ -1,13 +1,16 @@
 """Decoding with every setting finds what a plain restatement finds, on every engine."""
 
 import random
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import hat_ray as public
 from hat_ray.errors import HatRayError
 from hat_ray.model.beam import beam_search
 from hat_ray.model.hypotheses.found import Found, Task
@@ -231,6 +234,13 @@ def test_loops_are_the_same_tokens_again_and_again(tokens: list[int], source: li
 )
 def test_a_setting_that_makes_no_sense_is_named(settings: dict[str, object], rule: str) -> None:
     assert rule in (why_not(Decoding(**settings), 5, 3) or "nothing")
+
+
+def test_the_reference_names_every_setting() -> None:
+    text = (Path(public.__file__).parent / "recipes" / "REFERENCE.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Decoding\n")[2].partition("\n## ")[0]
+    table = "".join(line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(each.name for each in fields(Decoding))
 
 
 def test_settings_at_their_bounds_are_taken() -> None:

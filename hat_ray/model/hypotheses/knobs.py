@@ -69,7 +69,7 @@ class Decoding:
     temperature: float = 1.0
     """Logits are divided by it before a token is drawn."""
     top_k: int = 0
-    """Tokens are drawn among so many best; 0: among all."""
+    """Tokens are drawn among this number of best ones; 0: among all."""
     seed: int | None = None
     """The same seed draws the same for the same line, whatever stands beside it. None: other draws each time."""
     prefix: str | tuple[str, ...] = ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 LOOP_COPIES = 3
-"""So many copies in a row are a loop, where they are long enough and the source has fewer."""
+"""Copies in a row that are a loop, where they are long enough and the source has fewer."""
 LOOP_TOKENS = 8
 """Tokens that a loop has at least."""
 RETRY_SIZES = (3, 2, 1)
