@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from hat_ray.core.config import StageConfig
 from hat_ray.core.registry import NameIn
 from hat_ray.latency.quantities import QUANTITIES
-from hat_ray.runtime.choice import AUTO, FASTEST_FIRST
+from hat_ray.runtime.choice import AUTO, why_none_on
 from hat_ray.runtime.protocol import RUNTIMES, why_no_dtype, why_not_on
 
 RuntimeName = Annotated[str, NameIn(RUNTIMES)] | Literal["auto"]
@@ -131,11 +131,12 @@ class LatencyConfig(StageConfig):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """Processor of devices that no selector names: "auto" takes a GPU where there is one."""
 
-    runtime: RuntimeName = "eager"
-    """Runtime that executes a model: "eager" is PyTorch as it stands, "packed" PyTorch tuned for decoding on a CPU,
-    "onnx" ONNX Runtime on the CPU, "ctranslate2" CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot
-    express every architecture). Or the name of an installed package's runtime. Each is a device of its own. With "auto"
-    each node takes the fastest of the first three that it can execute, and its device is named by the choice."""
+    runtime: RuntimeName = "auto"
+    """Runtime that executes a model, and a part of its device's id. "auto": each node takes the fastest that executes
+    the space's largest architecture there, which `translate` and `serve` also choose. By speed: "onnx" is ONNX Runtime
+    on the CPU, "packed" PyTorch tuned for decoding on a CPU, "eager" PyTorch as it stands, the only one on a GPU. Named
+    only: "ctranslate2", CTranslate2 on the CPU (with `space.runtime: ctranslate2`: it cannot express every
+    architecture), and the runtimes of installed packages."""
 
     dtype: DtypeName = "fp32"
     """Numbers that weights and computation are in: eager and packed "fp32" or "bf16", which needs a processor or GPU to
@@ -210,15 +211,9 @@ class LatencyConfig(StageConfig):
 
     @model_validator(mode="after")
     def _a_runtime_with_its_dtype(self) -> Self:
-        if self.runtime == AUTO:
-            able = sorted({dtype for name in FASTEST_FIRST for dtype in RUNTIMES.facts(name).dtypes})
-            if self.dtype not in able:
-                raise ValueError(f"runtime auto computes in {' or '.join(able)}, got dtype {self.dtype}")
-            return self
-        facts = RUNTIMES.facts(self.runtime)
-        if reason := why_no_dtype(self.runtime, facts, self.dtype):
+        if reason := _why_no_runtime(self.runtime, self.dtype, "cpu"):
             raise ValueError(reason)
-        if self.accelerator == "cuda" and (reason := why_not_on(self.runtime, facts, "cuda")):
+        if self.accelerator == "cuda" and (reason := _why_no_runtime(self.runtime, self.dtype, "cuda")):
             raise ValueError(f"{reason}, or set accelerator to cpu")
         return self
 
@@ -235,6 +230,11 @@ class LatencyConfig(StageConfig):
     def of_table(self) -> tuple[DeviceSelector, ...]:
         """The devices that only the table knows."""
         return tuple(device for device in self.devices if device.table)
+
+    @property
+    def takes_gpus(self) -> bool:
+        """Whether a device that no selector names is a GPU where there is one."""
+        return self.accelerator != "cpu" and _why_no_runtime(self.runtime, self.dtype, "cuda") is None
 
     @property
     def times_nothing(self) -> bool:
@@ -255,10 +255,9 @@ class LatencyConfig(StageConfig):
         seen: set[tuple[str, str]] = set()
         for device in self.devices:
             own = self.of(device)
-            facts = None if own.runtime == AUTO else RUNTIMES.facts(own.runtime)
-            if facts and (reason := why_no_dtype(own.runtime, facts, own.dtype)):
+            if reason := _why_no_runtime(own.runtime, own.dtype, "cpu"):
                 raise ValueError(f"devices: {reason}")
-            if facts and device.num_gpus and (reason := why_not_on(own.runtime, facts, "cuda")):
+            if device.num_gpus and (reason := _why_no_runtime(own.runtime, own.dtype, "cuda")):
                 raise ValueError(f"devices: {reason}, or set num_gpus to 0")
             told = f"{own.runtime} {own.dtype} with {own.threads} threads"
             if device.name and (device.name, told) in seen:
@@ -281,3 +280,13 @@ class LatencyConfig(StageConfig):
                 f"max_repetitions must be at least min_repetitions {self.min_repetitions}, got {self.max_repetitions}"
             )
         return self
+
+
+def _why_no_runtime(runtime: str, dtype: str, device: str) -> str | None:
+    """Return why a runtime does not compute in a dtype, or not on a GPU, and the remedy; None: it may."""
+    if runtime == AUTO:
+        reason = why_none_on(dtype, device)
+        return f"{reason}: take one of these" if reason else None
+    facts = RUNTIMES.facts(runtime)
+    reason = why_no_dtype(runtime, facts, dtype)
+    return reason or (why_not_on(runtime, facts, device) if device == "cuda" else None)

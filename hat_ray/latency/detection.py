@@ -11,48 +11,78 @@ from hat_ray.core.processor import allowed_isa, read_cpu
 from hat_ray.errors import HatRayError, LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.runtime.choice import AUTO, fastest_runtime
+from hat_ray.runtime.choice import AUTO, Choice, ModelFacts, fastest_runtime, why_none_on
 from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, why_not_on, why_unsupported
 
 log = logging.getLogger(__name__)
 
 
-def device_of(config: LatencyConfig, selector: DeviceSelector | None = None) -> DeviceInfo:
-    """Describe the device that settings mean on this machine; a fleet's selector names it and chooses CPU or GPU."""
-    name, accelerator = "", config.accelerator
-    if selector is not None:
-        name, accelerator = selector.name, "cuda" if selector.num_gpus else "cpu"
+Accelerator = Literal["auto", "cpu", "cuda"]
+
+
+def device_of(
+    config: LatencyConfig, selector: DeviceSelector | None = None, largest: ModelFacts | None = None
+) -> DeviceInfo:
+    """Describe the device that settings mean on this machine; a fleet's selector names it and chooses CPU or GPU.
+
+    Runtime auto becomes the fastest one that executes the `largest` model.
+    """
+    name = "" if selector is None else selector.name
+    own, runtime = config.of(selector), runtime_of(config, selector, largest).runtime
+    accelerator = _accelerator(config, selector)
+    return detect(threads=own.threads, name=name, accelerator=accelerator, runtime=runtime, dtype=own.dtype)
+
+
+def runtime_of(
+    config: LatencyConfig, selector: DeviceSelector | None = None, largest: ModelFacts | None = None
+) -> Choice:
+    """Return the runtime that settings mean on this machine, and why.
+
+    Raises LatencyError where none computes in the dtype that they name.
+    """
     own = config.of(selector)
-    return detect(threads=own.threads, name=name, accelerator=accelerator, runtime=own.runtime, dtype=own.dtype)
+    if own.runtime != AUTO:
+        return Choice(own.runtime, "the settings name it")
+    gpu, _, _ = _gpu(_where(AUTO, own.dtype, _accelerator(config, selector)))
+    return _fastest(own.dtype, gpu, largest)
 
 
 def devices_of(
-    config: LatencyConfig, selectors: Sequence[DeviceSelector | None]
+    config: LatencyConfig, selectors: Sequence[DeviceSelector | None], largest: ModelFacts | None = None
 ) -> list[tuple[DeviceSelector | None, DeviceInfo]]:
     """Describe each device that settings mean on this machine, and warn of those that it cannot be.
 
-    Raises LatencyError when it can be none of them.
+    Entries that turn out to be one device are that device once. Raises LatencyError when it can be none of them.
     """
-    found: list[tuple[DeviceSelector | None, DeviceInfo]] = []
+    found: dict[str, tuple[DeviceSelector | None, DeviceInfo]] = {}
     refused: list[LatencyError] = []
     for selector in selectors:
         try:
-            found.append((selector, device_of(config, selector)))
+            device = device_of(config, selector, largest)
         except LatencyError as error:
             refused.append(error)
+            continue
+        if found.setdefault(device.slug, (selector, device))[0] is not selector:
+            log.warning("two entries of latency.devices are %s, which is timed once: leave one out", device.slug)
     if not found:
         raise refused[0]
     for why in refused:
         log.warning("a device is left out: %s", why)
-    return found
+    return list(found.values())
+
+
+def _accelerator(config: LatencyConfig, selector: DeviceSelector | None) -> Accelerator:
+    if selector is None:
+        return config.accelerator
+    return "cuda" if selector.num_gpus else "cpu"
 
 
 def detect(
     *,
     threads: int = 1,
     name: str = "",
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
-    runtime: str = "eager",
+    accelerator: Accelerator = "auto",
+    runtime: str = AUTO,
     dtype: str = "fp32",
 ) -> DeviceInfo:
     """Describe the machine that this process runs on.
@@ -60,9 +90,9 @@ def detect(
     Raises LatencyError when a GPU is asked for and none is seen, and when it cannot run the runtime in the dtype.
     """
     cpu = read_cpu()
-    gpu, gpu_memory, driver = _gpu(accelerator if runtime == AUTO else _where(runtime, accelerator))
+    gpu, gpu_memory, driver = _gpu(_where(runtime, dtype, accelerator))
     if runtime == AUTO:
-        runtime = _fastest(dtype, gpu)
+        runtime = _fastest(dtype, gpu).runtime
     require_device(runtime, dtype, None, gpu)
     return DeviceInfo(
         name=name,
@@ -83,14 +113,12 @@ def detect(
     )
 
 
-def _fastest(dtype: str, gpu: str) -> str:
-    """Return the fastest runtime of this machine that computes in a dtype, and log it with the reason."""
+def _fastest(dtype: str, gpu: str, largest: ModelFacts | None = None) -> Choice:
+    """Return the fastest runtime of this machine that computes in a dtype and executes the largest model."""
     try:
-        choice = fastest_runtime(RuntimeSettings(dtype, "cuda" if gpu else "cpu", timed=True))
+        return fastest_runtime(RuntimeSettings(dtype, "cuda" if gpu else "cpu", timed=True), largest)
     except HatRayError as error:
         raise LatencyError(str(error)) from error
-    log.info("latency.runtime auto is %s: %s", choice.runtime, choice.reason)
-    return choice.runtime
 
 
 def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:
@@ -104,9 +132,9 @@ def require_device(runtime: str, dtype: str, isa: Isa | None, gpu: str) -> None:
         raise LatencyError(reason)
 
 
-def _where(runtime: str, accelerator: str) -> str:
+def _where(runtime: str, dtype: str, accelerator: str) -> str:
     """Return the processor that a runtime runs on; raise LatencyError when only the GPU is allowed and it cannot."""
-    reason = why_not_on(runtime, RUNTIMES.facts(runtime), "cuda")
+    reason = why_none_on(dtype, "cuda") if runtime == AUTO else why_not_on(runtime, RUNTIMES.facts(runtime), "cuda")
     if reason and accelerator == "cuda":
         raise LatencyError(reason)
     return "cpu" if reason else accelerator

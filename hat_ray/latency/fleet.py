@@ -236,7 +236,8 @@ def label_fits(rule: str, value: str | None) -> bool:
 
 
 def _automatic(node: Node, config: LatencyConfig) -> DeviceSelector:
-    return DeviceSelector(num_gpus=int(config.accelerator != "cpu" and node.resources.get("GPU", 0) >= 1))
+    takes_gpu = config.takes_gpus and node.resources.get("GPU", 0) >= 1
+    return DeviceSelector(num_gpus=int(takes_gpu))
 
 
 def _described(selector: DeviceSelector) -> str:

@@ -1,16 +1,19 @@
 """Timing on the machine that this process runs on: every device that it is, one after the other. No Ray here."""
 
+import logging
 import time
 from collections.abc import Sequence
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.latency.config import DeviceSelector
-from hat_ray.latency.detection import device_of, devices_of
+from hat_ray.latency.detection import device_of, devices_of, runtime_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import Rounds, once
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.session import SessionSummary, TimingSession
 from hat_ray.space.architecture import Architecture
+
+log = logging.getLogger(__name__)
 
 
 def measure(
@@ -20,7 +23,8 @@ def measure(
     progress: Progress = no_progress,
 ) -> SessionSummary:
     """Time architectures on this machine and append their rows to the table; skip what it has (but see `job.again`)."""
-    return TimingSession(job, device or device_of(job.config)).run(architectures, progress)
+    device = device or device_of(job.config, None, job.largest)
+    return TimingSession(job, device).run(architectures, progress)
 
 
 def measure_here(
@@ -37,7 +41,10 @@ def measure_rounds_here(job: TimingJob, rounds: Rounds, progress: Progress = no_
     is the only one.
     """
     selectors: Sequence[DeviceSelector | None] = [one for one in job.config.devices if one.is_anywhere] or [None]
-    devices = devices_of(job.config, selectors)
+    devices = devices_of(job.config, selectors, job.largest)
+    for selector, device in devices:
+        choice = runtime_of(job.config, selector, job.largest)
+        log.info("device %s is timed with runtime %s: %s", device.slug, choice.runtime, choice.reason)
     known = [device for _, device in devices]
     sessions: dict[str, TimingSession] = {}
     done = total = 0

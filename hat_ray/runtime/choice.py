@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hat_ray.errors import HatRayError
-from hat_ray.runtime.protocol import Isa, RuntimeSettings, load_engine, require_runtime, why_unsupported
+from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, load_engine, require_runtime, why_unsupported
 from hat_ray.space.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LARGEST_GRAPH_BYTES = 2**31 - 2**24
+_INT8_SHARE = 4  # weights in fp32 take this many times their bytes in int8
 AUTO = "auto"
 """What settings name instead of a runtime: the fastest one."""
 FASTEST_FIRST = ("onnx", "packed", "eager")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The facts of a model that decide which runtimes execute it, as far as they are known."""
+
+    architecture: Architecture | None = None
+    config: "ModelConfig | None" = None
+    weight_bytes: int = 0
+    """Bytes of all weights in fp32."""
 
 
 @dataclass(frozen=True)
@@ -33,31 +44,45 @@ class Choice:
     reason: str
 
 
-def fastest_runtime(
-    settings: RuntimeSettings,
-    architecture: Architecture | None = None,
-    config: "ModelConfig | None" = None,
-    isa: Isa | None = None,
-) -> Choice:
-    """Choose the fastest runtime that executes an architecture, or anything, with these settings.
+def fastest_runtime(settings: RuntimeSettings, model: ModelFacts | None = None, isa: Isa | None = None) -> Choice:
+    """Choose the fastest runtime that executes a model, or anything, with these settings.
 
     `isa` holds another machine's flags, whose packages are not known; None: this machine. Raises HatRayError where no
     runtime does.
     """
     passed: list[str] = []
+    model = model or ModelFacts()
     for name in FASTEST_FIRST:
-        refused = why_unsupported(name, settings, architecture, isa, config)
+        refused = why_unsupported(name, settings, model.architecture, isa, model.config)
+        refused = refused or _why_too_large(name, settings, model)
         if refused is None:
             return Choice(name, "; ".join(["the fastest that executes this model here", *passed]))
         passed.append(f"not {name}, because {refused}")
     raise HatRayError(passed[0].removeprefix(f"not {FASTEST_FIRST[0]}, because "))
 
 
+def why_none_on(dtype: str, device: str) -> str | None:
+    """Return why no runtime is there to choose for a dtype on a kind of device, by their facts alone; None: one is."""
+    facts = [RUNTIMES.facts(name) for name in FASTEST_FIRST]
+    able = sorted({name for one in facts if device in one.accelerators for name in one.dtypes})
+    if dtype in able:
+        return None
+    where = " on a GPU" if device == "cuda" else ""
+    return f"runtime auto computes in {' or '.join(able)}{where}, got dtype {dtype}"
+
+
+def _why_too_large(runtime: str, settings: RuntimeSettings, model: ModelFacts) -> str | None:
+    """Return why a runtime cannot hold a model's weights, or None: it can."""
+    held = model.weight_bytes // (_INT8_SHARE if settings.dtype == "int8" else 1)
+    if runtime != "onnx" or held <= _LARGEST_GRAPH_BYTES:
+        return None
+    return f"graphs of onnx hold at most 2 GB of weights, got {held / 1e9:.1f} GB: take runtime packed or eager"
+
+
 def choose(settings: RuntimeSettings, model: "SubTransformer") -> Choice:
     """Choose the fastest runtime that executes a model, and log it with the reason."""
-    choice = fastest_runtime(settings, model.architecture, model.config)
-    if choice.runtime == "onnx" and sum(weight.nbytes for weight in model.parameters()) > _LARGEST_GRAPH_BYTES:
-        choice = Choice("eager", "not onnx, because its graphs hold at most 2 GB of weights")
+    weight_bytes = sum(weight.nbytes for weight in model.parameters())
+    choice = fastest_runtime(settings, ModelFacts(model.architecture, model.config, weight_bytes))
     log.info("runtime %s %s: %s", choice.runtime, settings.dtype, choice.reason)
     return choice
 
@@ -79,7 +104,7 @@ def require(runtime: str | None, settings: RuntimeSettings) -> None:
 def why_none(settings: RuntimeSettings, isa: Isa | None = None, config: "ModelConfig | None" = None) -> str | None:
     """Return why no runtime executes anything with these settings, or None: one does."""
     try:
-        fastest_runtime(settings, None, config, isa)
+        fastest_runtime(settings, ModelFacts(config=config), isa)
     except HatRayError as error:
         return str(error)
     return None

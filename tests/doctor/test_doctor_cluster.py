@@ -8,6 +8,9 @@ import sys
 import pytest
 from ray.cluster_utils import Cluster
 
+from hat_ray.runtime.choice import fastest_runtime
+from hat_ray.runtime.protocol import RuntimeSettings
+
 pytestmark = pytest.mark.slow
 DOCTOR = [sys.executable, "-m", "hat_ray.cli", "doctor", "--json", "--address"]
 
@@ -35,7 +38,7 @@ def test_every_node_tells_its_device_and_the_open_door_is_named(monkeypatch: pyt
     assert "RAY_AUTH_MODE=token" in ports["remedy"]
     nodes = [finding["seen"] for finding in findings if finding["name"].startswith("node ")]
     assert len(nodes) == 2
-    assert all("-1t-eager-fp32" in seen for seen in nodes)
+    assert all(f"-1t-{fastest_runtime(RuntimeSettings()).runtime}-fp32" in seen for seen in nodes)
     assert any("labels hw=pi" in seen for seen in nodes)
 
 

@@ -48,14 +48,17 @@ def test_selectors_take_all_nodes_that_fit_and_one_node_may_be_a_cpu_and_a_gpu_d
     assert [(place.selector.name, place.node.id) for place in found] == [("all", "1"), ("all", "2"), ("gpu", "2")]
 
 
+PI_RUNTIMES = [("eager", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
+
+
 def test_a_node_may_be_several_devices_that_differ_in_runtime_dtype_or_threads() -> None:
-    entries = [{"name": "pi4"}, {"name": "pi4", "runtime": "onnx"}, {"name": "pi4", "runtime": "onnx", "dtype": "int8"}]
+    entries = [{"name": "pi4", "runtime": name, "dtype": dtype} for name, dtype in PI_RUNTIMES]
     config = LatencyConfig.model_validate({"devices": [{**one, "labels": {"hw": "pi4"}} for one in entries]})
     found = placements([PI, BOX], config)
     assert [place.node.id for place in found] == ["1", "1", "1"]
     assert len({place.key for place in found}) == 3
     own = [config.of(place.selector) for place in found]
-    assert [(one.runtime, one.dtype) for one in own] == [("eager", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
+    assert [(one.runtime, one.dtype) for one in own] == PI_RUNTIMES
 
 
 def test_an_entrys_own_runtime_leaves_the_recipes_dtype_behind() -> None:
@@ -73,7 +76,11 @@ def test_an_entrys_own_runtime_leaves_the_recipes_dtype_behind() -> None:
             [{"runtime": "onnx", "num_gpus": 1}],
             "runs on the CPU, not on cuda: take runtime eager, or set num_gpus to 0",
         ),
-        ([{"name": "a", "threads": 1}, {"name": "a"}], "needs its own name, got 'a' twice for eager fp32"),
+        (
+            [{"dtype": "int8", "num_gpus": 1}],
+            "runtime auto computes in bf16 or fp32 on a GPU, got dtype int8: take one of these, or set num_gpus to 0",
+        ),
+        ([{"name": "a", "threads": 1}, {"name": "a"}], "needs its own name, got 'a' twice for auto fp32"),
         ([{"name": "a"}, {"name": "a", "runtime": "onnx", "resource": "x"}], "needs its own name, got 'a' 2 times"),
     ],
 )

@@ -1,5 +1,6 @@
 """A real Ray cluster of three raylets on this machine, two of them timing devices."""
 
+import logging
 import os
 import signal
 import threading
@@ -102,11 +103,36 @@ def test_a_round_whose_time_is_spent_begins_nothing_and_loses_nobody(raylet_a: i
 @pytest.mark.slow
 def test_a_fleet_times_another_runtime_into_devices_of_its_own(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 2, seed=1)
-    for settings in ({}, {"runtime": "onnx", "dtype": "int8"}):
+    for settings in ({"runtime": "eager"}, {"runtime": "onnx", "dtype": "int8"}):
         report = measure_fleet(job(tmp_path, devices=[A.model_dump()], **settings), architectures)
         assert (report.devices[0].timed, report.failures) == (2, ())
     slugs = {row.device.slug for row in read_table(tmp_path)}
     assert {slug[slug.index("1t") :] for slug in slugs} == {"1t-eager-fp32", "1t-onnx-int8-pairs"}
+
+
+@pytest.mark.slow
+def test_unlike_nodes_choose_unlike_runtimes_and_say_why(
+    raylet_a: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None  # is not installed\n")
+    bare = _CLUSTER[0].add_node(num_cpus=1, labels={"hw": "bare"}, env_vars={"PYTHONPATH": str(tmp_path)})
+    try:
+        _CLUSTER[0].wait_for_nodes(timeout=60)
+        architectures = choose_architectures(SPACE, 2, seed=1)
+        devices = [A.model_dump(), {"name": "bare", "labels": {"hw": "bare"}}]
+        with caplog.at_level(logging.INFO):
+            report = measure_fleet(job(tmp_path / "table", devices=devices), architectures)
+        chosen = {each.device.name: each.device.runtime for each in report.devices}
+        assert chosen == {"device-a": "onnx", "bare": "packed"}
+        assert {row.device.slug for row in read_table(tmp_path / "table")} == {
+            one.device.slug for one in report.devices
+        }
+        assert (
+            "is timed with runtime packed: the fastest that executes this model here; not onnx, because" in caplog.text
+        )
+        assert "is timed with runtime onnx: the fastest that executes this model here\n" in caplog.text
+    finally:
+        _CLUSTER[0].remove_node(bare)
 
 
 @pytest.mark.slow

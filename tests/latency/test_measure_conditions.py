@@ -158,7 +158,7 @@ def test_a_mix_is_another_workload_than_its_means_and_than_another_mix(tmp_path:
 
 @WITH_BF16
 def test_bf16_is_another_device_and_its_times_are_real(tmp_path: Path) -> None:
-    this = job(tmp_path, dtype="bf16")
+    this = job(tmp_path, runtime="eager", dtype="bf16")
     session = TimingSession(this, device_of(this.config))
     canary = session._canary_model
     assert isinstance(canary, torch.nn.Module)
@@ -170,7 +170,7 @@ def test_bf16_is_another_device_and_its_times_are_real(tmp_path: Path) -> None:
     assert {row.device.slug.endswith("-1t-eager-bf16") for row in rows if row.device.dtype == "bf16"} == {True}
     assert min(row.latency_ms for row in rows) > 0
     with pytest.raises(LatencyError, match=r"latency\.dtype bf16, got fp32"):
-        TimingSession(this, detect(accelerator="cpu"))
+        TimingSession(this, detect(accelerator="cpu", runtime="eager"))
 
 
 def test_bf16_that_would_be_emulated_is_refused() -> None:

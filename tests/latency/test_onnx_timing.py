@@ -25,7 +25,7 @@ QUICK = {
 
 def test_each_runtime_and_dtype_is_timed_into_its_own_device(tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 2, seed=0)
-    for settings in ({}, {"runtime": "onnx"}, {"runtime": "onnx", "dtype": "int8"}):
+    for settings in ({"runtime": "eager"}, {"runtime": "onnx"}, {"runtime": "onnx", "dtype": "int8"}):
         config = LatencyConfig.model_validate({**QUICK, "accelerator": "cpu", **settings})
         job = TimingJob(SPACE, ModelConfig(), 64, config, Folder.at(tmp_path))
         assert measure(job, architectures).timed == 2
@@ -44,7 +44,7 @@ def test_each_runtime_and_dtype_is_timed_into_its_own_device(tmp_path: Path) -> 
 def test_the_id_of_a_device_tells_runtime_dtype_and_how_it_is_quantised() -> None:
     assert detect(runtime="onnx", dtype="int8").slug.endswith("-1t-onnx-int8-pairs")
     assert detect(runtime="onnx").slug.endswith("-1t-onnx-fp32")
-    assert detect().slug.endswith("-eager-fp32")
+    assert detect(runtime="eager").slug.endswith("-1t-eager-fp32")
 
 
 def test_onnx_is_timed_on_the_processor_even_where_there_is_a_gpu() -> None:
@@ -56,9 +56,16 @@ def test_onnx_is_timed_on_the_processor_even_where_there_is_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"dtype": "int8"}, "runtime eager computes in fp32 or bf16, got dtype int8.*or runtime onnx"),
+        (
+            {"runtime": "eager", "dtype": "int8"},
+            "runtime eager computes in fp32 or bf16, got dtype int8.*or runtime onnx",
+        ),
         ({"runtime": "onnx", "dtype": "bf16"}, "runtime onnx computes in fp32 or int8, got dtype bf16"),
         ({"runtime": "onnx", "accelerator": "cuda"}, "runtime onnx runs on the CPU"),
+        (
+            {"dtype": "int8", "accelerator": "cuda"},
+            "auto computes in bf16 or fp32 on a GPU, got dtype int8: take one of",
+        ),
     ],
 )
 def test_settings_that_no_runtime_can_do_are_refused(settings: dict[str, str], words: str) -> None:

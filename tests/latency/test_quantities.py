@@ -72,7 +72,7 @@ def test_an_exported_models_process_loads_no_pytorch() -> None:
 
 def test_what_cannot_be_measured_is_named_and_stays_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = job(tmp_path)
-    profile = made.profile(replace(device_of(CONFIG), dtype="fp7"))
+    profile = made.profile(replace(device_of(CONFIG), runtime="eager", dtype="fp7"))
     peak = QUANTITIES.load("peak_mb")
     assert isinstance(peak, Measured)
     assert peak.measure(SMALL, profile) is None

@@ -29,7 +29,7 @@ QUICK = {
     **{"source_length": 4, "target_length": 3, "warmup": 1, "min_repetitions": 5, "max_repetitions": 5},
     **{"canary_tolerance": 50.0, "calibration_s": 0.1, "chunk": 2},
 }
-RUNTIMES = [{}, {"runtime": "onnx"}, {"runtime": "onnx", "dtype": "int8"}]
+RUNTIMES = [{"runtime": "eager"}, {"runtime": "onnx"}, {"runtime": "onnx", "dtype": "int8"}]
 SETTINGS = ["eager fp32, 1 thread", "onnx fp32, 1 thread", "onnx int8, 1 thread"]
 
 
@@ -72,6 +72,18 @@ def test_a_device_that_this_machine_cannot_be_is_left_out_unless_it_is_the_only_
     assert "needs" in caplog.text
     with pytest.raises(LatencyError, match="bf16"):
         measure_here(job(tmp_path, devices=[packed]), architectures)
+
+
+def test_entries_that_turn_out_to_be_one_device_are_timed_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    architectures = choose_architectures(SPACE, 1, seed=1)
+    steps: list[tuple[int, int]] = []
+    both = job(tmp_path, devices=[{}, {"runtime": "onnx"}])
+    [device] = measure_here(both, architectures, lambda n, of, _: steps.append((n, of)))
+    assert steps[-1] == (1, 1)
+    assert len(read_table(tmp_path, every_measurement=True)) == 1
+    assert f"two entries of latency.devices are {device.slug}, which is timed once: leave one out" in caplog.text
 
 
 @pytest.fixture

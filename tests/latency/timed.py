@@ -10,6 +10,6 @@ from hat_ray.space.architecture import Architecture
 
 def timed_again(job: TimingJob, architecture: Architecture) -> LatencyRow:
     """Time an architecture, append its row to the table and return it."""
-    row = TimingSession(job, device_of(job.config)).time(architecture)
+    row = TimingSession(job, device_of(job.config, None, job.largest)).time(architecture)
     write_rows(job.table_root, [row])
     return row

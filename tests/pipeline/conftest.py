@@ -18,7 +18,7 @@ def winner(run: Path) -> Path:
     return next(path.parent for path in sorted(run.glob("retrain/*/about.json")))
 
 
-TWO_RUNTIMES = 'latency.devices=[{"name": "here"}, {"name": "here", "runtime": "onnx"}]'
+TWO_RUNTIMES = 'latency.devices=[{"name": "here", "runtime": "eager"}, {"name": "here", "runtime": "onnx"}]'
 
 
 @pytest.fixture(scope="session")

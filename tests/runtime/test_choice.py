@@ -9,7 +9,7 @@ import torch
 from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.choice import choose, fastest_runtime, require
+from hat_ray.runtime.choice import ModelFacts, choose, fastest_runtime, require
 from hat_ray.runtime.processor import emulated
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
 from hat_ray.space.presets import TOY
@@ -25,9 +25,10 @@ def test_onnx_runtime_is_taken_where_it_is_installed_and_packed_pytorch_elsewher
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = RuntimeSettings()
-    assert fastest_runtime(settings, TOY.largest()).runtime == "onnx"
+    largest = ModelFacts(TOY.largest(), ModelConfig())
+    assert fastest_runtime(settings, largest).runtime == "onnx"
     without(monkeypatch, "onnxruntime")
-    choice = fastest_runtime(settings, TOY.largest())
+    choice = fastest_runtime(settings, largest)
     assert choice.runtime == "packed"
     assert "not onnx, because runtime onnx needs onnxruntime: pip install onnxruntime" in choice.reason
 
@@ -43,6 +44,16 @@ def test_what_a_runtime_cannot_do_passes_it_over(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(HatRayError, match=r"^runtime onnx needs onnx: pip install onnx$"):
         require(None, RuntimeSettings("int8"))
     require("eager", RuntimeSettings())
+
+
+def test_weights_that_no_graph_holds_pass_onnx_runtime_over() -> None:
+    two_gb = 2**31
+    choice = fastest_runtime(RuntimeSettings(), ModelFacts(TOY.largest(), ModelConfig(), two_gb))
+    assert choice.runtime == "packed"
+    assert "not onnx, because graphs of onnx hold at most 2 GB of weights, got 2.1 GB" in choice.reason
+    assert fastest_runtime(RuntimeSettings("int8"), ModelFacts(weight_bytes=two_gb)).runtime == "onnx"
+    with pytest.raises(HatRayError, match=r"^graphs of onnx hold at most 2 GB of weights, got 2\.1 GB"):
+        fastest_runtime(RuntimeSettings("int8"), ModelFacts(weight_bytes=4 * two_gb))
 
 
 def test_the_chosen_runtime_is_logged_and_computes_what_the_model_does(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import ray
 
 from hat_ray.latency.config import DeviceSelector
-from hat_ray.latency.detection import device_of
+from hat_ray.latency.detection import device_of, runtime_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.session import SessionSummary, TimingSession
+from hat_ray.runtime.choice import Choice
 from hat_ray.space.architecture import Architecture
 
 
@@ -21,11 +22,12 @@ class TimingActor:
         self._job, self._selector = job.on(selector), selector
         self._session: TimingSession | None = None
 
-    def describe(self) -> DeviceInfo:
-        """Get ready to time; return which device this is."""
-        device = device_of(self._job.config, self._selector)
+    def describe(self) -> tuple[DeviceInfo, Choice]:
+        """Get ready to time; return which device this is, and how its runtime was chosen."""
+        of_node = self._job.config, self._selector, self._job.largest
+        device = device_of(*of_node)
         self._session = TimingSession(self._job, device)
-        return device
+        return device, runtime_of(*of_node)
 
     def time(
         self, architectures: list[Architecture], contested: bool, within_s: float = math.inf

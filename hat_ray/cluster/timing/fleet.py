@@ -40,6 +40,7 @@ from hat_ray.latency.fleet import (
     report_of,
 )
 from hat_ray.latency.timing.job import TimingJob
+from hat_ray.runtime.choice import Choice
 from hat_ray.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class _Fleet:
         """Every round's."""
         self._until = math.inf
         """When this round begins nothing new."""
-        self._kinds = Kinds(job.config)
+        self._kinds = Kinds(job)
         self._devices: dict[str, DeviceWork] = {}
         self._members: list[_Member] = []
         self._failures: list[str] = []
@@ -217,7 +218,7 @@ class _Fleet:
                 member.silence.hear(time.monotonic())
             if member.work is None:
                 member.ref = None
-                self._enlist(member, result)
+                self._enlist(member, *result)
             elif isinstance(result, int):
                 member.done = result
             else:
@@ -227,14 +228,16 @@ class _Fleet:
                     logger.warning("device %s: %s", member.placement.title, line)
                 member.chunk, member.done = [], 0
 
-    def _enlist(self, member: _Member, device: DeviceInfo) -> None:
+    def _enlist(self, member: _Member, device: DeviceInfo, choice: Choice) -> None:
+        host = member.placement.node.host
+        logger.info("device %s on %s is timed with runtime %s: %s", device.slug, host, choice.runtime, choice.reason)
         work = self._devices.get(device.slug)
         if work is None:
             config = self._job.config
             work = DeviceWork(device, deque(self._architectures), config.chunk, config.retries)
             self._devices[device.slug] = work
         self._kinds.learn(member.placement, device.slug)
-        work.hosts.add(member.placement.node.host)
+        work.hosts.add(host)
         work.lost_at = None
         member.work, member.began = work, time.monotonic()
 

@@ -12,6 +12,8 @@ from hat_ray.errors import HatRayError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.fleet import Node, Placement
+from hat_ray.latency.timing.job import TimingJob
+from hat_ray.runtime.choice import ModelFacts
 
 
 def cluster_nodes() -> list[Node]:
@@ -26,8 +28,8 @@ def cluster_nodes() -> list[Node]:
 class Kinds:
     """Which device each place is: asked from the places themselves, without waiting for slow ones."""
 
-    def __init__(self, config: LatencyConfig) -> None:
-        self._config = config
+    def __init__(self, job: TimingJob) -> None:
+        self._config, self._largest = job.config, job.largest
         self._known: dict[str, str] = {}
         self._asked: dict[str, tuple[Placement, Any, float]] = {}
 
@@ -43,7 +45,7 @@ class Kinds:
 
     def ask(self, place: Placement) -> None:
         if place.key not in self._known and place.key not in self._asked:
-            self._asked[place.key] = place, _probe(place, self._config), time.monotonic()
+            self._asked[place.key] = place, _probe(place, self._config, self._largest), time.monotonic()
 
     def learn(self, place: Placement, slug: str) -> None:
         self._known[place.key] = slug
@@ -70,14 +72,14 @@ class Kinds:
 
 
 @ray.remote(num_cpus=0, max_retries=1)
-def _slug_here(config: LatencyConfig, selector: DeviceSelector) -> str:
-    return device_of(config, selector).slug
+def _slug_here(config: LatencyConfig, selector: DeviceSelector, largest: ModelFacts) -> str:
+    return device_of(config, selector, largest).slug
 
 
-def _probe(placement: Placement, config: LatencyConfig) -> Any:
+def _probe(placement: Placement, config: LatencyConfig, largest: ModelFacts) -> Any:
     pinned = NodeAffinitySchedulingStrategy(placement.node.id, soft=False)
     num_gpus = placement.selector.num_gpus
-    return _slug_here.options(scheduling_strategy=pinned, num_gpus=num_gpus).remote(config, placement.selector)
+    return _slug_here.options(scheduling_strategy=pinned, num_gpus=num_gpus).remote(config, placement.selector, largest)
 
 
 def cause_of(error: RayTaskError) -> Exception:

@@ -15,6 +15,8 @@ from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.latency.timing.protocol import Protocol
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
+from hat_ray.runtime.choice import ModelFacts
+from hat_ray.runtime.size import StoredModel, checkpoint_bytes
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
@@ -75,6 +77,14 @@ class TimingJob:
         widest = self.space.largest()
         dims = widest.encoder.embed_dim, widest.decoder.embed_dim
         return DeviceProfile(device, self.model_config, self.vocab_size, dims, self.protocol.workload)
+
+    @property
+    def largest(self) -> ModelFacts:
+        """The largest model of the space: a runtime that is chosen for the job's devices has to execute it."""
+        widest = self.space.largest()
+        dims = widest.encoder.embed_dim, widest.decoder.embed_dim
+        stored = StoredModel(self.model_config, self.vocab_size, "fp32", dims, self.source_vocab_size)
+        return ModelFacts(widest, self.model_config, int(checkpoint_bytes([widest], stored)[0]))
 
     @cached_property
     def spaces(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from hat_ray.pipeline.preflight.check import Check, CheckResult, Situation
 from hat_ray.pipeline.preflight.packages import TOKENIZERS
 from hat_ray.pipeline.preflight.table import CHECKS, examine
 from hat_ray.recipe import Recipe
+from hat_ray.runtime.choice import AUTO, FASTEST_FIRST
 from hat_ray.train.config import INHERITED, SCRATCH
 
 
@@ -33,10 +34,10 @@ def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:
 
 
 def _asks_device(recipe: Recipe) -> bool:
-    """Return whether a device is to run more than PyTorch's own runtime in fp32, to measure more than time, or to have
-    an id that limits name."""
+    """Return whether a device is to run more than any can in fp32, to measure more than time, or to have an id that
+    limits name. Each runs the fastest of its runtimes in fp32: PyTorch's own is one of them."""
     configs = [recipe.latency.of(device) for device in recipe.latency.timed]
-    if any((config.runtime, config.dtype) != ("eager", "fp32") for config in configs):
+    if any(config.runtime not in (AUTO, FASTEST_FIRST[-1]) or config.dtype != "fp32" for config in configs):
         return True
     named = {*recipe.latency.quantities, *(name for _, names in recipe.search.bounded for name in names)}
     return bool(named - {LATENCY}) or isinstance(recipe.search.stated[1], dict)

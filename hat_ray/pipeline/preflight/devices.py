@@ -26,7 +26,7 @@ from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.predictor.quantities import quantity_rows
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.choice import AUTO, why_none
-from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, why_unsupported
+from hat_ray.runtime.protocol import RuntimeSettings, why_unsupported
 from hat_ray.storage.folder import Folder
 
 _TIMING = frozenset({"latency", "sweep"})
@@ -78,7 +78,7 @@ def check_quantities(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         return
     for selector in _selectors(config, situation):
         try:
-            device = device_of(config, selector)
+            device = device_of(config, selector, job.largest)
         except LatencyError:
             continue  # reported by `check_runtimes`
         own = job.on(selector)
@@ -123,7 +123,7 @@ def check_named_devices(recipe: Recipe, situation: Situation) -> Iterator[Findin
     if config.devices and (situation.cluster or not all(one.is_anywhere for one in config.devices)):
         return
     if not situation.cluster:
-        slugs = _slugs_here(config, situation)
+        slugs = _slugs_here(_job(recipe, config, Folder.at("."), situation), situation)
         found = limits_against(recipe, slugs, "devices that are timed here") if slugs else ()
         yield from ((situation.of_machine, line) for line in found)
         return
@@ -134,9 +134,10 @@ def check_named_devices(recipe: Recipe, situation: Situation) -> Iterator[Findin
         yield "warning" if situation.may_grow else situation.of_machine, line
 
 
-def _slugs_here(config: LatencyConfig, situation: Situation) -> list[str]:
+def _slugs_here(job: TimingJob, situation: Situation) -> list[str]:
     try:
-        return [device.slug for _, device in devices_of(config, _selectors(config, situation))]
+        found = devices_of(job.config, _selectors(job.config, situation), job.largest)
+        return [device.slug for _, device in found]
     except LatencyError:
         return []  # reported by `check_runtimes`
 
@@ -155,7 +156,7 @@ def _why_not(recipe: Recipe, selector: DeviceSelector | None, situation: Situati
     for machine in situation.machines:
         if situation.cluster and selector is not None and not fits(_node(machine), selector):
             continue
-        if (selector is None and _on_gpus(own) and machine.gpus) or (situation.cluster and not machine.isa):
+        if (selector is None and own.takes_gpus and machine.gpus) or (situation.cluster and not machine.isa):
             return None
         isa = machine.isa if situation.cluster else None
         settings = RuntimeSettings(own.dtype, timed=True)
@@ -167,12 +168,6 @@ def _why_not(recipe: Recipe, selector: DeviceSelector | None, situation: Situati
             return None
         reason = f"{machine.host}: {reason}" if situation.cluster else reason
     return reason
-
-
-def _on_gpus(config: LatencyConfig) -> bool:
-    if config.runtime == AUTO:
-        return config.accelerator != "cpu"
-    return "cuda" in RUNTIMES.facts(config.runtime).accelerators and config.accelerator != "cpu"
 
 
 def _node(machine: Machine) -> Node:

@@ -1,5 +1,6 @@
 """Work on one model or architecture, wherever it is: its shape, its time on this machine, its training from scratch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +86,18 @@ def time_place(place: str, recipe: Recipe) -> TimedModel:
     if found is Place.EXPORT:
         return _time_export(place, config, recipe.model)
     if found is Place.MODEL:
-        opened, device = open_model(place), device_of(config)
+        opened = open_model(place)
         model = opened.model
-        settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
-        engine = load_engine(model, device.runtime, settings)
-        return _timed(model.architecture, model.config, opened.vocabularies.sizes, config, device, engine)
+
+        def on(device: DeviceInfo) -> Engine:
+            settings = RuntimeSettings(device.dtype, device.torch_device, device.threads)
+            return load_engine(model, device.runtime, settings)
+
+        return _timed(model.architecture, model.config, opened.vocabularies.sizes, config, on)
     if found is not Place.ARCHITECTURE:
         raise RunError(why_no_weights(place, found))
     shape = load_architecture(place, recipe.space.build().qkv_dim)
-    return _timed(shape, recipe.model, expected_vocabularies(recipe.corpus), config, device_of(config), None)
+    return _timed(shape, recipe.model, expected_vocabularies(recipe.corpus), config, None)
 
 
 def _time_export(place: str, config: LatencyConfig, model: ModelConfig) -> TimedModel:
@@ -103,7 +107,7 @@ def _time_export(place: str, config: LatencyConfig, model: ModelConfig) -> Timed
     own = {"runtime": export.runtime, "dtype": export.dtype, "accelerator": "cpu"}
     config = LatencyConfig.model_validate({**config.model_dump(), **own})
     entries = export.vocabularies.sizes
-    return _timed(export.architecture, model, entries, config, device_of(config), export.engine)
+    return _timed(export.architecture, model, entries, config, lambda device: export.engine)
 
 
 def _timed(
@@ -111,14 +115,15 @@ def _timed(
     model: ModelConfig,
     entries: tuple[int, int],
     config: LatencyConfig,
-    device: DeviceInfo,
-    engine: Engine | None,
+    engine: Callable[[DeviceInfo], Engine] | None,
 ) -> TimedModel:
     with temporary_folder("timing") as nowhere:
         table, (source, target) = Folder.at(nowhere).child("table"), entries
         job = TimingJob(_space_of(architecture), model, target, config, table, source_vocab_size=source)
+        device = device_of(config, None, job.largest)
         session = TimingSession(job, device)
-        row = session.time(architecture) if engine is None else session.time_model(architecture, lambda: engine)
+        built = None if engine is None else engine(device)
+        row = session.time(architecture) if built is None else session.time_model(architecture, lambda: built)
         return _result(row, architecture)
 
 
