@@ -54,7 +54,8 @@ def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path
     for winner in json.loads((place / "search" / "winners.json").read_text())["winners"]:
         assert winner["measured_ms"] <= winner["limit"]["bounds"]["latency_ms"]
     assert len(data.candidates) == len({candidate.architecture for candidate in data.candidates})
-    more = recipe.search.refine_rounds * recipe.search.evaluations_refining
+    rounds = recipe.search.refine_rounds + 1  # one more follows where a timing moved the rows' scale in the last
+    more = rounds * recipe.search.evaluations_refining
     assert recipe.search.evaluations <= len(data.candidates) <= recipe.search.evaluations + more
     page = (place / "report" / "report.html").read_text()
     assert "tiny" in page
