@@ -4,6 +4,7 @@ work.
 So a command knows the stages still to be done, and checks their needs, before it loads anything heavy.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,12 @@ STAGE_NAMES = ("corpus", "supernet", "latency", "predictor", "search", "retrain"
 STUDY_NAMES = ("sweep", "ranking", "policies")
 """Stages that only their own commands do."""
 
+COMMANDS = {
+    **{"supernet": "train super", "latency": "latency measure", "predictor": "predict fit"},
+    **{"sweep": "latency sweep", "ranking": "train ranking", "policies": "train policies"},
+}
+"""The commands of stages that are not called as their stage is."""
+
 ONBOARD = "onboard"
 """The command that times and fits: the latency stage, with `latency.target_error`, and the next."""
 
@@ -64,6 +71,14 @@ OUTLINES = {
         ),
     )
 }
+
+
+def command_of(stage: str, recipe: Recipe, place: str) -> str:
+    """Return the command line of one stage of a run. RECIPE stands for the recipe, whose place is not known here."""
+    corpus = recipe.corpus
+    text = corpus.fairseq if corpus.source == "fairseq" else corpus.files if corpus.source == "files" else None
+    data = ("--data", shlex.quote(text.folder)) if text is not None and text.folder else ()
+    return " ".join(["hat-ray", COMMANDS.get(stage, stage), "RECIPE", *data, "--run", shlex.quote(place)])
 
 
 def stages_of(only: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.pipeline.execution import Execution
-from hat_ray.pipeline.outline import OUTLINES
+from hat_ray.pipeline.outline import OUTLINES, command_of
 from hat_ray.pipeline.run_folder import Run, StageRecord
 from hat_ray.recipe import Recipe
 from hat_ray.storage.folder import Folder
@@ -59,7 +59,8 @@ class Context:
         """Return the output of a finished stage; raises RunError where the run has none."""
         found = self.output(stage)
         if found is None:
-            raise RunError(f"{self.run.folder} has no finished stage {stage.name} yet: run it first")
+            command = command_of(stage.name, self.recipe, str(self.run.folder))
+            raise RunError(f"{self.run.folder} has no finished stage {stage.name} yet: do `{command}` first")
         return found
 
 
@@ -133,7 +134,10 @@ def _run_stage(context: Context, stage: Stage[Any]) -> StageRecord:
     run = context.run
     for need in stage.reads:
         if run.record(need) is None:
-            raise RunError(f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: run it first")
+            command = command_of(need, run.recipe, str(run.folder))
+            raise RunError(
+                f"stage {stage.name} reads from {need}, which {run.folder} does not have yet: do `{command}` first"
+            )
     if stage.before is not None:
         stage.before(context)
     settings = stage.settings_of(context)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from hat_ray.cli import app
 from hat_ray.core.lease import InUseError, Lease, held
 from hat_ray.errors import DamagedError, RunError, SearchError
 from hat_ray.pipeline.execution import LocalExecution
 from hat_ray.pipeline.kept import Kept, disk_line
+from hat_ray.pipeline.outline import COMMANDS
 from hat_ray.pipeline.run_folder import Run, clean_run
 from hat_ray.pipeline.stage import Context, Stage, run_stages
 from hat_ray.recipe import Recipe, load_recipe
@@ -91,6 +94,21 @@ def test_one_stage_needs_the_ones_before(tmp_path: Path):
     run_stages(context(tmp_path / "r"), stages(calls), only="a")
     run_stages(context(tmp_path / "r"), stages(calls), only="b")
     assert calls == ["a", "b"]
+
+
+def test_a_stage_that_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+    (tmp_path / "my text").mkdir()
+    place = tmp_path / "r"
+    options = ["multi30k.en-de", "--data", str(tmp_path / "my text"), "--run", str(place), "--local", "--skip-checks"]
+    for command, stage, missing in (
+        (["train", "super"], "supernet reads from corpus", "corpus"),
+        (["predict", "fit"], "predictor reads from latency", "latency measure"),
+    ):
+        done = CliRunner().invoke(app, [*command, *options])
+        told = f"do `hat-ray {missing} RECIPE --data '{tmp_path / 'my text'}' --run {place}` first"
+        assert str(done.exception) == f"stage {stage}, which {place} does not have yet: {told}"
+    for name, words in COMMANDS.items():
+        assert CliRunner().invoke(app, [*words.split(), "--help"]).exit_code == 0, name
 
 
 def test_a_folder_of_another_recipe_or_with_other_files_is_refused(tmp_path: Path):
