@@ -11,6 +11,7 @@ from itertools import accumulate
 from pydantic import BaseModel, ConfigDict
 
 from hat_ray.core.codec import read, read_checked, read_rows
+from hat_ray.corpus.cleaning.finding import TextFinding
 from hat_ray.corpus.config import Leaks
 from hat_ray.corpus.shards import Shard, local_shard, map_shards
 from hat_ray.corpus.text.taught import Taught
@@ -157,6 +158,8 @@ class CorpusSummary(BaseModel):
     """Entries of the target's vocabulary where it has its own; None: both sides share one."""
     taught: TaughtSummary | None = None
     """The teacher's translations that the model is trained on; None: the references."""
+    findings: tuple[TextFinding, ...] = ()
+    """Stretches of the text whose sides do not belong together, or are not what they should be."""
     files: dict[str, str] = {}
     """SHA-256 of every other file; empty of a corpus that an older version prepared."""
 

@@ -12,13 +12,14 @@ is left as it is. A killed preparation resumes after its last complete shard; a 
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.cleaning.rules import HeldSources, PairRules, Reason
+from hat_ray.corpus.cleaning.finding import TextFinding
+from hat_ray.corpus.cleaning.rules import Reason
 from hat_ray.corpus.config import CorpusConfig, DataBinConfig
 from hat_ray.corpus.corpus import SUMMARY_FILE, CorpusSummary, LengthSummary, SplitSummary, TaughtSummary
 from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules, encode_held, encode_here
@@ -33,14 +34,13 @@ from hat_ray.corpus.shards import (
     total_lengths,
     write_shards,
 )
-from hat_ray.corpus.text.download import text_files
+from hat_ray.corpus.splits import Splits, whole_text
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.fingerprint import input_fingerprint
-from hat_ray.corpus.text.source import PairedFiles, PairedLines, PairSource
-from hat_ray.corpus.text.survey import Survey, held_out_sources, survey
-from hat_ray.corpus.text.taught import Taught, taught_pairs
+from hat_ray.corpus.text.source import PairedFiles
+from hat_ray.corpus.text.survey import Survey
+from hat_ray.corpus.text.taught import Taught
 from hat_ray.corpus.tokens import TokenTable
-from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.files import INDEX
 from hat_ray.corpus.vocabulary.make import make_vocabularies, require_known
@@ -126,6 +126,7 @@ def _prepare(
         leaks=config.leaks,
         test_sources_in_train=found.test_sources_seen,
         valid_sources_in_train=found.valid_sources_seen,
+        findings=tuple(found.findings),
         fingerprint=fingerprint,
         taught=TaughtSummary.of(taught) if taught else None,
         data=data.name,
@@ -149,20 +150,17 @@ class _Content:
     """Pairs left out before their lengths were known."""
     test_sources_seen: int
     valid_sources_seen: int
+    findings: Sequence[TextFinding] = ()
+    """Stretches of the text whose sides do not belong together."""
 
 
 def _from_text(
     config: CorpusConfig, data: Folder, seed: int, progress: Progress, encode: Encode, taught: Taught | None
 ) -> _Content:
-    source, held = _read_splits(config)
-    valid_every = config.files.valid_every if config.source == "files" and config.files else 0
-    if taught is not None:
-        source = taught_pairs(source, taught, valid_every)
-    valid_sources = held_out_sources(source, valid_every) if valid_every else held["valid"].source
-    rules = PairRules(HeldSources.of(valid_sources, held["test"].source), config.leaks == "remove", valid_every)
-    found = survey(source, rules, deduplicate=config.deduplicate)
+    splits = Splits.read(config)
+    found, findings = splits.surveyed(config, taught)
     log.debug("%d training pairs, %d to encode", found.text.num_rows, found.kept)
-    texts = {"valid": found.held_out, **held}
+    texts = {"valid": found.held_out, **splits.held}
     vocabularies = _vocabularies(found, config, data, seed)
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
     tables = {split: encode_held(text, vocabularies) for split, text in texts.items()}
@@ -170,7 +168,8 @@ def _from_text(
     job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
     records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
     counter.report(sum(map(len, tables.values())))
-    return _Content(vocabularies, records, tables, found.dropped, found.test_sources_seen, found.valid_sources_seen)
+    seen = found.test_sources_seen, found.valid_sources_seen
+    return _Content(vocabularies, records, tables, found.dropped, *seen, findings)
 
 
 def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _Content:
@@ -196,43 +195,18 @@ def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _C
     rules = LengthRules(config.max_length, config.max_ratio)
     chunks = partial(split_chunks, train, rules, found.removed_sources)
     records = _write_training(chunks, num_chunks(train), data, counter)
-    return _Content(vocabularies, records, tables, found.dropped, found.test_sources_seen, found.valid_sources_seen)
+    seen = found.test_sources_seen, found.valid_sources_seen
+    return _Content(vocabularies, records, tables, found.dropped, *seen, found.findings)
 
 
 def _text_of(names: DataBinConfig, split: str) -> ParallelText | None:
     """Return the text of a data-bin's split, where the recipe names it."""
     source, target = names.parts(f"{split}_source"), names.parts(f"{split}_target")
-    return _whole(PairedFiles(source, target)) if source else None
+    return whole_text(PairedFiles(source, target)) if source else None
 
 
 def _sha256(data: Folder, name: str) -> str:
     return hashlib.sha256(data.read_bytes(name)).hexdigest()
-
-
-def training_text(config: CorpusConfig) -> PairSource:
-    """Return the training text of a corpus, to be streamed."""
-    return _read_splits(config)[0]
-
-
-def _read_splits(config: CorpusConfig) -> tuple[PairSource, dict[str, ParallelText]]:
-    """Return the training text, to be streamed, and the splits that have text of their own, in memory."""
-    if config.source == "toy":
-        texts = generate(config.toy)
-        return PairedLines(texts.pop("train")), texts
-    files = text_files(config)
-    splits = {
-        split: PairedFiles(files.parts(f"{split}_source"), files.parts(f"{split}_target"), config.nfc)
-        for split in ("train", "valid", "test")
-    }
-    held = {split: _whole(splits[split]) for split in ("valid", "test") if splits[split].num_parts}
-    return splits["train"], held
-
-
-def _whole(files: PairedFiles) -> ParallelText:
-    chunks = [chunk for part in range(files.num_parts) for chunk in files.chunks(part)]
-    return ParallelText(
-        [line for chunk in chunks for line in chunk.source], [line for chunk in chunks for line in chunk.target]
-    )
 
 
 def _vocabularies(found: Survey, config: CorpusConfig, data: Folder, seed: int) -> Vocabularies:

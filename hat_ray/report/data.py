@@ -78,6 +78,8 @@ class CorpusFacts:
     """Test sources that the models were trained on."""
     valid_sources_in_train: int = 0
     """Validation sources that the models were trained on."""
+    text_findings: tuple[str, ...] = ()
+    """Places of the text whose sides do not belong together, in words."""
     target_vocabulary_size: int | None = None
     """Entries of the target's own vocabulary, `vocabulary_size` are then the source's; None: both sides share one."""
 

@@ -13,7 +13,8 @@ def findings(data: ReportData, winner: ChosenModel, device: str) -> list[str]:
     """Return whole sentences on what a winner brings on its device."""
     limit = _limit(winner, device) or _not_timed(data, winner, device)
     sentences = [_against_largest(data, winner, device), limit, gain_sentence(data, winner, device)]
-    return [sentence for sentence in [*sentences, _floor(data, winner), _leak(data)] if sentence]
+    sentences += [_floor(data, winner), _leak(data), _text(data)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _against_largest(data: ReportData, winner: ChosenModel, device: str) -> str:
@@ -80,3 +81,11 @@ def _floor(data: ReportData, winner: ChosenModel) -> str:
 def _leak(data: ReportData) -> str:
     leak = leak_warning(data.corpus.test_sources_in_train, data.corpus.valid_sources_in_train)
     return f"Caution: {leak}." if leak else ""
+
+
+def _text(data: ReportData) -> str:
+    places = len(data.corpus.text_findings)
+    if not places:
+        return ""
+    where = "a place" if places == 1 else f"{places} places"
+    return f"Caution: the sides of the text do not belong together, or are not what they should be, in {where}."

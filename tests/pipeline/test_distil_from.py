@@ -10,7 +10,7 @@ from hat_ray.api import run_recipe
 from hat_ray.cli.commands.models import model_choice
 from hat_ray.core.codec import from_json
 from hat_ray.corpus.corpus import Corpus, CorpusSummary
-from hat_ray.corpus.prepare import training_text
+from hat_ray.corpus.splits import training_text
 from hat_ray.corpus.text.taught import BLOCK_LINES
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.translate import translate
@@ -113,7 +113,13 @@ def test_validation_that_is_cut_from_the_training_text_keeps_its_references(made
         for side, name in (("source", "en"), ("target", "de"))
     }
     files = [f"corpus.files.{key}={value}" for key, value in sides.items()]
-    settings = ["corpus.source=files", f"corpus.files.folder={tmp_path}", "corpus.files.valid_every=7", *files]
+    settings = [
+        "corpus.source=files",
+        f"corpus.files.folder={tmp_path}",
+        "corpus.files.valid_every=7",
+        *files,
+        "corpus.leaks=keep",
+    ]
     recipe, corpus = taught_corpus(
         tmp_path / "run", *settings, "corpus.byte_fallback=false", f"corpus.distil_from={winner(made[1])}"
     )

@@ -123,6 +123,17 @@ def test_test_sentences_within_the_training_text_and_what_was_left_out_are_told(
     assert str(general["Caution"]).startswith("1,204 test sources stand in the training text")
 
 
+def test_places_of_the_text_that_are_not_aligned_are_cautions(small_report: Make, device: str) -> None:
+    data = small_report()
+    lines = ("training text, all pairs: the sides are swapped", "test text, pairs 1 to 300: both sides are identical")
+    faulty = replace(data, corpus=replace(data.corpus, text_findings=lines))
+    assert "do not belong together, or are not what they should be, in 2 places." in said(
+        faulty, device, (11.9, 32.1), (25.3, 32.5), 31.0
+    )
+    general = origin(faulty).general
+    assert [str(general[f"Text, caution {number}"]) for number in (1, 2)] == list(lines)
+
+
 def test_a_limit_on_several_quantities_is_shown_bound_by_bound(small_report: Make, device: str) -> None:
     winner = next(m for m in small_report().chosen if m.kind == "winner" and m.device == device)
     limit = Limit.of(device, latency_ms=10.0, p90_ms=12.0, model_mb=20.0)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hat_ray.corpus.cleaning.finding import TextFinding
 from hat_ray.corpus.cleaning.rules import Reason
+from hat_ray.corpus.cleaning.watch import TextWatch
 from hat_ray.corpus.encode import EncodedChunk, LengthRules, encode_held, encode_text, keep_fitting
 from hat_ray.corpus.fairseq.data_bin import DataBin, Split
 from hat_ray.corpus.text.files import ParallelText
@@ -42,15 +44,18 @@ class BinSurvey:
     """Test sources that training pairs have as well."""
     valid_sources_seen: int
     """Validation sources that training pairs have as well."""
+    findings: tuple[TextFinding, ...]
+    """Stretches whose sides do not belong together, by the numbers of their tokens."""
 
 
 def survey_split(train: Split, valid: SentenceStore, test: SentenceStore, *, remove_leaks: bool = True) -> BinSurvey:
     """Read all training pairs once; raises CorpusError for ids that no dictionary has."""
     of_valid, of_test = _sources(valid), _sources(test)
     held, seen = of_valid | of_test, Counter[bytes]()
-    pairs = empty = 0
+    watch, pairs, empty = TextWatch("training"), 0, 0
     for table in train.chunks(CHUNK_PAIRS):
         full = _with_both_sides(table)
+        watch.take_lengths(0, table.source.lengths - 1, table.target.lengths - 1)
         pairs, empty = pairs + len(table), empty + len(table) - len(full)
         if held:
             sources = (full.source[row].tobytes() for row in range(len(full)))
@@ -65,7 +70,8 @@ def survey_split(train: Split, valid: SentenceStore, test: SentenceStore, *, rem
         )
     dropped = {Reason.EMPTY: empty, Reason.LEAK: leaks}
     removed = frozenset(seen) if remove_leaks else frozenset[bytes]()
-    return BinSurvey(kept, dropped, removed, len(of_test & seen.keys()), len(of_valid & seen.keys()))
+    sources_seen = len(of_test & seen.keys()), len(of_valid & seen.keys())
+    return BinSurvey(kept, dropped, removed, *sources_seen, tuple(watch.findings(lambda _part: ("", ""))))
 
 
 def split_chunks(

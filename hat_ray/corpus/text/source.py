@@ -25,6 +25,9 @@ class PairSource(Protocol):
     def num_parts(self) -> int:
         """Number of parts, which may be read side by side."""
 
+    def names(self, part: int) -> tuple[str, str]:
+        """Return the paths of a part's two files; empty of text in memory."""
+
     def chunks(self, part: int) -> Iterator[ParallelText]:
         """Yield a part in chunks of `CHUNK_PAIRS` pairs, from its beginning."""
 
@@ -42,6 +45,9 @@ class PairedFiles:
     def num_parts(self) -> int:
         return len(self.source)
 
+    def names(self, part: int) -> tuple[str, str]:
+        return self.source[part].path, self.target[part].path
+
     def chunks(self, part: int) -> Iterator[ParallelText]:
         return read_pairs(self.source[part], self.target[part], self.chunk_pairs, nfc=self.nfc)
 
@@ -53,6 +59,9 @@ class PairedLines:
     text: ParallelText
     chunk_pairs: int = CHUNK_PAIRS
     num_parts = 1
+
+    def names(self, part: int) -> tuple[str, str]:
+        return "", ""
 
     def chunks(self, part: int) -> Iterator[ParallelText]:
         for first in range(0, len(self.text), self.chunk_pairs):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.cleaning.rules import PairRules, Reason, Reasons
+from hat_ray.corpus.cleaning.watch import TextWatch
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
 from hat_ray.errors import CorpusError
@@ -79,14 +80,18 @@ class Survey:
     """Validation sources that training pairs have as well."""
 
 
-def survey(source: PairSource, rules: PairRules, *, deduplicate: bool = False) -> Survey:
-    """Read all pairs once; raises CorpusError for text that cannot be used."""
+def survey(
+    source: PairSource, rules: PairRules, *, deduplicate: bool = False, watch: TextWatch | None = None
+) -> Survey:
+    """Read all pairs once, past a watch; raises CorpusError for text that cannot be used."""
     starts, tally = [Start(0, 0)], _SurveyCounts(rules)
     with DuplicateFinder() if deduplicate else nullcontext() as finder:
         for part in range(source.num_parts):
             end = starts[-1]
             for chunk in number_chunks(source, part, end):
                 kept = tally.take(chunk)
+                if watch is not None:
+                    watch.take(part, chunk.text.source, chunk.text.target)
                 if finder is not None:
                     finder.add(chunk, kept)
                 end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))

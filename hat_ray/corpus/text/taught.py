@@ -56,6 +56,10 @@ class TaughtPairs:
     def num_parts(self) -> int:
         return self.source.num_parts
 
+    def names(self, part: int) -> tuple[str, str]:
+        """Return the paths of the source's files."""
+        return self.source.names(part)
+
     def chunks(self, part: int) -> Iterator[ParallelText]:
         """Yield a part in the source's chunks."""
         row = self.starts[part]

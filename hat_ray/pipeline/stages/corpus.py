@@ -2,6 +2,7 @@
 
 import logging
 
+from hat_ray.corpus.cleaning.finding import finding_lines
 from hat_ray.corpus.corpus import CorpusSummary
 from hat_ray.corpus.text.download import fetch
 from hat_ray.corpus.text.fingerprint import input_fingerprint
@@ -23,7 +24,8 @@ def fetch_texts(context: Context) -> None:
 def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
     """Prepare the corpus, after its teacher has translated the training text where there is one.
 
-    Warn where less than half of the training text is kept, or `leaks` is `warn` and there are some.
+    Warn where the sides of the text do not belong together, where less than half of the training text is kept, and
+    where `leaks` is `warn` and there are some.
     """
     taught = teach_corpus(context)
     with context.progress("preparing the corpus") as progress:
@@ -31,6 +33,8 @@ def prepare_corpus(context: Context, folder: Folder) -> CorpusSummary:
     train = summary.train
     if 2 * train.pairs < train.read:
         log.warning("less than half of the training text is kept: %s", train.kept_text)
+    for line in finding_lines(summary.findings):
+        log.warning(line)
     if summary.leaks == "warn" and (leak := summary.leak()):
         log.warning(leak)
     return summary

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hat_ray.core.codec import read
+from hat_ray.corpus.cleaning.finding import finding_lines
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.evaluate.evaluate import EvaluateOutput, Translations
 from hat_ray.latency.config import LatencyConfig
@@ -65,6 +66,7 @@ def corpus_facts(context: Context, evaluated: EvaluateOutput) -> CorpusFacts:
         train_text=summary.train.kept_text,
         test_sources_in_train=summary.test_sources_left,
         valid_sources_in_train=summary.valid_sources_left,
+        text_findings=tuple(finding_lines(summary.findings)),
     )
 
 

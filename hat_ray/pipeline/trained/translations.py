@@ -12,7 +12,7 @@ import torch
 
 from hat_ray.core.codec import write
 from hat_ray.core.progress import Progress
-from hat_ray.corpus.prepare import training_text
+from hat_ray.corpus.splits import training_text
 from hat_ray.corpus.text.source import PairSource
 from hat_ray.corpus.text.taught import Block, Taught, block_name, blocks, read_block
 from hat_ray.errors import RunError

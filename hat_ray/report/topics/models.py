@@ -359,6 +359,7 @@ def _general(data: ReportData) -> Facts:
         f"{corpus.valid_pairs:,} validation, {corpus.test_pairs:,} test pairs; vocabulary {corpus.vocabulary_text}",
         **({} if corpus.train_text is None else {"Training text": corpus.train_text}),
         **({} if leak is None else {"Caution": leak}),
+        **{f"Text, caution {number}": line for number, line in enumerate(corpus.text_findings, 1)},
         "Search space": f"{data.space.name} ({data.space.id}): {data.space.size} architectures",
         "Versions": ", ".join(f"{name} {version}" for name, version in source.versions.items()) or UNKNOWN,
     }

@@ -221,3 +221,13 @@ def test_the_data_bin_of_the_oracle_is_its_text(shared: Path, tmp_path: Path):
     )
     assert found.vocabularies.joint
     assert (found.summary.train.pairs, len(found.valid), len(found.test)) == (4000, 240, 200)
+
+
+def test_a_shift_of_one_side_is_named_by_the_numbers_of_tokens(tmp_path: Path):
+    folder = data_bin(tmp_path / "bin")
+    lengths = np.random.default_rng(1).integers(1, 30, 1_000).tolist()
+    source, target = ([[4] * length + [2] for length in lengths] for _ in range(2))
+    write_mmap(folder / "train.en-de.en", source)
+    write_mmap(folder / "train.en-de.de", [*target[:600], target[-1], *target[600:-1]])
+    [found] = corpus(folder, tmp_path / "out").summary.findings
+    assert found.line.startswith("training text, pairs 601 to 1,000: the target stands 1 line behind its source")
