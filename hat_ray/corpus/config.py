@@ -7,10 +7,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
+from hat_ray.corpus.cleaning.scripts import scripts_of
 from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.storage.places import redacted
 
 Leaks = Literal["remove", "warn", "keep"]
+Deduplicate = bool | Literal["source", "target", "either"]
 Form = Literal["lines", "tags", "segments"]
 
 
@@ -195,7 +197,9 @@ class CorpusConfig(StageConfig):
         }
     )
 
-    later: ClassVar[frozenset[str]] = frozenset({"fairseq", "vocabulary", "distil_from", "distil_beam", "leaks"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"fairseq", "vocabulary", "distil_from", "distil_beam", "leaks", "drop_identical", "min_script_share"}
+    )
 
     source: Literal["toy", "files", "fairseq"] = "toy"
     """Source of the text: the built-in language pair, text files, or a data-bin of fairseq's."""
@@ -243,8 +247,14 @@ class CorpusConfig(StageConfig):
     leaks: Leaks = "remove"
     """Training pairs whose source is a validation or test source, letter by letter: `remove` leaves them out, `warn`
     trains on them and reports that scores are too high, `keep` trains on them and only counts them."""
-    deduplicate: bool = False
-    """Drop training pairs that occurred before, both sides equal."""
+    drop_identical: bool = False
+    """Drop training pairs whose sides are identical: they teach to copy."""
+    min_script_share: float = Field(default=0.0, ge=0, le=1)
+    """Training pairs are dropped where less than this share of a side's letters is in the script of its language, such
+    as 0.5; 0 keeps all. The script follows from `source_language` and `target_language` (`ja`, `sr-Latn`)."""
+    deduplicate: Deduplicate = False
+    """Drop training pairs that occurred before: `true` where both sides did together, `source` where the source did,
+    `target` where the target did, `either` where one of them did."""
     nfc: bool = False
     """Bring every line into Unicode normal form C first. Off: the text is used as it is."""
     byte_fallback: bool | None = None
@@ -262,7 +272,8 @@ class CorpusConfig(StageConfig):
         if self.source == "fairseq":
             if self.fairseq is None or not self.fairseq.folder:
                 raise ValueError("source is 'fairseq' but no data-bin is named: set fairseq.folder")
-            of_text = {"deduplicate": self.deduplicate, "nfc": self.nfc, "downloads": bool(self.downloads)}
+            of_text = {name: getattr(self, name) for name in ("deduplicate", "drop_identical", "min_script_share")}
+            of_text |= {"nfc": self.nfc, "downloads": bool(self.downloads)}
             if wrong := [name for name, is_set in of_text.items() if is_set]:
                 raise ValueError(f"{wrong[0]} is for text, and a data-bin holds tokens: leave it out")
             if self.vocabulary.source or self.vocabulary.target:
@@ -273,6 +284,13 @@ class CorpusConfig(StageConfig):
             raise ValueError(
                 "distil_from translates text, and a data-bin holds tokens: name the text by source 'files'"
             )
+        for side in ("source", "target"):
+            code = getattr(self, f"{side}_language")
+            if self.min_script_share and not scripts_of(code):
+                raise ValueError(
+                    f"min_script_share needs the script of {side}_language, and that of {code!r} is not known: name it "
+                    "in the code (such as sr-Latn, zh-Hant), or leave min_script_share out"
+                )
         if 0 < self.max_ratio < 1:
             raise ValueError(f"max_ratio must be 0 (off) or at least 1, got {self.max_ratio}")
         return self

@@ -56,6 +56,10 @@ class SplitSummary(BaseModel):
     """Pairs that lack a side."""
     dropped_leak: int = 0
     """Pairs whose source is a validation or test source; left out where `leaks` is `remove`."""
+    dropped_identical: int = 0
+    """Pairs of two identical sides, where `drop_identical` is on."""
+    dropped_script: int = 0
+    """Pairs with too few letters of their languages' scripts for `min_script_share`."""
     dropped_duplicate: int = 0
     """Pairs that occurred before; counted where `deduplicate` is on."""
     dropped_long: int = 0
@@ -80,6 +84,8 @@ class SplitSummary(BaseModel):
             "too unlike in length for corpus.max_ratio": self.dropped_ratio,
             "without a side": self.dropped_empty,
             "with a source of validation or test": self.dropped_leak,
+            "with identical sides": self.dropped_identical,
+            "in another script": self.dropped_script,
             "repeated": self.dropped_duplicate,
         }
         return {reason: count for reason, count in reasons.items() if count}

@@ -270,6 +270,8 @@ def _summarise_training(found: _Content, config: CorpusConfig) -> SplitSummary:
         pairs=pairs,
         dropped_empty=found.dropped.get(Reason.EMPTY, 0),
         dropped_leak=found.dropped.get(Reason.LEAK, 0),
+        dropped_identical=found.dropped.get(Reason.IDENTICAL, 0),
+        dropped_script=found.dropped.get(Reason.SCRIPT, 0),
         dropped_duplicate=found.dropped.get(Reason.DUPLICATE, 0),
         dropped_long=dropped_long,
         dropped_ratio=dropped_ratio,

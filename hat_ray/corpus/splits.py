@@ -6,6 +6,7 @@ from itertools import chain
 
 from hat_ray.corpus.cleaning.finding import Split, TextFinding
 from hat_ray.corpus.cleaning.rules import HeldSources, PairRules
+from hat_ray.corpus.cleaning.scripts import Script, scripts_of
 from hat_ray.corpus.cleaning.sides import SideModel
 from hat_ray.corpus.cleaning.watch import TextWatch
 from hat_ray.corpus.config import CorpusConfig
@@ -53,9 +54,9 @@ class Splits:
         source = self.train if taught is None else taught_pairs(self.train, taught, self.valid_every)
         every = self.valid_every
         valid = held_out_sources(source, every) if every else self.held["valid"].source
-        rules = PairRules(HeldSources.of(valid, self.held["test"].source), config.leaks == "remove", every)
+        rules = pair_rules(config, HeldSources.of(valid, self.held["test"].source), every)
         watch = TextWatch("training", self._sides("train"))
-        found = survey(source, rules, deduplicate=config.deduplicate, watch=watch)
+        found = survey(source, rules, watch)
         return found, [*watch.findings(source.names), *self._findings_of_held()]
 
     def _findings_of_held(self) -> list[TextFinding]:
@@ -75,6 +76,21 @@ class Splits:
             chunks = [chunk for part in parts if (chunk := next(iter(self.train.chunks(part)), None)) is not None]
             samples += [_sample(chunk.source, chunk.target) for chunk in chunks]
         return SideModel.of(*([line for one in samples for line in one[side]] for side in (0, 1)))
+
+
+def pair_rules(config: CorpusConfig, held: HeldSources, valid_every: int) -> PairRules:
+    """Return the rules that a recipe sets."""
+    languages = config.source_language, config.target_language
+    source, target = (Script(scripts_of(language)) if scripts_of(language) else None for language in languages)
+    return PairRules(
+        held,
+        config.leaks == "remove",
+        valid_every,
+        config.drop_identical,
+        (source, target) if source and target else None,
+        config.min_script_share,
+        config.deduplicate,
+    )
 
 
 def whole_text(files: PairSource) -> ParallelText:

@@ -64,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> PairedFiles:
 
 @pytest.mark.parametrize("first_chunk", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: PairedFiles, first_chunk: int) -> None:
-    text = survey(files, PairRules(), deduplicate=True).text
+    text = survey(files, PairRules(deduplicate=True)).text
     sides = [
         [line for chunk in text.all_chunks() for line in getattr(chunk.text, side)] for side in ("source", "target")
     ]

@@ -48,20 +48,20 @@ def test_what_is_left_is_what_plain_code_leaves(
     expected = left(pairs, valid_every, deduplicate)
     if not expected:
         with pytest.raises(CorpusError, match="every training pair lacks a side"):
-            survey(source, PairRules(valid_every=valid_every), deduplicate=deduplicate)
+            survey(source, PairRules(valid_every=valid_every, deduplicate=deduplicate))
         return
     held = [pair for number, pair in enumerate(pairs, 1) if valid_every and number % valid_every == 0 and all(pair)]
     if valid_every and not held:
         with pytest.raises(CorpusError, match="takes no pair out of"):
-            survey(source, PairRules(valid_every=valid_every), deduplicate=deduplicate)
+            survey(source, PairRules(valid_every=valid_every, deduplicate=deduplicate))
         return
-    rules = PairRules(HeldSources.of(["a", "elk", ""], ["dog", "elk"]), remove, valid_every)
+    rules = PairRules(HeldSources.of(["a", "elk", ""], ["dog", "elk"]), remove, valid_every, deduplicate=deduplicate)
     unleaked, expected = expected, left(pairs, valid_every, deduplicate, {"a", "dog"} if remove else ())
     if not expected:
-        with pytest.raises(CorpusError, match="training pairs have a source of theirs"):
-            survey(source, rules, deduplicate=deduplicate)
+        with pytest.raises(CorpusError, match="have a source of validation or test"):
+            survey(source, rules)
         return
-    found = survey(source, rules, deduplicate=deduplicate)
+    found = survey(source, rules)
     kept = [pair for c in found.text.all_chunks() for pair in zip(c.text.source, c.text.target, strict=True)]
     assert kept == expected
     assert found.kept == len(expected)

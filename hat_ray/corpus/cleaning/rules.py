@@ -13,6 +13,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from hat_ray.corpus.cleaning.scripts import Script
+from hat_ray.corpus.config import Deduplicate
+
 
 class Reason(IntEnum):
     """Why a pair is not trained on; 0 for a pair that is."""
@@ -21,7 +24,9 @@ class Reason(IntEnum):
     EMPTY = 1
     HELD_OUT = 2
     LEAK = 3
-    DUPLICATE = 4
+    IDENTICAL = 4
+    SCRIPT = 5
+    DUPLICATE = 6
 
 
 Reasons = NDArray[np.uint8]
@@ -54,17 +59,34 @@ class PairRules:
     remove_leaks: bool = True
     valid_every: int = 0
     """Every n-th pair is validation's; 0: none."""
+    drop_identical: bool = False
+    scripts: tuple[Script, Script] | None = None
+    """The scripts of both sides, where `min_script_share` is above 0."""
+    min_script_share: float = 0.0
+    deduplicate: Deduplicate = False
 
     def reasons(self, source: Sequence[str], target: Sequence[str], first_row: int) -> Reasons:
         """Return the reason of each of consecutive pairs, the first of which has the number `first_row`."""
         found = np.zeros(len(source), dtype=np.uint8)
+        pairs = list(zip(source, target, strict=True))
+        if self.scripts is not None and self.min_script_share:
+            found[_flags(not self._in_script(*pair) for pair in pairs)] = Reason.SCRIPT
+        if self.drop_identical:
+            found[_flags(ours == theirs for ours, theirs in pairs)] = Reason.IDENTICAL
         if self.remove_leaks and (held := self.held.all):
             found[_flags(line in held for line in source)] = Reason.LEAK
         if self.valid_every:
             numbers = np.arange(first_row + 1, first_row + 1 + len(source))
             found[numbers % self.valid_every == 0] = Reason.HELD_OUT  # HAT counts lines from 1
-        found[_flags(not (pair[0] and pair[1]) for pair in zip(source, target, strict=True))] = Reason.EMPTY
+        found[_flags(not (ours and theirs) for ours, theirs in pairs)] = Reason.EMPTY
         return found
+
+    def _in_script(self, source: str, target: str) -> bool:
+        assert self.scripts is not None
+        return all(
+            script.share(line) >= self.min_script_share
+            for script, line in zip(self.scripts, (source, target), strict=True)
+        )
 
 
 def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:

@@ -10,10 +10,12 @@ such case is below one in 20,000.
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.cleaning.rules import PairRules, Reason, Reasons
 from hat_ray.corpus.cleaning.watch import TextWatch
+from hat_ray.corpus.config import Deduplicate
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, PairSource, Start, TrainingText, number_chunks
 from hat_ray.errors import CorpusError
@@ -29,9 +32,15 @@ from hat_ray.storage.temporary import temporary_folder
 _BUCKET_BITS = 6
 _RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
 
+Repeated = Literal["pair", "source", "target"]
+"""The part of a pair by which it is looked for."""
+
 
 class DuplicateFinder:
-    """Find the rows that repeat an earlier pair: add every pair once, in order; use it in a `with` block."""
+    """Find the rows that repeat an earlier row: add all rows once, in order; use it in a `with` block."""
+
+    def __init__(self, part: Repeated = "pair") -> None:
+        self._part = part
 
     def __enter__(self) -> "DuplicateFinder":
         self._making = temporary_folder("duplicates")
@@ -43,8 +52,7 @@ class DuplicateFinder:
 
     def add(self, chunk: Chunk, rows: NDArray[np.int64]) -> None:
         """Take the chosen rows of a chunk, counted within it."""
-        source, target = chunk.text.source, chunk.text.target
-        digests = [blake2b(f"{source[row]}\n{target[row]}".encode(), digest_size=8).digest() for row in rows.tolist()]
+        digests = [blake2b(self._text(chunk.text, row).encode(), digest_size=8).digest() for row in rows.tolist()]
         records = np.empty(len(rows), dtype=_RECORD)
         records["hash"], records["row"] = np.frombuffer(b"".join(digests), dtype="<u8"), rows + chunk.first_row
         buckets = records["hash"] >> np.uint64(64 - _BUCKET_BITS)
@@ -53,11 +61,16 @@ class DuplicateFinder:
                 file.write(records[buckets == bucket].tobytes())
 
     def repeated_rows(self) -> Iterator[NDArray[np.int64]]:
-        """Yield, in several arrays, the rows whose pair occurred in an earlier row."""
+        """Yield, in several arrays, the rows that repeat an earlier row."""
         for bucket in filter(lambda number: self._path(number).exists(), range(1 << _BUCKET_BITS)):
             records = np.fromfile(self._path(bucket), dtype=_RECORD)
             records = records[np.argsort(records["hash"], kind="stable")]  # stable: the earliest row stays first
             yield records["row"][1:][records["hash"][1:] == records["hash"][:-1]]
+
+    def _text(self, text: ParallelText, row: int) -> str:
+        if self._part == "pair":
+            return f"{text.source[row]}\n{text.target[row]}"
+        return text.source[row] if self._part == "source" else text.target[row]
 
     def _path(self, bucket: int) -> Path:
         return self._folder / f"{bucket:02d}"
@@ -80,24 +93,30 @@ class Survey:
     """Validation sources that training pairs have as well."""
 
 
-def survey(
-    source: PairSource, rules: PairRules, *, deduplicate: bool = False, watch: TextWatch | None = None
-) -> Survey:
+def repeated_parts(deduplicate: Deduplicate) -> tuple[Repeated, ...]:
+    """Return the parts of a pair by which it is dropped where they occurred before."""
+    if isinstance(deduplicate, bool):
+        return ("pair",) if deduplicate else ()
+    return ("source", "target") if deduplicate == "either" else (deduplicate,)
+
+
+def survey(source: PairSource, rules: PairRules, watch: TextWatch | None = None) -> Survey:
     """Read all pairs once, past a watch; raises CorpusError for text that cannot be used."""
     starts, tally = [Start(0, 0)], _SurveyCounts(rules)
-    with DuplicateFinder() if deduplicate else nullcontext() as finder:
+    with ExitStack() as stack:
+        finders = [stack.enter_context(DuplicateFinder(part)) for part in repeated_parts(rules.deduplicate)]
         for part in range(source.num_parts):
             end = starts[-1]
             for chunk in number_chunks(source, part, end):
                 kept = tally.take(chunk)
                 if watch is not None:
                     watch.take(part, chunk.text.source, chunk.text.target)
-                if finder is not None:
+                for finder in finders:
                     finder.add(chunk, kept)
                 end = Start(chunk.number + 1, chunk.first_row + len(chunk.text))
             starts.append(end)
         reasons = np.concatenate([np.empty(0, dtype=np.uint8), *tally.reasons])
-        for rows in finder.repeated_rows() if finder is not None else ():
+        for rows in chain.from_iterable(finder.repeated_rows() for finder in finders):
             reasons[rows] = Reason.DUPLICATE
     counts = np.bincount(reasons, minlength=len(Reason)).tolist()
     if not counts[Reason.KEPT]:
@@ -126,13 +145,24 @@ def held_out_sources(source: PairSource, valid_every: int) -> list[str]:
     return found
 
 
+_WHY = {
+    Reason.EMPTY: "lack a side",
+    Reason.HELD_OUT: "are for validation (corpus.files.valid_every)",
+    Reason.LEAK: "have a source of validation or test (corpus.leaks)",
+    Reason.IDENTICAL: "have identical sides (corpus.drop_identical)",
+    Reason.SCRIPT: "are in another script (corpus.min_script_share)",
+    Reason.DUPLICATE: "are repeated (corpus.deduplicate)",
+}
+
+
 def _nothing_left(counts: Sequence[int]) -> str:
     """Return the rule, the reasons and the remedy where no pair is left to train on."""
-    if not counts[Reason.LEAK]:
+    if counts[Reason.EMPTY] == sum(counts):
         return "every training pair lacks a side: give at least one line with text in both files"
+    why = [f"{counts[reason]} {words}" for reason, words in _WHY.items() if counts[reason]]
     return (
-        f"training text must differ from validation and test, but {counts[Reason.LEAK]} of {sum(counts)} training "
-        "pairs have a source of theirs and the others are left out: give other text, or set corpus.leaks to warn"
+        f"no training pair is left of {sum(counts)}: {', '.join(why)}; give other text, or change the first of these "
+        "settings"
     )
 
 

@@ -170,20 +170,28 @@ def vocabulary_bounds(
     The lower one is exact where every pair is used, and counts no character where some may not be. The upper one counts
     each part of each distinct word.
     """
-    characters, words, lines, empty = set(_WORD_MARK), set[str](), 0, False
+    characters, words, lines, fewer = set(_WORD_MARK), set[str](), 0, False
+    held = _held_sources(files, config) if config.leaks == "remove" else set[str]()
     for side in sides:
         for part in files.parts(f"train_{side}"):
             for line in read_lines(part, nfc=config.nfc):
                 words.update(line.split())
-                lines, empty = lines + 1, empty or not line
+                lines, fewer = lines + 1, fewer or not line or (side == "source" and line in held)
     for word in words:
         characters.update(word)
     how = config.vocabulary
     fixed = _SPECIAL + len(how.symbols) + (_BYTES if config.spells_bytes else 0)
     parts = sum(_parts_of(len(word) + len(_WORD_MARK)) for word in words)
-    unsure = config.deduplicate or files.valid_every or empty or lines > config.vocab_sample_lines
+    fewer = fewer or bool(config.deduplicate or config.drop_identical or config.min_script_share or files.valid_every)
+    unsure = fewer or lines > config.vocab_sample_lines
     unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES or bool(how.symbols)
     return fixed + (1 if unsure else len(characters)), fixed + len(characters) + parts
+
+
+def _held_sources(files: FilesConfig, config: CorpusConfig) -> set[str]:
+    """Return the sources of validation and test, whose pairs are left out of the training text."""
+    parts = [part for split in ("valid", "test") for part in files.parts(f"{split}_source")]
+    return {line for part in parts if _exists(part) for line in read_lines(part, nfc=config.nfc)}
 
 
 def _parts_of(length: int) -> int:

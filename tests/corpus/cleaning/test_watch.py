@@ -150,7 +150,8 @@ def test_a_pair_of_one_language_has_no_sides() -> None:
 
 def test_text_of_less_than_a_window_and_lines_without_text_decide_nothing() -> None:
     assert watched(["a"] * 99, ["b c"] * 99) == []
-    assert watched(*(lines[:99] for lines in toy()), SideModel.of(*toy())) == []
+    short = [lines[:99] for lines in toy()]
+    assert watched(short[0], short[1], SideModel.of(*toy())) == []
     assert watched([""] * 300, ["b c"] * 300) == []
     assert misaligned(LengthWindows.joined([])) == []
     assert misaligned(LengthWindows.of(np.zeros(0, np.int64), np.zeros(0, np.int64))) == []

@@ -21,7 +21,13 @@ NAMES = [f"{split}_{side}" for split in ("train", "valid", "test") for side in (
 def recipe(tmp_path: Path) -> Path:
     for name in NAMES:
         (tmp_path / name).write_text("a b c d\nb c d e f\nc a\nd e a b\n" * 20)
-    corpus = {"source": "files", "vocab_size": 12, "byte_fallback": False, "files": {n: n for n in NAMES}}
+    corpus = {
+        "source": "files",
+        "vocab_size": 12,
+        "byte_fallback": False,
+        "leaks": "keep",
+        "files": {n: n for n in NAMES},
+    }
     (tmp_path / "recipe.yaml").write_text(json.dumps({"name": "mine", "corpus": corpus, "evaluate": {"beam": 1}}))
     return tmp_path / "recipe.yaml"
 
@@ -90,12 +96,14 @@ def test_the_bounds_of_a_vocabulary_hold_sentencepieces_own(tmp_path: Path, byte
         **{f"{split}_{side}": name for split in ("train", "valid", "test") for side, name in SIDES},
         folder=str(tmp_path),
     )
-    config = CorpusConfig(source="files", files=files, byte_fallback=byte_fallback)
+    config = CorpusConfig(source="files", files=files, byte_fallback=byte_fallback, leaks="keep")
     least, most = vocabulary_bounds(files, config)
     assert len(learn_vocabulary(lines * 2, least, byte_fallback=byte_fallback)) == least
     for impossible in (least - 1, most + 1):
         with pytest.raises(CorpusError):
             learn_vocabulary(lines * 2, impossible, byte_fallback=byte_fallback)
+    leaky = config.model_copy(update={"leaks": "remove"})  # which characters are left is not known
+    assert vocabulary_bounds(files, leaky) == (5 + 256 * byte_fallback, most)
 
 
 SIDES = (("source", "a"), ("target", "b"))
