@@ -11,14 +11,17 @@ Disk
   that stay; a SuperTransformer's few updates may leave layers without moments, so that only its weights are sure.
 - retrain: that for each training of a winner of L and of its rivals, and of the largest. At least: the smallest
   architecture's, once.
-- latency: 48 KB a row (a file of its own each); search: 16 KB a candidate; report: 10 MB; evaluate: thrice the test
+- search: 16 KB a candidate. While finalists are trained: the model that each starts from, and a training of each in the
+  first rung, of half of them in the next, and so on; a teacher where the loss takes some from it.
+- latency: 48 KB a row (a file of its own each); report: 10 MB; evaluate: thrice the test
   set's text a model.
 
 Memory of a process
 - 600 MB (Python, PyTorch and Ray's client), 28 P (weights, gradients, Adam's moments, and a checkpoint's copy), and
   the larger of what `max_tokens` tokens leave behind in all layers for the gradients, and what a validation batch
   needs for the largest layer and the words (`_activations`). At least: 16 P, of a SuperTransformer 4 P.
-- A worker of the search: 600 MB, 4 P, its cache, and a validation batch.
+- A worker of the search: 600 MB, 4 P, its cache, and a validation batch. Then finalists are trained, as many at once as
+  there are CPUs for.
 """
 
 import math
@@ -29,6 +32,7 @@ from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.text.download import text_files
 from hat_ray.model.config import ModelConfig
 from hat_ray.pipeline.preflight.text import data_bin_bytes, text_bytes
+from hat_ray.pipeline.trained.rung_settings import rung_config
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import count_params
@@ -73,7 +77,7 @@ def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
         "corpus": Estimate(0, _corpus_most(recipe.corpus)),
         "supernet": _kept(recipe.supernet, largest, _WEIGHT_BYTES),
         "latency": Estimate(0, _ROW_BYTES * recipe.latency.samples * devices),
-        "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200)),
+        "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200) + _finals_most(recipe, largest)),
         "retrain": scratch,
         "evaluate": Estimate(0, trainings * (3 * text + _ROW_BYTES * devices)),
         "report": Estimate(_LEAST_PAGE_BYTES, _PAGE_BYTES),
@@ -88,6 +92,7 @@ def memory_of(recipe: Recipe, stages: Iterable[str], words: Sizes, cpus: int, *,
     scratch = 1 if local else min(_trainings(recipe), max(1, cpus // recipe.retrain.threads))
     workers = 1 if local else recipe.supernet.workers
     searching = 1 if local else recipe.search.workers
+    finals = min(_limits(recipe) * _finalists(recipe), 1 if local else max(1, cpus // recipe.supernet.threads))
     cache = recipe.search.encoder_cache_mb << 20
     valid = _validation(largest, recipe.supernet.valid_max_tokens, recipe.corpus.max_length, words[1])
     alone = recipe.space.build().smallest() if "largest" not in recipe.retrain.baselines else largest
@@ -95,7 +100,11 @@ def memory_of(recipe: Recipe, stages: Iterable[str], words: Sizes, cpus: int, *,
     of_stage = {
         "supernet": _training(recipe, recipe.supernet, words[1], workers, params, _WEIGHT_BYTES * params),
         "search": Estimate(
-            searching * _WEIGHT_BYTES * params, searching * (_PROCESS_BYTES + _WEIGHT_BYTES * params + cache + valid)
+            searching * _WEIGHT_BYTES * params,
+            max(
+                searching * (_PROCESS_BYTES + _WEIGHT_BYTES * params + cache + valid),
+                _training(recipe, recipe.supernet, words[1], finals, params, 0).most,
+            ),
         ),
         "retrain": _training(recipe, recipe.retrain, words[1], scratch, params, sure),
     }
@@ -129,6 +138,21 @@ def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
     )
     events = 1_000 * (config.updates / config.log_every + 4 * config.updates / config.validate_every)
     return Estimate(0 if config.max_seconds else least, most + events + (256 << 10))
+
+
+def _finals_most(recipe: Recipe, params: int) -> float:
+    """Return the disk that the finalists' trainings take at most, until the search ends."""
+    count, taken = _finalists(recipe), float(_WEIGHT_BYTES * params * (_limits(recipe) * _finalists(recipe) + 1))
+    for updates in recipe.search.finalist_updates if count else ():
+        taken += _limits(recipe) * count * _kept(rung_config(recipe, updates), params, 0).most
+        count = math.ceil(count / 2)
+    return taken if count else 0.0
+
+
+def _finalists(recipe: Recipe) -> int:
+    """Return the largest possible number of finalists of a limit."""
+    config = recipe.search
+    return config.finalists + len(config.hand_scaled) if config.finalists else 0
 
 
 def _training(recipe: Recipe, config: TrainConfig, vocabulary: int, workers: int, params: int, sure: int) -> Estimate:

@@ -14,6 +14,7 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.starting import starting_subs
+from hat_ray.pipeline.trained.rung_settings import rung_config
 from hat_ray.pipeline.trained.teachers import keep_teacher
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.engine.device_predictions import Measurements
@@ -32,7 +33,7 @@ from hat_ray.search.frontier import SearchResult, Winner, summarise
 from hat_ray.search.limits import Limit
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
-from hat_ray.train.config import INHERITED, LARGEST, TrainConfig
+from hat_ray.train.config import INHERITED, LARGEST
 from hat_ray.train.job import MODEL, TrainJob
 
 log = logging.getLogger(__name__)
@@ -130,34 +131,11 @@ class FinalRungs:
             space=recipe.space.build(),
             corpus=self.context.folder("corpus"),
             model_config=recipe.model,
-            config=self._config(updates),
+            config=rung_config(recipe, updates),
             folder=self.folder.child(FINALS, architecture.id, str(rung)),
             seed=stream_seed(recipe.seed, FINALS, str(rung)),
             start=start,
             teacher=teacher,
-        )
-
-    def _config(self, updates: int) -> TrainConfig:
-        """Return the settings of a rung: the SuperTransformer's batches, and a schedule of its own."""
-        base, search = self.context.recipe.supernet, self.context.recipe.search
-        kept = (
-            *("max_tokens", "accumulate", "adam_betas", "adam_eps", "weight_decay", "label_smoothing", "clip_norm"),
-            *("precision", "valid_max_tokens", "threads", "use_gpu", "max_failures", "max_wait_s", "checkpoint_every"),
-        )
-        values = {name: getattr(base, name) for name in kept}
-        lr = search.finalist_lr or base.lr / 2
-        return TrainConfig(
-            **values,
-            updates=updates,
-            lr=lr,
-            min_lr=min(base.min_lr, lr),
-            warmup_updates=updates // 10,
-            schedule="cosine",
-            validate_every=updates,
-            keep_best=False,
-            keep_last=1,
-            tensorboard=False,
-            teacher_share=search.finalist_distillation or TrainConfig.model_fields["teacher_share"].default,
         )
 
     def _train(self, jobs: Mapping[Architecture, TrainJob], label: str) -> tuple[dict[Architecture, float], float]:

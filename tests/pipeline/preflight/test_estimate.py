@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hat_ray.api import run_recipe
 from hat_ray.cli import app
+from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import CheckError
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.pipeline.outline import STAGE_NAMES
 from hat_ray.pipeline.preflight.estimate import disk_of, memory_of, params_of
+from hat_ray.pipeline.trained.rung_settings import rung_config
 from hat_ray.recipe import load_recipe
 from hat_ray.space.presets import PRESETS
+from hat_ray.storage.folder import Folder
+from hat_ray.train.job import train_sub
 
 TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 PEAK = r"""
@@ -75,6 +80,26 @@ def test_a_training_takes_the_memory_and_the_disk_that_were_told(tmp_path: Path,
     assert told.least <= peak <= told.most <= 3 * peak
     disk = disk_of(recipe, ["supernet"], (recipe.corpus.vocab_size,) * 2)
     assert disk.least <= _taken(tmp_path) - before <= disk.most <= 3 * (_taken(tmp_path) - before)
+
+
+def test_the_trainings_of_finalists_count(tmp_path: Path) -> None:
+    limits, words = ["search.limits_fraction=[0.3, 0.6]"], (400, 400)
+    few = ["search.finalists=3", "search.hand_scaled=[scaled-depth]", "search.finalist_updates=[2, 4]"]
+    without, recipe = load_recipe(TINY, limits), load_recipe(TINY, [*limits, *few])
+    largest = recipe.space.build().largest()
+    weights = 4 * params_of(largest, words, recipe.model)
+    none, most = (disk_of(one, ["search"], words).most for one in (without, recipe))
+    trainings = 2 * (4 + 2)  # of both limits: three and a hand-scaled one, then the better half of the four
+    taken = most - none - (2 * 4 + 1) * weights  # without the models that they start from, and a teacher
+    run_recipe(recipe, str(tmp_path), local=True, only="corpus")
+    train_sub(
+        *(largest, recipe.space.build(), Corpus.load(Folder.at(tmp_path / "corpus")), recipe.model),
+        *(rung_config(recipe, 4), Folder.at(tmp_path / "one"), 1),
+    )
+    one = _taken(tmp_path / "one")
+    assert trainings * one <= taken <= 5 * trainings * one
+    memory, training = (memory_of(recipe, [stage], words, cpus=1, local=True).most for stage in ("search", "supernet"))
+    assert memory >= training
 
 
 def _taken(folder: Path) -> int:
