@@ -25,7 +25,7 @@ class _Entry:
 
 _ENTRIES = {
     "run": _Entry(("stages",)),
-    "corpus": _Entry(("stages",), "Prepare the text: sub-words and token tables."),
+    "corpus": _Entry(("stages", "corpus")),
     "train": _Entry(("stages",)),
     "latency": _Entry(("stages", "one_model", "latency")),
     "predict": _Entry(("stages", "predict")),
@@ -141,6 +141,18 @@ hat-ray run clean runs/mine
 All options of the first: hat-ray run recipe --help""",
     no_args_is_help=True,
 )
+corpus_app = typer.Typer(
+    cls=_by_default("prepare"),
+    help="Prepare the text: sub-words and token tables. Or preview its filters.",
+    epilog="""Examples:
+
+hat-ray corpus multi30k.en-de --data ~/multi30k
+
+hat-ray corpus inspect multi30k.en-de --data ~/multi30k
+
+All options of the first: hat-ray corpus prepare --help""",
+    no_args_is_help=True,
+)
 search_app = typer.Typer(
     cls=_by_default("run"),
     help="Search architectures under latency limits. Or show a search.",
@@ -172,6 +184,7 @@ import_app = typer.Typer(
 recipe_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True)
 space_app = typer.Typer(help="Write a search space around a trained model.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(search_app, name="search")
 app.add_typer(train_app, name="train")
 app.add_typer(latency_app, name="latency")

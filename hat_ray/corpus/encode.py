@@ -60,7 +60,7 @@ def encode_chunk(chunk: Chunk, vocabularies: Vocabularies, rules: LengthRules) -
 def keep_fitting(number: int, table: TokenTable, rules: LengthRules) -> EncodedChunk:
     """Drop the pairs of a chunk that break the length rules."""
     fits = table.longest_sides <= rules.max_length
-    kept = fits & _within_ratio(table, rules.max_ratio)
+    kept = fits & within_ratio(table, rules.max_ratio)
     chosen = table if kept.all() else table.select(np.flatnonzero(kept))
     assert isinstance(chosen.source, Sentences)
     assert isinstance(chosen.target, Sentences)
@@ -80,7 +80,8 @@ def encode_held(text: ParallelText, vocabularies: Vocabularies) -> TokenTable:
     return TokenTable(table.source, table.target, tuple(text.source), tuple(text.target))
 
 
-def _within_ratio(table: TokenTable, max_ratio: float) -> NDArray[np.bool_]:
+def within_ratio(table: TokenTable, max_ratio: float) -> NDArray[np.bool_]:
+    """Return for each pair whether its longer side has at most that many times the tokens of the shorter; 0: any."""
     if not max_ratio:
         return np.ones(len(table), dtype=np.bool_)
     source, target = table.source.lengths - 1, table.target.lengths - 1

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hat_ray.cli.app import app, latency_app, predict_app, run_app, train_app
+from hat_ray.cli.app import app, corpus_app, latency_app, predict_app, run_app, train_app
 from hat_ray.cli.folders import require_folder
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RecipeArg, RunOpt, SetOpt, SkipOpt, TakeOverOpt
 from hat_ray.cli.output import print_json, resolve, run_stages, share_of
@@ -79,8 +79,8 @@ def run_clean(
 
 
 _stage_command(
-    app,
-    "corpus",
+    corpus_app,
+    "prepare",
     "corpus",
     "Prepare the text: sub-words and token tables.",
     "hat-ray corpus multi30k.en-de --data ~/multi30k",
