@@ -25,7 +25,7 @@ class _Entry:
 
 _ENTRIES = {
     "run": _Entry(("stages",)),
-    "corpus": _Entry(("stages", "corpus")),
+    "corpus": _Entry(("stages", "recipes")),
     "train": _Entry(("stages",)),
     "latency": _Entry(("stages", "one_model", "latency")),
     "predict": _Entry(("stages", "predict")),
