@@ -9,17 +9,21 @@ Decisions
 """
 
 import io
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sentencepiece
 
 from hat_ray.corpus.vocabulary.config import VocabularyConfig
-from hat_ray.corpus.vocabulary.subwords import BOS, EOS, MODEL_FILE, PAD, UNK, SentencePieceSubwords
+from hat_ray.corpus.vocabulary.subwords import BOS, EOS, MODEL_FILE, PAD, UNK, SentencePieceSubwords, shielded
 from hat_ray.errors import CorpusError
 
 _USUAL_BYTES = 4192
+
+log = logging.getLogger(__name__)
+
 _SILENT = 2  # SentencePiece's log level: errors only
 _TOO_LARGE = re.compile(r"set it to a value <= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
@@ -30,10 +34,10 @@ def learn_vocabulary(
 ) -> SentencePieceSubwords:
     """Learn a vocabulary of exactly `size` entries, the special ones included; `how` has settings of learning."""
     how = how or VocabularyConfig()
-    sink = io.BytesIO()
+    sink, counted = io.BytesIO(), _CountedLines(lines, how.max_sentence_bytes)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
+            sentence_iterator=iter(counted),
             model_writer=sink,
             model_type="bpe",
             vocab_size=size,
@@ -50,8 +54,34 @@ def learn_vocabulary(
             **_more_settings(how),
         )
     except RuntimeError as error:
+        if counted.skipped and counted.skipped == counted.lines:
+            raise CorpusError(
+                f"a vocabulary is learned from lines of at most {how.max_sentence_bytes} bytes, and all "
+                f"{counted.lines} are longer: raise corpus.vocabulary.max_sentence_bytes, or give one sentence a line"
+            ) from error
         raise CorpusError(_explain(str(error), size, byte_fallback)) from error
+    if counted.skipped:
+        log.warning(
+            "the vocabulary is learned without %d of %d lines, which are longer than "
+            "corpus.vocabulary.max_sentence_bytes %d: raise it, or cut them",
+            *(counted.skipped, counted.lines, how.max_sentence_bytes),
+        )
     return SentencePieceSubwords({MODEL_FILE: sink.getvalue()})
+
+
+class _CountedLines:
+    """Lines for SentencePiece, which skips the long ones silently: they are counted."""
+
+    def __init__(self, lines: Iterable[str], most_bytes: int) -> None:
+        self._lines, self._most_bytes = lines, most_bytes
+        self.lines = self.skipped = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            text = shielded(line)
+            self.lines += 1
+            self.skipped += len(text.encode()) > self._most_bytes
+            yield text
 
 
 def _more_settings(how: VocabularyConfig) -> dict[str, Any]:

@@ -37,6 +37,13 @@ _LANGUAGE_MARK = re.compile(r"\s*(>>[^<>\s]+<<)")
 
 _BLANK = "\u2581"
 """SentencePiece's mark of a blank, which text may hold as well."""
+_SHIELDED = "\ufdd1"
+"""Stands for that mark in text, within a model: Unicode keeps this code point for internal use, so no text holds it."""
+
+
+def shielded(line: str) -> str:
+    """Return a line whose U+2581 SentencePiece does not take for blanks."""
+    return line.replace(_BLANK, _SHIELDED)
 
 
 def is_blank(line: str) -> bool:
@@ -140,11 +147,19 @@ class SentencePieceSubwords(Subwords):
         return str(self._processor.id_to_piece(theirs))
 
     def _cut(self, lines: list[str], threads: int) -> list[list[int]]:
-        cut: list[list[int]] = self._processor.encode(lines, num_threads=threads)
+        kept = [shielded(line) for line in lines] if self._shields else lines
+        cut: list[list[int]] = self._processor.encode(kept, num_threads=threads)
         return cut
 
     def _joined(self, theirs: list[int]) -> str:
-        return str(self._processor.decode(theirs))  # UNK shows as a double question mark
+        text = str(self._processor.decode(theirs))  # UNK shows as a double question mark
+        return text.replace(_SHIELDED, _BLANK)
+
+    @cached_property
+    def _shields(self) -> bool:
+        """Whether the model can spell the shielded mark: in bytes, or as a character that training showed."""
+        model, unknown = self._processor, self._processor.unk_id()
+        return any(model.piece_to_id(piece) != unknown for piece in (_SHIELDED, "<0xEF>"))
 
     @cached_property
     def _processor(self) -> Any:

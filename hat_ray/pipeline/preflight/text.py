@@ -18,6 +18,7 @@ from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_lines, read_pairs
 from hat_ray.corpus.vocabulary.make import expected_vocabularies, has_own, opened_vocabularies
+from hat_ray.corpus.vocabulary.subwords import shielded
 from hat_ray.errors import CorpusError
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
@@ -175,7 +176,7 @@ def vocabulary_bounds(
     for side in sides:
         for part in files.parts(f"train_{side}"):
             for line in read_lines(part, nfc=config.nfc):
-                words.update(line.split())
+                words.update(shielded(line).split())
                 lines, fewer = lines + 1, fewer or not line or (side == "source" and line in held)
     for word in words:
         characters.update(word)

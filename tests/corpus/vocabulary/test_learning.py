@@ -35,6 +35,32 @@ def test_lines_beyond_the_longest_are_left_out() -> None:
     assert "z" not in "".join(short.pieces())
 
 
+def test_lines_that_are_too_long_are_counted_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    how = VocabularyConfig(max_sentence_bytes=24)
+    lines = ["a dog sees a cat", "ä" * 12, "ä" * 13, "a dog " * 9]
+    learn_vocabulary(lines[:2] * 20, 20, byte_fallback=False, how=how)
+    assert not caplog.messages
+    learned = learn_vocabulary([*lines * 3, *lines[:2] * 20], 20, byte_fallback=False, how=how)
+    told = (
+        "the vocabulary is learned without 6 of 52 lines, which are longer than corpus.vocabulary.max_sentence_bytes 24"
+    )
+    assert caplog.messages == [f"{told}: raise it, or cut them"]
+    assert learned.files() == learn_vocabulary([*lines[:2] * 23], 20, byte_fallback=False, how=how).files()
+    with pytest.raises(CorpusError, match=r"all 2 are longer: raise corpus\.vocabulary\.max_sentence_bytes"):
+        learn_vocabulary(lines[2:], 20, byte_fallback=False, how=how)
+
+
+@pytest.mark.parametrize("byte_fallback", [True, False])
+def test_the_mark_of_a_blank_round_trips_as_text(byte_fallback: bool) -> None:
+    lines = ["a dog \u2581 cat", "dog\u2581cat", "\u2581\u2581 a dog\u2581"]
+    own = learn_vocabulary(lines * 20, 275 if byte_fallback else 18, byte_fallback=byte_fallback)
+    for line in (*lines, "cat \u2581a"):
+        assert own.decode(own.encode(line)) == line
+    assert own.encode("dog\u2581cat") != own.encode("dog cat")
+    unseen = learn_vocabulary(["a dog sees cat"] * 9, 275 if byte_fallback else 18, byte_fallback=byte_fallback)
+    assert unseen.decode(unseen.encode("a\u2581dog")) == ("a\u2581dog" if byte_fallback else "a dog")
+
+
 def test_a_symbol_is_one_entry_wherever_it_stands() -> None:
     how = VocabularyConfig(symbols=("<2de>", "@x@"))
     own = learn_vocabulary(ENGLISH, 90, byte_fallback=False, how=how)
