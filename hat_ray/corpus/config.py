@@ -15,6 +15,8 @@ Leaks = Literal["remove", "warn", "keep"]
 Deduplicate = bool | Literal["source", "target", "either"]
 Form = Literal["lines", "tags", "segments"]
 
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+
 
 class ToyConfig(StageConfig):
     """The built-in language pair. Its grammar and lexicon are fixed; the seed draws the sentences."""
@@ -30,7 +32,7 @@ class ToyConfig(StageConfig):
 
 
 class TextPart(StageConfig):
-    """One text file, plain or gzip, and where its sentences stand."""
+    """One text file, plain or packed (gzip, bzip2, xz, zstd), and where its sentences stand."""
 
     path: str
     """The file, from `files.folder` on."""
@@ -43,7 +45,8 @@ class TextPart(StageConfig):
     @property
     def resolved_form(self) -> Form:
         """The form, after null is resolved by the file's name."""
-        name = PurePosixPath(self.path).name.removesuffix(".gz")
+        place = PurePosixPath(self.path)
+        name = place.stem if place.suffix in PACKED_SUFFIXES else place.name
         if self.form is not None:
             return self.form
         if name.startswith("train.tags."):
@@ -56,8 +59,8 @@ Texts = str | TextPart | tuple[str | TextPart, ...]
 
 
 class FilesConfig(StageConfig):
-    """Parallel text, plain or gzip, one sentence a line. Only plain files are read, no FIFOs or devices; gzip that
-    unpacks to more than a GiB and more than 300 times its size is refused."""
+    """Parallel text, plain or packed (gzip, bzip2, xz, zstd), one sentence a line. Only plain files are read, no FIFOs
+    or devices; what unpacks to more than a GiB and more than 300 times its size is refused."""
 
     folder: str = ""
     """Folder that relative paths start in; empty: the folder of the `downloads`, or else the current directory.

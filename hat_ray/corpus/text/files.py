@@ -1,7 +1,7 @@
-"""Text files, plain or gzip, line by line; nothing is held whole.
+"""Text files, plain or packed, line by line; nothing is held whole.
 
 Decisions
-- A file is known as gzip by its first bytes, whatever its name.
+- A packed file is known by its first bytes, whatever its name (`packed.py`).
 - Only a line feed ends a line (a carriage return before it is dropped): Unicode's other separators occur inside
   sentences, and splitting at them would shift one side of a parallel text.
 
@@ -14,18 +14,16 @@ Decisions
 """
 
 import codecs
-import gzip
 import re
 import unicodedata
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
 from itertools import islice
 from xml.sax.saxutils import unescape
 
 from hat_ray.corpus.config import TextPart
-from hat_ray.errors import CorpusError
+from hat_ray.corpus.text.packed import DAMAGE, HEAD_BYTES, packing, unpacked
+from hat_ray.errors import CorpusError, HatRayError, in_one_line
 from hat_ray.storage.plain_file import binary_format, open_plain
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.IGNORECASE)
@@ -65,9 +63,8 @@ def _segments(line: str, path: str) -> list[str]:
 
 
 MOST_EXPANSION = 300
-"""Times its size that a gzip file may unpack to, once that is more than a GiB."""
+"""Times its size that a packed file may unpack to, once that is more than a GiB."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"
 _BLOCK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 10
@@ -123,24 +120,27 @@ def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
 
 
 def read_blocks(path: str) -> Iterator[bytes]:
-    """Yield a file's bytes in blocks, unpacked when it is gzip; raises CorpusError unless it is a plain text file."""
+    """Yield a file's bytes in blocks, unpacked where it is packed; raises CorpusError unless it is a text file."""
     try:
         with open_plain(path, "text file", CorpusError) as file:
-            packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-            total = 0
-            with gzip.open(file) if packed else _same(file) as stream:
+            kind, total = packing(file.peek(HEAD_BYTES)), 0
+            with unpacked(file) as stream:
                 while block := stream.read(_BLOCK_BYTES):
                     if not total:
                         _require_text(block[:_HEAD_BYTES], path)
                     total += len(block)
-                    if packed and total > max(_UNPACKED_BYTES, MOST_EXPANSION * file.tell()):
+                    if kind and total > max(_UNPACKED_BYTES, MOST_EXPANSION * file.tell()):
                         raise CorpusError(
                             f"text file {path} unpacks to more than {MOST_EXPANSION} times its size, which no text "
                             "does: unpack it yourself if you trust it"
                         )
                     yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorpusError(f"text file {path} is damaged gzip ({error}): fetch or pack it again") from error
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, HatRayError)):
+            raise
+        raise CorpusError(
+            f"text file {path} is damaged {kind} ({in_one_line(error)}): fetch or pack it again"
+        ) from error
 
 
 def _require_text(head: bytes, path: str) -> None:
@@ -152,10 +152,6 @@ def _require_text(head: bytes, path: str) -> None:
             f"text must be UTF-8, but {path} line 1 begins with the mark of UTF-16: convert the file, for instance "
             "with iconv"
         )
-
-
-def _same(file: BufferedReader) -> BufferedReader:
-    return file
 
 
 def _whole_lines(path: str) -> Iterator[bytes]:

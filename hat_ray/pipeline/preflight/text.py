@@ -17,6 +17,7 @@ from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
 from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_lines, read_pairs
+from hat_ray.corpus.text.packed import HEAD_BYTES, packing
 from hat_ray.corpus.vocabulary.make import expected_vocabularies, has_own, opened_vocabularies
 from hat_ray.corpus.vocabulary.subwords import shielded
 from hat_ray.errors import CorpusError
@@ -27,7 +28,7 @@ from hat_ray.storage.plain_file import expanded
 _WHOLE_BYTES = 24 << 20
 _FIRST_LINES = 1_000
 _PACKED = 4
-"""Length of text over that of its gzip, about."""
+"""Length of text over that of its packed file, about."""
 _TAKEN = 4
 """Times its size that the tokens of a data-bin take: 4 bytes each where fairseq uses 2, and the sentences' places."""
 _SPLITS = ("train", "valid", "test")
@@ -212,7 +213,7 @@ def text_bytes(files: FilesConfig) -> int:
         place = expanded(part.path)
         if os.path.isfile(place):
             with open(place, "rb") as file:
-                packed = file.read(2) == b"\x1f\x8b"
+                packed = packing(file.read(HEAD_BYTES)) is not None
             total += place.stat().st_size * (_PACKED if packed else 1)
     return total
 
