@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
 from hat_ray.corpus.cleaning.scripts import scripts_of
-from hat_ray.corpus.vocabulary.config import VocabularyConfig
+from hat_ray.corpus.vocabulary.config import VocabularyConfig, require_symbol
 from hat_ray.storage.places import redacted
 
 Leaks = Literal["remove", "warn", "keep"]
@@ -41,6 +41,19 @@ class TextPart(StageConfig):
     XML test sets. Null: by name, `train.tags.*` are tags, `*.sgm` and `*.xml` are segments, all others lines."""
     column: int = Field(default=0, ge=0)
     """Which tab-separated column of a line is the sentence, counted from 1; 0 takes the whole line."""
+    weight: float = Field(default=1.0, gt=0, le=20)
+    """Files of `train_source`: how often each of their pairs is trained on in an epoch, such as 3, or 0.5 for every
+    second one. Deduplication comes before."""
+    tag: str = Field(default="", max_length=40)
+    """Files of `train_source`: a word that is written before each of their sentences, such as `<BT>` for text that was
+    translated back. It becomes one entry of a vocabulary that is learned; a vocabulary file must know it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"weight", "tag"})
+
+    @field_validator("tag")
+    @classmethod
+    def _is_a_word(cls, tag: str) -> str:
+        return require_symbol(tag) if tag else tag
 
     @property
     def resolved_form(self) -> Form:
@@ -89,6 +102,10 @@ class FilesConfig(StageConfig):
                 raise ValueError(
                     f"{split}_source and {split}_target must name equally many files, got {source} and {target}"
                 )
+            for side in ("source", "target"):
+                marked = [part for part in self.parts(f"{split}_{side}") if part.weight != 1 or part.tag]
+                if marked and (split, side) != ("train", "source"):
+                    raise ValueError(f"weight and tag are for files of train_source: leave them out of {split}_{side}")
             if not source and split != "valid":
                 raise ValueError(f"{split}_source names no file: name one at least")
         if bool(self.parts("valid_source")) == bool(self.valid_every):
@@ -297,6 +314,17 @@ class CorpusConfig(StageConfig):
         if 0 < self.max_ratio < 1:
             raise ValueError(f"max_ratio must be 0 (off) or at least 1, got {self.max_ratio}")
         return self
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The different tags of the training files, in order."""
+        parts = self.files.parts("train_source") if self.source == "files" and self.files else ()
+        return tuple(dict.fromkeys(part.tag for part in parts if part.tag))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Words that are one entry each of a vocabulary that is learned: those of the recipe, and tags."""
+        return tuple(dict.fromkeys((*self.vocabulary.symbols, *self.tags)))
 
     @property
     def spells_bytes(self) -> bool:

@@ -68,13 +68,15 @@ class SplitSummary(BaseModel):
     """Pairs whose sides are too unlike in length for `max_ratio`."""
     held_out: int = 0
     """Pairs that validation takes instead."""
+    weighted: int = 0
+    """Pairs that the weights of files add, or take away where negative."""
     source: LengthSummary
     target: LengthSummary
 
     @property
     def read(self) -> int:
         """Pairs that were read: those kept, those left out, and those that validation takes."""
-        return self.pairs + self.held_out + sum(self.left_out.values())
+        return self.pairs + self.held_out + sum(self.left_out.values()) - self.weighted
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -95,6 +97,7 @@ class SplitSummary(BaseModel):
         """The number of pairs kept of those read, and the reasons for the others, in one line."""
         why = [f"{count:,} {reason}" for reason, count in self.left_out.items()]
         why += [f"{self.held_out:,} held out for validation"] if self.held_out else []
+        why += [f"{self.weighted:+,} by the weights of files"] if self.weighted else []
         return f"{self.pairs:,} of {self.read:,} pairs kept" + (f" ({', '.join(why)})" if why else "")
 
 

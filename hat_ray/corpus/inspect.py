@@ -20,7 +20,7 @@ from hat_ray.corpus.config import CorpusConfig, Deduplicate
 from hat_ray.corpus.encode import encode_text, within_ratio
 from hat_ray.corpus.splits import Splits, pair_rules
 from hat_ray.corpus.text.files import ParallelText
-from hat_ray.corpus.text.source import Chunk, PairSource, Start, number_chunks
+from hat_ray.corpus.text.source import Chunk, PairSource, PartUse, Start, number_chunks
 from hat_ray.corpus.text.survey import DuplicateFinder, Repeated, Survey, repeated_parts
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.make import make_vocabularies
@@ -82,6 +82,10 @@ class _Head:
     @property
     def num_parts(self) -> int:
         return self.source.num_parts
+
+    @property
+    def uses(self) -> tuple[PartUse, ...]:
+        return self.source.uses
 
     def names(self, part: int) -> tuple[str, str]:
         return self.source.names(part)

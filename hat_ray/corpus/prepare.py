@@ -150,6 +150,8 @@ class _Content:
     """Pairs left out before their lengths were known."""
     test_sources_seen: int
     valid_sources_seen: int
+    weighted: int = 0
+    """Pairs that the weights of files add, or take away where negative."""
     findings: Sequence[TextFinding] = ()
     """Stretches of the text whose sides do not belong together."""
 
@@ -169,7 +171,7 @@ def _from_text(
     records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
     counter.report(sum(map(len, tables.values())))
     seen = found.test_sources_seen, found.valid_sources_seen
-    return _Content(vocabularies, records, tables, found.dropped, *seen, findings)
+    return _Content(vocabularies, records, tables, found.dropped, *seen, found.kept - found.text.kept_rows, findings)
 
 
 def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _Content:
@@ -196,7 +198,7 @@ def _from_data_bin(config: CorpusConfig, data: Folder, progress: Progress) -> _C
     chunks = partial(split_chunks, train, rules, found.removed_sources)
     records = _write_training(chunks, num_chunks(train), data, counter)
     seen = found.test_sources_seen, found.valid_sources_seen
-    return _Content(vocabularies, records, tables, found.dropped, *seen, found.findings)
+    return _Content(vocabularies, records, tables, found.dropped, *seen, findings=found.findings)
 
 
 def _text_of(names: DataBinConfig, split: str) -> ParallelText | None:
@@ -275,6 +277,7 @@ def _summarise_training(found: _Content, config: CorpusConfig) -> SplitSummary:
         dropped_duplicate=found.dropped.get(Reason.DUPLICATE, 0),
         dropped_long=dropped_long,
         dropped_ratio=dropped_ratio,
+        weighted=found.weighted,
         held_out=found.dropped.get(Reason.HELD_OUT, 0),
         source=LengthSummary.of(total_lengths(record.source_lengths for record in records)),
         target=LengthSummary.of(total_lengths(record.target_lengths for record in records)),

@@ -40,7 +40,8 @@ def _hash_files(files: FilesConfig) -> dict[str, object]:
     found: dict[str, object] = {"valid_every": files.valid_every}
     for side in _SIDES:
         found[side] = [[_hash_file(part.path), part.resolved_form, part.column] for part in files.parts(side)]
-    return found
+    uses = [[part.weight, part.tag] for part in files.parts("train_source")]
+    return found if all(use == [1.0, ""] for use in uses) else {**found, "uses": uses}
 
 
 def _hash_data_bin(config: CorpusConfig) -> dict[str, object]:

@@ -6,6 +6,7 @@ files, and pairs are numbered over all files; both numbers are the same in every
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from hat_ray.corpus.text.files import ParallelText, read_pairs
 
 CHUNK_PAIRS = 10_000
 """Pairs that are read and encoded at once."""
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 class PairSource(Protocol):
@@ -25,11 +27,37 @@ class PairSource(Protocol):
     def num_parts(self) -> int:
         """Number of parts, which may be read side by side."""
 
+    @property
+    def uses(self) -> tuple["PartUse", ...]:
+        """How each part is trained on; empty: as it is."""
+
     def names(self, part: int) -> tuple[str, str]:
         """Return the paths of a part's two files; empty of text in memory."""
 
     def chunks(self, part: int) -> Iterator[ParallelText]:
         """Yield a part in chunks of `CHUNK_PAIRS` pairs, from its beginning."""
+
+
+@dataclass(frozen=True)
+class PartUse:
+    """How the pairs of a part are trained on."""
+
+    weight: float = 1.0
+    """Times in an epoch."""
+    tag: str = ""
+    """Word before each source sentence."""
+
+    def times(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how often the pair of each row is there; multiples of the golden ratio spread a fraction evenly."""
+        whole = int(self.weight)
+        return whole + ((rows + 1) * _GOLDEN % 1 < self.weight - whole).astype(np.int64)
+
+    def applied(self, text: ParallelText, rows: NDArray[np.int64]) -> ParallelText:
+        """Return pairs, whose numbers are given, as they are trained on."""
+        if self.weight != 1:
+            chosen = np.repeat(np.arange(len(text)), self.times(rows)).tolist()
+            text = ParallelText([text.source[row] for row in chosen], [text.target[row] for row in chosen])
+        return ParallelText([f"{self.tag} {line}" for line in text.source], text.target) if self.tag else text
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,10 @@ class PairedFiles:
     def num_parts(self) -> int:
         return len(self.source)
 
+    @property
+    def uses(self) -> tuple[PartUse, ...]:
+        return tuple(PartUse(part.weight, part.tag) for part in self.source)
+
     def names(self, part: int) -> tuple[str, str]:
         return self.source[part].path, self.target[part].path
 
@@ -59,6 +91,7 @@ class PairedLines:
     text: ParallelText
     chunk_pairs: int = CHUNK_PAIRS
     num_parts = 1
+    uses: tuple[PartUse, ...] = ()
 
     def names(self, part: int) -> tuple[str, str]:
         return "", ""
@@ -111,20 +144,39 @@ class TrainingText:
             return
         for chunk in number_chunks(self.source, part, self.starts[part]):
             if chunk.number >= first_chunk:
-                yield Chunk(chunk.number, chunk.first_row, self._kept(chunk))
+                yield Chunk(chunk.number, chunk.first_row, self._kept(chunk, self._use(part)))
 
     def all_chunks(self, first_chunk: int = 0) -> Iterator[Chunk]:
         """Yield the chunks of all parts in order."""
         for part in range(self.source.num_parts):
             yield from self.chunks(part, first_chunk)
 
-    def _kept(self, chunk: Chunk) -> ParallelText:
+    @property
+    def pairs(self) -> int:
+        """Pairs to train on, each as often as it is there."""
+        ends = pairwise(self.starts)
+        return sum(int(self._use(part).times(self._rows(a.row, b.row)).sum()) for part, (a, b) in enumerate(ends))
+
+    @property
+    def kept_rows(self) -> int:
+        """Pairs to train on, each once."""
+        return len(self._rows(0, self.num_rows))
+
+    def _use(self, part: int) -> PartUse:
+        return self.source.uses[part] if self.source.uses else PartUse()
+
+    def _rows(self, first: int, end: int) -> NDArray[np.int64]:
+        """Return the numbers of the rows from `first` to `end` that are not left out."""
+        bits = np.unpackbits(self.left_out[first // 8 : (end + 7) // 8])[first % 8 :][: end - first]
+        return first + np.flatnonzero(bits == 0)
+
+    def _kept(self, chunk: Chunk, use: PartUse) -> ParallelText:
         text, first = chunk.text, chunk.first_row
-        bits = np.unpackbits(self.left_out[first // 8 : (first + len(text) + 7) // 8])[first % 8 :][: len(text)]
-        if not bits.any():
-            return text
-        rows = np.flatnonzero(bits == 0).tolist()
-        return ParallelText([text.source[row] for row in rows], [text.target[row] for row in rows])
+        rows = self._rows(first, first + len(text))
+        if len(rows) < len(text):
+            places = (rows - first).tolist()
+            text = ParallelText([text.source[place] for place in places], [text.target[place] for place in places])
+        return use.applied(text, rows)
 
 
 def number_chunks(source: PairSource, part: int, start: Start) -> Iterator[Chunk]:

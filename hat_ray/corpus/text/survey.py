@@ -82,7 +82,7 @@ class Survey:
 
     text: TrainingText
     kept: int
-    """Pairs to train on, before those of unfit length are dropped."""
+    """Pairs to train on, by the weights of their files, before those of unfit length are dropped."""
     dropped: dict[Reason, int]
     """Pairs left out, by reason; those of validation among them."""
     held_out: ParallelText
@@ -125,9 +125,12 @@ def survey(source: PairSource, rules: PairRules, watch: TextWatch | None = None)
         raise CorpusError(
             f"corpus.files.valid_every {rules.valid_every} takes no pair out of {len(reasons)} for validation: lower it"
         )
+    text = TrainingText(source, tuple(starts), np.packbits(reasons != Reason.KEPT))
+    if not (pairs := text.pairs):
+        raise CorpusError(f"the weights of corpus.files leave none of {counts[Reason.KEPT]} training pairs: raise them")
     return Survey(
-        text=TrainingText(source, tuple(starts), np.packbits(reasons != Reason.KEPT)),
-        kept=counts[Reason.KEPT],
+        text=text,
+        kept=pairs,
         dropped={reason: counts[reason] for reason in Reason if reason is not Reason.KEPT},
         held_out=ParallelText([pair[0] for pair in tally.held_out], [pair[1] for pair in tally.held_out]),
         test_sources_seen=len(tally.seen & rules.held.test),

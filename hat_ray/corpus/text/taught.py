@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hat_ray.core.codec import read
 from hat_ray.corpus.text.files import ParallelText
-from hat_ray.corpus.text.source import PairSource
+from hat_ray.corpus.text.source import PairSource, PartUse
 from hat_ray.storage.folder import Folder
 
 BLOCK_LINES = 1_000
@@ -55,6 +55,11 @@ class TaughtPairs:
     @property
     def num_parts(self) -> int:
         return self.source.num_parts
+
+    @property
+    def uses(self) -> tuple[PartUse, ...]:
+        """How each part of the source is trained on."""
+        return self.source.uses
 
     def names(self, part: int) -> tuple[str, str]:
         """Return the paths of the source's files."""

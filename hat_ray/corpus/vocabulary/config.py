@@ -51,8 +51,7 @@ class VocabularyConfig(StageConfig):
     @classmethod
     def _are_words(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
         for symbol in symbols:
-            if not symbol or symbol.split() != [symbol] or "," in symbol or "▁" in symbol:
-                raise ValueError(f"a symbol is a word without spaces, commas and U+2581, got {symbol!r}")
+            require_symbol(symbol)
         if len(set(symbols)) < len(symbols):
             raise ValueError("a symbol stands once in symbols: delete the others")
         return symbols
@@ -72,6 +71,13 @@ class VocabularyConfig(StageConfig):
         if self.pieces and self.bpe_codes:
             raise ValueError("pieces and bpe_codes both cut words: leave one of them out")
         return self
+
+
+def require_symbol(symbol: str) -> str:
+    """Return a word that can be one entry of a vocabulary; raise ValueError for another."""
+    if not symbol or symbol.split() != [symbol] or "," in symbol or "▁" in symbol:
+        raise ValueError(f"a symbol is a word without spaces, commas and U+2581, got {symbol!r}")
+    return symbol
 
 
 FILE_SETTINGS = ("source", "target", "pieces", "target_pieces", "bpe_codes", "target_bpe_codes")

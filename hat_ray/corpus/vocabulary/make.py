@@ -28,7 +28,13 @@ log = logging.getLogger(__name__)
 def make_vocabularies(found: Survey, config: CorpusConfig, seed: int) -> Vocabularies:
     """Open the vocabularies that a recipe names, or learn them from the training text."""
     if config.vocabulary.source:
-        return opened_vocabularies(config)
+        opened = opened_vocabularies(config)
+        if unknown := [tag for tag in config.tags if UNK in opened.source.encode(tag)]:
+            raise CorpusError(
+                f"a vocabulary must know each tag, but {unknown[0]!r} is unknown to {config.vocabulary.source}: take a "
+                "tag that it has, or leave corpus.vocabulary.source out"
+            )
+        return opened
     started = time.monotonic()
     most = config.vocab_sample_lines
     if config.vocabulary.shared:
@@ -75,7 +81,8 @@ def require_known(tables: Mapping[str, TokenTable], config: CorpusConfig) -> Non
 
 
 def _learned(lines: Iterable[str], config: CorpusConfig) -> Vocabulary:
-    return learn_vocabulary(lines, config.vocab_size, byte_fallback=config.spells_bytes, how=config.vocabulary)
+    how = config.vocabulary.model_copy(update={"symbols": config.symbols})
+    return learn_vocabulary(lines, config.vocab_size, byte_fallback=config.spells_bytes, how=how)
 
 
 def _unknown(sides: list[SentenceStore]) -> float:

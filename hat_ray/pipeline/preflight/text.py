@@ -182,11 +182,11 @@ def vocabulary_bounds(
     for word in words:
         characters.update(word)
     how = config.vocabulary
-    fixed = _SPECIAL + len(how.symbols) + (_BYTES if config.spells_bytes else 0)
+    fixed = _SPECIAL + len(config.symbols) + (_BYTES if config.spells_bytes else 0)
     parts = sum(_parts_of(len(word) + len(_WORD_MARK)) for word in words)
     fewer = fewer or bool(config.deduplicate or config.drop_identical or config.min_script_share or files.valid_every)
     unsure = fewer or lines > config.vocab_sample_lines
-    unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES or bool(how.symbols)
+    unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES or bool(config.symbols)
     return fixed + (1 if unsure else len(characters)), fixed + len(characters) + parts
 
 
