@@ -47,7 +47,7 @@ def test_what_is_left_is_what_plain_code_leaves(
     source = PairedLines(ParallelText([pair[0] for pair in pairs], [pair[1] for pair in pairs]), chunk)
     expected = left(pairs, valid_every, deduplicate)
     if not expected:
-        with pytest.raises(CorpusError, match="every training pair lacks a side|no training pair is left of"):
+        with pytest.raises(CorpusError, match=r"every training pair lacks a side|no training pair is left of"):
             survey(source, PairRules(valid_every=valid_every, deduplicate=deduplicate))
         return
     held = [pair for number, pair in enumerate(pairs, 1) if valid_every and number % valid_every == 0 and all(pair)]
