@@ -7,17 +7,18 @@ import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow.fs as pafs
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from hat_ray.core.config import StageConfig, nearest_name, similar_names
 from hat_ray.core.yaml_text import MOST_DEPTH, read_mapping, read_yaml
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.errors import RecipeError, RunError
 from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.tokenizers import AUTO
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.sweep import SweepConfig
 from hat_ray.model.config import ModelConfig
@@ -71,6 +72,17 @@ class Recipe(StageConfig):
     """Comparison of training policies; done by its own command only."""
     report: ReportConfig = ReportConfig()
     """The page."""
+
+    _auto_tokenizer: bool = PrivateAttr(default=False)
+    """Whether `evaluate.tokenizer` follows from the target language: it does so again where that is changed."""
+
+    @model_validator(mode="after")
+    def _with_tokenizer(self) -> Self:
+        """Put the tokenizer of the target language in the place of `auto`, which the recipe's YAML keeps."""
+        if self.evaluate.tokenizer == AUTO:
+            self._auto_tokenizer = True
+            self.__dict__["evaluate"] = self.evaluate.for_language(self.corpus.target_language)
+        return self
 
 
 def shipped_recipes() -> list[str]:
@@ -130,7 +142,10 @@ def find_recipe(
 
 def to_yaml(recipe: Recipe) -> str:
     """Write the resolved recipe: every field, in the order of the pipeline."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)
+    values = recipe.model_dump(mode="json")
+    if recipe._auto_tokenizer:
+        values["evaluate"]["tokenizer"] = AUTO
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
 def json_schema() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
 from hat_ray.doctor.result import DoctorResult
 from hat_ray.errors import HatRayError, PluginError, in_one_line
+from hat_ray.evaluate.tokenizer_files import why_not_here
+from hat_ray.evaluate.tokenizers import AUTO, NEEDS, Tokenizer
 from hat_ray.latency.detection import detect
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.process import timing_state
@@ -44,6 +47,7 @@ def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[DoctorResult]
     yield from _disks(place)
     yield _gpu()
     yield from examine_runtimes()
+    yield _tokenizers()
     yield from _timing(watch_s)
 
 
@@ -132,6 +136,15 @@ def examine_runtimes() -> Iterator[DoctorResult]:
             else:
                 detail = f"runs, {RUNTIMES.load(runtime).arithmetic(dtype)}; {difference}"
                 yield DoctorResult(name, "good", detail)
+
+
+def _tokenizers() -> DoctorResult:
+    """Look which tokenizers of sacreBLEU work here: some languages need one of their own."""
+    lacking = {name: reason for name in NEEDS if (reason := why_not_here(name)) is not None}
+    able = ", ".join(name for name in get_args(Tokenizer) if name not in (AUTO, *lacking))
+    if lacking:
+        return DoctorResult("tokenizers of scores", "advice", able, "; ".join(lacking.values()))
+    return DoctorResult("tokenizers of scores", "good", able)
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from hat_ray.model.checkpoints.about import About
 
 def about_model(corpus: CorpusSummary, config: EvaluateConfig, origin: str) -> About:
     """Return the facts of a model that was trained on a corpus."""
+    config = config.for_language(corpus.target_language)
     return About(
         source_language=corpus.source_language or None,
         target_language=corpus.target_language or None,

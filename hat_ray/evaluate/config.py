@@ -5,9 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from hat_ray.core.config import StageConfig
-
-Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores200", "char", "none"]
-
+from hat_ray.evaluate.tokenizers import AUTO, Tokenizer, tokenizer_of
 
 SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "max_source_length", "batch_tokens")
 """Fields of `EvaluateConfig` that a model takes with it, as the defaults of its beam search."""
@@ -44,14 +42,20 @@ class EvaluateConfig(StageConfig):
     """`multi-bleu` reports, beside sacreBLEU and as a figure of its own, the BLEU of HAT's papers: on Moses' tokens of
     the target language, words with dashes cut. It needs hat-ray[vocabularies]."""
 
-    tokenizer: Tokenizer = "13a"
-    """sacreBLEU's tokenizer; use zh, ja-mecab or ko-mecab for those target languages."""
+    tokenizer: Tokenizer = AUTO
+    """sacreBLEU's tokenizer. auto: by the target language ja-mecab, zh or ko-mecab, else 13a. ja-mecab needs
+    hat-ray[ja], ko-mecab hat-ray[ko], flores200 a file that sacreBLEU downloads."""
 
     sentences: int | None = Field(default=None, ge=1)
     """Evaluate only this many first sentences of the test set; null for all. Such scores do not compare with others."""
 
     floor_pairs: int = Field(default=200_000, ge=0, le=1_000_000_000)
     """Training pairs searched for the nearest source (a floor that any useful model beats); 0 leaves floors out."""
+
+    def for_language(self, language: str | None) -> "EvaluateConfig":
+        """Return the settings with the tokenizer of a target language in the place of `auto`."""
+        found = tokenizer_of(self.tokenizer, language)
+        return self if found == self.tokenizer else self.model_copy(update={"tokenizer": found})
 
     def search_settings(self) -> dict[str, float]:
         """Return the settings of beam search."""

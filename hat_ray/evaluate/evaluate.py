@@ -110,7 +110,7 @@ def evaluate(
     model: Engine, corpus: Corpus, config: EvaluateConfig | None = None, progress: Progress = no_progress
 ) -> Evaluation:
     """Translate the test set (its first `config.sentences`) and score it against its reference."""
-    config = config or EvaluateConfig()
+    config = (config or EvaluateConfig()).for_language(corpus.summary.target_language)
     sources, references = scored_text(corpus, config)
     started = time.perf_counter()
     hypotheses = translate(model, corpus.vocabularies, sources, config, progress)
@@ -140,7 +140,7 @@ def evaluate(
 
 def corpus_floors(corpus: Corpus, config: EvaluateConfig | None = None) -> Floors | None:
     """Return the floors of the test set that `evaluate` scores; None when `config.floor_pairs` is 0."""
-    config = config or EvaluateConfig()
+    config = (config or EvaluateConfig()).for_language(corpus.summary.target_language)
     if not config.floor_pairs:
         return None
     sources, references = scored_text(corpus, config)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from hat_ray.evaluate.tokenizers import tokenizer_of
+
 RESAMPLES = 1_000
 
 
@@ -38,7 +40,7 @@ def paired_bootstrap(
     """
     if not others:
         return {}
-    metric = BLEU(tokenize=tokenizer, references=[list(references)])
+    metric = BLEU(tokenize=tokenizer_of(tokenizer), references=[list(references)])
     systems = [("", list(system)), *((name, list(lines)) for name, lines in others.items())]
     _, found = PairedTest(systems, {"BLEU": metric}, None, test_type="bs", n_samples=RESAMPLES)()
     mine, *theirs = next(values for name, values in found.items() if name != "System")

@@ -10,6 +10,8 @@ import torch
 
 from hat_ray.doctor.machine import examine_machine, examine_runtimes
 from hat_ray.doctor.result import is_fit
+from hat_ray.evaluate.tokenizers import NEEDS
+from hat_ray.pipeline.preflight.packages import installed
 from hat_ray.runtime.choice import fastest_runtime
 from hat_ray.runtime.protocol import RuntimeSettings
 from tests.command import hat_ray
@@ -25,6 +27,12 @@ def test_every_runtime_translates_and_the_machine_is_timed(tmp_path: Path) -> No
     assert f" ms with {fastest} repeats within " in findings["timing"].seen
     assert findings["disk for runs"].seen.endswith(f"at {tmp_path}")
     assert not list(tmp_path.iterdir()), "nothing is written"
+    tokenizers = findings["tokenizers of scores"]
+    assert tokenizers.seen.startswith("13a, intl, zh")
+    for name, (packages, how) in NEEDS.items():
+        lacks = not set(packages) <= installed()
+        assert (f"pip install '{how}'" in tokenizers.remedy) is lacks
+        assert not (lacks and name in tokenizers.seen)
     for finding in findings.values():
         assert finding.verdict == "good" or finding.remedy, finding
 

@@ -150,6 +150,7 @@ def _require_fit(model: SubTransformer, vocabularies: Vocabularies, place: str) 
 
 def _about(config: EvaluateConfig, languages: tuple[str, str] | None, origin: str, notes: tuple[str, ...]) -> About:
     source, target = languages or (None, None)
+    config = config.for_language(target)
     return About(
         source_language=source,
         target_language=target,

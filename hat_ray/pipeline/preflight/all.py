@@ -1,8 +1,8 @@
 """Every check that a recipe needs; those that load PyTorch are imported only where one does."""
 
+from hat_ray.evaluate.tokenizers import NEEDS
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.pipeline.preflight.check import Check, CheckResult, Situation
-from hat_ray.pipeline.preflight.packages import TOKENIZERS
 from hat_ray.pipeline.preflight.table import CHECKS, examine
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.choice import AUTO, FASTEST_FIRST
@@ -17,7 +17,7 @@ def examine_all(recipe: Recipe, situation: Situation) -> list[CheckResult]:
 def asks_nodes(recipe: Recipe) -> bool:
     """Return whether something is needed that only the node itself can report: instructions, or a package."""
     mlflow = recipe.supernet.mlflow or recipe.retrain.mlflow
-    return bool(_asks_device(recipe) or mlflow or recipe.evaluate.tokenizer in TOKENIZERS)
+    return bool(_asks_device(recipe) or mlflow or recipe.evaluate.tokenizer in NEEDS)
 
 
 def _checks(recipe: Recipe, situation: Situation) -> tuple[Check, ...]:

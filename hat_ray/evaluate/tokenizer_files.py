@@ -1,0 +1,32 @@
+"""Whether sacreBLEU's tokenizers work on this machine: their packages, and the file that flores200 needs."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+from sacrebleu.utils import SACREBLEU_DIR
+
+from hat_ray.evaluate.tokenizers import NEEDS
+
+
+def flores_file() -> tuple[str, Path]:
+    """Return where the file of flores200 comes from, and where sacreBLEU looks for it."""
+    url = str(SPM_MODELS["flores200"]["url"])
+    return url, Path(SACREBLEU_DIR, "models", Path(url).name)
+
+
+def has_flores_file() -> bool:
+    """Report whether the file of flores200 is here."""
+    _, place = flores_file()
+    return place.is_file() and place.stat().st_size > 0
+
+
+def why_not_here(tokenizer: str) -> str | None:
+    """Return what a tokenizer lacks here, and the remedy; None: nothing. Nothing is downloaded."""
+    names, how = NEEDS.get(tokenizer, ((), ""))
+    if lacking := [name for name in names if find_spec(name) is None]:
+        return f"{tokenizer} lacks {' and '.join(lacking)}: pip install '{how}'"
+    if tokenizer == "flores200" and not has_flores_file():
+        url, place = flores_file()
+        return f"{tokenizer} lacks its file, which the first use downloads: without a network put {url} as {place}"
+    return None
