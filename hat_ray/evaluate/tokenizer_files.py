@@ -16,9 +16,12 @@ def flores_file() -> tuple[str, Path]:
 
 
 def has_flores_file() -> bool:
-    """Report whether the file of flores200 is here."""
+    """Report whether the file of flores200 is here, and this process may see it."""
     _, place = flores_file()
-    return place.is_file() and place.stat().st_size > 0
+    try:
+        return place.is_file() and place.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def why_not_here(tokenizer: str) -> str | None:
