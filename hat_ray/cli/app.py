@@ -31,7 +31,7 @@ _ENTRIES = {
     "predict": _Entry(("stages", "predict")),
     "search": _Entry(("search",)),
     "retrain": _Entry(("stages",), "Train the winners and what they are compared with."),
-    "evaluate": _Entry(("one_model",), "Time the retrained models, and score them with sacreBLEU."),
+    "evaluate": _Entry(("one_model",)),
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
     "export": _Entry(("models",), "Export a model with its loader."),
@@ -165,6 +165,18 @@ hat-ray search toy --set 'search.limits=[{latency_ms: 20, model_mb: 4}]'
 hat-ray search show runs/toy""",
     no_args_is_help=True,
 )
+evaluate_app = typer.Typer(
+    cls=_by_default("score"),
+    help="Time and score the retrained models. Or compare two systems.",
+    epilog="""Examples:
+
+hat-ray evaluate runs/toy
+
+hat-ray evaluate compare mine.txt theirs.txt --reference test.de
+
+All options of the first: hat-ray evaluate score --help""",
+    no_args_is_help=True,
+)
 train_app = typer.Typer(help="Train the SuperTransformer, or one architecture from scratch.", no_args_is_help=True)
 latency_app = typer.Typer(
     cls=_in_order("measure", "sweep", "onboard", "show", "validate", "compact", "import", "export"),
@@ -187,6 +199,7 @@ app.add_typer(run_app, name="run")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(search_app, name="search")
 app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(latency_app, name="latency")
 app.add_typer(predict_app, name="predict")
 app.add_typer(recipe_app, name="recipe")

@@ -92,6 +92,7 @@ def score_lines(output: "EvaluateOutput") -> list[str]:
         chrf = "" if score.chrf is None else f", chrF {score.chrf:.1f} ({score.chrf_signature})"
         if score.multi_bleu is not None:
             chrf += f", multi-bleu {score.multi_bleu:.1f} ({score.multi_bleu_signature})"
+        chrf += "".join(f", {one.metric} {one.score:.1f} ({one.signature})" for one in score.others)
         memory = score.peak_memory_bytes / 2**20
         speed = score.sentences / max(score.seconds, 1e-9)
         lines.append(

@@ -15,7 +15,7 @@ class EvaluateConfig(StageConfig):
     """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
-    later: ClassVar[frozenset[str]] = frozenset({"metric"})
+    later: ClassVar[frozenset[str]] = frozenset({"metric", "more_metrics"})
 
     beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence; 1 is greedy."""
@@ -41,6 +41,9 @@ class EvaluateConfig(StageConfig):
     metric: Literal["sacrebleu", "multi-bleu"] = "sacrebleu"
     """`multi-bleu` reports, beside sacreBLEU and as a figure of its own, the BLEU of HAT's papers: on Moses' tokens of
     the target language, words with dashes cut. It needs hat-ray[vocabularies]."""
+
+    more_metrics: tuple[Literal["chrf++", "ter"], ...] = ()
+    """Further metrics of sacreBLEU to compute, such as [chrf++, ter]; each is reported with its signature."""
 
     tokenizer: Tokenizer = AUTO
     """sacreBLEU's tokenizer. auto: by the target language ja-mecab, zh or ko-mecab, else 13a. ja-mecab needs

@@ -16,6 +16,7 @@ from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.metrics import MetricScore
 from hat_ray.evaluate.multi_bleu import multi_bleu
 from hat_ray.evaluate.scoring import Floors, floors, score_text
 from hat_ray.evaluate.significance import PairedComparison
@@ -52,6 +53,8 @@ class Score:
     multi_bleu: float | None = None
     """BLEU of tokenised text, where `evaluate.metric` asks for it."""
     multi_bleu_signature: str | None = None
+    others: tuple[MetricScore, ...] = ()
+    """Those of `evaluate.more_metrics`."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def evaluate(
     started = time.perf_counter()
     hypotheses = translate(model, corpus.vocabularies, sources, config, progress)
     seconds = time.perf_counter() - started
-    text = score_text(hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf)
+    text = score_text(
+        hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf, others=config.more_metrics
+    )
     tokenised: tuple[float | None, str | None] = (None, None)
     if config.metric == "multi-bleu":
         tokenised = multi_bleu(hypotheses, references, corpus.summary.target_language)
@@ -133,6 +138,7 @@ def evaluate(
         peak_memory_bytes=peak_memory_bytes(),
         multi_bleu=tokenised[0],
         multi_bleu_signature=tokenised[1],
+        others=text.others,
     )
     log.info("BLEU %.2f on %d sentences (%.1f a second)", score.bleu, score.sentences, score.sentences_per_second)
     return Evaluation(score, Translations(tuple(sources), tuple(references), tuple(hypotheses)))

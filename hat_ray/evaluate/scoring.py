@@ -21,7 +21,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from scipy import sparse
 
-from hat_ray.errors import CorpusError
+from hat_ray.evaluate.metrics import MetricScore, require_parallel, score_by
 from hat_ray.evaluate.tokenizers import tokenizer_of
 
 CELLS_AT_ONCE = 10_000_000  # (test, train) similarities held in memory: 40 MB of float32
@@ -116,13 +116,23 @@ class TextScore:
     chrf_signature: str | None
     brevity_penalty: float
     """1 when the hypotheses are at least as long as the references; below 1 they are short and BLEU pays for it."""
+    others: tuple[MetricScore, ...] = ()
+    """Scores of further metrics that were asked for."""
 
 
 def score_text(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, tokenizer: str = "13a", chrf: bool = True
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    tokenizer: str = "13a",
+    chrf: bool = True,
+    others: Sequence[str] = (),
 ) -> TextScore:
-    """Score hypotheses against one or several references: `references[k][i]` is the k-th reference of sentence i."""
-    _require_parallel(hypotheses, references)
+    """Score hypotheses against one or several references: `references[k][i]` is the k-th reference of sentence i.
+
+    `others` names further metrics of `metrics.py`.
+    """
+    require_parallel(hypotheses, references)
     streams = [list(stream) for stream in references]
     bleu_metric, chrf_metric = BLEU(tokenize=tokenizer_of(tokenizer)), CHRF()
     bleu = bleu_metric.corpus_score(list(hypotheses), streams)
@@ -133,20 +143,10 @@ def score_text(
         chrf=float(chrf_score.score) if chrf_score else None,
         chrf_signature=str(chrf_metric.get_signature()) if chrf_score else None,
         brevity_penalty=float(bleu.bp),
+        others=score_by(others, hypotheses, references, tokenizer),
     )
 
 
 def bleu_signature(tokenizer: str) -> str:
     """Return sacreBLEU's signature of scores with one reference and a tokenizer."""
     return score_text(["a"], [["a"]], tokenizer=tokenizer, chrf=False).bleu_signature
-
-
-def _require_parallel(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    if not hypotheses or not references:
-        raise CorpusError(f"a score needs at least one sentence and one reference, got {len(hypotheses)} sentences")
-    for number, stream in enumerate(references, start=1):
-        if len(stream) != len(hypotheses):
-            raise CorpusError(
-                f"hypotheses and references must have equally many lines, got {len(hypotheses)} hypotheses "
-                f"and {len(stream)} lines in reference {number}"
-            )

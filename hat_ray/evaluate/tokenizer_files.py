@@ -2,11 +2,13 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
 from sacrebleu.utils import SACREBLEU_DIR
 
-from hat_ray.evaluate.tokenizers import NEEDS
+from hat_ray.errors import HatRayError, in_one_line
+from hat_ray.evaluate.tokenizers import NEEDS, Tokenizer, tokenizer_of
 
 
 def flores_file() -> tuple[str, Path]:
@@ -22,6 +24,16 @@ def has_flores_file() -> bool:
         return place.is_file() and place.stat().st_size > 0
     except OSError:
         return False
+
+
+def require_tokenizer(name: str, language: str | None) -> str:
+    """Return the tokenizer of a name and language; raise HatRayError where there is none, or it does not work here."""
+    if name not in get_args(Tokenizer):
+        raise HatRayError(f"the tokenizer must be one of {', '.join(get_args(Tokenizer))}, got {in_one_line(name)!r}")
+    found = tokenizer_of(name, language)
+    if (reason := why_not_here(found)) is not None:
+        raise HatRayError(f"the tokenizer {reason}; or name another tokenizer")
+    return found
 
 
 def why_not_here(tokenizer: str) -> str | None:

@@ -33,9 +33,8 @@ def told(*path: str) -> str:
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_a_command_shows_an_example_of_itself(path):
     example = told(*path).partition("Example")[2]
-    name = (
-        path[:1] if path in (("search", "run"), ("run", "recipe"), ("corpus", "prepare")) else path
-    )  # whose name may be left out
+    named = (("search", "run"), ("run", "recipe"), ("corpus", "prepare"), ("evaluate", "score"))
+    name = path[:1] if path in named else path  # whose name may be left out
     assert f"hat-ray {' '.join(name)}" in " ".join(example.split())
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
@@ -255,6 +256,15 @@ def _flag_of(setting: str) -> str:
 def read_lines(option: str, path: Path) -> list[str]:
     """Return the lines of a text file that an option names."""
     return plain_file.read_lines(path, f"{option}: text", HatRayError)
+
+
+def require_alike(texts: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> None:
+    """Raise RunError unless texts and references all have the same number of lines, and one at least."""
+    counts = {name: len(lines) for name, lines in texts.items()}
+    counts |= {f"reference {number}": len(lines) for number, lines in enumerate(references, 1)}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        raise RunError(f"texts and references must have equally many lines, got {found}: give each sentence one line")
 
 
 def tell_score(figures: "TranslationScore") -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hat_ray.cli.app import app, latency_app
+from hat_ray.cli.app import app, evaluate_app, latency_app
 from hat_ray.cli.commands.models import (
     BeamOpt,
     DtypeOpt,
@@ -16,12 +16,18 @@ from hat_ray.cli.commands.models import (
     RuntimeOpt,
     check_lines,
     model_choice,
+    read_lines,
+    require_alike,
     tell_score,
 )
 from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, SetOpt, SkipOpt, TakeOverOpt, ThreadsOpt
 from hat_ray.cli.output import print_json, run_stages
 from hat_ray.core import console
 from hat_ray.errors import RunError
+from hat_ray.storage.plain_file import printable
+
+_SURE = 0.05
+"""The chance below which a difference is called one."""
 
 PlaceArg = Annotated[
     str,
@@ -33,8 +39,8 @@ PlaceArg = Annotated[
 ]
 
 
-@app.command(
-    "evaluate",
+@evaluate_app.command(
+    "score",
     epilog="""Examples:
 
 hat-ray evaluate toy --set evaluate.beam=4
@@ -93,6 +99,59 @@ def evaluate(
     seconds = time.perf_counter() - started
     figures = score_stream(list(zip(lines[0], translations, strict=True)), lines[1], loaded.config.tokenizer, seconds)
     print_json(asdict(figures)) if as_json else tell_score(figures)
+
+
+@evaluate_app.command(
+    "compare",
+    epilog="""Examples:
+
+hat-ray evaluate compare mine.txt theirs.txt --reference test.de
+
+hat-ray evaluate compare mine.txt theirs.txt.gz --reference test.ja --language ja --metric bleu --metric ter
+
+Each file holds one translation a line, also compressed (gzip, bzip2, xz, zstd). p is the chance that equally good
+systems differ by as much: paired bootstrap by sacreBLEU, 1,000 resamplings of the sentences.""",
+)
+def evaluate_compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Translations of one system, line by line.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Translations of the same sentences by another one.")],
+    reference: Annotated[
+        list[Path],
+        typer.Option("--reference", metavar="FILE", help="Their reference; name several by several options."),
+    ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="METRIC", help="bleu, chrf, chrf++ or ter, as often as needed. Default: two."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="CODE", help="Target language, which BLEU's tokenizer follows.")
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", metavar="NAME", help="sacreBLEU's tokenizer, instead of the language's.")
+    ] = "auto",
+    as_json: JsonOpt = False,
+) -> None:
+    """Compare two systems' translations by paired bootstrap."""
+    from hat_ray.evaluate.compare import compare_systems
+    from hat_ray.evaluate.metrics import METRICS
+    from hat_ray.evaluate.tokenizer_files import require_tokenizer
+
+    if wrong := [name for name in metric or () if name not in METRICS]:
+        raise RunError(f"--metric must be {', '.join(METRICS)}, got {printable(wrong[0])!r}")
+    chosen = require_tokenizer(tokenizer, language)
+    systems = [read_lines(name, path) for name, path in (("A", first), ("B", second))]
+    references = [read_lines("--reference", path) for path in reference]
+    require_alike({"A": systems[0], "B": systems[1]}, references)
+    found = compare_systems(systems[0], systems[1], references, metrics=metric or ("bleu", "chrf"), tokenizer=chosen)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        surely = "chance hardly explains it" if one.p < _SURE else "chance may explain it"
+        typer.echo(
+            f"{one.metric}: A {one.first:.2f}, B {one.second:.2f}, difference {one.second - one.first:+.2f}, "
+            f"p = {one.p:.4f}: {surely} ({one.signature})"
+        )
 
 
 @latency_app.command(
