@@ -6,22 +6,14 @@ Decisions
 - A path that is wrong is the user's mistake. Any other failure of the storage passes through as the OSError that it is.
 """
 
-import bz2
 import codecs
 import errno
-import gzip
-import lzma
 import os
 import stat
-import zlib
-from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from hat_ray.errors import HatRayError, in_one_line
+from hat_ray.errors import HatRayError
 
 TEXT_BYTES = 1 << 18
 """Most bytes of a recipe or another YAML file; the largest that ships has seven thousand."""
@@ -52,13 +44,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_PACKED: Mapping[bytes, Callable[[BufferedReader], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
-    b"\x28\xb5\x2f\xfd": lambda file: pa.CompressedInputStream(file, "zstd"),
-}
-"""What unpacks a file that begins with these bytes."""
 _FORMATS = (
     (b"PAR1\x15", "a Parquet file"),
     (b"ARROW1\0\0", "an Arrow file"),
@@ -108,28 +93,9 @@ def read_text(path: str | Path, what: str, error: type[HatRayError], most_bytes:
 
 
 def read_lines(path: str | Path, what: str, error: type[HatRayError]) -> list[str]:
-    """Read the lines of a text file, as `read_text` reads it; a carriage return before a line feed belongs to it.
-
-    A file of gzip, bzip2, xz or zstd is unpacked, within the same bound.
-    """
-    name = f"{what} {printable(str(path), 200)}"
-    with open_plain(path, what, error) as file:
-        content = _unpacked(file, name, error)
-    text = decode_text(content, name, error, LINES_BYTES).removesuffix("\n")
+    """Read the lines of a text file, as `read_text` reads it; a carriage return before a line feed belongs to it."""
+    text = read_text(path, what, error, LINES_BYTES).removesuffix("\n")
     return [line.removesuffix("\r") for line in text.split("\n")]
-
-
-def _unpacked(file: BufferedReader, name: str, error: type[HatRayError]) -> bytes:
-    """Return a file's bytes, unpacked where it is compressed: one more than are allowed, at most."""
-    head = file.peek(8)
-    opener = next((opener for magic, opener in _PACKED.items() if head.startswith(magic)), None)
-    if opener is None:
-        return file.read(LINES_BYTES + 1)
-    try:
-        with opener(file) as stream:
-            return bytes(stream.read(LINES_BYTES + 1))
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as failure:
-        raise error(f"{name} is damaged and cannot be unpacked ({in_one_line(failure)}): copy it again") from failure
 
 
 def decode_text(content: bytes, name: str, error: type[HatRayError], most_bytes: int = TEXT_BYTES) -> str:

@@ -14,9 +14,11 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
 
-from hat_ray.evaluate.compare import compare_systems
+from hat_ray.errors import HatRayError
 from hat_ray.evaluate.metrics import score_by
 from hat_ray.evaluate.scoring import score_text
+from hat_ray.evaluate.significance import compare_systems
+from hat_ray.storage.packed_text import read_lines
 from tests.command import hat_ray
 
 WORDS = [f"w{index}" for index in range(30)]
@@ -114,3 +116,11 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list[str], tol
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_small_file_that_would_become_a_large_one_is_refused_within_its_bound(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.gz"
+    bomb.write_bytes(gzip.compress(b"a\n" * 5_000_000))
+    with pytest.raises(HatRayError, match="has more than 1000 bytes"):
+        read_lines(bomb, "text", HatRayError, 1_000)
+    assert len(read_lines(bomb, "text", HatRayError)) == 5_000_000

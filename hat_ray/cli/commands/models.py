@@ -18,7 +18,6 @@ from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.model.hypotheses.knobs import Decoding, why_not
-from hat_ray.storage import plain_file
 
 if TYPE_CHECKING:
     from hat_ray.export.stream import TranslationScore
@@ -254,8 +253,10 @@ def _flag_of(setting: str) -> str:
 
 
 def read_lines(option: str, path: Path) -> list[str]:
-    """Return the lines of a text file that an option names."""
-    return plain_file.read_lines(path, f"{option}: text", HatRayError)
+    """Return the lines of a text file that an option names; it may be compressed."""
+    from hat_ray.storage import packed_text
+
+    return packed_text.read_lines(path, f"{option}: text", HatRayError)
 
 
 def require_alike(texts: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> None:

@@ -132,8 +132,8 @@ def evaluate_compare(
     as_json: JsonOpt = False,
 ) -> None:
     """Compare two systems' translations by paired bootstrap."""
-    from hat_ray.evaluate.compare import compare_systems
     from hat_ray.evaluate.metrics import METRICS
+    from hat_ray.evaluate.significance import compare_systems
     from hat_ray.evaluate.tokenizer_files import require_tokenizer
 
     if wrong := [name for name in metric or () if name not in METRICS]:
