@@ -18,6 +18,8 @@ WRONG = ("missing", "plain", "folder", "fifo", "socket", "/dev/null", "model.pt"
 """As an input: what is not there, and what is there but is something else; `folder` is an empty one."""
 NO_FOLDER = tuple(kind for kind in WRONG if kind not in ("missing", "folder"))
 """As a folder to make: what cannot become one."""
+TEXTS = tuple(kind for kind in WRONG if kind != "plain")
+"""As a text."""
 COMMANDS = {
     **{
         f"{' '.join(command)} RECIPE": ([*command, "@", "--local"], WRONG)
@@ -57,6 +59,9 @@ COMMANDS = {
     "convert --out": (["convert", "folder", "--out", "@"], NO_FOLDER),
     "export --out": (["export", "folder", "--out", "@"], NO_FOLDER),
     "evaluate --source": (["evaluate", "folder", "--source", "@"], tuple(k for k in WRONG if k != "plain")),
+    "evaluate compare": (["evaluate", "compare", "@", "plain", "--reference", "plain"], TEXTS),
+    "evaluate compare --reference": (["evaluate", "compare", "plain", "plain", "--reference", "@"], TEXTS),
+    "corpus inspect": (["corpus", "inspect", "@"], WRONG),
     "export --source": (
         ["export", "folder", "--out", "made", "--source", "@"],
         tuple(k for k in WRONG if k != "plain"),
@@ -125,7 +130,7 @@ def test_every_command_is_in_the_table():
     """A command that is added without a row here fails, unless it takes no path."""
     without_paths = {"doctor", "recipe list", "recipe schema"}
     listed = {" ".join(part for part in arguments if part.isalpha()) for arguments, _ in COMMANDS.values()}
-    defaults = {"run recipe": "run", "search run": "search"}
+    defaults = {"run recipe": "run", "search run": "search", "corpus prepare": "corpus", "evaluate score": "evaluate"}
     names = [defaults.get(name, name) for name in commands(typer.main.get_command(app))]
     for command in names:
         assert command in without_paths or any(row.startswith(command) for row in listed), command
