@@ -95,13 +95,17 @@ def translate_group(
 
 
 def score_stream(
-    pairs: list[tuple[str, str]], references: list[str], tokenizer: str, seconds: float
+    pairs: list[tuple[str, str]],
+    references: list[list[str]],
+    tokenizer: str,
+    seconds: float,
+    others: Sequence[str] = (),
 ) -> TranslationScore:
-    """Score sources and translations against references; `seconds` is what translating took."""
+    """Score sources and translations against one or several references; `seconds` is what translating took."""
     sources, translations = (list(side) for side in zip(*pairs, strict=True)) if pairs else ([], [])
     return TranslationScore(
-        text=score_text(translations, [references], tokenizer=tokenizer),
-        copy_floor=score_text(sources, [references], tokenizer=tokenizer),
+        text=score_text(translations, references, tokenizer=tokenizer, others=others),
+        copy_floor=score_text(sources, references, tokenizer=tokenizer, others=others),
         sentences=len(pairs),
         sentences_per_second=len(pairs) / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(),

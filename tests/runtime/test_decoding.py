@@ -1,6 +1,7 @@
 """Decoding as a request wants it, from outside: the command, an exported program and the API give the same."""
 
 import ast
+import gzip
 import json
 import subprocess
 import sys
@@ -151,3 +152,26 @@ def test_ctranslate2_takes_its_own_options_and_refuses_a_seed(exported_ct2: Expo
     assert [[one["text"] for one in json.loads(line)["hypotheses"]] for line in alone.stdout.splitlines()] == [
         [one.text for one in found] for found in model.hypotheses(lines, DECODING)
     ]
+
+
+def test_a_score_takes_several_packed_references_and_counts_lines_first(exported: Exported, tmp_path: Path) -> None:
+    lines = list(exported.lines[:6])
+    given = "".join(f"{line}\n" for line in lines).encode()
+    made = public.open_model(exported.folder).translate(lines)
+    (tmp_path / "first.gz").write_bytes(gzip.compress("".join(f"{line}\r\n" for line in made).encode()))
+    (tmp_path / "second").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command = ["translate", exported.folder, "--json", "--metric", "ter", "--score", "second"]
+    done = hat_ray(*command, "--score", "first.gz", cwd=tmp_path, stdin=given)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["text"]["bleu"], figures["copy_floor"]["bleu"]) == (pytest.approx(100), pytest.approx(100))
+    assert "nrefs:2" in figures["text"]["bleu_signature"]
+    assert figures["text"]["others"][0]["metric"] == "TER"
+    assert figures["text"]["others"][0]["score"] == 0
+
+    (tmp_path / "second").write_text("one line\n", encoding="utf-8")
+    done = hat_ray("translate", exported.folder, "--score", "second", cwd=tmp_path, stdin=given)
+    assert (done.returncode, done.stdout) == (2, "")  # nothing was translated
+    assert "got 6 in stdin, 1 in reference 1" in done.stderr
+    done = hat_ray("translate", exported.folder, "--metric", "ter", cwd=tmp_path, stdin=given)
+    assert "--metric adds to the figures of --score" in done.stderr

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +18,7 @@ from hat_ray.cli.output import print_json
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.model.hypotheses.knobs import Decoding, why_not
+from hat_ray.storage import plain_file
 
 if TYPE_CHECKING:
     from hat_ray.export.stream import TranslationScore
@@ -48,6 +49,10 @@ DtypeOpt = Annotated[
         metavar="DTYPE",
         help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx, ctranslate2).",
     ),
+]
+MetricOpt = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="METRIC", help="A further metric of the score: chrf++ or ter; may be repeated."),
 ]
 BeamOpt = Annotated[
     int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's, or the export's.")
@@ -84,9 +89,14 @@ def translate(
     short_list: ShortListOpt = None,
     threads: ThreadsOpt = None,
     score: Annotated[
-        Path | None,
-        typer.Option("--score", metavar="FILE", help="Reference, line by line: report BLEU, chrF, speed and memory."),
+        list[Path] | None,
+        typer.Option(
+            "--score",
+            metavar="FILE",
+            help="Reference, also compressed: report BLEU, chrF, speed and memory. May be repeated.",
+        ),
     ] = None,
+    metric: MetricOpt = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
     ] = False,
@@ -99,29 +109,37 @@ def translate(
         raise RunError("--json prints the figures of --score: name a reference with --score, or leave --json out")
     if sys.stdin is None:
         raise RunError("stdin is closed: give lines to translate by `< FILE`")
-    references = None if score is None else read_lines("--score", score)
+    references = [read_lines("--score", path) for path in score or ()]
+    others = metrics_of(metric)
+    if others and not references:
+        raise RunError("--metric adds to the figures of --score: name a reference with --score, or leave --metric out")
     if (reason := why_not(decoding, beam or decoding.n_best)) is not None:
         raise RunError(reason)
+    from hat_ray.evaluate.tokenizer_files import require_tokenizer
     from hat_ray.export.stream import details_stream, read_groups, score_stream, translate_stream
 
+    groups = read_groups(cast(BufferedReader, sys.stdin.buffer))
+    if references:
+        groups = counted(groups, references)
     served = model_choice(place, model, beam, runtime, dtype, short_list).open(threads or 0)
+    if references:
+        require_tokenizer(served.config.tokenizer, None)
     pairs: list[tuple[str, str]] = []
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:
-        groups = read_groups(cast(BufferedReader, sys.stdin.buffer))
         for source, text, shown in (
             details_stream(served, groups, decoding, progress)
             if details
             else ((*pair, pair[1]) for pair in translate_stream(served, groups, progress, decoding))
         ):
-            if references is not None:
+            if references:
                 pairs.append((source, text))
             if not as_json:
                 sys.stdout.write(f"{shown}\n")
                 sys.stdout.flush()
-    if references is not None:
+    if references:
         seconds = time.perf_counter() - started
-        figures = score_stream(pairs, references, served.config.tokenizer, seconds)
+        figures = score_stream(pairs, references, served.config.tokenizer, seconds, others)
         print_json(asdict(figures)) if as_json else tell_score(figures)
 
 
@@ -259,6 +277,24 @@ def read_lines(option: str, path: Path) -> list[str]:
     return packed_text.read_lines(path, f"{option}: text", HatRayError)
 
 
+def metrics_of(names: list[str] | None) -> list[str]:
+    """Return the metrics that options name; raise RunError for one that is not known."""
+    if not names:
+        return []
+    from hat_ray.evaluate.metrics import METRICS
+
+    if wrong := [name for name in names if name not in METRICS]:
+        raise RunError(f"--metric must be {', '.join(METRICS)}, got {plain_file.printable(wrong[0])!r}")
+    return names
+
+
+def counted(groups: Iterator[list[str]], references: list[list[str]]) -> Iterator[list[str]]:
+    """Read all lines, and refuse another number of them than the references have, before any is translated."""
+    read = list(groups)
+    require_alike({"stdin": [line for group in read for line in group]}, references)
+    return iter(read)
+
+
 def require_alike(texts: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]) -> None:
     """Raise RunError unless texts and references all have the same number of lines, and one at least."""
     counts = {name: len(lines) for name, lines in texts.items()}
@@ -274,6 +310,8 @@ def tell_score(figures: "TranslationScore") -> None:
     console.say(f"BLEU {text.bleu:.2f} (copying the source: {floor.bleu:.2f})  {text.bleu_signature}")
     if text.chrf is not None and floor.chrf is not None:
         console.say(f"chrF {text.chrf:.2f} (copying the source: {floor.chrf:.2f})  {text.chrf_signature}")
+    for one, copied in zip(text.others, floor.others, strict=True):
+        console.say(f"{one.metric} {one.score:.2f} (copying the source: {copied.score:.2f})  {one.signature}")
     console.say(
         f"{figures.sentences} sentences, {figures.sentences_per_second:.1f} a second, "
         f"peak memory {figures.peak_memory_bytes / 2**20:.0f} MiB"

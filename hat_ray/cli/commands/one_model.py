@@ -15,6 +15,7 @@ from hat_ray.cli.commands.models import (
     ModelOpt,
     RuntimeOpt,
     check_lines,
+    metrics_of,
     model_choice,
     read_lines,
     require_alike,
@@ -24,7 +25,6 @@ from hat_ray.cli.options import AddressOpt, DataOpt, JsonOpt, LocalOpt, RunOpt, 
 from hat_ray.cli.output import print_json, run_stages
 from hat_ray.core import console
 from hat_ray.errors import RunError
-from hat_ray.storage.plain_file import printable
 
 _SURE = 0.05
 """The chance below which a difference is called one."""
@@ -97,7 +97,7 @@ def evaluate(
     with console.progress_bar("translating") as progress:
         translations = loaded.translate(lines[0], progress)
     seconds = time.perf_counter() - started
-    figures = score_stream(list(zip(lines[0], translations, strict=True)), lines[1], loaded.config.tokenizer, seconds)
+    figures = score_stream(list(zip(lines[0], translations, strict=True)), [lines[1]], loaded.config.tokenizer, seconds)
     print_json(asdict(figures)) if as_json else tell_score(figures)
 
 
@@ -132,17 +132,15 @@ def evaluate_compare(
     as_json: JsonOpt = False,
 ) -> None:
     """Compare two systems' translations by paired bootstrap."""
-    from hat_ray.evaluate.metrics import METRICS
     from hat_ray.evaluate.significance import compare_systems
     from hat_ray.evaluate.tokenizer_files import require_tokenizer
 
-    if wrong := [name for name in metric or () if name not in METRICS]:
-        raise RunError(f"--metric must be {', '.join(METRICS)}, got {printable(wrong[0])!r}")
+    metrics = metrics_of(metric) or ["bleu", "chrf"]
     chosen = require_tokenizer(tokenizer, language)
     systems = [read_lines(name, path) for name, path in (("A", first), ("B", second))]
     references = [read_lines("--reference", path) for path in reference]
     require_alike({"A": systems[0], "B": systems[1]}, references)
-    found = compare_systems(systems[0], systems[1], references, metrics=metric or ("bleu", "chrf"), tokenizer=chosen)
+    found = compare_systems(systems[0], systems[1], references, metrics=metrics, tokenizer=chosen)
     if as_json:
         print_json([asdict(one) for one in found])
         return
