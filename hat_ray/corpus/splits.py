@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from hat_ray.corpus.cleaning.finding import Split, TextFinding
+from hat_ray.corpus.cleaning.languages import Language
+from hat_ray.corpus.cleaning.letters import Letters
 from hat_ray.corpus.cleaning.rules import HeldSources, PairRules
-from hat_ray.corpus.cleaning.scripts import Script, scripts_of
+from hat_ray.corpus.cleaning.scripts import Script
 from hat_ray.corpus.cleaning.sides import SideModel
 from hat_ray.corpus.cleaning.watch import TextWatch
 from hat_ray.corpus.config import CorpusConfig
@@ -55,18 +57,26 @@ class Splits:
         every = self.valid_every
         valid = held_out_sources(source, every) if every else self.held["valid"].source
         rules = pair_rules(config, HeldSources.of(valid, self.held["test"].source), every)
-        watch = TextWatch("training", self._sides("train"))
+        watch = TextWatch("training", self._letters("train", config))
         found = survey(source, rules, watch)
-        return found, [*watch.findings(source.names), *self._findings_of_held()]
+        return found, [*watch.findings(source.names), *self._findings_of_held(config)]
 
-    def _findings_of_held(self) -> list[TextFinding]:
+    def _findings_of_held(self, config: CorpusConfig) -> list[TextFinding]:
         found = []
         for split, text in self.held.items():
-            watch = TextWatch(_NAMES[split], self._sides(split))
+            watch = TextWatch(_NAMES[split], self._letters(split, config))
             watch.take(0, text.source, text.target)
             source = self.files[split]
             found += watch.findings(source.names if source.num_parts == 1 else lambda _part: ("", ""))
         return found
+
+    def _letters(self, split: str, config: CorpusConfig) -> Letters:
+        """Return what judges the letters of a split; the toy pair is of no known language."""
+        if config.source == "toy":
+            return Letters(self._sides(split))
+        ours, theirs = config.source_language, config.target_language
+        scripts = (Script.of(ours), Script.of(theirs))
+        return Letters(self._sides(split), scripts, (Language.of(ours), Language.of(theirs)))
 
     def _sides(self, split: str) -> SideModel | None:
         """Return what judges the sides of a split by their letters: the other splits, which are of the same pair."""
@@ -80,8 +90,7 @@ class Splits:
 
 def pair_rules(config: CorpusConfig, held: HeldSources, valid_every: int) -> PairRules:
     """Return the rules that a recipe sets."""
-    languages = config.source_language, config.target_language
-    source, target = (Script(scripts_of(language)) if scripts_of(language) else None for language in languages)
+    source, target = Script.of(config.source_language), Script.of(config.target_language)
     return PairRules(
         held,
         config.leaks == "remove",

@@ -78,6 +78,12 @@ class Script:
     def __init__(self, scripts: Sequence[str]) -> None:
         self._own = regex.compile("[" + "".join(f"\\p{{Script_Extensions={script}}}" for script in scripts) + "]")
 
+    @classmethod
+    def of(cls, language: str) -> "Script | None":
+        """Return the script of a language by its code; None where it is not known."""
+        found = scripts_of(language)
+        return cls(found) if found else None
+
     def share(self, line: str) -> float:
         """Return the share of a line's letters that are in these scripts; 1 for a line without letters."""
         letters = _LETTERS.findall(line)

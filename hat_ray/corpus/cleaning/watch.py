@@ -2,7 +2,7 @@
 
 Decisions
 - Lengths of all lines are compared (`alignment.py`), and all pairs for being identical. The letters of every tenth pair
-  are judged (`sides.py`): a stretch is found all the same, and a large corpus costs little.
+  are judged (`letters.py`): a stretch is found all the same, and a large corpus costs little.
 - What is kept grows by a few numbers a window of 100 pairs; lines are kept of at most `_MOST_KEPT` suspect windows.
 - A fault that is spread over the text, in no stretch of its own, is reported by its share of all pairs.
 """
@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from hat_ray.corpus.cleaning.alignment import WINDOW, Floats, Integers, LengthWindows, Stretch, misaligned
 from hat_ray.corpus.cleaning.finding import Kind, Split, TextFinding
-from hat_ray.corpus.cleaning.sides import SideModel
+from hat_ray.corpus.cleaning.letters import MOST_OF_A_WINDOW, Letters
 
-_EVERY = 10
-"""Of as many pairs one is judged by its letters."""
-_MOST_OF_A_WINDOW = 0.5
-"""Share of a window's pairs with a fault from which the window has it."""
 _LEAST_WINDOWS = 2
-_SPREAD: Mapping[Kind, float] = {"swapped": 0.03, "identical": 0.2, "source_side": 0.1, "target_side": 0.1}
+_SPREAD: Mapping[Kind, float] = {"swapped": 0.03, "identical": 0.2}
+_SPREAD_OF_OTHERS = 0.1
 """Share of all pairs from which a fault that is in no stretch is reported."""
 _LEAST_SPREAD_PAIRS = 20
 _MOST_KEPT, _EXAMPLES = 200, 3
@@ -43,6 +40,8 @@ class _Part:
     """Share of each window's judged pairs that have a fault."""
     kept: dict[int, Pairs] = field(default_factory=dict)
     """The first pairs of suspect windows, by number."""
+    languages: dict[tuple[Kind, int], str] = field(default_factory=dict)
+    """The language of a side in another one, by window."""
 
 
 @dataclass
@@ -50,18 +49,20 @@ class TextWatch:
     """All parts of one split. Take the chunks of a part in order."""
 
     split: Split
-    sides: SideModel | None = None
+    letters: Letters = field(default_factory=Letters)
     parts: list[_Part] = field(default_factory=list)
 
     def take(self, part: int, source: Sequence[str], target: Sequence[str]) -> None:
         """Measure a chunk."""
-        count, measured = len(source) // WINDOW, LengthWindows.of(line_lengths(source), line_lengths(target))
-        shares, before = _census(source, target, count, self.sides), self._windows(part)
+        measured = LengthWindows.of(line_lengths(source), line_lengths(target))
+        census, before = self.letters.census(source, target), self._windows(part)
         into = self._add(part, measured, len(source))
-        for kind, found in shares.items():
+        for kind, found in census.shares.items():
             into.shares.setdefault(kind, []).append(found)
-        faulty = np.any([found >= _MOST_OF_A_WINDOW for found in shares.values()], axis=0)
-        for window in sorted({*measured.suspects.tolist(), *np.flatnonzero(faulty).tolist()}):
+        for (kind, window), code in census.languages.items():
+            if len(into.languages) < _MOST_KEPT:
+                into.languages[kind, before + window] = code
+        for window in sorted({*measured.suspects.tolist(), *np.flatnonzero(census.faulty).tolist()}):
             if len(into.kept) < _MOST_KEPT:
                 rows = range(window * WINDOW, window * WINDOW + _EXAMPLES)
                 into.kept[before + window] = [(source[row], target[row]) for row in rows]
@@ -96,17 +97,18 @@ class TextWatch:
 
     def _of_kind(self, part: _Part, files: tuple[str, str], kind: Kind, share: Floats) -> Iterator[TextFinding]:
         """Yield the stretches of a fault, or the whole text where the fault is spread over it."""
-        stretches = list(_runs(share >= _MOST_OF_A_WINDOW))
+        stretches = list(_runs(share >= MOST_OF_A_WINDOW))
         within = sum(float(share[run.first : run.end].sum()) for run in stretches)
         overall = float(share.mean()) if len(share) else 0.0
-        spread = overall >= _SPREAD[kind] and overall * part.pairs >= _LEAST_SPREAD_PAIRS
+        spread = overall >= _SPREAD.get(kind, _SPREAD_OF_OTHERS) and overall * part.pairs >= _LEAST_SPREAD_PAIRS
         if spread and within < 0.5 * float(share.sum()):
             whole = Stretch(0, len(share), None, overall)
             yield self._finding(part, files, kind, whole, f"{overall:.0%} of the pairs, all over the text")
             return
         for run in stretches:
             of_run = float(share[run.first : run.end].mean())
-            yield self._finding(part, files, kind, run, f"{of_run:.0%} of the pairs")
+            code = next((one for place in range(run.first, run.end) if (one := part.languages.get((kind, place)))), "")
+            yield self._finding(part, files, kind, run, f"{of_run:.0%} of the pairs" + (f", {code}" if code else ""))
 
     def _finding(self, part: _Part, files: tuple[str, str], kind: Kind, stretch: Stretch, detail: str) -> TextFinding:
         rows = np.concatenate(part.rows)
@@ -131,24 +133,6 @@ class TextWatch:
 def _evidence(stretch: Stretch) -> str:
     moved = "" if stretch.there is None else f", {stretch.there:.2f} after that shift"
     return f"lengths correlate by {stretch.here:.2f}{moved}"
-
-
-def _census(source: Sequence[str], target: Sequence[str], count: int, sides: SideModel | None) -> dict[Kind, Floats]:
-    """Return the share of each window's pairs that have each fault; a pair has one at most."""
-    same = np.fromiter((ours == theirs != "" for ours, theirs in zip(source, target, strict=True)), dtype=np.bool_)
-    found: dict[Kind, Floats] = {"identical": same[: count * WINDOW].reshape(count, WINDOW).mean(axis=1)}
-    if sides is None:
-        return found
-    rows = np.arange(0, count * WINDOW, _EVERY)
-    ours = np.array([sides.side(source[row]) for row in rows.tolist()], dtype=np.int64)
-    theirs = np.array([sides.side(target[row]) for row in rows.tolist()], dtype=np.int64)
-    judged = ~same[rows]
-    faults: dict[Kind, NDArray[np.bool_]] = {
-        "swapped": judged & (ours < 0) & (theirs > 0),
-        "source_side": judged & (ours < 0) & (theirs < 0),
-        "target_side": judged & (ours > 0) & (theirs > 0),
-    }
-    return found | {kind: flags.reshape(count, WINDOW // _EVERY).mean(axis=1) for kind, flags in faults.items()}
 
 
 def _runs(flags: NDArray[np.bool_]) -> Iterator[Stretch]:

@@ -8,6 +8,7 @@ import pytest
 
 from hat_ray.corpus.cleaning.alignment import LengthWindows, misaligned
 from hat_ray.corpus.cleaning.finding import TextFinding
+from hat_ray.corpus.cleaning.letters import Letters
 from hat_ray.corpus.cleaning.sides import SideModel
 from hat_ray.corpus.cleaning.watch import TextWatch
 from hat_ray.corpus.config import CorpusConfig, FilesConfig
@@ -19,7 +20,7 @@ FAULTS: dict[str, Fault] = {"shifted": shifted, "shuffled": shuffled, "swapped":
 
 
 def watched(source: Lines, target: Lines, sides: SideModel | None = None, chunk: int = 10_000) -> list[TextFinding]:
-    watch = TextWatch("training", sides)
+    watch = TextWatch("training", Letters(sides))
     for first in range(0, len(source), chunk):
         watch.take(0, source[first : first + chunk], target[first : first + chunk])
     return watch.findings(lambda _part: (f"/somewhere/{NAMES[0]}", NAMES[1]))
