@@ -2,7 +2,7 @@
 
 Decisions
 - Ten lines together are judged: of 2,174 windows of Multi30k and Tatoeba every one is taken for its language.
-- Languages that one reader takes for another (`_ALIKE`) are not told apart, nor is a language that the library lacks.
+- Languages that one reader takes for another (`_ALIKE`) count as one; a language that the library lacks is not judged.
 """
 
 import importlib
