@@ -24,12 +24,13 @@ from hat_ray.storage.folder import Folder
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 LIMITS = "search.limits=[{latency_ms: 100000, p90_ms: 100000, model_mb: 0.12}, {model_mb: 0.16}]"
+EAGER = "latency.runtime=eager"  # the limits are sizes of its files
 
 
 @pytest.mark.slow
 def test_winners_and_rivals_keep_every_bound_and_the_page_shows_each(tmp_path: Path) -> None:
     place = tmp_path / "run"
-    done = CliRunner().invoke(app, ["run", TINY, "--local", "--run", str(place), "--set", LIMITS])
+    done = CliRunner().invoke(app, ["run", TINY, "--local", "--run", str(place), "--set", LIMITS, "--set", EAGER])
     assert done.exit_code == 0, done.output
     context = Context(Run(Folder.at(place), load_run_recipe(Folder.at(place))), LocalExecution())
     (device,) = context.require(LATENCY).devices.values()
