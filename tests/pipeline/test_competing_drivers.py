@@ -75,7 +75,7 @@ def test_two_drivers_that_are_killed_24_times_end_as_one_that_is_not(
     drivers = Drivers(tmp_path, timed, run.uri)
     chance, kills, refused, done = random.Random(1), 0, 0, False
     while not done:
-        lives = [chance.randint(2, 12) if kills + place < KILLS else None for place in range(2)]
+        lives = [chance.randint(2, 12) if kills < KILLS else None for _ in range(2)]
         pair = [drivers.start(changes=life, insist=place == 1) for place, life in enumerate(lives)]
         for process, said in pair:
             process.join(240)

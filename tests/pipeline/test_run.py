@@ -123,6 +123,23 @@ def test_a_folder_of_another_recipe_or_with_other_files_is_refused(tmp_path: Pat
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_a_folder_that_another_process_begins_while_it_is_opened_is_a_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe, place, looked = load_recipe("toy"), tmp_path / "r", Folder.exists
+
+    def exists(folder: Folder, *parts: str) -> bool:
+        found = looked(folder, *parts)
+        if parts == ("run.json",) and not found:
+            monkeypatch.setattr(Folder, "exists", looked)
+            Run.open(place, recipe)  # the other process, after this one has looked
+        return found
+
+    monkeypatch.setattr(Folder, "exists", exists)
+    assert Run.open(place, recipe).folder == Folder.at(place)
+    assert [path.name for path in place.iterdir()] == ["run.json"]
+
+
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path):
     code = """
 import sys, time
