@@ -232,9 +232,9 @@ def test_large_bodies_are_not_kept_and_memory_returns_after_a_burst(service: Run
 def test_the_signal_that_ends_it_lets_those_who_wait_be_answered(service: Running, expected: dict[str, str]) -> None:
     """The last test: the service is over then."""
     lines = list(expected)[:20]
-    body = json.dumps({"texts": lines * 3}).encode()
+    body = json.dumps({"texts": lines * 2}).encode()
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=120) for _ in range(48)]
+    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=120) for _ in range(24)]
     for connection in waiting:
         connection.sendall(head.encode() + body)
     select.select(waiting, [], [])
@@ -243,7 +243,7 @@ def test_the_signal_that_ends_it_lets_those_who_wait_be_answered(service: Runnin
         with connection, connection.makefile("rb") as stream:
             status, _, content = stream.read().partition(b"\r\n\r\n")
         assert status.startswith(b"HTTP/1.1 200 "), status
-        assert json.loads(content) == {"translations": [expected[line] for line in lines] * 3}
+        assert json.loads(content) == {"translations": [expected[line] for line in lines] * 2}
     assert service.process.wait(60) == 0
     with pytest.raises(ConnectionError):
         service.ask({"text": lines[0]})
