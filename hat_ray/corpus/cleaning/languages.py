@@ -1,7 +1,7 @@
 """The language of some lines, by the library py3langid where it is installed (`pip install hat-ray[languages]`).
 
 Decisions
-- Ten lines together are judged: of 2,174 windows of Multi30k and Tatoeba every one is taken for its language.
+- Ten lines together are judged: of 1,776 windows of Multi30k and Tatoeba every one is taken for its language.
 - Languages that one reader takes for another (`_ALIKE`) count as one; a language that the library lacks is not judged.
 """
 
