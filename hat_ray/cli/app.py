@@ -110,6 +110,8 @@ def _by_default(default: str) -> type[TyperGroup]:
     """Return a group whose first command needs no name: `hat-ray run toy` is `hat-ray run recipe toy`."""
 
     class ByDefault(TyperGroup):
+        first_command = default
+
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
                 args = [default, *args]

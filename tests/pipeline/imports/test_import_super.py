@@ -21,6 +21,7 @@ from tests.model import hat_files
 
 SYMBOLS = [f"w{number}" for number in range(hat_files.VOCAB - 4)]
 SENTENCES = [[4 + (start + step) % 16 for step in range(3 + start % 5)] + [2] for start in range(30)]
+TRAINING_SENTENCES = [[4 + (start + 2 * step) % 16 for step in range(3 + start % 5)] + [2] for start in range(30)]
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
     data_bin.mkdir()
     for language in ("en", "de"):
         write_dictionary(data_bin / f"dict.{language}.txt", SYMBOLS)
-        for split in ("train", "valid", "test"):
-            write_mmap(data_bin / f"{split}.en-de.{language}", SENTENCES)
+        for split, sentences in (("train", TRAINING_SENTENCES), ("valid", SENTENCES), ("test", SENTENCES)):
+            write_mmap(data_bin / f"{split}.en-de.{language}", sentences)
     return checkpoint(tmp_path / "super.pt"), data_bin
 
 
