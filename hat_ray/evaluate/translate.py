@@ -4,7 +4,7 @@ Legend: B sentences of a batch, S source tokens.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import pad_sources
@@ -12,6 +12,7 @@ from hat_ray.corpus.vocabulary import EOS, Vocabularies
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
+from hat_ray.model.hypotheses.lines import plan_batches
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
 
 log = logging.getLogger(__name__)
@@ -64,21 +65,6 @@ def _cut_overlong(sources: dict[int, list[int]], max_length: int) -> None:
             "%d of %d lines are longer than %d tokens and were cut (first: line %d); raise evaluate.max_source_length",
             *(len(overlong), len(sources), max_length, overlong[0] + 1),
         )
-
-
-def plan_batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of like length, longest first, so that rows * longest stays within `batch_tokens` (one row at least).
-
-    Longest first: a batch that does not fit into memory fails at once and not at the end.
-    """
-    batch: list[int] = []
-    for row in sorted(lengths, key=lambda row: (-lengths[row], row)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _decode(sources: list[list[int]], model: Engine, config: EvaluateConfig) -> list[tuple[int, ...]]:

@@ -55,7 +55,7 @@ def test_values_are_those_of_sacrebleus_own_test() -> None:
         assert ours.other_interval == pytest.approx((second.mean - second.ci, second.mean + second.ci))
 
 
-def test_chance_is_told_from_a_difference_and_equal_texts_are_alike() -> None:
+def test_chance_is_separated_from_a_difference_and_equal_texts_are_alike() -> None:
     [real] = compare_systems(noisy(0.1, 1), noisy(0.2, 2), [REFERENCES], metrics=("bleu",))
     [chance] = compare_systems(noisy(0.1, 1), noisy(0.1, 3), [REFERENCES], metrics=("bleu",))
     [equal] = compare_systems(noisy(0.1, 1), noisy(0.1, 1), [REFERENCES], metrics=("bleu",))
@@ -95,7 +95,7 @@ def test_the_command_reads_any_packing_and_line_ends(tmp_path: Path, suffix: str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "rule"),
     [
         (["a", "b", "--reference", "short"], "got 120 in A, 120 in B, 3 in reference 1"),
         (
@@ -107,14 +107,14 @@ def test_the_command_reads_any_packing_and_line_ends(tmp_path: Path, suffix: str
         (["a", "nowhere", "--reference", "a"], "B: text nowhere does not exist"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_mistakes_are_reported_in_one_line(tmp_path: Path, arguments: list[str], rule: str) -> None:
     written(tmp_path / "a", noisy(0.1, 1))
     written(tmp_path / "b", noisy(0.1, 2))
     written(tmp_path / "short", REFERENCES[:3])
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"one line\n" * 99)[:-12])
     done = hat_ray("evaluate", "compare", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert told in done.stderr
+    assert rule in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

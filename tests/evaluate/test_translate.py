@@ -6,8 +6,9 @@ import torch
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.translate import plan_batches, translate
+from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.hypotheses.lines import plan_batches
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 

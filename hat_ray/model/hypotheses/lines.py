@@ -73,7 +73,7 @@ class LineSearch:
         self, sources: Mapping[int, list[int]], wanted: Decoding, done: Callable[[int], None] = lambda _: None
     ) -> dict[int, list[Found]]:
         found: dict[int, list[Found]] = {}
-        for rows in _like_lengths(sources, int(self.search["batch_tokens"])):
+        for rows in plan_batches({row: len(one) for row, one in sources.items()}, int(self.search["batch_tokens"])):
             task = self._task([sources[row] for row in rows], [wanted.prefix_of(row) for row in rows])
             found.update(zip(rows, self.find(task, wanted), strict=True))
             done(len(found))
@@ -105,11 +105,14 @@ class LineSearch:
         return Hypothesis(text, found.score, words, found.token_scores, found.alignment)
 
 
-def _like_lengths(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of like length, longest first, so that rows * longest stays within `batch_tokens` (one at least)."""
+def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows of like length, longest first, so that rows * longest stays within `batch_tokens` (one row at least).
+
+    Longest first: a batch that does not fit into memory fails at once and not at the end.
+    """
     batch: list[int] = []
-    for row in sorted(sources, key=lambda row: (-len(sources[row]), row)):
-        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
+    for row in sorted(lengths, key=lambda row: (-lengths[row], row)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
             yield batch
             batch = []
         batch.append(row)

@@ -14,7 +14,7 @@ import sentencepiece
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.errors import RunError, in_one_line
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.evaluate.translate import plan_batches
+from hat_ray.model.hypotheses.lines import plan_batches
 from hat_ray.runtime.standalone.engine_ctranslate2 import translate_within
 from hat_ray.storage.copies import copied_here
 from hat_ray.storage.folder import Folder

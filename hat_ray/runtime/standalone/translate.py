@@ -49,7 +49,7 @@ from hat_ray.corpus.vocabulary.subwords import (
 )
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task, json_line
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_not
-from hat_ray.model.hypotheses.lines import LineSearch
+from hat_ray.model.hypotheses.lines import LineSearch, plan_batches
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -213,7 +213,7 @@ class LineTranslator:
             if not is_blank(line)
         }
         translations: list[list[int]] = [[] for _ in lines]
-        for rows in _batches(sources, int(search["batch_tokens"])):
+        for rows in plan_batches({row: len(one) for row, one in sources.items()}, int(search["batch_tokens"])):
             batch = [sources[row] for row in rows]
             best = self._decode(batch, search, [self._longest(source, search) for source in batch])
             for row, tokens in zip(rows, best, strict=True):
@@ -267,18 +267,6 @@ def open_vocabularies(folder: str | Path, manifest: Mapping[str, Any]) -> tuple[
         if len(side) != wanted:
             raise ValueError(f"{place} has sub-words of {len(side)} entries, not {wanted!r:.20}: export again")
     return source, target
-
-
-def _batches(sources: Mapping[int, Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of like length, so that rows * longest stays within `batch_tokens` (one row at least)."""
-    batch: list[int] = []
-    for row in sorted(sources, key=lambda row: -len(sources[row])):
-        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 _MARK = b"\xef\xbb\xbf"

@@ -58,13 +58,13 @@ def test_a_fault_of_a_third_of_multi30k_is_named_with_its_place(shared: Path, ki
     found = named(source, target, sides, kind, 11_640, 20_340)
     assert found.line.startswith("training text, pairs 11,")
     assert " of a.en and a.de: " in found.line
-    told = {
+    expected = {
         "shifted": "the target stands 1 line behind its source (lengths correlate by -0.",
         "shuffled": "the sides do not belong together",
         "swapped": "the sides are swapped (99% of the pairs); for example: ",
         "identical": "both sides are identical (",
     }
-    assert told[kind] in found.line
+    assert expected[kind] in found.line
     assert "\n" not in found.line
     assert set(found.examples) <= set(zip(*FAULTS[kind](source, target, 11_640, 20_340), strict=True))
     assert found.examples[0] not in set(zip(source, target, strict=True))

@@ -41,10 +41,10 @@ def test_lines_that_are_too_long_are_counted_in_a_warning(caplog: pytest.LogCapt
     learn_vocabulary(lines[:2] * 20, 20, byte_fallback=False, how=how)
     assert not caplog.messages
     learned = learn_vocabulary([*lines * 3, *lines[:2] * 20], 20, byte_fallback=False, how=how)
-    told = (
+    left_out = (
         "the vocabulary is learned without 6 of 52 lines, which are longer than corpus.vocabulary.max_sentence_bytes 24"
     )
-    assert caplog.messages == [f"{told}: raise it, or cut them"]
+    assert caplog.messages == [f"{left_out}: raise it, or cut them"]
     assert learned.files() == learn_vocabulary([*lines[:2] * 23], 20, byte_fallback=False, how=how).files()
     with pytest.raises(CorpusError, match=r"all 2 are longer: raise corpus\.vocabulary\.max_sentence_bytes"):
         learn_vocabulary(lines[2:], 20, byte_fallback=False, how=how)
