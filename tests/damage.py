@@ -1,5 +1,6 @@
 """What happens to files: they are cut, single bits change, values become of other types."""
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -13,6 +14,12 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     if content[:1] in (b"{", b"["):
         kinds += [swapped, swapped]
     return rng.choice(kinds)(content, rng)
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file with the seal that fits them, as somebody who forges a file writes it."""
+    own = {key: one for key, one in value.items() if key != "sealed_sha256"}
+    return {**own, "sealed_sha256": hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()}
 
 
 def cut(content: bytes, rng: random.Random) -> bytes:

@@ -1,8 +1,9 @@
 """Typed values as JSON of a run, written with a format number and a seal, and read back as their type.
 
-A seal is the SHA-256 of the file's own content: any change of a file is noticed. A file that is empty, cut, changed or
-of wrong types raises DamagedError with one line; so does a file of another format. A kind's format number is its class
-attribute `FORMAT`, 1 where it has none; raise it when files that were written before can no longer be read.
+A seal is the SHA-256 of the file's own content: any change of a file is noticed. A file that is empty, cut, changed,
+without a seal or of wrong types raises DamagedError with one line; so does a file of another format. A kind's format
+number is its class attribute `FORMAT`, 1 where it has none; raise it when files that were written before can no longer
+be read.
 """
 
 import hashlib
@@ -56,12 +57,15 @@ def decode(content: bytes, kind: type[T], source: str, remedy: str = STAGE_AGAIN
         raise DamagedError(f"{source} is damaged (it is no JSON: {in_one_line(error)}): {remedy}") from error
     if not isinstance(value, dict):
         raise DamagedError(f"{source} is damaged (it must hold a JSON object, got {type(value).__name__}): {remedy}")
-    if SEAL in value and value.pop(SEAL) != _seal_of(value):
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != _seal_of(value):
         raise DamagedError(f"{source} is damaged (its content does not match its SHA-256): {remedy}")
     found, wanted = value.pop(FORMAT, None), _format_of(kind)
     if found != wanted:
         held = "names no format" if found is None else f"has format {in_one_line(found)}"
         raise FormatError(f"{source} {held}, this hat-ray reads format {wanted}: {remedy}")
+    if seal is None:  # types alone do not suffice: a text can name a device that the run does not have
+        raise DamagedError(f"{source} is damaged (it lacks {SEAL}, the SHA-256 of its content): {remedy}")
     return from_json(kind, value, source, remedy)
 
 

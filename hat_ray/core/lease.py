@@ -130,6 +130,9 @@ class Lease:
         holder = _holder(self._content)
         if holder is not None:
             self._write(replace(holder, renewals=holder.renewals + 1, released=released))
+        if _highest(self.folder) > self.number:  # taken between the check and the write: our file must not come back
+            self._files.delete(self._name)
+            self.check()
 
     def release(self) -> None:
         """Leave the folder, if it is still ours."""

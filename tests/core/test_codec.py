@@ -11,6 +11,7 @@ import pytest
 from hat_ray.core.codec import FORMAT, SEAL, Loss, decode, encode, from_json, read, to_json, write
 from hat_ray.errors import DamagedError, FormatError
 from hat_ray.storage.folder import Folder
+from tests.damage import sealed
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,13 @@ def test_another_format_is_refused_before_any_field_is_read():
     assert "names no format, this hat-ray reads format 3" in told({"inner": [], "count": 1})
     with pytest.raises(FormatError):
         decode(json.dumps({**unsealed, FORMAT: 2}).encode(), Value, "it")
-    assert decode(json.dumps(unsealed).encode(), Value, "it") == VALUE  # without a seal: types alone are checked
+
+
+def test_a_file_without_its_seal_is_refused_though_its_types_are_right():
+    unsealed = {key: value for key, value in encode(VALUE).items() if key != SEAL}
+    assert "it lacks sealed_sha256" in told(unsealed)
+    assert "it lacks sealed_sha256" in told({**unsealed, "count": 8})
+    assert decode(json.dumps(sealed(unsealed)).encode(), Value, "it") == VALUE
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_another_format_is_refused_before_any_field_is_read():
     ],
 )
 def test_a_wrong_field_is_named_in_one_line(content: object, why: str):
-    assert why in told(content)
+    assert why in told(sealed(content) if isinstance(content, dict) else content)
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "it is empty"), (b'{"a"', "it is no JSON"), (b"[" * 99999, "JSON")])

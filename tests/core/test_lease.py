@@ -162,6 +162,20 @@ def test_a_folder_is_taken_over_when_that_is_asked_for(tmp_path: Path):
     assert folder.list() == ["lease"]
 
 
+def test_a_lease_that_is_taken_while_it_is_renewed_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = Folder.at(tmp_path)
+    older, write = Lease.take(folder), Lease._write
+
+    def late(one: Lease, holder: Holder) -> None:
+        Lease.take(folder)
+        write(one, holder)
+
+    monkeypatch.setattr(Lease, "_write", late)
+    with pytest.raises(TakenOverError):
+        older.renew()
+    assert folder.child("lease").list() == ["00000002.json"]
+
+
 def test_a_holder_renews_and_notices_what_it_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     folder = Folder.at(tmp_path)

@@ -18,6 +18,7 @@ from hat_ray.space.cost import count_macs
 from hat_ray.space.features import FloatArray, cost_features, hat_features
 from hat_ray.space.presets import HAT_LATENCY, SPACE0
 from hat_ray.storage.folder import Folder
+from tests.damage import sealed
 from tests.predictor.hat_tables import hat_table
 
 CONFIG = PredictorConfig()
@@ -175,7 +176,7 @@ def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
     with pytest.raises(PredictorError, match="no predictor pi"):
         load_predictor(folder, "pi")
-    folder.write_json("pi.json", {"device": "pi", "format": 2})
+    folder.write_json("pi.json", sealed({"device": "pi", "format": 2}))
     with pytest.raises(DamagedError, match=r"pi\.json is damaged \(space_id: Field required\)"):
         load_predictor(folder, "pi")
 

@@ -12,6 +12,7 @@ from hat_ray.errors import DamagedError, FormatError
 from hat_ray.report.data import LossCurve, ReportData
 from hat_ray.report.render import read_report, write_report
 from hat_ray.storage.folder import Folder
+from tests.damage import sealed
 
 Make = Callable[..., ReportData]
 
@@ -46,7 +47,7 @@ def test_other_formats_and_damage_are_reported_in_one_line(small_report: Make, t
     del value["sealed_sha256"]
 
     def refused(changed: object) -> str:
-        folder.write_json("report.json", changed)
+        folder.write_json("report.json", sealed(changed) if isinstance(changed, dict) else changed)
         with pytest.raises(DamagedError) as error:
             read_report(folder)
         assert "\n" not in str(error.value)
