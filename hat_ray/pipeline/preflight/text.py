@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from hat_ray.corpus.cleaning.finding import finding_lines
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
 from hat_ray.corpus.fairseq.data_bin import DataBin
+from hat_ray.corpus.splits import Splits
 from hat_ray.corpus.text.download import text_files, vocabulary_folder
 from hat_ray.corpus.text.files import read_lines, read_pairs
 from hat_ray.corpus.text.packed import HEAD_BYTES, packing
@@ -55,10 +57,10 @@ def check_texts(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     if not (config.files.folder or situation.committed or any(map(_exists, all_parts(files)))):
         yield "ok", "the text was not looked at: name its folder with --data"
         return
-    yield from _check_files(files)
+    yield from _check_files(files, config, situation)
 
 
-def _check_files(files: FilesConfig) -> Iterator[Finding]:
+def _check_files(files: FilesConfig, config: CorpusConfig, situation: Situation) -> Iterator[Finding]:
     missing = [part.path for part in all_parts(files) if not _exists(part)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -68,13 +70,26 @@ def _check_files(files: FilesConfig) -> Iterator[Finding]:
             "corpus.files",
         )
         return
-    whole = text_bytes(files) <= _WHOLE_BYTES
+    whole, failed = text_bytes(files) <= _WHOLE_BYTES, False
     for split in _SPLITS:
         for source, target in zip(files.parts(f"{split}_source"), files.parts(f"{split}_target"), strict=True):
             try:
                 _read(source, target, whole)
             except CorpusError as error:
+                failed = True
                 yield "failure", str(error)
+    if whole and not failed and not situation.committed:  # the stage of a run looks at it by itself
+        yield from _check_pairs(config)
+
+
+def _check_pairs(config: CorpusConfig) -> Iterator[Finding]:
+    """Some pairs are left to train on, and the sides of the text belong together."""
+    try:
+        _, findings = Splits.read(config).surveyed(config)
+    except CorpusError as error:
+        yield "failure", str(error)
+        return
+    yield from (("warning", line) for line in finding_lines(findings))
 
 
 def _read(source: TextPart, target: TextPart, whole: bool) -> None:
@@ -92,7 +107,7 @@ def _check_downloads(config: CorpusConfig, situation: Situation) -> Iterator[Fin
     """Check downloaded text like any other; report a download that is still to come."""
     files = text_files(config)
     if all(map(_exists, all_parts(files))):
-        yield from _check_files(files)
+        yield from _check_files(files, config, situation)
     else:
         yield "ok", f"{len(config.downloads)} files are downloaded first"
 

@@ -107,3 +107,23 @@ def test_the_bounds_of_a_vocabulary_hold_sentencepieces_own(tmp_path: Path, byte
 
 
 SIDES = (("source", "a"), ("target", "b"))
+
+
+def checked(recipe: Path, *more: str) -> list[str]:
+    """Return the lines of `recipe check` on the text files, each with its verdict."""
+    command = ["recipe", "check", str(recipe), "--data", str(recipe.parent), "--json", *more]
+    checks = json.loads(CliRunner().invoke(app, command).stdout)["checks"]
+    return [f"{check['verdict']}: {check['text']}" for check in checks if check["name"] == "text files"]
+
+
+def test_a_check_names_text_that_is_shifted_and_text_that_is_its_own_test_set(recipe: Path):
+    [same] = checked(recipe, "--set", "corpus.leaks=remove")
+    assert same.startswith("failure: no training pair is left of 80: 80 have a source of validation or test")
+    lengths = random.Random(2).choices(range(2, 30), k=600)
+    lines = [f"a {number} " + "b " * length for number, length in enumerate(lengths)]
+    (recipe.parent / "train_source").write_text("\n".join(lines) + "\n")
+    (recipe.parent / "train_target").write_text("\n".join(lines).upper() + "\n")
+    assert not [line for line in checked(recipe) if line.startswith("warning: training text")]
+    (recipe.parent / "train_target").write_text("\n".join([*lines[:200], "x", *lines[200:-1]]).upper() + "\n")
+    [shifted] = [line for line in checked(recipe) if line.startswith("warning: training text")]
+    assert "pairs 201 to 600 of train_source and train_target: the target stands 1 line behind its source" in shifted
