@@ -18,7 +18,7 @@ from hat_ray.model.hypotheses.found import Found, Task
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_not
 from hat_ray.model.hypotheses.loops import is_loop
 from hat_ray.model.hypotheses.rules import drawn_words
-from hat_ray.model.hypotheses.search import _generator
+from hat_ray.model.hypotheses.search import _generator, find
 from hat_ray.model.hypotheses.stepwise import find_on
 from hat_ray.model.protocol import Engine
 from hat_ray.model.subtransformer import SubTransformer
@@ -152,6 +152,48 @@ def test_chances_choose_by_the_shares() -> None:
     assert drawn_words(values, np.array([0.0, 0.5, 0.99, 0.0]), 1.0, 0).tolist() == [0, 1, 2, 1]
     assert drawn_words(values, np.array([0.99, 0.99, 0.99, 0.99]), 1.0, 1).tolist()[:3] == [0, 0, 1]
     assert drawn_words(values, np.array([0.4, 0.4, 0.4, 0.4]), 0.05, 0).tolist()[:3] == [0, 0, 1]
+
+
+class _Chain:
+    """An engine of another package: the next word depends on the last alone, and a step attends to its place."""
+
+    def __init__(self, logs: np.ndarray, source_length: int) -> None:
+        self.logs, self.length = logs, source_length
+        self.fed = np.zeros(0, np.int64)
+
+    def best(self, tokens: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self.fed = tokens
+        rows = self.logs[tokens]
+        order = np.argsort(-rows, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(rows, order, 1), order, rows[:, EOS : EOS + 1]
+
+    def reorder(self, rows: np.ndarray) -> None: ...
+
+    def keep(self, sentences: np.ndarray) -> None: ...
+
+    def attention(self) -> np.ndarray:
+        return np.eye(self.length, dtype=np.float32)[self.fed % self.length]
+
+
+def test_a_word_that_repetition_makes_cheap_is_found_wherever_it_ranks() -> None:
+    logs = torch.randn(40, 40, generator=torch.Generator().manual_seed(2)).log_softmax(1).numpy()
+    task = Task([[5, EOS]], [[]], [1], [9], 2, 1.0)
+    expected = plain_search(lambda tokens: logs[[EOS, *tokens][-1]].tolist(), beam=2, most=9, penalty=0.3)
+    [ours] = find(_Chain(logs, 2), task, Decoding(repetition_penalty=0.3), 1, EOS)
+    assert_same(ours, expected, 1)
+    assert len(ours[0].tokens) > len(set(ours[0].tokens))
+
+
+def test_each_hypothesis_keeps_what_its_own_words_attended_to() -> None:
+    logs = np.random.default_rng(3).normal(size=(9, 9)).astype(np.float32)
+    source = [5, 6, 7, EOS]
+    task = Task([source], [[]], [2], [6], 4, 1.0)
+    for wanted in (Decoding(n_best=4, alignments=True), Decoding(n_best=4, alignments=True, sampling=True, seed=1)):
+        [found] = find(_Chain(logs, 4), task, wanted, 1, EOS)
+        assert len({one.tokens for one in found}) == 4
+        for one in found:
+            before = (EOS, *one.tokens[:-1])
+            assert one.alignment == tuple((word % 4, place) for place, word in enumerate(before))
 
 
 def test_a_row_that_no_word_may_follow_ends(model: SubTransformer) -> None:
