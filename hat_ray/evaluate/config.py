@@ -30,7 +30,7 @@ class EvaluateConfig(StageConfig):
     """Tokens added to the longest hypothesis allowed, whatever the source's length."""
 
     max_source_length: int = Field(default=256, ge=2, le=100_000)
-    """Source sentences are cut to this many tokens, end of sentence included; a warning counts how many were."""
+    """Sources are cut to this many tokens, end of sentence included; a warning counts them and names the first."""
 
     batch_tokens: int = Field(default=2048, ge=1, le=100_000_000)
     """Source tokens, padding included, translated at once; memory grows with `beam` times this."""

@@ -15,6 +15,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hat_ray.core.codec import read, write
 from hat_ray.core.progress import Progress, no_progress
@@ -29,6 +30,13 @@ SOURCE, TARGET, RECORD = "train.source", "train.target", "distil.json"
 _PARTS = "parts"
 
 log = logging.getLogger(__name__)
+
+
+class Translate(Protocol):
+    """A teacher."""
+
+    def __call__(self, lines: Sequence[str], /, *, first: int = 1) -> list[str]:
+        """Return the translation of every line, in order; `first` is the number by which messages name the first."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def sentences_of(lines: Sequence[str]) -> Sentences:
 
 
 def distil(
-    translate: Callable[[Sequence[str]], list[str]],
+    translate: Translate,
     text: Sentences,
     folder: Folder,
     identity: str,
@@ -89,18 +97,17 @@ def distil(
         progress(number * chunk_pairs, text.count, {})
         if not folder.exists(_part(number, TARGET)):
             rows = range(number * chunk_pairs, min((number + 1) * chunk_pairs, text.count))
-            _translate_chunk(translate, [_one_line(line) for line in text.read(rows)], folder, number)
+            sources = [_one_line(line) for line in text.read(rows)]
+            targets = [_one_line(line) for line in translate(sources, first=rows.start + 1)]
+            _write_chunk(folder, number, sources, targets)
     progress(text.count, text.count, {})
     return _join_chunks(folder, len(chunks), text.count, fingerprint)
 
 
-def _translate_chunk(
-    translate: Callable[[Sequence[str]], list[str]], sources: list[str], folder: Folder, number: int
-) -> None:
-    """Translate one chunk; its target file is written last and shows that the chunk is complete."""
-    translations = [_one_line(line) for line in translate(sources)]
+def _write_chunk(folder: Folder, number: int, sources: list[str], targets: list[str]) -> None:
+    """Write one chunk; its target file is written last and shows that the chunk is complete."""
     folder.write_text(_part(number, SOURCE), _text(sources))
-    folder.write_text(_part(number, TARGET), _text(translations))
+    folder.write_text(_part(number, TARGET), _text(targets))
 
 
 def _join_chunks(folder: Folder, chunks: int, lines: int, fingerprint: str) -> Distilled:

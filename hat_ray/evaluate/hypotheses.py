@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.corpus.vocabulary import EOS, Vocabularies
+from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate_tokens
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task
 from hat_ray.model.hypotheses.knobs import Decoding, why_not
-from hat_ray.model.hypotheses.lines import LineSearch
+from hat_ray.model.hypotheses.lines import LineSearch, TooLongError
 from hat_ray.model.hypotheses.stepwise import find_on
 from hat_ray.model.protocol import Engine, evaluating
 
@@ -23,13 +23,17 @@ def translate_as(
     config: EvaluateConfig,
     wanted: Decoding,
     progress: Progress = no_progress,
+    first: int = 1,
 ) -> list[str]:
-    """Return the best translation of every line, in order; an empty line stays empty."""
+    """Return the best translation of every line, in order; an empty line stays empty.
+
+    `first` is the number by which messages name the first line.
+    """
     if not wanted.is_plain:
-        found = hypotheses(model, vocabularies, lines, config, replace(wanted, alignments=False), progress)
+        found = hypotheses(model, vocabularies, lines, config, replace(wanted, alignments=False), progress, first)
         return [each[0].text for each in found]
-    search = _searching(model, vocabularies, config, wanted, len(lines))
-    best = translate_tokens(model, vocabularies, lines, config.model_copy(update=wanted.changes()), progress)
+    search = _searching(model, vocabularies, config, wanted, len(lines), first)
+    best = translate_tokens(model, vocabularies, lines, config.model_copy(update=wanted.changes()), progress, first)
     if wanted.retry_loops:
         rows = [row for row, tokens in enumerate(best) if tokens]
         sources = {row: search.tokens_of(lines[row]) for row in rows}
@@ -46,11 +50,18 @@ def hypotheses(
     config: EvaluateConfig,
     wanted: Decoding,
     progress: Progress = no_progress,
+    first: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty."""
-    search = _searching(model, vocabularies, config, wanted, len(lines))
-    with evaluating(model):
-        return search.lines(lines, is_blank, lambda done: progress(done, len(lines), {}))
+    """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty.
+
+    `first` is the number by which messages name the first line.
+    """
+    search = _searching(model, vocabularies, config, wanted, len(lines), first)
+    try:
+        with evaluating(model):
+            return search.lines(lines, is_blank, lambda done: progress(done, len(lines), {}))
+    except TooLongError as error:
+        raise HatRayError(str(error)) from error
 
 
 def require(wanted: Decoding, beam: int, lines: int | None = None) -> None:
@@ -60,7 +71,7 @@ def require(wanted: Decoding, beam: int, lines: int | None = None) -> None:
 
 
 def _searching(
-    model: Engine, vocabularies: Vocabularies, config: EvaluateConfig, wanted: Decoding, lines: int
+    model: Engine, vocabularies: Vocabularies, config: EvaluateConfig, wanted: Decoding, lines: int, first: int
 ) -> LineSearch:
     search = {**config.search_settings(), **wanted.changes()}
     require(wanted, int(search["beam"]), lines)
@@ -70,4 +81,4 @@ def _searching(
     def find(task: Task, asked: Decoding) -> list[list[Found]]:
         return find_on(model, task, asked)
 
-    return LineSearch(vocabularies.source, vocabularies.target, search, model.max_positions, find, wanted, EOS)
+    return LineSearch(vocabularies.source, vocabularies.target, search, model.max_positions, find, wanted, first)

@@ -3,7 +3,6 @@
 Legend: B sentences of a batch, S source tokens.
 """
 
-import logging
 from collections.abc import Sequence
 
 from hat_ray.core.progress import Progress, no_progress
@@ -12,10 +11,8 @@ from hat_ray.corpus.vocabulary import EOS, Vocabularies
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
-from hat_ray.model.hypotheses.lines import plan_batches
+from hat_ray.model.hypotheses.lines import cut_overlong, plan_batches
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
-
-log = logging.getLogger(__name__)
 
 
 def translate(
@@ -39,12 +36,16 @@ def translate_tokens(
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
     progress: Progress = no_progress,
+    first: int = 1,
 ) -> list[tuple[int, ...]]:
-    """Return the tokens of `translate`, without the end of sentence; none for an empty line."""
+    """Return the tokens of `translate`, without the end of sentence; none for an empty line.
+
+    `first` is the number by which a warning names the first line.
+    """
     config = config or EvaluateConfig()
     full = [row for row, line in enumerate(lines) if not is_blank(line)]
     sources = dict(zip(full, vocabularies.source.encode_lines([lines[row] for row in full]), strict=True))
-    _cut_overlong(sources, config.max_source_length)
+    sources = cut_overlong(sources, min(config.max_source_length, model.max_positions), first)
     translations: list[tuple[int, ...]] = [()] * len(lines)
     done = len(lines) - len(sources)
     with evaluating(model):
@@ -54,17 +55,6 @@ def translate_tokens(
             done += len(rows)
             progress(done, len(lines), {})
     return translations
-
-
-def _cut_overlong(sources: dict[int, list[int]], max_length: int) -> None:
-    overlong = [row for row, tokens in sources.items() if len(tokens) > max_length]
-    for row in overlong:
-        sources[row] = [*sources[row][: max_length - 1], sources[row][-1]]  # the end of sentence stays
-    if overlong:
-        log.warning(
-            "%d of %d lines are longer than %d tokens and were cut (first: line %d); raise evaluate.max_source_length",
-            *(len(overlong), len(sources), max_length, overlong[0] + 1),
-        )
 
 
 def _decode(sources: list[list[int]], model: Engine, config: EvaluateConfig) -> list[tuple[int, ...]]:

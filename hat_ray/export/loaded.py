@@ -24,17 +24,25 @@ class LoadedModel:
     dtype: str
 
     def translate(
-        self, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+        self,
+        lines: Sequence[str],
+        progress: Progress = no_progress,
+        decoding: Decoding | None = None,
+        *,
+        first: int = 1,
     ) -> list[str]:
-        """Return the best translation of every line, in order; an empty line stays empty."""
+        """Return the best translation of every line, in order; an empty line stays empty.
+
+        `first` is the number by which messages name the first line.
+        """
         wanted = decoding or Decoding()
-        return translate_as(self.engine, self.vocabularies, lines, self.config, wanted, progress)
+        return translate_as(self.engine, self.vocabularies, lines, self.config, wanted, progress, first)
 
     def hypotheses(
-        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress
+        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress, *, first: int = 1
     ) -> list[list[Hypothesis]]:
         """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty."""
-        return hypotheses(self.engine, self.vocabularies, lines, self.config, decoding, progress)
+        return hypotheses(self.engine, self.vocabularies, lines, self.config, decoding, progress, first)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def translate_stream(
         def show(ready: int, total: int, figures: object, before: int = before) -> None:
             progress(before + ready, before + total, {})
 
-        translations = translate_group(model, lines, show, decoding)
+        translations = translate_group(model, lines, show, decoding, done + 1)
         done += len(lines)
         yield from zip(lines, translations, strict=True)
 
@@ -80,7 +80,7 @@ def details_stream(
     """Yield each line with its best translation and with all its hypotheses as one line of JSON."""
     done = 0
     for lines in groups:
-        found = model.hypotheses(lines, decoding)
+        found = model.hypotheses(lines, decoding, first=done + 1)
         for number, (line, hypotheses) in enumerate(zip(lines, found, strict=True), done + 1):
             yield line, hypotheses[0].text, json_line(number, hypotheses)
         done += len(lines)
@@ -88,10 +88,14 @@ def details_stream(
 
 
 def translate_group(
-    model: LoadedModel, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+    model: LoadedModel,
+    lines: Sequence[str],
+    progress: Progress = no_progress,
+    decoding: Decoding | None = None,
+    first: int = 1,
 ) -> list[str]:
     """Return the translation of every line, each one line, in order."""
-    return [" ".join(text.split("\n")) for text in model.translate(lines, progress, decoding)]
+    return [" ".join(text.split("\n")) for text in model.translate(lines, progress, decoding, first=first)]
 
 
 def score_stream(

@@ -137,7 +137,7 @@ class ExportedTranslator(Protocol):
 
     manifest: dict[str, Any]
 
-    def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
+    def translate_tokens(self, lines: Sequence[str], *, first: int = 1, **settings: float) -> list[list[int]]:
         """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
 
 

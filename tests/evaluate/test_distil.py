@@ -1,5 +1,6 @@
 """The teacher's translations of a whole corpus, by chunks, resumed and put together in order."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,8 +17,10 @@ from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.distil import Distilled, distil, training_sentences
+from hat_ray.evaluate.hypotheses import translate_as
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
@@ -54,8 +57,8 @@ def distilled(
 ) -> Distilled:
     """Distil a corpus with a model, whose weights and search are its identity."""
 
-    def lines(sources: Sequence[str]) -> list[str]:
-        return translate(model, corpus.vocabularies, sources, config)
+    def lines(sources: Sequence[str], *, first: int = 1) -> list[str]:
+        return translate_as(model, corpus.vocabularies, sources, config, Decoding(), first=first)
 
     identity = f"{sum(float(one.double().sum()) for one in model.state_dict().values())} {config}"
     return distil(lines, training_sentences(corpus), folder, identity, progress, chunk_pairs=chunk_pairs)
@@ -76,6 +79,23 @@ def test_every_kept_source_gets_its_translation_in_order(
     assert told == sorted(told)
     assert told[-1] == (made.lines, made.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["distil.json", "train.source", "train.target"]
+
+
+def test_a_source_that_is_cut_is_named_by_its_line_of_the_whole_text(
+    corpus: Corpus, teacher: SubTransformer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lengths = [len(corpus.train.source[row]) for row in range(len(corpus.train))]
+    limit = sorted(lengths)[-3]
+    config = CONFIG.model_copy(update={"max_source_length": limit})
+    with caplog.at_level(logging.WARNING):
+        made = distilled(teacher, corpus, Folder.at(tmp_path), config, chunk_pairs=1)
+    sources = Path(made.source).read_text().splitlines()
+    rows = [row for row, line in enumerate(sources) if len(corpus.vocabularies.source.encode(line)) > limit]
+    assert len(rows) in (1, 2)
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        f"1 of 1 lines are longer than {limit} tokens and were cut (first: line {row + 1} of {lengths[row]} tokens)"
+        for row in rows
+    ]
 
 
 def test_a_killed_distillation_goes_on_with_what_is_missing_and_ends_alike(

@@ -1,13 +1,17 @@
 import logging
+import re
 
 import pytest
 import torch
 
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
+from hat_ray.evaluate.hypotheses import hypotheses, translate_as
 from hat_ray.evaluate.translate import translate
 from hat_ray.model.config import ModelConfig
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.hypotheses.lines import plan_batches
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
@@ -23,6 +27,7 @@ LINES = [
     "dog",
     "the tree and the bird and the cat",
 ]
+SHAPE = Architecture(EncoderShape(16, (32, 32), (2, 2)), DecoderShape(16, (32,), (2,), (2,), (2,)), qkv_dim=16)
 CONFIG = EvaluateConfig(beam=3, max_length_factor=0, max_length_extra=12, batch_tokens=30)
 
 
@@ -33,8 +38,7 @@ def vocabularies() -> Vocabularies:
 
 @pytest.fixture(scope="module")
 def model(vocabularies: Vocabularies) -> SubTransformer:
-    shape = Architecture(EncoderShape(16, (32, 32), (2, 2)), DecoderShape(16, (32,), (2,), (2,), (2,)), qkv_dim=16)
-    return SubTransformer(shape, len(vocabularies.source), ModelConfig(), seed=3)
+    return SubTransformer(SHAPE, len(vocabularies.source), ModelConfig(), seed=3)
 
 
 def test_batches_give_each_line_what_it_gets_alone_in_the_order_given(
@@ -64,7 +68,51 @@ def test_overlong_lines_are_cut_with_one_warning_that_counts_them(
         translations = translate(model, vocabularies, long, config)
     assert translations[0] == translations[2]  # both are the same eight tokens now
     (record,) = caplog.records
-    assert "2 of 3 lines are longer than 8 tokens" in record.getMessage()
+    assert record.getMessage() == (
+        "2 of 3 lines are longer than 8 tokens and were cut (first: line 1 of 41 tokens); "
+        "split them, or raise evaluate.max_source_length"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "positions", "longest"),
+    [({"max_source_length": 8}, 1024, 8), ({"max_source_length": 256}, 16, 16)],
+    ids=["setting", "model"],
+)
+def test_hypotheses_name_what_they_cut_by_its_line_its_length_and_the_limit(
+    vocabularies: Vocabularies,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, int],
+    positions: int,
+    longest: int,
+) -> None:
+    short = SubTransformer(SHAPE, len(vocabularies.source), ModelConfig(max_positions=positions), seed=3)
+    config = CONFIG.model_copy(update=settings)
+    lines = ["dog", "", " ".join(["dog"] * 40), "a cat", " ".join(["dog"] * 50)]
+    whole, cut = ("are longer than", "and were cut")
+    with caplog.at_level(logging.WARNING):
+        found = hypotheses(short, vocabularies, lines, config, Decoding(n_best=2), first=513)
+        assert [one.text for one in found[2]] == [one.text for one in found[4]]
+        translate_as(short, vocabularies, lines, config, Decoding(no_repeat_ngram_size=3), first=7)
+        translate_as(short, vocabularies, lines, config, Decoding(retry_loops=True), first=1)
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        f"2 of 4 lines {whole} {longest} tokens {cut} (first: line {number} of 41 tokens)" for number in (515, 9, 3)
+    ]
+    caplog.clear()
+    hypotheses(short, vocabularies, lines[:2], config, Decoding(n_best=2))
+    assert not caplog.records
+
+
+def test_a_prefix_that_no_translation_can_hold_is_refused(vocabularies: Vocabularies) -> None:
+    short = SubTransformer(SHAPE, len(vocabularies.source), ModelConfig(max_positions=16), seed=3)
+    lines = ["dog", "", "a cat"]
+    hypotheses(short, vocabularies, lines, CONFIG, Decoding(prefix=" ".join(["dog"] * 15)))
+    rule = "the prefix of line 1 has 16 tokens, but the model's translations have at most 15: shorten it"
+    for call in (hypotheses, translate_as):
+        with pytest.raises(HatRayError, match=re.escape(rule)):
+            call(short, vocabularies, lines, CONFIG, Decoding(prefix=" ".join(["dog"] * 16)))
+    with pytest.raises(HatRayError, match="the prefix of line 13 has 20 tokens"):
+        hypotheses(short, vocabularies, lines, CONFIG, Decoding(prefix=("", "", " ".join(["dog"] * 20))), first=11)
 
 
 def test_the_model_keeps_its_mode_and_dropout_is_off(vocabularies: Vocabularies, model: SubTransformer) -> None:

@@ -93,6 +93,31 @@ def test_translations_are_kept_and_only_missing_ones_are_made(
     assert len(list((tmp_path / "run/translations").iterdir())) == 2
 
 
+def test_a_source_that_a_teacher_cuts_is_named_by_its_line_of_the_whole_text(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hat_ray.corpus.text.taught.BLOCK_LINES", 1)
+    opened = read_model_folder(Folder.at(winner(made[1])))
+    sources = [
+        line
+        for chunk in training_text(load_recipe(TINY, ["corpus.toy.train_pairs=60"]).corpus).chunks(0)
+        for line in chunk.source
+    ]
+    lengths = [len(opened.vocabularies.source.encode(line)) for line in sources]
+    limit = sorted(lengths)[-4]
+    about = replace(opened.about, search={**opened.about.search, "max_source_length": limit})
+    write_model_folder(Folder.at(tmp_path / "teacher"), opened.model, opened.vocabularies, about)
+    taught_corpus(tmp_path / "run", f"corpus.distil_from={tmp_path / 'teacher'}")
+    rows = [row for row, length in enumerate(lengths) if length > limit]
+    assert rows
+    assert rows != [0]
+    found = [line.partition(";")[0] for line in caplog.messages if "were cut" in line]
+    assert found == [
+        f"1 of 1 lines are longer than {limit} tokens and were cut (first: line {row + 1} of {lengths[row]} tokens)"
+        for row in rows
+    ]
+
+
 def test_a_damaged_block_is_named_and_not_trained_on(made: Made, tmp_path: Path) -> None:
     teacher = f"corpus.distil_from={winner(made[1])}"
     taught_corpus(tmp_path / "run", teacher)

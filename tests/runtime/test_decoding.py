@@ -3,6 +3,7 @@
 import ast
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,9 @@ import pytest
 
 import hat_ray as public
 from hat_ray import Decoding, HatRayError
+from hat_ray.export.export import open_export
+from hat_ray.export.stream import translate_stream
+from hat_ray.pipeline.trained.ctranslate2_folder import open_ctranslate2_folder
 from tests.command import hat_ray
 from tests.exported import Exported
 
@@ -119,6 +123,27 @@ def test_a_loop_is_translated_again(exported: Exported) -> None:
     assert alone.stdout.decode().splitlines() == again
 
 
+LONG = " ".join(["dog"] * 70)
+
+
+def test_a_line_that_is_cut_is_named_by_its_number_in_the_whole_stream(
+    exported: Exported, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [*exported.lines[:4], LONG, *exported.lines[4:6]]
+    given = "".join(f"{line}\n" for line in lines).encode()
+    tokens = len(open_export(exported.folder).vocabularies.source.encode(LONG))
+    named = f"1 of 1 lines are longer than 60 tokens and were cut (first: line 5 of {tokens} tokens); split them"
+    alone = program(exported, ["--n-best", "2", "--chunk", "1"], lines)
+    assert (alone.returncode, alone.stderr.decode().count("\n")) == (0, 1), alone.stderr
+    assert alone.stderr.decode().startswith(named)
+    done = hat_ray("translate", exported.folder, "--n-best", "2", cwd=tmp_path, stdin=given)
+    [told] = [line for line in done.stderr.splitlines() if "tokens" in line]
+    assert named.replace("of 1 lines", "of 7 lines") in told
+    later = translate_stream(open_export(exported.folder), iter([lines[:4], [LONG]]), decoding=Decoding(prefix="a"))
+    assert len(list(later)) == 5
+    assert [line for line in caplog.messages if line.startswith(named)]
+
+
 def test_the_program_has_no_name_twice(exported: Exported) -> None:
     """Modules that stand one behind the other in one file must not take each other's names."""
     tree = ast.parse((exported.folder / "translate.py").read_text(encoding="utf-8"))
@@ -152,6 +177,22 @@ def test_ctranslate2_takes_its_own_options_and_refuses_a_seed(exported_ct2: Expo
     assert [[one["text"] for one in json.loads(line)["hypotheses"]] for line in alone.stdout.splitlines()] == [
         [one.text for one in found] for found in model.hypotheses(lines, DECODING)
     ]
+
+
+def test_a_plain_ctranslate2_folder_names_what_it_cuts(
+    exported_ct2: Exported, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in exported_ct2.folder.iterdir():
+        if path.name not in ("manifest.json", "translate.py"):
+            shutil.copy(path, tmp_path)
+    translate = open_ctranslate2_folder(str(tmp_path), 2)
+    words = ["dog"] * 300
+    short, *cut = translate(["a dog", " ".join(words), " ".join(words[:-20])], first=1_001)
+    tokens = len(open_export(exported_ct2.folder).vocabularies.source.encode(" ".join(words)))
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        f"2 of 3 lines are longer than 256 tokens and were cut (first: line 1002 of {tokens} tokens)"
+    ]
+    assert cut[0] == cut[1] != short
 
 
 def test_a_score_takes_several_packed_references_and_counts_lines_first(exported: Exported, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -130,7 +130,10 @@ def test_an_export_has_both_vocabularies_and_translates_without_hat_ray(
 
 def test_a_corpus_is_distilled_with_both_vocabularies(made: Made, tmp_path: Path) -> None:
     greedy = CONFIG.model_copy(update={"beam": 1})
-    lines = partial(translate, made.model, made.corpus.vocabularies, config=greedy)
+
+    def lines(sources: Sequence[str], *, first: int = 1) -> list[str]:
+        return translate(made.model, made.corpus.vocabularies, sources, greedy)
+
     done = distil(lines, training_sentences(made.corpus), Folder.at(tmp_path), "model", chunk_pairs=400)
     train, both = made.corpus.train, made.corpus.vocabularies
     sources = [both.source.decode(train.source[row].tolist()) for row in range(len(train))]

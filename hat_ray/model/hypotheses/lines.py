@@ -1,12 +1,21 @@
 """Lines of text to their hypotheses: in batches of like length inside, in the given order outside. Needs no library."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.hypotheses.loops import RETRY_SIZES, is_loop
+
+log = logging.getLogger(__name__)
+
+TokenT = TypeVar("TokenT")
+
+
+class TooLongError(ValueError):
+    """A prefix is longer than a translation can be."""
 
 
 class Side(Protocol):
@@ -36,14 +45,23 @@ class LineSearch:
     """Longest sentence in tokens that the model takes."""
     find: Find
     wanted: Decoding
-    eos: int
+    first: int = 1
+    """The number by which messages name the first line."""
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a source, its end of sentence among them."""
+        return min(int(self.search["max_source_length"]), self.max_positions)
 
     def lines(
         self, lines: Sequence[str], is_blank: Callable[[str], bool], done: Callable[[int], None] = lambda _: None
     ) -> list[list[Hypothesis]]:
-        """Return the hypotheses of every line, in order; an empty line has one, which is empty."""
-        sources = {row: self.tokens_of(line) for row, line in enumerate(lines) if not is_blank(line)}
-        found = self.tokens(sources, done)
+        """Return the hypotheses of every line, in order; an empty line has one, which is empty.
+
+        A source that is too long is cut, and a warning names it. Raises TooLongError for such a prefix.
+        """
+        sources = {row: self.source.encode(line) for row, line in enumerate(lines) if not is_blank(line)}
+        found = self.tokens(cut_overlong(sources, self.longest, self.first), done)
         pieces = self.target.pieces()
         nothing = [Hypothesis("", 0.0)]
         return [
@@ -73,17 +91,26 @@ class LineSearch:
         self, sources: Mapping[int, list[int]], wanted: Decoding, done: Callable[[int], None] = lambda _: None
     ) -> dict[int, list[Found]]:
         found: dict[int, list[Found]] = {}
+        prefixes = {row: self._prefix(wanted, row) for row in sources}
         for rows in plan_batches({row: len(one) for row, one in sources.items()}, int(self.search["batch_tokens"])):
-            task = self._task([sources[row] for row in rows], [wanted.prefix_of(row) for row in rows])
+            task = self._task([sources[row] for row in rows], [prefixes[row] for row in rows])
             found.update(zip(rows, self.find(task, wanted), strict=True))
             done(len(found))
         return found
 
-    def _task(self, sources: list[list[int]], prefixes: list[str]) -> Task:
-        begun = [self.target.encode(prefix)[:-1] if prefix.strip() else [] for prefix in prefixes]
+    def _prefix(self, wanted: Decoding, row: int) -> list[int]:
+        text, most = wanted.prefix_of(row), self.max_positions - 1
+        tokens = self.target.encode(text)[:-1] if text.strip() else []
+        if len(tokens) > most:
+            raise TooLongError(
+                f"the prefix of line {self.first + row} has {len(tokens)} tokens, but the model's translations have at "
+                f"most {most}: shorten it"
+            )
+        return tokens
+
+    def _task(self, sources: list[list[int]], begun: list[list[int]]) -> Task:
         factor, extra = self.search["max_length_factor"], self.search["max_length_extra"]
         last = self.max_positions - 1
-        begun = [one[:last] for one in begun]
         most = [
             min(int(factor * len(source) + extra) + len(prefix), last)
             for source, prefix in zip(sources, begun, strict=True)
@@ -95,14 +122,32 @@ class LineSearch:
         return Task(sources, begun, least, most, int(self.search["beam"]), float(self.search["length_penalty"]))
 
     def tokens_of(self, line: str) -> list[int]:
-        """Return the tokens of a line, `max_source_length` at most, the end of sentence among them."""
-        longest = min(int(self.search["max_source_length"]), self.max_positions)
-        return [*self.source.encode(line)[:-1][: longest - 1], self.eos]
+        """Return the tokens of a line, `longest` at most."""
+        return _cut(self.source.encode(line), self.longest)
 
     def _hypothesis(self, found: Found, pieces: Sequence[str]) -> Hypothesis:
         text = " ".join(self.target.decode(found.tokens).split("\n")).strip()
         words = tuple(pieces[token] for token in found.tokens)
         return Hypothesis(text, found.score, words, found.token_scores, found.alignment)
+
+
+def cut_overlong(sources: Mapping[int, list[TokenT]], longest: int, first: int = 1) -> dict[int, list[TokenT]]:
+    """Cut sources to `longest` tokens; the end of sentence stays, and one warning names what was cut.
+
+    Sources stand by their rows; `first` is the number of the line in row 0.
+    """
+    overlong = [row for row, tokens in sources.items() if len(tokens) > longest]
+    if overlong:
+        log.warning(
+            "%d of %d lines are longer than %d tokens and were cut (first: line %d of %d tokens); "
+            "split them, or raise evaluate.max_source_length",
+            *(len(overlong), len(sources), longest, first + overlong[0], len(sources[overlong[0]])),
+        )
+    return {row: _cut(tokens, longest) for row, tokens in sources.items()}
+
+
+def _cut(tokens: list[TokenT], longest: int) -> list[TokenT]:
+    return tokens if len(tokens) <= longest else [*tokens[: longest - 1], tokens[-1]]
 
 
 def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> Iterator[list[int]]:

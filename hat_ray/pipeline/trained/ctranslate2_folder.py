@@ -4,7 +4,7 @@ OPUS-MT models that `ct2-transformers-converter` wrote are such folders, once `s
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import sentencepiece
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.errors import RunError, in_one_line
 from hat_ray.evaluate.config import EvaluateConfig
-from hat_ray.model.hypotheses.lines import plan_batches
+from hat_ray.evaluate.distil import Translate
+from hat_ray.model.hypotheses.lines import cut_overlong, plan_batches
 from hat_ray.runtime.standalone.engine_ctranslate2 import translate_within
 from hat_ray.storage.copies import copied_here
 from hat_ray.storage.folder import Folder
@@ -34,7 +35,7 @@ def is_ctranslate2_folder(place: str) -> bool:
     return all(folder.exists(name) for name in (_MODEL, CONFIG))
 
 
-def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[str]], list[str]]:
+def open_ctranslate2_folder(place: str, beam: int | None) -> Translate:
     """Return a translator of lines by a folder's model, on one core; raise RunError where something is missing."""
     try:
         ctranslate2 = import_module("ctranslate2")
@@ -44,7 +45,7 @@ def open_ctranslate2_folder(place: str, beam: int | None) -> Callable[[Sequence[
         return _opened(ctranslate2, folder, beam)
 
 
-def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Sequence[str]], list[str]]:
+def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Translate:
     source, target = _subwords(folder)
     try:
         settings = json.loads(read_text(folder / CONFIG, "CTranslate2's configuration", RunError))
@@ -55,16 +56,16 @@ def _opened(ctranslate2: Any, folder: Path, beam: int | None) -> Callable[[Seque
     adds_eos = bool(isinstance(settings, dict) and settings.get("add_source_eos"))
     config = EvaluateConfig() if beam is None else EvaluateConfig(beam=beam)
 
-    def translate(lines: Sequence[str]) -> list[str]:
+    def translate(lines: Sequence[str], /, *, first: int = 1) -> list[str]:
         full = [row for row, line in enumerate(lines) if not is_blank(line)]
-        pieces = {row: source.encode(lines[row], out_type=str)[: config.max_source_length - 1] for row in full}
+        encoded = {row: [*source.encode(lines[row], out_type=str), _EOS] for row in full}
+        pieces = cut_overlong(encoded, config.max_source_length, first)
         translations = [""] * len(lines)
-        for rows in plan_batches({row: len(words) + 1 for row, words in pieces.items()}, config.batch_tokens):
-            lengths = [len(pieces[row]) + 1 for row in rows]
+        for rows in plan_batches({row: len(words) for row, words in pieces.items()}, config.batch_tokens):
             found = translate_within(
                 model,
-                [pieces[row] if adds_eos else [*pieces[row], _EOS] for row in rows],
-                [int(config.max_length_factor * length + config.max_length_extra) for length in lengths],
+                [pieces[row][:-1] if adds_eos else pieces[row] for row in rows],
+                [int(config.max_length_factor * len(pieces[row]) + config.max_length_extra) for row in rows],
                 beam_size=config.beam,
                 max_input_length=0,
             )

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -17,6 +17,7 @@ from hat_ray.corpus.text.source import PairSource
 from hat_ray.corpus.text.taught import Block, Taught, block_name, blocks, read_block
 from hat_ray.errors import RunError
 from hat_ray.evaluate.about import evaluation_of
+from hat_ray.evaluate.distil import Translate
 from hat_ray.export.export import open_export
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.checkpoints.about import is_model_folder
@@ -35,8 +36,6 @@ from hat_ray.storage.folder import Folder
 SETTING, TRANSLATIONS = "corpus.distil_from", "translations"
 _WAVE = 256
 """Blocks that are handed out at once."""
-
-Translate = Callable[[Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,8 @@ class _Translation:
         done, total = begun, sum(len(chunk) for part in range(source.num_parts) for chunk in source.chunks(part))
         all_blocks = self._blocks(source)
         while wave := list(islice(all_blocks, _WAVE)):
-            missing = {block_name(lines): lines for lines in wave if not self.folder.exists(block_name(lines))}
-            pieces = [partial(translate_block, self.teacher, self.folder, lines) for lines in missing.values()]
+            missing = self._missing(wave, done.sentences + 1)
+            pieces = [partial(translate_block, self.teacher, self.folder, *one) for one in missing.values()]
             if pieces:
                 self.context.execution.do(pieces, self._shown(done.sentences, len(wave), len(pieces), total))
             for lines in wave:
@@ -134,6 +133,15 @@ class _Translation:
                 )
             self.progress(done.sentences, total, {})
         return done
+
+    def _missing(self, wave: Sequence[Sequence[str]], first: int) -> dict[str, tuple[Sequence[str], int]]:
+        """Return the blocks that are still to be translated, by name, each with the number of its first line."""
+        found: dict[str, tuple[Sequence[str], int]] = {}
+        for lines in wave:
+            if not self.folder.exists(block_name(lines)):
+                found.setdefault(block_name(lines), (lines, first))
+            first += len(lines)
+        return found
 
     @staticmethod
     def _blocks(source: PairSource) -> Iterator[Sequence[str]]:
@@ -148,14 +156,15 @@ class _Translation:
         return show
 
 
-def translate_block(teacher: TranslatingTeacher, folder: Folder, lines: Sequence[str]) -> None:
-    """Translate a block on one core and keep it, whole or not at all."""
+def translate_block(teacher: TranslatingTeacher, folder: Folder, lines: Sequence[str], first: int) -> None:
+    """Translate a block on one core and keep it, whole or not at all; `first` is the number of its first line."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine several threads that wait for one another take twenty times as long
     try:
         translate = _opened(teacher)
         started = time.perf_counter()
-        targets = tuple(" ".join(text.replace("\r", "\n").split("\n")).strip() for text in translate(lines))
+        found = translate(lines, first=first)
+        targets = tuple(" ".join(text.replace("\r", "\n").split("\n")).strip() for text in found)
     finally:
         torch.set_num_threads(before)
     write(folder, block_name(lines), Block(targets, time.perf_counter() - started))

@@ -90,7 +90,9 @@ class CTranslate2Engine:
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
         """Return the log-probability of each word of a translation, its end of sentence included."""
-        [scored] = self._translator.score_batch([_words(source, self._source)], [_words(target, self._target)])
+        [scored] = self._translator.score_batch(
+            [_words(source, self._source)], [_words(target, self._target)], max_input_length=0
+        )
         return [float(value) for value in scored.log_probs]
 
 

@@ -49,7 +49,7 @@ from hat_ray.corpus.vocabulary.subwords import (
 )
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task, json_line
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_not
-from hat_ray.model.hypotheses.lines import LineSearch, plan_batches
+from hat_ray.model.hypotheses.lines import LineSearch, cut_overlong, plan_batches
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -195,23 +195,21 @@ class LineTranslator:
         self.engine = self._open(place, threads)
         self.source, self.target = open_vocabularies(place, self.manifest)
 
-    def translate(self, lines: Sequence[str], **settings: float) -> list[str]:
+    def translate(self, lines: Sequence[str], *, first: int = 1, **settings: float) -> list[str]:
         """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
 
-        An empty line stays empty; a line longer than `max_source_length` tokens is cut.
+        An empty line stays empty; a line longer than `max_source_length` tokens is cut, and a warning names it by its
+        number, counted from `first`.
         """
-        best = self.translate_tokens(lines, **settings)
+        best = self.translate_tokens(lines, first=first, **settings)
         return [" ".join(self.target.decode(tokens).split("\n")).strip() for tokens in best]
 
-    def translate_tokens(self, lines: Sequence[str], **settings: float) -> list[list[int]]:
+    def translate_tokens(self, lines: Sequence[str], *, first: int = 1, **settings: float) -> list[list[int]]:
         """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
         search = {**self.manifest["search"], **settings}
-        eos, longest = self.manifest["special_tokens"]["eos"], int(search["max_source_length"])
-        sources = {
-            row: [*self.source.encode(line)[:-1][: longest - 1], eos]
-            for row, line in enumerate(lines)
-            if not is_blank(line)
-        }
+        longest = min(int(search["max_source_length"]), int(self.manifest["max_positions"]))
+        full = {row: self.source.encode(line) for row, line in enumerate(lines) if not is_blank(line)}
+        sources = cut_overlong(full, longest, first)
         translations: list[list[int]] = [[] for _ in lines]
         for rows in plan_batches({row: len(one) for row, one in sources.items()}, int(search["batch_tokens"])):
             batch = [sources[row] for row in rows]
@@ -225,16 +223,18 @@ class LineTranslator:
         most = int(search["max_length_factor"] * len(source) + search["max_length_extra"])
         return min(most, int(self.manifest["max_positions"]) - 1)
 
-    def hypotheses(self, lines: Sequence[str], decoding: Decoding, **settings: float) -> list[list[Hypothesis]]:
+    def hypotheses(
+        self, lines: Sequence[str], decoding: Decoding, *, first: int = 1, **settings: float
+    ) -> list[list[Hypothesis]]:
         """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty.
 
-        Raises ValueError, in one line, for a setting that makes no sense here.
+        Raises ValueError, in one line, for a setting that makes no sense here. `first` numbers the first line.
         """
         search = {**self.manifest["search"], **settings, **decoding.changes()}
         if (reason := why_not(decoding, int(search["beam"]), len(lines))) is not None:
             raise ValueError(reason)
-        most, eos = self.manifest["max_positions"], self.manifest["special_tokens"]["eos"]
-        return LineSearch(self.source, self.target, search, most, self._find, decoding, eos).lines(lines, is_blank)
+        most = self.manifest["max_positions"]
+        return LineSearch(self.source, self.target, search, most, self._find, decoding, first).lines(lines, is_blank)
 
     def _find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
         """Return the hypotheses of each source of a batch, best first."""
@@ -290,7 +290,7 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
         translator = open_translator(options.folder, options.threads)
         number = 1
         for chunk in read_chunks(sys.stdin.buffer, options.chunk):
-            lines = _translated(translator, chunk, wanted, number if options.details else None)
+            lines = _translated(translator, chunk, wanted, options.details, number)
             sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
             sys.stdout.buffer.flush()
             number += len(chunk)
@@ -323,14 +323,14 @@ def _decoding_of(options: argparse.Namespace) -> Decoding:
     return wanted
 
 
-def _translated(translator: Any, lines: list[str], wanted: Decoding, number: int | None) -> list[str]:
-    """Return what is printed of lines: their translations, or with the first one's number all details."""
-    if number is None and wanted.is_plain and not wanted.retry_loops:
-        return list(translator.translate(lines, **wanted.changes()))
-    found = translator.hypotheses(lines, wanted)
-    if number is None:
+def _translated(translator: Any, lines: list[str], wanted: Decoding, details: bool, first: int) -> list[str]:
+    """Return what is printed of lines: their translations, or all details; `first` is the first one's number."""
+    if not details and wanted.is_plain and not wanted.retry_loops:
+        return list(translator.translate(lines, first=first, **wanted.changes()))
+    found = translator.hypotheses(lines, wanted, first=first)
+    if not details:
         return [hypotheses[0].text for hypotheses in found]
-    return [json_line(row, hypotheses) for row, hypotheses in enumerate(found, number)]
+    return [json_line(row, hypotheses) for row, hypotheses in enumerate(found, first)]
 
 
 def read_chunks(stream: BinaryIO, size: int) -> Iterator[list[str]]:
