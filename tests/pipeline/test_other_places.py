@@ -19,13 +19,15 @@ SMALL_SIZES = (
     *("supernet.updates=6", "supernet.warmup_updates=2", "supernet.validate_every=6", "supernet.max_tokens=1024"),
     *("latency.samples=12", "latency.budget_s=0.3", "latency.patience_s=0.2", "latency.max_repetitions=10"),
     *(
-        "space.preset=toy",
         "search.evaluations=4",
+        "search.finalists=2",
+        "search.finalist_updates=[2]",
         "search.algorithm_options.population=4",
         "search.limits_fraction=[0.5]",
         "evaluate.sentences=20",
     ),
     *("retrain.updates=4", "retrain.warmup_updates=2", "retrain.validate_every=4", "retrain.max_tokens=1024"),
+    *("retrain.inherited.updates=4", "retrain.inherited.warmup_updates=2"),
 )
 
 
