@@ -31,7 +31,7 @@ class Value:
 VALUE = Value((Inner(1.5), Inner(math.inf, "diverged")), 7)
 
 
-def told(content: object) -> str:
+def refusal(content: object) -> str:
     with pytest.raises(DamagedError) as error:
         decode(json.dumps(content).encode(), Value, "place/value.json", "make it again")
     assert "\n" not in str(error.value)
@@ -51,23 +51,23 @@ def test_a_value_comes_back_and_a_loss_that_is_no_number_is_null_on_disk(tmp_pat
 
 def test_any_change_of_a_sealed_file_is_noticed():
     stored = encode(VALUE)
-    assert "its content does not match its SHA-256" in told({**stored, "count": 8})
-    assert "its content does not match its SHA-256" in told({**stored, "more": 1})
-    assert "its content does not match its SHA-256" in told({**stored, FORMAT: 4})
+    assert "its content does not match its SHA-256" in refusal({**stored, "count": 8})
+    assert "its content does not match its SHA-256" in refusal({**stored, "more": 1})
+    assert "its content does not match its SHA-256" in refusal({**stored, FORMAT: 4})
 
 
 def test_another_format_is_refused_before_any_field_is_read():
     unsealed = {key: value for key, value in encode(VALUE).items() if key != SEAL}
-    assert "has format 4, this hat-ray reads format 3" in told({FORMAT: 4, "another": "shape"})
-    assert "names no format, this hat-ray reads format 3" in told({"inner": [], "count": 1})
+    assert "has format 4, this hat-ray reads format 3" in refusal({FORMAT: 4, "another": "shape"})
+    assert "names no format, this hat-ray reads format 3" in refusal({"inner": [], "count": 1})
     with pytest.raises(FormatError):
         decode(json.dumps({**unsealed, FORMAT: 2}).encode(), Value, "it")
 
 
 def test_a_file_without_its_seal_is_refused_though_its_types_are_right():
     unsealed = {key: value for key, value in encode(VALUE).items() if key != SEAL}
-    assert "it lacks sealed_sha256" in told(unsealed)
-    assert "it lacks sealed_sha256" in told({**unsealed, "count": 8})
+    assert "it lacks sealed_sha256" in refusal(unsealed)
+    assert "it lacks sealed_sha256" in refusal({**unsealed, "count": 8})
     assert decode(json.dumps(sealed(unsealed)).encode(), Value, "it") == VALUE
 
 
@@ -81,7 +81,7 @@ def test_a_file_without_its_seal_is_refused_though_its_types_are_right():
     ],
 )
 def test_a_wrong_field_is_named_in_one_line(content: object, why: str):
-    assert why in told(sealed(content) if isinstance(content, dict) else content)
+    assert why in refusal(sealed(content) if isinstance(content, dict) else content)
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "it is empty"), (b'{"a"', "it is no JSON"), (b"[" * 99999, "JSON")])

@@ -137,8 +137,8 @@ def test_a_line_that_is_cut_is_named_by_its_number_in_the_whole_stream(
     assert (alone.returncode, alone.stderr.decode().count("\n")) == (0, 1), alone.stderr
     assert alone.stderr.decode().startswith(named)
     done = hat_ray("translate", exported.folder, "--n-best", "2", cwd=tmp_path, stdin=given)
-    [told] = [line for line in done.stderr.splitlines() if "tokens" in line]
-    assert named.replace("of 1 lines", "of 7 lines") in told
+    [warning] = [line for line in done.stderr.splitlines() if "tokens" in line]
+    assert named.replace("of 1 lines", "of 7 lines") in warning
     later = translate_stream(open_export(exported.folder), iter([lines[:4], [LONG]]), decoding=Decoding(prefix="a"))
     assert len(list(later)) == 5
     assert [line for line in caplog.messages if line.startswith(named)]
