@@ -17,6 +17,7 @@ from hat_ray.model.checkpoints.native import save_model
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.storage.folder import Folder
+from tests.damage import sealed
 from tests.runtime.models import ARCHITECTURES
 
 LINES = ["ein hund läuft", "zwei katzen sehen einen hund", "der mann schläft"] * 10
@@ -96,9 +97,7 @@ def forge(folder: Folder, **changes: object) -> None:
     """Write an `about.json` with a right seal and other content: its author may well be hostile."""
     path = Path(folder.path("about.json"))
     value = {**json.loads(path.read_text()), **changes}
-    value.pop("sealed_sha256")
-    sealed = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**value, "sealed_sha256": sealed}))
+    path.write_text(json.dumps(sealed(value)))
 
 
 def test_no_name_leaves_the_folder_and_no_setting_is_taken_unchecked(folder: Folder) -> None:
