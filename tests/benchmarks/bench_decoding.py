@@ -25,6 +25,7 @@ WANTED = {
     "no_repeat_ngram_size 3": Decoding(no_repeat_ngram_size=3),
     "repetition_penalty 1.2": Decoding(repetition_penalty=1.2),
     "alignments": Decoding(alignments=True),
+    "coverage_penalty 0.2": Decoding(coverage_penalty=0.2),
     "sampling, top_k 10": Decoding(sampling=True, top_k=10, seed=1),
     "sampling, all words": Decoding(sampling=True, seed=1),
 }

@@ -21,6 +21,7 @@ from tests.exported import Exported
 
 KNOBS = ["--n-best", "3", "--beam", "4", "--no-repeat-ngram-size", "2", "--repetition-penalty", "1.2"]
 KNOBS += ["--length-penalty", "0.7", "--prefix", "a", "--min-length-factor", "0.5"]
+KNOBS += ["--coverage-penalty", "0.4"]
 DECODING = Decoding(
     beam=4,
     n_best=3,
@@ -29,6 +30,7 @@ DECODING = Decoding(
     length_penalty=0.7,
     prefix="a",
     min_length_factor=0.5,
+    coverage_penalty=0.4,
 )
 DRAWN = ["--sampling", "--seed", "5", "--top-k", "8", "--temperature", "1.5"]
 
@@ -121,6 +123,17 @@ def test_a_loop_is_translated_again(exported: Exported) -> None:
     assert len(changed) < len(plain)
     alone = program(exported, ["--retry-loops"], list(exported.lines))
     assert alone.stdout.decode().splitlines() == again
+
+
+def test_coverage_chooses_another_translation(exported: Exported) -> None:
+    model, lines = public.open_model(exported.folder), list(exported.lines)
+    plain, covering = Decoding(beam=6), Decoding(beam=6, coverage_penalty=20.0)
+    found = model.translate(lines, decoding=covering)
+    assert found != model.translate(lines, decoding=plain)
+    best = model.hypotheses(lines, Decoding(beam=6, n_best=6, coverage_penalty=20.0))
+    assert found == [each[0].text for each in best]
+    alone = program(exported, ["--beam", "6", "--coverage-penalty", "20"], lines)
+    assert alone.stdout.decode().splitlines() == found
 
 
 LONG = " ".join(["dog"] * 70)

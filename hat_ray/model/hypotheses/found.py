@@ -1,11 +1,15 @@
 """What decoding is asked for and finds, in tokens and as text. Needs no library."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Pairs = tuple[tuple[int, int], ...]
 """Which source token belongs to which token of the translation, each counted from 0."""
+
+
+_LEAST_SHARE = 2.0**-126
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Found:
     tokens: tuple[int, ...]
     """Without its end of sentence."""
     score: float
-    """Its log-probability with all penalties, divided by length ** length_penalty (nats)."""
+    """Its log-probability with all penalties, divided by length ** length_penalty, and what coverage costs (nats)."""
     token_scores: tuple[float, ...] = ()
     """The model's log-probability of each token and of the end of sentence, without penalties."""
     alignment: Pairs = ()
@@ -27,7 +31,7 @@ class Hypothesis:
 
     text: str
     score: float
-    """Its log-probability with all penalties, divided by length ** length_penalty (nats)."""
+    """Its log-probability with all penalties, divided by length ** length_penalty, and what coverage costs (nats)."""
     tokens: tuple[str, ...] = ()
     """Its sub-words."""
     token_scores: tuple[float, ...] = ()
@@ -49,6 +53,14 @@ class Task:
     most: Sequence[int]
     beam: int
     length_penalty: float
+
+
+def coverage(attended: Iterable[float]) -> float:
+    """Return the sum of log(min(attention that a source token got in all, 1)): 0 where each got 1 or more (nats).
+
+    A token that got next to nothing counts as one with the smallest normal float, and not without limit.
+    """
+    return math.fsum(math.log(min(max(one, _LEAST_SHARE), 1.0)) for one in attended)
 
 
 def json_line(number: int, hypotheses: Sequence[Hypothesis]) -> str:

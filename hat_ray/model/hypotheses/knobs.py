@@ -28,6 +28,9 @@ KNOBS: Mapping[str, Knob] = {
     "repetition_penalty": Knob(
         0.01, 100, "Factor of the log-probability of a token that stands there already; 1 (default): none."
     ),
+    "coverage_penalty": Knob(
+        0, 100, "Weight of source tokens that a translation leaves out, when hypotheses are ranked; 0 (default): none."
+    ),
     "sampling": Knob(0, 1, "Draw translations at random, by their probability, instead of searching the best."),
     "temperature": Knob(0.01, 100, "Of sampling: above 1 unlikely tokens are drawn more often. Default: 1."),
     "top_k": Knob(0, 1_000_000, "Of sampling: draw among this many best tokens; 0 (default): among all."),
@@ -64,6 +67,13 @@ class Decoding:
     """No run of this many tokens comes twice in a translation; 0: any may."""
     repetition_penalty: float = 1.0
     """A token that stands in the translation already has its log-probability multiplied by this."""
+    coverage_penalty: float = 0.0
+    """Weight of the sum, over the source's tokens, of log(min(attention it got, 1)): Wu et al. (2016), section 7.
+
+    It is added to the score of a hypothesis that has ended, after the length has divided that: it ranks hypotheses and
+    steers no step. The attention is what `alignments` take, the mean of the last decoder layer's heads, summed over the
+    steps that found the translation and its end. The source's end of sentence counts as well.
+    """
     sampling: bool = False
     """Draw each token by its probability. There is no beam then."""
     temperature: float = 1.0
@@ -78,6 +88,11 @@ class Decoding:
     """Decode a line again with `no_repeat_ngram_size` where its translation ends in a loop."""
     alignments: bool = False
     """Align each token with the source token that the last layer attends to most."""
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the runtime has to show what each step attends to."""
+        return self.alignments or self.coverage_penalty > 0
 
     @property
     def is_plain(self) -> bool:

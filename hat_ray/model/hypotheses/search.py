@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hat_ray.model.hypotheses.found import Found, Task
+from hat_ray.model.hypotheses.found import Found, Task, coverage
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.hypotheses.rules import Rules, best_of_rows, drawn_words
 
@@ -49,26 +49,40 @@ class Steps(Protocol):
 
 
 class _Rows:
-    """What is known of each row: its tokens, their scores, and what each attended to."""
+    """What is known of each row: its tokens, their scores, what each attended to, and what all did in sum."""
 
-    def __init__(self, rows: int, source_length: int, attentive: bool) -> None:
+    def __init__(self, rows: int, task: Task, wanted: Decoding) -> None:
+        self.task, self.coverage_penalty = task, wanted.coverage_penalty
+        longest = max(map(len, task.sources))
         self.tokens: _Ints = np.zeros((rows, 0), np.int64)
         self.scores: _Floats = np.zeros((rows, 0), np.float32)
-        self.attended: _Floats = np.zeros((rows, 0, source_length if attentive else 0), np.float32)
+        self.attended: _Floats = np.zeros((rows, 0, longest if wanted.alignments else 0), np.float32)
+        self.covered: _Floats = np.zeros((rows, longest if wanted.coverage_penalty else 0), np.float32)
 
     def select(self, rows: _Ints) -> None:
-        self.tokens, self.scores, self.attended = self.tokens[rows], self.scores[rows], self.attended[rows]
+        self.tokens, self.scores = self.tokens[rows], self.scores[rows]
+        self.attended, self.covered = self.attended[rows], self.covered[rows]
 
     def append(self, tokens: _Ints, scores: _Floats, attended: _Floats | None) -> None:
+        """Append a token to each row; `attended` (R, S) is what the step that found it attended to, where known."""
         self.tokens = np.concatenate([self.tokens, tokens[:, None]], axis=1)
         self.scores = np.concatenate([self.scores, scores[:, None]], axis=1)
-        if attended is not None:
+        if attended is not None and self.attended.shape[2]:
             self.attended = np.concatenate([self.attended, attended[:, None]], axis=1)
+        if attended is not None and self.coverage_penalty:
+            self.covered = self.covered + attended
 
-    def found(self, row: int, ending: float, score: float, length: int) -> Found:
-        """Return a row as a hypothesis that ends here; `length` are its source's tokens."""
+    def found(self, row: int, ending: float, total: float, sentence: int, attended: _Floats | None) -> Found:
+        """Return a row as a hypothesis of a sentence that ends here, with `total` as its log-probability.
+
+        `ending` is that of the end of sentence alone; `attended` (R, S) is what the step that found it attended to.
+        """
         scores = (*map(float, self.scores[row]), ending)
-        places = self.attended[row][:, self.attended.shape[2] - length :]  # sources are padded in front
+        score = total / len(scores) ** self.task.length_penalty
+        length = len(self.task.sources[sentence])  # sources are padded in front
+        if attended is not None and self.coverage_penalty:
+            score += self.coverage_penalty * coverage((self.covered[row] + attended[row])[-length:].tolist())
+        places = self.attended[row][:, self.attended.shape[2] - length :]
         pairs = tuple((int(place), index) for index, place in enumerate(places.argmax(1))) if places.size else ()
         return Found(tuple(self.tokens[row].tolist()), score, scores, pairs)
 
@@ -95,13 +109,13 @@ def _search(steps: Steps, task: Task, wanted: Decoding, pad: int, eos: int) -> l
     finished: list[list[Found]] = [[] for _ in range(size)]
     still = np.arange(size)
     rules = Rules(task, wanted, beam, pad, eos)
-    rows = _Rows(size * beam, max(map(len, task.sources)), wanted.alignments)
+    rows = _Rows(size * beam, task, wanted)
     scores: _Floats = np.full((size, beam), -np.inf, np.float32)
     scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
     tokens: _Ints = np.full(size * beam, eos)
     for position in range(max(task.most) + 1):
         best = steps.best(tokens, rules.count(position))
-        attended = steps.attention() if wanted.alignments else None
+        attended = steps.attention() if wanted.needs_attention else None
         values, words, raw = rules.apply(best, rows.tokens, still)
         totals, places = best_of_rows(values, scores, 2 * beam)  # (B, 2 * beam); places within a sentence
         beams = places // values.shape[1]
@@ -110,9 +124,8 @@ def _search(steps: Steps, task: Task, wanted: Decoding, pad: int, eos: int) -> l
         for index, rank in np.argwhere(ends[:, :beam] & np.isfinite(totals[:, :beam])):
             of_sentence, row = finished[still[index]], int(index * beam + beams[index, rank])
             if len(of_sentence) < beam:
-                score = float(totals[index, rank]) / (position + 1) ** task.length_penalty
-                length = len(task.sources[int(still[index])])
-                of_sentence.append(rows.found(row, float(raw[index, rank]), score, length))
+                total, sentence = float(totals[index, rank]), int(still[index])
+                of_sentence.append(rows.found(row, float(raw[index, rank]), total, sentence, attended))
         kept = np.array(
             [
                 index
@@ -146,13 +159,13 @@ def _draw(steps: Steps, task: Task, wanted: Decoding, pad: int, eos: int) -> lis
     still = np.arange(size)
     generators = [_generator(wanted.seed, source) for source in task.sources]
     rules = Rules(task, wanted, draws, pad, eos)
-    rows = _Rows(size * draws, max(map(len, task.sources)), wanted.alignments)
+    rows = _Rows(size * draws, task, wanted)
     running = np.ones((size, draws), bool)
     totals = np.zeros((size, draws))
     tokens: _Ints = np.full(size * draws, eos)
     for position in range(max(task.most) + 1):
         best = steps.best(tokens, rules.count(position))
-        attended = steps.attention() if wanted.alignments else None
+        attended = steps.attention() if wanted.needs_attention else None
         values, words, raw = rules.apply(best, rows.tokens, still)
         chances = np.concatenate([generators[sentence].random(draws) for sentence in still])
         places = drawn_words(values, chances, wanted.temperature, wanted.top_k)
@@ -161,8 +174,8 @@ def _draw(steps: Steps, task: Task, wanted: Decoding, pad: int, eos: int) -> lis
         totals += values[own, places].reshape(totals.shape)
         for index, draw in np.argwhere(running & (tokens.reshape(running.shape) == eos)):
             row, sentence = index * draws + draw, still[index]
-            score = float(totals[index, draw]) / (position + 1) ** task.length_penalty
-            finished[sentence].append(rows.found(row, float(raw[row]), score, len(task.sources[int(sentence)])))
+            total = float(totals[index, draw])
+            finished[sentence].append(rows.found(row, float(raw[row]), total, int(sentence), attended))
             running[index, draw] = False
         kept = np.flatnonzero(running.any(1))
         if not len(kept):

@@ -61,7 +61,9 @@ class TorchSteps:
 
     def _attentive(self) -> AttentiveEngine:
         if not isinstance(self.engine, AttentiveEngine):
-            raise HatRayError("alignments come from attention, which this runtime keeps to itself: leave them out")
+            raise HatRayError(
+                "alignments and coverage_penalty need the attention, which this runtime keeps to itself: leave them out"
+            )
         return self.engine
 
 
@@ -73,5 +75,5 @@ def find_on(engine: Engine, task: Task, wanted: Decoding) -> list[list[Found]]:
     if not hasattr(engine, "start"):
         raise HatRayError("this runtime searches by itself and knows no such settings: take runtime onnx or packed")
     stepwise = cast(StepwiseEngine, engine)
-    steps = TorchSteps(stepwise, padded(task.sources, PAD), rows_of(task, wanted), wanted.alignments)
+    steps = TorchSteps(stepwise, padded(task.sources, PAD), rows_of(task, wanted), wanted.needs_attention)
     return find(steps, task, wanted, PAD, EOS)

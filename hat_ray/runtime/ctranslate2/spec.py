@@ -137,7 +137,7 @@ def _empty_spec(model: SubTransformer) -> Any:
     ]
     return specs.TransformerSpec(
         specs.TransformerEncoderSpec(shape.encoder.depth, heads[0], **own[0]),
-        specs.TransformerDecoderSpec(shape.decoder.depth, heads[1], **own[1]),
+        specs.TransformerDecoderSpec(shape.decoder.depth, heads[1], alignment_heads=heads[1], **own[1]),
     )
 
 

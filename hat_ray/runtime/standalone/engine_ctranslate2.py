@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # named when a model is opened
     ctranslate2 = None
 
 from hat_ray.corpus.vocabulary.cutting import one_line
-from hat_ray.model.hypotheses.found import Found, Task
+from hat_ray.model.hypotheses.found import Found, Task, coverage
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
@@ -132,17 +132,19 @@ def find_by_ctranslate2(
     """Return the hypotheses of each source, best first, by the library's own options of the same names.
 
     `words` are those of the source and of the target, in the order of their ids. Scores are the library's: a prefix
-    costs nothing there. Raises ValueError, in one line, for what the library cannot do.
+    costs nothing there. What coverage costs is computed here: the library's own counts the padding behind a source as
+    well. Raises ValueError, in one line, for what the library cannot do.
     """
     if wanted.seed is not None:
         raise ValueError(
             "CTranslate2 draws from one generator for all its threads: leave seed out, or take another runtime"
         )
     own, target = words
+    end = target[task.sources[0][-1]]
     ids = {word: token for token, word in enumerate(target)}
     options = {
         "beam_size": 1 if wanted.sampling else task.beam,
-        "num_hypotheses": wanted.n_best,
+        "num_hypotheses": task.beam if wanted.coverage_penalty and not wanted.sampling else wanted.n_best,
         "length_penalty": task.length_penalty,
         "no_repeat_ngram_size": wanted.no_repeat_ngram_size,
         "repetition_penalty": wanted.repetition_penalty,
@@ -151,36 +153,49 @@ def find_by_ctranslate2(
         "max_input_length": 0,
         "disable_unk": not unknown_words,
         "return_scores": True,
-        "return_attention": wanted.alignments,
+        "return_attention": wanted.needs_attention,
+        "return_end_token": wanted.needs_attention,
     }
     found: list[list[Found]] = [[] for _ in task.sources]
-    bounds: dict[tuple[int, int], list[int]] = {}  # the library takes one pair of bounds a call
-    for row, pair in enumerate(zip(task.least, task.most, strict=True)):
-        bounds.setdefault(pair, []).append(row)
-    for (least, most), rows in bounds.items():
+    calls: dict[tuple[int, int, int], list[int]] = {}  # the library takes one pair of bounds a call, and
+    for row, pair in enumerate(
+        zip(task.least, task.most, strict=True)
+    ):  # mixes up the first step's attention in a batch
+        calls.setdefault((*pair, row if wanted.needs_attention else 0), []).append(row)
+    for (least, most, _), rows in calls.items():
         sources = [[own[token] for token in task.sources[row]] for row in rows]
         prefixes = [[target[token] for token in task.prefixes[row]] or None for row in rows]
         options |= {"min_decoding_length": least, "max_decoding_length": most}
         try:
             results = translator.translate_batch(sources, target_prefix=prefixes if any(prefixes) else None, **options)
-            pairs = [(source, best) for source, each in zip(sources, results, strict=True) for best in each.hypotheses]
+            made = [[best[:-1] if best[-1:] == [end] else best for best in each.hypotheses] for each in results]
+            pairs = [(source, best) for source, each in zip(sources, made, strict=True) for best in each]
             scored = iter(translator.score_batch(*map(list, zip(*pairs, strict=True)), max_input_length=0))
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"CTranslate2 cannot translate so ({one_line(error)}): change the settings") from error
-        for row, each in zip(rows, results, strict=True):
-            attended = each.attention if wanted.alignments else [[] for _ in each.hypotheses]
-            found[row] = [
+        for row, each, bests in zip(rows, results, made, strict=True):
+            attended = each.attention if wanted.needs_attention else [[] for _ in bests]
+            ranked = [
                 Found(
                     tuple(ids[word] for word in best),
-                    float(score),
+                    float(score) + (wanted.coverage_penalty and wanted.coverage_penalty * _coverage(seen)),
                     tuple(map(float, next(scored).log_probs)),
-                    tuple(
-                        (max(range(len(shares)), key=shares.__getitem__), place) for place, shares in enumerate(seen)
-                    ),
+                    _most_attended(seen[: len(best)]) if wanted.alignments else (),
                 )
-                for best, score, seen in zip(each.hypotheses, each.scores, attended, strict=True)
+                for best, score, seen in zip(bests, each.scores, attended, strict=True)
             ]
+            found[row] = sorted(ranked, key=lambda one: one.score, reverse=True)[: wanted.n_best]
     return found
+
+
+def _coverage(attended: Sequence[Sequence[float]]) -> float:
+    """Return the coverage of the steps' shares (T, S)."""
+    return coverage(map(sum, zip(*attended, strict=True)))
+
+
+def _most_attended(attended: Sequence[Sequence[float]]) -> tuple[tuple[int, int], ...]:
+    """Return the source's token that each step's shares (T, S) are largest at."""
+    return tuple((max(range(len(shares)), key=shares.__getitem__), place) for place, shares in enumerate(attended))
 
 
 def distinct(pieces: Sequence[str]) -> list[str]:

@@ -355,7 +355,7 @@ class ExportedTranslator(LineTranslator):
     def _find(self, task: Task, wanted: Decoding) -> list[list[Found]]:
         pad, eos = self.manifest["special_tokens"]["pad"], self.manifest["special_tokens"]["eos"]
         state = self.engine.start(padded(task.sources, pad), rows_of(task, wanted))
-        if wanted.alignments:
+        if wanted.needs_attention:
             state.watch()
         return find(state, task, wanted, pad, eos)
 
