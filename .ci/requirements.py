@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 EXTRAS = ("serve", "ctranslate2", "vocabularies")
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "cloudpickle")
 
 
 def requirements(kind: str) -> list[str]:

@@ -4,7 +4,6 @@ The process, its exit code, its traceback and its streams are real. What the sta
 from where) is the business of tests that start Python anew: `test_foreign_code.py`, `test_recipe_commands.py`.
 """
 
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -13,10 +12,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from hat_ray.cli import main
+from tests.processes import SERVER, become
 
 _NOBODY = 65534
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["pytest", "tests.command", "hat_ray.api"])
 
 
 def hat_ray(
@@ -35,7 +33,7 @@ def hat_ray(
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
         streams[0].write_bytes(stdin)
-        process = _SERVER.Process(
+        process = SERVER.Process(
             target=_run, args=(command, str(cwd), dict(env or os.environ), list(map(str, streams)), without_rights)
         )
         process.start()
@@ -57,8 +55,7 @@ def _run(
         open(number, mode, encoding="utf-8", closefd=False, errors=errors)  # noqa: SIM115
         for number, mode, errors in ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
     )
-    os.environ.clear()
-    os.environ.update(environment)
+    become(environment)
     os.chdir(folder)
     if without_rights and os.geteuid() == 0:
         os.setgroups([])

@@ -1,7 +1,6 @@
 """The teacher's translations of a whole corpus, by chunks, resumed and put together in order."""
 
 import logging
-import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
+from tests.processes import process_of
 
 torch.set_num_threads(1)
 CONFIG = EvaluateConfig(beam=2, max_length_factor=0, max_length_extra=6)
@@ -125,9 +125,7 @@ def distil_until_killed(teacher: SubTransformer, corpus: Corpus, folder: Path, a
         if done == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    process = multiprocessing.get_context("fork").Process(
-        target=distilled, args=(teacher, corpus, Folder.at(folder), CONFIG, die), kwargs={"chunk_pairs": 10}
-    )
+    process = process_of(lambda: distilled(teacher, corpus, Folder.at(folder), CONFIG, die, chunk_pairs=10))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL

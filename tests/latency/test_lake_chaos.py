@@ -1,7 +1,6 @@
 """Writers that are killed, compactors that are killed, and a reader, all on one lake at the same time."""
 
 import logging
-import multiprocessing
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.processes import process_of
 
 SPACE = PRESETS["toy"]
 DEVICES = [
@@ -35,7 +35,6 @@ TIME = Spread(1.0, 2.0, 3.0, 2.0, 0.5)
 ARCHITECTURE = SPACE.smallest()
 BATCHES = 15
 """What a writer appends at most: on a busy machine it is killed late."""
-FORK = multiprocessing.get_context("fork")
 
 
 def a_row(number: int) -> LatencyRow:
@@ -107,12 +106,9 @@ def test_every_row_that_a_killed_writer_was_told_of_is_there_once(
 ) -> None:
     rng, root, told = random.Random(writers), f"{uri}{tmp_path / 'lake'}", tmp_path / "told"
     told.mkdir()
-    starts = [
-        FORK.Process(target=write_until_killed, args=(root, str(told / str(i)), 10**6 * i, writers / 12))
-        for i in range(writers)
-    ]
+    starts = [process_of(write_until_killed, root, str(told / str(i)), 10**6 * i, writers / 12) for i in range(writers)]
     deaths = sorted((rng.uniform(0.2 * seconds, seconds), i) for i in range(writers))
-    compactors = [FORK.Process(target=compact_until_killed, args=(root,)) for _ in range(2)]
+    compactors = [process_of(compact_until_killed, root) for _ in range(2)]
     begin, reads = time.monotonic(), 0
     try:
         for process in [*starts, *compactors]:
@@ -128,7 +124,7 @@ def test_every_row_that_a_killed_writer_was_told_of_is_there_once(
                     kill(starts[deaths.pop(0)[1]])
             if rng.random() < 0.3:  # compactors are killed as well, and started again
                 kill(compactors[0])
-                compactors = [compactors[1], FORK.Process(target=compact_until_killed, args=(root,))]
+                compactors = [compactors[1], process_of(compact_until_killed, root)]
                 compactors[1].start()
     finally:
         for process in [*starts, *compactors]:

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 from tests.latency.timed import timed_again
+from tests.processes import process_of
 
 SPACE = PRESETS["toy"]
 CONFIG = LatencyConfig(
@@ -95,8 +95,7 @@ def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:
 
 def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 8, seed=0)
-    torch.set_num_threads(1)  # a forked child must not inherit a pool of threads that it does not have
-    child = multiprocessing.get_context("fork").Process(target=measure, args=(job(tmp_path), architectures))
+    child = process_of(measure, job(tmp_path), architectures)
     child.start()
     deadline = time.monotonic() + 60
     while len(part_names(tmp_path)) < 2 and time.monotonic() < deadline:

@@ -19,6 +19,7 @@ from hat_ray.latency.timing.workload import TranslationTime, Workload, translati
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS
+from tests.bounded import bounded
 
 SPACE = PRESETS["toy"]
 QUICK = Protocol(
@@ -134,20 +135,15 @@ def test_objects_that_were_there_before_a_session_are_not_visited_by_each_timing
             gc.freeze()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or os.geteuid() != 0, reason="only root may raise a priority")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise a priority")
 def test_a_process_that_was_made_nice_times_at_normal_priority_and_is_nice_again_after() -> None:
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:  # a process of its own: niceness is not undone for the test's
-        try:
-            os.nice(15 - os.nice(0))
-            with timing_state(1) as niceness:
-                during = os.getpriority(os.PRIO_PROCESS, 0)
-            os.write(writer, f"{niceness} {during} {os.getpriority(os.PRIO_PROCESS, 0)}".encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"0 0 15"
+    def timed_at_15() -> list[int | None]:
+        os.nice(15 - os.nice(0))
+        with timing_state(1) as niceness:
+            during = os.getpriority(os.PRIO_PROCESS, 0)
+        return [niceness, during, os.getpriority(os.PRIO_PROCESS, 0)]
+
+    assert bounded(timed_at_15) == [0, 0, 15]
 
 
 def test_what_cannot_be_timed_is_refused_in_one_line() -> None:

@@ -1,5 +1,6 @@
 """FIFOs, devices, sockets and links in a latency table: named, and never opened."""
 
+import io
 import logging
 import os
 import socket
@@ -63,14 +64,15 @@ def lake(tmp_path: Path) -> Path:
     return root
 
 
-def test_readers_pass_over_what_is_no_plain_file_and_name_it(lake: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_readers_pass_over_what_is_no_plain_file_and_name_it(lake: Path) -> None:
     expected = [a_row(seed) for seed in range(4)]
 
     def read_all() -> list[object]:
-        with caplog.at_level(logging.WARNING):
-            rows = [read_table(lake), read_table(lake, SPACE.id, DEVICE.slug)]
+        lines = io.StringIO()
+        logging.getLogger("hat_ray").addHandler(logging.StreamHandler(lines))
+        rows = [read_table(lake), read_table(lake, SPACE.id, DEVICE.slug)]
         fitted = len(read_rows(Folder.at(lake), SPACE.id, DEVICE.slug))
-        return [rows == [expected] * 2, fitted, [group.rows for group in describe_table(lake)], caplog.text]
+        return [rows == [expected] * 2, fitted, [group.rows for group in describe_table(lake)], lines.getvalue()]
 
     same, fitted, shown, warned = bounded(read_all, seconds=20)
     assert (same, fitted, shown) == (True, 4, [4])

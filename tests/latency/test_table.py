@@ -1,5 +1,4 @@
 import logging
-import multiprocessing
 import random
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.processes import process_of
 
 SPACE = PRESETS["toy"]
 DEVICE = detect(name="bench", accelerator="cpu")
@@ -158,8 +158,7 @@ def _write_many(root: str, first: int) -> None:
 
 
 def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write_many, args=(str(tmp_path), 5 * i)) for i in range(4)]
+    writers = [process_of(_write_many, str(tmp_path), 5 * i) for i in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:

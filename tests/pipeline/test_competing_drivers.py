@@ -1,7 +1,6 @@
 """Two drivers want one run folder and are killed again and again: the result is that of an undisturbed run."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.storage.folder import Folder
 from tests.pipeline.competing import drive
 from tests.pipeline.conftest import TINY
+from tests.processes import SERVER
 from tests.s3 import CREDENTIALS, S3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -39,16 +39,12 @@ class Drivers:
         self.arguments += [word for change in changes for word in ("--set", change)]
         self.home, self.started = home, 0
         self.environment = {**CREDENTIALS, "HAT_RAY_CACHE": str(home / "cache")}
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.pipeline.competing", "hat_ray.api"])
 
     def start(self, *more: str, changes: int | None = None, insist: bool = False) -> tuple[BaseProcess, Path]:
         said = self.home / f"said-{self.started}.txt"
         said.touch()
         self.started += 1
-        process = self.context.Process(
-            target=drive, args=([*self.arguments, *more], said, changes, insist, self.environment)
-        )
+        process = SERVER.Process(target=drive, args=([*self.arguments, *more], said, changes, insist, self.environment))
         process.start()
         return process, said
 
