@@ -66,6 +66,7 @@ class S3:
         """The access key that is let in; None: every one."""
         self.requests: Counter[str] = Counter()
         self._lock, self._numbers = threading.Lock(), itertools.count()
+        self._visits: tuple[int, str, bytes, list[str]] | None = None
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": self}))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -94,6 +95,29 @@ class S3:
             timer.cancel()
             self.faults = None
 
+    @contextmanager
+    def meanwhile(self, number: int, path: str, content: bytes) -> Iterator[list[str]]:
+        """Let another client write a file before request `number` of the block; yield a list that then names it."""
+        written: list[str] = []
+        self._visits = (self.requests.total() + number, path, content, written)
+        try:
+            yield written
+        finally:
+            self._visits = None
+
+    def visit(self) -> None:
+        """Do what another client does before the request that comes now."""
+        with self._lock:
+            visits = self._visits
+            if visits is None or self.requests.total() - 1 != visits[0]:
+                return
+            self._visits = None
+        _, path, content, written = visits
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
+        connection.request("PUT", path, content)
+        assert connection.getresponse().status == 200
+        written.append(path)
+
     def fault(self, method: str, path: str, authorization: str) -> str | None:
         """Return what is to go wrong with a request."""
         with self._lock:
@@ -117,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         body = self._body()
         fault = self.s3.fault(self.command, self.path, self.headers.get("Authorization", ""))
+        self.s3.visit()
         if fault in _STATUS:
             status, code = _STATUS[fault]
             text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>injected</Message></Error>'.encode()

@@ -370,12 +370,13 @@ class Folder:
         self._do(lambda: file_systems.undisturbed(lambda: file_systems.delete(self.file_system, target)), name)
 
     def delete_if_empty(self) -> None:
-        """Delete this folder when nothing stands in it; nothing happens otherwise."""
+        """Delete this folder when nothing stands in it; nothing happens otherwise, nor on a remote storage.
+
+        There a folder that is empty can only be deleted with all that others write into it meanwhile.
+        """
         if self.is_local:
             with suppress(OSError):
                 os.rmdir(self.root)
-        elif self.exists() and not self.entries():
-            self._do(lambda: self.file_system.delete_dir(self.root))
 
     def _do(self, action: Callable[[], Result], name: str = ".") -> Result:
         """Do something on the file system, patiently; a new connection reads the credentials anew."""

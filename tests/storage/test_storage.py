@@ -40,7 +40,8 @@ def test_files_come_back_as_they_were_written(tmp_path: Path, form: str):
     assert folder.list() == ["v.json"]
     folder.delete("v.json")
     folder.delete_if_empty()
-    assert not folder.exists()
+    assert folder.list() == []
+    assert folder.exists() != folder.is_local  # elsewhere others may write into it in the same instant
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..\\x", "", ".", "./"])

@@ -10,10 +10,13 @@ Decisions
 import logging
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hat_ray.core.lease import FOLDER as LEASE
+from hat_ray.core.lease import InUseError, held
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.fairseq.data_bin import DataBin, language_pair
 from hat_ray.errors import CheckpointError, HatRayError, RunError, SpaceError
@@ -99,11 +102,11 @@ def import_super(
     try:
         stages: list[Stage[Any]] = [CORPUS, _taken_over(loaded, what.checkpoint)]
         run_stages(Context(run, LocalExecution(), progress), stages)
+    except InUseError:
+        raise
     except HatRayError:
         if fresh:
-            for name in folder.list():
-                folder.delete(name)
-            folder.delete_if_empty()
+            _delete(folder)
         raise
     result = run.output("supernet", TrainResult)
     assert result is not None
@@ -163,6 +166,17 @@ def _recipe(loaded: HatCheckpoint, data_bin: DataBin, what: SuperImport) -> Reci
     }
     name = what.name or re.sub(r"[^A-Za-z0-9._-]", "-", Path(what.checkpoint).stem).strip("._-")[:64] or "hat"
     return made_of(ledger, name, f"Imported from HAT: {Path(what.checkpoint).name}", what.overrides).recipe
+
+
+def _delete(folder: Folder) -> None:
+    """Delete the run folder that was made here, unless another process works in it by now."""
+    with suppress(InUseError):
+        with held(folder):
+            for name in folder.list():
+                if name != LEASE:
+                    folder.delete(name)
+        folder.delete(LEASE)
+        folder.delete_if_empty()
 
 
 def _taken_over(loaded: HatCheckpoint, checkpoint: str) -> Stage[TrainResult]:

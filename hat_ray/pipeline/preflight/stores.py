@@ -71,11 +71,10 @@ def _probe(what: str, folder: Folder, named_by: str) -> Iterator[Finding]:
 
 
 def _try(folder: Folder) -> None:
-    """Write, read and delete a file; delete folders that it made."""
+    """Write, read and delete a file."""
     place = _existing(folder) if folder.is_local else folder
     if folder.is_local and not Path(place.uri).is_dir():
         raise HatRayError(f"{faults.kind_at(place.uri)} stands where a folder should be: {place}")
-    new = not place.is_local and not place.exists()
     name = f".hat-ray-{uuid.uuid4().hex}.probe"
     try:
         place.write_bytes(name, _CONTENT, durable=False)
@@ -86,8 +85,6 @@ def _try(folder: Folder) -> None:
             place.delete(name)
     except (HatRayError, StorageError) as error:
         raise type(error)(str(error).replace(f"/{name}", "")) from error  # no user knows the file of this name
-    if new:
-        place.delete_if_empty()
 
 
 def _existing(folder: Folder) -> Folder:

@@ -1,6 +1,7 @@
 """A SuperTransformer of HAT's as a run folder: its losses are HAT's own, and `run` resumes after it."""
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 
 from hat_ray.core.codec import from_json
+from hat_ray.core.lease import InUseError, held
 from hat_ray.corpus.fairseq.dictionary import read_dictionary
 from hat_ray.errors import CheckpointError, HatRayError, RunError
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.pipeline.imports.super_run import HAT_SMALLEST, SuperImport, import_super
-from hat_ray.recipe import load_run_recipe
+from hat_ray.pipeline.run_folder import Run
+from hat_ray.recipe import Recipe, load_run_recipe
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import SUPERNET
 from hat_ray.train.state import TrainResult
@@ -82,6 +85,25 @@ def refused(what: SuperImport, run: Path, reason: str, kind: type[HatRayError] =
         import_super(what, str(run))
     assert "\n" not in str(refusal.value)
     assert not run.exists()
+
+
+def test_a_run_that_another_process_begins_meanwhile_is_left_to_it(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, opened = Folder.at(tmp_path / "run"), Run.open
+    other = ExitStack()
+
+    def opened_too(place: Folder, recipe: Recipe) -> Run:
+        mine = opened(place, recipe)
+        other.enter_context(held(run))
+        run.write_text("theirs", "x")
+        return mine
+
+    monkeypatch.setattr(Run, "open", opened_too)
+    with other, pytest.raises(InUseError, match="one process at a time"):
+        import_super(SuperImport(str(made[0]), str(made[1])), run.uri)
+    assert run.read_text("theirs") == "x"
+    assert run.exists("run.json")
 
 
 def test_what_does_not_belong_together_is_refused_and_leaves_no_folder(made: tuple[Path, Path], tmp_path: Path):

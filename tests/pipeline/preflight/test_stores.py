@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.errors import CheckError, HatRayError
+from hat_ray.pipeline.preflight.stores import try_run_folder
 from hat_ray.storage.folder import Folder
 from tests.s3 import S3, Faults
 
@@ -56,8 +57,20 @@ def test_a_probe_leaves_nothing(s3: S3, tmp_path: Path):
     command = ["recipe", "check", TINY, "--run", place, "--set", f"latency.table={table}"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.stdout
-    assert not Folder.at(place).exists()
+    assert Folder.at(place).list() == []
     assert not list(table.iterdir())
+
+
+def test_a_probe_deletes_nothing_that_another_process_writes_meanwhile(s3: S3):
+    moment, last = 0, False
+    while not last:  # at each of its requests in turn
+        place = s3.place("run")
+        with s3.meanwhile(moment, f"/{place.split('/')[2]}/run/run.json", b"{}") as written:
+            assert [result.text for result in try_run_folder(place)] == [""]
+        last = not written
+        assert last or Folder.at(place).list() == ["run.json"], f"written before request {moment}"
+        moment += 1
+    assert moment > 5
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path):
