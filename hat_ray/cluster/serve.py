@@ -26,11 +26,10 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from grpc.aio import _server as grpc_server
 from pydantic import ValidationError
 from ray import serve
@@ -39,20 +38,21 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from hat_ray.errors import HatRayError
-from hat_ray.export.stream import translate_group
-from hat_ray.serve.batcher import Batcher
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.serve.config import AppConfig, ServeArgs, ServeConfig
 from hat_ray.serve.guard import VARIABLE, Rules
 from hat_ray.serve.model_source import ModelSource
 from hat_ray.serve.proxy import CALLBACK, CALLBACK_VARIABLE
-from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
+from hat_ray.serve.requests import BUSY, FAULT, RefusedError, RequestReader
+from hat_ray.serve.service import HEALTH
+from hat_ray.serve.service import Service as HttpService
+from hat_ray.serve.worker import Worker, WorkerStatus
 
 log = logging.getLogger(__name__)
 
-HEALTH = "/health"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ARGS_VARIABLE = "HAT_RAY_SERVE_ARGS"
 """Environment variable with the arguments of `application`, as a JSON object."""
@@ -60,92 +60,54 @@ ARGS_VARIABLE = "HAT_RAY_SERVE_ARGS"
 _HEALTH_TIMEOUT_S = 5.0
 _RETRY_S = 0.2
 _READY_TIMEOUT_S = 30.0
+_STOP_MARGIN_S = 20.0
 
 
-@dataclass(frozen=True)
-class ReplicaStatus:
-    """The model that a replica serves, and how many texts its last batches had."""
-
-    model: dict[str, str]
-    batch_sizes: list[int]
-
-
-class Replica:
-    """Holds the model and translates."""
+class Replica(Worker):
+    """A worker that is an actor of Ray Serve."""
 
     def __init__(self, source: ModelSource, config: AppConfig) -> None:
         _keep_grpc_on_loopback()
-        loaded = source.open(config.threads)
-        self._timeout_s, self._model = config.timeout_s, source.public_facts(loaded)
-        self._reader = RequestReader(
-            loaded.vocabularies.source, loaded.config.max_source_length, config.max_texts, config.max_body_bytes
-        )
-        self._batcher = Batcher(
-            partial(translate_group, loaded),
-            config.max_batch,
-            config.wait_ms / 1e3,
-            partial(torch.set_num_threads, config.threads),
-        )
-
-    async def translate(self, texts: list[str]) -> list[str]:
-        """Return the translation of each text."""
-        return await self._batcher.run(texts)
-
-    async def reader(self) -> RequestReader:
-        """Return the reader of requests, which holds the vocabulary of the model's source."""
-        return self._reader
-
-    async def status(self) -> ReplicaStatus:
-        return ReplicaStatus(self._model, list(self._batcher.sizes))
+        super().__init__(source, config)
+        self._timeout_s = config.timeout_s
 
     def check_health(self) -> None:
         """Raise where this replica hangs: Ray then replaces it."""
-        if self._batcher.busy_s > 2 * self._timeout_s:
-            raise RuntimeError(f"a batch has taken {self._batcher.busy_s:.0f} s")
+        if self.busy_s > 2 * self._timeout_s:
+            raise RuntimeError(f"a batch has taken {self.busy_s:.0f} s")
 
 
-class Ingress:
-    """Reads requests, refuses bad ones, and answers good ones with the help of replicas."""
+class Replicas:
+    """The replicas as one backend: a request whose replica is lost goes to another one."""
 
-    def __init__(self, replicas: DeploymentHandle[Any], rules: Rules, timeout_s: float) -> None:
-        _keep_grpc_on_loopback()
-        self._replicas, self._rules, self._timeout_s = replicas, rules, timeout_s
-        self._reader: RequestReader | None = None
-        self._retries = 0
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle, self.retries = handle, 0
 
-    async def __call__(self, request: Request) -> Response:
+    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
+        """Return the translations of each text, the best first."""
+        found: list[list[str]] = await self._ask("translate", list(texts), decoding)
+        return found
+
+    async def reader(self) -> RequestReader:
+        """Return the reader of requests."""
+        reader: RequestReader = await self._ask("reader")
+        return reader
+
+    async def status(self) -> WorkerStatus:
+        """Return what one replica reports; a lost one is not replaced by another."""
         try:
-            return JSONResponse(await self._answer(request))
-        except RefusedError as refused:
-            headers = {NOT_ALLOWED: {"Allow": "POST"}, BUSY: {"Retry-After": "1"}}.get(refused.status)
-            return JSONResponse(refused.to_dict(), refused.status, headers)
-
-    async def _answer(self, request: Request) -> dict[str, Any]:
-        self._rules.check_head(request.headers)
-        path = request.url.path.removeprefix(str(request.scope.get("root_path", ""))).rstrip("/")
-        if path == HEALTH:
-            return await self._health()
-        if path:
-            raise RefusedError(NOT_FOUND, f"there is nothing at {path}: POST to the service's own path, GET {HEALTH}")
-        if request.method != "POST":
-            raise RefusedError(NOT_ALLOWED, f"translations are asked for by POST, got {request.method}")
-        body = await self._rules.body(request.receive)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                if self._reader is None:
-                    self._reader = await self._ask("reader")
-                asked = self._reader.read(body)
-                return asked.answer(await self._ask("translate", list(asked.texts)))
-        except TimeoutError as error:
-            raise RefusedError(TOO_LATE, f"not translated within {self._timeout_s:g} s: ask again") from error
+            status: WorkerStatus = await self._handle.status.remote()
+        except (RayActorError, BackPressureError, DeploymentUnavailableError) as error:
+            raise RefusedError(BUSY, "no replica answers") from error
+        return status
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         """Return a replica's answer; asks another one when the first is lost."""
         while True:
             try:
-                return await getattr(self._replicas, method).remote(*arguments)
+                return await getattr(self._handle, method).remote(*arguments)
             except RayActorError as error:  # the replica was lost; the router has noticed by now
-                self._retries += 1
+                self.retries += 1
                 log.warning("a replica was lost while it translated, another one is asked: %s", _first_line(error))
                 await asyncio.sleep(_RETRY_S)
             except BackPressureError as error:
@@ -156,16 +118,16 @@ class Ingress:
                 log.exception("a request could not be translated")
                 raise RefusedError(FAULT, f"this text could not be translated: {_first_line(error.cause)}") from error
 
-    async def _health(self) -> dict[str, Any]:
-        """Report that a replica answers."""
-        try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
-                status: ReplicaStatus = await self._replicas.status.remote()
-        except (TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError) as error:
-            raise RefusedError(BUSY, f"no replica answers within {_HEALTH_TIMEOUT_S:g} s") from error
-        sizes = status.batch_sizes
-        mean = round(sum(sizes) / len(sizes), 2) if sizes else None
-        return {"status": "ok", **status.model, "mean_batch": mean, "retries": self._retries}
+
+class Ingress:
+    """Reads requests, refuses bad ones, and answers good ones with the help of replicas."""
+
+    def __init__(self, replicas: DeploymentHandle[Any], rules: Rules, timeout_s: float) -> None:
+        _keep_grpc_on_loopback()
+        self._service = HttpService(Replicas(replicas), rules, timeout_s)
+
+    async def __call__(self, request: Request) -> Response:
+        return await self._service.answer(request)
 
 
 def _keep_grpc_on_loopback() -> None:
@@ -265,9 +227,17 @@ class Service:
 
     url: str
     name: str
+    shutdown_s: float
 
     def stop(self) -> None:
-        serve.delete(self.name)
+        """End the service; return when it has ended, or with a warning where its replicas take longer than allowed."""
+        serve.delete(self.name, _blocking=False)  # which waits at most a minute otherwise, and then raises
+        deadline = time.monotonic() + self.shutdown_s + _STOP_MARGIN_S
+        while self.name in serve.status().applications:
+            if time.monotonic() > deadline:
+                log.warning("%s has not ended within %g s: Ray Serve ends it later", self.name, self.shutdown_s)
+                return
+            time.sleep(_RETRY_S)
 
 
 def start_service(source: ModelSource, config: ServeConfig) -> Service:
@@ -278,7 +248,7 @@ def start_service(source: ModelSource, config: ServeConfig) -> Service:
         http_options={"host": config.host, "port": config.port},
     )
     serve.run(build_application(source, config), name=config.name, route_prefix=config.route)
-    service = Service(f"http://{_address(config.host)}:{config.port}{config.route}", config.name)
+    service = Service(f"http://{_address(config.host)}:{config.port}{config.route}", config.name, config.shutdown_s)
     _require_answer(service.url, config)
     return service
 

@@ -146,13 +146,23 @@ def open_export(place: str | Path, threads: int = 1, **changes: Any) -> LoadedEx
         opened = _opened(path, threads)
         manifest = opened.translator.manifest
         vocabularies = Vocabularies(*open_vocabularies(path, manifest))
-        config = evaluation_of(about_of_manifest(manifest, path), path, **changes)
+        about = about_of_manifest(manifest, path)
+        config = evaluation_of(about, path, **changes)
         try:
             architecture = Architecture.from_dict(manifest["architecture"])
         except (LookupError, SpaceError) as error:
             raise ExportError(f"{path} names no architecture in its manifest: export the model again") from error
         runtime, dtype = str(manifest.get("runtime")), str(manifest.get("dtype"))
-        return LoadedExport(opened.engine, vocabularies, config, runtime, dtype, architecture)
+        return LoadedExport(
+            opened.engine,
+            vocabularies,
+            config,
+            runtime,
+            dtype,
+            architecture,
+            source_language=about.source_language,
+            target_language=about.target_language,
+        )
 
 
 def _opened(place: Path, threads: int) -> OpenedExport:

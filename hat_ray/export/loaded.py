@@ -1,7 +1,7 @@
 """A model that is ready to translate text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.vocabulary import Vocabularies
@@ -22,6 +22,9 @@ class LoadedModel:
     config: EvaluateConfig
     runtime: str
     dtype: str
+    source_language: str | None = field(default=None, kw_only=True)
+    """Code of the language that is translated from; None: not known. Likewise `target_language`."""
+    target_language: str | None = field(default=None, kw_only=True)
 
     def translate(
         self,

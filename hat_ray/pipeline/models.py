@@ -108,7 +108,15 @@ def served_model(
     settings = RuntimeSettings(dtype, threads=threads, short_lists=lists)
     config = _evaluation(opened, place, recipe, {} if beam is None else {"beam": beam})
     name = runtime or choose(settings, opened.model).runtime
-    return LoadedModel(load_engine(opened.model, name, settings), opened.vocabularies, config, name, dtype)
+    return LoadedModel(
+        load_engine(opened.model, name, settings),
+        opened.vocabularies,
+        config,
+        name,
+        dtype,
+        source_language=opened.about.source_language,
+        target_language=opened.about.target_language,
+    )
 
 
 def export_place(

@@ -43,6 +43,12 @@ class AppConfig(StageConfig):
     max_body_bytes: int = Field(default=1 << 18, ge=1)
     """Maximum number of bytes of one request."""
 
+    max_beam: int = Field(default=10, ge=1, le=1_000)
+    """Largest beam, and largest number of translations of a text, that a request may ask for."""
+
+    max_length_factor: float = Field(default=4.0, gt=0, le=1_000)
+    """Largest number of tokens of a translation for each of its source that a request may ask for."""
+
     receive_s: float = Field(default=10.0, gt=0)
     """Seconds within which a client must have sent its request. A slower one is answered with status 408."""
 

@@ -8,24 +8,36 @@ Decisions
   localhost, or a name that was allowed. An address cannot be made to mean another machine.
 - A page of another origin can make a browser send text/plain or a form without asking: `Origin` must be our own.
 - A body is counted while it arrives, within `receive_s`; a connection that sends no head is closed in that time.
+- A request's id goes into logs and answers. One that a client sends is replaced unless it is short and plain: Ray's
+  proxy fails with others.
 """
 
 import asyncio
 import json
+import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from hat_ray.serve.requests import BAD, BUSY, FORBIDDEN, TOO_LARGE, TOO_SLOW, RefusedError
+from hat_ray.serve.requests import BAD, BUSY, FAULT, FORBIDDEN, TOO_LARGE, TOO_LATE, TOO_SLOW, RefusedError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+REQUEST_ID = "x-request-id"
+"""The header of a request's id, both ways."""
+
+log = logging.getLogger("ray.serve.hat_ray")  # Ray Serve writes what is logged by this name to its files
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 VARIABLE = "HAT_RAY_SERVE_RULES"
 """Environment variable by which proxies get the rules."""
@@ -78,6 +90,20 @@ class Rules:
         raise RefusedError(BAD, "the connection ended before the request did")
 
 
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return the id that a client gave its request, where it is plain, or a new one."""
+    given = headers.get(REQUEST_ID, "")
+    return given if _PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def log_refusal(identity: str, method: str, path: str, refused: RefusedError) -> None:
+    """Log a refused request; a fault of ours is also shown to who runs the service."""
+    ours = refused.status in (FAULT, TOO_LATE)
+    level = logging.WARNING if ours else logging.INFO
+    line = "request %s: %s %r %d: %s"
+    log.log(level, line, identity, method, path[:200], refused.status, refused.message, extra={"log_to_stderr": ours})
+
+
 async def drain(receive: Receive) -> None:
     """Read and drop the rest of a slightly too large request: its client reads the answer only then."""
     forgotten = 0
@@ -88,30 +114,44 @@ async def drain(receive: Receive) -> None:
 
 
 class Guard:
-    """An ASGI application that passes whole requests on to another one if they keep the rules."""
+    """An ASGI application that passes whole requests on to another one if they keep the rules. Each gets an id."""
 
     def __init__(self, app: App, rules: Rules) -> None:
         self.app, self.rules = app, rules
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # the service speaks HTTP only
+            await self.app(scope, receive, send)
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        identity = request_id(headers)
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": _named(message.get("headers", ()), identity)}
+            await send(message)
+
         try:
-            self.rules.check_head(
-                {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-            )
+            self.rules.check_head(headers)
             body = await self.rules.body(receive)
         except RefusedError as refused:
             if refused.status != TOO_SLOW:
                 await drain(receive)
-            await _refuse(refused, send)
+            log_refusal(identity, scope["method"], scope["path"], refused)
+            await _refuse(refused, send_named)
             return
         whole = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
             return whole.pop() if whole else await receive()
 
-        await self.app(scope, again, send)
+        await self.app({**scope, "headers": _named(scope["headers"], identity)}, again, send_named)
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]], identity: str) -> list[tuple[bytes, bytes]]:
+    """Return headers with one id, in the place of any others."""
+    name = REQUEST_ID.encode()
+    return [*((key, value) for key, value in headers if key.lower() != name), (name, identity.encode())]
 
 
 async def _refuse(refused: RefusedError, send: Send) -> None:

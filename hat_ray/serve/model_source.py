@@ -77,7 +77,9 @@ class ModelSource:
     def public_facts(self, loaded: LoadedModel) -> dict[str, str]:
         """Return the facts of the model, as it was opened, for clients."""
         source = self.resolved()
+        given = {"source_language": loaded.source_language, "target_language": loaded.target_language}
+        languages = {name: code for name, code in given.items() if code is not None}
         if is_export(self.place):
-            return {"export": name_of(source.place)}
+            return {"export": name_of(source.place), **languages}
         name = {"recipe": source.recipe.name} if source.recipe else {"model": Folder.at(source.place).name}
-        return {**name, "runtime": loaded.runtime, "dtype": loaded.dtype}
+        return {**name, "runtime": loaded.runtime, "dtype": loaded.dtype, **languages}

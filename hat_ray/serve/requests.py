@@ -1,20 +1,23 @@
 """Requests of clients and their answers: JSON in, JSON out, a clear refusal before a text reaches a batch.
 
-In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}.
+In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}, and options such as "n_best": 2.
 Out: {"translation": "..."} or {"translations": ["...", "..."]}; or {"error": "one line", "status": 400}.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hat_ray.core.config import nearest_name
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.corpus.vocabulary.subwords import is_blank
+from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_not
 
 BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE = 400, 403, 404, 405, 408, 413
 FAULT, BUSY, TOO_LATE = 500, 503, 504
 
+_TEXTS = {"text", "texts"}
 _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
 
 
@@ -22,24 +25,72 @@ class RefusedError(Exception):
     """A refused request, with its HTTP status and one line."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
+        """What a message quotes of a request may hold anything: what is not printable is replaced."""
+        line = "".join(character if character.isprintable() else "\ufffd" for character in message)
+        super().__init__(status, line)
+        self.status, self.message = status, line
 
     def to_dict(self) -> dict[str, Any]:
         return {"error": self.message, "status": self.status}
 
 
 @dataclass(frozen=True)
+class OptionBounds:
+    """The options of decoding that a request may give, and their bounds, which bound what it costs."""
+
+    model_beam: int = 5
+    """Hypotheses kept where a request names no beam."""
+    max_beam: int = 10
+    max_length_factor: float = 4.0
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest value of each option."""
+        factor = (0.0, self.max_length_factor)
+        own = {
+            "beam": (1, self.max_beam),
+            "n_best": (1, self.max_beam),
+            "max_length_factor": factor,
+            "min_length_factor": factor,
+        }
+        rest = ("length_penalty", "no_repeat_ngram_size", "repetition_penalty")
+        return {**own, **{name: (KNOBS[name].least, KNOBS[name].most) for name in rest}}
+
+    def decoding(self, given: Mapping[str, object]) -> Decoding:
+        """Return the options of a request; raises RefusedError, which names the bounds. null: it is not given."""
+        ranges = self.ranges()
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        for name, value in chosen.items():
+            if name not in ranges:
+                near = nearest_name(name, [*ranges, "text", "texts"])
+                hint = f"did you mean {near!r}? " if near else ""
+                raise RefusedError(BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join(ranges)}")
+            least, most = ranges[name]
+            if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
+                raise RefusedError(BAD, f"{name} must be from {least:g} to {most:g}, got {value!r:.60}")
+            if (reason := why_no_number(name, value)) is not None:
+                raise RefusedError(BAD, reason)
+        wanted = Decoding(**chosen)
+        if (reason := why_not(wanted, wanted.beam or self.model_beam)) is not None:
+            raise RefusedError(BAD, reason)
+        return wanted
+
+
+@dataclass(frozen=True)
 class TranslationRequest:
-    """The texts of one request, each of one line."""
+    """The texts of one request, each of one line, and how they are to be translated."""
 
     texts: tuple[str, ...]
     single: bool
     """It holds "text" instead of "texts", and is answered by "translation"."""
+    decoding: Decoding
 
-    def answer(self, translations: Sequence[str]) -> dict[str, Any]:
-        """Return the JSON answer."""
-        return {"translation": translations[0]} if self.single else {"translations": list(translations)}
+    def answer(self, found: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Return the JSON answer from the hypotheses of each text, the best first."""
+        best, others = [each[0] for each in found], [list(each[1:]) for each in found]
+        answer: dict[str, Any] = {"translation": best[0]} if self.single else {"translations": best}
+        if self.decoding.n_best > 1:
+            answer["alternatives"] = others[0] if self.single else others
+        return answer
 
 
 @dataclass(frozen=True)
@@ -51,22 +102,29 @@ class RequestReader:
     """Maximum number of tokens of one text, its end of sentence included."""
     max_texts: int
     max_body_bytes: int
+    options: OptionBounds = OptionBounds()
 
     def read(self, body: bytes) -> TranslationRequest:
-        """Return the texts of a request; raises RefusedError."""
+        """Return the texts and options of a request; raises RefusedError."""
         if len(body) > self.max_body_bytes:
             raise RefusedError(TOO_LARGE, f"a request may have at most {self.max_body_bytes} bytes, got {len(body)}")
         if not body.strip():
             raise RefusedError(BAD, f"the request is empty: {_USAGE}")
-        single, texts = _texts_of(_json_of(body))
-        if len(texts) > self.max_texts:
-            raise RefusedError(
-                TOO_LARGE, f"a request may have at most {self.max_texts} texts, got {len(texts)}: send several requests"
-            )
+        value = json_object(body)
+        single, texts = _texts_of(value)
+        decoding = self.options.decoding({name: one for name, one in value.items() if name not in _TEXTS})
+        self.require_count(len(texts))
         names = ["text"] if single else [f"texts[{index}]" for index in range(len(texts))]
         return TranslationRequest(
-            tuple(self._checked(name, text) for name, text in zip(names, texts, strict=True)), single
+            tuple(self._checked(name, text) for name, text in zip(names, texts, strict=True)), single, decoding
         )
+
+    def require_count(self, texts: int) -> None:
+        """Raise RefusedError for more texts than a request may have."""
+        if texts > self.max_texts:
+            raise RefusedError(
+                TOO_LARGE, f"a request may have at most {self.max_texts} texts, got {texts}: send several requests"
+            )
 
     def _checked(self, name: str, value: object) -> str:
         if not isinstance(value, str):
@@ -88,27 +146,30 @@ class RequestReader:
         return text
 
 
-def _json_of(body: bytes) -> object:
+def json_object(body: bytes, usage: str = _USAGE) -> dict[str, object]:
+    """Return a body that is a JSON object; raises RefusedError, which says what to send."""
     try:
-        return json.loads(body)
+        value = json.loads(body)
     except UnicodeDecodeError as error:
-        raise RefusedError(BAD, f"the request must be UTF-8, got byte {body[error.start]:#x}: {_USAGE}") from error
+        raise RefusedError(BAD, f"the request must be UTF-8, got byte {body[error.start]:#x}: {usage}") from error
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
-        raise RefusedError(BAD, f"the request must be JSON ({reason}): {_USAGE}") from error
-
-
-def _texts_of(value: object) -> tuple[bool, list[object]]:
-    """Return whether the request holds one "text", and the values in the place of texts."""
+        raise RefusedError(BAD, f"the request must be JSON ({reason}): {usage}") from error
     if not isinstance(value, dict):
-        raise RefusedError(BAD, f"the request must be a JSON object, got {_kind(value)}: {_USAGE}")
-    if set(value) == {"text"}:
-        return True, [value["text"]]
-    if set(value) != {"texts"}:
+        raise RefusedError(BAD, f"the request must be a JSON object, got {_kind(value)}: {usage}")
+    return value
+
+
+def _texts_of(value: Mapping[str, object]) -> tuple[bool, list[object]]:
+    """Return whether the request holds one "text", and the values in the place of texts."""
+    found = _TEXTS & value.keys()
+    if len(found) != 1:
         names = ", ".join(sorted(map(str, value))) or "nothing"
         raise RefusedError(
             BAD, f"the request must hold text or texts, and only one of them, got {names:.200}: {_USAGE}"
         )
+    if found == {"text"}:
+        return True, [value["text"]]
     texts = value["texts"]
     if not isinstance(texts, list) or not texts:
         raise RefusedError(BAD, f"texts must be a list of strings that is not empty, got {_kind(texts)}: {_USAGE}")

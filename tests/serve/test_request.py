@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.serve.requests import RefusedError, RequestReader, TranslationRequest
 
 
@@ -16,11 +17,48 @@ def reader() -> RequestReader:
 
 def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: RequestReader) -> None:
     one = reader.read(b'{"text": "  a dog runs\\n"}')
-    assert one == TranslationRequest(("a dog runs",), True)
-    assert one.answer(["ein Hund"]) == {"translation": "ein Hund"}
+    assert one == TranslationRequest(("a dog runs",), True, Decoding())
+    assert one.answer([["ein Hund"]]) == {"translation": "ein Hund"}
     several = reader.read('{"texts": ["a dog", "дом 漢字 \\u0000"]}'.encode())
     assert several.texts == ("a dog", "дом 漢字 \x00")
-    assert several.answer(["x", "y"]) == {"translations": ["x", "y"]}
+    assert several.answer([["x"], ["y"]]) == {"translations": ["x", "y"]}
+
+
+def test_options_are_read_and_alternatives_answered(reader: RequestReader) -> None:
+    one = reader.read(b'{"text": "a dog", "n_best": 3, "beam": null, "max_length_factor": 2, "length_penalty": 0.5}')
+    assert one.decoding == Decoding(n_best=3, max_length_factor=2, length_penalty=0.5)
+    assert one.answer([["a", "b", "c"]]) == {"translation": "a", "alternatives": ["b", "c"]}
+    several = reader.read(b'{"texts": ["a dog", "dogs"], "beam": 8, "n_best": 2}')
+    assert several.answer([["a", "b"], ["c", "d"]]) == {"translations": ["a", "c"], "alternatives": [["b"], ["d"]]}
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ('"beam": 11', "beam must be from 1 to 10, got 11"),
+        ('"beam": 0', "beam must be from 1 to 10, got 0"),
+        ('"beam": true', "beam must be a whole number, got True"),
+        ('"beam": "5"', "beam must be a whole number, got '5'"),
+        ('"beam": 2.5', "beam must be a whole number, got 2.5"),
+        (f'"beam": 1{"0" * 320}', "beam must be from 1 to 10, got 1000"),
+        ('"n_best": 6', "n_best can be at most the beam, which is 5, got 6: raise beam"),
+        ('"n_best": 3, "beam": 2', "n_best can be at most the beam, which is 2, got 3"),
+        ('"max_length_factor": 4.5', "max_length_factor must be from 0 to 4, got 4.5"),
+        ('"min_length_factor": NaN', "min_length_factor must be from 0 to 4, got nan"),
+        ('"max_length_factor": 1e999', "max_length_factor must be from 0 to 4, got inf"),
+        ('"no_repeat_ngram_size": [2]', "no_repeat_ngram_size must be a whole number"),
+        ('"baem": 5', "no option is called 'baem': did you mean 'beam'? there are beam, n_best, max_length_factor"),
+        ('"sampling": true', "no option is called 'sampling': there are"),
+        ('"\\ud800\\n": 1', "no option is called"),
+    ],
+)
+def test_an_option_out_of_bounds_is_refused_with_the_bounds(reader: RequestReader, option: str, words: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        reader.read(f'{{"text": "a dog", {option}}}'.encode())
+    assert refused.value.status == 400
+    assert words in refused.value.message
+    assert refused.value.message.isprintable()
+    assert len(refused.value.message) < 250
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_requests_to_another_name_from_another_page_or_without_end_are_refused(s
     assert raw(service, f"{here}\r\nOrigin: http://evil.example\r\nContent-Type: text/plain\r\n{length}", body) == 403
     assert raw(service, f"{here}\r\nContent-Length: 300000000", body) == 413
     assert raw(service, f"{here}\r\nContent-Length: 100", body) == 408
+    assert raw(service, f"{here}\r\nX-Request-ID: caf\u00e9\r\n{length}", body) == 200, "Ray's proxy fails with it"
 
 
 def test_large_bodies_are_not_kept_and_memory_returns_after_a_burst(service: Running) -> None:

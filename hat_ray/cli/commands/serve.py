@@ -45,10 +45,17 @@ curl -d '{"text": "A dog runs."}' http://127.0.0.1:8000/
 serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
 
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
-{"translations": [...]}. A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text,
-an empty text or several lines; 403 another host name or another page's origin; 408 sent too slowly; 413 more tokens,
+{"translations": [...]}. A request may hold options: beam, n_best (then "alternatives" are answered as well),
+length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size and repetition_penalty. --max-beam and
+--max-length-factor bound them.
+
+A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text, an empty text, several lines
+or an option out of bounds; 403 another host name or another page's origin; 408 sent too slowly; 413 more tokens,
 texts or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
 service is ending; 504 not in time; 500 a fault. GET /health reports whether a replica answers.
+
+Each answer has an X-Request-ID: the client's, where it is plain and has at most 128 characters, or a new one. Ray
+Serve's logs name each request by it, and the reason of a refusal; texts are not logged.
 
 Waiting texts of all clients are translated together. The requests of a lost replica go to another one. More replicas
 serve more clients at once; more threads make each batch faster, less than in proportion. With --max-replicas the number
@@ -84,6 +91,8 @@ def serve(
     wait_ms: Annotated[float, _flag("wait_ms", min=0)] = _DEFAULT.wait_ms,
     max_texts: Annotated[int, _flag("max_texts", min=1)] = _DEFAULT.max_texts,
     max_body_bytes: Annotated[int, _flag("max_body_bytes", min=1)] = _DEFAULT.max_body_bytes,
+    max_beam: Annotated[int, _flag("max_beam", min=1)] = _DEFAULT.max_beam,
+    max_length_factor: Annotated[float, _flag("max_length_factor")] = _DEFAULT.max_length_factor,
     receive_s: Annotated[float, _flag("receive_s", min=0.1)] = _DEFAULT.receive_s,
     allowed_host: Annotated[list[str] | None, _flag("allowed_hosts", name="--allowed-host")] = None,
     max_waiting: Annotated[int, _flag("max_waiting", min=1)] = _DEFAULT.max_waiting,

@@ -1,0 +1,136 @@
+"""What the service answers: each request by its path and method. It knows no Ray: a backend translates.
+
+Decisions
+- A request is refused in one line of JSON before it costs a translation: {"error": "...", "status": 400}.
+- Every answer is bounded by `timeout_s`, and every fault is an answer of status 500, logged with the request's id.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.serve.guard import Rules, log_refusal, request_id
+from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
+from hat_ray.serve.worker import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+HEALTH = "/health"
+_HEALTH_TIMEOUT_S = 5.0
+
+
+class Backend(Protocol):
+    """What translates: a worker of this process, or replicas elsewhere."""
+
+    @property
+    def retries(self) -> int:
+        """Return how many requests were asked again because a replica was lost."""
+
+    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
+        """Return the translations of each text, the best first."""
+
+    async def reader(self) -> RequestReader:
+        """Return the reader of requests, which holds the vocabulary of the model's source."""
+
+    async def status(self) -> WorkerStatus:
+        """Return what one worker reports; raises RefusedError where none can."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers at a path below the service's own."""
+
+    path: str
+    """Empty for the service's own path."""
+    method: str
+    answer: Callable[[Request], Awaitable[Response]]
+
+
+class Service:
+    """Answers requests with the help of a backend."""
+
+    def __init__(self, backend: Backend, rules: Rules, timeout_s: float) -> None:
+        self._backend, self._rules, self._timeout_s = backend, rules, timeout_s
+        self._reader: RequestReader | None = None
+        self.routes = (Route("", "POST", self._translation), Route(HEALTH, "GET", self._health))
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request; what is refused or fails is an answer as well."""
+        try:
+            self._rules.check_head(request.headers)
+            return await self._answered(request)
+        except RefusedError as refused:
+            return self._refusal(request, refused)
+        except Exception as error:
+            log.exception("request %s failed", request_id(request.headers))
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            return self._refusal(request, RefusedError(FAULT, f"this request failed: {line}"))
+
+    async def _answered(self, request: Request) -> Response:
+        route = self._route(request)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await route.answer(request)
+        except TimeoutError as error:
+            raise RefusedError(TOO_LATE, f"not answered within {self._timeout_s:g} s: ask again") from error
+
+    def _route(self, request: Request) -> Route:
+        path = path_of(request)
+        here = [route for route in self.routes if route.path == path]
+        if not here:
+            known = ", ".join(f"{route.method} {route.path or '/'}" for route in self.routes)
+            raise RefusedError(NOT_FOUND, f"there is nothing at {path:.100}: there are {known}")
+        method = "GET" if request.method == "HEAD" else request.method
+        for route in here:
+            if route.method == method:
+                return route
+        raise RefusedError(NOT_ALLOWED, f"this path is asked by {_methods(here)}, got {request.method:.20}")
+
+    def _refusal(self, request: Request, refused: RefusedError) -> Response:
+        log_refusal(request_id(request.headers), request.method, request.url.path, refused)
+        headers = {"Retry-After": "1"} if refused.status == BUSY else None
+        if refused.status == NOT_ALLOWED:
+            path = path_of(request)
+            headers = {"Allow": _methods([route for route in self.routes if route.path == path])}
+        return JSONResponse(refused.to_dict(), refused.status, headers)
+
+    async def _translation(self, request: Request) -> Response:
+        """Answer our own form of request."""
+        reader, body = await self.reader(), await self._rules.body(request.receive)
+        asked = reader.read(body)
+        return JSONResponse(asked.answer(await self._backend.translate(asked.texts, asked.decoding)))
+
+    async def reader(self) -> RequestReader:
+        """Return the reader of requests; the backend is asked once."""
+        if self._reader is None:
+            self._reader = await self._backend.reader()
+        return self._reader
+
+    async def _health(self, request: Request) -> Response:
+        """Report that a worker answers."""
+        try:
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                status = await self._backend.status()
+        except TimeoutError as error:
+            raise RefusedError(BUSY, f"no replica answers within {_HEALTH_TIMEOUT_S:g} s") from error
+        sizes = status.batch_sizes
+        mean = round(sum(sizes) / len(sizes), 2) if sizes else None
+        facts: dict[str, Any] = {"status": "ok", **status.model, "mean_batch": mean, "retries": self._backend.retries}
+        return JSONResponse(facts)
+
+
+def path_of(request: Request) -> str:
+    """Return a request's path below the service's own, without a slash at its end."""
+    return request.url.path.removeprefix(str(request.scope.get("root_path", ""))).rstrip("/")
+
+
+def _methods(routes: Sequence[Route]) -> str:
+    """Return the methods of routes, as the header Allow names them."""
+    methods = {route.method for route in routes}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))

@@ -1,0 +1,88 @@
+"""What translates: a model, and the batches of texts that wait for it. A replica of the service is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from hat_ray.export.loaded import LoadedModel
+from hat_ray.export.stream import translate_group
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.serve.batcher import Batcher
+from hat_ray.serve.config import AppConfig
+from hat_ray.serve.model_source import ModelSource
+from hat_ray.serve.requests import OptionBounds, RequestReader
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """The model that a worker serves, and how many texts its last batches had."""
+
+    model: dict[str, str]
+    batch_sizes: list[int]
+
+
+class Worker:
+    """Holds the model and translates. It belongs to the event loop that first uses it."""
+
+    retries = 0
+    """Requests that were asked again because a worker was lost."""
+
+    def __init__(self, source: ModelSource, config: AppConfig) -> None:
+        loaded = source.open(config.threads)
+        self._model = source.public_facts(loaded)
+        self._reader = RequestReader(
+            loaded.vocabularies.source,
+            loaded.config.max_source_length,
+            config.max_texts,
+            config.max_body_bytes,
+            _bounds(loaded, config),
+        )
+        self._batcher: Batcher[tuple[str, Decoding], list[str]] = Batcher(
+            partial(translate_items, loaded),
+            config.max_batch,
+            config.wait_ms / 1e3,
+            partial(torch.set_num_threads, config.threads),
+        )
+
+    @property
+    def busy_s(self) -> float:
+        """Return the seconds that the present batch has taken; 0 without one."""
+        return self._batcher.busy_s
+
+    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
+        """Return the translations of each text, the best first."""
+        return await self._batcher.run([(text, decoding) for text in texts])
+
+    async def reader(self) -> RequestReader:
+        """Return the reader of requests, which holds the vocabulary of the model's source."""
+        return self._reader
+
+    async def status(self) -> WorkerStatus:
+        return WorkerStatus(self._model, list(self._batcher.sizes))
+
+
+def _bounds(loaded: LoadedModel, config: AppConfig) -> OptionBounds:
+    """Return what requests may ask for; no beam is wider than the vocabulary allows."""
+    widest = max(1, loaded.engine.target_vocab_size // 2 - 1)
+    return OptionBounds(loaded.config.beam, min(config.max_beam, widest), config.max_length_factor)
+
+
+def translate_items(model: LoadedModel, items: Sequence[tuple[str, Decoding]]) -> list[list[str]]:
+    """Return the translations of each text, the best first. Those with the same options are translated together."""
+    rows: dict[Decoding, list[int]] = {}
+    for row, (_, decoding) in enumerate(items):
+        rows.setdefault(decoding, []).append(row)
+    found: list[list[str]] = [[] for _ in items]
+    for decoding, alike in rows.items():
+        texts = [items[row][0] for row in alike]
+        for row, each in zip(alike, _translated(model, texts, decoding), strict=True):
+            found[row] = each
+    return found
+
+
+def _translated(model: LoadedModel, texts: list[str], decoding: Decoding) -> list[list[str]]:
+    if decoding.n_best == 1:
+        return [[text] for text in translate_group(model, texts, decoding=decoding)]
+    return [[one.text for one in each] for each in model.hypotheses(texts, decoding)]
