@@ -33,6 +33,7 @@ from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_
 from hat_ray.studies.config import PoliciesConfig, RankingConfig
 from hat_ray.train.config import RetrainConfig, SupernetConfig
 
+_BASES_OF_SPACES = ("space.preset", "space.file")
 RUN_RECIPE = "recipe.yaml"
 """The file of a run folder that keeps its recipe."""
 
@@ -101,6 +102,8 @@ def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> 
     """Read a recipe from YAML; raises RecipeError with file, line and key."""
     document = read_mapping(text, source, RecipeError)
     values, lines = document.values, document.lines
+    if any(override.partition("=")[0].strip() in _BASES_OF_SPACES for override in overrides or []):
+        _forget_space(values)
     for override in overrides or []:
         _apply(values, lines, override)
     _refuse_secrets(values, (), source, lines)
@@ -190,6 +193,12 @@ def _apply(values: dict[str, Any], lines: Lines, override: str) -> None:
         target = inner
     target[parts[-1]] = value
     lines[parts] = f"--set {shown}"
+
+
+def _forget_space(values: dict[str, Any]) -> None:
+    """Leave out a recipe's own search space, whose dimensions would replace all those of one that is named instead."""
+    if isinstance(space := values.get("space"), dict):
+        values["space"] = {key: value for key, value in space.items() if key == "runtime"}
 
 
 def _refuse_secrets(value: object, path: tuple[str, ...], source: str, lines: Lines) -> None:

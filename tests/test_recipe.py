@@ -7,6 +7,7 @@ import pytest
 
 from hat_ray.errors import RecipeError
 from hat_ray.recipe import Recipe, json_schema, load_recipe, parse_recipe, shipped_recipes, to_yaml
+from hat_ray.space.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -32,6 +33,15 @@ def test_overrides_reach_any_field_and_are_read_as_yaml():
     assert recipe.search.limits_ms == (40.0, 80.0)
     assert recipe.seed == 7
     assert recipe.corpus.toy.train_pairs == 500
+
+
+def test_another_preset_takes_the_place_of_a_recipes_own_space():
+    own, other = load_recipe("multi30k.en-de"), load_recipe("multi30k.en-de", ["space.preset=small"])
+    assert own.space.build() != other.space.build() == PRESETS["small"]
+    changed = load_recipe("multi30k.en-de", ["space.encoder_heads=[2]", "space.preset=small"]).space.build()
+    assert changed == PRESETS["small"].replaced(name=changed.name, encoder_heads=(2,))
+    narrow = load_recipe("multi30k.en-de", ["space.qkv_dim=96"]).space.build()
+    assert narrow == own.space.build().replaced(name=narrow.name, qkv_dim=96)
 
 
 @pytest.mark.parametrize(

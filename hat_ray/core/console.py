@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -29,11 +30,22 @@ def configure_logging(verbose: bool) -> None:
         handler = RichHandler(console=screen, show_path=False, show_time=False, markup=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _ToStderr()
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handler.addFilter(_Once())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("hat_ray").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to what is stderr at that moment: the stream of a command may be closed before the process ends."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 class _Once:

@@ -1,3 +1,6 @@
+import io
+import logging
+
 import pytest
 
 from hat_ray.core import console
@@ -22,3 +25,21 @@ def test_a_log_gets_lines_with_progress_figures_and_time_left(monkeypatch, capsy
         "training 300/1000 tokens_per_s 1234 loss_bits 5.25 0:01:10 left",
         "training 40/1000 tokens_per_s 1234 loss_bits 5.25",
     ]
+
+
+def test_log_lines_go_to_what_is_stderr_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, root = io.StringIO(), io.StringIO(), logging.getLogger()
+    handlers, level, ours = root.handlers[:], root.level, logging.getLogger("hat_ray").level
+    try:
+        monkeypatch.setattr("sys.stderr", first)
+        console.configure_logging(verbose=False)
+        logging.getLogger("hat_ray.x").info("one")
+        first_lines = first.getvalue()
+        first.close()
+        monkeypatch.setattr("sys.stderr", second)
+        logging.getLogger("hat_ray.x").info("two")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.getLogger("hat_ray").setLevel(ours)
+    assert (first_lines, second.getvalue()) == ("INFO one\n", "INFO two\n")
