@@ -14,7 +14,7 @@ from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_not
 
-BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE = 400, 403, 404, 405, 408, 413
+BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE, UNSUPPORTED = 400, 403, 404, 405, 408, 413, 415
 FAULT, BUSY, TOO_LATE = 500, 503, 504
 
 _TEXTS = {"text", "texts"}
@@ -103,6 +103,8 @@ class RequestReader:
     max_texts: int
     max_body_bytes: int
     options: OptionBounds = OptionBounds()
+    languages: tuple[str, str] | None = None
+    """Codes of source and target; None: the model does not name them."""
 
     def read(self, body: bytes) -> TranslationRequest:
         """Return the texts and options of a request; raises RefusedError."""
@@ -116,7 +118,7 @@ class RequestReader:
         self.require_count(len(texts))
         names = ["text"] if single else [f"texts[{index}]" for index in range(len(texts))]
         return TranslationRequest(
-            tuple(self._checked(name, text) for name, text in zip(names, texts, strict=True)), single, decoding
+            tuple(self.checked(name, text) for name, text in zip(names, texts, strict=True)), single, decoding
         )
 
     def require_count(self, texts: int) -> None:
@@ -126,7 +128,8 @@ class RequestReader:
                 TOO_LARGE, f"a request may have at most {self.max_texts} texts, got {texts}: send several requests"
             )
 
-    def _checked(self, name: str, value: object) -> str:
+    def checked(self, name: str, value: object) -> str:
+        """Return a text of one line without the blanks around it; raises RefusedError, which calls it by its name."""
         if not isinstance(value, str):
             raise RefusedError(BAD, f"{name} must be a string, got {_kind(value)}")
         text = value.strip()

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.serve import libretranslate
 from hat_ray.serve.guard import Rules, log_refusal, request_id
 from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
 from hat_ray.serve.worker import WorkerStatus
@@ -58,7 +59,14 @@ class Service:
     def __init__(self, backend: Backend, rules: Rules, timeout_s: float) -> None:
         self._backend, self._rules, self._timeout_s = backend, rules, timeout_s
         self._reader: RequestReader | None = None
-        self.routes = (Route("", "POST", self._translation), Route(HEALTH, "GET", self._health))
+        self.routes = (
+            Route("", "POST", self._translation),
+            Route("/translate", "POST", self._libre_translation),
+            Route("/languages", "GET", self._languages),
+            Route("/detect", "POST", self._detection),
+            Route("/frontend/settings", "GET", self._frontend_settings),
+            Route(HEALTH, "GET", self._health),
+        )
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; what is refused or fails is an answer as well."""
@@ -105,6 +113,22 @@ class Service:
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = reader.read(body)
         return JSONResponse(asked.answer(await self._backend.translate(asked.texts, asked.decoding)))
+
+    async def _libre_translation(self, request: Request) -> Response:
+        """Answer LibreTranslate's form of request."""
+        reader, body = await self.reader(), await self._rules.body(request.receive)
+        asked = libretranslate.read_translation(reader, request.headers.get("content-type", ""), body)
+        return JSONResponse(asked.answer(await self._backend.translate(asked.lines, asked.decoding)))
+
+    async def _languages(self, request: Request) -> Response:
+        return JSONResponse(libretranslate.languages(await self.reader()))
+
+    async def _detection(self, request: Request) -> Response:
+        reader, body = await self.reader(), await self._rules.body(request.receive)
+        return JSONResponse(libretranslate.read_detection(reader, request.headers.get("content-type", ""), body))
+
+    async def _frontend_settings(self, request: Request) -> Response:
+        return JSONResponse(libretranslate.frontend_settings(await self.reader(), self._timeout_s))
 
     async def reader(self) -> RequestReader:
         """Return the reader of requests; the backend is asked once."""

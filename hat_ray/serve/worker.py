@@ -38,6 +38,7 @@ class Worker:
             config.max_texts,
             config.max_body_bytes,
             _bounds(loaded, config),
+            _languages(loaded),
         )
         self._batcher: Batcher[tuple[str, Decoding], list[str]] = Batcher(
             partial(translate_items, loaded),
@@ -67,6 +68,11 @@ def _bounds(loaded: LoadedModel, config: AppConfig) -> OptionBounds:
     """Return what requests may ask for; no beam is wider than the vocabulary allows."""
     widest = max(1, loaded.engine.target_vocab_size // 2 - 1)
     return OptionBounds(loaded.config.beam, min(config.max_beam, widest), config.max_length_factor)
+
+
+def _languages(loaded: LoadedModel) -> tuple[str, str] | None:
+    source, target = loaded.source_language, loaded.target_language
+    return None if source is None or target is None else (source, target)
 
 
 def translate_items(model: LoadedModel, items: Sequence[tuple[str, Decoding]]) -> list[list[str]]:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.cli.canary import Canary
 from tests.exported import Exported
+from tests.serve.clients import curl, libre_client
 from tests.serve.service import Answer, Running, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -86,6 +87,19 @@ def test_good_and_bad_requests_at_once_and_the_good_ones_say_what_translate_says
     assert (health.status, health.body["status"], health.body["export"]) == (200, "ok", "out")
     assert service.ask(b"", "GET").status == 405
     assert service.ask({"text": "a"}, path="/elsewhere").status == 404
+
+
+def test_public_clients_get_what_translate_says(service: Running, expected: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{service.port}/"
+    client = libre_client(url)
+    for line, best in list(expected.items())[:5]:
+        assert client.translate(line, "en", "de", timeout=60) == best
+        assert curl(f"{url}translate", "--data-urlencode", f"q={line}", "-d", "source=auto&target=de")[
+            "translatedText"
+        ] == (best)
+        assert curl(url, "-d", json.dumps({"text": line})) == {"translation": best}
+    assert [each["code"] for each in client.languages(timeout=60)] == ["en", "de"]
+    assert client.detect("Hallo", timeout=60) == [{"confidence": 0.0, "language": "en"}]
 
 
 def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running, expected: dict[str, str]) -> None:

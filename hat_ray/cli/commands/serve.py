@@ -42,6 +42,8 @@ ray job submit --address http://127.0.0.1:8265 -- python jobs/serve.py /shared/e
 
 curl -d '{"text": "A dog runs."}' http://127.0.0.1:8000/
 
+curl -d q="A dog runs." -d source=en -d target=de http://127.0.0.1:8000/translate
+
 serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
 
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
@@ -49,8 +51,13 @@ Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}
 length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size and repetition_penalty. --max-beam and
 --max-length-factor bound them.
 
+LibreTranslate's clients work with the same address: /translate (q, source, target, alternatives), /languages, /detect
+and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
+model reads, of confidence 0. format=html is refused.
+
 A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text, an empty text, several lines
-or an option out of bounds; 403 another host name or another page's origin; 408 sent too slowly; 413 more tokens,
+or an option out of bounds; 403 another host name or another page's origin; 408 sent too slowly; 415 neither JSON nor a
+form; 413 more tokens,
 texts or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
 service is ending; 504 not in time; 500 a fault. GET /health reports whether a replica answers.
 

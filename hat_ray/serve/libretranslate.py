@@ -1,0 +1,227 @@
+"""LibreTranslate's form of requests and answers, so that its clients work with a model of one direction.
+
+In, by POST, as JSON or as a form: `q` (a text, or a list of them), `source`, `target`, `format`, `alternatives`.
+Out: {"translatedText": "..."}; or {"error": "one line", "status": 400}.
+
+Decisions
+- Nothing is detected: `source=auto` and `/detect` are answered with the one language that the model reads, of
+  confidence 0. Clients that ask for nothing else would fail with a refusal.
+- `format=html` is refused: a translation would lose the markup.
+- Lines of a text are translated one by one, and keep their ends, blank lines and indents.
+- Names that we do not know are ignored, as LibreTranslate does: clients send keys and secrets that it may want.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from hat_ray.corpus.vocabulary.subwords import is_blank
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.serve.requests import BAD, NOT_FOUND, UNSUPPORTED, RefusedError, RequestReader, json_object
+
+AUTO = "auto"
+_USAGE = 'send {"q": "...", "source": "...", "target": "..."}'
+_FORM = "application/x-www-form-urlencoded"
+_MOST_FIELDS = 20
+_LINE_END = re.compile(r"(\r\n|\r|\n)")
+_TABLE = """ar Arabic,az Azerbaijani,be Belarusian,bg Bulgarian,bn Bengali,ca Catalan,cs Czech,cy Welsh,da Danish,
+de German,el Greek,en English,eo Esperanto,es Spanish,et Estonian,eu Basque,fa Persian,fi Finnish,fr French,ga Irish,
+gl Galician,gu Gujarati,he Hebrew,hi Hindi,hr Croatian,hu Hungarian,hy Armenian,id Indonesian,is Icelandic,it Italian,
+ja Japanese,ka Georgian,kk Kazakh,km Khmer,ko Korean,ky Kyrgyz,lt Lithuanian,lv Latvian,mk Macedonian,ml Malayalam,
+mr Marathi,ms Malay,mt Maltese,my Burmese,nb Norwegian Bokmål,ne Nepali,nl Dutch,nn Norwegian Nynorsk,no Norwegian,
+pl Polish,ps Pashto,pt Portuguese,ro Romanian,ru Russian,sk Slovak,sl Slovenian,sq Albanian,sr Serbian,sv Swedish,
+sw Swahili,ta Tamil,te Telugu,th Thai,tl Tagalog,tr Turkish,uk Ukrainian,ur Urdu,uz Uzbek,vi Vietnamese,zh Chinese"""
+_NAMES = dict(pair.strip().split(" ", 1) for pair in _TABLE.split(","))
+"""English names of languages. One that is missing is named by its code."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as pieces: lines, each with the blanks around it, and the ends of lines between them."""
+
+    pieces: tuple[str, ...]
+    lines: tuple[int, ...]
+    """Which pieces are translated."""
+
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        """Cut a text at the ends of its lines, and blanks off its lines."""
+        pieces = [piece for line in _LINE_END.split(text) for piece in _with_blanks_apart(line)]
+        return cls(tuple(pieces), tuple(row for row, piece in enumerate(pieces) if not is_blank(piece)))
+
+    def joined(self, translations: Sequence[str]) -> str:
+        """Return the text with its lines translated."""
+        pieces = list(self.pieces)
+        for row, translation in zip(self.lines, translations, strict=True):
+            pieces[row] = translation
+        return "".join(pieces)
+
+
+@dataclass(frozen=True)
+class LibreRequest:
+    """The texts of one request, cut into lines, and how they are to be translated."""
+
+    texts: tuple[Text, ...]
+    single: bool
+    """It holds one text, no list."""
+    detected: str | None
+    """The language that is named as detected; None: the client names the source itself."""
+    decoding: Decoding
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the lines of all texts."""
+        return [text.pieces[row] for text in self.texts for row in text.lines]
+
+    def answer(self, found: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Return the JSON answer from the hypotheses of each line, the best first."""
+        rest = list(found)
+        each: list[list[str]] = []  # the translations of each text, the best first
+        for text in self.texts:
+            own, rest = rest[: len(text.lines)], rest[len(text.lines) :]
+            ranks = range(self.decoding.n_best)
+            whole = [text.joined([line[min(rank, len(line) - 1)] for line in own]) for rank in ranks]
+            each.append(list(dict.fromkeys(whole)))
+        answer: dict[str, Any] = {"translatedText": self._one_or_all([whole[0] for whole in each])}
+        if self.decoding.n_best > 1:
+            answer["alternatives"] = self._one_or_all([whole[1:] for whole in each])
+        if self.detected is not None:
+            answer["detectedLanguage"] = self._one_or_all([detection(self.detected)] * len(self.texts))
+        return answer
+
+    def _one_or_all(self, values: Sequence[Any]) -> Any:
+        return values[0] if self.single else values
+
+
+def read_translation(reader: RequestReader, content_type: str, body: bytes) -> LibreRequest:
+    """Return a request for translations; raises RefusedError."""
+    given = _fields(content_type, body)
+    source, _ = _require_languages(reader, given)
+    if given.get("format") not in (None, "", "text"):
+        raise RefusedError(BAD, f"format must be text, got {given['format']!r:.40}: markup would not be kept")
+    single, texts = _texts(given.get("q"))
+    cut = tuple(map(Text.of, texts))
+    reader.require_count(sum(len(text.lines) for text in cut))
+    for index, text in enumerate(cut):
+        for number, row in enumerate(text.lines, 1):
+            where = "" if len(text.lines) == 1 else f", line {number},"
+            reader.checked(f"{'q' if single else f'q[{index}]'}{where}", text.pieces[row])
+    detected = source if given.get("source") == AUTO else None
+    return LibreRequest(cut, single, detected, _decoding(reader, given.get("alternatives")))
+
+
+def read_detection(reader: RequestReader, content_type: str, body: bytes) -> list[dict[str, Any]]:
+    """Return the one language that the model reads; raises RefusedError for a request without a text."""
+    given = _fields(content_type, body)
+    source, _ = languages_of(reader)
+    if not isinstance(given.get("q"), str) or not given["q"]:
+        raise RefusedError(BAD, "q must be a text that is not empty")
+    return [detection(source)]
+
+
+def detection(language: str) -> dict[str, Any]:
+    """Return a language that was not detected."""
+    return {"confidence": 0.0, "language": language}
+
+
+def languages(reader: RequestReader) -> list[dict[str, Any]]:
+    """Return both languages, each with those it is translated to."""
+    source, target = languages_of(reader)
+    found = [{**_named(source), "targets": [target]}]
+    return found if _is_same(source, target) else [*found, {**_named(target), "targets": []}]
+
+
+def frontend_settings(reader: RequestReader, timeout_s: float) -> dict[str, Any]:
+    """Return what LibreTranslate's pages ask for. A text of `charLimit` characters fits into a request in any form."""
+    source, target = languages_of(reader)
+    return {
+        "apiKeys": False,
+        "charLimit": reader.max_body_bytes // 12,
+        "filesTranslation": False,
+        "frontendTimeout": round(1000 * timeout_s),
+        "keyRequired": False,
+        "language": {"source": _named(source), "target": _named(target)},
+        "suggestions": False,
+        "supportedFilesFormat": [],
+    }
+
+
+def languages_of(reader: RequestReader) -> tuple[str, str]:
+    """Return the codes of source and target; raises RefusedError where the model keeps none."""
+    if reader.languages is None:
+        raise RefusedError(NOT_FOUND, 'the model does not name its languages: send {"text": "..."} to POST /')
+    return reader.languages
+
+
+def _fields(content_type: str, body: bytes) -> dict[str, Any]:
+    """Return the fields of a JSON object or of a form."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" or body.lstrip()[:1] == b"{":
+        return json_object(body, _USAGE)
+    if kind not in ("", _FORM):
+        raise RefusedError(UNSUPPORTED, f"the request must be JSON or {_FORM}, got {kind:.60}: {_USAGE}")
+    try:
+        pairs = parse_qsl(body.decode("utf-8"), True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except UnicodeDecodeError as error:
+        raise RefusedError(BAD, "the form must be UTF-8") from error
+    except ValueError as error:
+        raise RefusedError(BAD, f"a form may have at most {_MOST_FIELDS} fields: send several texts as JSON") from error
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RefusedError(BAD, f"{twice:.60} is given more than once: send several texts as a list, in JSON")
+    return dict(pairs)
+
+
+def _texts(value: object) -> tuple[bool, list[str]]:
+    if isinstance(value, str):
+        return True, [value]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise RefusedError(BAD, f"q must be a text or a list of texts: {_USAGE}")
+    return False, value
+
+
+def _require_languages(reader: RequestReader, given: Mapping[str, object]) -> tuple[str, str]:
+    """Return the model's languages; raises RefusedError where a request is for others."""
+    source, target = languages_of(reader)
+    for name, own, others in (("source", source, (AUTO,)), ("target", target, ())):
+        code = given.get(name)
+        if not isinstance(code, str) or not code:
+            raise RefusedError(BAD, f"{name} must be the code of a language, {own} here: {_USAGE}")
+        if code not in others and not _is_same(code, own):
+            raise RefusedError(
+                BAD, f"{code!r:.40} is not supported as {name}: this model translates {source} to {target}"
+            )
+    return source, target
+
+
+def _is_same(code: str, own: str) -> bool:
+    """Report whether two codes mean one language: `en` is also `en-GB`, but `en-US` is not."""
+    first, second = (one.replace("_", "-").lower() for one in (code, own))
+    return first == second or first == second.partition("-")[0] or first.partition("-")[0] == second
+
+
+def _decoding(reader: RequestReader, alternatives: object) -> Decoding:
+    """Return how a number of alternatives is found; raises RefusedError for one out of bounds."""
+    most = reader.options.max_beam - 1
+    written = alternatives.strip() if isinstance(alternatives, str) else alternatives
+    number = int(written) if isinstance(written, str) and re.fullmatch(r"[0-9]{1,9}", written) else written
+    if number is None or number == "":
+        return Decoding()
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+        raise RefusedError(BAD, f"alternatives must be a whole number from 0 to {most}, got {alternatives!r:.40}")
+    if not number:
+        return Decoding()
+    return reader.options.decoding({"n_best": number + 1, "beam": max(number + 1, reader.options.model_beam)})
+
+
+def _named(code: str) -> dict[str, str]:
+    return {"code": code, "name": _NAMES.get(re.split("[-_]", code.lower())[0], code)}
+
+
+def _with_blanks_apart(line: str) -> list[str]:
+    """Return the blanks before a line's text, the text, and the blanks behind it."""
+    text = line.strip()
+    before = len(line) - len(line.lstrip())
+    return [line[:before], text, line[before + len(text) :]]
