@@ -19,6 +19,7 @@ ORDER = (
     "core",
     "space",
     "corpus",
+    "front",
     "model",
     "foreign",
     "train",

@@ -11,7 +11,7 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate_tokens
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task
 from hat_ray.model.hypotheses.knobs import Decoding, why_not
-from hat_ray.model.hypotheses.lines import LineSearch, TooLongError
+from hat_ray.model.hypotheses.lines import LineSearch, Numbers, TooLongError
 from hat_ray.model.hypotheses.stepwise import find_on
 from hat_ray.model.protocol import Engine, evaluating
 
@@ -23,11 +23,11 @@ def translate_as(
     config: EvaluateConfig,
     wanted: Decoding,
     progress: Progress = no_progress,
-    first: int = 1,
+    first: Numbers = 1,
 ) -> list[str]:
     """Return the best translation of every line, in order; an empty line stays empty.
 
-    `first` is the number by which messages name the first line.
+    `first` are the numbers by which messages name lines.
     """
     if not wanted.is_plain:
         found = hypotheses(model, vocabularies, lines, config, replace(wanted, alignments=False), progress, first)
@@ -50,11 +50,11 @@ def hypotheses(
     config: EvaluateConfig,
     wanted: Decoding,
     progress: Progress = no_progress,
-    first: int = 1,
+    first: Numbers = 1,
 ) -> list[list[Hypothesis]]:
     """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty.
 
-    `first` is the number by which messages name the first line.
+    `first` are the numbers by which messages name lines.
     """
     search = _searching(model, vocabularies, config, wanted, len(lines), first)
     try:
@@ -71,7 +71,7 @@ def require(wanted: Decoding, beam: int, lines: int | None = None) -> None:
 
 
 def _searching(
-    model: Engine, vocabularies: Vocabularies, config: EvaluateConfig, wanted: Decoding, lines: int, first: int
+    model: Engine, vocabularies: Vocabularies, config: EvaluateConfig, wanted: Decoding, lines: int, first: Numbers
 ) -> LineSearch:
     search = {**config.search_settings(), **wanted.changes()}
     require(wanted, int(search["beam"]), lines)

@@ -11,7 +11,7 @@ from hat_ray.corpus.vocabulary import EOS, Vocabularies
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
-from hat_ray.model.hypotheses.lines import cut_overlong, plan_batches
+from hat_ray.model.hypotheses.lines import Numbers, cut_overlong, plan_batches
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
 
 
@@ -36,11 +36,11 @@ def translate_tokens(
     lines: Sequence[str],
     config: EvaluateConfig | None = None,
     progress: Progress = no_progress,
-    first: int = 1,
+    first: Numbers = 1,
 ) -> list[tuple[int, ...]]:
     """Return the tokens of `translate`, without the end of sentence; none for an empty line.
 
-    `first` is the number by which a warning names the first line.
+    `first` are the numbers by which a warning names lines.
     """
     config = config or EvaluateConfig()
     full = [row for row, line in enumerate(lines) if not is_blank(line)]

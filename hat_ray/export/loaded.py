@@ -7,8 +7,10 @@ from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.hypotheses import hypotheses, translate_as
+from hat_ray.front.front_end import FrontEnd
 from hat_ray.model.hypotheses.found import Hypothesis
 from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.model.hypotheses.lines import Numbers
 from hat_ray.model.protocol import Engine
 from hat_ray.space.architecture import Architecture
 
@@ -32,20 +34,26 @@ class LoadedModel:
         progress: Progress = no_progress,
         decoding: Decoding | None = None,
         *,
-        first: int = 1,
+        first: Numbers = 1,
     ) -> list[str]:
-        """Return the best translation of every line, in order; an empty line stays empty.
+        """Return the best translation of every line as a whole, in order; an empty line stays empty.
 
-        `first` is the number by which messages name the first line.
+        `first` are the numbers by which messages name lines.
         """
         wanted = decoding or Decoding()
         return translate_as(self.engine, self.vocabularies, lines, self.config, wanted, progress, first)
 
     def hypotheses(
-        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress, *, first: int = 1
+        self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress, *, first: Numbers = 1
     ) -> list[list[Hypothesis]]:
         """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty."""
         return hypotheses(self.engine, self.vocabularies, lines, self.config, decoding, progress, first)
+
+    def front_end(self, split: bool = True) -> FrontEnd:
+        """Return what cuts lines into sentences that the model can read."""
+        encode = self.vocabularies.source.encode_lines
+        longest = min(self.config.max_source_length, self.engine.max_positions)
+        return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split)
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,22 @@ A group holds the lines that are ready: hundreds of a file, one of a person who 
 length are translated together.
 """
 
-import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import CorpusError
 from hat_ray.evaluate.evaluate import peak_memory_bytes
 from hat_ray.evaluate.scoring import TextScore, score_text
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.front.front_end import FrontEnd
+from hat_ray.front.text import ByteStream, EncodingError, read_lines
 from hat_ray.model.hypotheses.found import json_line
 from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.model.hypotheses.lines import Numbers
 
 GROUP_LINES = 512
 """Lines translated together at most."""
-
-_READ_BYTES = 1 << 16
-
-
-class ByteStream(Protocol):
-    """Such as `sys.stdin.buffer`."""
-
-    def read1(self, size: int, /) -> bytes:
-        """Return the bytes that are ready, `size` at most; wait for the first."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +37,10 @@ class TranslationScore:
 
 def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[str]]:
     """Yield lines as they come, `most` at once; a line ends with a line feed only, so that outputs match inputs."""
-    pending, number = b"", 0
-    while block := stream.read1(_READ_BYTES):
-        *whole, pending = (pending + block).split(b"\n")
-        for start in range(0, len(whole), most):
-            yield _texts(whole[start : start + most], number + start)
-        number += len(whole)
-    if pending:
-        yield _texts([pending], number)
+    try:
+        yield from read_lines(stream, most)
+    except EncodingError as error:
+        raise CorpusError(str(error)) from error
 
 
 def translate_stream(
@@ -60,17 +48,21 @@ def translate_stream(
     groups: Iterator[list[str]],
     progress: Progress = no_progress,
     decoding: Decoding | None = None,
+    front: FrontEnd | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Yield each line with its translation, which is one line."""
+    """Yield each line with its translation, which is one line; without a front end lines are translated as they are."""
     done = 0
     for lines in groups:
-        before = done
+        before, size = done, len(lines)
 
-        def show(ready: int, total: int, figures: object, before: int = before) -> None:
-            progress(before + ready, before + total, {})
+        def show(ready: int, total: int, figures: object, before: int = before, size: int = size) -> None:
+            progress(before + ready * size // max(total, 1), before + size, {})
 
-        translations = translate_group(model, lines, show, decoding, done + 1)
-        done += len(lines)
+        def decode(texts: Sequence[str], numbers: Numbers, show: Progress = show) -> list[str]:
+            return translate_group(model, texts, show, decoding, numbers)
+
+        translations = decode(lines, done + 1) if front is None else front.translate(lines, decode, done + 1)
+        done += size
         yield from zip(lines, translations, strict=True)
 
 
@@ -92,7 +84,7 @@ def translate_group(
     lines: Sequence[str],
     progress: Progress = no_progress,
     decoding: Decoding | None = None,
-    first: int = 1,
+    first: Numbers = 1,
 ) -> list[str]:
     """Return the translation of every line, each one line, in order."""
     return [" ".join(text.split("\n")) for text in model.translate(lines, progress, decoding, first=first)]
@@ -114,15 +106,3 @@ def score_stream(
         sentences_per_second=len(pairs) / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(),
     )
-
-
-def _texts(lines: list[bytes], first: int) -> list[str]:
-    texts = []
-    for number, line in enumerate(lines, first + 1):
-        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        try:
-            texts.append(content.decode("utf-8").rstrip("\r"))
-        except UnicodeDecodeError as error:
-            byte = content[error.start]
-            raise CorpusError(f"stdin must be UTF-8 text, got byte {byte:#x} in line {number}") from error
-    return texts

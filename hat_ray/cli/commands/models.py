@@ -50,6 +50,10 @@ DtypeOpt = Annotated[
         help="Of a run's model: fp32 (default), bf16 (eager, packed), int8 (onnx, ctranslate2).",
     ),
 ]
+NoSplitOpt = Annotated[
+    bool,
+    typer.Option("--no-split", help="Translate each line whole. One that is too long is translated in parts even so."),
+]
 MetricOpt = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="METRIC", help="A further metric of the score: chrf++ or ter; may be repeated."),
@@ -75,7 +79,12 @@ hat-ray translate exported --no-repeat-ngram-size 3 --retry-loops < source.txt >
 
 hat-ray translate exported --sampling --top-k 10 --temperature 0.8 --seed 1 < source.txt > target.txt
 
-Translations come out as groups of lines come in: a pipe that brings one line gets one back.""",
+Translations come out as groups of lines come in: a pipe that brings one line gets one back. A line ends with a line
+feed; an exported translate.py and the service give the same for the same line.
+
+Each line is split into sentences, which are translated one by one and joined again. A sentence that is longer than the
+model reads is translated in parts. Lines are taken as they are, and cut where they are too long, with --score, as
+`hat-ray evaluate` does, with --prefix, and where hypotheses are printed.""",
 )
 @with_decoding
 def translate(
@@ -97,6 +106,7 @@ def translate(
         ),
     ] = None,
     metric: MetricOpt = None,
+    no_split: NoSplitOpt = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
     ] = False,
@@ -124,19 +134,20 @@ def translate(
     served = model_choice(place, model, beam, runtime, dtype, short_list).open(threads or 0)
     if references:
         require_tokenizer(served.config.tokenizer, None)
+    front = None if references or decoding.prefix else served.front_end(not no_split)
     pairs: list[tuple[str, str]] = []
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:
         for source, text, shown in (
             details_stream(served, groups, decoding, progress)
             if details
-            else ((*pair, pair[1]) for pair in translate_stream(served, groups, progress, decoding))
+            else ((*pair, pair[1]) for pair in translate_stream(served, groups, progress, decoding, front))
         ):
             if references:
                 pairs.append((source, text))
             if not as_json:
-                sys.stdout.write(f"{shown}\n")
-                sys.stdout.flush()
+                sys.stdout.buffer.write(f"{shown}\n".encode())  # text would end lines as the system does
+                sys.stdout.buffer.flush()
     if references:
         seconds = time.perf_counter() - started
         figures = score_stream(pairs, references, served.config.tokenizer, seconds, others)

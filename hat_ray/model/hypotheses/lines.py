@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 TokenT = TypeVar("TokenT")
 
 
+Numbers = int | Sequence[int]
+"""The numbers by which messages name lines: the first one's, the others follow; or each one's."""
+
+
 class TooLongError(ValueError):
     """A prefix is longer than a translation can be."""
 
@@ -45,8 +49,7 @@ class LineSearch:
     """Longest sentence in tokens that the model takes."""
     find: Find
     wanted: Decoding
-    first: int = 1
-    """The number by which messages name the first line."""
+    first: Numbers = 1
 
     @property
     def longest(self) -> int:
@@ -103,8 +106,8 @@ class LineSearch:
         tokens = self.target.encode(text)[:-1] if text.strip() else []
         if len(tokens) > most:
             raise TooLongError(
-                f"the prefix of line {self.first + row} has {len(tokens)} tokens, but the model's translations have at "
-                f"most {most}: shorten it"
+                f"the prefix of line {number_of(self.first, row)} has {len(tokens)} tokens, but the model's "
+                f"translations have at most {most}: shorten it"
             )
         return tokens
 
@@ -131,17 +134,22 @@ class LineSearch:
         return Hypothesis(text, found.score, words, found.token_scores, found.alignment)
 
 
-def cut_overlong(sources: Mapping[int, list[TokenT]], longest: int, first: int = 1) -> dict[int, list[TokenT]]:
+def number_of(first: Numbers, row: int) -> int:
+    """Return the number by which messages name the line in a row."""
+    return first + row if isinstance(first, int) else first[row]
+
+
+def cut_overlong(sources: Mapping[int, list[TokenT]], longest: int, first: Numbers = 1) -> dict[int, list[TokenT]]:
     """Cut sources to `longest` tokens; the end of sentence stays, and one warning names what was cut.
 
-    Sources stand by their rows; `first` is the number of the line in row 0.
+    Sources stand by their rows.
     """
     overlong = [row for row, tokens in sources.items() if len(tokens) > longest]
     if overlong:
         log.warning(
             "%d of %d lines are longer than %d tokens and were cut (first: line %d of %d tokens); "
             "split them, or raise evaluate.max_source_length",
-            *(len(overlong), len(sources), longest, first + overlong[0], len(sources[overlong[0]])),
+            *(len(overlong), len(sources), longest, number_of(first, overlong[0]), len(sources[overlong[0]])),
         )
     return {row: _cut(tokens, longest) for row, tokens in sources.items()}
 
