@@ -50,7 +50,7 @@ class Sentence:
     """As the model reads it."""
     known: Any = None
     """What the step knows of it."""
-    goes_on: bool = False
+    continues: bool = False
     """It begins within a word."""
 
 
@@ -78,7 +78,7 @@ class Cut:
         lines = [""] * self.rows
         for one, translation in zip(self.sentences, translations, strict=True):
             text = translation if self.step is None else self.step.after(translation, one.known)
-            lines[one.row] = _with(lines[one.row], cleaned(text), one.goes_on)
+            lines[one.row] = _with(lines[one.row], cleaned(text), one.continues)
         return lines
 
 
@@ -119,18 +119,18 @@ class FrontEnd:
         whole = (self._parts(one) if at in overlong else [one] for at, one in enumerate(found))
         return Cut(len(lines), first, [part for parts in whole for part in parts], self.step)
 
-    def _sentence(self, row: int, given: str, goes_on: bool = False) -> Sentence:
+    def _sentence(self, row: int, given: str, continues: bool = False) -> Sentence:
         text, known = (given, None) if self.step is None else self.step.before(given)
-        return Sentence(row, given, text, known, goes_on)
+        return Sentence(row, given, text, known, continues)
 
     def _parts(self, sentence: Sentence) -> list[Sentence]:
         def fits(part: str) -> bool:
             return self.count([self._sentence(0, part).text])[0] <= self.longest
 
-        return [self._sentence(sentence.row, part, goes_on) for part, goes_on in parts_of(sentence.given, fits)]
+        return [self._sentence(sentence.row, part, continues) for part, continues in parts_of(sentence.given, fits)]
 
 
-def _with(line: str, more: str, goes_on: bool) -> str:
+def _with(line: str, more: str, continues: bool) -> str:
     """Return a line with a further sentence."""
     dense = bool(line and more) and is_dense(line[-1]) and is_dense(more[0])
-    return line + more if goes_on or dense or not line or not more else f"{line} {more}"
+    return line + more if continues or dense or not line or not more else f"{line} {more}"

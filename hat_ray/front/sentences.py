@@ -5,7 +5,7 @@ Decisions
   needs no other package than its model does. Of the libraries, pysbd and sentence-splitter have had no release since
   2021 and 2019, sentencex is a native wheel, and each version of one may split another way.
 - Where it is doubtful there is no end: two sentences together are translated nearly as well as apart, half a sentence
-  is not. So what follows must begin like a sentence, and abbreviations, initials, ordinals and open brackets go on.
+  is not. What follows must begin like a sentence; abbreviations, initials, ordinals and open brackets end nothing.
 - A sentence ends only where a blank follows, but for scripts that write none. URLs and numbers hold no blanks.
 - A sentence that is too long parts near its middle, at the best kind of place: end of a sentence, clause, comma, word;
   a word without end parts between letters. Parts of like length are each translated with more around them than a
@@ -64,21 +64,21 @@ def sentences_of(text: str) -> list[str]:
 
 
 def parts_of(text: str, fits: Callable[[str], bool]) -> list[tuple[str, bool]]:
-    """Return parts of a sentence that all fit, and of each whether it goes on with a word that the one before began.
+    """Return parts of a sentence that all fit, and of each whether it continues a word that the one before began.
 
     A single letter is never parted.
     """
     whole: list[tuple[str, bool]] = []
     waiting = [(text, False)]
     while waiting:
-        part, goes_on = waiting.pop()
+        part, continues = waiting.pop()
         part = part.strip()
         if len(part) < 2 or fits(part):
-            whole.append((part, goes_on))
+            whole.append((part, continues))
             continue
         left, right = _middle(part)
         inside = part[left - 1].isalnum() and part[left : right + 1].isalnum() and not is_dense(part[left])
-        waiting += [(part[right:], inside), (part[:left], goes_on)]
+        waiting += [(part[right:], inside), (part[:left], continues)]
     return whole
 
 

@@ -105,7 +105,7 @@ def test_a_long_sentence_parts_at_the_best_place_near_its_middle(text: str, most
     assert parts_of(text, of_words(most)) == [(part, False) for part in parts]
 
 
-def test_a_word_without_end_parts_between_letters_and_is_known_to_go_on() -> None:
+def test_a_word_without_end_parts_between_letters_and_is_known_to_continue() -> None:
     def short(part: str) -> bool:
         return len(part) <= 8
 

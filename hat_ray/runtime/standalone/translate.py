@@ -35,9 +35,10 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 from hat_ray.corpus.vocabulary.subwords import (
     MODEL_FILE,
@@ -47,9 +48,11 @@ from hat_ray.corpus.vocabulary.subwords import (
     open_sides,
     open_subwords,
 )
+from hat_ray.front.front_end import FrontEnd
+from hat_ray.front.text import read_lines
 from hat_ray.model.hypotheses.found import Found, Hypothesis, Task, json_line
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_not
-from hat_ray.model.hypotheses.lines import LineSearch, cut_overlong, plan_batches
+from hat_ray.model.hypotheses.lines import LineSearch, Numbers, cut_overlong, plan_batches
 
 MANIFEST, SEAL = "manifest.json", "sealed_sha256"
 
@@ -195,19 +198,19 @@ class LineTranslator:
         self.engine = self._open(place, threads)
         self.source, self.target = open_vocabularies(place, self.manifest)
 
-    def translate(self, lines: Sequence[str], *, first: int = 1, **settings: float) -> list[str]:
-        """Return the translation of every line, in order; `settings` replace the manifest's beam defaults.
+    def translate(self, lines: Sequence[str], *, first: Numbers = 1, **settings: float) -> list[str]:
+        """Return the translation of every line as a whole, in order; `settings` replace the manifest's beam defaults.
 
         An empty line stays empty; a line longer than `max_source_length` tokens is cut, and a warning names it by its
-        number, counted from `first`.
+        number. `front_end` cuts lines into sentences that fit.
         """
         best = self.translate_tokens(lines, first=first, **settings)
         return [" ".join(self.target.decode(tokens).split("\n")).strip() for tokens in best]
 
-    def translate_tokens(self, lines: Sequence[str], *, first: int = 1, **settings: float) -> list[list[int]]:
+    def translate_tokens(self, lines: Sequence[str], *, first: Numbers = 1, **settings: float) -> list[list[int]]:
         """Return the tokens of every line's translation, without its end of sentence; none for an empty line."""
         search = {**self.manifest["search"], **settings}
-        longest = min(int(search["max_source_length"]), int(self.manifest["max_positions"]))
+        longest = self._longest_source(search)
         full = {row: self.source.encode(line) for row, line in enumerate(lines) if not is_blank(line)}
         sources = cut_overlong(full, longest, first)
         translations: list[list[int]] = [[] for _ in lines]
@@ -218,17 +221,27 @@ class LineTranslator:
                 translations[row] = tokens
         return translations
 
+    def front_end(self, split: bool = True) -> FrontEnd:
+        """Return what cuts lines into sentences that the model can read."""
+        encode = self.source.encode_lines
+        longest = self._longest_source(self.manifest["search"])
+        return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split)
+
+    def _longest_source(self, search: Mapping[str, Any]) -> int:
+        """Return the most tokens of a source, its end of sentence among them."""
+        return min(int(search["max_source_length"]), int(self.manifest["max_positions"]))
+
     def _longest(self, source: Sequence[int], search: Mapping[str, Any]) -> int:
         """Return the most tokens of a source's translation, its end of sentence not counted."""
         most = int(search["max_length_factor"] * len(source) + search["max_length_extra"])
         return min(most, int(self.manifest["max_positions"]) - 1)
 
     def hypotheses(
-        self, lines: Sequence[str], decoding: Decoding, *, first: int = 1, **settings: float
+        self, lines: Sequence[str], decoding: Decoding, *, first: Numbers = 1, **settings: float
     ) -> list[list[Hypothesis]]:
         """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty.
 
-        Raises ValueError, in one line, for a setting that makes no sense here. `first` numbers the first line.
+        Raises ValueError, in one line, for a setting that makes no sense here. `first` are the numbers of lines.
         """
         search = {**self.manifest["search"], **settings, **decoding.changes()}
         if (reason := why_not(decoding, int(search["beam"]), len(lines))) is not None:
@@ -269,9 +282,6 @@ def open_vocabularies(folder: str | Path, manifest: Mapping[str, Any]) -> tuple[
     return source, target
 
 
-_MARK = b"\xef\xbb\xbf"
-
-
 def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -> int:
     """Translate by the command's options, with the model that a function opens; return the exit code."""
     parser = argparse.ArgumentParser(description="Translate lines from stdin to stdout, in order.")
@@ -279,6 +289,7 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
     parser.add_argument("--threads", default=1, type=_at_least(0), help="0: one for each core")
     parser.add_argument("--beam", default=None, type=_at_least(1), help="hypotheses kept; default: the manifest's")
     parser.add_argument("--chunk", default=256, type=_at_least(1), help="lines translated together")
+    parser.add_argument("--no-split", action="store_true", help="translate each line whole, not by its sentences")
     _add_decoding(parser)
     options = parser.parse_args()
     wanted = _decoding_of(options)
@@ -288,9 +299,10 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
         if (reason := why_not(wanted, options.beam or wanted.n_best)) is not None:
             raise ValueError(reason)
         translator = open_translator(options.folder, options.threads)
-        number = 1
-        for chunk in read_chunks(sys.stdin.buffer, options.chunk):
-            lines = _translated(translator, chunk, wanted, options.details, number)
+        front = None if options.details or wanted.prefix else translator.front_end(not options.no_split)
+        number, stdin = 1, cast("BufferedReader", sys.stdin.buffer)
+        for chunk in read_lines(stdin, options.chunk):
+            lines = _translated(translator, chunk, wanted, front, options.details, number)
             sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
             sys.stdout.buffer.flush()
             number += len(chunk)
@@ -323,30 +335,20 @@ def _decoding_of(options: argparse.Namespace) -> Decoding:
     return wanted
 
 
-def _translated(translator: Any, lines: list[str], wanted: Decoding, details: bool, first: int) -> list[str]:
+def _translated(
+    translator: Any, lines: list[str], wanted: Decoding, front: FrontEnd | None, details: bool, first: int
+) -> list[str]:
     """Return what is printed of lines: their translations, or all details; `first` is the first one's number."""
-    if not details and wanted.is_plain and not wanted.retry_loops:
-        return list(translator.translate(lines, first=first, **wanted.changes()))
-    found = translator.hypotheses(lines, wanted, first=first)
-    if not details:
-        return [hypotheses[0].text for hypotheses in found]
-    return [json_line(row, hypotheses) for row, hypotheses in enumerate(found, first)]
 
+    def decode(texts: list[str], numbers: Numbers) -> list[str]:
+        if wanted.is_plain and not wanted.retry_loops:
+            return list(translator.translate(texts, first=numbers, **wanted.changes()))
+        return [found[0].text for found in translator.hypotheses(texts, wanted, first=numbers)]
 
-def read_chunks(stream: BinaryIO, size: int) -> Iterator[list[str]]:
-    """Yield lines, `size` at once; a line ends at a line feed only. Raises ValueError for what is not UTF-8."""
-    chunk: list[str] = []
-    for number, line in enumerate(stream, 1):
-        content = line.removeprefix(_MARK) if number == 1 else line
-        try:
-            chunk.append(content.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"stdin must be UTF-8, got byte {content[error.start]:#x} in line {number}") from error
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    if details:
+        found = translator.hypotheses(lines, wanted, first=first)
+        return [json_line(row, hypotheses) for row, hypotheses in enumerate(found, first)]
+    return decode(lines, first) if front is None else front.translate(lines, decode, first)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
