@@ -129,8 +129,8 @@ def detection(language: str) -> dict[str, Any]:
 def languages(reader: RequestReader) -> list[dict[str, Any]]:
     """Return both languages, each with those it is translated to."""
     source, target = languages_of(reader)
-    found = [{**_named(source), "targets": [target]}]
-    return found if _is_same(source, target) else [*found, {**_named(target), "targets": []}]
+    found = [{**named(source), "targets": [target]}]
+    return found if _is_same(source, target) else [*found, {**named(target), "targets": []}]
 
 
 def frontend_settings(reader: RequestReader, timeout_s: float) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def frontend_settings(reader: RequestReader, timeout_s: float) -> dict[str, Any]
         "filesTranslation": False,
         "frontendTimeout": round(1000 * timeout_s),
         "keyRequired": False,
-        "language": {"source": _named(source), "target": _named(target)},
+        "language": {"source": named(source), "target": named(target)},
         "suggestions": False,
         "supportedFilesFormat": [],
     }
@@ -216,7 +216,8 @@ def _decoding(reader: RequestReader, alternatives: object) -> Decoding:
     return reader.options.decoding({"n_best": number + 1, "beam": max(number + 1, reader.options.model_beam)})
 
 
-def _named(code: str) -> dict[str, str]:
+def named(code: str) -> dict[str, str]:
+    """Return a language's code with its English name, or with the code again where the name is not known."""
     return {"code": code, "name": _NAMES.get(re.split("[-_]", code.lower())[0], code)}
 
 

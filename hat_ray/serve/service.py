@@ -10,13 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from hat_ray.model.hypotheses.knobs import Decoding
-from hat_ray.serve import libretranslate
+from hat_ray.serve import libretranslate, openapi, pages
 from hat_ray.serve.guard import Rules, log_refusal, request_id
+from hat_ray.serve.metrics import OTHER, Metrics
 from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
 from hat_ray.serve.worker import WorkerStatus
 
@@ -59,17 +61,31 @@ class Service:
     def __init__(self, backend: Backend, rules: Rules, timeout_s: float) -> None:
         self._backend, self._rules, self._timeout_s = backend, rules, timeout_s
         self._reader: RequestReader | None = None
+        self._metrics = Metrics(lambda: backend.retries)
         self.routes = (
+            Route("", "GET", self._page),
             Route("", "POST", self._translation),
             Route("/translate", "POST", self._libre_translation),
             Route("/languages", "GET", self._languages),
             Route("/detect", "POST", self._detection),
             Route("/frontend/settings", "GET", self._frontend_settings),
             Route(HEALTH, "GET", self._health),
+            Route("/metrics", "GET", self._exposition),
+            Route("/openapi.json", "GET", self._document),
+            Route("/spec", "GET", self._document),
+            Route("/docs", "GET", self._description),
         )
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; what is refused or fails is an answer as well."""
+        path = path_of(request)
+        name = (path or "/") if any(route.path == path for route in self.routes) else OTHER
+        with self._metrics.request(name, request.method) as answered:
+            response = await self._answer(request)
+            answered(response.status_code)
+            return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             self._rules.check_head(request.headers)
             return await self._answered(request)
@@ -112,13 +128,18 @@ class Service:
         """Answer our own form of request."""
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = reader.read(body)
-        return JSONResponse(asked.answer(await self._backend.translate(asked.texts, asked.decoding)))
+        return JSONResponse(asked.answer(await self._translate("/", asked.texts, asked.decoding)))
 
     async def _libre_translation(self, request: Request) -> Response:
         """Answer LibreTranslate's form of request."""
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = libretranslate.read_translation(reader, request.headers.get("content-type", ""), body)
-        return JSONResponse(asked.answer(await self._backend.translate(asked.lines, asked.decoding)))
+        return JSONResponse(asked.answer(await self._translate("/translate", asked.lines, asked.decoding)))
+
+    async def _translate(self, route: str, lines: Sequence[str], decoding: Decoding) -> list[list[str]]:
+        found = await self._backend.translate(lines, decoding)
+        self._metrics.translated(route, lines)
+        return found
 
     async def _languages(self, request: Request) -> Response:
         return JSONResponse(libretranslate.languages(await self.reader()))
@@ -136,6 +157,23 @@ class Service:
             self._reader = await self._backend.reader()
         return self._reader
 
+    async def _page(self, request: Request) -> Response:
+        """Answer with the page to type into; its links need a path that ends with a slash."""
+        path = request.url.path
+        if not path.endswith("/"):
+            return RedirectResponse(f"./{quote(path.rpartition('/')[2])}/")
+        return pages.translation_page(await self.reader())
+
+    async def _exposition(self, request: Request) -> Response:
+        content, content_type = self._metrics.exposition(request.headers.get("accept", ""))
+        return Response(content, headers={"Content-Type": content_type})
+
+    async def _document(self, request: Request) -> Response:
+        return JSONResponse(openapi.document(await self.reader(), root_of(request)))
+
+    async def _description(self, request: Request) -> Response:
+        return pages.description_page(openapi.document(await self.reader(), root_of(request)))
+
     async def _health(self, request: Request) -> Response:
         """Report that a worker answers."""
         try:
@@ -149,9 +187,14 @@ class Service:
         return JSONResponse(facts)
 
 
+def root_of(request: Request) -> str:
+    """Return the path of the service, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
 def path_of(request: Request) -> str:
     """Return a request's path below the service's own, without a slash at its end."""
-    return request.url.path.removeprefix(str(request.scope.get("root_path", ""))).rstrip("/")
+    return request.url.path.removeprefix(root_of(request)).rstrip("/")
 
 
 def _methods(routes: Sequence[Route]) -> str:

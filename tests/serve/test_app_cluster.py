@@ -143,6 +143,7 @@ def test_what_serve_build_writes_and_an_application_by_arguments_answer(cluster:
         assert cluster.ask("/built", {"texts": [line] * 4})[0] == 413, "its own max_texts"
         assert cluster.ask("/scaled", {"texts": [line] * 4})[0] == 200
         assert cluster.ask("/scaled", {"text": line}, host="rebound.example")[0] == 403, "proxies are not ours here"
+        assert cluster.ask("/built/openapi.json")[1]["servers"] == [{"url": "/built"}]
         assert cluster.replicas("scaled") == 1
         _load_until(cluster, list(exported.lines), lambda: cluster.replicas("scaled") == 2, log)
         _one_command(cluster, exported, said)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -85,7 +86,7 @@ def test_good_and_bad_requests_at_once_and_the_good_ones_say_what_translate_says
             assert (answer.status, answer.body) == (200, said)
     health = service.ask(b"", "GET", "/health")
     assert (health.status, health.body["status"], health.body["export"]) == (200, "ok", "out")
-    assert service.ask(b"", "GET").status == 405
+    assert service.ask(b"", "PUT").status == 405
     assert service.ask({"text": "a"}, path="/elsewhere").status == 404
 
 
@@ -100,6 +101,10 @@ def test_public_clients_get_what_translate_says(service: Running, expected: dict
         assert curl(url, "-d", json.dumps({"text": line})) == {"translation": best}
     assert [each["code"] for each in client.languages(timeout=60)] == ["en", "de"]
     assert client.detect("Hallo", timeout=60) == [{"confidence": 0.0, "language": "en"}]
+    assert curl(f"{url}openapi.json")["openapi"] == "3.1.0"
+    for path, words in (("", b"<textarea"), ("docs", b"POST /translate"), ("metrics", b'route="/translate"')):
+        with urllib.request.urlopen(f"{url}{path}", timeout=60) as page:
+            assert words in page.read()
 
 
 def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running, expected: dict[str, str]) -> None:

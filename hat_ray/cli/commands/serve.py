@@ -55,11 +55,14 @@ LibreTranslate's clients work with the same address: /translate (q, source, targ
 and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
 model reads, of confidence 0. format=html is refused.
 
+A browser at the service's address gets a page to type into. /docs describes all paths, /openapi.json for programs,
+/metrics counts requests, lines and seconds for Prometheus. GET /health reports whether a replica answers.
+
 A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text, an empty text, several lines
 or an option out of bounds; 403 another host name or another page's origin; 408 sent too slowly; 415 neither JSON nor a
 form; 413 more tokens,
 texts or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
-service is ending; 504 not in time; 500 a fault. GET /health reports whether a replica answers.
+service is ending; 504 not in time; 500 a fault.
 
 Each answer has an X-Request-ID: the client's, where it is plain and has at most 128 characters, or a new one. Ray
 Serve's logs name each request by it, and the reason of a refusal; texts are not logged.
