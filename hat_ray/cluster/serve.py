@@ -83,9 +83,9 @@ class Replicas:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle, self.retries = handle, 0
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
+    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
         """Return the translations of each text, the best first."""
-        found: list[list[str]] = await self._ask("translate", list(texts), decoding)
+        found: list[list[str]] = await self._ask("translate", list(texts), decoding, split)
         return found
 
     async def reader(self) -> RequestReader:

@@ -32,13 +32,17 @@ class AppConfig(StageConfig):
     """CPUs reserved for each replica, and threads that it computes with."""
 
     max_batch: int = Field(default=32, ge=1)
-    """Maximum number of texts, of all clients, that are translated together."""
+    """Maximum number of sentences, of all clients, that are translated together."""
 
     wait_ms: float = Field(default=2.0, ge=0)
     """Milliseconds for which an idle replica waits for more texts before it begins a batch."""
 
+    split: bool = True
+    """Translate texts by their sentences, where a request does not set it. A sentence that is too long is translated in
+    parts in any case."""
+
     max_texts: int = Field(default=64, ge=1)
-    """Maximum number of texts in one request."""
+    """Maximum number of texts in one request. It may have as many tokens as this number of the longest sentences."""
 
     max_body_bytes: int = Field(default=1 << 18, ge=1)
     """Maximum number of bytes of one request."""

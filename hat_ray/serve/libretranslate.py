@@ -104,12 +104,16 @@ def read_translation(reader: RequestReader, content_type: str, body: bytes) -> L
     single, texts = _texts(given.get("q"))
     cut = tuple(map(Text.of, texts))
     reader.require_count(sum(len(text.lines) for text in cut))
+    decoding = _decoding(reader, given.get("alternatives"))
+    check = reader.checked if decoding.n_best > 1 else reader.unicode
     for index, text in enumerate(cut):
         for number, row in enumerate(text.lines, 1):
             where = "" if len(text.lines) == 1 else f", line {number},"
-            reader.checked(f"{'q' if single else f'q[{index}]'}{where}", text.pieces[row])
+            check(f"{'q' if single else f'q[{index}]'}{where}", text.pieces[row])
     detected = source if given.get("source") == AUTO else None
-    return LibreRequest(cut, single, detected, _decoding(reader, given.get("alternatives")))
+    asked = LibreRequest(cut, single, detected, decoding)
+    reader.require_tokens(asked.lines)
+    return asked
 
 
 def read_detection(reader: RequestReader, content_type: str, body: bytes) -> list[dict[str, Any]]:

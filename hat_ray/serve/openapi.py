@@ -134,7 +134,8 @@ def _schemas(reader: RequestReader) -> dict[str, Schema]:
     texts = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": reader.max_texts}
     one_or_list = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
     detection = _object("confidence language", confidence={"const": 0.0}, language=_TEXT)
-    line = {**_TEXT, "description": f"One line of at most {reader.max_tokens} tokens."}
+    whole = f"With n_best above 1: one line of at most {reader.max_tokens} tokens."
+    line = {**_TEXT, "description": f"One line or several, which keep their places. {whole}"}
     return {
         "Error": _object("error status", error={**_TEXT, "description": "One line."}, status={"type": "integer"}),
         "TranslationRequest": {
@@ -194,13 +195,17 @@ def _own(reader: RequestReader, side: int) -> str:
 
 
 def _options(reader: RequestReader) -> dict[str, Schema]:
-    """Return the options of decoding with their bounds."""
+    """Return the options of decoding with their bounds, and whether texts are split."""
+    split = {"type": "boolean", "description": "Translate texts by their sentences. Default: as the service does."}
     return {
-        name: {
-            "type": "integer" if name in _WHOLE else "number",
-            "minimum": least,
-            "maximum": most,
-            "description": KNOBS[name].help,
-        }
-        for name, (least, most) in reader.options.ranges().items()
+        "split": split,
+        **{
+            name: {
+                "type": "integer" if name in _WHOLE else "number",
+                "minimum": least,
+                "maximum": most,
+                "description": KNOBS[name].help,
+            }
+            for name, (least, most) in reader.options.ranges().items()
+        },
     }

@@ -1,6 +1,7 @@
 """Requests of clients and their answers: JSON in, JSON out, a clear refusal before a text reaches a batch.
 
-In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}, and options such as "n_best": 2.
+In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}, and options such as "n_best": 2 or
+"split": false. A text may have several lines, which keep their places, but where "n_best" asks for hypotheses.
 Out: {"translation": "..."} or {"translations": ["...", "..."]}; or {"error": "one line", "status": 400}.
 """
 
@@ -17,7 +18,7 @@ from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_n
 BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE, UNSUPPORTED = 400, 403, 404, 405, 408, 413, 415
 FAULT, BUSY, TOO_LATE = 500, 503, 504
 
-_TEXTS = {"text", "texts"}
+_TEXTS, _SPLIT = {"text", "texts"}, "split"
 _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
 
 
@@ -63,7 +64,9 @@ class OptionBounds:
             if name not in ranges:
                 near = nearest_name(name, [*ranges, "text", "texts"])
                 hint = f"did you mean {near!r}? " if near else ""
-                raise RefusedError(BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join(ranges)}")
+                raise RefusedError(
+                    BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join([*ranges, _SPLIT])}"
+                )
             least, most = ranges[name]
             if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
                 raise RefusedError(BAD, f"{name} must be from {least:g} to {most:g}, got {value!r:.60}")
@@ -77,12 +80,14 @@ class OptionBounds:
 
 @dataclass(frozen=True)
 class TranslationRequest:
-    """The texts of one request, each of one line, and how they are to be translated."""
+    """The texts of one request, and how they are to be translated."""
 
     texts: tuple[str, ...]
     single: bool
     """It holds "text" instead of "texts", and is answered by "translation"."""
     decoding: Decoding
+    split: bool | None = None
+    """Whether texts are split into sentences; None: as the service does."""
 
     def answer(self, found: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return the JSON answer from the hypotheses of each text, the best first."""
@@ -114,12 +119,13 @@ class RequestReader:
             raise RefusedError(BAD, f"the request is empty: {_USAGE}")
         value = json_object(body)
         single, texts = _texts_of(value)
-        decoding = self.options.decoding({name: one for name, one in value.items() if name not in _TEXTS})
+        decoding = self.options.decoding({name: one for name, one in value.items() if name not in {*_TEXTS, _SPLIT}})
         self.require_count(len(texts))
         names = ["text"] if single else [f"texts[{index}]" for index in range(len(texts))]
-        return TranslationRequest(
-            tuple(self.checked(name, text) for name, text in zip(names, texts, strict=True)), single, decoding
-        )
+        check = self.checked if decoding.n_best > 1 else self.unicode
+        found = tuple(check(name, text) for name, text in zip(names, texts, strict=True))
+        self.require_tokens(found)
+        return TranslationRequest(found, single, decoding, _switch(_SPLIT, value.get(_SPLIT)))
 
     def require_count(self, texts: int) -> None:
         """Raise RefusedError for more texts than a request may have."""
@@ -128,20 +134,30 @@ class RequestReader:
                 TOO_LARGE, f"a request may have at most {self.max_texts} texts, got {texts}: send several requests"
             )
 
-    def checked(self, name: str, value: object) -> str:
-        """Return a text of one line without the blanks around it; raises RefusedError, which calls it by its name."""
+    def require_tokens(self, texts: Sequence[str]) -> None:
+        """Raise RefusedError for texts that cost more than as many of the longest sentences as a request may have."""
+        tokens, most = sum(map(len, self.vocabulary.encode_lines(texts))), self.max_texts * self.max_tokens
+        if tokens > most:
+            raise RefusedError(TOO_LARGE, f"a request may have at most {most} tokens, got {tokens}: send several")
+
+    def unicode(self, name: str, value: object) -> str:
+        """Return a text that may have several lines; raises RefusedError, which calls it by its name."""
         if not isinstance(value, str):
             raise RefusedError(BAD, f"{name} must be a string, got {_kind(value)}")
-        text = value.strip()
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            found = ord(value[error.start])
+            raise RefusedError(BAD, f"{name} must be Unicode text, got the lone surrogate {found:#x}") from error
+        return value
+
+    def checked(self, name: str, value: object) -> str:
+        """Return a text that is translated whole: one line that the model can read, without blanks around it."""
+        text = self.unicode(name, value).strip()
         if is_blank(text):
             raise RefusedError(BAD, f"{name} must not be empty")
         if "\n" in text or "\r" in text:
             raise RefusedError(BAD, f'{name} must be one line, got several: send each as one of "texts"')
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            found = ord(text[error.start])
-            raise RefusedError(BAD, f"{name} must be Unicode text, got the lone surrogate {found:#x}") from error
         if (tokens := len(self.vocabulary.encode(text))) > self.max_tokens:
             raise RefusedError(
                 TOO_LARGE, f"{name} may have at most {self.max_tokens} tokens, got {tokens}: split it into sentences"
@@ -177,6 +193,12 @@ def _texts_of(value: Mapping[str, object]) -> tuple[bool, list[object]]:
     if not isinstance(texts, list) or not texts:
         raise RefusedError(BAD, f"texts must be a list of strings that is not empty, got {_kind(texts)}: {_USAGE}")
     return False, texts
+
+
+def _switch(name: str, value: object) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise RefusedError(BAD, f"{name} must be true or false, got {_kind(value)}")
 
 
 def _kind(value: object) -> str:

@@ -35,8 +35,8 @@ class Backend(Protocol):
     def retries(self) -> int:
         """Return how many requests were asked again because a replica was lost."""
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
-        """Return the translations of each text, the best first."""
+    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
+        """Return the translations of each text, the best first; `split`: by its sentences; None: as configured."""
 
     async def reader(self) -> RequestReader:
         """Return the reader of requests, which holds the vocabulary of the model's source."""
@@ -128,7 +128,7 @@ class Service:
         """Answer our own form of request."""
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = reader.read(body)
-        return JSONResponse(asked.answer(await self._translate("/", asked.texts, asked.decoding)))
+        return JSONResponse(asked.answer(await self._translate("/", asked.texts, asked.decoding, asked.split)))
 
     async def _libre_translation(self, request: Request) -> Response:
         """Answer LibreTranslate's form of request."""
@@ -136,9 +136,11 @@ class Service:
         asked = libretranslate.read_translation(reader, request.headers.get("content-type", ""), body)
         return JSONResponse(asked.answer(await self._translate("/translate", asked.lines, asked.decoding)))
 
-    async def _translate(self, route: str, lines: Sequence[str], decoding: Decoding) -> list[list[str]]:
-        found = await self._backend.translate(lines, decoding)
-        self._metrics.translated(route, lines)
+    async def _translate(
+        self, route: str, texts: Sequence[str], decoding: Decoding, split: bool | None = None
+    ) -> list[list[str]]:
+        found = await self._backend.translate(texts, decoding, split)
+        self._metrics.translated(route, [line for text in texts for line in text.split("\n")])
         return found
 
     async def _languages(self, request: Request) -> Response:

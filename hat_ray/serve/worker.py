@@ -1,5 +1,6 @@
 """What translates: a model, and the batches of texts that wait for it. A replica of the service is one."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +15,13 @@ from hat_ray.serve.config import AppConfig
 from hat_ray.serve.model_source import ModelSource
 from hat_ray.serve.requests import OptionBounds, RequestReader
 
+_SOON_CUT = 10_000
+"""Characters that are cut into sentences so soon that others can wait for it."""
+
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """The model that a worker serves, and how many texts its last batches had."""
+    """The model that a worker serves, and how many sentences its last batches had."""
 
     model: dict[str, str]
     batch_sizes: list[int]
@@ -40,6 +44,7 @@ class Worker:
             _bounds(loaded, config),
             _languages(loaded),
         )
+        self._split, self._fronts = config.split, {split: loaded.front_end(split) for split in (False, True)}
         self._batcher: Batcher[tuple[str, Decoding], list[str]] = Batcher(
             partial(translate_items, loaded),
             config.max_batch,
@@ -52,9 +57,23 @@ class Worker:
         """Return the seconds that the present batch has taken; 0 without one."""
         return self._batcher.busy_s
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding) -> list[list[str]]:
-        """Return the translations of each text, the best first."""
-        return await self._batcher.run([(text, decoding) for text in texts])
+    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
+        """Return the translations of each text, the best first. Where one is asked for a text may have several lines.
+
+        Sentences, not texts, become part of a batch, so that a long text does not hold up others.
+        """
+        if decoding.n_best > 1:
+            return await self._batcher.run([(text, decoding) for text in texts])
+        paragraphs = [text.split("\n") for text in texts]
+        lines = [line for each in paragraphs for line in each]
+        front = self._fronts[self._split if split is None else split]
+        if sum(map(len, lines)) > _SOON_CUT:
+            cut = await asyncio.to_thread(front.cut, lines)
+        else:
+            cut = front.cut(lines)
+        found = await self._batcher.run([(text, decoding) for text in cut.texts]) if cut.texts else []
+        translations = iter(cut.joined([best for best, *_ in found]))
+        return [["\n".join(next(translations) for _ in each)] for each in paragraphs]
 
     async def reader(self) -> RequestReader:
         """Return the reader of requests, which holds the vocabulary of the model's source."""

@@ -90,6 +90,7 @@ def test_it_shows_alternatives(browser: webdriver.Chrome, local: Local, exported
 
 def test_a_refusal_is_shown_with_the_requests_id(browser: webdriver.Chrome, local: Local) -> None:
     opened(browser, local.url)
+    Select(browser.find_element(By.ID, "alternatives")).select_by_visible_text("3")  # asks for lines as they are
     typed(browser, "the dog " * 100)
     browser.find_element(By.TAG_NAME, "button").click()
     problem = shown(browser, "problem")

@@ -17,7 +17,7 @@ def reader() -> RequestReader:
 
 def test_one_text_and_several_are_read_and_answered_in_their_own_form(reader: RequestReader) -> None:
     one = reader.read(b'{"text": "  a dog runs\\n"}')
-    assert one == TranslationRequest(("a dog runs",), True, Decoding())
+    assert one == TranslationRequest(("  a dog runs\n",), True, Decoding())
     assert one.answer([["ein Hund"]]) == {"translation": "ein Hund"}
     several = reader.read('{"texts": ["a dog", "дом 漢字 \\u0000"]}'.encode())
     assert several.texts == ("a dog", "дом 漢字 \x00")
@@ -30,6 +30,14 @@ def test_options_are_read_and_alternatives_answered(reader: RequestReader) -> No
     assert one.answer([["a", "b", "c"]]) == {"translation": "a", "alternatives": ["b", "c"]}
     several = reader.read(b'{"texts": ["a dog", "dogs"], "beam": 8, "n_best": 2}')
     assert several.answer([["a", "b"], ["c", "d"]]) == {"translations": ["a", "c"], "alternatives": [["b"], ["d"]]}
+
+
+def test_any_text_may_be_translated_by_its_sentences(reader: RequestReader) -> None:
+    texts = ["", "a dog.\r\n\n two men ", "\u2581\u200b", "a dog runs " * 12]
+    assert reader.read(json.dumps({"texts": texts[:3]}).encode()).texts == tuple(texts[:3])
+    assert reader.read(json.dumps({"text": texts[3]}).encode()).texts == (texts[3],)
+    asked = [reader.read(f'{{"text": "a", "split": {value}}}'.encode()) for value in ("true", "false", "null")]
+    assert [one.split for one in asked] == [True, False, None]
 
 
 @pytest.mark.parametrize(
@@ -75,19 +83,22 @@ def test_an_option_out_of_bounds_is_refused_with_the_bounds(reader: RequestReade
         (b"{}", 400, "got nothing"),
         (b'{"text": "a", "texts": ["b"]}', 400, "only one of them, got text, texts"),
         (b'{"txet": "a"}', 400, "got txet"),
-        (b'{"text": ""}', 400, "text must not be empty"),
-        (b'{"text": " \\u2003 "}', 400, "text must not be empty"),
-        (b'{"text": "\\u2581\\u200b\\u0007"}', 400, "text must not be empty"),
+        (b'{"text": "", "n_best": 2}', 400, "text must not be empty"),
+        (b'{"text": " \\u2003 ", "n_best": 2}', 400, "text must not be empty"),
+        (b'{"text": "\\u2581\\u200b\\u0007", "n_best": 2}', 400, "text must not be empty"),
         (b'{"text": 5}', 400, "text must be a string, got a number"),
         (b'{"text": true}', 400, "got true"),
         (b'{"text": {"a": 1}}', 400, "got an object"),
-        (b'{"text": "a dog\\na man"}', 400, "must be one line"),
+        (b'{"text": "a dog\\na man", "n_best": 2}', 400, "must be one line"),
+        (b'{"text": "a dog", "split": "no"}', 400, "split must be true or false, got a string"),
+        (b'{"text": "a dog", "spilt": true}', 400, "no option is called 'spilt'.*, split"),
         (b'{"text": "a \\ud800 dog"}', 400, "lone surrogate 0xd800"),
         (b'{"texts": []}', 400, "got an empty list"),
         (b'{"texts": "a dog"}', 400, "got a string"),
-        (b'{"texts": ["a dog", ""]}', 400, r"texts\[1\] must not be empty"),
+        (b'{"texts": ["a dog", ""], "n_best": 2}', 400, r"texts\[1\] must not be empty"),
         (b'{"texts": ["a", "b", "c", "d"]}', 413, "at most 3 texts, got 4"),
-        (json.dumps({"text": "a dog runs " * 12}).encode(), 413, "at most 20 tokens, got"),
+        (json.dumps({"text": "a dog runs " * 12, "n_best": 2}).encode(), 413, "at most 20 tokens, got"),
+        (json.dumps({"texts": ["a dog runs " * 9] * 3}).encode(), 413, "a request may have at most 60 tokens, got"),
         (json.dumps({"text": "a dog runs " * 100}).encode(), 413, "at most 400 bytes, got"),
     ],
 )

@@ -114,7 +114,7 @@ def test_two_ids_in_one_request_become_one(local: Local) -> None:
 @pytest.mark.parametrize(
     ("body", "path", "method", "host", "status"),
     [
-        ({"text": ""}, "/", "POST", "localhost", 400),
+        ({"text": 5}, "/", "POST", "localhost", 400),
         (None, "/nothing", "GET", "localhost", 404),
         ({"text": "a dog"}, "/health", "PUT", "localhost", 405),
         ({"text": "a dog"}, "/", "POST", "evil.example", 403),

@@ -51,6 +51,10 @@ Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}
 length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size and repetition_penalty. --max-beam and
 --max-length-factor bound them.
 
+A text may have several lines, empty ones too, which keep their places. Each is split into sentences, which are
+translated one by one, unless the request has "split": false or the service --no-split. A sentence that is longer
+than the model reads is translated in parts. With n_best a text is one line, and is translated whole.
+
 LibreTranslate's clients work with the same address: /translate (q, source, target, alternatives), /languages, /detect
 and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
 model reads, of confidence 0. format=html is refused.
@@ -58,10 +62,9 @@ model reads, of confidence 0. format=html is refused.
 A browser at the service's address gets a page to type into. /docs describes all paths, /openapi.json for programs,
 /metrics counts requests, lines and seconds for Prometheus. GET /health reports whether a replica answers.
 
-A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text, an empty text, several lines
-or an option out of bounds; 403 another host name or another page's origin; 408 sent too slowly; 415 neither JSON nor a
-form; 413 more tokens,
-texts or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
+A refused request is answered by {"error": "one line", "status": N}: 400 no JSON, no text or an option out of bounds;
+403 another host name or another page's origin; 408 sent too slowly; 415 neither JSON nor a form; 413 more tokens, texts
+or bytes than allowed; 404 and 405 another path or method; 503 too many requests wait, no replica answers, or the
 service is ending; 504 not in time; 500 a fault.
 
 Each answer has an X-Request-ID: the client's, where it is plain and has at most 128 characters, or a new one. Ray
@@ -99,6 +102,7 @@ def serve(
     ingress_replicas: Annotated[int, _flag("ingress_replicas", min=1)] = _DEFAULT.ingress_replicas,
     max_batch: Annotated[int, _flag("max_batch", min=1)] = _DEFAULT.max_batch,
     wait_ms: Annotated[float, _flag("wait_ms", min=0)] = _DEFAULT.wait_ms,
+    split: Annotated[bool, _flag("split", name="--split/--no-split")] = _DEFAULT.split,
     max_texts: Annotated[int, _flag("max_texts", min=1)] = _DEFAULT.max_texts,
     max_body_bytes: Annotated[int, _flag("max_body_bytes", min=1)] = _DEFAULT.max_body_bytes,
     max_beam: Annotated[int, _flag("max_beam", min=1)] = _DEFAULT.max_beam,
