@@ -127,7 +127,8 @@ class FrontEnd:
         def fits(part: str) -> bool:
             return self.count([self._sentence(0, part).text])[0] <= self.longest
 
-        return [self._sentence(sentence.row, part, continues) for part, continues in parts_of(sentence.given, fits)]
+        parts = [(part, continues) for part, continues in parts_of(sentence.given, fits) if not is_blank(part)]
+        return [self._sentence(sentence.row, part, continues) for part, continues in parts]
 
 
 def _with(line: str, more: str, continues: bool) -> str:
