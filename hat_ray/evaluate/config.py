@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hat_ray.core.config import StageConfig
 from hat_ray.evaluate.tokenizers import AUTO, Tokenizer, tokenizer_of
@@ -15,7 +15,7 @@ class EvaluateConfig(StageConfig):
     """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
-    later: ClassVar[frozenset[str]] = frozenset({"metric", "more_metrics"})
+    later: ClassVar[frozenset[str]] = frozenset({"metric", "more_metrics", "comet_model"})
 
     beam: int = Field(default=5, ge=1, le=1_000)
     """Hypotheses kept for each sentence; 1 is greedy."""
@@ -42,8 +42,13 @@ class EvaluateConfig(StageConfig):
     """`multi-bleu` reports, beside sacreBLEU and as a figure of its own, the BLEU of HAT's papers: on Moses' tokens of
     the target language, words with dashes cut. It needs hat-ray[vocabularies]."""
 
-    more_metrics: tuple[Literal["chrf++", "ter"], ...] = ()
-    """Further metrics of sacreBLEU to compute, such as [chrf++, ter]; each is reported with its signature."""
+    more_metrics: tuple[Literal["chrf++", "ter", "comet"], ...] = ()
+    """Further metrics to compute, such as [chrf++, ter]; each is reported with its signature. comet needs
+    hat-ray[comet] and `comet_model`."""
+
+    comet_model: str | None = None
+    """Local folder of COMET's model in Marian's form, such as unbabel/wmt22-comet-da-marian's: one file of weights, and
+    vocab.spm or sentencepiece.bpe.model. hat-ray fetches none."""
 
     tokenizer: Tokenizer = AUTO
     """sacreBLEU's tokenizer. auto: by the target language ja-mecab, zh or ko-mecab, else 13a. ja-mecab needs
@@ -54,6 +59,12 @@ class EvaluateConfig(StageConfig):
 
     floor_pairs: int = Field(default=200_000, ge=0, le=1_000_000_000)
     """Training pairs searched for the nearest source (a floor that any useful model beats); 0 leaves floors out."""
+
+    @model_validator(mode="after")
+    def _comet_has_a_model(self) -> "EvaluateConfig":
+        if ("comet" in self.more_metrics) != (self.comet_model is not None):
+            raise ValueError("comet of more_metrics and comet_model go together: set both, or neither")
+        return self
 
     def for_language(self, language: str | None) -> "EvaluateConfig":
         """Return the settings with the tokenizer of a target language in the place of `auto`."""

@@ -15,6 +15,8 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.tokens import TokenTable
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.errors import CorpusError
+from hat_ray.evaluate.comet.metric import CometText
+from hat_ray.evaluate.comet.model import CometModel
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.metrics import MetricScore
 from hat_ray.evaluate.multi_bleu import multi_bleu
@@ -115,11 +117,17 @@ def evaluate(
     """Translate the test set (its first `config.sentences`) and score it against its reference."""
     config = (config or EvaluateConfig()).for_language(corpus.summary.target_language)
     sources, references = scored_text(corpus, config)
+    comet = None if config.comet_model is None else CometText(CometModel.open(config.comet_model), sources)
     started = time.perf_counter()
     hypotheses = translate(model, corpus.vocabularies, sources, config, progress)
     seconds = time.perf_counter() - started
     text = score_text(
-        hypotheses, [references], tokenizer=config.tokenizer, chrf=config.chrf, others=config.more_metrics
+        hypotheses,
+        [references],
+        tokenizer=config.tokenizer,
+        chrf=config.chrf,
+        others=config.more_metrics,
+        comet=comet,
     )
     tokenised: tuple[float | None, str | None] = (None, None)
     if config.metric == "multi-bleu":

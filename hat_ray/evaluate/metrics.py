@@ -1,4 +1,4 @@
-"""The metrics of sacreBLEU by the names that people know, each with its signature."""
+"""The metrics of sacreBLEU, and COMET, by the names that people know, each with its signature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from hat_ray.errors import CorpusError
+from hat_ray.evaluate.comet.metric import CometMetric, CometText
 from hat_ray.evaluate.tokenizers import tokenizer_of
 
-MetricName = Literal["bleu", "chrf", "chrf++", "ter"]
+MetricName = Literal["bleu", "chrf", "chrf++", "ter", "comet"]
 METRICS: tuple[str, ...] = get_args(MetricName)
-SHOWN: Mapping[str, str] = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
+SHOWN: Mapping[str, str] = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "comet": "COMET"}
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,22 @@ class MetricScore:
 
     metric: str
     score: float
-    """0 to 100 of all but TER, which counts edits in per cent of the reference's words: less is better."""
+    """0 to 100 of most. TER counts edits in per cent of the reference's words: less is better. COMET's is the mean of
+    what its model gives to sentences, times 100."""
     signature: str
 
 
-def metric_of(name: str, tokenizer: str, references: Sequence[Sequence[str]] | None = None) -> Any:
-    """Return sacreBLEU's metric of a name; `references` prepares it for them.
+def metric_of(
+    name: str, tokenizer: str, references: Sequence[Sequence[str]] | None = None, comet: CometText | None = None
+) -> Any:
+    """Return sacreBLEU's metric of a name; `references` prepares it for them. `comet` is what COMET reads besides.
 
     TER cuts Chinese, Japanese and Korean into characters where the tokenizer is one of theirs.
     """
+    if name == "comet":
+        if comet is None:
+            raise CorpusError("COMET needs the folder of its model and the sources: name both, or leave comet out")
+        return CometMetric(comet, references)
     streams = None if references is None else [list(stream) for stream in references]
     tokenizer = tokenizer_of(tokenizer)
     if name == "bleu":
@@ -42,13 +50,17 @@ def metric_of(name: str, tokenizer: str, references: Sequence[Sequence[str]] | N
 
 
 def score_by(
-    names: Sequence[str], hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenizer: str
+    names: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenizer: str,
+    comet: CometText | None = None,
 ) -> tuple[MetricScore, ...]:
     """Score hypotheses by several metrics against one or several references."""
     require_parallel(hypotheses, references)
     found = []
     for name in names:
-        metric = metric_of(name, tokenizer)
+        metric = metric_of(name, tokenizer, comet=comet)
         value = metric.corpus_score(list(hypotheses), [list(stream) for stream in references])
         found.append(MetricScore(SHOWN[name], float(value.score), str(metric.get_signature())))
     return tuple(found)

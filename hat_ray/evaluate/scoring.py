@@ -21,6 +21,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from scipy import sparse
 
+from hat_ray.evaluate.comet.metric import CometText
 from hat_ray.evaluate.metrics import MetricScore, require_parallel, score_by
 from hat_ray.evaluate.tokenizers import tokenizer_of
 
@@ -127,10 +128,11 @@ def score_text(
     tokenizer: str = "13a",
     chrf: bool = True,
     others: Sequence[str] = (),
+    comet: CometText | None = None,
 ) -> TextScore:
     """Score hypotheses against one or several references: `references[k][i]` is the k-th reference of sentence i.
 
-    `others` names further metrics of `metrics.py`.
+    `others` names further metrics of `metrics.py`; `comet` is what COMET reads, if it is one of them.
     """
     require_parallel(hypotheses, references)
     streams = [list(stream) for stream in references]
@@ -143,7 +145,7 @@ def score_text(
         chrf=float(chrf_score.score) if chrf_score else None,
         chrf_signature=str(chrf_metric.get_signature()) if chrf_score else None,
         brevity_penalty=float(bleu.bp),
-        others=score_by(others, hypotheses, references, tokenizer),
+        others=score_by(others, hypotheses, references, tokenizer, comet),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from hat_ray.evaluate.comet.metric import CometText
 from hat_ray.evaluate.metrics import SHOWN, metric_of, require_parallel
 from hat_ray.evaluate.tokenizers import tokenizer_of
 
@@ -73,14 +74,16 @@ def compare_systems(
     *,
     metrics: Sequence[str] = ("bleu", "chrf"),
     tokenizer: str = "auto",
+    comet: CometText | None = None,
 ) -> tuple[SystemComparison, ...]:
     """Compare two translations of the same sentences by each metric; `references[k][i]` is sentence i's k-th.
 
-    Resampling has sacreBLEU's own seed, so that the same translations give the same values.
+    `comet` is what COMET reads, if it is a metric. Resampling has sacreBLEU's own seed, so that the same translations
+    give the same values.
     """
     for system in (first, second):
         require_parallel(system, references)
-    prepared = {SHOWN[name]: metric_of(name, tokenizer, references) for name in metrics}
+    prepared = {SHOWN[name]: metric_of(name, tokenizer, references, comet) for name in metrics}
     systems = [("first", list(first)), ("second", list(second))]
     signatures, found = PairedTest(systems, prepared, None, test_type="bs", n_samples=RESAMPLES)()
     results = [values for name, values in found.items() if name != "System"]  # under names of its own, in order

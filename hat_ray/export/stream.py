@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import CorpusError
+from hat_ray.evaluate.comet.metric import CometText
+from hat_ray.evaluate.comet.model import CometModel
 from hat_ray.evaluate.evaluate import peak_memory_bytes
 from hat_ray.evaluate.scoring import TextScore, score_text
 from hat_ray.export.loaded import LoadedModel
@@ -96,12 +98,17 @@ def score_stream(
     tokenizer: str,
     seconds: float,
     others: Sequence[str] = (),
+    comet: CometModel | None = None,
 ) -> TranslationScore:
-    """Score sources and translations against one or several references; `seconds` is what translating took."""
+    """Score sources and translations against one or several references; `seconds` is what translating took.
+
+    `others` are further metrics, and `comet` the model of that one.
+    """
     sources, translations = (list(side) for side in zip(*pairs, strict=True)) if pairs else ([], [])
+    read = None if comet is None else CometText(comet, sources)
     return TranslationScore(
-        text=score_text(translations, references, tokenizer=tokenizer, others=others),
-        copy_floor=score_text(sources, references, tokenizer=tokenizer, others=others),
+        text=score_text(translations, references, tokenizer=tokenizer, others=others, comet=read),
+        copy_floor=score_text(sources, references, tokenizer=tokenizer, others=others, comet=read),
         sentences=len(pairs),
         sentences_per_second=len(pairs) / max(seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes(),

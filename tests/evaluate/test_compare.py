@@ -100,7 +100,7 @@ def test_the_command_reads_any_packing_and_line_ends(tmp_path: Path, suffix: str
         (["a", "b", "--reference", "short"], "got 120 in A, 120 in B, 3 in reference 1"),
         (
             ["a", "b", "--reference", "a", "--metric", "meteor"],
-            "--metric must be bleu, chrf, chrf++, ter, got 'meteor'",
+            "--metric must be bleu, chrf, chrf++, ter, comet, got 'meteor'",
         ),
         (["a", "b", "--reference", "cut.gz"], "is damaged and cannot be unpacked"),
         (["a", "b", "--reference", "a", "--tokenizer", "moses"], "the tokenizer must be one of auto, 13a"),

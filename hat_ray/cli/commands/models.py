@@ -21,6 +21,7 @@ from hat_ray.model.hypotheses.knobs import Decoding, why_not
 from hat_ray.storage import plain_file
 
 if TYPE_CHECKING:
+    from hat_ray.evaluate.comet.model import CometModel
     from hat_ray.export.stream import TranslationScore
     from hat_ray.recipe import Recipe
     from hat_ray.serve.model_source import ModelSource
@@ -56,7 +57,11 @@ NoSplitOpt = Annotated[
 ]
 MetricOpt = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="METRIC", help="A further metric of the score: chrf++ or ter; may be repeated."),
+    typer.Option("--metric", metavar="METRIC", help="A further metric: chrf++, ter or comet; may be repeated."),
+]
+CometOpt = Annotated[
+    str | None,
+    typer.Option("--comet-model", metavar="FOLDER", help="Of metric comet: local folder of its model, as Marian's."),
 ]
 BeamOpt = Annotated[
     int | None, typer.Option("--beam", min=1, help="Hypotheses kept. Default: the recipe's, or the export's.")
@@ -107,6 +112,7 @@ def translate(
     ] = None,
     metric: MetricOpt = None,
     no_split: NoSplitOpt = False,
+    comet_model: CometOpt = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
     ] = False,
@@ -120,7 +126,7 @@ def translate(
     if sys.stdin is None:
         raise RunError("stdin is closed: give lines to translate by `< FILE`")
     references = [read_lines("--score", path) for path in score or ()]
-    others = metrics_of(metric)
+    others, comet = metrics_of(metric), comet_of(metric, comet_model, len(score or ()))
     if others and not references:
         raise RunError("--metric adds to the figures of --score: name a reference with --score, or leave --metric out")
     if (reason := why_not(decoding, beam or decoding.n_best)) is not None:
@@ -150,7 +156,7 @@ def translate(
                 sys.stdout.buffer.flush()
     if references:
         seconds = time.perf_counter() - started
-        figures = score_stream(pairs, references, served.config.tokenizer, seconds, others)
+        figures = score_stream(pairs, references, served.config.tokenizer, seconds, others, comet)
         print_json(asdict(figures)) if as_json else tell_score(figures)
 
 
@@ -297,6 +303,19 @@ def metrics_of(names: list[str] | None) -> list[str]:
     if wrong := [name for name in names if name not in METRICS]:
         raise RunError(f"--metric must be {', '.join(METRICS)}, got {plain_file.printable(wrong[0])!r}")
     return names
+
+
+def comet_of(names: list[str] | None, folder: str | None, references: int) -> "CometModel | None":
+    """Return the model of metric comet, where that is named; raise RunError where it cannot be computed."""
+    if ("comet" in (names or ())) != (folder is not None):
+        raise RunError("--metric comet and --comet-model go together: name both, or neither")
+    if folder is None:
+        return None
+    if references > 1:
+        raise RunError(f"--metric comet compares with one reference, got {references}: name one, or leave comet out")
+    from hat_ray.evaluate.comet.model import CometModel
+
+    return CometModel.open(folder)
 
 
 def counted(groups: Iterator[list[str]], references: list[list[str]]) -> Iterator[list[str]]:

@@ -11,10 +11,13 @@ import typer
 from hat_ray.cli.app import app, evaluate_app, latency_app
 from hat_ray.cli.commands.models import (
     BeamOpt,
+    CometOpt,
     DtypeOpt,
+    MetricOpt,
     ModelOpt,
     RuntimeOpt,
     check_lines,
+    comet_of,
     metrics_of,
     model_choice,
     read_lines,
@@ -72,11 +75,20 @@ def evaluate(
     runtime: RuntimeOpt = None,
     dtype: DtypeOpt = None,
     threads: ThreadsOpt = None,
+    metric: MetricOpt = None,
+    comet_model: CometOpt = None,
 ) -> None:
     """Time the retrained models, and score them with sacreBLEU. Or score one model on a text."""
     of_stage = {"--run": run, "--set": set_, "--data": data, "--address": address, "--local": local or None}
     of_stage |= {"--take-over": take_over or None, "--skip-checks": skip_checks or None}
-    of_text = {"--model": model, "--beam": beam, "--runtime": runtime, "--dtype": dtype, "--threads": threads}
+    of_text: dict[str, object] = {
+        "--model": model,
+        "--beam": beam,
+        "--runtime": runtime,
+        "--dtype": dtype,
+        "--threads": threads,
+    }
+    of_text |= {"--metric": metric, "--comet-model": comet_model}
     lines = check_lines(source, reference)
     from hat_ray.pipeline.places import holds_a_run
 
@@ -92,12 +104,14 @@ def evaluate(
         raise RunError(f"{place} is scored on a text: name its sentences with --source and --reference")
     from hat_ray.export.stream import score_stream
 
+    others, comet = metrics_of(metric), comet_of(metric, comet_model, 1)
     loaded = chosen.open(threads or 0)
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:
         translations = loaded.translate(lines[0], progress)
     seconds = time.perf_counter() - started
-    figures = score_stream(list(zip(lines[0], translations, strict=True)), [lines[1]], loaded.config.tokenizer, seconds)
+    pairs = list(zip(lines[0], translations, strict=True))
+    figures = score_stream(pairs, [lines[1]], loaded.config.tokenizer, seconds, others, comet)
     print_json(asdict(figures)) if as_json else tell_score(figures)
 
 
@@ -108,6 +122,8 @@ def evaluate(
 hat-ray evaluate compare mine.txt theirs.txt --reference test.de
 
 hat-ray evaluate compare mine.txt theirs.txt.gz --reference test.ja --language ja --metric bleu --metric ter
+
+hat-ray evaluate compare mine.txt theirs.txt --reference test.de --source test.en --metric comet --comet-model comet
 
 Each file holds one translation a line, also compressed (gzip, bzip2, xz, zstd). p is the chance that equally good
 systems differ by as much: paired bootstrap by sacreBLEU, 1,000 resamplings of the sentences.""",
@@ -121,8 +137,14 @@ def evaluate_compare(
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", metavar="METRIC", help="bleu, chrf, chrf++ or ter, as often as needed. Default: two."),
+        typer.Option(
+            "--metric", metavar="METRIC", help="bleu, chrf, chrf++, ter, comet; may be repeated. Default: two."
+        ),
     ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", metavar="FILE", help="The sentences translated, which comet reads.")
+    ] = None,
+    comet_model: CometOpt = None,
     language: Annotated[
         str | None, typer.Option("--language", metavar="CODE", help="Target language, which BLEU's tokenizer follows.")
     ] = None,
@@ -132,6 +154,7 @@ def evaluate_compare(
     as_json: JsonOpt = False,
 ) -> None:
     """Compare two systems' translations by paired bootstrap."""
+    from hat_ray.evaluate.comet.metric import CometText
     from hat_ray.evaluate.significance import compare_systems
     from hat_ray.evaluate.tokenizer_files import require_tokenizer
 
@@ -139,8 +162,14 @@ def evaluate_compare(
     chosen = require_tokenizer(tokenizer, language)
     systems = [read_lines(name, path) for name, path in (("A", first), ("B", second))]
     references = [read_lines("--reference", path) for path in reference]
-    require_alike({"A": systems[0], "B": systems[1]}, references)
-    found = compare_systems(systems[0], systems[1], references, metrics=metrics, tokenizer=chosen)
+    texts = {"A": systems[0], "B": systems[1]}
+    if (source is not None) != ("comet" in metrics):
+        raise RunError("--metric comet reads the sentences translated: name them with --source, or leave both out")
+    model = comet_of(metrics, comet_model, len(references))
+    sources = [] if source is None else read_lines("--source", source)
+    require_alike(texts if source is None else {**texts, "--source": sources}, references)
+    comet = None if model is None else CometText(model, sources)
+    found = compare_systems(systems[0], systems[1], references, metrics=metrics, tokenizer=chosen, comet=comet)
     if as_json:
         print_json([asdict(one) for one in found])
         return

@@ -9,6 +9,8 @@ from http.client import HTTPException
 from portalocker.exceptions import LockException
 from sacrebleu.utils import download_file
 
+from hat_ray.errors import CorpusError
+from hat_ray.evaluate.comet.model import CometModel
 from hat_ray.evaluate.tokenizer_files import flores_file, has_flores_file
 from hat_ray.evaluate.tokenizers import NEEDS, USUAL, lacks_spaces, tokenizer_of
 from hat_ray.pipeline.preflight.check import Finding, Situation
@@ -23,7 +25,7 @@ _COMPILERS = ("c++", "g++", "clang++")
 WANTED = tuple(
     dict.fromkeys(
         [
-            *("mlflow", "torch", "xgboost", "sacremoses"),
+            *("mlflow", "torch", "xgboost", "sacremoses", "pymarian"),
             *(package for name in RUNTIMES.own_names for package in RUNTIMES.facts(name).packages),
             *(name for names, _ in NEEDS.values() for name in names),
         ]
@@ -66,6 +68,25 @@ def check_tokenizer(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
         )
     if tokenizer == "flores200" and not situation.cluster:
         yield from _check_flores(fetch=situation.committed)
+
+
+def check_comet(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """The library and the model of COMET are here before anything is trained."""
+    folder = recipe.evaluate.comet_model
+    if folder is None:
+        return
+    for host, lacking in _lacking(situation, ("pymarian",)):
+        yield (
+            situation.of_machine,
+            f"evaluate.more_metrics comet needs the library {lacking[0]}, {host} has not: pip install "
+            "'hat-ray[comet]', or leave comet out",
+        )
+        return
+    if not situation.cluster:
+        try:
+            CometModel.open(folder)
+        except CorpusError as error:
+            yield "failure", f"evaluate.comet_model: {error}"
 
 
 def check_tracking(recipe: Recipe, situation: Situation) -> Iterator[Finding]:

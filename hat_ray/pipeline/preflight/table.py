@@ -35,6 +35,7 @@ CHECKS = (
     _check("own vocabularies", text.check_own_vocabularies, "corpus", *_TRAINING),
     _check("vocabulary for the text", text.check_vocabulary, "corpus"),
     _check("tokenizer of the score", packages.check_tokenizer, "evaluate"),
+    _check("COMET's model", packages.check_comet, "evaluate"),
     _check("MLflow", packages.check_tracking, "supernet", "retrain"),
     _check("compiler", packages.check_compiler, "retrain"),
     _check("libraries of runtimes", packages.check_runtime_packages, *_TIMING),
