@@ -7,8 +7,10 @@ Decisions
   words on them.
 """
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -18,6 +20,7 @@ from hat_ray.errors import ExportError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
+from hat_ray.model.hypotheses.lines import log as of_lines
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import Bounds, OpenedExport, Runtime
 
@@ -99,9 +102,10 @@ def compare(
     assert exporter is not None
     if not sources:
         raise ExportError("the parity check needs at least one sentence of the test set, got none")
-    ours = translate_tokens(model, vocabularies, sources, config, progress)
     settings = {name: getattr(config, name) for name in exported.manifest["search"]}
-    theirs = [tuple(tokens) for tokens in exported.translate_tokens(sources, **settings)]
+    with _each_warning_once():
+        ours = translate_tokens(model, vocabularies, sources, config, progress)
+        theirs = [tuple(tokens) for tokens in exported.translate_tokens(sources, **settings)]
     texts = [[vocabularies.target.decode(tokens) for tokens in side] for side in (ours, theirs)]
     own, other = (
         score_text(side, [references], tokenizer=config.tokenizer, chrf=False) if references else None for side in texts
@@ -123,6 +127,23 @@ def compare(
         logit_sentences=len(pairs),
         arithmetic=runtime.arithmetic(exported.manifest["dtype"]),
     )
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Let each warning of lines that are cut through once: both sides cut the same ones."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        known = (message := record.getMessage()) in seen
+        seen.add(message)
+        return not known
+
+    of_lines.addFilter(is_new)
+    try:
+        yield
+    finally:
+        of_lines.removeFilter(is_new)
 
 
 def agreement(ours: Sequence[Tokens], theirs: Sequence[Tokens]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hat_ray.errors import HatRayError
+from hat_ray.runtime.onnx.layout import why_too_large
 from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, load_engine, require_runtime, why_unsupported
 from hat_ray.space.architecture import Architecture
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LARGEST_GRAPH_BYTES = 2**31 - 2**24
-_INT8_SHARE = 4  # weights in fp32 take this many times their bytes in int8
 AUTO = "auto"
 """What settings name instead of a runtime: the fastest one."""
 FASTEST_FIRST = ("onnx", "packed", "eager")
@@ -73,10 +72,9 @@ def why_none_on(dtype: str, device: str) -> str | None:
 
 def _why_too_large(runtime: str, settings: RuntimeSettings, model: ModelFacts) -> str | None:
     """Return why a runtime cannot hold a model's weights, or None: it can."""
-    held = model.weight_bytes // (_INT8_SHARE if settings.dtype == "int8" else 1)
-    if runtime != "onnx" or held <= _LARGEST_GRAPH_BYTES:
+    if runtime != "onnx" or (reason := why_too_large(model.weight_bytes, settings.dtype)) is None:
         return None
-    return f"graphs of onnx hold at most 2 GB of weights, got {held / 1e9:.1f} GB: take runtime packed or eager"
+    return f"{reason}: take runtime packed or eager"
 
 
 def choose(settings: RuntimeSettings, model: "SubTransformer") -> Choice:

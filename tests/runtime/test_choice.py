@@ -12,6 +12,7 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.choice import ModelFacts, choose, fastest_runtime, require
 from hat_ray.runtime.processor import emulated
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import TOY
 
 
@@ -54,6 +55,19 @@ def test_weights_that_no_graph_holds_pass_onnx_runtime_over() -> None:
     assert fastest_runtime(RuntimeSettings("int8"), ModelFacts(weight_bytes=two_gb)).runtime == "onnx"
     with pytest.raises(HatRayError, match=r"^graphs of onnx hold at most 2 GB of weights, got 2\.1 GB"):
         fastest_runtime(RuntimeSettings("int8"), ModelFacts(weight_bytes=4 * two_gb))
+
+
+def test_a_named_onnx_refuses_in_one_line_what_no_graph_holds() -> None:
+    architecture = Architecture(
+        EncoderShape(512, (512,), (8,)), DecoderShape(1024, (512,), (8,), (8,), (1,)), qkv_dim=512
+    )
+    with torch.device("meta"):  # its weights take no memory: only their sizes are looked at
+        model = SubTransformer(architecture, 600_000, ModelConfig(share_embeddings="decoder"))
+    assert sum(weight.nbytes for weight in model.encoder.parameters()) < 2**31
+    with pytest.raises(HatRayError, match=r"^graphs of onnx hold at most 2 GB of weights, got 2\.5 GB: take runtime"):
+        load_engine(model, "onnx", RuntimeSettings())
+    with pytest.raises(HatRayError, match="graphs are built from fp32 weights on the CPU"):  # in int8 they are held
+        load_engine(model, "onnx", RuntimeSettings("int8"))
 
 
 def test_the_chosen_runtime_is_logged_and_computes_what_the_model_does(caplog: pytest.LogCaptureFixture) -> None:

@@ -133,6 +133,19 @@ def test_a_broken_bound_fails_the_export_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_check_warns_once_of_lines_that_are_cut(
+    made: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = CONFIG.model_copy(update={"max_source_length": 6})
+    export_model(made.model, made.corpus, tmp_path / "out", "fp32", short, Bounds(0.0, 100.0))
+    assert len([line for line in caplog.messages if "are longer than 6 tokens and were cut" in line]) == 1
+    caplog.clear()
+    opened = open_export(tmp_path / "out")
+    for _ in range(2):  # only in the check: who translates twice is warned twice
+        opened.translate(["a dog runs and another dog runs as well"])
+    assert len([line for line in caplog.messages if "are longer than 6 tokens" in line]) == 2
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(made: Made, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ExportError, match="holds something else"):

@@ -96,3 +96,19 @@ def test_a_damaged_export_is_told_in_one_line(script: Path, seed: int, tmp_path:
     path.write_bytes(damaged(path.read_bytes(), rng))
     done = shell(place / "translate.py", "")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+@pytest.mark.parametrize("library", ["numpy", "onnxruntime", "sentencepiece"])
+def test_a_missing_library_is_named_in_one_line(script: Path, library: str) -> None:
+    code = (
+        "import runpy, sys; sys.modules[sys.argv[1]] = None; del sys.argv[1]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    program = f"import sys; sys.argv = [{str(script)!r}, {library!r}]; {code}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], input=b"A dog.\n", capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b""), done.stderr
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith("translate.py: error: ")
+    assert f"pip install {library}" in line

@@ -17,9 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    import onnxruntime
+    from numpy.typing import NDArray
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":  # a program that imports this one says so itself
+        raise
+    library_name = str(missing.name).partition(".")[0]
+    print(f"translate.py: error: this export needs {library_name}: pip install {library_name}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 from hat_ray.corpus.vocabulary.cutting import one_line
 from hat_ray.model.hypotheses.found import Found, Task
