@@ -53,7 +53,7 @@ class OptionBounds:
             "max_length_factor": factor,
             "min_length_factor": factor,
         }
-        rest = ("length_penalty", "no_repeat_ngram_size", "repetition_penalty")
+        rest = ("length_penalty", "no_repeat_ngram_size", "repetition_penalty", "coverage_penalty")
         return {**own, **{name: (KNOBS[name].least, KNOBS[name].most) for name in rest}}
 
     def decoding(self, given: Mapping[str, object]) -> Decoding:

@@ -45,6 +45,7 @@ def model(exported: Exported) -> LoadedModel:
             Decoding(max_length_factor=0.5, min_length_factor=0.25),
         ),
         ({"length_penalty": 0, "repetition_penalty": 1.5}, Decoding(length_penalty=0, repetition_penalty=1.5)),
+        ({"beam": 4, "n_best": 3, "coverage_penalty": 20}, Decoding(beam=4, n_best=3, coverage_penalty=20)),
     ],
 )
 def test_options_do_what_they_do_everywhere(

@@ -48,8 +48,8 @@ serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
 
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
 {"translations": [...]}. A request may hold options: beam, n_best (then "alternatives" are answered as well),
-length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size and repetition_penalty. --max-beam and
---max-length-factor bound them.
+length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size, repetition_penalty and coverage_penalty.
+--max-beam and --max-length-factor bound them.
 
 A text may have several lines, empty ones too, which keep their places. Each is split into sentences, which are
 translated one by one, unless the request has "split": false or the service --no-split. A sentence that is longer
