@@ -20,7 +20,7 @@ from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.front.sentences import is_dense, parts_of, sentences_of
 from hat_ray.front.text import cleaned
 
-log = logging.getLogger(__name__)
+notices = logging.getLogger(__name__)  # `log` is another module's in an exported program
 
 Count = Callable[[Sequence[str]], Sequence[int]]
 """What counts the tokens of sentences, each with its end of sentence."""
@@ -110,7 +110,7 @@ class FrontEnd:
         if not overlong:
             return Cut(len(lines), first, found, self.step)
         place = min(overlong)
-        log.warning(
+        notices.warning(
             "%d of %d lines have a sentence longer than %d tokens, which is translated in parts (first: line %d, %d "
             "tokens)",
             *(len({found[one].row for one in overlong}), len(lines), self.longest),
