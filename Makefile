@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test test-default test-avx2 test-slow test-cluster test-chaos test-browser test-docs test-minimal \
-	test-lowest lint bench clean
+	test-lowest test-comet lint bench clean
 
 # What computes with a model runs other code on a processor without AVX-512: here PyTorch, oneDNN and CTranslate2 take
 # that one. ONNX Runtime cannot be told; its case is proved by arithmetic in tests/runtime.
@@ -41,6 +41,11 @@ test-browser: $(VENV)/.installed
 
 test-docs: $(VENV)/.installed
 	$(BIN)/pytest -m "slow or not slow" --timeout 900 tests/test_readme.py tests/test_api.py tests/latency/test_lake_readme.py
+
+# The library is 1 GB, so that no other lane has it: elsewhere these tests skip.
+test-comet: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[comet]"
+	$(BIN)/pytest -m "slow or not slow" tests/evaluate/test_comet.py
 
 test-minimal test-lowest: test-%: $(VENV)-%/.installed
 	$(VENV)-$*/bin/pytest $(EVERY_CORE) $(CORE_TESTS)
