@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.ports import free_port
 
-START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 60.0
+START_TIMEOUT_S, STOP_TIMEOUT_S = 240.0, 120.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tests.exported import Exported
 from tests.ports import free_port
 
 serve_schema = pytest.importorskip("ray.serve.schema", reason="needs ray[serve]")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SERVE = [sys.executable, "-m", "ray.serve.scripts"]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
 

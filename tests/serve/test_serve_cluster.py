@@ -24,7 +24,7 @@ from tests.exported import Exported
 from tests.serve.clients import curl, libre_client
 from tests.serve.service import Answer, Running, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 pytest.importorskip("fastapi", reason="needs ray[serve]")
 
 BAD = [
