@@ -98,10 +98,15 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     return parse_recipe(text, source, overrides or [])
 
 
-def parse_recipe(text: str, source: str, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe from YAML; raises RecipeError with file, line and key."""
+def parse_recipe(text: str, source: str, overrides: list[str] | None = None, *, of_run: bool = False) -> Recipe:
+    """Read a recipe from YAML; raises RecipeError with file, line and key.
+
+    A run's recipe names every setting: where that of text files lacks `corpus.protect`, the run is from before it.
+    """
     document = read_mapping(text, source, RecipeError)
     values, lines = document.values, document.lines
+    if of_run and isinstance(corpus := values.get("corpus"), dict) and corpus.get("source") == "files":
+        corpus.setdefault("protect", 0)
     if any(override.partition("=")[0].strip() in _BASES_OF_SPACES for override in overrides or []):
         _forget_space(values)
     for override in overrides or []:
@@ -123,7 +128,7 @@ def load_run_recipe(folder: Folder, overrides: list[str] | None = None) -> Recip
         raise RecipeError(f"{source} is no plain file: name the recipe, and the folder with --run")
     with folder.reading(RUN_RECIPE) as stream:
         content = bytes(stream.read(TEXT_BYTES + 1))
-    return parse_recipe(decode_text(content, source, RecipeError), source, overrides)
+    return parse_recipe(decode_text(content, source, RecipeError), source, overrides, of_run=True)
 
 
 def find_recipe(

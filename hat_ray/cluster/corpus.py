@@ -25,6 +25,7 @@ from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError, UserCodeException
 
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_chunk
+from hat_ray.corpus.protection.practice import Practice
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.source import CHUNK_PAIRS, Chunk, TrainingText
 from hat_ray.corpus.tokens import Sentences
@@ -65,7 +66,11 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
             _encode,
             batch_size=1,
             batch_format="pyarrow",
-            fn_kwargs={"files": tuple(job.vocabularies.files().items()), "rules": job.rules},
+            fn_kwargs={
+                "files": tuple(job.vocabularies.files().items()),
+                "rules": job.rules,
+                "practice": job.practice,
+            },
             num_cpus=1,  # unlike the reading tasks: so Ray Data does not make one task of both
         )
         try:
@@ -140,12 +145,12 @@ def _to_row(chunk: Chunk) -> pa.Table:
     )
 
 
-def _encode(row: pa.Table, files: Files, rules: LengthRules) -> pa.Table:
+def _encode(row: pa.Table, files: Files, rules: LengthRules, practice: Practice | None) -> pa.Table:
     """Encode one chunk."""
     values = {name: row.column(name)[0].as_py() for name in row.column_names}
     lines = (values[side].split("\n") if values["pairs"] else [] for side in ("source", "target"))
     chunk = Chunk(values["number"], values["first_row"], ParallelText(*lines))
-    encoded = encode_chunk(chunk, _vocabularies(files), rules)
+    encoded = encode_chunk(chunk, _vocabularies(files), rules, practice)
     columns = {"number": [encoded.number], "dropped": [[encoded.dropped_long, encoded.dropped_ratio]]}
     for side, sentences in (("source", encoded.source), ("target", encoded.target)):
         columns[f"{side}_values"] = _one_list(sentences.values)

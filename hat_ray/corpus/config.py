@@ -1,13 +1,14 @@
 """Settings of the corpus stage."""
 
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from hat_ray.core.config import StageConfig
 from hat_ray.corpus.cleaning.scripts import scripts_of
+from hat_ray.corpus.protection.spans import RULES_VERSION, SYMBOLS
 from hat_ray.corpus.vocabulary.config import VocabularyConfig, require_symbol
 from hat_ray.storage.places import redacted
 
@@ -15,6 +16,8 @@ Leaks = Literal["remove", "warn", "keep"]
 Deduplicate = bool | Literal["source", "target", "either"]
 Form = Literal["lines", "tags", "segments"]
 
+PROTECT = 0.15
+"""`corpus.protect` of text files."""
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -218,7 +221,16 @@ class CorpusConfig(StageConfig):
     )
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"fairseq", "vocabulary", "distil_from", "distil_beam", "leaks", "drop_identical", "min_script_share"}
+        {
+            "fairseq",
+            "vocabulary",
+            "distil_from",
+            "distil_beam",
+            "leaks",
+            "drop_identical",
+            "min_script_share",
+            "protect",
+        }
     )
 
     source: Literal["toy", "files", "fairseq"] = "toy"
@@ -280,6 +292,10 @@ class CorpusConfig(StageConfig):
     byte_fallback: bool | None = None
     """Spell a character that training never showed as its UTF-8 bytes (256 entries of the vocabulary), so that it can
     be copied into the translation. Null: on for files, off for the toy pair, whose alphabet is closed."""
+    protect: float | None = Field(default=None, ge=0, le=1)
+    """Share of the training pairs that teach symbols, in whose place URLs, e-mail addresses, placeholders, mark-up,
+    numbers, emoji and code come through a translation as they are; 0: none, and a vocabulary that is learned has no
+    symbols. Null: 0.15 of text files, 0 of the toy pair, of a data-bin, and for vocabulary files without symbols."""
     vocab_sample_lines: int = Field(default=2_000_000, ge=1, le=1_000_000_000)
     """Most lines, both languages together, from which the vocabulary is learned."""
 
@@ -296,6 +312,8 @@ class CorpusConfig(StageConfig):
             of_text |= {"nfc": self.nfc, "downloads": bool(self.downloads)}
             if wrong := [name for name, is_set in of_text.items() if is_set]:
                 raise ValueError(f"{wrong[0]} is for text, and a data-bin holds tokens: leave it out")
+            if self.protect:
+                raise ValueError("protect is for text, and a data-bin holds tokens: leave it out")
             if self.vocabulary.source or self.vocabulary.target:
                 raise ValueError("a data-bin has its own dictionaries: leave vocabulary.source and target out")
         else:
@@ -323,8 +341,22 @@ class CorpusConfig(StageConfig):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Words that are one entry each of a vocabulary that is learned: those of the recipe, and tags."""
-        return tuple(dict.fromkeys((*self.vocabulary.symbols, *self.tags)))
+        """Words that are one entry each of a vocabulary that is learned: those of the recipe, tags, and symbols that
+        stand for protected parts."""
+        return tuple(dict.fromkeys((*self.vocabulary.symbols, *self.tags, *(SYMBOLS if self.protect_share else ()))))
+
+    @property
+    def protect_share(self) -> float:
+        """The share of pairs that teach symbols, after the null of `protect` is resolved: 0 of all but text files."""
+        return (PROTECT if self.source == "files" else 0.0) if self.protect is None else self.protect
+
+    def result_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the result; one that protects nothing is as those before protection."""
+        settings = super().result_settings()
+        settings.pop("protect", None)
+        if self.protect_share and (self.protect is not None or not self.vocabulary.source):
+            settings["protect"] = [self.protect_share, RULES_VERSION]
+        return settings
 
     @property
     def spells_bytes(self) -> bool:

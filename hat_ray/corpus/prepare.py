@@ -26,6 +26,7 @@ from hat_ray.corpus.encode import Encode, EncodedChunk, EncodingJob, LengthRules
 from hat_ray.corpus.fairseq.content import held_table, num_chunks, split_chunks, survey_split
 from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.fairseq.vocabularies import data_bin_vocabularies
+from hat_ray.corpus.protection.practice import practice_for
 from hat_ray.corpus.shards import (
     CHUNKS_PER_SHARD,
     ShardRecord,
@@ -167,7 +168,10 @@ def _from_text(
     counter = _Counter(found.kept + sum(map(len, texts.values())), progress)
     tables = {split: encode_held(text, vocabularies) for split, text in texts.items()}
     require_known(tables, config)
-    job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio))
+    practice = practice_for(config.protect_share, vocabularies, seed, config.tags)
+    if config.protect_share and practice is None:
+        log.info("the vocabulary has no symbols for what must not change: URLs, numbers and mark-up are not protected")
+    job = EncodingJob(found.text, vocabularies, LengthRules(config.max_length, config.max_ratio), practice)
     records = _write_training(partial(encode, job), job.text.num_chunks, data, counter)
     counter.report(sum(map(len, tables.values())))
     seen = found.test_sources_seen, found.valid_sources_seen

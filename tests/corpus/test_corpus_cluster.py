@@ -17,10 +17,13 @@ from hat_ray.corpus.cleaning.rules import PairRules
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart, ToyConfig
 from hat_ray.corpus.encode import EncodingJob, LengthRules, encode_here
 from hat_ray.corpus.prepare import prepare
+from hat_ray.corpus.protection.practice import Practice
+from hat_ray.corpus.protection.spans import SYMBOLS
 from hat_ray.corpus.text.source import PairedFiles
 from hat_ray.corpus.text.survey import survey
 from hat_ray.corpus.toy.generate import generate
 from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CorpusError
 from hat_ray.storage.folder import Folder
@@ -68,8 +71,12 @@ def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: P
     sides = [
         [line for chunk in text.all_chunks() for line in getattr(chunk.text, side)] for side in ("source", "target")
     ]
-    own = [learn_vocabulary(lines, size, byte_fallback=False) for lines, size in zip(sides, (300, 340), strict=True)]
-    job = EncodingJob(text, Vocabularies(*own), LengthRules(20, 1.3))
+    how = VocabularyConfig(symbols=SYMBOLS)
+    own = [
+        learn_vocabulary(lines, size, byte_fallback=False, how=how)
+        for lines, size in zip(sides, (300, 340), strict=True)
+    ]
+    job = EncodingJob(text, Vocabularies(*own), LengthRules(20, 1.3), Practice(0.5, 1))
     here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk))
     assert [chunk.number for chunk in there] == [chunk.number for chunk in here] == list(range(first_chunk, 13))
     for one, other in zip(here, there, strict=True):

@@ -217,7 +217,7 @@ def test_sources_that_validation_takes_are_removed_from_training(tmp_path: Path)
         (tmp_path / name).write_text("\n".join(text) + "\n")
     names = {f"{split}_{side}": str(tmp_path / split) for split in ("train", "test") for side in ("source", "target")}
     files = FilesConfig(**names, valid_every=5)
-    config = CorpusConfig(source="files", files=files, vocab_size=24, byte_fallback=False)
+    config = CorpusConfig(source="files", files=files, vocab_size=24, byte_fallback=False, protect=0)
     summary = prepare(config, Folder.at(tmp_path / "out"), 1)
     held = [*lines[4::5], "dog 1 and cat 1"]
     candidates = [line for number, line in enumerate(lines, 1) if number % 5 and line]

@@ -34,6 +34,7 @@ def config(place: Path, back: dict[str, Any], clean: dict[str, Any] | None = Non
         **{f"{split}_{side}": "held" for split in ("valid", "test") for side in ("source", "target")},
     }
     values = {"source": "files", "files": {"folder": str(place), **files}, "vocab_size": 80, "byte_fallback": False}
+    values["protect"] = 0
     return CorpusConfig.model_validate({**values, **settings})
 
 

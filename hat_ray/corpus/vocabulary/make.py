@@ -9,6 +9,8 @@ import numpy as np
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.fairseq.data_bin import DataBin
 from hat_ray.corpus.fairseq.vocabularies import data_bin_vocabularies
+from hat_ray.corpus.protection.masking import knows_symbols
+from hat_ray.corpus.protection.spans import SYMBOLS
 from hat_ray.corpus.text.download import vocabulary_folder
 from hat_ray.corpus.text.survey import Survey, side_lines, vocabulary_lines
 from hat_ray.corpus.tokens import SentenceStore, TokenTable
@@ -33,6 +35,11 @@ def make_vocabularies(found: Survey, config: CorpusConfig, seed: int) -> Vocabul
             raise CorpusError(
                 f"a vocabulary must know each tag, but {unknown[0]!r} is unknown to {config.vocabulary.source}: take a "
                 "tag that it has, or leave corpus.vocabulary.source out"
+            )
+        if config.protect and not knows_symbols(set(opened.source.pieces()), set(opened.target.pieces())):
+            raise CorpusError(
+                f"corpus.protect needs a vocabulary with the symbols {' '.join(SYMBOLS)}, but "
+                f"{config.vocabulary.source} lacks some: leave protect out, or vocabulary.source"
             )
         return opened
     started = time.monotonic()

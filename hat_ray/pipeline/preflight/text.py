@@ -201,7 +201,8 @@ def vocabulary_bounds(
     parts = sum(_parts_of(len(word) + len(_WORD_MARK)) for word in words)
     fewer = fewer or bool(config.deduplicate or config.drop_identical or config.min_script_share or files.valid_every)
     unsure = fewer or lines > config.vocab_sample_lines
-    unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES or bool(config.symbols)
+    unsure = unsure or how.character_coverage < 1 or how.max_sentence_bytes < _USUAL_BYTES
+    unsure = unsure or bool(how.symbols or config.tags)  # words that the text holds
     return fixed + (1 if unsure else len(characters)), fixed + len(characters) + parts
 
 

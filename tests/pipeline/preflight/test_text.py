@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from hat_ray.cli import app
 from hat_ray.corpus.config import CorpusConfig, FilesConfig
+from hat_ray.corpus.protection.spans import SYMBOLS
+from hat_ray.corpus.vocabulary.config import VocabularyConfig
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
 from hat_ray.errors import CheckError, CorpusError
 from hat_ray.pipeline.preflight.text import vocabulary_bounds
@@ -26,6 +28,7 @@ def recipe(tmp_path: Path) -> Path:
         "vocab_size": 12,
         "byte_fallback": False,
         "leaks": "keep",
+        "protect": 0,
         "files": {n: n for n in NAMES},
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps({"name": "mine", "corpus": corpus, "evaluate": {"beam": 1}}))
@@ -98,12 +101,13 @@ def test_the_bounds_of_a_vocabulary_hold_sentencepieces_own(tmp_path: Path, byte
     )
     config = CorpusConfig(source="files", files=files, byte_fallback=byte_fallback, leaks="keep")
     least, most = vocabulary_bounds(files, config)
-    assert len(learn_vocabulary(lines * 2, least, byte_fallback=byte_fallback)) == least
+    how = VocabularyConfig(symbols=config.symbols)
+    assert len(learn_vocabulary(lines * 2, least, byte_fallback=byte_fallback, how=how)) == least
     for impossible in (least - 1, most + 1):
         with pytest.raises(CorpusError):
-            learn_vocabulary(lines * 2, impossible, byte_fallback=byte_fallback)
+            learn_vocabulary(lines * 2, impossible, byte_fallback=byte_fallback, how=how)
     leaky = config.model_copy(update={"leaks": "remove"})  # which characters are left is not known
-    assert vocabulary_bounds(files, leaky) == (5 + 256 * byte_fallback, most)
+    assert vocabulary_bounds(files, leaky) == (5 + len(SYMBOLS) + 256 * byte_fallback, most)
 
 
 SIDES = (("source", "a"), ("target", "b"))
