@@ -34,8 +34,8 @@ from hat_ray.runtime.standalone import translate as front_end
 from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from hat_ray.space.cost import count_params
 
-_CARRIED = r"hat_ray\.(?:corpus\.vocabulary|front|model\.hypotheses)\."
-"""Modules whose text an export carries: sub-words, lines and sentences, and decoding as a request wants it."""
+_CARRIED = r"hat_ray\.(?:corpus\.(?:vocabulary|protection)|front|model\.hypotheses)\."
+"""Modules whose text an export carries: sub-words, protected parts, sentences, and decoding as a request wants it."""
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
 
 

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hat_ray.core.progress import Progress, no_progress
+from hat_ray.corpus.protection.masking import protection_for
+from hat_ray.corpus.protection.terms import Terms
 from hat_ray.corpus.vocabulary import Vocabularies
+from hat_ray.errors import HatRayError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.hypotheses import hypotheses, translate_as
 from hat_ray.front.front_end import FrontEnd
@@ -49,11 +52,19 @@ class LoadedModel:
         """Return the `n_best` hypotheses of every line, the best first; an empty line has one, which is empty."""
         return hypotheses(self.engine, self.vocabularies, lines, self.config, decoding, progress, first)
 
-    def front_end(self, split: bool = True) -> FrontEnd:
-        """Return what cuts lines into sentences that the model can read."""
-        encode = self.vocabularies.source.encode_lines
+    def front_end(self, split: bool = True, *, protect: bool = True, terms: Terms | None = None) -> FrontEnd:
+        """Return what cuts lines into sentences that the model can read.
+
+        With `protect` URLs, placeholders and the like, and the `terms` of a glossary, come through as they are, where
+        the model knows symbols for them. Raises HatRayError for a glossary where it does not.
+        """
+        source, target = self.vocabularies.source, self.vocabularies.target
         longest = min(self.config.max_source_length, self.engine.max_positions)
-        return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split)
+        try:
+            step = protection_for(source.pieces(), target.pieces(), terms) if protect else None
+        except ValueError as error:
+            raise HatRayError(str(error)) from error
+        return FrontEnd(lambda texts: [len(one) for one in source.encode_lines(texts)], longest, split, step)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def config_of(place: Path, **settings: object) -> CorpusConfig:
     names = {
         f"{split}_{side}": f"{split}.{side}" for split in ("train", "valid", "test") for side in ("source", "target")
     }
-    values = {"vocab_size": 500, "byte_fallback": False, "max_length": 16, "vocab_sample_lines": 4_000, **settings}
+    values = {"vocab_size": 500, "byte_fallback": False, "max_length": 16, "vocab_sample_lines": 4_000, "protect": 0}
+    values |= settings
     files = FilesConfig(folder=str(place), **names)
     return CorpusConfig(source="files", files=files, **values)  # type: ignore[arg-type]
 

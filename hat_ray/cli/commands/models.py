@@ -13,6 +13,7 @@ import typer
 from hat_ray.cli.app import app
 from hat_ray.cli.decoding import DecodingCommand, with_decoding
 from hat_ray.cli.folders import require_folder, resolve_run
+from hat_ray.cli.glossary import GlossaryOpt, NoProtectOpt, glossary_terms
 from hat_ray.cli.options import JsonOpt, ThreadsOpt
 from hat_ray.cli.output import print_json
 from hat_ray.core import console
@@ -88,8 +89,9 @@ Translations come out as groups of lines come in: a pipe that brings one line ge
 feed; an exported translate.py and the service give the same for the same line.
 
 Each line is split into sentences, which are translated one by one and joined again. A sentence that is longer than the
-model reads is translated in parts. Lines are taken as they are, and cut where they are too long, with --score, as
-`hat-ray evaluate` does, with --prefix, and where hypotheses are printed.""",
+model reads is translated in parts. URLs, e-mail addresses, placeholders, mark-up, numbers, emoji and code come through
+as they are, where the model learned to (`corpus.protect`). With --score, as `hat-ray evaluate` does, with --prefix, and
+where hypotheses are printed, lines are taken as they are, and cut where they are too long.""",
 )
 @with_decoding
 def translate(
@@ -113,6 +115,8 @@ def translate(
     metric: MetricOpt = None,
     no_split: NoSplitOpt = False,
     comet_model: CometOpt = None,
+    no_protect: NoProtectOpt = False,
+    glossary: GlossaryOpt = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --score: print its figures as one JSON object instead of translations.")
     ] = False,
@@ -131,6 +135,8 @@ def translate(
         raise RunError("--metric adds to the figures of --score: name a reference with --score, or leave --metric out")
     if (reason := why_not(decoding, beam or decoding.n_best)) is not None:
         raise RunError(reason)
+    whole = bool(references or decoding.prefix or details)
+    terms = glossary_terms(glossary, unfit=whole or no_protect)
     from hat_ray.evaluate.tokenizer_files import require_tokenizer
     from hat_ray.export.stream import details_stream, read_groups, score_stream, translate_stream
 
@@ -140,7 +146,7 @@ def translate(
     served = model_choice(place, model, beam, runtime, dtype, short_list).open(threads or 0)
     if references:
         require_tokenizer(served.config.tokenizer, None)
-    front = None if references or decoding.prefix else served.front_end(not no_split)
+    front = None if whole else served.front_end(not no_split, protect=not no_protect, terms=terms)
     pairs: list[tuple[str, str]] = []
     started = time.perf_counter()
     with console.progress_bar("translating") as progress:

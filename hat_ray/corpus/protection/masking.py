@@ -12,20 +12,24 @@ Decisions
 - The translation is checked: each symbol is there once. Of a symbol that comes twice the first stays. One that is
   missing is put back at the place which its neighbours, or its share of the sentence, give it: a value in a doubtful
   place is better than none. Such a repair needs no second decoding, works for every hypothesis, and is counted.
+- A blank comes between a symbol and a word that it did not touch before: that word would become a part of an address.
 - A line of which nothing but such parts is left needs no model.
 """
 
+import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from hat_ray.corpus.protection.spans import SYMBOLS, find_spans
-from hat_ray.corpus.protection.terms import Terms
+from hat_ray.corpus.protection.terms import Terms, is_word
+
+hints = logging.getLogger(__name__)  # `log` is another module's in an exported program
 
 _SYMBOL = re.compile("|".join(map(re.escape, SYMBOLS)))
-_MARK = re.compile(r"<(?!0x|/?s>|pad>|unk>)[^<>\s]+>")
+_TAG_ENTRY = re.compile(r"<(?!0x|/?s>|pad>|unk>)[^<>\s]+>")
 """An entry of a vocabulary that no text taught: a tag of a corpus, or the mark of a target language."""
-_NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS)}
+_PLACES = {symbol: number for number, symbol in enumerate(SYMBOLS)}
 _TAIL = re.compile(r"[^\w\s\u27e7]*\s*$")
 _GAP = re.compile(r"(?<=\S) +(?=\S)|(?<=[\u3001\u3002\uff0c\uff0e])")
 """Places where something can be put between words."""
@@ -90,7 +94,7 @@ def restore(translation: str, masked: Masked) -> Restored:
     missing = [symbol for symbol in SYMBOLS[: len(masked.values)] if symbol not in kept]
     for symbol in missing:
         kept = _put_back(kept, symbol, masked.text)
-    text = _SYMBOL.sub(lambda found: masked.values[_NUMBER[found[0]]], kept)
+    text = _SYMBOL.sub(lambda found: masked.values[_PLACES[found[0]]], _apart(kept, masked.text))
     return Restored(text, surplus + len(missing))
 
 
@@ -118,11 +122,40 @@ class Protection:
         return restored.text
 
 
-def protection_for(source: Collection[str], target: Collection[str], terms: Terms | None = None) -> Protection | None:
-    """Return what protects the sentences of a model, by the entries of its vocabularies; None: it knows no symbols."""
-    if not knows_symbols(set(source), set(target)):
-        return None
-    return Protection(terms, frozenset(piece for piece in source if _MARK.fullmatch(piece)))
+@dataclass
+class Unprotected:
+    """Passes the sentences of a model that knows no symbols as they are; one log line names what is not protected."""
+
+    named: bool = False
+
+    def before(self, sentence: str) -> tuple[str, None]:
+        """Return the sentence."""
+        if not self.named and (part := next(find_spans(sentence), None)) is not None:
+            self.named = True
+            hints.info(
+                "this model learned no symbols for URLs, numbers, placeholders and the like (corpus.protect): they are "
+                "translated as words, such as %r",
+                sentence[part.start : part.end][:80],
+            )
+        return sentence, None
+
+    def after(self, translation: str, known: None) -> str:
+        """Return the translation."""
+        return translation
+
+
+def protection_for(
+    source: Collection[str], target: Collection[str], terms: Terms | None = None
+) -> Protection | Unprotected:
+    """Return what protects the sentences of a model, by the entries of its vocabularies, where it knows the symbols.
+
+    Raises ValueError, in one line, for a glossary that a model without symbols cannot keep.
+    """
+    if knows_symbols(set(source), set(target)):
+        return Protection(terms, frozenset(piece for piece in source if _TAG_ENTRY.fullmatch(piece)))
+    if terms is not None:
+        raise ValueError("a glossary needs a model that learned symbols (corpus.protect), and this one knows none")
+    return Unprotected()
 
 
 def knows_symbols(*sides: Collection[str]) -> bool:
@@ -154,8 +187,8 @@ def _each_once(translation: str, count: int) -> tuple[str, int]:
     """Return a translation with the first of each of `count` symbols alone, and how many others there were."""
     known, seen, surplus = set(SYMBOLS[:count]), set[str](), 0
     text = ""
-    for piece in _cut(translation):
-        if piece not in _NUMBER:
+    for piece in _pieces_of(translation):
+        if piece not in _PLACES:
             text = text.rstrip(" ") + piece if piece.startswith(" ") else text + piece  # a symbol left both blanks
         elif piece in known and piece not in seen:
             seen.add(piece)
@@ -168,13 +201,36 @@ def _each_once(translation: str, count: int) -> tuple[str, int]:
     return again, surplus + more
 
 
-def _cut(text: str) -> list[str]:
+def _pieces_of(text: str) -> list[str]:
     """Cut a text into symbols and what is between them."""
     pieces, place = [], 0
     for found in _SYMBOL.finditer(text):
         pieces += [text[place : found.start()], found[0]]
         place = found.end()
     return [piece for piece in (*pieces, text[place:]) if piece]
+
+
+def _apart(translation: str, source: str) -> str:
+    """Put a blank between a symbol and a word that it touches, unless it touches one on that side in the source.
+
+    A word right behind an address would be a part of it.
+    """
+    pieces = _pieces_of(translation)
+    text = ""
+    for place, piece in enumerate(pieces):
+        before, after = pieces[place - 1] if place else "", pieces[place + 1] if place + 1 < len(pieces) else ""
+        if piece not in _PLACES:
+            text += piece
+            continue
+        ahead, _, behind = source.partition(piece)
+        left = before not in _PLACES and _touches(before[-1:]) and not _touches(ahead[-1:])
+        right = after not in _PLACES and _touches(after[:1]) and not _touches(behind[:1])
+        text += f"{' ' if left else ''}{piece}{' ' if right else ''}"
+    return text
+
+
+def _touches(letter: str) -> bool:
+    return bool(letter) and is_word(letter)
 
 
 def _put_back(translation: str, symbol: str, source: str) -> str:

@@ -1,7 +1,7 @@
 """Find the parts of a sentence that a translation must not change. Needs no library: exports hold a copy of this file.
 
 Decisions
-- Patterns, from left to right; where several begin at one place, the first of `KINDS` that fits has it. Nothing is
+- Patterns, from left to right; where several begin at one place, the first of `PATTERNS` that fits has it. Nothing is
   learned, so that a user can read what is protected.
 - A number of one digit without a unit is a word: it decides singular or plural, and is often spelled out. Numbers of
   more digits, and all with a unit, stay as they are written; decimal commas are not converted.
@@ -30,10 +30,10 @@ class Span:
 
 _DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
 _ENDINGS = "com|org|net|edu|gov|info|io|dev|app|ai|eu|uk|de|at|ch|fr|it|es|nl|pl|jp|cn"
-_NAME = r"[A-Za-z_][\w:.-]{0,40}"
+_TAG_NAME = r"[A-Za-z_][\w:.-]{0,40}"
 _VALUE = r"(?:\"[^\"<>\n]{0,300}\"|'[^'<>\n]{0,300}'|[^\s\"'<>=]{1,300})"
 _FLAGS = r"[#0+\-]{0,4}\d{0,4}(?:\.\d{1,4})?(?:hh?|ll?|[Lqjzt])?[diouxXeEfFgGcrsa@](?![A-Za-z])"
-_NUMBER = r"\d{1,20}(?:(?:[.,:/'\u2019-]|[ \u00a0\u202f](?=\d{2,8}(?!\w)))\d{1,20}){0,20}"
+_DIGITS = r"\d{1,20}(?:(?:[.,:/'\u2019-]|[ \u00a0\u202f](?=\d{2,8}(?!\w)))\d{1,20}){0,20}"
 _UNITS = (
     "%|\u2030|\u00b0 ?[CFK]?|km/h|m/s|[kMG]bit/s|[kcmn\u00b5\u03bc]?m[\u00b2\u00b32-3]?|mph|"
     "[km\u00b5]?g|lbs?|oz|ft|yd|mi|[mcd]?l|h|min|sec|ms|(?<= )s|[kMGT]?Hz|[kMG]?Wh?|[kMGT]i?[Bb]|[km]?V|mA|mAh|k?J|"
@@ -45,26 +45,26 @@ _PICTURE = (
 )
 _DRESS = "[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]{0,8}"
 
-KINDS = {
+PATTERNS = {
     "symbol": "|".join(map(re.escape, SYMBOLS)),
     "code": r"``[^`\n]{1,300}``|`[^`\n]{1,300}`",
     "url": r"(?<![\w@])(?:(?:https?|s?ftp|file|ssh|git|wss?)://|www\.(?=\w))[^\s<>\"\u201c\u201d\u00ab\u00bb`]{1,2000}"
     r"|(?<![\w@.-])(?:mailto|tel):[^\s<>\"]{1,300}",
     "e-mail": rf"(?<![\w.+-])[\w.+-]{{1,64}}@{_DOMAIN}[A-Za-z]{{2,24}}(?![\w-])",
     "domain": rf"(?<![\w@.-]){_DOMAIN}(?:{_ENDINGS})(?![\w-])(?!\.\w)(?:/[^\s<>\"]{{0,2000}})?",
-    "mark-up": rf"</?{_NAME}(?:\s{{1,8}}{_NAME}(?:\s?=\s?{_VALUE})?){{0,20}}\s{{0,8}}/?>|<!--.{{0,300}}?-->"
+    "mark-up": rf"</?{_TAG_NAME}(?:\s{{1,8}}{_TAG_NAME}(?:\s?=\s?{_VALUE})?){{0,20}}\s{{0,8}}/?>|<!--.{{0,300}}?-->"
     r"|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]\w{1,30});",
     "placeholder": r"\{\{[^{}\n]{0,80}\}\}|[$#%]?\{[^{}\n]{0,80}\}|\[\[[^\[\]\n]{1,80}\]\]"
     rf"|%\([\w.]{{1,40}}\){_FLAGS}|%\d{{1,2}}\${_FLAGS}|%{_FLAGS}|%[A-Za-z_]\w{{1,40}}%|\$[A-Za-z_]\w{{0,40}}",
-    "number": rf"(?<![\w.,])[+\-\u2212\u00b1]?[$\u20ac\u00a3\u00a5\u20b9] ?{_NUMBER}(?!\w)"
-    rf"|(?<![\w.,])[+\-\u2212\u00b1]?{_NUMBER}[ \u00a0\u202f]?(?:{_UNITS})(?!\w)"
-    rf"|(?<![\w.,])[+\-\u2212\u00b1]?(?=\d{{2}}|\d[.,:/'\u2019-]\d){_NUMBER}(?!\w)",
+    "number": rf"(?<![\w.,])[+\-\u2212\u00b1]?[$\u20ac\u00a3\u00a5\u20b9] ?{_DIGITS}(?!\w)"
+    rf"|(?<![\w.,])[+\-\u2212\u00b1]?{_DIGITS}[ \u00a0\u202f]?(?:{_UNITS})(?!\w)"
+    rf"|(?<![\w.,])[+\-\u2212\u00b1]?(?=\d{{2}}|\d[.,:/'\u2019-]\d){_DIGITS}(?!\w)",
     "emoji": f"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_PICTURE}{_DRESS}(?:\u200d{_PICTURE}{_DRESS}){{0,8}}",
 }
 """Patterns of what is protected, by kind."""
 
-_ALL = re.compile("|".join(f"(?P<k{place}>{pattern})" for place, pattern in enumerate(KINDS.values())))
-_NAMES = {f"k{place}": kind for place, kind in enumerate(KINDS)}
+_ANY_PART = re.compile("|".join(f"(?P<k{place}>{pattern})" for place, pattern in enumerate(PATTERNS.values())))
+_KIND_OF = {f"k{place}": kind for place, kind in enumerate(PATTERNS)}
 _LIKELY = re.compile(r"[\d@<>{}%$`&\[#]|//|\w\.\w|[a-z]:\S|[^\x00-\u218f\u3040-\uffff]")
 """What every protected part has; most lines have none of it and are left at once."""
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
@@ -75,8 +75,8 @@ def find_spans(line: str) -> Iterator[Span]:
     if not _LIKELY.search(line):
         return
     place = 0
-    while (found := _ALL.search(line, place)) is not None:
-        kind = _NAMES[str(found.lastgroup)]
+    while (found := _ANY_PART.search(line, place)) is not None:
+        kind = _KIND_OF[str(found.lastgroup)]
         start, end = found.span()
         if kind in ("url", "domain"):
             end = start + len(_without_stop(line[start:end]))

@@ -14,6 +14,8 @@ from functools import cached_property
 
 _WITHOUT_BLANKS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 """Letters of scripts that write no blanks between words."""
+MOST_BYTES = 1 << 26
+"""Most bytes of a glossary's file."""
 _MOST_TERMS, _MOST_LETTERS = 100_000, 1_000
 
 
@@ -26,6 +28,8 @@ class Terms:
     @classmethod
     def read(cls, content: bytes, name: str) -> "Terms":
         """Read a glossary's content; raise ValueError, in one line with the place, for a mistake in it."""
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"{name}: a glossary has at most {MOST_BYTES} bytes: leave terms out")
         try:
             lines = content.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
@@ -77,8 +81,9 @@ class Terms:
 
 def _cuts_word(line: str, start: int, end: int) -> bool:
     """Report whether a part begins or ends within a word."""
-    return any(0 < at < len(line) and _is_word(line[at - 1]) and _is_word(line[at]) for at in (start, end))
+    return any(0 < at < len(line) and is_word(line[at - 1]) and is_word(line[at]) for at in (start, end))
 
 
-def _is_word(letter: str) -> bool:
+def is_word(letter: str) -> bool:
+    """Report whether a letter is of a word with blanks around it."""
     return (letter.isalnum() or letter == "_") and not _WITHOUT_BLANKS.match(letter)

@@ -40,6 +40,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
+from hat_ray.corpus.protection.masking import protection_for
+from hat_ray.corpus.protection.terms import MOST_BYTES, Terms
 from hat_ray.corpus.vocabulary.subwords import (
     MODEL_FILE,
     SENTENCEPIECE,
@@ -221,11 +223,16 @@ class LineTranslator:
                 translations[row] = tokens
         return translations
 
-    def front_end(self, split: bool = True) -> FrontEnd:
-        """Return what cuts lines into sentences that the model can read."""
+    def front_end(self, split: bool = True, *, protect: bool = True, terms: Terms | None = None) -> FrontEnd:
+        """Return what cuts lines into sentences that the model can read.
+
+        With `protect` URLs, placeholders and the like, and the `terms` of a glossary, come through as they are, where
+        the model knows symbols for them. Raises ValueError for a glossary where it does not.
+        """
         encode = self.source.encode_lines
         longest = self._longest_source(self.manifest["search"])
-        return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split)
+        step = protection_for(self.source.pieces(), self.target.pieces(), terms) if protect else None
+        return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split, step)
 
     def _longest_source(self, search: Mapping[str, Any]) -> int:
         """Return the most tokens of a source, its end of sentence among them."""
@@ -290,16 +297,23 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
     parser.add_argument("--beam", default=None, type=_at_least(1), help="hypotheses kept; default: the manifest's")
     parser.add_argument("--chunk", default=256, type=_at_least(1), help="lines translated together")
     parser.add_argument("--no-split", action="store_true", help="translate each line whole, not by its sentences")
+    parser.add_argument("--no-protect", action="store_true", help="translate URLs, placeholders and the like as words")
+    parser.add_argument("--glossary", default=None, type=Path, help="file of lines: term, tab, its translation")
     _add_decoding(parser)
     options = parser.parse_args()
     wanted = _decoding_of(options)
     try:
+        if options.glossary is not None and (options.no_protect or options.details or wanted.prefix):
+            raise ValueError("--glossary is not for --no-protect, --prefix or hypotheses: leave it or them out")
         if sys.stdin is None or sys.stdout is None:
             raise ValueError("stdin and stdout must be open: give it lines by `< FILE`")
         if (reason := why_not(wanted, options.beam or wanted.n_best)) is not None:
             raise ValueError(reason)
         translator = open_translator(options.folder, options.threads)
-        front = None if options.details or wanted.prefix else translator.front_end(not options.no_split)
+        front = None
+        if not (options.details or wanted.prefix):
+            terms = None if options.glossary is None else _terms_of(options.glossary)
+            front = translator.front_end(not options.no_split, protect=not options.no_protect, terms=terms)
         number, stdin = 1, cast("BufferedReader", sys.stdin.buffer)
         for chunk in read_lines(stdin, options.chunk):
             lines = _translated(translator, chunk, wanted, front, options.details, number)
@@ -311,6 +325,14 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
     except OSError as error:
         return _tell(error, 1)
     return 0
+
+
+def _terms_of(path: Path) -> Terms:
+    """Read a glossary; raise ValueError, in one line, where it is none."""
+    try:
+        return Terms.read(_plain_bytes(path.resolve(), MOST_BYTES), str(path))
+    except OSError as error:
+        raise ValueError(f"{path}: the glossary cannot be read: {error.strerror}") from error
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:

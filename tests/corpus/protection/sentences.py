@@ -1,6 +1,7 @@
 """Sentences that hold what a translation must not change, drawn from a seed."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -155,5 +156,8 @@ MAKERS: dict[str, Callable[[random.Random], str]] = {
 
 
 def unharmed(sentence: Sentence, translation: str) -> bool:
-    """Report whether every value stands in a translation as often as in its sentence."""
-    return all(translation.count(value) == sentence.text.count(value) for value in sentence.values)
+    """Report whether every value stands in a translation as often as in its sentence, and no word is glued to it."""
+    if any(translation.count(value) != sentence.text.count(value) for value in sentence.values):
+        return False
+    plain = [value for value in sentence.values if not value.startswith("<")]  # mark-up touches words
+    return not any(re.search(rf"\w{re.escape(value)}|{re.escape(value)}\w", translation) for value in plain)

@@ -1,5 +1,6 @@
 """What a translation must not change becomes symbols, and comes back whatever the model makes of them."""
 
+import logging
 import re
 import time
 
@@ -8,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hat_ray.corpus.protection.masking import Protection, mask, protection_for, restore
-from hat_ray.corpus.protection.spans import KINDS, SYMBOLS, find_spans
+from hat_ray.corpus.protection.spans import PATTERNS, SYMBOLS, find_spans
 from hat_ray.corpus.protection.terms import Terms
 
 PROTECTED = {
@@ -58,7 +59,7 @@ lines = st.builds(
 
 
 def test_each_kind_is_found_whole_within_a_sentence():
-    assert set(PROTECTED) == set(KINDS)
+    assert set(PROTECTED) == set(PATTERNS)
     for kind, values in PROTECTED.items():
         for value in values:
             for frame in ("See {} now.", "See {}", "({})", "{}, you said", "{}."):
@@ -127,6 +128,16 @@ def test_a_missing_symbol_is_put_back_between_its_neighbours():
     assert restore(f"{two} {two} {one} und {SYMBOLS[4]} {three}", masked).text == "{b} {a} und http://ex.org"
 
 
+def test_no_word_is_glued_to_a_value_that_stood_apart():
+    masked = mask("See http://ex.org and <b>all</b> of it.")
+    one, two, three = SYMBOLS[:3]
+    found = restore(f"Siehe{one}und {two}alles{three}davon.", masked)
+    assert (found.text, found.repaired) == ("Siehe http://ex.org und <b>alles</b> davon.", 0)
+    assert restore(f"\u898b\u3066{one}\u3068{two}\u5168\u90e8{three}", masked).text.startswith(
+        "\u898b\u3066http://ex.org\u3068"
+    )
+
+
 def test_tags_around_a_sentence_touch_its_words_again():
     masked = mask("<b>A dog runs</b>.")
     assert restore("Ein Hund rennt.", masked).text == "<b>Ein Hund rennt</b>."
@@ -150,13 +161,23 @@ def test_a_sentence_without_other_words_needs_no_model_and_repairs_are_counted()
     assert (protection.protected, protection.repaired) == (4, 2)
 
 
-def test_only_vocabularies_with_every_symbol_on_both_sides_are_protected():
+def test_only_vocabularies_with_every_symbol_on_both_sides_are_protected(caplog: pytest.LogCaptureFixture):
     known = [*SYMBOLS, "<s>", "</s>", "<pad>", "<unk>", "<0x0A>", "<BT>", "\u2581a"]
     found = protection_for(known, known)
-    assert found is not None
+    assert isinstance(found, Protection)
     assert found.marks == {"<BT>"}
-    assert protection_for(known, known[1:]) is None
-    assert protection_for(known[1:], known) is None
+    caplog.set_level(logging.INFO)
+    for sides in ((known, known[1:]), (known[1:], known)):
+        passing = protection_for(*sides)
+        assert passing.before("a dog") == ("a dog", None)
+        assert not caplog.text
+        for sentence in ("see {name}", "see http://ex.org"):
+            assert passing.before(sentence) == (sentence, None)
+            assert passing.after("siehe {nome}", None) == "siehe {nome}"
+        assert [record.getMessage()[-8:] for record in caplog.records] == ["'{name}'"]
+        caplog.clear()
+        with pytest.raises(ValueError, match="a glossary needs a model that learned symbols"):
+            protection_for(*sides, Terms({"a": "b"}))
 
 
 def test_a_mark_of_the_model_stays_where_the_line_begins_with_it():
