@@ -67,18 +67,28 @@ class Model:
     loaded: LoadedModel
 
     def translate(
-        self, lines: Sequence[str], progress: Progress = no_progress, decoding: Decoding | None = None
+        self,
+        lines: Sequence[str],
+        progress: Progress = no_progress,
+        decoding: Decoding | None = None,
+        *,
+        split: bool = False,
     ) -> list[str]:
         """Return each line's translation, in order; an empty line stays empty.
 
-        `decoding` holds what the request wants changed, such as `Decoding(no_repeat_ngram_size=3)`.
+        `decoding` holds what the request wants changed, such as `Decoding(no_repeat_ngram_size=3)`. `split`: lines are
+        translated by their sentences, as the command does, and not whole; those with a prefix are whole in any case.
 
         >>> import hat_ray
         >>> model = hat_ray.open_model("exported")
         >>> model.translate(["", "..."])[0]
         ''
         """
-        return self.loaded.translate(lines, progress, decoding)
+        if not split or (decoding is not None and decoding.prefix):
+            return self.loaded.translate(lines, progress, decoding)
+        return self.loaded.front_end().translate(
+            lines, lambda texts, numbers: self.loaded.translate(texts, progress, decoding, first=numbers)
+        )
 
     def hypotheses(
         self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import hat_ray as public
+from hat_ray import Decoding
 from hat_ray.export.export import open_export
 from tests.command import hat_ray
 from tests.exported import Exported
@@ -25,6 +27,11 @@ def test_sentences_of_a_line_are_translated_one_by_one_unless_asked_not_to(expor
     unsplit = hat_ray("translate", exported.folder, "--no-split", cwd=tmp_path, stdin=given(lines))
     assert unsplit.stdout.split("\n")[:-1] == whole
     assert done.stdout != unsplit.stdout
+
+    opened = public.open_model(exported.folder)
+    assert opened.translate(lines, split=True) == done.stdout.split("\n")[:-1]
+    begun = Decoding(prefix="a")
+    assert opened.translate(lines, decoding=begun, split=True) == opened.translate(lines, decoding=begun)
 
     reference = tmp_path / "reference.txt"
     reference.write_bytes(given(lines))

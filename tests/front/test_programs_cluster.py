@@ -15,7 +15,11 @@ pytest.importorskip("fastapi", reason="needs ray[serve]")
 COUNT = 2_400
 
 
-def test_three_programs_give_the_same_for_thousands_of_lines(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["exported", "exported_ct2"])
+def test_three_programs_give_the_same_for_thousands_of_lines(
+    runtime: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    exported: Exported = request.getfixturevalue(runtime)
     lines = hostile_lines(exported.lines, COUNT, seed=9)
     content = "".join(f"{line.text}\n" for line in lines).encode()
     one, other = command(exported.folder, content), exported_program(exported.folder, content)
