@@ -42,6 +42,7 @@ def corpus_command(folder: Path, *more: str) -> list[str]:
         "corpus": {
             "source": "files",
             "vocab_size": 12,
+            "protect": 0,
             "byte_fallback": False,
             "leaks": "keep",
             "files": {n: n for n in names},
