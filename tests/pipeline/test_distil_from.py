@@ -144,6 +144,7 @@ def test_validation_that_is_cut_from_the_training_text_keeps_its_references(made
         "corpus.files.valid_every=7",
         *files,
         "corpus.leaks=keep",
+        "corpus.protect=0",
     ]
     recipe, corpus = taught_corpus(
         tmp_path / "run", *settings, "corpus.byte_fallback=false", f"corpus.distil_from={winner(made[1])}"
