@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.algorithms.surrogate.features import FloatArray, GeneFeatures
+from hat_ray.search.algorithms.surrogate.model import DECIMALS
 from hat_ray.search.frontier import Staircase, pareto_front
 from hat_ray.search.limits import Limit
 from hat_ray.space.genes import Rows
@@ -65,7 +66,7 @@ class Acquisition:
 
     def losses(self, rows: Rows) -> FloatArray:
         """Return the losses of rows (N, G) by each draw, and last the expected ones: (N, K + 1)."""
-        return np.asarray(self.features(rows) @ self.weights)
+        return np.round(self.features(rows) @ self.weights, DECIMALS)
 
     def scores(self, children: ScoredChildren) -> FloatArray:
         """Return (N, K + 1), lower is better: minus the gain of the frontiers, or the loss under a limit.
@@ -124,6 +125,4 @@ def best_places(scores: FloatArray, count: int) -> npt.NDArray[np.int64]:
     count = min(count, len(scores))
     if count == 0:
         return np.zeros((0, scores.shape[1]), dtype=np.int64)
-    some = np.argpartition(scores, count - 1, axis=0)[:count]
-    order = np.argsort(np.take_along_axis(scores, some, axis=0), axis=0, kind="stable")
-    return np.take_along_axis(some, order, axis=0)
+    return np.argsort(scores, axis=0, kind="stable")[:count]

@@ -31,6 +31,9 @@ _START = {
 _LEARNED = ("whole", "count", "count by whole", "layer", "pair", "noise")
 _STEPS = (4.0, 2.0)
 _BELIEF = 1.5
+DECIMALS = 9
+"""To which values are rounded before they are compared: the last digits are the processor's (BLAS has kernels of its
+own for each), and a search proposes the same on all."""
 """Standard deviation of the prior on each scale's logarithm, around `_START`."""
 _CAP = 4.0
 """Losses are cut at this multiple of the distance from the best to the 90th percentile."""
@@ -98,7 +101,7 @@ def _evidence(parts: dict[str, FloatArray], y: FloatArray, of: dict[str, float])
     lower = cholesky(kernel + of["noise"] ** 2 * np.eye(len(y)), lower=True, check_finite=False)
     fit = solve_triangular(lower, y, lower=True, check_finite=False)
     belief = sum(np.log(of[name] / _START[name]) ** 2 for name in _LEARNED) / (2 * _BELIEF**2)
-    return float(-0.5 * fit @ fit - np.log(np.diag(lower)).sum() - belief)
+    return round(float(-0.5 * fit @ fit - np.log(np.diag(lower)).sum() - belief), DECIMALS)
 
 
 class Posterior:
