@@ -51,10 +51,10 @@ def shown(browser: webdriver.Chrome, element: str) -> str:
 
 
 def asked_for(browser: webdriver.Chrome) -> set[str]:
-    """Return the addresses that the browser asked for since the page was opened."""
+    """Return the addresses that the browser asked for since the page was opened, without those within itself."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
-    return {url for url in urls if not url.startswith("data:")}
+    return {url for url in urls if not url.startswith(("data:", "chrome:"))}
 
 
 def test_it_translates_what_one_types(browser: webdriver.Chrome, local: Local, exported: Exported) -> None:
