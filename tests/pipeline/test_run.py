@@ -221,7 +221,9 @@ class Killed(BaseException):
     """A process that ends between two steps."""
 
 
-@pytest.mark.parametrize("renames", [True, False], ids=["disk", "object store"])
+@pytest.mark.parametrize(
+    "renames", [pytest.param(True, id="disk"), pytest.param(False, id="object store", marks=pytest.mark.slow)]
+)
 def test_a_change_of_mind_survives_a_kill_between_any_two_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: bool
 ):

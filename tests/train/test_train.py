@@ -202,7 +202,7 @@ train_super(SPACE, Corpus.load(Folder.at({corpus!r})), MODEL, CONFIG, Folder.at(
 """
 
 
-@pytest.mark.parametrize("kill_after", [3, 15])
+@pytest.mark.parametrize("kill_after", [3, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_killed_training_equals_an_unkilled_one_bit_by_bit(kill_after, tiny_space, corpus, tmp_path):
     whole, killed = Folder.at(tmp_path / "whole"), Folder.at(tmp_path / "killed")
     expected = train_super(tiny_space, corpus, MODEL, CONFIG, whole, 1)

@@ -46,6 +46,7 @@ def test_parameters_are_those_of_the_model(name: str, share: str, before: bool):
     assert params_of(space.largest(), (100, 100), config) == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_whole_run_takes_the_disk_that_was_told(two_runtimes: Path):
     recipe = load_recipe(str(two_runtimes / "recipe.yaml"))
     told = disk_of(recipe, STAGE_NAMES, (recipe.corpus.vocab_size,) * 2)
