@@ -127,7 +127,7 @@ def test_a_step_sees_each_sentence_before_and_after() -> None:
 
 
 class Slowly:
-    """A stream that gives so many bytes a read."""
+    """A stream that returns a fixed number of bytes a read."""
 
     def __init__(self, content: bytes, size: int) -> None:
         self.stream, self.size = io.BytesIO(content), size

@@ -58,7 +58,7 @@ def test_three_programs_give_the_same_for_every_kind_of_line(
     assert [len(line.splitlines()) for line in ours] == [int(bool(line)) for line in ours]
     empty = {line.kind for line, said in zip(lines, ours, strict=True) if not said}
     assert empty == {"empty", "blanks only", "invisible only", "controls only", "sub-word blank only"}
-    assert len(set(ours)) > len(lines) / 2, "the model must tell lines apart"
+    assert len(set(ours)) > len(lines) / 2, "most lines have a translation of their own"
 
 
 def test_text_streams_of_windows_change_nothing(exported: Exported) -> None:
