@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from tests.processes import SERVER, process_of
+from tests.waiting import PATIENCE_S
 
 
 def bounded(function: Callable[[], Any], more_bytes: int = 1 << 30, seconds: int = 60) -> Any:
@@ -26,8 +27,8 @@ def bounded(function: Callable[[], Any], more_bytes: int = 1 << 30, seconds: int
     child.start()
     writer.close()
     try:
-        # it may wait for a processor as long as it computes
-        answer = reader.recv_bytes() if reader.poll(30.0 + 2 * seconds) else b""
+        # seconds of computing are bounded; how long it waits for a processor is not what is asked
+        answer = reader.recv_bytes() if reader.poll(PATIENCE_S) else b""
     except EOFError:
         answer = b""
     finally:

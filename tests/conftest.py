@@ -10,15 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.exported import exported, exported_ct2, knowing
+from tests.exported import exported, exported_ct2
 from tests.s3 import CREDENTIALS, S3, served
 
-__all__ = ["exported", "exported_ct2", "knowing"]
+__all__ = ["exported", "exported_ct2"]
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(
     "RAY_health_check_period_ms", "1000"
 )  # a killed raylet is missed within seconds, not half a minute
+# on a busy machine what lives may be slow to answer: a worker that imports PyTorch, a raylet, Serve's proxy
+for variable, value in {
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_worker_register_timeout_seconds": "240",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+}.items():
+    os.environ.setdefault(variable, value)
 # before PyTorch is imported: on a busy machine two threads that wait for each other take ten times as long as one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

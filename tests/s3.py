@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.waiting import wait_for
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -77,7 +78,7 @@ class S3:
     def place(self, path: str = "x") -> str:
         """Return the URI of a folder in a new bucket."""
         bucket = f"bucket-{next(self._numbers):03d}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=240)
         connection.request("PUT", f"/{bucket}")
         assert connection.getresponse().status == 200
         return f"s3://{bucket}/{path}?{self.query}"
@@ -113,7 +114,7 @@ class S3:
                 return
             self._visits = None
         _, path, content, written = visits
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=240)
         connection.request("PUT", path, content)
         assert connection.getresponse().status == 200
         written.append(path)
@@ -147,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>injected</Message></Error>'.encode()
             self._answer(status, {"Content-Type": "application/xml"}, text, len(text))
             return
-        upstream = http.client.HTTPConnection("127.0.0.1", self.s3.upstream, timeout=60)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.s3.upstream, timeout=240)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "content-length")}
         upstream.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
         answer = upstream.getresponse()
@@ -197,17 +198,15 @@ def served(log: Path) -> Iterator[S3]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=240)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+    def named() -> int:
         assert process.poll() is None, log.read_text()
-        for word in log.read_text().split():
-            if word.startswith("http://127.0.0.1:") and (port := urlsplit(word).port):
-                return port
-        time.sleep(0.05)
-    raise TimeoutError(log.read_text())
+        ports = (urlsplit(word).port for word in log.read_text().split() if word.startswith("http://127.0.0.1:"))
+        return next(filter(None, ports), 0)
+
+    return wait_for(named, log.read_text)

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tests.cli.canary import Canary
 from tests.exported import Exported
 from tests.pipeline.imports.test_from_hat import write_files
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -148,7 +148,7 @@ def run_all(tmp: Path, address: str | None, environment: dict[str, str]) -> tupl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=900,
         check=False,
     )
     assert (tmp / "codes.json").exists(), done.stderr[-3000:]
@@ -169,7 +169,7 @@ def test_a_canary_marks_what_is_executed(tmp_path: Path) -> None:
     canary = Canary(tmp_path / "foreign", tmp_path / "marks")
     code = "import json, numpy; print(json.loads('[1]'), numpy.__version__)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=canary.folder, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=canary.folder, capture_output=True, text=True, timeout=240, check=True
     )
     assert done.stdout.startswith("[1] ")
     assert {"json", "numpy"} <= set(canary.caught())
@@ -247,28 +247,29 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 90
-        while True:
+
+        def listens() -> bool:
             assert head.poll() is None
-            assert time.monotonic() < deadline
             try:
-                socket.create_connection(("127.0.0.1", int(port)), timeout=2).close()
-                break
+                socket.create_connection(("127.0.0.1", int(port)), timeout=30).close()
             except OSError:
-                time.sleep(0.2)
+                return False
+            return True
+
+        wait_for(listens, "the head does not listen", every_s=0.2)
         yield f"127.0.0.1:{port}", environment
     finally:
         head.terminate()
         try:
-            head.wait(timeout=60)
+            head.wait(timeout=240)
         except subprocess.TimeoutExpired:
             head.kill()
-            head.wait(timeout=30)
+            head.wait(timeout=240)
         shutil.rmtree(sockets, ignore_errors=True)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_command_executes_what_lies_in_the_current_folder(
     cluster: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:

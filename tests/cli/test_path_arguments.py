@@ -96,7 +96,7 @@ def place(tmp_path: Path) -> Path:
 def check(name: str, kind: str, place: Path) -> None:
     arguments, _ = COMMANDS[name]
     before = {path.name for path in place.iterdir()}
-    done = hat_ray(*[kind if part == "@" else part for part in arguments], cwd=place, timeout=60)
+    done = hat_ray(*[kind if part == "@" else part for part in arguments], cwd=place, timeout=240)
     told = f"{name} {kind}: {done.returncode} {done.stderr}"
     assert done.returncode == 2, told
     [line] = done.stderr.splitlines()

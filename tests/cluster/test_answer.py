@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from ray._private.utils import check_version_info, compute_version_info
 from hat_ray.cluster.session import other_version, require_ray
 from hat_ray.errors import HatRayError
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 TOKEN = "a-token-that-only-this-test-knows-0123456789"
 RECIPE = str(Path(__file__).parents[1] / "pipeline" / "tiny.yaml")
@@ -39,7 +39,7 @@ def test_another_service_is_no_ray_head() -> None:
             assert "it is no Ray head" in asked(server.server_port)
         finally:
             server.shutdown()
-            thread.join(30)
+            thread.join(240)
 
 
 def test_a_listener_that_says_nothing() -> None:
@@ -69,16 +69,19 @@ def head() -> Iterator[str]:
     with open(home / "head.log", "wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 90
-        while subprocess.run(
-            joining(f"127.0.0.1:{port}"), env=with_token(TOKEN), capture_output=True, timeout=90, check=False
-        ).returncode:
+
+        def joined() -> bool:
             assert process.poll() is None, (home / "head.log").read_text()
-            assert time.monotonic() < deadline
+            command, environment = joining(f"127.0.0.1:{port}"), with_token(TOKEN)
+            return (
+                subprocess.run(command, env=environment, capture_output=True, timeout=240, check=False).returncode == 0
+            )
+
+        wait_for(joined, (home / "head.log").read_text)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=240)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -95,7 +98,7 @@ def test_a_cluster_whose_nodes_an_autoscaler_named_may_grow(head: str) -> None:
         "print(train_room.may_grow(), session.dashboard_url() == '')"
     )
     command = [sys.executable, "-c", code, head]
-    done = subprocess.run(command, env=with_token(TOKEN), capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, env=with_token(TOKEN), capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout == "True True\n", done.stderr
 
 

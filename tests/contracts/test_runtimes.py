@@ -167,7 +167,9 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    done = subprocess.run([sys.executable, "-c", code, runtime], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, runtime], capture_output=True, text=True, timeout=240, check=True
+    )
     packages = RUNTIMES.facts(runtime).packages
     told = f"HatRayError runtime {runtime} needs {' and '.join(packages)}: pip install {' '.join(packages)}"
     assert done.stdout.splitlines() == [told], done.stderr
@@ -289,7 +291,7 @@ def test_what_it_exports_opens_again_and_translates_like_the_runtime_itself(
         input="\n".join(lines) + "\n",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert alone.stdout.split("\n")[:-1] == expected
@@ -401,5 +403,5 @@ recipe = load_recipe("toy", ["latency.devices=[{name: a, runtime: onnx}, {name: 
 assert recipe.space.build().size() > 1
 print(*{"torch", "onnx", "onnxruntime", "ctranslate2"} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.strip() == ""

@@ -109,10 +109,10 @@ def test_a_process_that_ended_is_gone_at_once(tmp_path: Path, kill: bool):
         while lease._started(other.pid) != "ended":
             time.sleep(0.01)
     else:
-        other.communicate(timeout=60)
+        other.communicate(timeout=240)
     with held(folder) as mine:
         assert mine.number == 2
-    other.communicate(timeout=60)
+    other.communicate(timeout=240)
 
 
 def test_an_id_that_another_process_has_by_now_is_not_the_holder(tmp_path: Path):

@@ -134,7 +134,7 @@ except PluginError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path
     )
     assert "none provides evil" in done.stdout
     assert not (tmp_path / "executed").exists()

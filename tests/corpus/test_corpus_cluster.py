@@ -39,7 +39,7 @@ def two_raylets() -> Iterator[None]:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
             cluster.add_node(num_cpus=2)
-            cluster.wait_for_nodes(timeout=60)
+            cluster.wait_for_nodes(timeout=240)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
             yield
         finally:
@@ -153,7 +153,7 @@ def test_a_killed_encoding_worker_loses_nothing(tmp_path: Path) -> None:
         ]
     finally:
         over.set()
-        killer.join(timeout=60)
+        killer.join(timeout=240)
     assert killed
     assert numbers == list(range(23))
 

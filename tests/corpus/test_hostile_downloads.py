@@ -32,7 +32,7 @@ def web() -> Iterator[str]:
     assert server.stdout is not None
     yield f"http://127.0.0.1:{int(server.stdout.readline())}"
     server.kill()
-    server.wait(timeout=30)
+    server.wait(timeout=240)
     server.stdout.close()
 
 

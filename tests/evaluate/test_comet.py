@@ -61,7 +61,7 @@ def own_figures(folder: Path, kind: str, texts: list[list[str]], place: Path) ->
     for flag, lines in zip("str", texts, strict=True):
         command += [f"-{flag}", str(written(place / flag, lines))]
     command += ["-w", "8", "-c", "1", "-ws", "200", "--mini-batch", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return [float(line) for line in done.stdout.splitlines()]
 

@@ -127,7 +127,7 @@ def distil_until_killed(teacher: SubTransformer, corpus: Corpus, folder: Path, a
 
     process = process_of(lambda: distilled(teacher, corpus, Folder.at(folder), CONFIG, die, chunk_pairs=10))
     process.start()
-    process.join(60)
+    process.join(240)
     assert process.exitcode == -signal.SIGKILL
 
 

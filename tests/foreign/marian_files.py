@@ -133,7 +133,7 @@ if __name__ == "__main__":  # with pymarian's Python: prints what Marian makes o
             command = [f"{Path(sys.executable).parent}/pymarian", "score", "-m", str(model), "--quiet", "-w", "100"]
             command += ["-v", *[str(folder / "vocab.yml")] * 2, "-t", *[str(folder / f"text{side}") for side in (0, 1)]]
             command += ["--cpu-threads", "1", "--word-scores", "--max-length", "100"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
             assert done.returncode == 0, done.stderr
             found[variant] = [[float(one) for one in line.split("=")[1].split()] for line in done.stdout.splitlines()]
         print(json.dumps(found, indent=1))

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
 from tests.latency.timings import timed
+from tests.waiting import wait_for
 
 SPACE = PRESETS["toy"]
 QUICK = {
@@ -117,7 +117,7 @@ def test_unlike_nodes_choose_unlike_runtimes_and_say_why(
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None  # is not installed\n")
     bare = _CLUSTER[0].add_node(num_cpus=1, labels={"hw": "bare"}, env_vars={"PYTHONPATH": str(tmp_path)})
     try:
-        _CLUSTER[0].wait_for_nodes(timeout=60)
+        _CLUSTER[0].wait_for_nodes(timeout=240)
         architectures = choose_architectures(SPACE, 2, seed=1)
         devices = [A.model_dump(), {"name": "bare", "labels": {"hw": "bare"}}]
         with caplog.at_level(logging.INFO):
@@ -141,7 +141,7 @@ def test_a_device_that_cannot_run_its_runtime_is_left_out_and_blocks_nobody(
 ) -> None:
     older = _CLUSTER[0].add_node(num_cpus=1, labels={"hw": "older"}, env_vars={"ONEDNN_MAX_CPU_ISA": "AVX2"})
     try:
-        _CLUSTER[0].wait_for_nodes(timeout=60)
+        _CLUSTER[0].wait_for_nodes(timeout=240)
         cannot = {"name": "older", "labels": {"hw": "older"}, "runtime": "packed", "dtype": "bf16"}
         architectures = choose_architectures(SPACE, 3, seed=1)
         report = measure_fleet(job(tmp_path, devices=[cannot, A.model_dump()]), architectures)
@@ -178,7 +178,7 @@ def test_a_device_that_dies_too_often_is_given_up_and_what_is_left_is_told(rayle
     architectures = choose_architectures(SPACE, 8, seed=2)
     this = job(tmp_path, devices=[A.model_dump()], chunk=2, retries=0, flush_s=0, target_length=60)
     report = _measure_and_kill(raylet_a, lambda: len(part_names(tmp_path)) >= 3, this, architectures)
-    assert report.unfinished in (4, 6)  # the chunks that were not over
+    assert report.unfinished in (2, 4, 6)  # the chunks that were not over
     assert len(report.failures) == 1
 
 
@@ -193,9 +193,7 @@ def _measure_and_kill(
     """Run a fleet and kill a raylet's timing process with SIGKILL once something is reached."""
 
     def kill() -> None:
-        deadline = time.monotonic() + 60
-        while not reached() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(reached, every_s=0.01)
         for process in _timing_processes(raylet):
             os.kill(process, signal.SIGKILL)
 

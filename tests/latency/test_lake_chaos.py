@@ -88,7 +88,7 @@ def rows_of(root: str) -> list[int]:
 def kill(process: BaseProcess) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    process.join(10)
+    process.join(240)
 
 
 @pytest.mark.timeout(900)  # many processes on few cores

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +30,7 @@ from hat_ray.storage.folder import Folder
 from tests.latency.test_energy import PowerCap
 from tests.latency.test_measure import CONFIG, SPACE
 from tests.latency.timed import timed_again
+from tests.waiting import wait_for
 
 VOCAB = 64
 SMALL, LARGE = PRESETS["toy"].smallest(), PRESETS["toy"].largest()
@@ -65,7 +64,7 @@ def test_an_exported_models_process_loads_no_pytorch() -> None:
     programs = {RUNTIMES.facts(name).own_process for name in RUNTIMES.own_names} - {None}
     modules = ", ".join(str(program).partition(":")[0] for program in programs)
     code = f"import sys, hat_ray.latency.timing.peak_process, {modules}; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert len(programs) == 2
     assert done.stdout.strip() == "False"
 
@@ -243,10 +242,10 @@ def test_a_killed_measurement_leaves_no_folder(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: any(str(tmp_path).encode() in line for line in commands_of("peak_process")))
+    wait_for(lambda: any(str(tmp_path).encode() in line for line in commands_of("peak_process")))
     process.kill()
-    process.wait(timeout=30)
-    wait_until(lambda: not any(tmp_path.glob("hat-ray-peak-*")))
+    process.wait(timeout=240)
+    wait_for(lambda: not any(tmp_path.glob("hat-ray-peak-*")))
 
 
 def commands_of(program: str) -> list[bytes]:
@@ -256,12 +255,3 @@ def commands_of(program: str) -> list[bytes]:
         with suppress(OSError):
             found.append(file.read_bytes())
     return [line for line in found if program.encode() in line]
-
-
-def wait_until(come: Callable[[], bool]) -> None:
-    """Wait for an event for a minute."""
-    for _ in range(6000):
-        if come():
-            return
-        time.sleep(0.01)
-    pytest.fail("it did not come")

@@ -100,7 +100,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_the_runtimes_of_a_node_take_turns(cluster: Cluster, tmp_path: Path, exclusive: bool) -> None:
     devices = [{**one, "name": "board", "labels": {"hw": "a"}} for one in RUNTIMES]

@@ -236,7 +236,7 @@ def test_a_real_busy_process_beside_is_seen() -> None:
         assert others_over(0.7) > 0.3
     finally:
         busy.kill()
-        busy.wait(10)
+        busy.wait(240)
 
 
 def take_and_give_back(megabytes: int) -> None:

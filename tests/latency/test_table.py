@@ -162,7 +162,7 @@ def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(240)
     assert [writer.exitcode for writer in writers] == [0] * 4
     rows = read_table(tmp_path, every_measurement=True)
     assert sorted(row.relative_error or 0 for row in rows) == [seed / 1000 for seed in range(20)]

@@ -40,7 +40,7 @@ def raylets() -> Iterator[str]:
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=2)
-        cluster.wait_for_nodes(timeout=60)
+        cluster.wait_for_nodes(timeout=240)
         yield cluster.address
     finally:
         ray.shutdown()

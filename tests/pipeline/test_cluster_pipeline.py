@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,8 +21,9 @@ from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.storage.folder import Folder
 from tests.ports import free_port
+from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
@@ -37,7 +37,7 @@ def three_raylets() -> Iterator[str]:
     try:
         cluster.add_node(num_cpus=1, labels={"hw": "board"})
         cluster.add_node(num_cpus=1, resources={"server": 1})
-        cluster.wait_for_nodes(timeout=60)
+        cluster.wait_for_nodes(timeout=240)
         yield cluster.address
     finally:
         ray.shutdown()
@@ -96,27 +96,26 @@ def head() -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        deadline = time.monotonic() + 120
-        while True:
+
+        def answers() -> bool:
             assert process.poll() is None
-            assert time.monotonic() < deadline
             try:
-                urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
-                break
+                urllib.request.urlopen(f"{address}/api/version", timeout=30).close()
             except urllib.error.HTTPError as answer:
-                if answer.code in (401, 403):  # it is up, and wants the token that Ray made
-                    break
-                raise
+                return answer.code in (401, 403)  # it is up, and wants the token that Ray made
             except OSError:
-                time.sleep(0.5)
+                return False
+            return True
+
+        wait_for(answers, "the dashboard does not answer", every_s=0.5)
         yield address
     finally:
         process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=240)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=240)
         shutil.rmtree(sockets, ignore_errors=True)
 
 

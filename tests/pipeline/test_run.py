@@ -156,7 +156,7 @@ with Run.open(sys.argv[1], load_recipe("toy")).held():
             run_stages(context(tmp_path / "r"), [])
     finally:
         other.kill()
-        other.wait(timeout=30)
+        other.wait(timeout=240)
     run_stages(context(tmp_path / "r"), [])  # a killed process leaves no lock behind
 
 
@@ -281,7 +281,7 @@ def test_a_resumed_stage_is_rid_of_what_killed_writers_left_and_of_nothing_else(
         "with Folder.at(sys.argv[1]).writing(sys.argv[2]) as stream: stream.write(b'half'); stream.flush(); os._exit(9)"
     )
     for name in ("weights", "deep/er/weights", "table/part-1"):
-        killed = subprocess.run([sys.executable, "-c", writer, tmp_path / "r" / "a", name], timeout=60, check=False)
+        killed = subprocess.run([sys.executable, "-c", writer, tmp_path / "r" / "a", name], timeout=240, check=False)
         assert killed.returncode == 9
     for name in ("a/.notes.tmp", "a/x.1234abcd.tmp", ".recipe.yaml.1234abcd.tmp"):
         (tmp_path / "r" / name).write_text("somebody's")

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.storage.folder import Folder
 from tests.s3 import S3, Faults
+from tests.waiting import wait_for
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 SETTINGS = ["supernet.updates=60", "supernet.checkpoint_every=6", "search.limits_ms=[1000]"]
 SECONDS_OF_REFUSALS = 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def recipe() -> Recipe:
@@ -67,19 +67,18 @@ def test_a_training_that_is_killed_and_then_refused_half_of_all_gets_loses_nothi
     run = Folder.at(place)
     run_recipe(recipe(), place, local=True, only="corpus")
     first = train(place, tmp_path / "cache")
-    until, checkpoints = time.monotonic() + 200, run.child("supernet", "checkpoints")
-    while len(checkpoints.list()) < 2 and time.monotonic() < until:
-        assert first.poll() is None
-        time.sleep(0.05)
+    checkpoints = run.child("supernet", "checkpoints")
+    wait_for(lambda: first.poll() is not None or len(checkpoints.list()) >= 2)
+    assert first.poll() is None
     first.kill()
-    first.communicate(timeout=60)
+    first.communicate(timeout=240)
     whole = [name for name in checkpoints.list() if checkpoints.exists(f"{name}/state.json")]
     assert whole
     assert not run.exists("supernet/stage.json")
 
     with s3.going_wrong(Faults("refuse", share=0.5, seed=16), seconds=SECONDS_OF_REFUSALS) as faults:
         second = train(place, tmp_path / "cache")
-        told = second.communicate(timeout=300)[1]
+        told = second.communicate(timeout=600)[1]
     assert second.returncode == 0, told
     assert faults.count > 10
     assert "trying again" in told
@@ -113,7 +112,7 @@ def test_a_whole_run_on_a_ray_cluster_of_its_own_makes_on_s3_what_it_makes_on_a_
     place, disk = s3.place("runs/tiny run"), Folder.at(tmp_path / "disk")
     limit = "search.limits_ms=[1000]"
     command = [sys.executable, "-c", "from hat_ray.cli import main; main()", "run", TINY, "--run", place, "--json"]
-    done = subprocess.run([*command, "--set", limit], capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run([*command, "--set", limit], capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)["stages"]
     expected = {one.stage: one.output for one in run_recipe(load_recipe(TINY, [limit]), str(disk.uri), local=True)}

@@ -32,7 +32,7 @@ def two_devices() -> Iterator[str]:
     try:
         cluster.add_node(num_cpus=1, labels={"hw": "board"})
         cluster.add_node(num_cpus=1, resources={"server": 1})
-        cluster.wait_for_nodes(timeout=60)
+        cluster.wait_for_nodes(timeout=240)
         yield cluster.address
     finally:
         ray.shutdown()

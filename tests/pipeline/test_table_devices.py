@@ -147,7 +147,7 @@ def test_a_table_may_be_looked_up_beside_a_device_that_is_timed(tmp_path: Path) 
     table = tmp_path / "table"
     write_table(table, space_of_the_team())
     entries = f'[{{"table": "{PHONE.slug}", "vocab_size": {WORDS}}}, {{"name": "here"}}]'
-    hasty = ["latency.samples=3", "latency.patience_s=0", "latency.calibration_s=0.1", "latency.canary_tolerance=5"]
+    hasty = ["latency.samples=3", "latency.patience_s=0", "latency.calibration_s=0.1", "latency.canary_tolerance=50"]
     mixed = recipe(table, f"latency.devices={entries}", *hasty)
     (record,) = run_recipe(mixed, str(tmp_path / "run"), local=True, only="latency")
     found = from_json(LatencyOutput, record.output, "output").devices

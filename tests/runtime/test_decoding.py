@@ -39,7 +39,7 @@ def program(exported: Exported, options: list[str], lines: list[str]) -> subproc
     """Run the exported translate.py, with no hat-ray in reach."""
     command = [sys.executable, "-I", str(exported.folder / "translate.py"), *options]
     given = "".join(f"{line}\n" for line in lines).encode()
-    return subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, input=given, capture_output=True, timeout=240, check=False)
 
 
 def same(ours: list[dict], theirs: list[dict]) -> None:

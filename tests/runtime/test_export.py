@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def alone(folder: Path, text: str, *options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the exported loader in a process that can import neither torch nor hat-ray."""
     command = [sys.executable, "-c", LONE, str(folder / "translate.py"), *options]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=240, check=False, cwd=cwd)
 
 
 def test_the_exported_loader_translates_like_the_model_where_there_is_no_torch(made: Made, tmp_path: Path) -> None:

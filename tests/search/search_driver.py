@@ -72,7 +72,7 @@ def main(folder: str, log: str, how: str = "") -> None:
     else:
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     limits = resolve_limits(TOY, DEVICES, config)
-    score = LoggingScore(Path(log), seconds=0.5 if how == "slowly" else 0.15)
+    score = LoggingScore(Path(log), seconds=1.0 if how == "slowly" else 0.15)
     console.QUIET_SECONDS = 1.0
     with console.progress_bar("searching") if how == "slowly" else nullcontext(no_progress) as progress:
         run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0, progress)

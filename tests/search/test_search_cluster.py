@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from hat_ray.search.reach import resolve_limits
 from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.presets import TOY
 from hat_ray.storage.folder import Folder
+from tests.processes import processes_of
+from tests.waiting import wait_for
 
 for module in (search_driver, search_stand_ins):  # Ray's workers cannot import the tests
     ray.cloudpickle.register_pickle_by_value(module)
@@ -46,14 +48,10 @@ def search(folder: Path, score: Score, config: SearchConfig = CONFIG) -> SearchR
     return run_search_on_cluster(TOY, DEVICES, limits, score, config, Folder.at(folder), 0)
 
 
-def settled_table(folder: Path) -> set[str]:
-    """Return what stands in the table once the killed driver's cluster, which ends a moment later, adds nothing."""
-    found, since = set(), time.monotonic()
-    while time.monotonic() - since < 3:
-        time.sleep(0.2)
-        now = {candidate.architecture.id for candidate in CandidateTable(Folder.at(folder)).read()}
-        found, since = (found, since) if now == found else (now, time.monotonic())
-    return found
+def settled_table(folder: Path, mark: str) -> set[str]:
+    """Return what stands in the table once nothing of the killed driver's cluster is left, which adds to it."""
+    wait_for(lambda: not processes_of(mark), "the killed driver's cluster did not end", every_s=0.2)
+    return {candidate.architecture.id for candidate in CandidateTable(Folder.at(folder)).read()}
 
 
 def scored(log: Path) -> list[str]:
@@ -125,18 +123,19 @@ def test_a_search_whose_driver_was_killed_goes_on(tmp_path: Path) -> None:
     """Nothing that stands in the table is scored again; what was under way is."""
     log, folder = tmp_path / "scored", tmp_path / "search"
     command = [sys.executable, str(HERE / "search_driver.py"), str(folder), str(log)]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
+    mark = uuid.uuid4().hex
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "TUNE_GLOBAL_CHECKPOINT_S": "1", "SEARCH_MARK": mark}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
-        deadline = time.monotonic() + 90
-        while len(CandidateTable(Folder.at(folder)).read()) < 10:
-            assert driver.poll() is None, "the driver ended before it could be killed"
-            assert time.monotonic() < deadline, "the driver scored nothing in 90 s"
-            time.sleep(0.2)
+        wait_for(
+            lambda: driver.poll() is not None or len(CandidateTable(Folder.at(folder)).read()) >= 10,
+            "the driver scored nothing",
+        )
+        assert driver.poll() is None, "the driver ended before it could be killed"
         driver.send_signal(signal.SIGKILL)
-    table = settled_table(folder)
+    table = settled_table(folder, mark)
     before = scored(log)
     assert (folder / "tune").is_dir()
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
     after = scored(log)[len(before) :]
     candidates = CandidateTable(Folder.at(folder)).read()

@@ -19,6 +19,6 @@ def curl(url: str, *arguments: str) -> Any:
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     command = ["curl", "--silent", "--show-error", "--max-time", "60", *arguments, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -48,7 +48,7 @@ class Local:
     ) -> Answer:
         """POST a body, or GET without one."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=240)
         try:
             verb = method or ("GET" if body is None else "POST")
             client.request(verb, self.route.rstrip("/") + path, content, dict(headers or {}))
@@ -81,5 +81,5 @@ def served(place: Path, route: str = "/", **settings: Any) -> Iterator[Local]:
             yield Local(int(listener.getsockname()[1]), worker, service, route)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(240)
             assert not thread.is_alive()

@@ -15,8 +15,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from tests.ports import free_port
+from tests.processes import processes_of
+from tests.waiting import wait_for
 
-START_TIMEOUT_S, STOP_TIMEOUT_S = 240.0, 120.0
+START_TIMEOUT_S, STOP_TIMEOUT_S = 300.0, 240.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def ask(self, body: bytes | object, method: str = "POST", path: str = "/", timeout_s: float = 60.0) -> Answer:
+    def ask(self, body: bytes | object, method: str = "POST", path: str = "/", timeout_s: float = 240.0) -> Answer:
         """Send one request on a connection of its own."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         began = time.monotonic()
@@ -64,14 +66,7 @@ class Running:
 
     def processes(self, title: str) -> list[int]:
         """Return the processes of this service's cluster whose title holds some words."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if title.encode() in (entry / "cmdline").read_bytes():
-                    found += [int(entry.name)] if self.mark.encode() in (entry / "environ").read_bytes() else []
-            except (OSError, ValueError):
-                continue
-        return found
+        return processes_of(self.mark, title)
 
 
 @contextmanager
@@ -112,8 +107,11 @@ def running(place: Path, folder: Path, *options: str, cwd: Path | None = None) -
 
 
 def _wait(service: Running) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while "translates with" not in service.log.read_text(errors="replace"):
-        assert service.process.poll() is None, service.log.read_text(errors="replace")
-        assert time.monotonic() < deadline, service.log.read_text(errors="replace")
-        time.sleep(0.2)
+    def log() -> str:
+        return service.log.read_text(errors="replace")
+
+    def serves() -> bool:
+        assert service.process.poll() is None, log()
+        return "translates with" in log()
+
+    wait_for(serves, log, START_TIMEOUT_S, every_s=0.2)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import yaml
 
 from tests.exported import Exported
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 serve_schema = pytest.importorskip("ray.serve.schema", reason="needs ray[serve]")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SERVE = [sys.executable, "-m", "ray.serve.scripts"]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
 
@@ -35,7 +35,7 @@ class Cluster:
 
     def ask(self, path: str, body: object | None = None, host: str = "localhost") -> tuple[int, dict[str, object]]:
         """POST a body, or GET without one."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=240)
         try:
             method = "GET" if body is None else "POST"
             client.request(method, path, None if body is None else json.dumps(body), {"Host": host})
@@ -47,7 +47,7 @@ class Cluster:
 
     def replicas(self, app: str) -> int:
         """Count the processes that translate for an application, by their titles."""
-        found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=30, check=True).stdout
+        found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=240, check=True).stdout
         return sum(line.startswith(f"ray::ServeReplica:{app}:replica") for line in found.splitlines())
 
     def run(self, *arguments: str, **variables: str) -> str:
@@ -58,7 +58,7 @@ class Cluster:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -87,17 +87,14 @@ def cluster() -> Iterator[Cluster]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=240)
         except subprocess.TimeoutExpired:
             process.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def until(happened: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while not happened():
-        assert time.monotonic() < deadline, log.read_text(errors="replace")[-4000:]
-        time.sleep(0.3)
+    wait_for(happened, lambda: log.read_text(errors="replace")[-4000:], every_s=0.3)
 
 
 def test_what_serve_build_writes_and_an_application_by_arguments_answer(cluster: Cluster, exported: Exported) -> None:
@@ -149,7 +146,7 @@ def test_what_serve_build_writes_and_an_application_by_arguments_answer(cluster:
         _one_command(cluster, exported, said)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 def _one_command(cluster: Cluster, exported: Exported, said: dict[str, object]) -> None:

@@ -48,7 +48,7 @@ def port(stop_file: Path) -> Iterator[int]:
         thread.start()
         yield int(listener.getsockname()[1])
         server.should_exit = True
-        thread.join(30)
+        thread.join(240)
         assert not thread.is_alive()
 
 

@@ -40,14 +40,14 @@ def expected(exported: Exported) -> dict[str, list[str]]:
 def test_its_python_client_gets_what_the_export_says(local: Local, expected: dict[str, list[str]]) -> None:
     client = libre_client(local.url)
     for line, (best, *_) in expected.items():
-        assert client.translate(line, "en", "de", timeout=60) == best
-    assert client.languages(timeout=60) == [
+        assert client.translate(line, "en", "de", timeout=240) == best
+    assert client.languages(timeout=240) == [
         {"code": "en", "name": "English", "targets": ["de"]},
         {"code": "de", "name": "German", "targets": []},
     ]
-    assert client.detect("Wo bin ich?", timeout=60) == [{"confidence": 0.0, "language": "en"}]
+    assert client.detect("Wo bin ich?", timeout=240) == [{"confidence": 0.0, "language": "en"}]
     with pytest.raises(urllib.error.HTTPError) as refused:
-        client.translate("a dog", "fr", "de", timeout=60)
+        client.translate("a dog", "fr", "de", timeout=240)
     with refused.value as answer:
         assert answer.code == 400
         assert "'fr' is not supported as source: this model translates en to de" in answer.read().decode()

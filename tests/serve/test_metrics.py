@@ -1,8 +1,7 @@
 """Counters of the service, as Prometheus reads them."""
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +11,7 @@ parser = pytest.importorskip("prometheus_client.parser", reason="needs hat-ray[s
 
 from tests.exported import Exported  # noqa: E402
 from tests.serve.local import Local, served  # noqa: E402
+from tests.waiting import wait_for  # noqa: E402
 
 
 @pytest.fixture
@@ -97,10 +97,3 @@ def test_a_client_that_leaves_is_counted_and_no_longer_in_progress(exported: Exp
             wait_for(lambda: metrics(slow)["hat_ray_requests_in_progress",] == 2)
         wait_for(lambda: metrics(slow)["hat_ray_requests_in_progress",] == 1)
         assert metrics(slow)["hat_ray_requests_total", "POST", "/", "504"] == 1
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -18,7 +18,7 @@ from hat_ray.storage.folder import Folder
 from tests.runtime.models import ARCHITECTURES
 from tests.serve.service import running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 pytest.importorskip("fastapi", reason="needs ray[serve]")
 
 

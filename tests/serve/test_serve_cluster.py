@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +23,9 @@ from tests.cli.canary import Canary
 from tests.exported import Exported
 from tests.serve.clients import curl, libre_client
 from tests.serve.service import STOP_TIMEOUT_S, Answer, Running, running
+from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 pytest.importorskip("fastapi", reason="needs ray[serve]")
 
 REPLICA = "ray::ServeReplica:hat-ray:replica"
@@ -49,7 +50,8 @@ def service(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Ite
     canary = Canary(
         folder / "foreign", folder / "marks"
     )  # served from within its own folder, as a stranger would have it
-    options = ["--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000", "--receive-s", "3"]
+    options = ["--replicas", "2", "--max-batch", "8", "--max-body-bytes", "100000", "--receive-s", "8"]
+    options += ["--timeout-s", "180"]
     with running(exported.folder, folder, *options, cwd=canary.folder) as one:
         yield one
     assert one.process.returncode == 0, one.log.read_text()
@@ -97,16 +99,16 @@ def test_public_clients_get_what_translate_says(service: Running, expected: dict
     url = f"http://127.0.0.1:{service.port}/"
     client = libre_client(url)
     for line, best in list(expected.items())[:5]:
-        assert client.translate(line, "en", "de", timeout=60) == best
+        assert client.translate(line, "en", "de", timeout=240) == best
         assert curl(f"{url}translate", "--data-urlencode", f"q={line}", "-d", "source=auto&target=de")[
             "translatedText"
         ] == (best)
         assert curl(url, "-d", json.dumps({"text": line})) == {"translation": best}
-    assert [each["code"] for each in client.languages(timeout=60)] == ["en", "de"]
-    assert client.detect("Hallo", timeout=60) == [{"confidence": 0.0, "language": "en"}]
+    assert [each["code"] for each in client.languages(timeout=240)] == ["en", "de"]
+    assert client.detect("Hallo", timeout=240) == [{"confidence": 0.0, "language": "en"}]
     assert curl(f"{url}openapi.json")["openapi"] == "3.1.0"
     for path, words in (("", b"<textarea"), ("docs", b"POST /translate"), ("metrics", b'route="/translate"')):
-        with urllib.request.urlopen(f"{url}{path}", timeout=60) as page:
+        with urllib.request.urlopen(f"{url}{path}", timeout=240) as page:
             assert words in page.read()
 
 
@@ -122,7 +124,7 @@ def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running,
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(client, number) for number in range(8)]
         try:
-            _until(lambda: all(answers), "not every client was answered")
+            wait_for(lambda: all(answers), "not every client was answered")
             for _ in range(5):  # what a stopped replica has not yet accepted, Ray itself sends elsewhere
                 killed = _kill_one(service, answers)
                 _until_there_are_two(service, killed)
@@ -143,14 +145,14 @@ def test_a_replica_killed_under_load_loses_no_accepted_request(service: Running,
 
 def _kill_one(service: Running, answers: list[list[tuple[str, Answer]]]) -> int:
     """Kill one of two replicas while requests wait there, and wait until these are answered; return its process."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while True:
         newest = max(service.processes(REPLICA), key=_started)
         os.kill(newest, signal.SIGSTOP)  # so that requests wait there
         try:
             if held := _held(answers):
                 os.kill(newest, signal.SIGKILL)
-                _until(lambda: all(len(answers[n]) > count for n, count in held.items()), "a request was lost")
+                wait_for(lambda: all(len(answers[n]) > count for n, count in held.items()), "a request was lost")
                 return newest
         finally:
             with suppress(ProcessLookupError):
@@ -192,14 +194,7 @@ def _until_there_are_two(service: Running, killed: int) -> None:
         found = service.processes(REPLICA)
         return len(found) >= 2 and killed not in found
 
-    _until(replaced, "the killed replica was not replaced")
-
-
-def _until(happened: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.1)
+    wait_for(replaced, "the killed replica was not replaced")
 
 
 def test_a_port_that_another_service_has_is_told(service: Running, exported: Exported, tmp_path: Path) -> None:
@@ -224,7 +219,7 @@ def test_every_port_is_on_loopback_and_ray_asks_for_a_token(service: Running) ->
 
 def raw(service: Running, head: str, body: bytes = b"") -> int:
     """Send a request as it is written; return the status of its answer."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=240) as connection:
         connection.sendall(f"POST / HTTP/1.1\r\n{head}\r\n\r\n".encode() + body)
         return int(connection.recv(65536).split()[1])
 
@@ -247,7 +242,7 @@ def test_large_bodies_are_not_kept_and_memory_returns_after_a_burst(service: Run
         return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def flood(_: int) -> int:
-        with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection, suppress(OSError):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=240) as connection, suppress(OSError):
             connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
             for sent in range(300):  # megabytes
                 connection.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")

@@ -103,7 +103,7 @@ def test_an_id_that_a_client_gives_comes_back_and_others_are_made(local: Local) 
 
 
 def test_two_ids_in_one_request_become_one(local: Local) -> None:
-    with socket.create_connection(("127.0.0.1", local.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", local.port), timeout=240) as connection:
         head = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         connection.sendall(f"{head}X-Request-ID: one\r\nX-Request-Id: two\r\n\r\n".encode())
         with connection.makefile("rb") as stream:

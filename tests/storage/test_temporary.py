@@ -46,7 +46,7 @@ def test_a_killed_processs_folder_is_removed_and_that_of_a_living_one_stays(plac
     living, used = holding(place)
     try:
         os.kill(killed.pid, signal.SIGKILL)
-        killed.wait(timeout=30)
+        killed.wait(timeout=240)
         assert (left / "model.bin").exists()
         with temporary_folder("test") as own:
             assert own.parent == place
@@ -54,7 +54,7 @@ def test_a_killed_processs_folder_is_removed_and_that_of_a_living_one_stays(plac
             assert (used / "model.bin").exists()
         assert not own.exists()
     finally:
-        living.communicate(timeout=30)
+        living.communicate(timeout=240)
     assert not used.exists()
     assert list(place.iterdir()) == []
 

@@ -222,9 +222,9 @@ class Together(OneWorker):
 
     def all_reduce(self, values: Tensor) -> None:
         self._values[self.rank] = values.clone()
-        self._barrier.wait(60)
+        self._barrier.wait(240)
         total = torch.stack([self._values[rank] for rank in range(self.world_size)]).sum(0)
-        self._barrier.wait(60)
+        self._barrier.wait(240)
         values.copy_(total)
 
 
@@ -244,7 +244,7 @@ def together(count: int, work: Callable[[OneWorker], Found]) -> list[Found]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(240)
     return [found[rank] for rank in range(count)]
 
 

@@ -209,7 +209,7 @@ def test_a_killed_training_equals_an_unkilled_one_bit_by_bit(kill_after, tiny_sp
     script = KILLED.format(
         tests=str(Path(__file__).parent), kill_after=kill_after, corpus=corpus.folder.uri, folder=killed.uri
     )
-    child = subprocess.run([sys.executable, "-c", script], timeout=100, check=False, env=dict(os.environ))
+    child = subprocess.run([sys.executable, "-c", script], timeout=240, check=False, env=dict(os.environ))
     assert child.returncode == -signal.SIGKILL
     assert not killed.exists("train.json")
     resumed = train_super(tiny_space, corpus, MODEL, CONFIG, killed, 1)

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -26,6 +25,7 @@ from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob, train_super
 from hat_ray.train.metrics import run_name
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(
@@ -46,6 +46,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report waits for the next check
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less to start
+        patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "240")  # on a busy machine PyTorch is imported slowly
         patch.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the workers
         port = free_port()
         ray.init(
@@ -117,20 +118,26 @@ def test_the_nodes_prometheus_endpoint_shows_the_training(cluster, unbroken):
         ("hat_ray_train_valid_loss_bits", "largest"): last.valid_loss_bits["largest"],
         ("hat_ray_train_valid_loss_bits", "smallest"): last.valid_loss_bits["smallest"],
     }
-    deadline, found = time.monotonic() + 60, {}
-    while not (expected.keys() <= found.keys() and found["hat_ray_train_updates", ""] == 12):
-        assert time.monotonic() < deadline, f"the endpoint shows {found}"
-        time.sleep(0.5)
-        found = scrape(cluster, run)
+    found: dict[tuple[str, str], float] = {}
+
+    def complete() -> bool:
+        found.clear()
+        found.update(scrape(cluster, run))
+        return expected.keys() <= found.keys() and found["hat_ray_train_updates", ""] == 12
+
+    wait_for(complete, lambda: f"the endpoint shows {found}", every_s=0.5)
     assert {key: found[key] for key in expected} == {key: pytest.approx(v, rel=1e-6) for key, v in expected.items()}
     assert found["hat_ray_train_tokens_per_second", ""] > 0
-    assert 0 <= found["hat_ray_train_checkpoint_age_seconds", ""] < 60
+    assert 0 <= found["hat_ray_train_checkpoint_age_seconds", ""] < 3600  # and not since 1970
 
 
 def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
-    """Return (metric, model) -> value of one training, from a node's metrics endpoint."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+    """Return (metric, model) -> value of one training, from a node's metrics endpoint, once it is up."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+    except OSError:
+        return {}
     return {
         (sample.name.removeprefix("ray_"), sample.labels.get("model", "")): sample.value
         for family in families
@@ -143,10 +150,11 @@ def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
     whole, expected, *_ = unbroken
+    earlier = _training_workers()  # Ray may not have ended them yet
     with ThreadPoolExecutor() as pool:
-        death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder)
+        death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder, earlier)
         result = train_on_cluster(job)
-        assert death.result(timeout=60)
+        assert death.result(timeout=240)
     assert curve(result) == curve(expected)
     weights = load_super(job.folder, "supernet").weights()
     for name, weight in load_super(whole.folder, "supernet").weights().items():
@@ -192,19 +200,15 @@ def test_more_workers_than_the_cluster_holds_are_refused_before_anything_begins(
     assert job.folder.list() == []
 
 
-def _kill_a_worker_at_its_first_checkpoint(folder: Folder) -> int:
+def _kill_a_worker_at_its_first_checkpoint(folder: Folder, earlier: list[int]) -> int:
     """End one worker of this training as early as resuming means anything, and return its process number.
 
     The worker is looked for before its first update: what is left of so short a training would be over before that.
     """
-    deadline, worker = time.monotonic() + 120, None
-    while worker is None:
-        assert time.monotonic() < deadline, "no worker started"
-        time.sleep(0.02)
-        worker = next(iter(_training_workers()), None)
-    while not folder.child("checkpoints").exists():
-        assert time.monotonic() < deadline, "no checkpoint was begun"
-        time.sleep(0.001)
+    worker, *_ = wait_for(
+        lambda: [each for each in _training_workers() if each not in earlier], "no worker started", every_s=0.02
+    )
+    wait_for(folder.child("checkpoints").exists, "no checkpoint was begun", every_s=0.001)
     os.kill(worker, signal.SIGKILL)
     return worker
 

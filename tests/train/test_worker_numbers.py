@@ -74,7 +74,7 @@ def test_two_then_one_then_three_then_two_workers_equal_one(tiny_space, corpus, 
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(rank)]) for rank in range(max(STAGES))]
     try:
-        assert [process.wait(120) for process in processes] == [0] * len(processes)
+        assert [process.wait(240) for process in processes] == [0] * len(processes)
     finally:
         for process in processes:
             process.kill()

@@ -1,0 +1,25 @@
+"""Wait for what processes and clusters do: it comes when the machine gets to it.
+
+The deadline is for what never comes. It is long, so that no test decides by the time that a busy machine takes.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+PATIENCE_S = 240.0
+
+
+def wait_for(
+    happened: Callable[[], T],
+    otherwise: str | Callable[[], str] = "nothing happened",
+    seconds: float = PATIENCE_S,
+    every_s: float = 0.05,
+) -> T:
+    """Return what a function returns once that counts as true; fail with `otherwise` where it never does."""
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, otherwise if isinstance(otherwise, str) else otherwise()
+        time.sleep(every_s)
+    return found
