@@ -37,7 +37,7 @@ test-chaos: $(VENV)/.installed
 	$(BIN)/pytest -m slow -k "not cluster" $(TWO_AT_A_TIME)
 
 test-browser: $(VENV)/.installed
-	HAT_RAY_BROWSER=needed $(BIN)/pytest tests/report/test_page.py tests/report/test_compare_page.py tests/serve/test_page_in_browser.py
+	HAT_RAY_BROWSER=needed $(BIN)/pytest -m browser tests/report/test_page.py tests/report/test_compare_page.py tests/serve/test_page_in_browser.py
 
 test-docs: $(VENV)/.installed
 	$(BIN)/pytest -m "slow or not slow" --timeout 900 tests/test_readme.py tests/test_api.py tests/latency/test_lake_readme.py

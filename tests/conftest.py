@@ -41,6 +41,12 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if NEEDS_RAY.search(collection_path.read_text(encoding="utf-8")) else None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave what is looked at in a browser to the lane of that name."""
+    if "browser" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.browser)
+
+
 def pytest_collection_finish() -> None:
     """Leave what was imported out of later garbage collections: each timing makes one, in a quarter of a second."""
     gc.collect()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.made_once import made_once
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -12,8 +14,17 @@ class Exported:
     lines: tuple[str, ...]
 
 
-def export_here(place: Path, runtime: str) -> Exported:
-    """Export it to `place`/out."""
+def export_once(factory: pytest.TempPathFactory, runtime: str) -> Exported:
+    """Export it, or take what another worker of pytest-xdist has exported."""
+    from hat_ray.corpus.corpus import Corpus
+    from hat_ray.storage.folder import Folder
+
+    place = made_once(factory, f"exported-{runtime}", lambda place: export_here(place, runtime))
+    return Exported(place / "out", tuple(Corpus.load(Folder.at(place / "corpus")).test.source_text or ()))
+
+
+def export_here(place: Path, runtime: str) -> None:
+    """Export it to `place`/out, and its corpus to `place`/corpus."""
     import torch  # late: tests that need no model start without it
 
     from hat_ray.corpus.config import CorpusConfig, ToyConfig
@@ -39,15 +50,14 @@ def export_here(place: Path, runtime: str) -> Exported:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
     anything = Bounds(0, 100, 100)  # weights are random: two runtimes may well choose different words
     export_model(model, corpus, place / "out", "fp32", config, anything, runtime=runtime)
-    return Exported(place / "out", tuple(corpus.test.source_text or ()))
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_here(tmp_path_factory.mktemp("served"), "onnx")
+    return export_once(tmp_path_factory, "onnx")
 
 
 @pytest.fixture(scope="session")
 def exported_ct2(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
-    return export_here(tmp_path_factory.mktemp("served-ct2"), "ctranslate2")
+    return export_once(tmp_path_factory, "ctranslate2")

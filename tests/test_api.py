@@ -51,18 +51,19 @@ def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def modules_after(code: str) -> set[str]:
-    """Return the modules that a fresh Python has imported after some code."""
-    code += "; import sys; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    return set(done.stdout.split())
+def modules_after(*steps: str) -> list[set[str]]:
+    """Return the modules that a fresh Python has imported after each of some steps."""
+    code = "".join(f"{step}\nimport sys; print(*sorted(sys.modules))\n" for step in steps)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 def test_importing_hat_ray_loads_no_library_and_a_light_name_no_heavy_one() -> None:
-    assert not modules_after("import hat_ray") & {"torch", "ray", "numpy", "pyarrow", "pydantic"}
-    light = "import hat_ray; hat_ray.Recipe, hat_ray.Architecture, hat_ray.register_runtime, hat_ray.HatRayError"
-    assert not modules_after(light) & {"torch", "ray"}
-    assert "ray" not in modules_after("import hat_ray; hat_ray.run, hat_ray.load")
+    light = "hat_ray.Recipe, hat_ray.Architecture, hat_ray.register_runtime, hat_ray.HatRayError"
+    bare, after_light, after_heavy = modules_after("import hat_ray", light, "hat_ray.run, hat_ray.load")
+    assert not bare & {"torch", "ray", "numpy", "pyarrow", "pydantic"}
+    assert not after_light & {"torch", "ray"}
+    assert "ray" not in after_heavy
 
 
 def test_each_public_name_is_listed_found_and_described() -> None:

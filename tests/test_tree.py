@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ ORDER = (
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Return (module, whether it is imported inside a function) for every import of a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -215,6 +215,7 @@ def test_an_exported_loader_imports_nothing_from_its_own_folder(
         assert (done.returncode, len(done.stdout.splitlines()), canary.caught()) == (0, 2, {}), done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_local_cluster_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
     """What `hat-ray serve` and every stage does without --address, at its smallest."""
     canary = Canary(tmp_path / "foreign", tmp_path / "marks")

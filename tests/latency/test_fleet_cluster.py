@@ -80,6 +80,7 @@ def test_two_devices_time_every_architecture_once_each(raylet_a: int, tmp_path: 
     assert len(part_names(tmp_path)) == 12
 
 
+@pytest.mark.slow
 def test_a_round_whose_time_is_spent_begins_nothing_and_loses_nobody(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 5, seed=1)
     orders = [Order(()), Order(architectures[:2]), Order(architectures[2:4], within_s=0.0), Order(architectures[4:])]
@@ -155,6 +156,7 @@ def test_a_device_that_cannot_run_its_runtime_is_left_out_and_blocks_nobody(
         _CLUSTER[0].remove_node(older)
 
 
+@pytest.mark.slow
 def test_without_selectors_alike_nodes_are_one_device(raylet_a: int, tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 2, seed=1)
     report = measure_fleet(job(tmp_path), architectures)

@@ -1,6 +1,7 @@
 """The architectures of a sweep against brute force over the whole space, and what their rows say."""
 
 import math
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,6 @@ from hat_ray.latency.sweep import Base, plan_sweep
 from hat_ray.recipe import load_recipe
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.space.presets import PRESETS, preset
-from hat_ray.space.search_space import SearchSpace
 
 BASES: tuple[Base, ...] = ("middle", "largest", "smallest")
 
@@ -32,8 +32,10 @@ def by_hand(choice: dict[str, int], qkv_dim: int) -> Architecture:
     )
 
 
-def all_uniform(space: SearchSpace) -> dict[Architecture, list[dict[str, int]]]:
-    """Every architecture of a space with all layers alike, with the choices that make it."""
+@cache
+def all_uniform(name: str) -> dict[Architecture, list[dict[str, int]]]:
+    """Every architecture of a preset space with all layers alike, with the choices that make it."""
+    space = preset(name)
     names, found = list(space.choices), {}
     for values in product(*space.choices.values()):
         choice = dict(zip(names, values, strict=True))
@@ -52,7 +54,7 @@ def test_a_sweep_is_all_that_differs_from_the_base_in_one_dimension(name: str, b
         "smallest": {n: min(c) for n, c in space.choices.items()},
     }[base]
     alone: dict[str, set[Architecture]] = {n: set() for n in space.choices}
-    for architecture, choices in all_uniform(space).items():
+    for architecture, choices in all_uniform(name).items():
         for one in choices:
             changed = [n for n in one if one[n] != choice[n]]
             if len(changed) <= 1:

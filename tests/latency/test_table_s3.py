@@ -73,6 +73,7 @@ def half_of_all_gets_refused(s3: S3, seed: int = 0) -> Iterator[None]:
     assert faults.count
 
 
+@pytest.mark.slow
 def test_import_export_and_compaction_take_the_same_rows_while_half_of_all_gets_are_refused(
     s3: S3, tmp_path: Path, twin: Path
 ) -> None:

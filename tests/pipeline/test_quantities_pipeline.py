@@ -68,6 +68,7 @@ def timed(place: Path) -> list[LatencyRow]:
     return read_table(place / "latency" / "table", every_measurement=True)
 
 
+@pytest.mark.slow
 def test_onboarding_measures_what_rows_lack_also_where_the_latency_is_known_well(tmp_path: Path) -> None:
     run(tmp_path, "latency.target_error=0.95")
     timed = {row.architecture for row in read_table(tmp_path / "latency" / "table")}

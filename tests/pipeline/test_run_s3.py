@@ -43,6 +43,7 @@ def test_a_second_process_is_told_of_the_first(s3: S3):
         assert next_one.number == 2
 
 
+@pytest.mark.slow
 def test_a_change_of_mind_keeps_results_on_an_object_store(s3: S3):
     place, calls = s3.place("team/r"), []
 

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.waiting import PATIENCE_S, wait_for
 
 NASTY = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>\"'&amp;\u2028"
 FLAGS = (
@@ -35,7 +36,7 @@ def start_browser(profile: Path) -> webdriver.Chrome:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    started.set_page_load_timeout(60)
+    started.set_page_load_timeout(PATIENCE_S)
     return started
 
 
@@ -49,14 +50,10 @@ def show(browser: webdriver.Chrome, path: Path, *, width: int = 1400, scheme: st
         browser.get_log(log)  # forget what came before
     browser.get(path.as_uri())
     figures = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.xaxislayer-above'))"
-    for _ in range(200):
-        if browser.execute_script(figures):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"figures were not drawn: {browser.get_log('browser')}")
+    wait_for(lambda: browser.execute_script(figures), lambda: f"figures were not drawn: {browser.get_log('browser')}")
 
 
-def until(browser: webdriver.Chrome, script: str, seconds: float = 30) -> object:
+def until(browser: webdriver.Chrome, script: str, seconds: float = PATIENCE_S) -> object:
     """Wait until a script returns something that counts as true, and return that."""
     return WebDriverWait(browser, seconds, poll_frequency=0.02).until(lambda _: browser.execute_script(script))
 

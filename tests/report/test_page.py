@@ -127,7 +127,7 @@ def test_an_injected_script_would_not_run(browser: webdriver.Chrome, report: Rep
         stopped.extend(entry["message"] for entry in log if "Content Security Policy" in entry["message"])
         return all(any(kind in text for text in stopped) for kind in ("inline script", "inline event handler"))
 
-    WebDriverWait(browser, 30).until(both_were_stopped)
+    WebDriverWait(browser, 240).until(both_were_stopped)
     assert browser.execute_script("return window.hacked") is None
 
 

@@ -92,7 +92,7 @@ def test_each_side_of_the_corpus_is_encoded_by_its_own_vocabulary(made: Made) ->
     ("runtime", "short_list"),
     [
         ("onnx", 0),
-        ("onnx", 20),
+        pytest.param("onnx", 20, marks=pytest.mark.slow),
         pytest.param(
             "ctranslate2", 0, marks=pytest.mark.skipif(not find_spec("ctranslate2"), reason="an optional extra")
         ),

@@ -139,9 +139,18 @@ class Killed:
         return bigger_is_better(architecture)
 
 
-@pytest.mark.parametrize("stop_at", [5, 39, 45, "measure", "refit 0", "refit 1"])
-def test_a_search_stopped_anywhere_ends_like_one_that_was_not(tmp_path: Path, stop_at: int | str) -> None:
-    whole = whole_search(tmp_path / "whole", Board())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A search that nothing stopped."""
+    return whole_search(tmp_path_factory.mktemp("whole"), Board())
+
+
+@pytest.mark.parametrize(
+    "stop_at", [*(pytest.param(at, marks=pytest.mark.slow) for at in (5, 39, "refit 1")), 45, "measure", "refit 0"]
+)
+def test_a_search_stopped_anywhere_ends_like_one_that_was_not(
+    whole: Outcome, tmp_path: Path, stop_at: int | str
+) -> None:
     first = Killed(stop_at if isinstance(stop_at, int) else 10**6)
     interrupted = Board(stop_at=stop_at if isinstance(stop_at, str) else "")
     try:

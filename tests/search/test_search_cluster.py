@@ -59,8 +59,14 @@ def scored(log: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_search_on_ray_scores_each_architecture_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_search_on_ray_fails_with_the_scorings_own_message_and_scores_each_architecture_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The search that failed goes on once its scoring is mended."""
     log = tmp_path / "scored"
+    with pytest.raises(RuntimeError, match="scoring failed: ZeroDivisionError"):
+        search(tmp_path / "search", LoggingScore(tmp_path / "failed", divides_by_zero=True))
+    capfd.readouterr()
     result = search(tmp_path / "search", LoggingScore(log))
     assert len(result.candidates) == CONFIG.evaluations
     assert sorted(scored(log)) == sorted(c.architecture.id for c in result.candidates)
@@ -84,14 +90,7 @@ def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_scoring_that_fails_ends_the_search_with_its_own_message(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="scoring failed: ZeroDivisionError"):
-        search(tmp_path / "search", LoggingScore(tmp_path / "scored", divides_by_zero=True))
-    mended = search(tmp_path / "search", LoggingScore(tmp_path / "scored"))
-    assert len(mended.candidates) == CONFIG.evaluations
-
-
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_a_real_supertransformer_scores_on_its_actors(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     batch = a_batch(vocabulary=40)

@@ -161,6 +161,7 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
         assert torch.equal(weights[name], weight), name
 
 
+@pytest.mark.slow
 def test_several_architectures_train_side_by_side(job, tmp_path):
     config = CONFIG.model_copy(update={"workers": 1, "accumulate": 1})
     jobs = [
