@@ -18,12 +18,13 @@ from hat_ray.cluster.corpus import encode_on_cluster
 from hat_ray.cluster.preflight import cluster_machines
 from hat_ray.cluster.search import run_search_on_cluster, train_rung
 from hat_ray.cluster.timing.fleet import measure_rounds
-from hat_ray.cluster.train import train_many, train_on_cluster
+from hat_ray.cluster.train import train_on_cluster
 from hat_ray.cluster.train_room import may_grow
+from hat_ray.cluster.train_tasks import train_many, train_together
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.core.usable_cpus import share
 from hat_ray.corpus.config import CorpusConfig
-from hat_ray.corpus.corpus import Corpus, CorpusSummary
+from hat_ray.corpus.corpus import CorpusSummary
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, encode_here
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.shards import SHARD_PAIRS
@@ -33,7 +34,7 @@ from hat_ray.evaluate.evaluate import Evaluation
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import Rounds
 from hat_ray.latency.timing.job import TimingJob
-from hat_ray.pipeline.execution import SearchPlan, evaluate_trained
+from hat_ray.pipeline.execution import SearchPlan, evaluate_at
 from hat_ray.pipeline.preflight.check import Situation
 from hat_ray.search.engine.session import Score
 from hat_ray.search.frontier import SearchResult
@@ -100,6 +101,8 @@ class RayExecution:
 
     def train_super(self, job: TrainJob, progress: Progress = no_progress) -> TrainResult:
         self.connect()
+        if session.started_here() and not job.config.use_gpu:
+            return train_together(job, progress)
         return train_on_cluster(job, progress)
 
     def time(self, job: TimingJob, rounds: Rounds, progress: Progress = no_progress) -> list[DeviceInfo]:
@@ -126,7 +129,7 @@ class RayExecution:
     def evaluate(
         self, models: Sequence[Folder], corpus: Folder, config: EvaluateConfig, progress: Progress = no_progress
     ) -> list[Evaluation]:
-        return self.do([partial(_evaluate, folder, corpus, config) for folder in models], progress)
+        return self.do([partial(evaluate_at, folder, corpus, config) for folder in models], progress)
 
     def do(self, pieces: Sequence[Callable[[], T]], progress: Progress = no_progress) -> list[T]:
         self.connect()
@@ -137,10 +140,6 @@ class RayExecution:
             _, waiting = ray.wait(waiting, num_returns=1)
         progress(len(tasks), len(tasks), {})
         return list(ray.get(tasks))
-
-
-def _evaluate(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
-    return evaluate_trained(folder, Corpus.load(corpus), config)
 
 
 @ray.remote(num_cpus=1)

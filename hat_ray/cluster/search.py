@@ -1,5 +1,5 @@
 """The search on a Ray cluster: a population of Ray Tune trials that pull candidates from one coordinator, and the rungs
-of its finalists, a Ray Tune trial each.
+of its finalists, in as many trials as there is room for.
 
 A trial is a member of the population and lives as long as the search. It holds the SuperTransformer, asks the
 `SearchCoordinator` for a batch of architectures, scores it, and reports to Tune every few seconds.
@@ -34,7 +34,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.population import Scored, SearchCoordinator, SearchSetup, SearchStatus
 from hat_ray.cluster.session import get
-from hat_ray.cluster.train_room import require_room
+from hat_ray.cluster.train_room import may_grow, require_room, room_for
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError
 from hat_ray.search.config import SearchConfig
@@ -43,10 +43,11 @@ from hat_ray.search.engine.session import Phase, Score
 from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.scorer import CandidateScorer
+from hat_ray.space.cost import count_params
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.capacity import needs
-from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.job import TrainJob
 from hat_ray.train.state import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -227,23 +228,25 @@ def _tuner(watch: ProgressCallback, coordinator: Any, score: Score, config: Sear
 
 
 def train_rung(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
-    """Train one rung of finalists, each in a Ray Tune trial; return their results in order.
+    """Train one rung of finalists in as many Ray Tune trials as there is room for; return their results in order.
 
-    Tune starts a trial again whose worker or node is lost; its training resumes from its own checkpoints. All must be
-    over before any is dropped: so rungs are synchronous, and no scheduler of Tune's stops trials.
+    A trial trains its share one after another, because to start its process takes seconds. Tune starts a trial again
+    whose worker or node is lost: what it finished is kept, and its training resumes from its own checkpoints. All must
+    be over before any is dropped: so rungs are synchronous, and no scheduler of Tune's stops trials.
     """
     if not jobs:
         return []
     for job in jobs:
         require_room(job, workers=1)
     config, home = jobs[0].config, jobs[0].folder
+    shares = shares_of(jobs, len(jobs) if may_grow() else room_for(config))
     watch = RungCallback(progress, sum(job.config.updates for job in jobs))
     resources = {name.lower(): amount for name, amount in needs(config).items()}
-    trainable = tune.with_resources(tune.with_parameters(train_finalist, jobs=list(jobs)), resources)
+    trainable = tune.with_resources(tune.with_parameters(train_share, shares=shares), resources)
     tuner = tune.Tuner(
         trainable,
-        param_space={"finalist": tune.grid_search(list(range(len(jobs))))},
-        tune_config=tune.TuneConfig(trial_name_creator=_finalist_name, trial_dirname_creator=_finalist_name),
+        param_space={"share": tune.grid_search(list(range(len(shares))))},
+        tune_config=tune.TuneConfig(trial_name_creator=_share_name, trial_dirname_creator=_share_name),
         run_config=_run_config(home, config.max_failures, watch),
     )
     home.delete(EXPERIMENT)
@@ -258,22 +261,38 @@ def train_rung(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> li
     return results
 
 
-def train_finalist(config: dict[str, Any], jobs: Sequence[TrainJob]) -> None:
-    """Be one trial of a rung: train one finalist, and report its updates every few seconds."""
-    job, reported = jobs[config["finalist"]], time.monotonic()
+def shares_of(jobs: Sequence[TrainJob], most: int) -> list[list[TrainJob]]:
+    """Return the jobs in `most` shares, or fewer, none empty: the largest first, each to the share with the least."""
+    shares: list[list[TrainJob]] = [[] for _ in range(min(most, len(jobs)))]
+    work = [0] * len(shares)
+    for job in sorted(jobs, key=_size, reverse=True):
+        place = work.index(min(work))
+        shares[place].append(job)
+        work[place] += _size(job)
+    return shares
+
+
+def _size(job: TrainJob) -> int:
+    return count_params(job.architecture) if job.architecture else 0
+
+
+def train_share(config: dict[str, Any], shares: Sequence[Sequence[TrainJob]]) -> None:
+    """Be one trial of a rung: train a share of the finalists, and report its updates every few seconds."""
+    before, reported = 0, time.monotonic()
 
     def report(done: int, _total: int, _figures: Mapping[str, float], /) -> None:
         nonlocal reported
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            tune.report({"updates": done})
+            tune.report({"updates": before + done})
 
-    try:
-        result = job.run(report)
-    except HatRayError as error:
-        tune.report({"updates": 0, "mistake": str(error)})
-        return
-    tune.report({"updates": result.updates, "loss_bits": result.valid_loss_bits[MODEL]})
+    for job in shares[config["share"]]:
+        try:
+            before += job.run(report).updates
+        except HatRayError as error:
+            tune.report({"updates": before, "mistake": str(error)})
+            return
+    tune.report({"updates": before})
 
 
 class RungCallback(tune.Callback):
@@ -295,8 +314,8 @@ class RungCallback(tune.Callback):
         self._progress(sum(self._updates.values()), self._total, {})
 
 
-def _finalist_name(trial: Any) -> str:
-    return f"finalist-{trial.config['finalist']}"
+def _share_name(trial: Any) -> str:
+    return f"share-{trial.config['share']}"
 
 
 def _run_config(folder: Folder, max_failures: int, watch: Any) -> tune.RunConfig:

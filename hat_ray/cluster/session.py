@@ -125,6 +125,11 @@ def connected() -> bool:
     return bool(ray.is_initialized())
 
 
+def started_here() -> bool:
+    """Report whether this process is part of a cluster that it started: one machine, for one run."""
+    return bool(_before)
+
+
 def join(address: str) -> None:
     """Join the cluster at an address; raises HatRayError where none answers, or it does not let this process in."""
     _settle_environment()

@@ -1,4 +1,4 @@
-"""Training on a Ray cluster: one model by several workers (Ray Train), or several models side by side (Ray tasks).
+"""Training of one model on a Ray cluster of several machines, by workers of Ray Train (elsewhere: `train_tasks.py`).
 
 Decisions
 - The loop is the one that runs without Ray; here it gets workers that talk over gloo (CPU) or NCCL (GPU).
@@ -16,7 +16,6 @@ Decisions
 - A user's mistake ends a group; the next one that Ray Train starts sees it on the status actor and returns at once.
 - Rank 0 of each group takes the folder (`lease.py`), so that what outlives a group, or a driver, writes no more.
 - Surviving workers may hang in an exchange with a dead one: Ray Train ends the whole group as soon as one is lost.
-- The status actor lives on the driver's node: the loss of any other node leaves it alone.
 """
 
 import functools
@@ -26,8 +25,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,32 +35,35 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
-from ray.exceptions import GetTimeoutError, RayTaskError
-from ray.util.metrics import Gauge
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from hat_ray.cluster.train_room import SECONDS_BETWEEN_LOOKS, missing, no_room, remind, require_room, wait_for_room
-from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
+from hat_ray.cluster.train_status import JobStatus
+from hat_ray.cluster.train_tasks import (
+    SECONDS_FOR_AN_ANSWER,
+    MetricSender,
+    follow,
+    newest_checkpoint,
+    on_this_node,
+    one_line,
+    progress_sender,
+    status_actor,
+)
 from hat_ray.core.lease import Lease
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.errors import HatRayError, in_one_line
+from hat_ray.errors import HatRayError
 from hat_ray.storage.folder import Folder
 from hat_ray.train.capacity import Patience, fewest_workers, needs
 from hat_ray.train.checkpoints import STATE
-from hat_ray.train.job import TrainJob, device_for
+from hat_ray.train.job import TrainJob
 from hat_ray.train.metrics import Figures, MetricSink, run_name
 from hat_ray.train.state import TrainResult
-from hat_ray.train.workers import OneWorker
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_POLLS = 0.3
 _SECONDS_BETWEEN_RESIZES = 20.0
 """Ray itself looks at the nodes this often."""
-_SECONDS_FOR_AN_ANSWER = 60
 _SECONDS_TO_BEGIN = 45.0
-_SECONDS_TO_END = 10.0
 _SECONDS_BETWEEN_WARNINGS = 60.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 _SETTINGS_OF_RAY = {
@@ -80,41 +81,15 @@ def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainRe
         Lease.take(job.folder).release()  # an earlier driver that still trains there ends at its next checkpoint
     while result is None:
         wait_for_room(patience)
-        newest = _newest_checkpoint(job)
+        newest = newest_checkpoint(job)
         failure = _Fit(job, patience, progress).run()
         result = job.finished()
-        if failure is not None and result is None and _newest_checkpoint(job) == newest:
+        if failure is not None and result is None and newest_checkpoint(job) == newest:
             raise failure
         if failure is not None and result is None:
-            log.warning("training begins again from its newest checkpoint: %s", _one_line(failure))
+            log.warning("training begins again from its newest checkpoint: %s", one_line(failure))
     job.folder.delete("ray")
     return result
-
-
-def train_many(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
-    """Train several models side by side, one task each, as many at a time as the cluster has CPUs (or GPUs) for.
-
-    A task whose node is lost starts again from its last checkpoint. `progress` counts the updates of all jobs.
-    """
-    if not jobs:
-        return []
-    for job in jobs:
-        require_room(job, workers=1)
-    total = sum(job.config.updates for job in jobs)
-
-    def show(statuses: Mapping[int, JobStatus]) -> None:
-        reported = [each.latest for each in statuses.values() if each.latest is not None]
-        figures = {"tokens_per_s": sum(latest[2].get("tokens_per_s", 0.0) for latest in reported)}
-        progress(sum(latest[0] for latest in reported), total, figures)
-
-    with _status_actor() as status:
-        tasks = [
-            _train_alone.options(
-                num_cpus=job.config.threads, num_gpus=int(job.config.use_gpu), max_retries=job.config.max_failures
-            ).remote(job, index, status)
-            for index, job in enumerate(jobs)
-        ]
-        return _follow(tasks, status, [run_name(job.folder) for job in jobs], show)
 
 
 class _Fit:
@@ -130,11 +105,11 @@ class _Fit:
     def run(self) -> Exception | None:
         """Train until the end, or until Ray Train gives up: returns why. Raises HatRayError for a user's mistake."""
         settings = {**_SETTINGS_OF_RAY, **{k: v for k, v in os.environ.items() if k.startswith("RAY_TRAIN_")}}
-        with _status_actor() as status:
-            task = _fit.options(scheduling_strategy=_here(), runtime_env={"env_vars": settings}).remote(
+        with status_actor() as status:
+            task = _fit.options(scheduling_strategy=on_this_node(), runtime_env={"env_vars": settings}).remote(
                 self._job, status, float(settings[_START_TIMEOUT])
             )
-            failure: Exception | None = _follow([task], status, [run_name(self._job.folder)], self._look)[0]
+            failure: Exception | None = follow([task], status, [run_name(self._job.folder)], self._look)[0]
         if self._status.mistake is not None:
             raise self._status.mistake
         if isinstance(failure, ray.train.ControllerError):
@@ -167,7 +142,7 @@ class _Fit:
     def _look_for_room(self) -> None:
         what = missing(self._job.config)
         if what is not None:
-            self._patience.progressed(_newest_checkpoint(self._job))
+            self._patience.progressed(newest_checkpoint(self._job))
             remind(self._patience, what)
 
 
@@ -217,20 +192,7 @@ class _LossReporter(ray.train.UserCallback):
         errors = list(worker_exceptions.values())
         lost = [error for error in errors if not isinstance(error, RuntimeError)]  # exchanges with a lost worker
         if not any(isinstance(error, HatRayError) for error in errors):
-            self._status.lose.remote(_one_line((lost or errors)[0]))
-
-
-class _MetricSender:
-    """Sends the figures of a training to the status actor."""
-
-    def __init__(self, status: Any, index: int) -> None:
-        self._status, self._index = status, index
-
-    def log(self, _update: int, figures: Figures, /) -> None:
-        self._status.report_figures.remote(self._index, dict(figures))
-
-    def close(self) -> None:
-        """Leave the actor to the driver."""
+            self._status.lose.remote(one_line((lost or errors)[0]))
 
 
 class _RayWorkers:
@@ -241,7 +203,7 @@ class _RayWorkers:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
-        self.sink: MetricSink = _MetricSender(status, 0)
+        self.sink: MetricSink = MetricSender(status, 0)
 
     def all_reduce(self, values: Tensor) -> None:
         torch.distributed.all_reduce(values)
@@ -259,99 +221,19 @@ class _RayWorkers:
 def _work(job: TrainJob, status: Any, _settings: dict[str, Any]) -> None:
     """Be one worker of Ray Train."""
     workers = _RayWorkers(status)
-    known = ray.get(status.job.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
+    known = ray.get(status.job.remote(), timeout=SECONDS_FOR_AN_ANSWER)
     if known.mistake is not None:
         return  # it would be met again
     group = torch.zeros(1, dtype=torch.int64, device=workers.device)
     if workers.rank == 0:
-        group += ray.get(status.begin.remote(workers.world_size), timeout=_SECONDS_FOR_AN_ANSWER)
+        group += ray.get(status.begin.remote(workers.world_size), timeout=SECONDS_FOR_AN_ANSWER)
     workers.all_reduce(group)
     try:
-        job.run(_progress_sender(status, 0) if workers.rank == 0 else no_progress, workers)
+        job.run(progress_sender(status, 0) if workers.rank == 0 else no_progress, workers)
     except HatRayError as error:
-        ray.get(status.fail.remote(error, int(group)), timeout=_SECONDS_FOR_AN_ANSWER)
+        ray.get(status.fail.remote(error, int(group)), timeout=SECONDS_FOR_AN_ANSWER)
         torch.distributed.destroy_process_group()  # the others may be waiting for this worker: they fail at once
         raise
-
-
-@ray.remote
-def _train_alone(job: TrainJob, index: int, status: Any) -> TrainResult:
-    return job.run(_progress_sender(status, index), OneWorker(device_for(job.config), _MetricSender(status, index)))
-
-
-def _progress_sender(status: Any, index: int) -> Progress:
-    return lambda done, total, figures: status.report_progress.remote(index, (done, total, dict(figures)))
-
-
-_StatusActor: Any = ray.remote(num_cpus=0)(TrainingStatus)
-
-
-@contextmanager
-def _status_actor() -> Iterator[Any]:
-    status = _StatusActor.options(scheduling_strategy=_here()).remote()
-    try:
-        yield status
-    finally:
-        ray.kill(status)
-
-
-def _follow(
-    tasks: Sequence[Any], status: Any, runs: Sequence[str], look: Callable[[Mapping[int, JobStatus]], None]
-) -> list[Any]:
-    """Show the status of the runs until the tasks are done; returns their results, or raises a user's mistake.
-
-    Whatever a look raises ends the tasks, as Ctrl-C does.
-    """
-    pending, began = list(tasks), time.time()
-
-    def look_on() -> None:
-        with suppress(GetTimeoutError):
-            statuses = ray.get(status.jobs.remote(), timeout=_SECONDS_FOR_AN_ANSWER)
-            for index, run in enumerate(runs):
-                for sample in samples(statuses.get(index, JobStatus()), began, time.time()):
-                    _gauge(sample.metric).set(sample.value, tags={"run": run, "model": sample.model})
-            look(statuses)
-
-    try:
-        while pending:
-            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SECONDS_BETWEEN_POLLS)
-            ray.get(done)
-            look_on()
-        return list(ray.get(list(tasks)))
-    except RayTaskError as error:
-        if isinstance(error.cause, HatRayError):
-            raise error.cause from None
-        raise
-    finally:
-        _end(pending)
-
-
-def _end(tasks: list[Any]) -> None:
-    """Ask tasks to end; ends those that do not."""
-    for task in tasks:
-        ray.cancel(task)
-    if tasks:
-        _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_END)
-    for task in tasks:
-        ray.cancel(task, force=True)
-
-
-def _here() -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def _one_line(error: Exception) -> str:
-    return in_one_line(f"{type(error).__name__}: {error}")
-
-
-def _newest_checkpoint(job: TrainJob) -> str | None:
-    folder = job.folder.child("checkpoints")
-    return next((name for name in reversed(folder.list()) if folder.child(name).exists(STATE)), None)
-
-
-@functools.cache
-def _gauge(metric: str) -> Gauge:
-    return Gauge(metric, METRICS[metric], tag_keys=("run", "model"))
 
 
 def _quiet() -> dict[str, Any]:

@@ -41,6 +41,11 @@ def require_room(job: TrainJob, workers: int) -> None:
         raise HatRayError(f"{message}: lower train.workers or train.threads, or add nodes")
 
 
+def room_for(config: TrainConfig) -> int:
+    """Return how many workers find room on the nodes that there are now."""
+    return workers_that_fit(_nodes(), needs(config))
+
+
 def wait_for_room(patience: Patience) -> None:
     """Wait while nodes are missing, and ask an autoscaler for them; raises HatRayError when that takes too long."""
     has_asked = False

@@ -154,6 +154,11 @@ class LocalExecution:
         return results
 
 
+def evaluate_at(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
+    """Score the model of a training on the corpus in a folder. Stands here for workers: it imports no Ray."""
+    return evaluate_trained(folder, Corpus.load(corpus), config)
+
+
 def evaluate_trained(folder: Folder, corpus: Corpus, config: EvaluateConfig) -> Evaluation:
     """Score the model of a training, on the fastest runtime that executes it here."""
     model, settings = load_sub(folder, MODEL).eval(), RuntimeSettings(threads=torch.get_num_threads())

@@ -48,7 +48,7 @@ supernet: {{updates: {updates}, max_tokens: 2048, accumulate: 2, workers: {worke
 """
 
 
-KINDS = ("driver", "Read_Chunks", "MapBatches", "RayTrainWorker")
+KINDS = ("driver", "Read_Chunks", "MapBatches", "train_in_a_group")
 """Processes that are told of: the command's own, and those of Ray that hold text or tokens."""
 
 

@@ -1,6 +1,7 @@
 """The finalists of a real search: trained on from inherited weights, halved, resumed after a kill, and charged for."""
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
-from hat_ray.cluster.search import train_rung
+from hat_ray.cluster.search import shares_of, train_rung
 from hat_ray.core.codec import read
 from hat_ray.core.determinism import stream_seed
 from hat_ray.corpus.corpus import Corpus
@@ -29,6 +30,7 @@ from hat_ray.search.candidates import CandidateTable
 from hat_ray.search.engine.finalists import FILE, Finals
 from hat_ray.search.winners import WINNERS, SearchOutput
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.cost import count_params
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob, train_sub
@@ -199,11 +201,11 @@ def test_a_killed_search_trains_no_finalist_twice(made: tuple[Recipe, Path], fin
 
 
 def jobs_of(place: Path, folder: Path, updates: int = 4) -> list[TrainJob]:
-    """Return the trainings of two architectures from the weights that they inherit."""
+    """Return the trainings of three architectures from the weights that they inherit."""
     recipe, giver = load_run_recipe(Folder.at(place)), load_super(Folder.at(place / "supernet"), "supernet")
     config = TrainConfig(updates=updates, max_tokens=1024, lr=0.002, warmup_updates=0, tensorboard=False)
     jobs = []
-    for one in (giver.space.largest(), giver.space.smallest()):
+    for one in (giver.space.largest(), giver.space.smallest(), giver.space.sample(random.Random(3))):
         start = Folder.at(folder / one.id / "start")
         save_model(start, "model", giver.extract(one))
         job = TrainJob(
@@ -212,6 +214,16 @@ def jobs_of(place: Path, folder: Path, updates: int = 4) -> list[TrainJob]:
         )
         jobs.append(job)
     return jobs
+
+
+def test_shares_of_a_rung_hold_every_job_and_about_the_same_work(made: tuple[Recipe, Path], tmp_path: Path) -> None:
+    jobs = jobs_of(made[1], tmp_path)
+    sizes = {job.folder.uri: count_params(job.architecture) for job in jobs if job.architecture}
+    largest = max(jobs, key=lambda job: sizes[job.folder.uri])
+    two = shares_of(jobs, 2)
+    assert two == [[largest], sorted((job for job in jobs if job != largest), key=lambda job: -sizes[job.folder.uri])]
+    assert [len(share) for share in shares_of(jobs, 9)] == [1, 1, 1]
+    assert [len(share) for share in shares_of(jobs, 1)] == [3]
 
 
 @pytest.mark.slow
@@ -229,7 +241,7 @@ def test_ray_tune_trains_a_rung_as_one_process_does(made: tuple[Recipe, Path], t
     assert [one.valid_loss_bits["model"] for one in there] == pytest.approx(
         [one.valid_loss_bits["model"] for one in here], abs=1e-4
     )
-    assert shown[-1] == (8, 8)
+    assert shown[-1] == (12, 12)
     assert not list(tmp_path.rglob("tune"))
 
 

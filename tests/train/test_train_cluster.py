@@ -15,7 +15,8 @@ import ray
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from hat_ray.cluster.train import train_many, train_on_cluster
+from hat_ray.cluster.train import train_on_cluster
+from hat_ray.cluster.train_tasks import train_many, train_together
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig
@@ -146,15 +147,29 @@ def scrape(port: int, run: str) -> dict[tuple[str, str], float]:
     }
 
 
+def test_tasks_of_one_machine_train_the_same_bits_as_ray_train(unbroken, job):
+    shown = []
+    result = train_together(job, lambda *progress: shown.append(progress))
+    assert_same(job, result, unbroken)
+    assert shown[-1][:2] == (12, 12)
+    assert train_together(job) == result
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker under /proc")
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job):
-    whole, expected, *_ = unbroken
-    earlier = _training_workers()  # Ray may not have ended them yet
+@pytest.mark.parametrize(("train", "name"), [(train_on_cluster, "RayTrainWorker"), (train_together, "_in_a_group")])
+def test_a_killed_worker_is_replaced_and_nothing_changes(unbroken, job, train, name):
+    earlier = _training_workers(name)  # Ray may not have ended them yet
     with ThreadPoolExecutor() as pool:
-        death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder, earlier)
-        result = train_on_cluster(job)
+        death = pool.submit(_kill_a_worker_at_its_first_checkpoint, job.folder, name, earlier)
+        result = train(job)
         assert death.result(timeout=240)
+    assert_same(job, result, unbroken)
+
+
+def assert_same(job, result, unbroken):
+    """Assert that a training went as the undisturbed one, to the same bits."""
+    whole, expected, *_ = unbroken
     assert curve(result) == curve(expected)
     weights = load_super(job.folder, "supernet").weights()
     for name, weight in load_super(whole.folder, "supernet").weights().items():
@@ -183,9 +198,10 @@ def test_a_users_mistake_in_a_worker_reaches_the_driver_as_it_is(job):
     checkpoints.save(Checkpoint(3, {}, {}))
     checkpoints.wait()
     alone = replace(job, config=CONFIG.model_copy(update={"workers": 1}))
-    for train, lease in (  # one by the driver and one by the only group of workers, then one by the only task
+    for train, lease in (  # one by the driver and one by the only group of workers, twice; then one by the only task
         (lambda: train_on_cluster(job), "00000002.json"),
-        (lambda: train_many([alone]), "00000003.json"),
+        (lambda: train_together(job), "00000004.json"),
+        (lambda: train_many([alone]), "00000005.json"),
     ):
         with pytest.raises(CheckpointError, match="holds checkpoints of another training") as caught:
             train()
@@ -201,21 +217,21 @@ def test_more_workers_than_the_cluster_holds_are_refused_before_anything_begins(
     assert job.folder.list() == []
 
 
-def _kill_a_worker_at_its_first_checkpoint(folder: Folder, earlier: list[int]) -> int:
+def _kill_a_worker_at_its_first_checkpoint(folder: Folder, name: str, earlier: list[int]) -> int:
     """End one worker of this training as early as resuming means anything, and return its process number.
 
     The worker is looked for before its first update: what is left of so short a training would be over before that.
     """
     worker, *_ = wait_for(
-        lambda: [each for each in _training_workers() if each not in earlier], "no worker started", every_s=0.02
+        lambda: [each for each in _training_workers(name) if each not in earlier], "no worker started", every_s=0.02
     )
     wait_for(folder.child("checkpoints").exists, "no checkpoint was begun", every_s=0.001)
     os.kill(worker, signal.SIGKILL)
     return worker
 
 
-def _training_workers() -> list[int]:
-    """Return the process numbers of this cluster's Ray Train workers: they descend from this process."""
+def _training_workers(wanted: str) -> list[int]:
+    """Return the process numbers of this cluster's workers by a part of their name: they descend from this process."""
     names, parents = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # a process may end while we look
@@ -225,4 +241,4 @@ def _training_workers() -> list[int]:
     def is_ours(process: int) -> bool:
         return process == os.getpid() or (process in parents and is_ours(parents[process]))
 
-    return [process for process, name in names.items() if "RayTrainWorker" in name and is_ours(process)]
+    return [process for process, name in names.items() if wanted in name and is_ours(process)]

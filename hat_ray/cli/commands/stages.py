@@ -85,9 +85,7 @@ _stage_command(
     "Prepare the text: sub-words and token tables.",
     "hat-ray corpus multi30k.en-de --data ~/multi30k",
 )
-_stage_command(
-    train_app, "super", "supernet", "Train the recipe's SuperTransformer with Ray Train.", "hat-ray train super toy"
-)
+_stage_command(train_app, "super", "supernet", "Train the recipe's SuperTransformer on Ray.", "hat-ray train super toy")
 _stage_command(
     train_app,
     "ranking",

@@ -1,0 +1,248 @@
+"""Training as Ray tasks: several models side by side, or one model by several tasks of one machine.
+
+Decisions
+- A cluster that was started here is one machine, which loses and gains no nodes. Ray Train keeps nine processes beside
+  its workers for those that do (seen: 2.60; 1.4 GB, as many imports of PyTorch to wait for). Here a worker is a task.
+- The rest is as with Ray Train: the loop, its checkpoints, the lease. A lost worker ends the group, and another group
+  resumes from the newest checkpoint; failures count without progress.
+- Such a group meets in a file, and exchanges gradients over the loopback interface alone.
+- Tasks import no Ray Train: that is a fifth of a worker's memory before its first update.
+- The status actor lives on the driver's node: the loss of any other node leaves it alone.
+"""
+
+import functools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import torch
+import torch.distributed
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.metrics import Gauge
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from torch import Tensor
+
+from hat_ray.cluster.train_room import require_room
+from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
+from hat_ray.core.lease import Lease
+from hat_ray.core.progress import Progress, no_progress
+from hat_ray.errors import HatRayError, in_one_line
+from hat_ray.storage.folder import Folder
+from hat_ray.train.checkpoints import STATE
+from hat_ray.train.job import TrainJob, device_for
+from hat_ray.train.metrics import Figures, MetricSink, run_name
+from hat_ray.train.state import TrainResult
+from hat_ray.train.workers import OneWorker
+
+log = logging.getLogger(__name__)
+
+SECONDS_FOR_AN_ANSWER = 60
+_SECONDS_BETWEEN_POLLS = 0.3
+_SECONDS_TO_END = 10.0
+_INTERFACE = "GLOO_SOCKET_IFNAME"
+
+
+def train_many(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
+    """Train several models side by side, one task each, as many at a time as the cluster has CPUs (or GPUs) for.
+
+    A task whose node is lost starts again from its last checkpoint. `progress` counts the updates of all jobs.
+    """
+    if not jobs:
+        return []
+    for job in jobs:
+        require_room(job, workers=1)
+    total = sum(job.config.updates for job in jobs)
+
+    def show(statuses: Mapping[int, JobStatus]) -> None:
+        reported = [each.latest for each in statuses.values() if each.latest is not None]
+        figures = {"tokens_per_s": sum(latest[2].get("tokens_per_s", 0.0) for latest in reported)}
+        progress(sum(latest[0] for latest in reported), total, figures)
+
+    with status_actor() as status:
+        tasks = [
+            _train_alone.options(
+                num_cpus=job.config.threads, num_gpus=int(job.config.use_gpu), max_retries=job.config.max_failures
+            ).remote(job, index, status)
+            for index, job in enumerate(jobs)
+        ]
+        return follow(tasks, status, [run_name(job.folder) for job in jobs], show)
+
+
+@ray.remote
+def _train_alone(job: TrainJob, index: int, status: Any) -> TrainResult:
+    return job.run(progress_sender(status, index), OneWorker(device_for(job.config), MetricSender(status, index)))
+
+
+def train_together(job: TrainJob, progress: Progress = no_progress) -> TrainResult:
+    """Train one model with `job.config.workers` tasks of this machine, on CPUs; resumes what was interrupted."""
+    result, failures = job.finished(), 0
+    if result is None:
+        require_room(job, job.config.workers)
+        Lease.take(job.folder).release()  # an earlier driver that still trains there ends at its next checkpoint
+    while result is None:
+        newest = newest_checkpoint(job)
+        failure = _train_as_a_group(job, progress)
+        result = job.finished()
+        if result is None:
+            failures = failures + 1 if newest_checkpoint(job) == newest else 1
+            if failures > job.config.max_failures:
+                raise failure or RuntimeError("all workers returned, and rank 0 wrote no result")
+            log.warning("training begins again from its newest checkpoint: %s", one_line(failure))
+    return result
+
+
+def _train_as_a_group(job: TrainJob, progress: Progress) -> Exception | None:
+    """Train until the end, or until a worker is lost: returns why. Raises HatRayError for a user's mistake."""
+
+    def show(statuses: Mapping[int, JobStatus]) -> None:
+        if (latest := statuses.get(0, JobStatus()).latest) is not None:
+            progress(*latest)
+
+    with status_actor() as status, TemporaryDirectory(prefix="group-") as place:
+        group = ray.get(status.begin.remote(job.config.workers), timeout=SECONDS_FOR_AN_ANSWER)
+        tasks = [
+            _in_a_group.options(num_cpus=job.config.threads).remote(job, status, group, rank, Path(place, "meeting"))
+            for rank in range(job.config.workers)
+        ]
+        try:
+            follow(tasks, status, [run_name(job.folder)], show)
+        except RayError as failure:
+            known: JobStatus = ray.get(status.job.remote(), timeout=SECONDS_FOR_AN_ANSWER)
+            if known.mistake is not None:  # what the others met is its consequence
+                raise known.mistake from None
+            return failure
+    return None
+
+
+def train_in_a_group(job: TrainJob, status: Any, group: int, rank: int, meeting: Path) -> None:
+    """Be one worker of a group."""
+    os.environ.setdefault(_INTERFACE, _loopback())
+    world_size = job.config.workers
+    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=world_size)
+    workers = _GroupWorkers(rank, world_size, MetricSender(status, 0))
+    try:
+        job.run(progress_sender(status, 0) if rank == 0 else no_progress, workers)
+    except HatRayError as error:
+        ray.get(status.fail.remote(error, group), timeout=SECONDS_FOR_AN_ANSWER)
+        raise
+    finally:
+        torch.distributed.destroy_process_group()  # the others may be waiting for this worker: they fail at once
+
+
+_in_a_group: Any = ray.remote(max_retries=0, max_calls=1)(train_in_a_group)
+"""By name, since PyTorch's modules do not travel; the process ends with it: timing that follows gets one of its own."""
+
+
+def _loopback() -> str:
+    """Return the name of the loopback interface: lo on Linux, lo0 on macOS."""
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+
+
+class _GroupWorkers:
+    """This task among its fellows, on CPUs."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, world_size: int, sink: MetricSink) -> None:
+        self.rank, self.world_size, self.sink = rank, world_size, sink
+
+    def all_reduce(self, values: Tensor) -> None:
+        torch.distributed.all_reduce(values)
+
+    def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
+        """Do nothing: a group resumes from the training's own checkpoints."""
+
+
+class MetricSender:
+    """Sends the figures of a training to the status actor."""
+
+    def __init__(self, status: Any, index: int) -> None:
+        self._status, self._index = status, index
+
+    def log(self, _update: int, figures: Figures, /) -> None:
+        self._status.report_figures.remote(self._index, dict(figures))
+
+    def close(self) -> None:
+        """Leave the actor to the driver."""
+
+
+def progress_sender(status: Any, index: int) -> Progress:
+    return lambda done, total, figures: status.report_progress.remote(index, (done, total, dict(figures)))
+
+
+_StatusActor: Any = ray.remote(num_cpus=0)(TrainingStatus)
+
+
+@contextmanager
+def status_actor() -> Iterator[Any]:
+    status = _StatusActor.options(scheduling_strategy=on_this_node()).remote()
+    try:
+        yield status
+    finally:
+        ray.kill(status)
+
+
+def follow(
+    tasks: Sequence[Any], status: Any, runs: Sequence[str], look: Callable[[Mapping[int, JobStatus]], None]
+) -> list[Any]:
+    """Show the status of the runs until the tasks are done; returns their results, or raises a user's mistake.
+
+    Whatever a look raises ends the tasks, as Ctrl-C does.
+    """
+    pending, began = list(tasks), time.time()
+
+    def look_on() -> None:
+        with suppress(GetTimeoutError):
+            statuses = ray.get(status.jobs.remote(), timeout=SECONDS_FOR_AN_ANSWER)
+            for index, run in enumerate(runs):
+                for sample in samples(statuses.get(index, JobStatus()), began, time.time()):
+                    _gauge(sample.metric).set(sample.value, tags={"run": run, "model": sample.model})
+            look(statuses)
+
+    try:
+        while pending:
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SECONDS_BETWEEN_POLLS)
+            ray.get(done)
+            look_on()
+        return list(ray.get(list(tasks)))
+    except RayTaskError as error:
+        if isinstance(error.cause, HatRayError):
+            raise error.cause from None
+        raise
+    finally:
+        _end(pending)
+
+
+def _end(tasks: list[Any]) -> None:
+    """Ask tasks to end; ends those that do not."""
+    for task in tasks:
+        ray.cancel(task)
+    if tasks:
+        _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_END)
+    for task in tasks:
+        ray.cancel(task, force=True)
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def one_line(error: Exception | None) -> str:
+    return in_one_line(f"{type(error).__name__}: {error}")
+
+
+def newest_checkpoint(job: TrainJob) -> str | None:
+    folder = job.folder.child("checkpoints")
+    return next((name for name in reversed(folder.list()) if folder.child(name).exists(STATE)), None)
+
+
+@functools.cache
+def _gauge(metric: str) -> Gauge:
+    return Gauge(metric, METRICS[metric], tag_keys=("run", "model"))
