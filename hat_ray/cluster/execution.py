@@ -1,7 +1,10 @@
 """The heavy work of a pipeline on a Ray cluster: Ray Train, timing actors, Ray Tune, tasks.
 
-Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
-starts nothing (`session.py`).
+Decisions
+- Ray is joined, or started on this machine, when the first stage has work for it: a run whose stages are all finished
+  starts nothing (`session.py`).
+- A cluster that was started here is one machine, whose other work waits while it is timed: the driver times it. A
+  search has several turns of timing, and to start a process with PyTorch and a runtime takes seconds in each.
 """
 
 import logging
@@ -33,6 +36,7 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import Rounds
+from hat_ray.latency.here import measure_rounds_here
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.pipeline.execution import SearchPlan, evaluate_at
 from hat_ray.pipeline.preflight.check import Situation
@@ -107,6 +111,8 @@ class RayExecution:
 
     def time(self, job: TimingJob, rounds: Rounds, progress: Progress = no_progress) -> list[DeviceInfo]:
         self.connect()
+        if session.started_here() and all(one.is_anywhere for one in job.config.devices):
+            return measure_rounds_here(job, rounds, progress)
         report = measure_rounds(job, rounds, progress)
         for failure in report.failures:
             log.warning("%s", failure)

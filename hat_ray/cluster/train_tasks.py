@@ -142,7 +142,7 @@ _in_a_group: Any = ray.remote(max_retries=0, max_calls=1)(train_in_a_group)
 
 def _loopback() -> str:
     """Return the name of the loopback interface: lo on Linux, lo0 on macOS."""
-    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
 class _GroupWorkers:
