@@ -96,8 +96,19 @@ def test_a_damaged_export_is_told_in_one_line(script: Path, seed: int, tmp_path:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
-@pytest.mark.parametrize("library", ["numpy", "onnxruntime", "sentencepiece"])
-def test_a_missing_library_is_named_in_one_line(script: Path, library: str) -> None:
+@pytest.mark.parametrize(
+    ("export", "library"),
+    [
+        *(("exported", library) for library in ("numpy", "onnxruntime", "sentencepiece")),
+        *(
+            pytest.param("exported_ct2", library, marks=pytest.mark.slow)
+            for library in ("ctranslate2", "sentencepiece")
+        ),
+    ],
+)
+def test_a_missing_library_is_named_in_one_line(request: pytest.FixtureRequest, export: str, library: str) -> None:
+    made: Exported = request.getfixturevalue(export)
+    script = made.folder / "translate.py"
     code = (
         "import runpy, sys; sys.modules[sys.argv[1]] = None; del sys.argv[1]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
