@@ -17,7 +17,7 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ from hat_ray.errors import HatRayError, StorageError, in_one_line
 _QUESTION = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 TIMEOUT_S = 10.0
+SLOW_START = "timed out during startup"
+"""What Ray reports of processes that take longer to start than it waits."""
+
+log = logging.getLogger(__name__)
 
 
 def ask_head(address: str, token: str | None, timeout_s: float = TIMEOUT_S) -> grpc.StatusCode:
@@ -156,17 +160,39 @@ def start(cpus_needed: int) -> None:
     _settle_environment()
     _set_environment({_ON_LOOPBACK: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     try:
-        ray.init(
-            address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
-            num_cpus=max(usable_cpus(), cpus_needed),
-            include_dashboard=False,
-            job_config=_InstalledCodeOnly(),
-            log_to_driver=False,
-            logging_level=logging.WARNING,
+        patiently(
+            lambda: ray.init(
+                address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
+                num_cpus=max(usable_cpus(), cpus_needed),
+                include_dashboard=False,
+                job_config=_InstalledCodeOnly(),
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
         )
     except BaseException:
         leave()
         raise
+
+
+def patiently(begin: Callable[[], object], tries: int = 4) -> None:
+    """Begin a cluster, and again where a busy machine was too slow for Ray, which gives its processes 30 s to start.
+
+    Raises HatRayError after as many tries.
+    """
+    for left in reversed(range(tries)):
+        try:
+            begin()
+            return
+        except Exception as error:
+            if SLOW_START not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise HatRayError(
+                    f"Ray did not start here within {tries} times 30 s: this machine is too busy, try again later"
+                ) from error
+            log.warning("Ray's processes were too slow to start, as on a busy machine: they are started again")
 
 
 def get(answer: Any) -> Any:

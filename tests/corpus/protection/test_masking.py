@@ -73,6 +73,27 @@ def test_words_stay_words(line: str):
     assert mask(line).text == line
 
 
+BESIDE_LETTERS = {
+    "\u4eca\u65e5\u306fhttps://a.de\u3092\u898b\u305f\u3002{name}\u3055\u3093": ("https://a.de", "{name}"),
+    "\u6587\u5b57https://a.de/\u4e2d\u6587\uff0c\u8fd8\u6709": ("https://a.de/\u4e2d\u6587",),
+    "(https://ja.wikipedia.org/wiki/\u6771\u4eac_(x))\u3092": ("https://ja.wikipedia.org/wiki/\u6771\u4eac_(x)",),
+    "\u5148\u306ffoo@bar.com\u307e\u3067": ("foo@bar.com",),
+    "\u300cexample.com\u300d\u3001mailto:a@b.de\u3078": ("example.com", "mailto:a@b.de"),
+    "\u7ea642%\u7684\u4eba\uff0c5GB\u306e": ("42%", "5GB"),
+    "$name\u3055\u3093\u306b%s\u500b": ("$name", "%s"),
+    "\uc804\ud654 user@example.com\uc73c\ub85c https://a.de\uc5d0\uc11c": ("user@example.com", "https://a.de"),
+    "\u0e04\u0e25\u0e34\u0e01https://a.de/x\u0e40\u0e1e": ("https://a.de/x",),
+    "3\u4e075kg\u306e": (),
+    "m\u00fcller.de gr\u00f6\u00dfe.example.de": (),
+}
+"""Lines of scripts that write no blank beside a value, and what is protected in them."""
+
+
+@pytest.mark.parametrize(("line", "values"), BESIDE_LETTERS.items())
+def test_a_letter_of_a_script_without_blanks_is_no_part_of_a_value_beside_it(line: str, values: tuple[str, ...]):
+    assert tuple(line[span.start : span.end] for span in find_spans(line)) == values
+
+
 @settings(deadline=None)
 @given(lines)
 @example(" ".join(SYMBOLS * 2))
@@ -234,6 +255,9 @@ LETTERS = [
     "[[",
     "${",
     "x)",
+    "\u6771",
+    "a\u6771",
+    "\u6771@",
 ]
 
 
