@@ -7,6 +7,7 @@ in `hat_ray.__all__` are public; the other functions here serve the command line
 import json
 import logging
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -396,5 +397,5 @@ def assess_run(recipe: Recipe, place: str) -> list[Assessment]:
 def _with_predictors(recipe: Recipe, place: str) -> Context:
     context = Context(RunFolder(Folder.at(place), recipe), LocalExecution())
     if context.run.record("predictor") is None:
-        raise RunError(f"{place} has no fitted predictors yet: do `hat-ray predict fit {place}` first")
+        raise RunError(f"{place} has no fitted predictors yet: do `hat-ray predict fit {shlex.quote(place)}` first")
     return context

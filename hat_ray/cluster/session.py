@@ -178,7 +178,7 @@ def start(cpus_needed: int) -> None:
 def patiently(begin: Callable[[], object], tries: int = 4) -> None:
     """Begin a cluster, and again where a busy machine was too slow for Ray, which gives its processes 30 s to start.
 
-    Raises HatRayError after as many tries.
+    Raises StorageError after as many tries.
     """
     for left in reversed(range(tries)):
         try:
@@ -189,7 +189,7 @@ def patiently(begin: Callable[[], object], tries: int = 4) -> None:
                 raise
             ray.shutdown()
             if not left:
-                raise HatRayError(
+                raise StorageError(
                     f"Ray did not start here within {tries} times 30 s: this machine is too busy, try again later"
                 ) from error
             log.warning("Ray's processes were too slow to start, as on a busy machine: they are started again")

@@ -11,6 +11,7 @@ Decisions
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,8 @@ def disk_line(results: Sequence[KeptResult], place: str) -> str | None:
     if not results:
         return None
     taken = size_text(sum(result.bytes for result in results))
-    return f"results of earlier settings: {len(results)}, {taken}; `hat-ray run clean {place}` shows and frees them"
+    command = f"hat-ray run clean {shlex.quote(place)}"
+    return f"results of earlier settings: {len(results)}, {taken}; `{command}` shows and frees them"
 
 
 def size_text(size: float) -> str:

@@ -1,5 +1,6 @@
 """Models as they are served: a run's or a model folder's, on a runtime in this process or exported as a folder."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def run_and_model(place: str, model_id: str | None = None, recipe: Recipe | None
     folder = Folder.at(place)
     run = Run(folder, recipe or load_run_recipe(folder))
     if (retrained := run.output("retrain", RetrainOutput)) is None:
-        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {place}` first")
+        raise RunError(f"{place} has no retrained models yet: do `hat-ray run {shlex.quote(place)}` first")
     by_id = {architecture.id: architecture for architecture in retrained.architectures}
     if model_id is not None and model_id not in by_id:
         raise RunError(f"{place} has no model {model_id}; it has {', '.join(by_id)}")

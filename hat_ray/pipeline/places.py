@@ -1,6 +1,7 @@
 """What a place holds: a run, a model folder, an export, or an architecture. Loads no PyTorch."""
 
 import os
+import shlex
 from enum import StrEnum
 
 from hat_ray.core.yaml_text import read_mapping
@@ -61,9 +62,8 @@ def why_no_weights(place: str, found: Place) -> str:
     """Return in one line what a place lacks for a command that computes with weights."""
     shown = printable(place, 200)
     if found is Place.ARCHITECTURE:
-        return (
-            f"{shown} is an architecture without weights: train it by `hat-ray train sub {shown} RECIPE --out FOLDER`"
-        )
+        command = f"hat-ray train sub {shlex.quote(shown)} RECIPE --out FOLDER"
+        return f"{shown} is an architecture without weights: train it by `{command}`"
     if found is Place.EXPORT:
         return (
             f"{shown} is an export, which keeps no weights to change: name the run or model folder that it was made of"
@@ -72,7 +72,8 @@ def why_no_weights(place: str, found: Place) -> str:
         if not os.path.isfile(place) and Folder.at(place).exists(_CTRANSLATE2):
             return f"{shown} is CTranslate2's, which keeps no weights to read: it can teach (corpus.distil_from)"
         kind = _binary(place) if os.path.isfile(place) else None
-        return f"{shown} is {kind or found}, no model folder: take it in by `hat-ray import model {shown} --out FOLDER`"
+        command = f"hat-ray import model {shlex.quote(shown)} --out FOLDER"
+        return f"{shown} is {kind or found}, no model folder: take it in by `{command}`"
     return f"{shown} holds no model: name a run folder, a model folder or an export"
 
 

@@ -7,7 +7,7 @@ import pytest
 import ray._private.node
 
 from hat_ray.cluster import session
-from hat_ray.errors import HatRayError
+from hat_ray.errors import StorageError
 
 
 def begins_after(failures: int, message: str, done: list[str]) -> None:
@@ -28,7 +28,7 @@ def test_ray_is_started_again_where_its_processes_were_too_slow(caplog: pytest.L
 
 def test_a_machine_that_stays_too_busy_and_other_faults_are_reported():
     done: list[str] = []
-    with pytest.raises(HatRayError, match="within 2 times 30 s: this machine is too busy"):
+    with pytest.raises(StorageError, match="within 2 times 30 s: this machine is too busy"):
         session.patiently(lambda: begins_after(9, session.SLOW_START, done), tries=2)
     assert len(done) == 2
     with pytest.raises(Exception, match="no space"):

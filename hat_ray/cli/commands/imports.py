@@ -1,6 +1,7 @@
 """`hat-ray import`: what other programs made, brought in; `hat-ray convert`: a model in Marian's format."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,7 @@ def import_super_command(
         typer.echo(f"  {architecture}: {loss:.4f}")
     if made.noted_loss_bits is not None:
         typer.echo(f"  the same by the checkpoint: {made.noted_loss_bits:.4f}")
-    console.say(f"next: hat-ray run {folder}")
+    console.say(f"next: hat-ray run {shlex.quote(folder)}")
 
 
 @import_app.command(
@@ -170,7 +171,7 @@ def import_model_command(
         f"{out}: {about.origin}, {about.direction or 'languages unknown'}, vocabularies of {source} and {target}"
     )
     typer.echo(f"  {made.model.architecture}")
-    console.say(f"next: hat-ray translate {out} < source.txt")
+    console.say(f"next: hat-ray translate {shlex.quote(out)} < source.txt")
 
 
 @app.command(
@@ -206,4 +207,4 @@ def convert(
         return
     for note in notes:
         console.say(note)
-    console.say(f"next: marian-decoder -c {out}/{SETTINGS} < source.txt")
+    console.say(f"next: marian-decoder -c {shlex.quote(f'{out}/{SETTINGS}')} < source.txt")

@@ -1,6 +1,7 @@
 """Translate a training text with a teacher, block by block: what is translated is kept in the run, and never again."""
 
 import hashlib
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -97,8 +98,8 @@ def _keep(place: str, beam: int | None, identity: str, folder: Folder) -> tuple[
         found = open_teacher(place, SETTING)
         if found.vocabularies is None:
             raise RunError(
-                f"{SETTING}: {place} holds no sub-words: take it in with them by `hat-ray import model {place} --out "
-                "FOLDER`, and name that folder"
+                f"{SETTING}: {place} holds no sub-words: take it in with them by `hat-ray import model "
+                f"{shlex.quote(place)} --out FOLDER`, and name that folder"
             )
         about = replace(found.about, notes=(identity,))
         write_model_folder(folder, found.model, found.vocabularies, about)

@@ -1,5 +1,6 @@
 """Compare the reports of several runs: read them, wherever they are, and write one page."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,11 @@ def _folder(place: str) -> Folder:
 def _read(run_label_: str, place: str, folder: Folder) -> ComparedRun:
     report = folder.child("report")
     if not report.exists(FIGURES):
-        raise RunError(f"{place} has no report yet: do `hat-ray report {place}` first")
+        raise RunError(f"{place} has no report yet: do `hat-ray report {shlex.quote(place)}` first")
     try:
         return ComparedRun(run_label_, folder.name or place, folder.uri, read_report(report))
     except (HatRayError, ValueError) as error:
-        raise RunError(f"{place}: {error}: do `hat-ray report {place}` again") from error
+        raise RunError(f"{place}: {error}: do `hat-ray report {shlex.quote(place)}` again") from error
 
 
 def _target(out: str) -> tuple[Folder, str]:
