@@ -5,9 +5,11 @@ It composes the settings that stand beside each stage. A mistake in it is report
 
 import json
 import os
+import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pyarrow.fs as pafs
 import yaml
@@ -26,7 +28,7 @@ from hat_ray.predictor.config import PredictorConfig
 from hat_ray.report.config import ReportConfig
 from hat_ray.runtime.space import RuntimeSpaceConfig
 from hat_ray.search.algorithms.registry import ALGORITHMS
-from hat_ray.search.config import FORMS, SearchConfig
+from hat_ray.search.config import SearchConfig
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.places import CREDENTIALS_REMEDY, NO_SECRETS, redacted
 from hat_ray.storage.plain_file import TEXT_BYTES, decode_text, printable, read_text
@@ -115,7 +117,7 @@ def parse_recipe(text: str, source: str, overrides: list[str] | None = None, *, 
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_explain(error, source, lines)) from error
+        raise RecipeError(_explain(error, source, lines, values)) from error
 
 
 def load_run_recipe(folder: Folder, overrides: list[str] | None = None) -> Recipe:
@@ -221,10 +223,16 @@ def _refuse_secrets(value: object, path: tuple[str, ...], source: str, lines: Li
         )
 
 
-def _explain(error: ValidationError, source: str, lines: Lines) -> str:
-    """Return the first mistake in one line, and the number of others."""
-    first, *more = error.errors()
-    path = tuple(str(part) for part in first["loc"] if part not in (*FORMS, "[key]"))
+def _explain(error: ValidationError, source: str, lines: Lines, values: Mapping[str, Any]) -> str:
+    """Return the first mistake in one line, and the number of others.
+
+    Where a setting takes several forms pydantic names a mistake of each: the form that the value meant is the one whose
+    mistake lies deepest in it.
+    """
+    found = [(_path_of(one["loc"], values, one["type"] == "missing"), one) for one in error.errors()]
+    begin = found[0][0]
+    of_one = [(path, one) for path, one in found if path[: len(begin)] == begin] if begin else found[:1]
+    path, first = max(of_one, key=lambda each: len(each[0]))
     known = [path[:length] for length in range(len(path), 0, -1) if path[:length] in lines]
     place = f", {lines[known[0]]}" if known else ""
     key = printable(".".join(path)) or "the recipe"
@@ -237,13 +245,42 @@ def _explain(error: ValidationError, source: str, lines: Lines) -> str:
     elif first["type"] == "missing":
         message = f"{key} is missing"
     else:
-        reason = first["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-        reason = reason.replace("valid dictionary", "mapping")
+        reason = _reason_of([one["msg"] for where, one in of_one if where == path])
         given = first["input"]
         shown = "" if isinstance(given, dict) else f", got {printable(redacted(repr(given)), 200)}"
-        message = f"{key}: {reason[:1].lower()}{reason[1:]}{shown}"
-    rest = f" (and {len(more)} more)" if more else ""
+        message = f"{key}: {reason}{shown}"
+    rest = f" (and {len(found) - len(of_one)} more)" if len(found) > len(of_one) else ""
     return f"{source}{place}: {message}{rest}"
+
+
+def _path_of(names: Sequence[int | str], values: Mapping[str, Any], is_missing: bool) -> tuple[str, ...]:
+    """Return the keys to a mistake: pydantic's names without those of the forms that a setting may take."""
+    path, place = list[str](), cast("Any", values)
+    for number, name in enumerate(names, 1):
+        is_entry = isinstance(place, list | tuple) and isinstance(name, int) and name < len(place)
+        if is_entry or (isinstance(place, Mapping) and name in place):
+            path, place = [*path, str(name)], place[name]
+        elif (is_missing and number == len(names)) or (re.fullmatch("[a-z0-9_]+", str(name)) and name not in _SIMPLE):
+            path, place = [*path, str(name)], None
+    return tuple(path)
+
+
+_SIMPLE = ("str", "int", "float", "bool", "none")
+
+
+def _reason_of(messages: Sequence[str]) -> str:
+    """Return why a value is refused: one reason, or what it may be instead, form by form."""
+    plain = [
+        re.sub(r" or instance of \w+", "", message.removeprefix("Value error, "))
+        .replace("valid tuple", "list")
+        .replace("valid dictionary", "mapping")
+        for message in dict.fromkeys(messages)
+    ]
+    begin = "Input should be "
+    if len(plain) > 1 and all(one.startswith(begin) for one in plain):
+        forms = dict.fromkeys(one.removeprefix(begin).partition(", unable")[0] for one in plain)
+        plain = [begin + " or ".join(forms)]
+    return plain[0][:1].lower() + plain[0][1:]
 
 
 def _keys_named(name: str) -> list[str]:

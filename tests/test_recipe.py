@@ -145,3 +145,28 @@ def test_a_key_that_was_renamed_or_stands_elsewhere_is_named(key: str, meant: st
         load_recipe("toy", [f"{key}=1"])
     assert "did you mean" in str(caught.value)
     assert meant in str(caught.value)
+
+
+FORM_MISTAKES = {
+    "train_source: [{path: a, weight: 0}]": "train_source.0.weight: input should be greater than 0, got 0",
+    "train_source: {path: a, weight: -1}": "train_source.weight: input should be greater than 0, got -1",
+    "train_source: [b, {path: a, wieght: 1}]": "unknown key corpus.files.train_source.1.wieght; did you mean weight?",
+    "train_source: [{weight: 1}]": "corpus.files.train_source.0.path is missing",
+    "train_source: 3": "train_source: input should be a valid string or a mapping or a list, got 3",
+}
+"""Mistakes in a setting that takes several forms, and what is reported of each."""
+
+
+@pytest.mark.parametrize(("written", "reported"), FORM_MISTAKES.items())
+def test_of_several_forms_the_mistake_in_the_one_that_was_meant_is_reported(written: str, reported: str):
+    others = "train_target: t, valid_source: a, valid_target: b, test_source: c, test_target: d"
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(f"name: x\ncorpus:\n  source: files\n  files: {{{written}, {others}}}\n", "mine.yaml")
+    assert str(caught.value).startswith("mine.yaml, line 4: ")
+    assert reported in str(caught.value)
+    assert "more)" not in str(caught.value)
+
+
+def test_a_word_where_a_switch_or_some_words_may_stand_is_reported_with_all_of_them():
+    with pytest.raises(RecipeError, match=r"deduplicate: input should be a valid boolean or 'source', .*, got 'bth'$"):
+        parse_recipe("name: x\ncorpus: {deduplicate: bth}\n", "mine.yaml")
