@@ -62,6 +62,15 @@ def test_columns_are_taken_out_of_tables(tmp_path: Path) -> None:
     assert sentences(tmp_path / "a.tsv", table, column=2) == ["dog", "cat", "", "fish"]
 
 
+def test_a_column_that_no_line_has_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"a.tsv has no text in column 3: its lines have 2 columns at most"):
+        sentences(tmp_path / "a.tsv", "Hund\tdog\nKatze\tcat\nVogel", column=3)
+    with pytest.raises(
+        CorpusError, match=r"no text in column 2: its lines have 1 columns at most, which tabs separate"
+    ):
+        sentences(tmp_path / "a.tsv", "Hund dog\nKatze cat\n", column=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

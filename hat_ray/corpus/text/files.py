@@ -104,7 +104,7 @@ def read_pairs(source: TextPart, target: TextPart, pairs: int, *, nfc: bool = Fa
 
 def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
     """Yield the sentences of a UTF-8 text file, stripped at both ends."""
-    number, blank, found = 0, True, 0
+    number, blank, found, widest, says = 0, True, 0, 0, False
     for group in _whole_lines(part.path):
         text = _decode(group, number, part.path)
         blank = blank and not text.strip()
@@ -112,9 +112,16 @@ def read_lines(part: TextPart, *, nfc: bool = False) -> Iterator[str]:
         number += len(lines)
         sentences = sentences_of(lines, part)
         found += len(sentences)
+        if part.column and not says:
+            says, widest = any(sentences), max(widest, *(line.count("\t") + 1 for line in lines))
         yield from sentences
     if blank:
         raise CorpusError(f"text file {part.path} is empty: give a file with one sentence a line")
+    if part.column and not says:
+        raise CorpusError(
+            f"text file {part.path} has no text in column {part.column}: its lines have {widest} columns at most, "
+            "which tabs separate; set the `column` that it has"
+        )
     if not found:
         raise CorpusError(f"text file {part.path} holds no {part.resolved_form}: set the `form` that it has")
 
