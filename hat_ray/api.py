@@ -45,7 +45,6 @@ from hat_ray.storage.folder import Folder
 
 log = logging.getLogger(__name__)
 
-
 _STAGES: dict[str, Stage[Any]] = {stage.name: stage for stage in (*STAGES, *STUDIES)}
 
 
