@@ -17,7 +17,7 @@ from hat_ray.corpus.encode import LengthRules, encode_chunk
 from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.protection.masking import knows_symbols
 from hat_ray.corpus.protection.practice import Practice, practised
-from hat_ray.corpus.protection.spans import SYMBOLS
+from hat_ray.corpus.protection.spans import RULES_VERSION, SYMBOLS
 from hat_ray.corpus.text.files import ParallelText
 from hat_ray.corpus.text.fingerprint import input_fingerprint
 from hat_ray.corpus.text.source import Chunk
@@ -126,7 +126,7 @@ def test_identities_change_only_where_symbols_are_taught(tmp_path: Path):
     off = config(tmp_path, protect=0)
     as_before = off.result_settings()
     assert "protect" not in as_before
-    assert config(tmp_path).result_settings() == {**as_before, "protect": [PROTECT, 1]}
+    assert config(tmp_path).result_settings() == {**as_before, "protect": [PROTECT, RULES_VERSION]}
     ids = {share: input_fingerprint(config(tmp_path, protect=share), 1) for share in (None, 0, 0.1, PROTECT)}
     assert ids[None] == ids[PROTECT]
     assert len(set(ids.values())) == 3
