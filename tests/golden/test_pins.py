@@ -35,7 +35,7 @@ def test_a_search_asks_for_the_same_architectures(algorithm: str, seed: int):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the named kernels are of x86-64")
-@pytest.mark.parametrize("kernels", ["Prescott", "Haswell"])
+@pytest.mark.parametrize("kernels", [pytest.param("Prescott", marks=pytest.mark.slow), "Haswell"])
 def test_a_search_asks_the_same_with_the_kernels_of_other_processors(kernels: str):
     code = "from tests.golden import pins; print(*pins.asks('surrogate', 1))"
     command, environment = [sys.executable, "-c", code], {**os.environ, "OPENBLAS_CORETYPE": kernels}

@@ -1,4 +1,3 @@
-import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,7 @@ from hat_ray.errors import LatencyError, SpaceError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
 from hat_ray.latency.here import measure
-from hat_ray.latency.table.table import part_names, read_table
+from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.session import TimingSession
 from hat_ray.model.config import ModelConfig
@@ -95,23 +94,29 @@ def test_winners_are_measured_again_once_a_session(tmp_path: Path) -> None:
 
 def test_a_killed_measurement_goes_on_where_it_ended(tmp_path: Path) -> None:
     architectures = choose_architectures(SPACE, 8, seed=0)
+    this, three = job(tmp_path / "table"), tmp_path / "three"
 
-    this = job(tmp_path)
+    def wait_after_three(done: int, _total: int, _figures: Mapping[str, float]) -> None:
+        if done == 3:
+            three.touch()
+            signal.pause()
 
-    def measure_three() -> None:
-        measure(this, architectures, progress=lambda done, *_: signal.pause() if done == 3 else None)
-
-    child = process_of(measure_three)
+    child = process_of(lambda: measure(this, architectures, progress=wait_after_three))
     child.start()
-    wait_for(lambda: len(part_names(tmp_path)) >= 3, every_s=0.01)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join(240)
-    before = read_table(tmp_path, every_measurement=True)
-    summary = measure(job(tmp_path), architectures)
-    assert len(before) == summary.skipped == 3
-    after = read_table(tmp_path, every_measurement=True)
-    assert sorted(row.architecture.id for row in after if row.architecture) == sorted(a.id for a in architectures)
+    try:
+        wait_for(three.exists, every_s=0.01)
+    finally:
+        child.kill()
+        child.join(240)
+    before = read_table(this.table_root, every_measurement=True)
+    summary = measure(this, architectures)
+    assert (summary.skipped, summary.timed) == (3, 5)
+    after = read_table(this.table_root, every_measurement=True)
+    # on a busy machine a row of the new session is written again, when the device turns out to be quieter
+    assert {row.architecture for row in after} == set(architectures)
+    over = {row.architecture for row in before}
+    assert len(over) == 3
+    assert len([row for row in after if row.architecture in over]) == len(before)
     kept = [replace(row, canary=None) for row in after]  # reading settles the canary
     assert all(replace(row, canary=None) in kept for row in before)
 

@@ -74,7 +74,7 @@ def test_two_drivers_that_are_killed_24_times_end_as_one_that_is_not(
         lives = [chance.randint(2, 12) if kills < KILLS else None for _ in range(2)]
         pair = [drivers.start(changes=life, insist=place == 1) for place, life in enumerate(lives)]
         for process, said in pair:
-            process.join(240)
+            process.join(600)
             text = said.read_text(encoding="utf-8")
             assert process.exitcode in (0, 2, -signal.SIGKILL), text
             assert "Traceback" not in text
@@ -95,12 +95,14 @@ def test_a_driver_that_was_asleep_while_another_took_over_ends_in_one_line(timed
     wait_for(lambda: not older.is_alive() or list(tmp_path.glob("r/supernet/checkpoints/*/state.json")), every_s=0.02)
     assert older.is_alive(), said.read_text(encoding="utf-8")
     os.kill(older.pid, signal.SIGSTOP)
-    newer, _ = drivers.start("--take-over")
-    newer.join(240)
-    assert newer.exitcode == 0
-    before = files_of(tmp_path / "r")
-    os.kill(older.pid, signal.SIGCONT)
-    older.join(240)
+    try:
+        newer, _ = drivers.start("--take-over")
+        newer.join(600)
+        assert newer.exitcode == 0
+        before = files_of(tmp_path / "r")
+    finally:  # pytest itself would wait for it at its end
+        os.kill(older.pid, signal.SIGCONT)
+        older.join(240)
     text = said.read_text(encoding="utf-8")
     assert older.exitcode == 2, text
     errors = [line for line in text.splitlines() if line.startswith("hat-ray: error:")]

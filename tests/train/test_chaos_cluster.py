@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import TypeVar
 
 import pytest
@@ -160,6 +161,18 @@ def raylets() -> Iterator[Raylets]:
         yield cluster
     finally:
         cluster.close()
+
+
+_DRIVERS: list["subprocess.Popen[str]"] = []
+
+
+@pytest.fixture(autouse=True)
+def no_driver_stays() -> Iterator[None]:
+    """End the drivers of a test that failed: they would hold the CPUs that the next one needs."""
+    yield
+    while _DRIVERS:
+        _DRIVERS[-1].kill()
+        _DRIVERS.pop().wait(240)
 
 
 @pytest.fixture(scope="module")
@@ -337,13 +350,9 @@ def strike(raylets: Raylets, kind: str, driver: subprocess.Popen[str]) -> None:
 def start_driver(raylets: Raylets, job: TrainJob) -> subprocess.Popen[str]:
     description = Path(tempfile.mkstemp(suffix=".pickle")[1])
     description.write_bytes(pickle.dumps(job))
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(description)],
-        env=raylets.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [sys.executable, "-c", DRIVER, str(description)]
+    _DRIVERS.append(subprocess.Popen(words, env=raylets.environment, stdout=PIPE, stderr=PIPE, text=True))
+    return _DRIVERS[-1]
 
 
 def newest_checkpoint(job: TrainJob) -> int:
