@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.exported import exported, exported_ct2
+from tests.exported import exported, exported_ct2, knowing
 from tests.s3 import CREDENTIALS, S3, served
 
-__all__ = ["exported", "exported_ct2"]
+__all__ = ["exported", "exported_ct2", "knowing"]
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault(

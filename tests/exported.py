@@ -52,6 +52,40 @@ def export_here(place: Path, runtime: str) -> None:
     export_model(model, corpus, place / "out", "fp32", config, anything, runtime=runtime)
 
 
+def export_knowing(place: Path) -> Exported:
+    """Export one whose sub-words have the symbols of protection: it copies none, so that all is repaired."""
+    import torch
+
+    from hat_ray.corpus.config import CorpusConfig, ToyConfig
+    from hat_ray.corpus.corpus import Corpus
+    from hat_ray.corpus.prepare import prepare
+    from hat_ray.evaluate.config import EvaluateConfig
+    from hat_ray.model.config import ModelConfig
+    from hat_ray.model.subtransformer import SubTransformer
+    from hat_ray.runtime.protocol import Bounds
+    from hat_ray.storage.folder import Folder
+    from tests.exporting import export_model
+    from tests.runtime.models import ARCHITECTURES
+
+    toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=40)
+    config = CorpusConfig(toy=toy, vocab_size=600, byte_fallback=True, protect=0.3)
+    prepare(config, Folder.at(place / "corpus"), seed=1)
+    corpus = Corpus.load(Folder.at(place / "corpus"))
+    search = EvaluateConfig(beam=1, sentences=8, max_length_factor=0, max_length_extra=12, max_source_length=60)
+    model = SubTransformer(ARCHITECTURES["one layer each"], corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    export_model(model, corpus, place / "out", "fp32", search, Bounds(0, 100, 100))
+    return Exported(place / "out", tuple(corpus.test.source_text or ()))
+
+
+@pytest.fixture(scope="session")
+def knowing(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_knowing(tmp_path_factory.mktemp("knowing"))
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_once(tmp_path_factory, "onnx")

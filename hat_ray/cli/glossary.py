@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hat_ray.errors import HatRayError, RunError
-from hat_ray.storage import plain_file
+from hat_ray.errors import RunError
 
 if TYPE_CHECKING:
     from hat_ray.corpus.protection.terms import Terms
@@ -29,11 +28,6 @@ def glossary_terms(path: Path | None, *, unfit: bool) -> "Terms | None":
         return None
     if unfit:
         raise RunError("--glossary is not for --no-protect, --score, --prefix or hypotheses: leave it or them out")
-    from hat_ray.corpus.protection.terms import MOST_BYTES, Terms
+    from hat_ray.export.stream import read_glossary
 
-    with plain_file.open_plain(path, "--glossary: file", HatRayError) as file:
-        content = file.read(MOST_BYTES + 1)
-    try:
-        return Terms.read(content, plain_file.printable(str(path)))
-    except ValueError as error:
-        raise HatRayError(str(error)) from error
+    return read_glossary(path, "--glossary: file")

@@ -46,10 +46,10 @@ from hat_ray.serve.config import AppConfig, ServeArgs, ServeConfig
 from hat_ray.serve.guard import VARIABLE, Rules
 from hat_ray.serve.model_source import ModelSource
 from hat_ray.serve.proxy import CALLBACK, CALLBACK_VARIABLE
-from hat_ray.serve.requests import BUSY, FAULT, RefusedError, RequestReader
+from hat_ray.serve.requests import BUSY, FAULT, RefusedError, RequestReader, TextOptions
 from hat_ray.serve.service import HEALTH
 from hat_ray.serve.service import Service as HttpService
-from hat_ray.serve.worker import Worker, WorkerStatus
+from hat_ray.serve.worker import FrontEnds, Translated, Worker, WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,9 @@ class Replicas:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle, self.retries = handle, 0
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
+    async def translate(self, texts: Sequence[str], decoding: Decoding, around: TextOptions) -> Translated:
         """Return the translations of each text, the best first."""
-        found: list[list[str]] = await self._ask("translate", list(texts), decoding, split)
+        found: Translated = await self._ask("translate", list(texts), decoding, around)
         return found
 
     async def reader(self) -> RequestReader:
@@ -242,7 +242,7 @@ class Service:
 
 def start_service(source: ModelSource, config: ServeConfig) -> Service:
     """Deploy a model on the cluster that this process is connected to; return when it answers."""
-    source.open(config.threads)  # a mistake is reported here, at once, and not by every replica
+    FrontEnds(source.open(config.threads), config)  # a mistake is reported here, at once, and not by every replica
     serve.start(
         proxy_location="HeadOnly" if config.host in LOOPBACK else "EveryNode",
         http_options={"host": config.host, "port": config.port},

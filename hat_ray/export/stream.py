@@ -6,9 +6,11 @@ length are translated together.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hat_ray.core.progress import Progress, no_progress
-from hat_ray.errors import CorpusError
+from hat_ray.corpus.protection.terms import MOST_BYTES, Terms
+from hat_ray.errors import CorpusError, HatRayError
 from hat_ray.evaluate.comet.metric import CometText
 from hat_ray.evaluate.comet.model import CometModel
 from hat_ray.evaluate.evaluate import peak_memory_bytes
@@ -19,6 +21,7 @@ from hat_ray.front.text import ByteStream, EncodingError, read_lines
 from hat_ray.model.hypotheses.found import json_line
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.hypotheses.lines import Numbers
+from hat_ray.storage import plain_file
 
 GROUP_LINES = 512
 """Lines translated together at most."""
@@ -43,6 +46,16 @@ def read_groups(stream: ByteStream, most: int = GROUP_LINES) -> Iterator[list[st
         yield from read_lines(stream, most)
     except EncodingError as error:
         raise CorpusError(str(error)) from error
+
+
+def read_glossary(path: Path, label: str) -> Terms:
+    """Read a glossary's file, which messages call by its label; raise HatRayError, in one line, where it is none."""
+    with plain_file.open_plain(path, label, HatRayError) as file:
+        content = file.read(MOST_BYTES + 1)
+    try:
+        return Terms.read(content, plain_file.printable(str(path)))
+    except ValueError as error:
+        raise HatRayError(str(error)) from error
 
 
 def translate_stream(

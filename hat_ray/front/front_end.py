@@ -37,6 +37,9 @@ class Step(Protocol):
     def after(self, translation: str, known: Any) -> str:
         """Return the translation of the sentence that `before` saw."""
 
+    def finish(self) -> None:
+        """Log what is to be said when all lines are translated."""
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -97,6 +100,11 @@ class FrontEnd:
         """Return the translation of every line, in order; `first` is the number of the first in messages."""
         cut = self.cut(lines, first)
         return cut.joined(decode(cut.texts, cut.numbers))
+
+    def finish(self) -> None:
+        """Let the step log what it has to say; call it when all lines are translated."""
+        if self.step is not None:
+            self.step.finish()
 
     def cut(self, lines: Sequence[str], first: int = 1) -> Cut:
         """Return the sentences of lines. One warning names lines with a sentence that is too long to be read whole."""

@@ -41,6 +41,17 @@ class AppConfig(StageConfig):
     """Translate texts by their sentences, where a request does not set it. A sentence that is too long is translated in
     parts in any case."""
 
+    protect: bool = True
+    """Bring URLs, numbers, placeholders and mark-up through unchanged, where a request does not set it and the model
+    learned to."""
+
+    glossary: str | None = Field(default=None, min_length=1)
+    """File of fixed terms: lines of a term, a tab, its translation. Every node must reach it. A replica reads it when
+    it starts."""
+
+    max_terms: int = Field(default=100, ge=0, le=10_000)
+    """Maximum number of terms of a request's own glossary. 0: requests may bring none."""
+
     max_texts: int = Field(default=64, ge=1)
     """Maximum number of texts in one request. It may have as many tokens as this number of the longest sentences."""
 
@@ -79,6 +90,8 @@ class AppConfig(StageConfig):
     def _bounds_in_order(self) -> Self:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas must be at least replicas={self.replicas}, got {self.max_replicas}")
+        if self.glossary is not None and not self.protect:
+            raise ValueError("a glossary needs protect: leave glossary out, or let protect be true")
         return self
 
     @property

@@ -35,6 +35,12 @@ class Metrics:
         self._answered = self._counter("requests", "Requests that were answered.", "route", "method", "status")
         self._lines = self._counter("lines", "Lines of text that were translated.", "route")
         self._characters = self._counter("characters", "Characters of the lines that were translated.", "route")
+        self._protected = self._counter(
+            "protected_sentences", "Sentences with parts that came through unchanged, such as URLs.", "route"
+        )
+        self._repaired = self._counter(
+            "repaired_sentences", "Protected sentences in which the model left a part out, or wrote it twice.", "route"
+        )
         self._busy = Gauge(
             "hat_ray_requests_in_progress", "Requests in progress.", ["ingress"], registry=self._registry
         ).labels(self._own)
@@ -69,6 +75,11 @@ class Metrics:
         lengths = [len(line) for line in lines]
         self._lines.labels(self._own, route).inc(len(lengths))
         self._characters.labels(self._own, route).inc(sum(lengths))
+
+    def protected(self, route: str, sentences: int, repaired: int) -> None:
+        """Count sentences with protected parts, and those of them that were repaired."""
+        self._protected.labels(self._own, route).inc(sentences)
+        self._repaired.labels(self._own, route).inc(repaired)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics, and their content type, in the format that a header `Accept` prefers."""

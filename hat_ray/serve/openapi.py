@@ -28,6 +28,7 @@ _REFUSALS = {
 }
 _ALWAYS = ("403", "408", "413", "500", "503", "504")
 _TEXT = {"type": "string"}
+_TERMS_NEED = "For models that learned symbols; not with n_best above 1."
 _NAME: Schema = {"type": "object", "required": ["code", "name"], "properties": {"code": _TEXT, "name": _TEXT}}
 
 
@@ -197,8 +198,13 @@ def _own(reader: RequestReader, side: int) -> str:
 def _options(reader: RequestReader) -> dict[str, Schema]:
     """Return the options of decoding with their bounds, and whether texts are split."""
     split = {"type": "boolean", "description": "Translate texts by their sentences. Default: as the service does."}
+    protect = {**split, "description": "Bring URLs, numbers and the like through. Default: as the service does."}
+    terms = f"Terms with their fixed translations. {_TERMS_NEED}"
+    glossary = {"type": "object", "additionalProperties": _TEXT, "maxProperties": reader.max_terms}
     return {
         "split": split,
+        "protect": protect,
+        "glossary": {**glossary, "minProperties": 1, "description": terms},
         **{
             name: {
                 "type": "integer" if name in _WHOLE else "number",

@@ -1,7 +1,8 @@
 """Requests of clients and their answers: JSON in, JSON out, a clear refusal before a text reaches a batch.
 
-In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}, and options such as "n_best": 2 or
-"split": false. A text may have several lines, which keep their places, but where "n_best" asks for hypotheses.
+In, by POST: {"text": "A dog runs."} or {"texts": ["A dog runs.", "Two men sit."]}, and options such as "n_best": 2,
+"split": false, "protect": false or "glossary": {"dog": "Hund"}. A text may have several lines, which keep their places,
+but where "n_best" asks for hypotheses.
 Out: {"translation": "..."} or {"translations": ["...", "..."]}; or {"error": "one line", "status": 400}.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hat_ray.core.config import nearest_name
+from hat_ray.corpus.protection.terms import Terms
 from hat_ray.corpus.vocabulary import Vocabulary
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_not
@@ -18,7 +20,7 @@ from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_n
 BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE, UNSUPPORTED = 400, 403, 404, 405, 408, 413, 415
 FAULT, BUSY, TOO_LATE = 500, 503, 504
 
-_TEXTS, _SPLIT = {"text", "texts"}, "split"
+_TEXTS, _AROUND = {"text", "texts"}, ("split", "protect", "glossary")
 _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
 
 
@@ -62,10 +64,10 @@ class OptionBounds:
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name, value in chosen.items():
             if name not in ranges:
-                near = nearest_name(name, [*ranges, "text", "texts"])
+                near = nearest_name(name, [*ranges, *_AROUND, "text", "texts"])
                 hint = f"did you mean {near!r}? " if near else ""
                 raise RefusedError(
-                    BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join([*ranges, _SPLIT])}"
+                    BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join([*ranges, *_AROUND])}"
                 )
             least, most = ranges[name]
             if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
@@ -79,6 +81,18 @@ class OptionBounds:
 
 
 @dataclass(frozen=True)
+class TextOptions:
+    """What happens to texts before and after the model reads them."""
+
+    split: bool | None = None
+    """Whether texts are split into sentences; None: as the service does. Likewise `protect`."""
+    protect: bool | None = None
+    """Whether URLs, numbers, placeholders and mark-up come through unchanged."""
+    terms: Terms | None = None
+    """Of the request's glossary; they come before those of the service."""
+
+
+@dataclass(frozen=True)
 class TranslationRequest:
     """The texts of one request, and how they are to be translated."""
 
@@ -86,8 +100,7 @@ class TranslationRequest:
     single: bool
     """It holds "text" instead of "texts", and is answered by "translation"."""
     decoding: Decoding
-    split: bool | None = None
-    """Whether texts are split into sentences; None: as the service does."""
+    around: TextOptions = TextOptions()
 
     def answer(self, found: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return the JSON answer from the hypotheses of each text, the best first."""
@@ -110,6 +123,12 @@ class RequestReader:
     options: OptionBounds = OptionBounds()
     languages: tuple[str, str] | None = None
     """Codes of source and target; None: the model does not name them."""
+    protect: bool = True
+    """Whether the service protects texts where a request does not say."""
+    max_terms: int = 100
+    """Maximum number of terms of a glossary."""
+    knows_symbols: bool = False
+    """Whether the model learned the symbols that a glossary needs."""
 
     def read(self, body: bytes) -> TranslationRequest:
         """Return the texts and options of a request; raises RefusedError."""
@@ -119,13 +138,33 @@ class RequestReader:
             raise RefusedError(BAD, f"the request is empty: {_USAGE}")
         value = json_object(body)
         single, texts = _texts_of(value)
-        decoding = self.options.decoding({name: one for name, one in value.items() if name not in {*_TEXTS, _SPLIT}})
+        decoding = self.options.decoding({name: one for name, one in value.items() if name not in {*_TEXTS, *_AROUND}})
         self.require_count(len(texts))
         names = ["text"] if single else [f"texts[{index}]" for index in range(len(texts))]
         check = self.checked if decoding.n_best > 1 else self.unicode
         found = tuple(check(name, text) for name, text in zip(names, texts, strict=True))
         self.require_tokens(found)
-        return TranslationRequest(found, single, decoding, _switch(_SPLIT, value.get(_SPLIT)))
+        return TranslationRequest(found, single, decoding, self._around(value, decoding))
+
+    def _around(self, value: Mapping[str, object], decoding: Decoding) -> TextOptions:
+        split, protect = (_switch(name, value.get(name)) for name in ("split", "protect"))
+        if (given := value.get("glossary")) is None:
+            return TextOptions(split, protect)
+        if decoding.n_best > 1 or not (self.protect if protect is None else protect):
+            raise RefusedError(BAD, "glossary is not for n_best or without protect: leave it or them out")
+        if not self.knows_symbols:
+            raise RefusedError(BAD, "glossary needs a model that learned symbols (corpus.protect): leave it out")
+        if not self.max_terms:
+            raise RefusedError(BAD, "this service takes no glossary of a request: leave it out")
+        if not isinstance(given, dict):
+            raise RefusedError(BAD, f"glossary must be an object of terms and translations, got {_kind(given)}")
+        for term, translation in given.items():
+            self.unicode("a term of glossary", term)
+            self.unicode(f"the translation of {term!r:.60}", translation)
+        try:
+            return TextOptions(split, protect, Terms.of(given, "glossary", self.max_terms))
+        except ValueError as error:
+            raise RefusedError(BAD, str(error)) from error
 
     def require_count(self, texts: int) -> None:
         """Raise RefusedError for more texts than a request may have."""

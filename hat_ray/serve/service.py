@@ -19,13 +19,23 @@ from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.serve import libretranslate, openapi, pages
 from hat_ray.serve.guard import Rules, log_refusal, request_id
 from hat_ray.serve.metrics import OTHER, Metrics
-from hat_ray.serve.requests import BUSY, FAULT, NOT_ALLOWED, NOT_FOUND, TOO_LATE, RefusedError, RequestReader
-from hat_ray.serve.worker import WorkerStatus
+from hat_ray.serve.requests import (
+    BUSY,
+    FAULT,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    TOO_LATE,
+    RefusedError,
+    RequestReader,
+    TextOptions,
+)
+from hat_ray.serve.worker import Translated, WorkerStatus
 
 log = logging.getLogger(__name__)
 
 HEALTH = "/health"
 _HEALTH_TIMEOUT_S = 5.0
+_PLAIN = TextOptions()
 
 
 class Backend(Protocol):
@@ -35,8 +45,8 @@ class Backend(Protocol):
     def retries(self) -> int:
         """Return how many requests were asked again because a replica was lost."""
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
-        """Return the translations of each text, the best first; `split`: by its sentences; None: as configured."""
+    async def translate(self, texts: Sequence[str], decoding: Decoding, around: TextOptions) -> Translated:
+        """Return the translations of each text, the best first."""
 
     async def reader(self) -> RequestReader:
         """Return the reader of requests, which holds the vocabulary of the model's source."""
@@ -128,7 +138,7 @@ class Service:
         """Answer our own form of request."""
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = reader.read(body)
-        return JSONResponse(asked.answer(await self._translate("/", asked.texts, asked.decoding, asked.split)))
+        return JSONResponse(asked.answer(await self._translate("/", asked.texts, asked.decoding, asked.around)))
 
     async def _libre_translation(self, request: Request) -> Response:
         """Answer LibreTranslate's form of request."""
@@ -137,11 +147,12 @@ class Service:
         return JSONResponse(asked.answer(await self._translate("/translate", asked.lines, asked.decoding)))
 
     async def _translate(
-        self, route: str, texts: Sequence[str], decoding: Decoding, split: bool | None = None
+        self, route: str, texts: Sequence[str], decoding: Decoding, around: TextOptions = _PLAIN
     ) -> list[list[str]]:
-        found = await self._backend.translate(texts, decoding, split)
+        found = await self._backend.translate(texts, decoding, around)
         self._metrics.translated(route, [line for text in texts for line in text.split("\n")])
-        return found
+        self._metrics.protected(route, found.protected, found.repaired)
+        return found.texts
 
     async def _languages(self, request: Request) -> Response:
         return JSONResponse(libretranslate.languages(await self.reader()))

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from hat_ray.corpus.protection.masking import Protection
 from hat_ray.export.loaded import LoadedModel
-from hat_ray.export.stream import translate_group
+from hat_ray.export.stream import read_glossary, translate_group
+from hat_ray.front.front_end import FrontEnd
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.serve.batcher import Batcher
 from hat_ray.serve.config import AppConfig
 from hat_ray.serve.model_source import ModelSource
-from hat_ray.serve.requests import OptionBounds, RequestReader
+from hat_ray.serve.requests import OptionBounds, RequestReader, TextOptions
 
 _SOON_CUT = 10_000
 """Characters that are cut into sentences so soon that others can wait for it."""
@@ -27,6 +30,40 @@ class WorkerStatus:
     batch_sizes: list[int]
 
 
+@dataclass(frozen=True)
+class Translated:
+    """The translations of each text of a request, the best first."""
+
+    texts: list[list[str]]
+    protected: int = 0
+    """Sentences with parts that had to come through unchanged."""
+    repaired: int = 0
+    """Those of them in which such a part was missing, or stood twice."""
+
+
+class FrontEnds:
+    """What cuts the texts of a service into sentences, by what requests ask for."""
+
+    def __init__(self, loaded: LoadedModel, config: AppConfig) -> None:
+        """Raises HatRayError for a glossary that cannot be read, or that the model cannot keep."""
+        terms = None if config.glossary is None else read_glossary(Path(config.glossary), "glossary: file")
+        self._split, self._protect = config.split, config.protect
+        self._plain, self._protecting = loaded.front_end(protect=False), loaded.front_end(terms=terms)
+
+    @property
+    def know_symbols(self) -> bool:
+        """Report whether the model learned the symbols that protection needs."""
+        return isinstance(self._protecting.step, Protection)
+
+    def of(self, wanted: TextOptions) -> FrontEnd:
+        """Return the one of a request, which counts what it protects."""
+        split = self._split if wanted.split is None else wanted.split
+        protect = self._protect if wanted.protect is None else wanted.protect
+        front = self._protecting if protect else self._plain
+        step = front.step.anew(wanted.terms) if isinstance(front.step, Protection) else front.step
+        return replace(front, split=split, step=step)
+
+
 class Worker:
     """Holds the model and translates. It belongs to the event loop that first uses it."""
 
@@ -36,6 +73,7 @@ class Worker:
     def __init__(self, source: ModelSource, config: AppConfig) -> None:
         loaded = source.open(config.threads)
         self._model = source.public_facts(loaded)
+        self._fronts = FrontEnds(loaded, config)
         self._reader = RequestReader(
             loaded.vocabularies.source,
             loaded.config.max_source_length,
@@ -43,8 +81,10 @@ class Worker:
             config.max_body_bytes,
             _bounds(loaded, config),
             _languages(loaded),
+            config.protect,
+            config.max_terms,
+            self._fronts.know_symbols,
         )
-        self._split, self._fronts = config.split, {split: loaded.front_end(split) for split in (False, True)}
         self._batcher: Batcher[tuple[str, Decoding], list[str]] = Batcher(
             partial(translate_items, loaded),
             config.max_batch,
@@ -57,23 +97,25 @@ class Worker:
         """Return the seconds that the present batch has taken; 0 without one."""
         return self._batcher.busy_s
 
-    async def translate(self, texts: Sequence[str], decoding: Decoding, split: bool | None = None) -> list[list[str]]:
+    async def translate(self, texts: Sequence[str], decoding: Decoding, around: TextOptions) -> Translated:
         """Return the translations of each text, the best first. Where one is asked for a text may have several lines.
 
         Sentences, not texts, become part of a batch, so that a long text does not hold up others.
         """
         if decoding.n_best > 1:
-            return await self._batcher.run([(text, decoding) for text in texts])
+            return Translated(await self._batcher.run([(text, decoding) for text in texts]))
         paragraphs = [text.split("\n") for text in texts]
         lines = [line for each in paragraphs for line in each]
-        front = self._fronts[self._split if split is None else split]
+        front = self._fronts.of(around)
         if sum(map(len, lines)) > _SOON_CUT:
             cut = await asyncio.to_thread(front.cut, lines)
         else:
             cut = front.cut(lines)
         found = await self._batcher.run([(text, decoding) for text in cut.texts]) if cut.texts else []
         translations = iter(cut.joined([best for best, *_ in found]))
-        return [["\n".join(next(translations) for _ in each)] for each in paragraphs]
+        joined = [["\n".join(next(translations) for _ in each)] for each in paragraphs]
+        step = front.step
+        return Translated(joined, step.protected, step.repaired) if isinstance(step, Protection) else Translated(joined)
 
     async def reader(self) -> RequestReader:
         """Return the reader of requests, which holds the vocabulary of the model's source."""

@@ -1,47 +1,20 @@
 """What must not change comes through `hat-ray translate` and an exported translate.py, whatever the model writes."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from hat_ray.corpus.config import CorpusConfig, ToyConfig
-from hat_ray.corpus.corpus import Corpus
-from hat_ray.corpus.prepare import prepare
 from hat_ray.corpus.protection.spans import SYMBOLS
 from hat_ray.corpus.protection.terms import Terms
 from hat_ray.errors import HatRayError
-from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.export.export import open_export
-from hat_ray.model.config import ModelConfig
-from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.protocol import Bounds
-from hat_ray.storage.folder import Folder
 from tests.command import hat_ray as command
 from tests.corpus.protection.sentences import draw_sentences, unharmed
 from tests.exported import Exported
-from tests.exporting import export_model
-from tests.runtime.models import ARCHITECTURES
-
-
-@pytest.fixture(scope="module")
-def knowing(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """An export with random weights whose sub-words have symbols: it copies none, so that all is repaired."""
-    place = tmp_path_factory.mktemp("knowing")
-    toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=40)
-    config = CorpusConfig(toy=toy, vocab_size=600, byte_fallback=True, protect=0.3)
-    prepare(config, Folder.at(place / "corpus"), seed=1)
-    corpus = Corpus.load(Folder.at(place / "corpus"))
-    search = EvaluateConfig(beam=1, sentences=8, max_length_factor=0, max_length_extra=12, max_source_length=60)
-    model = SubTransformer(ARCHITECTURES["one layer each"], corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
-    export_model(model, corpus, place / "out", "fp32", search, Bounds(0, 100, 100))
-    return Exported(place / "out", tuple(corpus.test.source_text or ()))
+from tests.front.hostile import KINDS, hostile_lines
 
 
 def exported_program(folder: Path, *options: object, stdin: bytes) -> subprocess.CompletedProcess[str]:
@@ -78,18 +51,23 @@ def test_both_programs_bring_every_value_through_unharmed(knowing: Exported, tmp
         exported_program(knowing.folder, "--no-split", "--no-protect", stdin=stdin),
     )]  # fmt: skip
     assert bare[0] == bare[1]
+    for program in (ours, theirs):
+        [said] = [line for line in program.stderr.splitlines() if "repaired" in line]
+        assert re.search(r"\b(\d+) of \d+ sentences with protected parts .* were repaired: the model left a", said)
     assert sum(unharmed(one, line) for one, line in zip(sentences, bare[0].split("\n"), strict=False)) < 60
 
 
 def test_a_glossary_fixes_its_terms_in_both_programs(knowing: Exported, tmp_path: Path):
     glossary = tmp_path / "terms.tsv"
     glossary.write_text("Hat Ray\that-ray 7\nOnly\n")
-    stdin = given(["Hat Ray runs.", "Only we see Hat Ray and http://ex.org/a.", "Hat Ray: Only"])
+    ones = ["Hat Ray runs.", "Only we see Hat Ray and http://ex.org/a.", "Hat Ray: Only"]
+    stdin = given([*ones, *(line.text for line in hostile_lines(knowing.lines, len(KINDS), seed=12))])
     ours = command("translate", knowing.folder, "--glossary", glossary, cwd=tmp_path, stdin=stdin)
     theirs = exported_program(knowing.folder, "--glossary", glossary, stdin=stdin)
     assert ours.returncode == theirs.returncode == 0, ours.stderr + theirs.stderr
     assert ours.stdout == theirs.stdout
-    first, second, third, _ = ours.stdout.split("\n")
+    first, second, third, *others = ours.stdout.split("\n")
+    assert len(others) == len(KINDS) + 1
     assert "hat-ray 7" in first
     for value in ("hat-ray 7", "Only", "http://ex.org/a"):
         assert value in second

@@ -31,6 +31,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--replicas", "0"], "replicas"),
         (["--port", "70000"], "port"),
         (["--replicas", "3", "--max-replicas", "2"], "max_replicas must be at least replicas=3, got 2"),
+        (["--glossary", "no-such-file.tsv"], "no-such-file.tsv"),
+        (
+            ["--glossary", __file__, "--no-protect"],
+            "a glossary needs protect: leave glossary out, or let protect be true",
+        ),
         (["--timeout-s", "inf"], "--timeout-s: Input should be a finite number"),
     ],
 )

@@ -160,6 +160,8 @@ def translate(
             if not as_json:
                 sys.stdout.buffer.write(f"{shown}\n".encode())  # text would end lines as the system does
                 sys.stdout.buffer.flush()
+    if front is not None:
+        front.finish()
     if references:
         seconds = time.perf_counter() - started
         figures = score_stream(pairs, references, served.config.tokenizer, seconds, others, comet)

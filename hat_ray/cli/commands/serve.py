@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from hat_ray.cli.app import app
 from hat_ray.cli.commands.models import BeamOpt, DtypeOpt, ModelOpt, RuntimeOpt, ShortListOpt, model_choice
+from hat_ray.cli.glossary import glossary_terms
 from hat_ray.cli.options import AddressOpt
 from hat_ray.core import console
 from hat_ray.errors import HatRayError, RunError
@@ -54,6 +55,10 @@ length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size, repe
 A text may have several lines, empty ones too, which keep their places. Each is split into sentences, which are
 translated one by one, unless the request has "split": false or the service --no-split. A sentence that is longer
 than the model reads is translated in parts. With n_best a text is one line, and is translated whole.
+
+URLs, numbers, placeholders and mark-up come through unchanged where the model learned to, unless the request has
+"protect": false or the service --no-protect. --glossary fixes terms for all requests; "glossary": {"dog": "Hund"} for
+one, before the service's, up to --max-terms of them.
 
 LibreTranslate's clients work with the same address: /translate (q, source, target, alternatives), /languages, /detect
 and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
@@ -103,6 +108,9 @@ def serve(
     max_batch: Annotated[int, _flag("max_batch", min=1)] = _DEFAULT.max_batch,
     wait_ms: Annotated[float, _flag("wait_ms", min=0)] = _DEFAULT.wait_ms,
     split: Annotated[bool, _flag("split", name="--split/--no-split")] = _DEFAULT.split,
+    protect: Annotated[bool, _flag("protect", name="--protect/--no-protect")] = _DEFAULT.protect,
+    glossary: Annotated[Path | None, _flag("glossary", metavar="FILE")] = None,
+    max_terms: Annotated[int, _flag("max_terms", min=0)] = _DEFAULT.max_terms,
     max_texts: Annotated[int, _flag("max_texts", min=1)] = _DEFAULT.max_texts,
     max_body_bytes: Annotated[int, _flag("max_body_bytes", min=1)] = _DEFAULT.max_body_bytes,
     max_beam: Annotated[int, _flag("max_beam", min=1)] = _DEFAULT.max_beam,
@@ -130,6 +138,9 @@ def serve(
     source = model_choice(
         place if "://" in place else str(Path(place).absolute()), model, beam, runtime, dtype, short_list
     )
+    if glossary is not None:
+        glossary_terms(glossary, unfit=False)  # a mistake is reported before anything starts
+        settings["glossary"] = str(glossary.absolute())
     _serve(source, _config({**settings, "allowed_hosts": tuple(allowed_host or ())}), address, detach)
 
 

@@ -121,6 +121,20 @@ class Protection:
         self.repaired += bool(restored.repaired)
         return restored.text
 
+    def anew(self, terms: Terms | None = None) -> "Protection":
+        """Return it without counts; `terms` come before its own."""
+        return Protection(self.terms if terms is None else terms.over(self.terms), self.marks)
+
+    def finish(self) -> None:
+        """Log how many sentences were repaired; a warning where one was: its values may stand in a wrong place."""
+        if self.protected:
+            hints.log(
+                logging.WARNING if self.repaired else logging.DEBUG,
+                "%d of %d sentences with protected parts (URLs, numbers and the like) were repaired: the model left a "
+                "symbol out, or wrote it twice",
+                *(self.repaired, self.protected),
+            )
+
 
 @dataclass
 class Unprotected:
@@ -142,6 +156,9 @@ class Unprotected:
     def after(self, translation: str, known: None) -> str:
         """Return the translation."""
         return translation
+
+    def finish(self) -> None:
+        """Log nothing more."""
 
 
 def protection_for(

@@ -43,14 +43,26 @@ class Terms:
             translation = others[0] if others else term
             if not term or not translation or len(others) > 1:
                 raise ValueError(f"{name}, line {number}: a glossary has lines of a term, a tab and its translation")
-            if found.get(term, translation) != translation:
-                raise ValueError(f"{name}, line {number}: the term {term!r:.60} has two translations: delete one")
-            if max(len(term), len(translation)) > _MOST_LETTERS:
-                raise ValueError(f"{name}, line {number}: a term has at most {_MOST_LETTERS} letters: shorten it")
-            found[term] = translation
+            _add(found, term, translation, f"{name}, line {number}")
         if not 0 < len(found) <= _MOST_TERMS:
             raise ValueError(f"{name}: a glossary has 1 to {_MOST_TERMS} terms, got {len(found)}")
         return cls(found)
+
+    @classmethod
+    def of(cls, pairs: Mapping[str, str], name: str, most: int) -> "Terms":
+        """Check terms that stand in no file, at most `most`; raise ValueError, in one line, for a mistake in them."""
+        if not 0 < len(pairs) <= most:
+            raise ValueError(f"{name} may have 1 to {most} terms, got {len(pairs)}")
+        found: dict[str, str] = {}
+        for given, translation in pairs.items():
+            if not given.strip() or not translation.strip() or {"\t", "\n", "\r"} & {*given, *translation}:
+                raise ValueError(f"{name}: a term and its translation are one line each, without tabs, and not empty")
+            _add(found, given.strip(), translation.strip(), name)
+        return cls(found)
+
+    def over(self, others: "Terms | None") -> "Terms":
+        """Return them with others, whose translations of the same terms they replace."""
+        return self if others is None else Terms({**others.translations, **self.translations})
 
     def find(self, line: str) -> Iterator[tuple[int, int, str]]:
         """Yield begin, end and translation of each term in a line, in order; they do not overlap."""
@@ -77,6 +89,14 @@ class Terms:
     @cached_property
     def _starts(self) -> re.Pattern[str]:
         return re.compile(f"[{''.join(map(re.escape, self._lengths))}]")
+
+
+def _add(found: dict[str, str], term: str, translation: str, place: str) -> None:
+    if found.get(term, translation) != translation:
+        raise ValueError(f"{place}: the term {term!r:.60} has two translations: delete one")
+    if max(len(term), len(translation)) > _MOST_LETTERS:
+        raise ValueError(f"{place}: a term has at most {_MOST_LETTERS} letters: shorten it")
+    found[term] = translation
 
 
 def _cuts_word(line: str, start: int, end: int) -> bool:

@@ -320,6 +320,8 @@ def translate_stdin(open_translator: Callable[[Path, int], Any], folder: Path) -
             sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
             sys.stdout.buffer.flush()
             number += len(chunk)
+        if front is not None:
+            front.finish()
     except ValueError as error:
         return _tell(error, 2)
     except OSError as error:
