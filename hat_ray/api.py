@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hat_ray.core.config import nearest_name
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError, SearchError
 from hat_ray.export.loaded import LoadedModel
+from hat_ray.front.front_end import FrontEnd
 from hat_ray.model.hypotheses.found import Hypothesis
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.pipeline.execution import Execution, LocalExecution
@@ -72,12 +74,12 @@ class Model:
         progress: Progress = no_progress,
         decoding: Decoding | None = None,
         *,
-        split: bool = False,
+        split: bool = True,
     ) -> list[str]:
-        """Return each line's translation, in order; an empty line stays empty.
+        """Return each line's translation, in order, as `hat-ray translate` does; an empty line stays empty.
 
-        `decoding` holds what the request wants changed, such as `Decoding(no_repeat_ngram_size=3)`. `split`: lines are
-        translated by their sentences, as the command does, and not whole; those with a prefix are whole in any case.
+        `decoding` holds what the request wants changed, such as `Decoding(no_repeat_ngram_size=3)`. Without `split`,
+        and with a prefix, lines are taken whole, as they are, and cut with a warning where they are too long.
 
         >>> import hat_ray
         >>> model = hat_ray.open_model("exported")
@@ -86,9 +88,13 @@ class Model:
         """
         if not split or (decoding is not None and decoding.prefix):
             return self.loaded.translate(lines, progress, decoding)
-        return self.loaded.front_end().translate(
+        return self._front.translate(
             lines, lambda texts, numbers: self.loaded.translate(texts, progress, decoding, first=numbers)
         )
+
+    @cached_property
+    def _front(self) -> FrontEnd:
+        return self.loaded.front_end()
 
     def hypotheses(
         self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress

@@ -6,20 +6,23 @@ Out: {"translatedText": "..."}; or {"error": "one line", "status": 400}.
 Decisions
 - Nothing is detected: `source=auto` and `/detect` are answered with the one language that the model reads, of
   confidence 0. Clients that ask for nothing else would fail with a refusal.
-- `format=html` is refused: a translation would lose the markup.
+- Of `format=html` the text of each block is a line, whose tags come through as the model's symbols do; a model without
+  symbols refuses it. There are no alternatives then.
 - Lines of a text are translated one by one, and keep their ends, blank lines and indents.
 - Names that we do not know are ignored, as LibreTranslate does: clients send keys and secrets that it may want.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from hat_ray.corpus.protection.terms import Terms
 from hat_ray.corpus.vocabulary.subwords import is_blank
+from hat_ray.front.html import Document
 from hat_ray.model.hypotheses.knobs import Decoding
-from hat_ray.serve.requests import BAD, NOT_FOUND, UNSUPPORTED, RefusedError, RequestReader, json_object
+from hat_ray.serve.requests import BAD, NOT_FOUND, UNSUPPORTED, RefusedError, RequestReader, TextOptions, json_object
 
 AUTO = "auto"
 _USAGE = 'send {"q": "...", "source": "...", "target": "..."}'
@@ -95,13 +98,43 @@ class LibreRequest:
         return values[0] if self.single else values
 
 
-def read_translation(reader: RequestReader, content_type: str, body: bytes) -> LibreRequest:
+@dataclass(frozen=True)
+class HtmlRequest:
+    """The HTML documents of one request."""
+
+    documents: tuple[Document, ...]
+    single: bool
+    """It holds one document, no list. Likewise `detected`: see `LibreRequest`."""
+    detected: str | None
+
+    async def answer(self, translate: Callable[[list[str], TextOptions], Awaitable[list[str]]]) -> dict[str, Any]:
+        """Return the JSON answer; `translate` returns the translation of each line."""
+        lines = [line for document in self.documents for line in document.lines]
+        terms = Terms({letter: letter for line in lines for letter in line.marks})
+        said = await translate([line.text for line in lines], TextOptions(protect=True, terms=terms))
+        found = [line.html(text) for line, text in zip(lines, said, strict=True)]
+        runs = [line.runs if html is None else [] for line, html in zip(lines, found, strict=True)]
+        again = iter(await translate([run for each in runs for run in each], TextOptions()))
+        whole = iter(
+            line.html_of_runs([next(again) for _ in each]) if html is None else html
+            for line, html, each in zip(lines, found, runs, strict=True)
+        )
+        answer = [document.joined([next(whole) for _ in document.lines]) for document in self.documents]
+        detected = {} if self.detected is None else {"detectedLanguage": [detection(self.detected)] * len(answer)}
+        both = {"translatedText": answer, **detected}
+        return {name: values[0] for name, values in both.items()} if self.single else both
+
+
+def read_translation(reader: RequestReader, content_type: str, body: bytes) -> LibreRequest | HtmlRequest:
     """Return a request for translations; raises RefusedError."""
     given = _fields(content_type, body)
     source, _ = _require_languages(reader, given)
-    if given.get("format") not in (None, "", "text"):
-        raise RefusedError(BAD, f"format must be text, got {given['format']!r:.40}: markup would not be kept")
+    if given.get("format") not in (None, "", "text", "html"):
+        raise RefusedError(BAD, f"format must be text or html, got {given['format']!r:.40}")
     single, texts = _texts(given.get("q"))
+    detected = source if given.get("source") == AUTO else None
+    if given.get("format") == "html":
+        return _html_request(reader, given, texts, single, detected)
     cut = tuple(map(Text.of, texts))
     reader.require_count(sum(len(text.lines) for text in cut))
     decoding = _decoding(reader, given.get("alternatives"))
@@ -110,10 +143,24 @@ def read_translation(reader: RequestReader, content_type: str, body: bytes) -> L
         for number, row in enumerate(text.lines, 1):
             where = "" if len(text.lines) == 1 else f", line {number},"
             check(f"{'q' if single else f'q[{index}]'}{where}", text.pieces[row])
-    detected = source if given.get("source") == AUTO else None
     asked = LibreRequest(cut, single, detected, decoding)
     reader.require_tokens(asked.lines)
     return asked
+
+
+def _html_request(
+    reader: RequestReader, given: Mapping[str, object], texts: list[str], single: bool, detected: str | None
+) -> HtmlRequest:
+    if not reader.knows_symbols:
+        raise RefusedError(BAD, "format=html needs a model that learned symbols (corpus.protect): send text")
+    if _decoding(reader, given.get("alternatives")).n_best > 1:
+        raise RefusedError(BAD, "alternatives are not for format=html: leave them out")
+    checked = [reader.unicode("q" if single else f"q[{index}]", text) for index, text in enumerate(texts)]
+    reader.require_tokens(checked)
+    try:
+        return HtmlRequest(tuple(map(Document, checked)), single, detected)
+    except ValueError as error:
+        raise RefusedError(BAD, str(error)) from error
 
 
 def read_detection(reader: RequestReader, content_type: str, body: bytes) -> list[dict[str, Any]]:

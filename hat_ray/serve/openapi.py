@@ -153,7 +153,7 @@ def _schemas(reader: RequestReader) -> dict[str, Schema]:
             q={**one_or_list, "description": "A text of one or several lines, or a list of them (in JSON)."},
             source={**_TEXT, "description": _own(reader, 0) + ", or auto, which means the same."},
             target={**_TEXT, "description": _own(reader, 1) + "."},
-            format={"const": "text"},
+            format={**_TEXT, "enum": ["text", "html"], "description": "html needs a model that learned symbols."},
             alternatives={"type": "integer", "minimum": 0, "maximum": reader.options.max_beam - 1},
         ),
         "LibreTranslation": _object(

@@ -144,7 +144,12 @@ class Service:
         """Answer LibreTranslate's form of request."""
         reader, body = await self.reader(), await self._rules.body(request.receive)
         asked = libretranslate.read_translation(reader, request.headers.get("content-type", ""), body)
+        if isinstance(asked, libretranslate.HtmlRequest):
+            return JSONResponse(await asked.answer(self._translate_lines))
         return JSONResponse(asked.answer(await self._translate("/translate", asked.lines, asked.decoding)))
+
+    async def _translate_lines(self, lines: list[str], around: TextOptions) -> list[str]:
+        return [best for best, *_ in await self._translate("/translate", lines, Decoding(), around)] if lines else []
 
     async def _translate(
         self, route: str, texts: Sequence[str], decoding: Decoding, around: TextOptions = _PLAIN

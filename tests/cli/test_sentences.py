@@ -5,6 +5,7 @@ from pathlib import Path
 import hat_ray as public
 from hat_ray import Decoding
 from hat_ray.export.export import open_export
+from hat_ray.runtime.standalone import engine_onnx
 from tests.command import hat_ray
 from tests.exported import Exported
 
@@ -29,9 +30,12 @@ def test_sentences_of_a_line_are_translated_one_by_one_unless_asked_not_to(expor
     assert done.stdout != unsplit.stdout
 
     opened = public.open_model(exported.folder)
-    assert opened.translate(lines, split=True) == done.stdout.split("\n")[:-1]
+    alone = engine_onnx.ExportedTranslator(exported.folder)
+    for translator in (opened, alone):
+        assert translator.translate(lines) == done.stdout.split("\n")[:-1]
+        assert translator.translate(lines, split=False) == whole
     begun = Decoding(prefix="a")
-    assert opened.translate(lines, decoding=begun, split=True) == opened.translate(lines, decoding=begun)
+    assert opened.translate(lines, decoding=begun) == opened.translate(lines, decoding=begun, split=False)
 
     reference = tmp_path / "reference.txt"
     reference.write_bytes(given(lines))

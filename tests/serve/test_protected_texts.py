@@ -3,6 +3,7 @@
 `tests/front/test_protection.py` compares that command with an exported translate.py.
 """
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hat_ray.export.loaded import LoadedModel
 from tests.exported import Exported
 from tests.front.hostile import KINDS, hostile_lines
 from tests.front.programs import of_service
+from tests.front.test_html import Structure, drawn, require_nested
 from tests.serve.local import Local, served
 from tests.serve.test_metrics import metrics
 
@@ -130,6 +132,29 @@ def test_a_model_without_symbols_takes_no_glossary(exported: Exported, tmp_path:
         served(exported.folder, glossary=str(tmp_path / "terms.tsv")),
     ):
         pass
+
+
+def test_html_keeps_its_tags_and_is_translated_between_them(knowing: Exported, tmp_path: Path) -> None:
+    (tmp_path / "terms.tsv").write_text("R&D\tF&E\nx\ty\n")
+    draw = random.Random(5)
+    texts = [drawn(draw) for _ in range(12)]
+    texts += ["<p>See <b>R&amp;D</b> at <a href='http://ex.org/a'>http://ex.org/a</a>.</p>", "", "no tags", "<br>"]
+    texts.append("".join(f"<b>x</b> <i>{word}</i> " for word in "abcdefghijkl"))  # more than there are symbols
+    with served(knowing.folder, glossary=str(tmp_path / "terms.tsv")) as local:
+        asked = {"source": "en", "target": "de", "format": "html"}
+        answer = local.ask({"q": texts, **asked}, "/translate")
+        assert answer.status == 200, answer.content
+        for text, said in zip(texts, answer.json["translatedText"], strict=True):
+            require_nested(said)
+            assert sorted(Structure(said).tags) == sorted(Structure(text).tags)
+        said = answer.json["translatedText"]
+        assert said[12].count("F&amp;E") == said[12].count(">http://ex.org/a<") == said[12].count("<b>F") == 1
+        assert said[13] == ""
+        assert said[15] == "<br>"
+        one = local.ask({"q": texts[12], **asked, "source": "auto"}, "/translate").json
+        assert one == {"translatedText": said[12], "detectedLanguage": {"confidence": 0.0, "language": "en"}}
+        refused = local.ask({"q": "<b>a</b>", "alternatives": 1, **asked}, "/translate")
+        assert (refused.status, "alternatives are not for format=html" in refused.json["error"]) == (400, True)
 
 
 def test_sentences_that_are_protected_and_repaired_are_counted(knowing: Exported) -> None:

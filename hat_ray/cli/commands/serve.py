@@ -62,7 +62,7 @@ one, before the service's, up to --max-terms of them.
 
 LibreTranslate's clients work with the same address: /translate (q, source, target, alternatives), /languages, /detect
 and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
-model reads, of confidence 0. format=html is refused.
+model reads, of confidence 0. Of format=html tags come through, where the model learned symbols for them.
 
 A browser at the service's address gets a page to type into. /docs describes all paths, /openapi.json for programs,
 /metrics counts requests, lines and seconds for Prometheus. GET /health reports whether a replica answers.

@@ -88,7 +88,13 @@ class Terms:
 
     @cached_property
     def _starts(self) -> re.Pattern[str]:
-        return re.compile(f"[{''.join(map(re.escape, self._lengths))}]")
+        ranges: list[list[str]] = []  # letters that follow each other: a pattern tries one after the other
+        for letter in sorted(self._lengths):
+            if ranges and ord(letter) == ord(ranges[-1][1]) + 1:
+                ranges[-1][1] = letter
+            else:
+                ranges.append([letter, letter])
+        return re.compile(f"[{''.join(f'{re.escape(first)}-{re.escape(last)}' for first, last in ranges)}]")
 
 
 def _add(found: dict[str, str], term: str, translation: str, place: str) -> None:

@@ -36,6 +36,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -200,12 +201,15 @@ class LineTranslator:
         self.engine = self._open(place, threads)
         self.source, self.target = open_vocabularies(place, self.manifest)
 
-    def translate(self, lines: Sequence[str], *, first: Numbers = 1, **settings: float) -> list[str]:
-        """Return the translation of every line as a whole, in order; `settings` replace the manifest's beam defaults.
+    def translate(
+        self, lines: Sequence[str], *, first: Numbers = 1, split: bool = True, **settings: float
+    ) -> list[str]:
+        """Return each line's translation, in order, as the program does; `settings` replace the manifest's of search.
 
-        An empty line stays empty; a line longer than `max_source_length` tokens is cut, and a warning names it by its
-        number. `front_end` cuts lines into sentences that fit.
+        Without `split` lines are whole, and cut with a warning if they have more than `max_source_length` tokens.
         """
+        if split:
+            return self._front.translate(lines, lambda texts, _: self.translate(texts, split=False, **settings))
         best = self.translate_tokens(lines, first=first, **settings)
         return [" ".join(self.target.decode(tokens).split("\n")).strip() for tokens in best]
 
@@ -233,6 +237,10 @@ class LineTranslator:
         longest = self._longest_source(self.manifest["search"])
         step = protection_for(self.source.pieces(), self.target.pieces(), terms) if protect else None
         return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split, step)
+
+    @cached_property
+    def _front(self) -> FrontEnd:
+        return self.front_end()
 
     def _longest_source(self, search: Mapping[str, Any]) -> int:
         """Return the most tokens of a source, its end of sentence among them."""
@@ -366,7 +374,7 @@ def _translated(
 
     def decode(texts: list[str], numbers: Numbers) -> list[str]:
         if wanted.is_plain and not wanted.retry_loops:
-            return list(translator.translate(texts, first=numbers, **wanted.changes()))
+            return list(translator.translate(texts, first=numbers, split=False, **wanted.changes()))
         return [found[0].text for found in translator.hypotheses(texts, wanted, first=numbers)]
 
     if details:
