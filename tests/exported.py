@@ -52,8 +52,11 @@ def export_here(place: Path, runtime: str) -> None:
     export_model(model, corpus, place / "out", "fp32", config, anything, runtime=runtime)
 
 
-def export_knowing(place: Path) -> Exported:
-    """Export one whose sub-words have the symbols of protection: it copies none, so that all is repaired."""
+def export_knowing(place: Path, preset: str | None = None) -> Exported:
+    """Export one whose sub-words have the symbols of protection: it copies none, so that all is repaired.
+
+    `preset`: it has the smallest architecture of a search space, and that one's way of searching.
+    """
     import torch
 
     from hat_ray.corpus.config import CorpusConfig, ToyConfig
@@ -63,6 +66,7 @@ def export_knowing(place: Path) -> Exported:
     from hat_ray.model.config import ModelConfig
     from hat_ray.model.subtransformer import SubTransformer
     from hat_ray.runtime.protocol import Bounds
+    from hat_ray.space.presets import PRESETS
     from hat_ray.storage.folder import Folder
     from tests.exporting import export_model
     from tests.runtime.models import ARCHITECTURES
@@ -72,7 +76,10 @@ def export_knowing(place: Path) -> Exported:
     prepare(config, Folder.at(place / "corpus"), seed=1)
     corpus = Corpus.load(Folder.at(place / "corpus"))
     search = EvaluateConfig(beam=1, sentences=8, max_length_factor=0, max_length_extra=12, max_source_length=60)
-    model = SubTransformer(ARCHITECTURES["one layer each"], corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
+    architecture = ARCHITECTURES["one layer each"]
+    if preset is not None:
+        architecture, search = PRESETS[preset].smallest(), EvaluateConfig(max_length_factor=1, max_length_extra=2)
+    model = SubTransformer(architecture, corpus.vocabularies.sizes[0], ModelConfig(), seed=3).eval()
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

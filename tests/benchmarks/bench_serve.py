@@ -3,8 +3,13 @@
 Clients are threads of this process that send one sentence after another, each on a connection that it keeps. They and
 the service share the machine's cores. `HAT_RAY_SERVED` names an exported model to serve instead of a small random one,
 and a file of sentences beside it (`sentences.txt`) what is sent.
+
+What the front end costs the service (`-k front_end`): the requests of many clients of one sentence each, in one worker,
+which is what a replica is, through its front end and its batches, and the same sentences through the same batches
+alone. There is no HTTP in it, which costs both alike: the share of a whole request is smaller.
 """
 
+import asyncio
 import http.client
 import json
 import os
@@ -16,13 +21,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.exported import Exported, exported
+from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.serve.config import ServeConfig
+from hat_ray.serve.model_source import ModelSource
+from hat_ray.serve.requests import TextOptions
+from hat_ray.serve.worker import Worker
+from tests.benchmarks.paired import loss
+from tests.exported import Exported, export_knowing, exported
 from tests.serve.service import Running, running
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 __all__ = ["exported"]
 pytest.importorskip("fastapi", reason="needs ray[serve]")
 SECONDS = 10.0
+BLOCK = 64
+PAIRS = 60
+MOST_LOST_PERCENT = 3.0
 
 
 def test_throughput_and_latency_by_number_of_clients(exported: Exported, tmp_path: Path) -> None:
@@ -42,6 +56,28 @@ def test_throughput_and_latency_by_number_of_clients(exported: Exported, tmp_pat
                 batch = service.ask(b"", "GET", "/health").body["mean_batch"]
                 print(f"  {clients:7} {len(times) / SECONDS:12.1f} {p50:8.1f} {p99:8.1f} {batch:11} {failed:7}")
                 assert not failed
+
+
+def test_the_front_end_costs_little(tmp_path: Path) -> None:
+    small = export_knowing(tmp_path, preset="toy")
+    place, lines = small.folder, list(small.lines)
+    if named := os.environ.get("HAT_RAY_SERVED"):
+        place = Path(named)
+        lines = (place / "sentences.txt").read_text(encoding="utf-8").split("\n")[:-1][:BLOCK]
+    worker = Worker(ModelSource(str(place)), ServeConfig(wait_ms=0))
+    batcher, plain, around = worker._batcher, Decoding(), TextOptions()
+
+    async def through(front_end: bool) -> None:
+        asked = [worker.translate([line], plain, around) for line in lines] if front_end else []
+        raw = [batcher.run([(line, plain)]) for line in lines] if not front_end else []
+        assert len(await asyncio.gather(*asked, *raw)) == len(lines)
+
+    with asyncio.Runner() as runner:
+        lost = loss(lambda: runner.run(through(False)), lambda: runner.run(through(True)), PAIRS)
+        protects = worker._fronts.know_symbols
+    print(f"\n{len(lines)} requests of one sentence a block, one worker of one thread, load {os.getloadavg()[0]:.1f}")
+    print(f"  serve, {place.name}, front end with{'' if protects else 'out'} protection: {lost}")
+    assert lost.median <= MOST_LOST_PERCENT
 
 
 def _load(service: Running, lines: list[str], clients: int, seconds: float) -> tuple[list[float], int]:
