@@ -120,8 +120,9 @@ class HtmlRequest:
             for line, html, each in zip(lines, found, runs, strict=True)
         )
         answer = [document.joined([next(whole) for _ in document.lines]) for document in self.documents]
-        detected = {} if self.detected is None else {"detectedLanguage": [detection(self.detected)] * len(answer)}
-        both = {"translatedText": answer, **detected}
+        both: dict[str, list[Any]] = {"translatedText": answer}
+        if self.detected is not None:
+            both["detectedLanguage"] = [detection(self.detected)] * len(answer)
         return {name: values[0] for name, values in both.items()} if self.single else both
 
 

@@ -36,7 +36,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
@@ -200,6 +199,7 @@ class LineTranslator:
         self.manifest = manifest or read_manifest(place, self.kind, self.version)
         self.engine = self._open(place, threads)
         self.source, self.target = open_vocabularies(place, self.manifest)
+        self._front = self.front_end()
 
     def translate(
         self, lines: Sequence[str], *, first: Numbers = 1, split: bool = True, **settings: float
@@ -209,7 +209,10 @@ class LineTranslator:
         Without `split` lines are whole, and cut with a warning if they have more than `max_source_length` tokens.
         """
         if split:
-            return self._front.translate(lines, lambda texts, _: self.translate(texts, split=False, **settings))
+            return self._front.translate(lines, lambda texts, at: self._whole(texts, at, settings))
+        return self._whole(lines, first, settings)
+
+    def _whole(self, lines: Sequence[str], first: Numbers, settings: Mapping[str, float]) -> list[str]:
         best = self.translate_tokens(lines, first=first, **settings)
         return [" ".join(self.target.decode(tokens).split("\n")).strip() for tokens in best]
 
@@ -237,10 +240,6 @@ class LineTranslator:
         longest = self._longest_source(self.manifest["search"])
         step = protection_for(self.source.pieces(), self.target.pieces(), terms) if protect else None
         return FrontEnd(lambda texts: [len(tokens) for tokens in encode(texts)], longest, split, step)
-
-    @cached_property
-    def _front(self) -> FrontEnd:
-        return self.front_end()
 
     def _longest_source(self, search: Mapping[str, Any]) -> int:
         """Return the most tokens of a source, its end of sentence among them."""
