@@ -4,8 +4,8 @@ In, by POST, as JSON or as a form: `q` (a text, or a list of them), `source`, `t
 Out: {"translatedText": "..."}; or {"error": "one line", "status": 400}.
 
 Decisions
-- Nothing is detected: `source=auto` and `/detect` are answered with the one language that the model reads, of
-  confidence 0. Clients that ask for nothing else would fail with a refusal.
+- `/detect` names the likeliest languages where py3langid is installed, else the one that the model reads, of
+  confidence 0. `source=auto` means that one in any case: there is no other model to choose.
 - Of `format=html` the text of each block is a line, whose tags come through as the model's symbols do; a model without
   symbols refuses it. There are no alternatives then.
 - Lines of a text are translated one by one, and keep their ends, blank lines and indents.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from hat_ray.corpus.cleaning.languages import likeliest
 from hat_ray.corpus.protection.terms import Terms
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.front.html import Document
@@ -165,12 +166,16 @@ def _html_request(
 
 
 def read_detection(reader: RequestReader, content_type: str, body: bytes) -> list[dict[str, Any]]:
-    """Return the one language that the model reads; raises RefusedError for a request without a text."""
+    """Return the languages that a text may be in, in percent; raises RefusedError for a request without a text.
+
+    It may take a second: the detector is opened at the first call.
+    """
     given = _fields(content_type, body)
     source, _ = languages_of(reader)
     if not isinstance(given.get("q"), str) or not given["q"]:
         raise RefusedError(BAD, "q must be a text that is not empty")
-    return [detection(source)]
+    found = likeliest(reader.unicode("q", given["q"]))
+    return [{"confidence": round(100 * share, 1), "language": code} for code, share in found] or [detection(source)]
 
 
 def detection(language: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import hat_ray
 from hat_ray.model.hypotheses.knobs import KNOBS
-from hat_ray.serve.requests import RequestReader
+from hat_ray.serve.requests import SWITCHES, RequestReader
 
 Schema = dict[str, Any]
 
-_WHOLE = ("beam", "n_best", "no_repeat_ngram_size")
+_WHOLE = ("beam", "n_best", "no_repeat_ngram_size", "top_k", "seed")
 _REFUSALS = {
     "400": "The request is not what it must be.",
     "403": "Another host name, or a page of another origin.",
@@ -28,6 +28,7 @@ _REFUSALS = {
 }
 _ALWAYS = ("403", "408", "413", "500", "503", "504")
 _TEXT = {"type": "string"}
+_PERCENT = {"type": "number", "minimum": 0, "maximum": 100}
 _TERMS_NEED = "For models that learned symbols; not with n_best above 1."
 _NAME: Schema = {"type": "object", "required": ["code", "name"], "properties": {"code": _TEXT, "name": _TEXT}}
 
@@ -134,7 +135,7 @@ def _object(required: str, **properties: Schema) -> Schema:
 def _schemas(reader: RequestReader) -> dict[str, Schema]:
     texts = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": reader.max_texts}
     one_or_list = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
-    detection = _object("confidence language", confidence={"const": 0.0}, language=_TEXT)
+    detection = _object("confidence language", confidence=_PERCENT, language=_TEXT)
     whole = f"With n_best above 1: one line of at most {reader.max_tokens} tokens."
     line = {**_TEXT, "description": f"One line or several, which keep their places. {whole}"}
     return {
@@ -205,6 +206,7 @@ def _options(reader: RequestReader) -> dict[str, Schema]:
         "split": split,
         "protect": protect,
         "glossary": {**glossary, "minProperties": 1, "description": terms},
+        **{name: {"type": "boolean", "description": KNOBS[name].help} for name in SWITCHES},
         **{
             name: {
                 "type": "integer" if name in _WHOLE else "number",

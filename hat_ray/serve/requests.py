@@ -19,6 +19,8 @@ from hat_ray.model.hypotheses.knobs import KNOBS, Decoding, why_no_number, why_n
 
 BAD, FORBIDDEN, NOT_FOUND, NOT_ALLOWED, TOO_SLOW, TOO_LARGE, UNSUPPORTED = 400, 403, 404, 405, 408, 413, 415
 FAULT, BUSY, TOO_LATE = 500, 503, 504
+SWITCHES = ("sampling", "retry_loops")
+"""Options of decoding that are true or false."""
 
 _TEXTS, _AROUND = {"text", "texts"}, ("split", "protect", "glossary")
 _USAGE = 'send {"text": "..."} or {"texts": ["...", "..."]}'
@@ -45,6 +47,8 @@ class OptionBounds:
     """Hypotheses kept where a request names no beam."""
     max_beam: int = 10
     max_length_factor: float = 4.0
+    seeds: bool = True
+    """Whether the runtime draws the same for the same seed."""
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Return the least and the largest value of each option."""
@@ -55,21 +59,23 @@ class OptionBounds:
             "max_length_factor": factor,
             "min_length_factor": factor,
         }
-        rest = ("length_penalty", "no_repeat_ngram_size", "repetition_penalty", "coverage_penalty")
-        return {**own, **{name: (KNOBS[name].least, KNOBS[name].most) for name in rest}}
+        rest = ["length_penalty", "no_repeat_ngram_size", "repetition_penalty", "coverage_penalty"]
+        drawn = ["temperature", "top_k", *(["seed"] if self.seeds else [])]
+        return {**own, **{name: (KNOBS[name].least, KNOBS[name].most) for name in (*rest, *drawn)}}
 
     def decoding(self, given: Mapping[str, object]) -> Decoding:
         """Return the options of a request; raises RefusedError, which names the bounds. null: it is not given."""
         ranges = self.ranges()
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name, value in chosen.items():
-            if name not in ranges:
-                near = nearest_name(name, [*ranges, *_AROUND, "text", "texts"])
+            if name not in ranges and name not in SWITCHES:
+                near = nearest_name(name, [*ranges, *SWITCHES, *_AROUND, "text", "texts"])
                 hint = f"did you mean {near!r}? " if near else ""
                 raise RefusedError(
-                    BAD, f"no option is called {name!r:.60}: {hint}there are {', '.join([*ranges, *_AROUND])}"
+                    BAD,
+                    f"no option is called {name!r:.60}: {hint}there are {', '.join([*ranges, *SWITCHES, *_AROUND])}",
                 )
-            least, most = ranges[name]
+            least, most = ranges.get(name, (0, 1))
             if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
                 raise RefusedError(BAD, f"{name} must be from {least:g} to {most:g}, got {value!r:.60}")
             if (reason := why_no_number(name, value)) is not None:

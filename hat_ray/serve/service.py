@@ -164,7 +164,8 @@ class Service:
 
     async def _detection(self, request: Request) -> Response:
         reader, body = await self.reader(), await self._rules.body(request.receive)
-        return JSONResponse(libretranslate.read_detection(reader, request.headers.get("content-type", ""), body))
+        kind = request.headers.get("content-type", "")
+        return JSONResponse(await asyncio.to_thread(libretranslate.read_detection, reader, kind, body))
 
     async def _frontend_settings(self, request: Request) -> Response:
         return JSONResponse(libretranslate.frontend_settings(await self.reader(), self._timeout_s))

@@ -13,6 +13,7 @@ from hat_ray.export.loaded import LoadedModel
 from hat_ray.export.stream import read_glossary, translate_group
 from hat_ray.front.front_end import FrontEnd
 from hat_ray.model.hypotheses.knobs import Decoding
+from hat_ray.model.protocol import WholeEngine
 from hat_ray.serve.batcher import Batcher
 from hat_ray.serve.config import AppConfig
 from hat_ray.serve.model_source import ModelSource
@@ -128,7 +129,8 @@ class Worker:
 def _bounds(loaded: LoadedModel, config: AppConfig) -> OptionBounds:
     """Return what requests may ask for; no beam is wider than the vocabulary allows."""
     widest = max(1, loaded.engine.target_vocab_size // 2 - 1)
-    return OptionBounds(loaded.config.beam, min(config.max_beam, widest), config.max_length_factor)
+    seeds = not isinstance(loaded.engine, WholeEngine)  # CTranslate2 has one generator for all
+    return OptionBounds(loaded.config.beam, min(config.max_beam, widest), config.max_length_factor, seeds)
 
 
 def _languages(loaded: LoadedModel) -> tuple[str, str] | None:

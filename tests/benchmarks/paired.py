@@ -16,6 +16,8 @@ class Loss:
     """How much more CPU time a way takes, in percent of the other, by pair; in order."""
 
     percent: tuple[float, ...]
+    plain_ms: float
+    """Of the other way, for a block: the median."""
 
     @property
     def median(self) -> float:
@@ -30,7 +32,7 @@ class Loss:
         return (
             f"{self.median:+.2f} % of CPU time (median of {count} pairs in turns, 95 % interval {low:+.2f} to "
             f"{high:+.2f}; half of the pairs {quarter:+.1f} to {three:+.1f}, all {self.percent[0]:+.1f} to "
-            f"{self.percent[-1]:+.1f})"
+            f"{self.percent[-1]:+.1f}; {self.plain_ms:.0f} ms a block without)"
         )
 
 
@@ -39,7 +41,7 @@ def loss(plain: Callable[[], object], other: Callable[[], object], pairs: int) -
     ways = (plain, other)
     for way in ways:
         way()
-    found = []
+    found, whole = [], []
     for pair in range(pairs):
         taken = [0.0, 0.0]
         for which in (0, 1) if pair % 2 else (1, 0):
@@ -47,4 +49,5 @@ def loss(plain: Callable[[], object], other: Callable[[], object], pairs: int) -
             ways[which]()
             taken[which] = time.process_time() - began
         found.append(100 * (taken[1] / taken[0] - 1))
-    return Loss(tuple(sorted(found)))
+        whole.append(1e3 * taken[0])
+    return Loss(tuple(sorted(found)), float(np.median(whole)))

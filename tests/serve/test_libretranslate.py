@@ -1,6 +1,7 @@
 """LibreTranslate's clients, and what its form of requests refuses."""
 
 import json
+import sys
 import urllib.error
 import urllib.parse
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs ray[serve]")
 
+from hat_ray.corpus.cleaning import languages
 from hat_ray.export.export import open_export
 from hat_ray.model.hypotheses.knobs import Decoding
 from tests.exported import Exported
@@ -45,12 +47,28 @@ def test_its_python_client_gets_what_the_export_says(local: Local, expected: dic
         {"code": "en", "name": "English", "targets": ["de"]},
         {"code": "de", "name": "German", "targets": []},
     ]
-    assert client.detect("Wo bin ich?", timeout=240) == [{"confidence": 0.0, "language": "en"}]
     with pytest.raises(urllib.error.HTTPError) as refused:
         client.translate("a dog", "fr", "de", timeout=240)
     with refused.value as answer:
         assert answer.code == 400
         assert "'fr' is not supported as source: this model translates en to de" in answer.read().decode()
+
+
+def test_the_language_of_a_text_is_detected_where_the_library_is(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = libre_client(local.url)
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    languages._detector.cache_clear()
+    assert client.detect("Wo bin ich?", timeout=240) == [{"confidence": 0.0, "language": "en"}]
+    monkeypatch.undo()
+    languages._detector.cache_clear()
+    pytest.importorskip("py3langid", reason="needs hat-ray[languages]")
+    for code, text in (("de", "Wo ist der Bahnhof, bitte?"), ("fr", "O\u00f9 est la gare, s'il vous pla\u00eet ?")):
+        first, *others = client.detect(text, timeout=240)
+        assert first["language"] == code
+        assert 50 < first["confidence"] <= 100
+        assert all(1 <= one["confidence"] <= first["confidence"] for one in others)
+    assert client.detect("12:30 !", timeout=240) == [{"confidence": 0.0, "language": "en"}]
+    assert local.ask({"q": "a \ud800 dog"}, "/detect").status == 400
 
 
 def test_curl_with_a_form_and_with_json(local: Local, expected: dict[str, list[str]]) -> None:
@@ -158,7 +176,7 @@ def test_a_region_of_the_models_language_is_the_same_language(local: Local, sour
 
 def test_a_detection_needs_a_text(local: Local) -> None:
     assert local.ask({"q": ""}, "/detect").status == 400
-    assert local.ask({"q": "was?"}, "/detect").json == [{"confidence": 0.0, "language": "en"}]
+    assert local.ask({"q": "1?"}, "/detect").json == [{"confidence": 0.0, "language": "en"}]
 
 
 def test_settings_name_a_limit_that_holds(local: Local) -> None:

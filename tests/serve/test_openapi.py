@@ -125,7 +125,11 @@ def test_a_text_of_several_kinds_is_refused_and_declared(local: Local, document:
         ({"text": "a dog", "glossary": {"dog": 5}}, False),
         ({"text": "a dog", "glossary": {}}, False),
         ({"text": "a dog", "max_length_factor": 4.1}, False),
-        ({"text": "a dog", "sampling": True}, False),
+        ({"text": "a dog", "sampling": True, "temperature": 0.5, "top_k": 3, "seed": 7}, True),
+        ({"text": "a dog", "retry_loops": True}, True),
+        ({"text": "a dog", "sampling": 1}, False),
+        ({"text": "a dog", "top_k": 0.5, "sampling": True}, False),
+        ({"text": "a dog", "alignments": True}, False),
     ],
 )
 def test_requests_that_it_allows_are_answered_and_others_refused(

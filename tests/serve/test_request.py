@@ -56,7 +56,13 @@ def test_any_text_may_be_translated_by_its_sentences(reader: RequestReader) -> N
         ('"max_length_factor": 1e999', "max_length_factor must be from 0 to 4, got inf"),
         ('"no_repeat_ngram_size": [2]', "no_repeat_ngram_size must be a whole number"),
         ('"baem": 5', "no option is called 'baem': did you mean 'beam'? there are beam, n_best, max_length_factor"),
-        ('"sampling": true', "no option is called 'sampling': "),
+        ('"sampling": 1', "sampling must be true or false, got 1"),
+        ('"sampling": true, "beam": 2', "sampling has no beam: leave beam out, or sampling"),
+        ('"seed": 1', "seed is a setting of sampling: add sampling, or leave seed out"),
+        ('"sampling": true, "seed": 1.5', "seed must be a whole number, got 1.5"),
+        ('"sampling": true, "seed": -1', "seed must be from 0 to 9.22337e+18, got -1"),
+        ('"sampling": true, "n_best": 11', "n_best must be from 1 to 10, got 11"),
+        ('"sampling": true, "temperature": 0', "temperature must be from 0.01 to 100, got 0"),
         ('"\\ud800\\n": 1', "no option is called"),
     ],
 )
@@ -66,7 +72,7 @@ def test_an_option_out_of_bounds_is_refused_with_the_bounds(reader: RequestReade
     assert refused.value.status == 400
     assert words in refused.value.message
     assert refused.value.message.isprintable()
-    assert len(refused.value.message) < 250
+    assert len(refused.value.message) < 300
 
 
 @pytest.mark.parametrize(

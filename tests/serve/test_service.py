@@ -45,6 +45,11 @@ def model(exported: Exported) -> LoadedModel:
             Decoding(max_length_factor=0.5, min_length_factor=0.25),
         ),
         ({"length_penalty": 0, "repetition_penalty": 1.5}, Decoding(length_penalty=0, repetition_penalty=1.5)),
+        (
+            {"sampling": True, "n_best": 3, "seed": 5, "temperature": 2.5, "top_k": 50},
+            Decoding(sampling=True, n_best=3, seed=5, temperature=2.5, top_k=50),
+        ),
+        ({"sampling": True, "seed": 6}, Decoding(sampling=True, seed=6)),
         ({"beam": 4, "n_best": 3, "coverage_penalty": 20}, Decoding(beam=4, n_best=3, coverage_penalty=20)),
     ],
 )

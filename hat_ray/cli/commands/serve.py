@@ -49,8 +49,8 @@ serve run hat_ray.cluster.serve:app place=/shared/exported max_replicas=4
 
 Requests are JSON by POST: {"text": "..."} is answered by {"translation": "..."}, {"texts": ["...", "..."]} by
 {"translations": [...]}. A request may hold options: beam, n_best (then "alternatives" are answered as well),
-length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size, repetition_penalty and coverage_penalty.
---max-beam and --max-length-factor bound them.
+length_penalty, max_length_factor, min_length_factor, no_repeat_ngram_size, repetition_penalty, coverage_penalty,
+retry_loops, sampling, temperature, top_k and seed. --max-beam and --max-length-factor bound them.
 
 A text may have several lines, empty ones too, which keep their places. Each is split into sentences, which are
 translated one by one, unless the request has "split": false or the service --no-split. A sentence that is longer
@@ -61,8 +61,8 @@ URLs, numbers, placeholders and mark-up come through unchanged where the model l
 one, before the service's, up to --max-terms of them.
 
 LibreTranslate's clients work with the same address: /translate (q, source, target, alternatives), /languages, /detect
-and /frontend/settings. The service detects no language: source=auto and /detect are answered with the one that the
-model reads, of confidence 0. Of format=html tags come through, where the model learned symbols for them.
+and /frontend/settings. /detect needs hat-ray[languages]; without it, and for source=auto, the answer is the language
+that the model reads, of confidence 0. Of format=html tags come through, where the model learned symbols for them.
 
 A browser at the service's address gets a page to type into. /docs describes all paths, /openapi.json for programs,
 /metrics counts requests, lines and seconds for Prometheus. GET /health reports whether a replica answers.

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-_CERTAIN = 0.99
+_CERTAIN, _LEAST_SHARE = 0.99, 0.01
+_MOST_JUDGED = 2_000
+"""Characters of a text that show its language."""
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "sr", "bs", "sl", "mk", "bg"}, {"ms", "id"}, {"cs", "sk"}, {"gl", "pt"})
 _SAME = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "fil": "tl", "cmn": "zh", "yue": "zh"}
 
@@ -34,6 +36,18 @@ class Language:
         """Return the code of another language that lines are certainly in; None for this one, or where unsure."""
         code, certainty = _detector().classify(" ".join(lines))
         return None if certainty < _CERTAIN or code in self._accepted else str(code)
+
+
+def likeliest(text: str, most: int = 5) -> list[tuple[str, float]]:
+    """Return the codes of the languages that a text may be in, each with its probability, the likeliest first.
+
+    At least 1 % each. None where the library is not installed, or the text has no letters.
+    """
+    found = _detector()
+    if found is None or not any(letter.isalpha() for letter in text):
+        return []
+    ranked = sorted(found.rank(text[:_MOST_JUDGED]), key=lambda pair: -pair[1])
+    return [(str(code), float(share)) for code, share in ranked[:most] if share >= _LEAST_SHARE]
 
 
 @lru_cache(maxsize=1)

@@ -148,6 +148,8 @@ class SentencePieceSubwords(Subwords):
 
     def _cut(self, lines: list[str], threads: int) -> list[list[int]]:
         kept = [shielded(line) for line in lines] if self._shields else lines
+        if len(kept) == 1:  # of a list the library makes a thread, which takes longer than a sentence
+            return [self._processor.encode(kept[0])]
         cut: list[list[int]] = self._processor.encode(kept, num_threads=threads)
         return cut
 
