@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from hat_ray.core.config import nearest_name
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, RunError, SearchError
 from hat_ray.export.loaded import LoadedModel
-from hat_ray.front.front_end import FrontEnd
 from hat_ray.model.hypotheses.found import Hypothesis
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.pipeline.execution import Execution, LocalExecution
@@ -88,13 +86,9 @@ class Model:
         """
         if not split or (decoding is not None and decoding.prefix):
             return self.loaded.translate(lines, progress, decoding)
-        return self._front.translate(
+        return self.loaded.usual_front_end.translate(
             lines, lambda texts, numbers: self.loaded.translate(texts, progress, decoding, first=numbers)
         )
-
-    @cached_property
-    def _front(self) -> FrontEnd:
-        return self.loaded.front_end()
 
     def hypotheses(
         self, lines: Sequence[str], decoding: Decoding, progress: Progress = no_progress

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.protection.masking import protection_for
@@ -65,6 +66,11 @@ class LoadedModel:
         except ValueError as error:
             raise HatRayError(str(error)) from error
         return FrontEnd(lambda texts: [len(one) for one in source.encode_lines(texts)], longest, split, step)
+
+    @cached_property
+    def usual_front_end(self) -> FrontEnd:
+        """The front end of `hat-ray translate` without options, made once."""
+        return self.front_end()
 
 
 @dataclass(frozen=True)
