@@ -64,7 +64,7 @@ COMMANDS = re.findall(
 
 def job(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], cwd=JOBS.parent, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *words], cwd=JOBS.parent, capture_output=True, text=True, timeout=240, check=False
     )
 
 

@@ -144,7 +144,7 @@ sys.argv = ["hat-ray", "corpus", "toy", "--run", sys.argv[1]]
 main()
 """
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "r")], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, str(tmp_path / "r")], capture_output=True, text=True, timeout=240, check=False
     )
     assert result.returncode == 2, result.stderr
     assert "Ray is not installed here" in result.stderr
@@ -165,7 +165,7 @@ def imported_by(command: list[str]) -> set[str]:
     """Return the libraries that a command imports."""
     code = "import sys\nfrom hat_ray.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     result = subprocess.run(
-        [sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=240, check=False
     )
     return {name.partition(".")[0] for name in result.stderr.splitlines()[-1].split()}
 

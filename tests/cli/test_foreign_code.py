@@ -183,7 +183,7 @@ def run_in(canary: Canary, *command: str | Path, stdin: str = "") -> subprocess.
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

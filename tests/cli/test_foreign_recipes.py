@@ -32,7 +32,7 @@ print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
 def measured(*arguments: str | Path, cwd: Path) -> tuple[int, list[str], float]:
     """Run hat-ray; return its exit code, the lines of its stderr and its peak memory in MB."""
     command = [sys.executable, "-I", "-S", "-c", LAUNCHER, sys.executable, "-m", "hat_ray.cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, check=True)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, stdin=subprocess.DEVNULL, timeout=240, check=True)
     code, peak_kb = done.stdout.split()
     return int(code), done.stderr.decode().splitlines(), int(peak_kb) / 1024
 

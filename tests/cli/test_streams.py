@@ -23,7 +23,7 @@ def shell(command: str, stdin: bytes = b"", *, folder: Path) -> subprocess.Compl
     """Run `hat-ray ...` with the shell's redirections behind it; the exit code is its own."""
     script = f'set -o pipefail; "{sys.executable}" -m hat_ray.cli {command}'
     return subprocess.run(
-        ["bash", "-c", script], input=stdin, capture_output=True, timeout=120, check=False, cwd=folder
+        ["bash", "-c", script], input=stdin, capture_output=True, timeout=240, check=False, cwd=folder
     )
 
 

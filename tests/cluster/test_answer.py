@@ -115,7 +115,7 @@ def with_token(token: str | None) -> dict[str, str]:
 )
 def test_a_wrong_token_is_told_as_one(head: str, tmp_path: Path, token: str | None, words: str) -> None:
     command = [sys.executable, "-m", "hat_ray.cli", "run", RECIPE, "--address", head, "--run", str(tmp_path / "run")]
-    done = subprocess.run(command, env=with_token(token), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=with_token(token), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
     assert line.startswith(f"hat-ray: error: the Ray cluster at {head} lets in who has its token, and ")

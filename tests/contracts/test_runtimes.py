@@ -202,7 +202,7 @@ for runtime in ("onnx", "ctranslate2"):
         assert pools[1][0] - pools[0][0] >= 2, (runtime, [added for added, _ in pools])
         print(runtime)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert "onnx" in done.stdout
 
@@ -334,7 +334,7 @@ def packages(tmp_path: Path) -> Path:
 
 def with_packages(site: Path, *command: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.getcwd()])}
-    settings = {"capture_output": True, "text": True, "timeout": 120, "env": environment}
+    settings = {"capture_output": True, "text": True, "timeout": 240, "env": environment}
     return subprocess.run([sys.executable, *command], check=False, **settings)
 
 

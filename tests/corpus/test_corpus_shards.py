@@ -225,7 +225,7 @@ def test_a_node_copies_each_remote_shard_once_however_many_workers_start(prepare
     command = [sys.executable, "-c", LOAD, remote.uri]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     workers = [subprocess.Popen(command, **pipes) for _ in range(3)]  # type: ignore[call-overload]
-    results = [worker.communicate(timeout=120) for worker in workers]
+    results = [worker.communicate(timeout=240) for worker in workers]
     assert {out.strip() for out, _ in results} == {str(summary.train.source.tokens)}
     assert sum(told.count("copying") for _, told in results) == len(summary.shards) == 3
     copies = [path for path in (tmp_path / "cache" / "shards").iterdir() if not path.name.startswith(".")]

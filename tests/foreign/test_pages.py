@@ -32,7 +32,7 @@ def do_all(page: str, folder: Path) -> list[str]:
         if words[0] == "python":
             with (folder / stdin).open("rb") as text:
                 command = [sys.executable, *words[1:]]
-                alone = subprocess.run(command, stdin=text, cwd=folder, capture_output=True, timeout=120, check=True)
+                alone = subprocess.run(command, stdin=text, cwd=folder, capture_output=True, timeout=240, check=True)
             assert alone.stdout == (folder / "translated.de").read_bytes()
             continue
         content = (folder / stdin).read_bytes() if stdin else b""

@@ -23,7 +23,7 @@ def exported_program(folder: Path, *options: object, stdin: bytes) -> subprocess
         input=stdin,
         capture_output=True,
         cwd=folder.parent,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())

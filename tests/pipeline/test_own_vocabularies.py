@@ -86,7 +86,7 @@ def test_a_whole_run_has_a_vocabulary_for_each_side(settings: list[str], tmp_pat
         input="".join(f"{line}\n" for line in lines),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.stdout.split("\n")[:-1] == expected, done.stderr

@@ -114,7 +114,7 @@ print(json.dumps([engine.log_probabilities([*range(4 + row, 20 + row), 2], [*ran
             [sys.executable, "-c", code, str(tmp_path / "out")],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=True,
             env={**os.environ, **limit},
         ).stdout

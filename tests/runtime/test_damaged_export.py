@@ -173,7 +173,6 @@ def sparse(path: Path) -> None:
         stream.truncate(1 << 35)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["manifest.json", "vocabulary.model", "architecture.json"])
 @pytest.mark.parametrize("strange", [fifo, device, folder, link_out, loop, listener, sparse])
 def test_a_file_that_is_no_plain_file_is_refused_at_once(
@@ -234,7 +233,6 @@ def try_seeds(made: Exported, tmp_path: Path, seeds: range) -> dict[str, int]:
     return ends
 
 
-@pytest.mark.timeout(300)
 def test_damaged_exports_are_refused_or_translate(made: Exported, tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ends = try_seeds(made, tmp_path, range(60))

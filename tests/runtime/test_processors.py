@@ -17,7 +17,7 @@ OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
     own = {key: value for key, value in os.environ.items() if key not in OLDER}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**own, **environment})
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env={**own, **environment})
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_command_that_asks_for_what_this_processor_cannot_ends_with_2_and_one_
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         env={**os.environ, **OLDER},
     )

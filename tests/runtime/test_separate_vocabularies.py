@@ -120,7 +120,7 @@ def test_an_export_has_both_vocabularies_and_translates_without_hat_ray(
         input="".join(f"{line}\n" for line in lines),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         cwd=tmp_path,
     )

@@ -64,7 +64,7 @@ def expected(exported: Exported) -> dict[str, str]:
     """What `hat-ray translate` says."""
     command = [sys.executable, "-m", "hat_ray.cli", "translate", str(exported.folder), "--threads", "1"]
     text = "".join(f"{line}\n" for line in exported.lines)
-    result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=240, check=True)
     lines = result.stdout.split("\n")[:-1]
     assert len(set(lines)) > len(lines) / 2, "the model must tell sentences apart"
     return dict(zip(exported.lines, lines, strict=True))
@@ -200,7 +200,7 @@ def _until_there_are_two(service: Running, killed: int) -> None:
 def test_a_port_that_another_service_has_is_told(service: Running, exported: Exported, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hat_ray.cli", "serve", str(exported.folder), "--port", str(service.port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert result.returncode == 2
     assert f"port {service.port} is taken" in result.stderr
 
@@ -265,7 +265,7 @@ def test_the_signal_that_ends_it_lets_those_who_wait_be_answered(service: Runnin
     lines = list(expected)[:20]
     body = json.dumps({"texts": lines * 2}).encode()
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=120) for _ in range(24)]
+    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=240) for _ in range(24)]
     for connection in waiting:
         connection.sendall(head.encode() + body)
     select.select(waiting, [], [])

@@ -59,7 +59,7 @@ def test_every_command_of_the_page_works_in_order(tmp_path: Path):
             assert stdin is not None
             with open(tmp_path / stdin, "rb") as lines:
                 command = [sys.executable, *words[1:]]
-                alone = subprocess.run(command, stdin=lines, cwd=tmp_path, capture_output=True, timeout=120, check=True)
+                alone = subprocess.run(command, stdin=lines, cwd=tmp_path, capture_output=True, timeout=240, check=True)
             assert alone.stdout == (tmp_path / "translated.de").read_bytes()
             continue
         more = [item for key, value in SMALL.items() for item in ("--set", f"{key}={value}")]

@@ -118,7 +118,6 @@ def _refused(place: Path, *settings: str) -> str:
     return str(result.exception)
 
 
-@pytest.mark.timeout(300)
 def test_a_disk_without_room_for_the_checkpoints(tmp_path: Path):
     wide = [f"space.{side}coder_embed_dims=[16384]" for side in ("en", "de")]
     many = ("supernet.keep_last=10000", "supernet.updates=1000000", "supernet.checkpoint_every=1")
