@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hat_ray.corpus.vocabulary.subwords import is_blank
-from hat_ray.front.sentences import is_dense, parts_of, sentences_of
+from hat_ray.front.sentences import Spans, is_dense, parts_of, sentences_of
 from hat_ray.front.text import cleaned
 
 notices = logging.getLogger(__name__)  # `log` is another module's in an exported program
@@ -39,6 +39,9 @@ class Step(Protocol):
 
     def finish(self) -> None:
         """Log what is to be said when all lines are translated."""
+
+    def whole(self, text: str) -> Spans:
+        """Return the parts of a text that must not be cut."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class FrontEnd:
         for row, line in enumerate(lines):
             text = cleaned(line)
             if not is_blank(text):
-                found += [self._sentence(row, one) for one in (sentences_of(text) if self.split else [text])]
+                found += [self._sentence(row, one) for one in (self._sentences(text) if self.split else [text])]
         sizes = self.count([one.text for one in found]) if found else []
         overlong = {place for place, size in enumerate(sizes) if size > self.longest}
         if not overlong:
@@ -127,6 +130,9 @@ class FrontEnd:
         whole = (self._parts(one) if at in overlong else [one] for at, one in enumerate(found))
         return Cut(len(lines), first, [part for parts in whole for part in parts], self.step)
 
+    def _sentences(self, text: str) -> list[str]:
+        return sentences_of(text) if self.step is None else sentences_of(text, self.step.whole)
+
     def _sentence(self, row: int, given: str, continues: bool = False) -> Sentence:
         text, known = (given, None) if self.step is None else self.step.before(given)
         return Sentence(row, given, text, known, continues)
@@ -135,7 +141,9 @@ class FrontEnd:
         def fits(part: str) -> bool:
             return self.count([self._sentence(0, part).text])[0] <= self.longest
 
-        parts = [(part, continues) for part, continues in parts_of(sentence.given, fits) if not is_blank(part)]
+        given = sentence.given
+        cut = parts_of(given, fits) if self.step is None else parts_of(given, fits, self.step.whole)
+        parts = [(part, continues) for part, continues in cut if not is_blank(part)]
         return [self._sentence(sentence.row, part, continues) for part, continues in parts]
 
 

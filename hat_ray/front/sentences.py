@@ -10,10 +10,12 @@ Decisions
 - A sentence that is too long parts near its middle, at the best kind of place: end of a sentence, clause, comma, word;
   a word without end parts between letters. Parts of like length are each translated with more around them than a
   long one and a short rest.
+- What comes through a translation as it is, a tag such as `<a title="No. Go">` or a term of a glossary such as
+  `Yahoo! Japan`, is never parted.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from unicodedata import category, combining, east_asian_width
 
 _CLOSERS = "\"'”’»›)]}」』）】》"
@@ -49,37 +51,51 @@ _BLANKS = re.compile(r"\s+")
 _SAYS = re.compile(r"[^\W_]")
 _MOST_SEARCHED = 2_000
 
+Spans = Sequence[tuple[int, int]]
+"""Begin and end of parts of a text."""
+Whole = Callable[[str], Spans]
+"""What finds the parts of a text that must stay whole, in order."""
 
-def sentences_of(text: str) -> list[str]:
+
+def _none(_: str) -> Spans:
+    return ()
+
+
+def sentences_of(text: str, whole: Whole = _none) -> list[str]:
     """Return the sentences of a text that is one line, without blanks around them.
 
     >>> sentences_of("Mr. Smith paid 3.50. He left (quickly!). 好。是吗？")
     ['Mr. Smith paid 3.50.', 'He left (quickly!).', '好。', '是吗？']
     """
     found, begin = [], 0
-    for end in _ends_of(text):
+    ends = list(_ends_of(text))
+    spans = whole(text) if ends else ()
+    for end in ends:
+        if _parts_one(spans, end):
+            continue
         found.append(text[begin:end].strip())
         begin = end
     return [*found, text[begin:].strip()]
 
 
-def parts_of(text: str, fits: Callable[[str], bool]) -> list[tuple[str, bool]]:
+def parts_of(text: str, fits: Callable[[str], bool], whole: Whole = _none) -> list[tuple[str, bool]]:
     """Return parts of a sentence that all fit, and of each whether it continues a word that the one before began.
 
     A single letter is never parted.
     """
-    whole: list[tuple[str, bool]] = []
+    parts: list[tuple[str, bool]] = []
     waiting = [(text, False)]
     while waiting:
         part, continues = waiting.pop()
         part = part.strip()
         if len(part) < 2 or fits(part):
-            whole.append((part, continues))
+            parts.append((part, continues))
             continue
-        left, right = _middle(part)
-        inside = part[left - 1].isalnum() and part[left : right + 1].isalnum() and not is_dense(part[left])
+        left, right = _middle(part, whole(part))
+        beside = part[left - 1], part[left]
+        inside = left == right and all(letter.isalnum() and not is_dense(letter) for letter in beside)
         waiting += [(part[right:], inside), (part[:left], continues)]
-    return whole
+    return parts
 
 
 def is_dense(letter: str) -> bool:
@@ -130,29 +146,39 @@ def _is_bracketed(text: str, begin: int, end: int) -> bool:
     return text.count("(", near, end) > text.count(")", near, end) and ")" in text[end : end + _NEAR_CHARACTERS]
 
 
-def _middle(text: str) -> tuple[int, int]:
+def _parts_one(spans: Spans, *places: int) -> bool:
+    """Report whether one of some places is within a span."""
+    return any(begin < place < end for place in places for begin, end in spans)
+
+
+def _middle(text: str, spans: Spans) -> tuple[int, int]:
     """Return where a text parts best: the end of the left part, and the start of the right one."""
     if len(text) > 2 * _MOST_SEARCHED:
         before = (len(text) - _MOST_SEARCHED) // 2
-        left, right = _middle(text[before : before + _MOST_SEARCHED])
+        near_spans = [(begin - before, end - before) for begin, end in spans]
+        left, right = _middle(text[before : before + _MOST_SEARCHED], near_spans)
         return before + left, before + right
     length, quarter = len(text), max(1, len(text) // 4)
     ends = [(end, end) for end in _ends_of(text)]
     kinds = [ends, *([found.span() for found in kind.finditer(text)] for kind in _PARTS)]
     for places in kinds:
-        if near := [place for place in places if quarter <= place[0] and place[1] <= length - quarter]:
+        near = [place for place in places if quarter <= place[0] and place[1] <= length - quarter]
+        if near := [place for place in near if not _parts_one(spans, *place)]:
             return _nearest(near, length)
-    blanks = [found.span() for found in _BLANKS.finditer(text)]
-    return _nearest(blanks, length) if blanks else _between_letters(text)
+    blanks = [found.span() for found in _BLANKS.finditer(text) if not _parts_one(spans, *found.span())]
+    return _nearest(blanks, length) if blanks else _between_letters(text, spans)
 
 
 def _nearest(places: list[tuple[int, int]], length: int) -> tuple[int, int]:
     return min(places, key=lambda place: abs(place[0] + place[1] - length))
 
 
-def _between_letters(text: str) -> tuple[int, int]:
+def _between_letters(text: str, spans: Spans) -> tuple[int, int]:
     """Return the middle of a word, but not before a mark or after a joiner that belongs to the letter before."""
     middle = len(text) // 2
+    for begin, end in spans:
+        if begin < middle < end and (begin > 0 or end < len(text)):
+            return (end, end) if end < len(text) else (begin, begin)
     for place in range(middle, min(middle + _WORD_CHARACTERS, len(text))):
         if not (_belongs(text[place]) or text[place - 1] == "\u200d"):
             return place, place

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hat_ray.corpus.protection.masking import Protection
+from hat_ray.corpus.protection.terms import Terms
 from hat_ray.front.front_end import FrontEnd
 from hat_ray.front.text import EncodingError, cleaned, read_lines
 
@@ -111,6 +113,9 @@ def test_a_step_sees_each_sentence_before_and_after() -> None:
         def after(self, translation: str, known: Any) -> str:
             return translation.replace("@", "Ann") + "!" * known
 
+        def whole(self, text: str) -> tuple[()]:
+            return ()
+
     front = FrontEnd(lambda texts: [len(text) for text in texts], 12, step=Hide())
     seen: list[str] = []
 
@@ -179,3 +184,21 @@ def test_what_is_no_utf8_is_named_after_the_lines_before_it(size: int, wrong: by
     with pytest.raises(EncodingError, match=f"stdin must be UTF-8, got byte {byte} in line 3: convert it"):
         seen.extend(line for group in groups for line in group)
     assert seen == ["one", "two"]
+
+
+def test_what_comes_through_unchanged_is_never_cut() -> None:
+    """Neither at the end of a sentence within it, nor where a sentence is too long."""
+    step = Protection(Terms({"Yahoo! Japan": "Yahoo! JP"}))
+    front = FrontEnd(lambda texts: [len(text) for text in texts], 60, step=step)
+    address = "https://example.org/" + "a" * 30
+    values = ['<a title="No. Go on">', "Yahoo! Japan", "`Foo. Bar`", "{x. Y}", address]
+    for value in values:
+        whole = front.cut([f"We saw {value} there. It was good."])
+        assert [one.given for one in whole.sentences] == [f"We saw {value} there.", "It was good."]
+        for before, behind in (("w " * 40, " w" * 40), ("\u5b57" * 60, "\u5b57" * 60)):
+            parts = front.cut([f"{before}{value}{behind}"]).sentences
+            assert len(parts) > 2
+            assert sum(value in one.given for one in parts) == 1, value
+            assert not any(one.continues for one in parts)
+    apostrophes = front.cut(["It`s fine. He`s here."]).sentences
+    assert [one.text for one in apostrophes] == ["It`s fine.", "He`s here."]

@@ -109,6 +109,10 @@ class Protection:
     repaired: int = field(default=0, init=False)
     """Those of them whose symbols did not all come out once."""
 
+    def whole(self, text: str) -> list[tuple[int, int]]:
+        """Return the protected parts of a text, which must not be cut."""
+        return [(part.start, part.end) for part in _parts_of(text, self.terms)]
+
     def before(self, sentence: str) -> tuple[str, Masked]:
         """Return what is to be translated of a sentence, nothing where it needs no model, and what `after` needs."""
         masked = mask(sentence, self.terms, self.marks)
@@ -141,6 +145,10 @@ class Unprotected:
     """Passes the sentences of a model that knows no symbols as they are; one log line names what is not protected."""
 
     named: bool = False
+
+    def whole(self, text: str) -> tuple[()]:
+        """Return nothing: all may be cut."""
+        return ()
 
     def before(self, sentence: str) -> tuple[str, None]:
         """Return the sentence."""

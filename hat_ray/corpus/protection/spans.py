@@ -61,7 +61,7 @@ _DRESS = "[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]{0,8}"
 
 PATTERNS = {
     "symbol": "|".join(map(re.escape, SYMBOLS)),
-    "code": r"``[^`\n]{1,300}``|`[^`\n]{1,300}`",
+    "code": rf"{_BEGINS}(?:``[^`\n]{{1,300}}``|`[^`\n]{{1,300}}`)",
     "url": rf"{_BEGINS}(?<!@)(?:(?:https?|s?ftp|file|ssh|git|wss?)://|www\.(?=\w)){_IN_ADDRESS}{{1,2000}}"
     rf"|{_BEGINS}(?<![@.-])(?:mailto|tel):{_IN_ADDRESS}{{1,300}}",
     "e-mail": rf"{_BEGINS}(?<![.+-])(?:{_LETTER}|[.+-]){{1,64}}@{_DOMAIN}[A-Za-z]{{2,24}}{_ENDS_HERE}(?!-)",
