@@ -247,7 +247,9 @@ def _explain(error: ValidationError, source: str, lines: Lines, values: Mapping[
     else:
         reason = _reason_of([one["msg"] for where, one in of_one if where == path])
         given = first["input"]
-        shown = "" if isinstance(given, dict) else f", got {printable(redacted(repr(given)), 200)}"
+        shown = (
+            "" if isinstance(given, dict) or ", got " in reason else f", got {printable(redacted(repr(given)), 200)}"
+        )
         message = f"{key}: {reason}{shown}"
     rest = f" (and {len(found) - len(of_one)} more)" if len(found) > len(of_one) else ""
     return f"{source}{place}: {message}{rest}"

@@ -152,6 +152,8 @@ FORM_MISTAKES = {
     "train_source: {path: a, weight: -1}": "train_source.weight: input should be greater than 0, got -1",
     "train_source: [b, {path: a, wieght: 1}]": "unknown key corpus.files.train_source.1.wieght; did you mean weight?",
     "train_source: [{weight: 1}]": "corpus.files.train_source.0.path is missing",
+    "train_source: {path: a, tag: \u27e61\u27e7}": "must not change: choose another word, as <BT>",
+    "train_source: {path: a, tag: a b}": "a symbol is a word without spaces, commas and U+2581, got 'a b'",
     "train_source: 3": "train_source: input should be a valid string or a mapping or a list, got 3",
 }
 """Mistakes in a setting that takes several forms, and what is reported of each."""
@@ -164,6 +166,7 @@ def test_of_several_forms_the_mistake_in_the_one_that_was_meant_is_reported(writ
         parse_recipe(f"name: x\ncorpus:\n  source: files\n  files: {{{written}, {others}}}\n", "mine.yaml")
     assert str(caught.value).startswith("mine.yaml, line 4: ")
     assert reported in str(caught.value)
+    assert str(caught.value).count("got ") <= 1
     assert "more)" not in str(caught.value)
 
 

@@ -56,6 +56,8 @@ class TextPart(StageConfig):
     @field_validator("tag")
     @classmethod
     def _is_a_word(cls, tag: str) -> str:
+        if tag in SYMBOLS:
+            raise ValueError(f"{tag!r} stands for what a translation must not change: choose another word, as <BT>")
         return require_symbol(tag) if tag else tag
 
     @property
