@@ -28,7 +28,7 @@ def bounded(function: Callable[[], Any], more_bytes: int = 1 << 30, seconds: int
     writer.close()
     try:
         # seconds of computing are bounded; how long it waits for a processor is not what is asked
-        answer = reader.recv_bytes() if reader.poll(PATIENCE_S) else b""
+        answer = reader.recv_bytes() if reader.poll(PATIENCE_S + 2 * seconds) else b""
     except EOFError:
         answer = b""
     finally:
