@@ -95,8 +95,10 @@ class Run:
     @classmethod
     def _open(cls, folder: Folder, recipe: Recipe) -> "Run":
         if not folder.exists(_HEAD):
-            # run.json is a run's first file: where it is there now, another process began the run meanwhile
-            if folder.exists() and folder.list() and not folder.exists(_HEAD):
+            # run.json is a run's first file: where it is there now, another process began the run meanwhile; and what
+            # is written before it gets its name belongs to a process that begins, or was killed as it began
+            names = folder.list() if folder.exists() else []
+            if any(not name.startswith(f".{_HEAD}.") for name in names) and not folder.exists(_HEAD):
                 raise RunError(f"{folder} is not empty and is not a run folder: name another one with --run")
             head = json.dumps(encode(_Head(recipe.name)), indent=2) + "\n"
             folder.create(_HEAD, head.encode())  # where another process was quicker, its recipe counts

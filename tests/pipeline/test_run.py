@@ -123,6 +123,22 @@ def test_a_folder_of_another_recipe_or_with_other_files_is_refused(tmp_path: Pat
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_a_folder_where_a_run_was_killed_as_it_began_is_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe, place = load_recipe("toy"), tmp_path / "r"
+    with monkeypatch.context() as change:
+        change.setattr("os.link", killed)
+        change.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Run.open(place, recipe)
+    [left] = place.iterdir()
+    assert left.name.startswith(".run.json.")
+    assert Run.open(place, recipe).recipe == recipe
+    assert left.exists(), "it may belong to a process that lives"
+
+
 def test_a_folder_that_another_process_begins_while_it_is_opened_is_a_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
