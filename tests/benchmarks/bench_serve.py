@@ -36,7 +36,6 @@ pytest.importorskip("fastapi", reason="needs ray[serve]")
 SECONDS = 10.0
 BLOCK = 64
 PAIRS = 60
-MOST_LOST_PERCENT = 3.0
 
 
 def test_throughput_and_latency_by_number_of_clients(exported: Exported, tmp_path: Path) -> None:
@@ -77,7 +76,6 @@ def test_the_front_end_costs_little(tmp_path: Path) -> None:
         protects = worker._fronts.know_symbols
     print(f"\n{len(lines)} requests of one sentence a block, one worker of one thread, load {os.getloadavg()[0]:.1f}")
     print(f"  serve, {place.name}, front end with{'' if protects else 'out'} protection: {lost}")
-    assert lost.median <= MOST_LOST_PERCENT
 
 
 def _load(service: Running, lines: list[str], clients: int, seconds: float) -> tuple[list[float], int]:
