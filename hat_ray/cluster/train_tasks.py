@@ -174,6 +174,7 @@ class MetricSender:
 
 
 def progress_sender(status: Any, index: int) -> Progress:
+    """Return what sends the progress of one of several trainings to the status actor."""
     return lambda done, total, figures: status.report_progress.remote(index, (done, total, dict(figures)))
 
 
@@ -182,6 +183,7 @@ _StatusActor: Any = ray.remote(num_cpus=0)(TrainingStatus)
 
 @contextmanager
 def status_actor() -> Iterator[Any]:
+    """Hold an actor of `TrainingStatus` on the driver's node until the block ends."""
     status = _StatusActor.options(scheduling_strategy=on_this_node()).remote()
     try:
         yield status
@@ -231,14 +233,17 @@ def _end(tasks: list[Any]) -> None:
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Return the strategy that keeps a task or actor on the driver's node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def one_line(error: Exception | None) -> str:
+    """Return the kind of an error and its message in one line."""
     return in_one_line(f"{type(error).__name__}: {error}")
 
 
 def newest_checkpoint(job: TrainJob) -> str | None:
+    """Return the name of a training's newest whole checkpoint; None where there is none."""
     folder = job.folder.child("checkpoints")
     return next((name for name in reversed(folder.list()) if folder.child(name).exists(STATE)), None)
 

@@ -116,7 +116,8 @@ class Document:
     """A document as lines to translate, and what stands between them."""
 
     def __init__(self, text: str) -> None:
-        self._free = (letter for letter in map(chr, range(_FIRST, _LAST)) if letter not in text)
+        taken = set(text)
+        self._free = (letter for letter in map(chr, range(_FIRST, _LAST)) if letter not in taken)
         self._pieces: list[str | Line] = []
         waiting: list[_Token] = []
         for token in _without_kept(_tokens(text)):

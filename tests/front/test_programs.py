@@ -21,16 +21,6 @@ def local(exported: Exported) -> Iterator[Local]:
         yield one
 
 
-def answered(local: Local):
-    def ask(body: object) -> dict[str, object]:
-        answer = local.ask(body)
-        assert answer.status == 200, answer.content
-        found: dict[str, object] = answer.json
-        return found
-
-    return ask
-
-
 def content_of(lines: list[Line]) -> bytes:
     return "".join(f"{line.text}\n" for line in lines).encode()
 
@@ -53,7 +43,7 @@ def test_three_programs_give_the_same_for_every_kind_of_line(
     other = exported_program(exported.folder, content, *options, "--chunk", "5")
     assert (one.returncode, other.returncode) == (0, 0), (one.stderr, other.stderr)
     ours, theirs = one.stdout.split("\n")[:-1], other.stdout.decode().split("\n")[:-1]
-    service = of_service(answered(local), [line.text for line in lines], [1, 2, 7, 3], split=not options)
+    service = of_service(local.answered, [line.text for line in lines], [1, 2, 7, 3], split=not options)
     same(lines, ours, theirs, service)
     assert [len(line.splitlines()) for line in ours] == [int(bool(line)) for line in ours]
     empty = {line.kind for line, said in zip(lines, ours, strict=True) if not said}

@@ -78,12 +78,12 @@ def test_a_training_that_is_killed_and_then_refused_half_of_all_gets_loses_nothi
 
     with s3.going_wrong(Faults("refuse", share=0.5, seed=16), seconds=SECONDS_OF_REFUSALS) as faults:
         second = train(place, tmp_path / "cache")
-        told = second.communicate(timeout=600)[1]
-    assert second.returncode == 0, told
+        said = second.communicate(timeout=600)[1]
+    assert second.returncode == 0, said
     assert faults.count > 10
-    assert "trying again" in told
-    assert not [name for name in whole if f"{name} is damaged" in told]
-    assert f"after update {int(whole[-1].removeprefix('update-'))}\n" in told  # it resumed there
+    assert "trying again" in said
+    assert not [name for name in whole if f"{name} is damaged" in said]
+    assert f"after update {int(whole[-1].removeprefix('update-'))}\n" in said  # it resumed there
 
     expected, found = weights(undisturbed), weights(run)
     assert expected.keys() == found.keys()

@@ -57,6 +57,13 @@ class Local:
         finally:
             client.close()
 
+    def answered(self, body: object) -> dict[str, Any]:
+        """POST a body that is not refused; return the answer."""
+        answer = self.ask(body)
+        assert answer.status == 200, answer.content
+        found: dict[str, Any] = answer.json
+        return found
+
 
 @contextmanager
 def served(place: Path, route: str = "/", **settings: Any) -> Iterator[Local]:

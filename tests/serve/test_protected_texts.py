@@ -43,16 +43,6 @@ def model(knowing: Exported) -> LoadedModel:
     return open_export(knowing.folder)
 
 
-def asking(local: Local) -> Any:
-    def ask(body: object) -> dict[str, Any]:
-        answer = local.ask(body)
-        assert answer.status == 200, answer.content
-        found: dict[str, Any] = answer.json
-        return found
-
-    return ask
-
-
 def as_command(model: LoadedModel, lines: list[str], **options: Any) -> list[str]:
     """Return what `hat-ray translate` prints of lines."""
     front = model.front_end(**options)
@@ -68,9 +58,9 @@ def test_it_gives_what_the_command_gives_for_every_kind_of_line(
     lines = LINES + [line.text for line in hostile_lines(knowing.lines, len(KINDS), seed=11)]
     options: dict[str, Any] = {"protect": False} if name == "protect" else {"terms": Terms(TERMS)}
     said = as_command(model, lines, **options)
-    assert said == of_service(asking(local), lines, [1, 2, 7, 3], **{name: TERMS if name == "glossary" else False})
+    assert said == of_service(local.answered, lines, [1, 2, 7, 3], **{name: TERMS if name == "glossary" else False})
     with served(knowing.folder, **{name: str(place) if name == "glossary" else False}) as configured:
-        assert said == of_service(asking(configured), lines, [7, 3])
+        assert said == of_service(configured.answered, lines, [7, 3])
     assert ("hat-ray 7" in said[0], said[2] == "hat-ray 7: Only") == (name == "glossary",) * 2
 
 
@@ -80,7 +70,7 @@ def test_terms_of_a_request_come_before_those_of_the_service(
     place = tmp_path / "terms.tsv"
     place.write_text("Hat Ray\tof the file\nOnly\tnur\n")
     with served(knowing.folder, glossary=str(place)) as configured:
-        ask = asking(configured)
+        ask = configured.answered
         both = as_command(model, LINES, terms=Terms({"Hat Ray": "of the request", "Only": "nur"}))
         assert ask({"texts": LINES, "glossary": {" Hat Ray ": "of the request"}})["translations"] == both
         assert "of the request" in both[0]
@@ -90,7 +80,7 @@ def test_terms_of_a_request_come_before_those_of_the_service(
         answer = configured.ask({"q": LINES[0], "source": "en", "target": "de"}, "/translate")
         assert answer.json == {"translatedText": file[0]}
     with served(knowing.folder, protect=False) as bare:
-        assert asking(bare)({"text": LINES[0], "protect": True})["translation"] == as_command(model, LINES[:1])[0]
+        assert bare.answered({"text": LINES[0], "protect": True})["translation"] == as_command(model, LINES[:1])[0]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +115,7 @@ def test_a_model_without_symbols_takes_no_glossary(exported: Exported, tmp_path:
     with served(exported.folder) as local:
         answer = local.ask({"text": "a dog", "glossary": {"dog": "Hund"}})
         assert (answer.status, "needs a model that learned symbols" in answer.json["error"]) == (400, True)
-        assert asking(local)({"text": "a dog", "glossary": None})
+        assert local.answered({"text": "a dog", "glossary": None})
     (tmp_path / "terms.tsv").write_text("dog\tHund\n")
     with (
         pytest.raises(Exception, match="a glossary needs a model that learned symbols"),
@@ -159,7 +149,7 @@ def test_html_keeps_its_tags_and_is_translated_between_them(knowing: Exported, t
 
 def test_sentences_that_are_protected_and_repaired_are_counted(knowing: Exported) -> None:
     with served(knowing.folder) as local:
-        ask = asking(local)
+        ask = local.answered
         ask({"texts": ["See http://ex.org/a now. Then not.", "12 km.", "no part"]})
         ask({"text": "See http://ex.org/a now.", "protect": False})
         local.ask({"q": "See {name} now.\nSee {name} now.", "source": "en", "target": "de"}, "/translate")
