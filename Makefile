@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test test-default test-avx2 test-slow test-cluster test-chaos test-pages test-browser test-docs test-minimal \
-	test-lowest test-comet lint bench clean
+	test-lowest test-comet lint bench gpu-check clean
 
 # What computes with a model runs other code on a processor without AVX-512: here PyTorch, oneDNN and CTranslate2 take
 # that one. ONNX Runtime cannot be told; its case is proved by arithmetic in tests/runtime.
@@ -64,6 +64,11 @@ $(VENV)-minimal/.installed $(VENV)-lowest/.installed: $(VENV)-%/.installed: pypr
 
 bench: $(VENV)/.installed
 	$(BIN)/pytest -m benchmark -s --timeout 3600 tests/benchmarks/bench_*.py
+
+# On a GPU machine there may be no network, and no virtual environment of ours: then its own Python is taken.
+gpu-check:
+	$(if $(wildcard $(VENV)/.installed),$(BIN)/python,$(PYTHON)) -m pytest -m gpu -s -rs -o timeout=1800 \
+		tests/gpu tests/latency/test_gpu_timing.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check hat_ray jobs tests

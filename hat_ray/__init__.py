@@ -13,6 +13,9 @@ Ray.
 TYPE_CHECKING = False  # as type checkers read it: an import here would come before `cli/own_path.py`
 if TYPE_CHECKING:
     from hat_ray.api import Model, Prediction, Run, load, open_model, run
+    from hat_ray.certificate.certificate import Certificate, CertificateRules
+    from hat_ray.certificate.certify import certify
+    from hat_ray.certificate.verify import verify_certificate
     from hat_ray.errors import HatRayError
     from hat_ray.evaluate.distil import Distilled
     from hat_ray.exchange import convert, distil, import_model, import_recipe, import_super, space_around
@@ -31,6 +34,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "Candidate",
+    "Certificate",
+    "CertificateRules",
     "Decoding",
     "Distilled",
     "HatRayError",
@@ -41,6 +46,7 @@ __all__ = [
     "Recipe",
     "Run",
     "SearchSpace",
+    "certify",
     "convert",
     "distil",
     "import_model",
@@ -53,11 +59,14 @@ __all__ = [
     "register_runtime",
     "run",
     "space_around",
+    "verify_certificate",
 ]
 
 _MODULES = {
     "Architecture": "space.architecture",
     "Candidate": "search.candidates",
+    "Certificate": "certificate.certificate",
+    "CertificateRules": "certificate.certificate",
     "Decoding": "model.hypotheses.knobs",
     "Distilled": "evaluate.distil",
     "HatRayError": "errors",
@@ -68,6 +77,7 @@ _MODULES = {
     "Recipe": "recipe",
     "Run": "api",
     "SearchSpace": "space.search_space",
+    "certify": "certificate.certify",
     "convert": "exchange",
     "distil": "exchange",
     "import_model": "exchange",
@@ -80,6 +90,7 @@ _MODULES = {
     "register_runtime": "runtime.protocol",
     "run": "api",
     "space_around": "exchange",
+    "verify_certificate": "certificate.verify",
 }
 """The module of each public name."""
 

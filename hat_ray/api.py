@@ -15,7 +15,7 @@ from typing import Any
 
 from hat_ray.core.codec import to_json
 from hat_ray.core.config import nearest_name
-from hat_ray.core.progress import Progress, no_progress
+from hat_ray.core.progress import Progress, ProgressFactory, no_progress
 from hat_ray.errors import HatRayError, RunError, SearchError
 from hat_ray.export.loaded import LoadedModel
 from hat_ray.model.hypotheses.found import Hypothesis
@@ -28,7 +28,7 @@ from hat_ray.pipeline.preflight.stores import try_run_folder
 from hat_ray.pipeline.preflight.table import Watch, require
 from hat_ray.pipeline.run_folder import Run as RunFolder
 from hat_ray.pipeline.run_folder import StageRecord, require_run_folder
-from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, always_ready, no_progress_bars, run_stages
+from hat_ray.pipeline.stage import Context, Stage, always_ready, no_progress_bars, run_stages
 from hat_ray.pipeline.stage_table import STAGES, STUDIES
 from hat_ray.pipeline.stages.predictor import PREDICTOR
 from hat_ray.pipeline.stages.search import predictors_of
@@ -356,7 +356,7 @@ def _execution(address: str | None, local: bool, recipe: Recipe) -> "ExecutionSc
         if error.name != "ray":
             raise
         raise HatRayError("Ray is not installed here: install it with `pip install hat-ray`, or use --local") from error
-    return ExecutionScope(RayExecution(address, cpus_needed=_cpus_needed(recipe)))
+    return ExecutionScope(RayExecution(address, cpus_needed=_cpus_needed(recipe), config=recipe.cluster))
 
 
 def _cpus_needed(recipe: Recipe) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from hat_ray.api import Model, Run, open_model
-from hat_ray.core.progress import Progress, no_progress
+from hat_ray.core.progress import Progress, ProgressFactory, no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.evaluate.distil import Distilled, Sentences, sentences_of, training_sentences
@@ -23,7 +23,7 @@ from hat_ray.pipeline.imports.around import recipe_around
 from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
 from hat_ray.pipeline.models import open_model as open_weights
 from hat_ray.pipeline.run_folder import Run as RunFolder
-from hat_ray.pipeline.stage import ProgressFactory, no_progress_bars
+from hat_ray.pipeline.stage import no_progress_bars
 from hat_ray.pipeline.trained.identity import identity_of
 from hat_ray.recipe import Recipe, parse_recipe
 from hat_ray.serve.model_source import ModelSource

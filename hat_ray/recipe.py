@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from hat_ray.core.config import StageConfig, nearest_name, similar_names
+from hat_ray.core.placement import ClusterConfig
 from hat_ray.core.yaml_text import MOST_DEPTH, read_mapping, read_yaml
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.errors import RecipeError, RunError
@@ -75,6 +76,8 @@ class Recipe(StageConfig):
     """Comparison of training policies; done by its own command only."""
     report: ReportConfig = ReportConfig()
     """The page."""
+    cluster: ClusterConfig = ClusterConfig()
+    """The nodes of a Ray cluster that train, search and score. It changes no result."""
 
     _auto_tokenizer: bool = PrivateAttr(default=False)
     """Whether `evaluate.tokenizer` follows from the target language: it does so again where that is changed."""

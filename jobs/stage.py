@@ -4,12 +4,14 @@ ray job submit --address http://127.0.0.1:8265 --working-dir . -- \\
     python jobs/stage.py latency measure --recipe toy --run /shared/runs/toy
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 
 from hat_ray.cli import main
+from hat_ray.storage.places import redacted
 
 
 def submit(command: Sequence[str], arguments: Sequence[str], usage: str) -> None:
@@ -20,7 +22,8 @@ def submit(command: Sequence[str], arguments: Sequence[str], usage: str) -> None
     if "://" not in place and not PurePosixPath(place).is_absolute():
         sys.exit(f"--run must be an absolute path or a URI that all nodes reach, got {place!r}: a job's folder is lost")
     index = arguments.index("--recipe")
-    main([*command, arguments[index + 1], *arguments[:index], *arguments[index + 2 :]])
+    again = f"submit `{redacted(shlex.join(['python', *sys.argv]))}` again"
+    main([*command, arguments[index + 1], *arguments[:index], *arguments[index + 2 :]], again)
 
 
 if __name__ == "__main__":

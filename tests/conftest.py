@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.exported import exported, exported_ct2, knowing
 from tests.s3 import CREDENTIALS, S3, served
@@ -29,6 +30,9 @@ for variable, value in {
     os.environ.setdefault(variable, value)
 # before PyTorch is imported: on a busy machine two threads that wait for each other take ten times as long as one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# how long an example takes is the machine's business, and no property of the code
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 NEEDS_RAY = re.compile(r"^(?:import|from) (?:ray|hat_ray\.cluster)\b", re.MULTILINE)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.waiting import wait_for
+from tests.waiting import end, wait_for
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -196,11 +196,7 @@ def served(log: Path) -> Iterator[S3]:
             finally:
                 s3.close()
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=240)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            end(process)
 
 
 def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import hat_ray
 from hat_ray import api, exchange
+from hat_ray.certificate import certify
 from hat_ray.cli import app
 from hat_ray.core.codec import to_json
 from hat_ray.errors import HatRayError
@@ -74,7 +75,7 @@ def test_each_public_name_is_listed_found_and_described() -> None:
         hat_ray.open_modle  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("module", [hat_ray, api, exchange], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [hat_ray, api, exchange, certify], ids=lambda module: module.__name__)
 def test_the_examples_of_the_docstrings_print_what_they_show(there: Path, module: typing.Any) -> None:
     found = doctest.testmod(module, globs={}, optionflags=FLAGS)
     assert found.attempted > 3

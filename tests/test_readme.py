@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.core import TyperGroup
 
 from hat_ray.cli import app
 from hat_ray.recipe import load_recipe
+from tests.parsing import parse
 from tests.test_tree import ORDER
 
 ROOT = Path(__file__).parents[1]
@@ -210,18 +210,3 @@ def test_every_page_is_checked() -> None:
     rooms = [ROOT / name for name in (".github", "hat_ray", "jobs", "latency_data", "tests")]
     pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in room.rglob("*.md"))]
     assert {str(page.relative_to(ROOT)) for page in pages} == set(DOCUMENTS), "name every page in DOCUMENTS"
-
-
-def parse(arguments: list[str]) -> None:
-    """Parse a command line without running it; raises for what the command line does not know."""
-    command, context = typer.main.get_command(app), None
-    while True:
-        context = typer.Context(command, parent=context)
-        command.parse_args(context, list(arguments))
-        if not isinstance(command, TyperGroup):
-            return
-        rest = [*context._protected_args, *context.args]
-        if not rest:
-            return
-        name, command, arguments = command.resolve_command(context, rest)
-        assert command is not None, name

@@ -3,6 +3,7 @@
 The deadline is for what never comes. It is long, so that no test decides by the time that a busy machine takes.
 """
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,3 +24,13 @@ def wait_for(
         assert time.monotonic() < deadline, otherwise if isinstance(otherwise, str) else otherwise()
         time.sleep(every_s)
     return found
+
+
+def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
+    """Ask a process that the test started to end, and end one that does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=PATIENCE_S)

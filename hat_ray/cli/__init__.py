@@ -25,14 +25,14 @@ from hat_ray.storage.places import redacted
 __all__ = ["app", "main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
+def main(arguments: Sequence[str] | None = None, again: str = streams.AGAIN) -> None:
+    """Run the command line and leave the process with its exit code; `again` says how to resume what is stopped."""
     own_path.leave_current_folder_out()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with streams.handled_signals():
+    with streams.handled_signals(again):
         code = _run(None if arguments is None else list(arguments))
     if code == streams.STOPPED:
-        console.say("hat-ray: interrupted: run the same command again to resume")
+        console.say(f"hat-ray: interrupted: {again} to resume")
     streams.leave(code)
 
 

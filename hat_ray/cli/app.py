@@ -35,13 +35,14 @@ _ENTRIES = {
     "report": _Entry(("report",), "Write the page of what was found, or compare runs."),
     "translate": _Entry(("models",), "Translate lines from stdin to stdout, in order."),
     "export": _Entry(("models",), "Export a model with its loader."),
+    "certify": _Entry(("certify",)),
     "convert": _Entry(("imports",), "Write a model as Marian's decoder reads it."),
     "serve": _Entry(("serve",), "Serve a model over HTTP with Ray Serve, until Ctrl-C."),
     "distil": _Entry(("models",), "Translate the training sources, or a text."),
     "doctor": _Entry(("doctor",), "Report the abilities of this machine, and what is missing."),
     "recipe": _Entry(("recipes",)),
     "import": _Entry(("imports",)),
-    "space": _Entry(("space",)),
+    "space": _Entry(("imports",)),
     "cost": _Entry(("one_model",), "Count parameters and FLOPs as HAT does."),
 }
 """The root's commands, as they are used one after the other."""
@@ -179,9 +180,21 @@ hat-ray evaluate compare mine.txt theirs.txt --reference test.de
 All options of the first: hat-ray evaluate score --help""",
     no_args_is_help=True,
 )
+certify_app = typer.Typer(
+    cls=_by_default("make"),
+    help="Certify an export: speed, memory, size, quality. Or verify.",
+    epilog="""Examples:
+
+hat-ray certify exported --source test.en --reference test.de
+
+hat-ray certify verify exported.certificate.json exported
+
+All options of the first: hat-ray certify make --help""",
+    no_args_is_help=True,
+)
 train_app = typer.Typer(help="Train the SuperTransformer, or one architecture from scratch.", no_args_is_help=True)
 latency_app = typer.Typer(
-    cls=_in_order("measure", "sweep", "onboard", "show", "validate", "compact", "import", "export"),
+    cls=_in_order("measure", "kit", "sweep", "onboard", "show", "validate", "compact", "import", "export"),
     help="Time architectures on devices.",
     no_args_is_help=True,
 )
@@ -200,6 +213,7 @@ space_app = typer.Typer(help="Write a search space around a trained model.", no_
 app.add_typer(run_app, name="run")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(search_app, name="search")
+app.add_typer(certify_app, name="certify")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(latency_app, name="latency")

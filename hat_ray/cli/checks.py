@@ -22,7 +22,7 @@ def _look(recipe: Recipe, situation: Situation, address: str | None) -> list[Che
         return examine_all(recipe, situation)
     from hat_ray.cluster.execution import RayExecution
 
-    cluster = RayExecution(address)
+    cluster = RayExecution(address, config=recipe.cluster)
     try:
         situation = cluster.situation(situation, ask=asks_nodes(recipe))
         return examine_all(recipe, situation)

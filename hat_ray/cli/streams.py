@@ -4,6 +4,7 @@
 closed.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -17,18 +18,26 @@ from hat_ray.errors import RunError
 
 STOPPED, ENDED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13
 _interrupted = threading.Event()
+_stopped = threading.Event()
+AGAIN = "run the same command again"
+"""How a command that was stopped is resumed."""
 
 
 @contextmanager
-def handled_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the work within, and a second Ctrl-C end the process at once."""
+def handled_signals(again: str = AGAIN) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop the work within, and a second Ctrl-C end the process at once.
+
+    SIGTERM prints one line, which says to do `again`. It is printed before the work unwinds, and the log is silent from
+    then on: who sends SIGTERM, such as `ray job stop`, often sends SIGKILL some seconds later.
+    """
     _interrupted.clear()
+    _stopped.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda *_: _end(again))
     try:
         yield
     finally:
@@ -42,7 +51,12 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _end(*_: Any) -> None:
+def _end(again: str) -> None:
+    if not _stopped.is_set():
+        _stopped.set()
+        logging.disable()
+        with suppress(OSError):  # unbuffered: the signal may have interrupted a write to stderr
+            os.write(2, f"hat-ray: stopped by SIGTERM: {again} to resume\n".encode())
     sys.exit(ENDED)
 
 

@@ -24,6 +24,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError, UserCodeException
 
+from hat_ray.cluster.placement import ANYWHERE, Place
 from hat_ray.corpus.encode import EncodedChunk, EncodingJob, LengthRules, encode_chunk
 from hat_ray.corpus.protection.practice import Practice
 from hat_ray.corpus.text.files import ParallelText
@@ -46,7 +47,7 @@ Files = tuple[tuple[str, bytes], ...]
 """Names and contents."""
 
 
-def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChunk]:
+def encode_on_cluster(job: EncodingJob, first_chunk: int, place: Place = ANYWHERE) -> Iterator[EncodedChunk]:
     """Encode a job's chunks from a number on, in order, on the cluster that this process is connected to."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it logs every execution
     context = ray.data.DataContext.get_current().copy()
@@ -72,6 +73,7 @@ def encode_on_cluster(job: EncodingJob, first_chunk: int) -> Iterator[EncodedChu
                 "practice": job.practice,
             },
             num_cpus=1,  # unlike the reading tasks: so Ray Data does not make one task of both
+            **place.options,
         )
         try:
             for block in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):

@@ -15,7 +15,6 @@ Decisions
 """
 
 import asyncio
-import functools
 import math
 import os
 import time
@@ -24,8 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ray.util.metrics import Gauge
-
+from hat_ray.cluster.metrics import BEST, EVALUATIONS, HYPERVOLUME, IN_PROGRESS, show
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.early_stopping import Bars, PartScore
 from hat_ray.search.engine.session import Phase, Session
@@ -76,6 +74,8 @@ class SearchStatus:
     """Nothing is left to score, or nothing can be."""
     failure: str | None
     """Why scoring cannot continue."""
+    mistake: bool
+    """Whether a user can mend it."""
     stopped: str | None
     """Why the search ended before its evaluations were used up."""
 
@@ -94,6 +94,7 @@ class SearchCoordinator:
         self._lost: Counter[Architecture] = Counter()
         self._fruitless = self._number = 0
         self._failure: str | None = None
+        self._mistake = False
         self._fault: Exception | None = None
 
     async def begin(self) -> SearchStatus:
@@ -128,8 +129,9 @@ class SearchCoordinator:
             if any(recorded):
                 self._fruitless = 0
                 self._session.write()  # so that a killed driver costs no more than the batches under way
-                self._show_metrics()
             self._feed()
+            if any(recorded):
+                self._show_metrics()
         except Exception as fault:
             self._fault = fault
             self._release(*self._waiting)
@@ -145,9 +147,10 @@ class SearchCoordinator:
             self._fault = fault
             self._release(*self._waiting)
 
-    async def fail(self, message: str) -> None:
-        """End the search: scoring raised an exception, which it would raise again."""
-        self._failure = self._failure or message
+    async def fail(self, message: str, mistake: bool = False) -> None:
+        """End the search: scoring raised an exception, which it would raise again, or a user has to mend something."""
+        if self._failure is None:
+            self._failure, self._mistake = message, mistake
         self._release(*self._waiting)
 
     async def status(self) -> SearchStatus:
@@ -155,7 +158,8 @@ class SearchCoordinator:
             raise self._fault
         session = self._session
         return SearchStatus(
-            session.done, session.evaluations, session.figures(), self.over, self._failure, session.stopped
+            *(session.done, session.evaluations, session.figures(), self.over),
+            *(self._failure, self._mistake, session.stopped),
         )
 
     async def close(self) -> SearchResult:
@@ -218,9 +222,10 @@ class SearchCoordinator:
             self._session.evolution.retry(architecture)
 
     def _show_metrics(self) -> None:
+        run = self._setup.folder.label
+        show(IN_PROGRESS, sum(len(batch.tasks) for batch in self._batches.values()), run=run)
         for sample in samples(self._session):
-            tags = {"run": self._setup.folder.label, "device": sample.device, "limit": sample.limit}
-            _gauge(sample.metric).set(sample.value, tags=tags)
+            show(sample.metric, sample.value, run=run, device=sample.device, limit=sample.limit)
 
 
 _BATCH_COST_S = 0.1
@@ -270,18 +275,6 @@ def _mixed(before: float | None, seconds: float) -> float:
     return seconds if before is None else _MEMORY * before + (1 - _MEMORY) * seconds
 
 
-EVALUATIONS = "hat_ray_search_evaluations"
-BEST = "hat_ray_search_best_loss_bits"
-HYPERVOLUME = "hat_ray_search_hypervolume"
-
-METRICS = {
-    EVALUATIONS: "Architectures scored, those of earlier rounds and runs apart",
-    BEST: "Least validation loss, in bits a target token, of the architectures that keep a limit",
-    HYPERVOLUME: "Share of the plane of loss and latency that a frontier dominates, from 0 to 1",
-}
-"""Descriptions of the metrics on the cluster's dashboard, by name."""
-
-
 @dataclass(frozen=True)
 class MetricSample:
     """One value of one metric; `device` and `limit` are empty where it has none."""
@@ -302,8 +295,3 @@ def samples(session: Session) -> Iterator[MetricSample]:
             yield MetricSample(BEST, evolution.losses[best], limit.device, limit.text)
     for group, volume in session.frontiers.hypervolumes().items():
         yield MetricSample(HYPERVOLUME, volume, group.device, group.text)
-
-
-@functools.cache
-def _gauge(metric: str) -> Gauge:
-    return Gauge(metric, METRICS[metric], tag_keys=("run", "device", "limit"))

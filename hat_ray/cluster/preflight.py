@@ -1,7 +1,8 @@
 """The nodes of the cluster that this process is connected to, as machines that stages may work on.
 
 Resources are known at once. What only a node itself knows, its processor and its packages, is asked of each where a
-recipe depends on it: starting a worker takes seconds.
+recipe depends on it: starting a worker takes seconds. No node is asked for GPUs, which Ray hides from a task that takes
+none.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.timing.kinds import cluster_nodes
 from hat_ray.latency.fleet import Node
-from hat_ray.latency.timing.sensors.machine_state import energy_meter
+from hat_ray.latency.timing.sensors.cuda import energy_meter
 from hat_ray.pipeline.preflight.check import Machine
 from hat_ray.pipeline.preflight.here import this_machine
 
@@ -42,7 +43,9 @@ def _machine(node: Node, answer: Any) -> Machine:
         packages=found.packages if found else None,
         memory_bytes=found.memory_bytes if found else None,
         model=found.model if found else "",
-        counts_energy=found.counts_energy if found else None,
+        counts_energy=None
+        if found is None or (node.resources.get("GPU", 0) and not found.counts_energy)
+        else found.counts_energy,
     )
 
 
@@ -62,5 +65,4 @@ def _ask(node: Node) -> Any:
 @ray.remote(num_cpus=0, max_retries=0)
 def _describe() -> Machine:
     machine = this_machine()
-    counts = energy_meter(on_gpu=False).read() is not None
-    return replace(machine, counts_energy=None if machine.gpus and not counts else counts)
+    return replace(machine, counts_energy=energy_meter(on_gpu=False).read() is not None)

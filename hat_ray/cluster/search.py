@@ -21,8 +21,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -32,9 +31,13 @@ from ray.exceptions import RayActorError
 from ray.tune.stopper import Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hat_ray.cluster.growth import may_grow
+from hat_ray.cluster.placement import ANYWHERE, Place, require_node
 from hat_ray.cluster.population import Scored, SearchCoordinator, SearchSetup, SearchStatus
 from hat_ray.cluster.session import get
-from hat_ray.cluster.train_room import may_grow, require_room, room_for
+from hat_ray.cluster.training.room import require_room, room_for
+from hat_ray.cluster.training.tasks import newest_checkpoint
+from hat_ray.cluster.trials import EXPERIMENT, of_trial, quiet_tune, run_config
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError
 from hat_ray.search.config import SearchConfig
@@ -47,12 +50,11 @@ from hat_ray.space.cost import count_params
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
 from hat_ray.train.capacity import needs
-from hat_ray.train.job import TrainJob
+from hat_ray.train.job import TrainJob, gpu_for
 from hat_ray.train.state import TrainResult
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "tune"
 _SECONDS_BETWEEN_POLLS = 0.2
 _SECONDS_BETWEEN_REPORTS = 5.0
 
@@ -67,6 +69,7 @@ def run_search_on_cluster(
     seed: int,
     progress: Progress = no_progress,
     phase: Phase | None = None,
+    place: Place = ANYWHERE,
 ) -> SearchResult:
     """Search as `run_search` does, with `config.workers` actors; Ray must be initialised, `score` must pickle.
 
@@ -80,9 +83,11 @@ def run_search_on_cluster(
     try:
         status: SearchStatus = get(coordinator.begin.remote())
         if not status.over:
-            _warn_of_missing_resources(config)
+            needed = {"CPU": float(config.worker_cpus), "GPU": float(config.worker_gpus)}
+            require_node(needed, "search.worker_cpus and search.worker_gpus must fit one node", place)
+            _warn_of_missing_resources(config, place)
         while not status.over:
-            status = _search_with_a_population(coordinator, score, config, folder, progress, status)
+            status = _search_with_a_population(coordinator, score, config, folder, progress, status, place)
         if status.stopped:
             logger.info("the search asked no more: %s", status.stopped)
         result: SearchResult = get(coordinator.close.remote())
@@ -98,14 +103,22 @@ _Coordinator: Any = ray.remote(num_cpus=0)(SearchCoordinator)
 
 
 def _search_with_a_population(
-    coordinator: Any, score: Score, config: SearchConfig, folder: Folder, progress: Progress, before: SearchStatus
+    coordinator: Any,
+    score: Score,
+    config: SearchConfig,
+    folder: Folder,
+    progress: Progress,
+    before: SearchStatus,
+    place: Place,
 ) -> SearchStatus:
     """Score with the members of one experiment until the search is over or none of them is left."""
     folder.delete(EXPERIMENT)
     watch = ProgressCallback(coordinator, progress)
-    with _quiet_tune():
-        errors = _tuner(watch, coordinator, score, config, folder).fit().errors
+    with quiet_tune():
+        errors = _tuner(watch, coordinator, score, config, folder, place).fit().errors
     status: SearchStatus = get(coordinator.status.remote())
+    if status.failure and status.mistake:
+        raise HatRayError(status.failure)
     if status.failure:
         raise RuntimeError(f"scoring failed: {status.failure}" + (f"\n{errors[-1]}" if errors else ""))
     if not status.over and status.done == before.done:
@@ -116,8 +129,12 @@ def _search_with_a_population(
 def score_candidates(config: dict[str, Any], coordinator: Any, score: Score, threads: int) -> None:
     """Be one member of the population: score batch after batch until the search is over."""
     torch.set_num_threads(threads)
-    if isinstance(score, CandidateScorer) and ray.get_gpu_ids():
-        score.to("cuda")
+    try:
+        if isinstance(score, CandidateScorer) and ray.get_gpu_ids():
+            score.to(gpu_for("search.worker_gpus"))
+    except HatRayError as mistake:  # another worker of such a node would meet it again
+        ray.get(coordinator.fail.remote(f"{mistake} (node {platform.node()})", mistake=True))
+        return
     member, worker = config["member"], f"{platform.node()}:{os.getpid()}"
     answer, scored = coordinator.next_batch.remote(member, worker, 0, ()), list[Scored]()
     report = _Report()
@@ -212,53 +229,65 @@ class ProgressCallback(tune.Callback, Stopper):
         self.on_trial_recover(iteration, trials, trial)
 
 
-def _tuner(watch: ProgressCallback, coordinator: Any, score: Score, config: SearchConfig, folder: Folder) -> tune.Tuner:
+def _tuner(
+    watch: ProgressCallback, coordinator: Any, score: Score, config: SearchConfig, folder: Folder, place: Place
+) -> tune.Tuner:
     trainable = tune.with_resources(
         tune.with_parameters(
             score_candidates, coordinator=coordinator, score=score, threads=max(1, int(config.worker_cpus))
         ),
-        {"cpu": config.worker_cpus, "gpu": config.worker_gpus},
+        of_trial({"CPU": config.worker_cpus, "GPU": config.worker_gpus}, place),
     )
     return tune.Tuner(
         trainable,
         param_space={"member": tune.grid_search(list(range(config.workers)))},
         tune_config=tune.TuneConfig(trial_name_creator=_trial_name, trial_dirname_creator=_trial_name),
-        run_config=_run_config(folder, -1, watch),  # the coordinator counts failures, and gives up
+        run_config=run_config(folder, -1, watch),  # the coordinator counts failures, and gives up
     )
 
 
-def train_rung(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
+def train_rung(
+    jobs: Sequence[TrainJob], progress: Progress = no_progress, place: Place = ANYWHERE
+) -> list[TrainResult]:
     """Train one rung of finalists in as many Ray Tune trials as there is room for; return their results in order.
 
     A trial trains its share one after another, because to start its process takes seconds. Tune starts a trial again
-    whose worker or node is lost: what it finished is kept, and its training resumes from its own checkpoints. All must
-    be over before any is dropped: so rungs are synchronous, and no scheduler of Tune's stops trials.
+    whose worker or node is lost: finished models are kept, and its training resumes from its own checkpoints. Where
+    Tune's failures are used up it is called again: they count without progress. All must be over before any is
+    dropped: so rungs are synchronous, and no scheduler of Tune's stops trials.
     """
-    if not jobs:
-        return []
+    left = list(jobs)
+    while left:
+        before = [newest_checkpoint(job) for job in left]
+        error = _train_rung(left, progress, place)
+        remaining = [job for job in left if job.finished() is None]
+        if len(remaining) == len(left) and before == [newest_checkpoint(job) for job in left]:
+            raise RuntimeError(f"{len(left)} finalists were not trained") from error
+        left = remaining
+    return [result for job in jobs if (result := job.finished()) is not None]
+
+
+def _train_rung(jobs: Sequence[TrainJob], progress: Progress, place: Place) -> BaseException | None:
+    """Let Ray Tune train finalists; returns an error of those that it gave up. Raises a user's mistake."""
     for job in jobs:
-        require_room(job, workers=1)
+        require_room(job, 1, place)
     config, home = jobs[0].config, jobs[0].folder
-    shares = shares_of(jobs, len(jobs) if may_grow() else room_for(config))
+    shares = shares_of(jobs, len(jobs) if may_grow() else room_for(config, place))
     watch = RungCallback(progress, sum(job.config.updates for job in jobs))
-    resources = {name.lower(): amount for name, amount in needs(config).items()}
-    trainable = tune.with_resources(tune.with_parameters(train_share, shares=shares), resources)
+    trainable = tune.with_resources(tune.with_parameters(train_share, shares=shares), of_trial(needs(config), place))
     tuner = tune.Tuner(
         trainable,
         param_space={"share": tune.grid_search(list(range(len(shares))))},
         tune_config=tune.TuneConfig(trial_name_creator=_share_name, trial_dirname_creator=_share_name),
-        run_config=_run_config(home, config.max_failures, watch),
+        run_config=run_config(home, config.max_failures, watch),
     )
     home.delete(EXPERIMENT)
-    with _quiet_tune():
+    with quiet_tune():
         errors = tuner.fit().errors
     home.delete(EXPERIMENT)
     if watch.mistake:
         raise HatRayError(watch.mistake)
-    results = [result for job in jobs if (result := job.finished()) is not None]
-    if len(results) < len(jobs):
-        raise RuntimeError(f"{len(jobs) - len(results)} finalists were not trained") from next(iter(errors), None)
-    return results
+    return next(iter(errors), None)
 
 
 def shares_of(jobs: Sequence[TrainJob], most: int) -> list[list[TrainJob]]:
@@ -318,57 +347,17 @@ def _share_name(trial: Any) -> str:
     return f"share-{trial.config['share']}"
 
 
-def _run_config(folder: Folder, max_failures: int, watch: Any) -> tune.RunConfig:
-    """Return how Tune keeps an experiment: in a folder that is deleted at its end, without checkpoints or output."""
-    return tune.RunConfig(
-        name=EXPERIMENT,
-        storage_path=folder.root,
-        storage_filesystem=None if folder.is_local else folder.file_system,
-        failure_config=tune.FailureConfig(max_failures=max_failures),
-        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-        callbacks=[watch],
-        stop=watch if isinstance(watch, Stopper) else None,
-        verbose=0,
-    )
-
-
 def _trial_name(trial: Any) -> str:
     return f"member-{trial.config['member']}"
 
 
-@contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Set Tune up without files of its own for each trial, and without output."""
-    settings = {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent at verbose=0, the new one is not
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search at once; it can be resumed
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    level = logging.getLogger("ray.tune").level
-    os.environ.update(settings)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.getLogger("ray.tune").setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _warn_of_missing_resources(config: SearchConfig) -> None:
+def _warn_of_missing_resources(config: SearchConfig, place: Place) -> None:
     """Warn early that workers will wait: nodes may still join, so it is no error."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = place.resources()
     for name, needed in (("CPU", config.worker_cpus), ("GPU", config.worker_gpus)):
-        if needed * config.workers > there.get(name, 0):
+        there = sum(node.get(name, 0) for node in nodes)
+        if needed * config.workers > there:
             logger.warning(
-                "search.workers=%d needs %g %s each, the cluster has %g: some workers wait for free resources",
-                config.workers,
-                needed,
-                name,
-                there.get(name, 0),
+                "search.workers=%d needs %g %s each, %s has %g: some workers wait for free resources",
+                *(config.workers, needed, name, place.of_cluster, there),
             )

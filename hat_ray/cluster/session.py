@@ -8,17 +8,20 @@ Decisions
 - Before a cluster is joined it is asked one question of the kind that Ray begins with. Ray itself asks twenty times in
   twenty seconds, prints each refusal, and then reports only that it cannot connect.
 - Ray reads its environment once, when it is imported. `_set_environment` makes it read again, for which Ray has no
-  public function: it is the only place here that touches private parts of Ray (`tests/test_tree.py`).
+  public function. Nor has it one for the nodes that it drains which does not describe all nodes of the cluster: many
+  workers ask every few seconds. No other module touches private parts of Ray (`tests/test_tree.py`).
 """
 
 import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +146,10 @@ def join(address: str) -> None:
         if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
             require_ray(place)
     try:
-        ray.init(address=address, job_config=_InstalledCodeOnly(), log_to_driver=False, logging_level=logging.WARNING)
+        with _own_sigterm():
+            ray.init(
+                address=address, job_config=_InstalledCodeOnly(), log_to_driver=False, logging_level=logging.WARNING
+            )
     except ConnectionError as error:
         raise HatRayError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
     except AuthenticationError as error:
@@ -160,19 +166,31 @@ def start(cpus_needed: int) -> None:
     _settle_environment()
     _set_environment({_ON_LOOPBACK: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     try:
-        patiently(
-            lambda: ray.init(
-                address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
-                num_cpus=max(usable_cpus(), cpus_needed),
-                include_dashboard=False,
-                job_config=_InstalledCodeOnly(),
-                log_to_driver=False,
-                logging_level=logging.WARNING,
+        with _own_sigterm():
+            patiently(
+                lambda: ray.init(
+                    address="local",  # else Ray joins whatever cluster was last started on this machine, by anyone
+                    num_cpus=max(usable_cpus(), cpus_needed),
+                    include_dashboard=False,
+                    job_config=_InstalledCodeOnly(),
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
             )
-        )
     except BaseException:
         leave()
         raise
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what the command does on SIGTERM; Ray replaces it by a silent exit with code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def patiently(begin: Callable[[], object], tries: int = 4) -> None:
@@ -203,6 +221,17 @@ def get(answer: Any) -> Any:
         if isinstance(error.cause, HatRayError | StorageError | OSError):
             raise error.cause from None
         raise
+
+
+def leaving_nodes() -> frozenset[str]:
+    """Return the ids of the nodes that Ray drains, since they will be taken away."""
+    state: Any = ray._private.state.state
+    return frozenset(state.get_draining_nodes())
+
+
+def leaves_here() -> bool:
+    """Report whether the node that this process runs on will be taken away."""
+    return ray.get_runtime_context().get_node_id() in leaving_nodes()
 
 
 def dashboard_url() -> str:

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 
 from hat_ray.core.progress import Progress
 
-QUIET_SECONDS = 20.0
+QUIET_SECONDS = 60.0
 """Between two progress lines where there is no terminal."""
 
 screen = Console(stderr=True)

@@ -29,6 +29,8 @@ _ONEDNN_LEVELS = {  # ONEDNN_MAX_CPU_ISA, and the flags that it forbids besides 
     "AVX512_CORE_VNNI": ("avx512_bf16",),
     "AVX512_CORE_BF16": ("amx_tile", "amx_bf16", "amx_int8"),
 }
+_DEVICE_TREE = "proc/device-tree/model"
+_KINDS_OF_BOARDS = ("aarch64", "arm", "riscv")
 _ARM_CORES = {  # "CPU part" of Arm's own designs (implementer 0x41)
     "0xd03": "Cortex-A53",
     "0xd05": "Cortex-A55",
@@ -51,6 +53,8 @@ class Cpu:
     clock_mhz: float | None  # the highest that the system allows, where it reports it, else the present one
     memory_bytes: int | None
     isa: tuple[str, ...]
+    board: str = ""
+    """The model of a board, such as a Raspberry Pi's; empty: it is none."""
 
 
 def read_cpu(root: Path = Path("/")) -> Cpu:
@@ -62,6 +66,7 @@ def read_cpu(root: Path = Path("/")) -> Cpu:
         clock_mhz=_clock_mhz(root, fields),
         memory_bytes=_memory_bytes(root),
         isa=_isa(fields),
+        board=_board(root),
     )
 
 
@@ -94,11 +99,17 @@ def _cpuinfo(text: str) -> dict[str, str]:
 
 
 def _model(root: Path, fields: dict[str, str]) -> str:
-    board = _text(root / "proc/device-tree/model").strip("\0 \n")  # a board's name is more specific than its core's
-    name = board or fields.get("model name", "") or _arm_core(fields) or _sysctl("machdep.cpu.brand_string")
+    named = _text(root / _DEVICE_TREE).strip("\0 \n")  # a board's name is more specific than its core's
+    name = named or fields.get("model name", "") or _arm_core(fields) or _sysctl("machdep.cpu.brand_string")
     if name and not re.search(r"\d", name) and "cpu family" in fields:  # a hypervisor's "AMD EPYC" hides the model
         name += f" family {fields['cpu family']} model {fields.get('model', '?')}"
     return name or platform.processor() or platform.machine() or "unknown"
+
+
+def _board(root: Path) -> str:
+    """Return the model that a device tree names. Virtual ARM machines have one as well, and POWER servers."""
+    named = _text(root / _DEVICE_TREE).strip("\0 \n")
+    return named if platform.machine().startswith(_KINDS_OF_BOARDS) and not named.startswith("linux,") else ""
 
 
 def _arm_core(fields: dict[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The callback for the progress of long work: `progress(done, total, figures)`. The command line draws one bar."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -11,3 +12,7 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int, figures: Mapping[str, float], /) -> None:
     """Report nothing."""
+
+
+ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
+"""Shows one piece of work under a label."""

@@ -39,11 +39,21 @@ class Batch:
     """(B, T), right-padded, ends in EOS."""
     num_tokens: int
     """Target tokens that are not PAD."""
+    padded: bool | None = None
+    """Whether some source has padding; None: not known, a model looks for itself."""
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(
-            self.source.to(device), self.target_in.to(device), self.target_out.to(device), num_tokens=self.num_tokens
+        """Return the same on a device. The copy to a GPU is queued behind its work: nothing waits."""
+        source, target_in, target_out = (
+            _moved(side, torch.device(device)) for side in (self.source, self.target_in, self.target_out)
         )
+        return Batch(source, target_in, target_out, num_tokens=self.num_tokens, padded=self.padded)
+
+
+def _moved(tokens: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tokens.device.type == "cpu":
+        return tokens.pin_memory().to(device, non_blocking=True)
+    return tokens.to(device)
 
 
 class BatchPlan(Sequence[Indices]):
@@ -95,12 +105,13 @@ def collate(table: TokenTable, indices: Indices) -> Batch:
     """Pad the chosen pairs into tensors."""
     source = _pad(table.source, indices, left=True)
     target_out = _pad(table.target, indices, left=False)
-    lengths = torch.from_numpy(table.target.lengths_of(indices))
+    lengths = table.target.lengths_of(indices)
     target_in = target_out.roll(1, dims=1)
     # What rolls in front is the longest rows' EOS or other rows' PAD; every other row's own EOS moves past its end.
     target_in[:, 0] = EOS
-    target_in[torch.arange(target_in.shape[1]) >= lengths[:, None]] = PAD
-    return Batch(source, target_in, target_out, num_tokens=int(lengths.sum()))
+    target_in[torch.from_numpy(np.arange(target_in.shape[1]) >= lengths[:, None])] = PAD
+    padded = int(table.source.lengths_of(indices).sum()) < source.numel()
+    return Batch(source, target_in, target_out, num_tokens=int(lengths.sum()), padded=padded)
 
 
 def pad_sources(sentences: Sequence[Sequence[int]]) -> Tensor:

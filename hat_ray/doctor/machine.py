@@ -14,15 +14,16 @@ import torch
 
 from hat_ray.core.processor import allowed_isa, max_isa, read_cpu
 from hat_ray.corpus.shards import cache_root
+from hat_ray.doctor.gpus import examine_gpus
 from hat_ray.doctor.result import DoctorResult
 from hat_ray.errors import HatRayError, PluginError, in_one_line
 from hat_ray.evaluate.tokenizer_files import why_not_here
 from hat_ray.evaluate.tokenizers import AUTO, NEEDS, Tokenizer
 from hat_ray.latency.detection import detect
 from hat_ray.latency.timing.canary import CanaryMonitor
-from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.engines import timing_state, translation
 from hat_ray.latency.timing.sensors.machine_state import MachineState, Sensors, advice
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import EOS, BeamSettings, StepwiseEngine, WholeEngine
 from hat_ray.model.subtransformer import SubTransformer
@@ -45,7 +46,7 @@ def examine_machine(place: Path, watch_s: float = 3.0) -> Iterator[DoctorResult]
     yield _processor()
     yield _memory()
     yield from _disks(place)
-    yield _gpu()
+    yield examine_gpus()
     yield from examine_runtimes()
     yield _tokenizers()
     yield from _timing(watch_s)
@@ -108,13 +109,6 @@ def _disks(place: Path) -> Iterator[DoctorResult]:
             yield DoctorResult(name, "advice", detail, how)
         else:
             yield DoctorResult(name, "good", detail)
-
-
-def _gpu() -> DoctorResult:
-    if not torch.cuda.is_available():
-        return DoctorResult("GPU", "good", "none that torch sees: the CPU trains and times")
-    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return DoctorResult("GPU", "good", ", ".join(names))
 
 
 def examine_runtimes() -> Iterator[DoctorResult]:

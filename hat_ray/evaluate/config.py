@@ -14,7 +14,7 @@ SEARCH = ("beam", "length_penalty", "max_length_factor", "max_length_extra", "ma
 class EvaluateConfig(StageConfig):
     """Translation of the test set (beam search) and scoring (sacreBLEU)."""
 
-    execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
+    execution_only: ClassVar[frozenset[str]] = frozenset({"batch_tokens", "use_gpu"})
     later: ClassVar[frozenset[str]] = frozenset({"metric", "more_metrics", "comet_model"})
 
     beam: int = Field(default=5, ge=1, le=1_000)
@@ -34,6 +34,9 @@ class EvaluateConfig(StageConfig):
 
     batch_tokens: int = Field(default=2048, ge=1, le=100_000_000)
     """Source tokens, padding included, translated at once; memory grows with `beam` times this."""
+
+    use_gpu: bool = False
+    """Translate on a GPU, with PyTorch; false: on CPUs, with the fastest runtime."""
 
     chrf: bool = True
     """Also compute chrF, which agrees better with human judgement where words inflect."""

@@ -1,8 +1,8 @@
 """The folder that an exported model is: sub-word model, architecture, loader, manifest, and its runtime's own files.
 
 Decisions
-- The loader is a copy of two files of `runtime/standalone`, the front end and the runtime's engine: what a user runs is
-  what the tests run.
+- The loader is a copy of files of `runtime/standalone`, the front end and the runtime's engine: users run what tests
+  run.
 - The manifest comes last, and names every other file with its SHA-256, and itself.
 """
 
@@ -34,8 +34,11 @@ from hat_ray.runtime.standalone import translate as front_end
 from hat_ray.runtime.standalone.translate import MANIFEST, SEAL, seal_of
 from hat_ray.space.cost import count_params
 
-_CARRIED = r"hat_ray\.(?:corpus\.(?:vocabulary|protection)|front|model\.hypotheses)\."
-"""Modules whose text an export carries: sub-words, protected parts, sentences, and decoding as a request wants it."""
+_CARRIED = (
+    r"hat_ray\.(?:(?:corpus\.(?:vocabulary|protection)|front|model\.hypotheses)\.|"
+    r"runtime\.standalone\.(?:beams|graphs_))"
+)
+"""Modules whose text an export carries: sub-words, protected parts, sentences, decoding by options, graphs."""
 VOCABULARY, ARCHITECTURE, LOADER = "vocabulary.model", "architecture.json", "translate.py"
 
 

@@ -36,7 +36,7 @@ class DeviceSelector(StageConfig):
     """A custom Ray resource that the node must have, such as "pi4"; empty: any node."""
 
     num_gpus: int = Field(default=0, ge=0, le=1)
-    """1 times on one GPU of the node, 0 on its CPU."""
+    """1 times on GPUs of the node, an actor on each that has `threads` CPUs beside it; 0 times on its CPU."""
 
     runtime: RuntimeName | None = None
     """Runtime of this device; null: `latency.runtime`."""
@@ -85,7 +85,16 @@ class LatencyConfig(StageConfig):
     """Timing of architectures into the latency table. HAT: section 4.1, batch 1, beam 5, 30 tokens (IWSLT 23)."""
 
     execution_only: ClassVar[frozenset[str]] = frozenset(
-        {"flush_s", "chunk", "retries", "start_timeout_s", "reconnect_timeout_s", "exclusive", "quantities"}
+        {
+            "flush_s",
+            "chunk",
+            "retries",
+            "start_timeout_s",
+            "reconnect_timeout_s",
+            "max_wait_s",
+            "exclusive",
+            "quantities",
+        }
     )
 
     later: ClassVar[frozenset[str]] = frozenset({"rows_of", "max_minutes", "visits"})
@@ -129,7 +138,8 @@ class LatencyConfig(StageConfig):
     """Torch threads. All cores of a machine that is not alone make timings useless: leave one free."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    """Processor of devices that no selector names: "auto" takes a GPU where there is one."""
+    """Processor of devices that no selector names: "auto" takes a GPU where there is one that PyTorch can use, "cuda"
+    times on nodes with GPUs alone."""
 
     runtime: RuntimeName = "auto"
     """Runtime that executes a model, and a part of its device's id. "auto": each node takes the fastest that executes
@@ -195,6 +205,10 @@ class LatencyConfig(StageConfig):
 
     reconnect_timeout_s: float = Field(default=300.0, ge=0)
     """Seconds for which a device with work left is waited for when all its nodes are gone."""
+
+    max_wait_s: float = Field(default=1_800.0, ge=0)
+    """Seconds for which a device is waited for at the beginning, whose nodes an autoscaler may still add. One that
+    starts none of them for a minute is not waited for."""
 
     start_timeout_s: float = Field(default=120.0, gt=0)
     """Seconds within which a node's CPUs must be free, and a device's actor must then have started."""

@@ -1,16 +1,15 @@
 """The device that this process runs on, found by asking the processor, the GPU and the runtime."""
 
 import logging
-import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
-from hat_ray.core.processor import allowed_isa, read_cpu
 from hat_ray.errors import HatRayError, LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.device import DeviceInfo, this_processor
 from hat_ray.runtime.choice import AUTO, Choice, ModelFacts, fastest_runtime, why_none_on
 from hat_ray.runtime.protocol import RUNTIMES, Isa, RuntimeSettings, why_not_on, why_unsupported
 
@@ -72,9 +71,12 @@ def devices_of(
 
 
 def _accelerator(config: LatencyConfig, selector: DeviceSelector | None) -> Accelerator:
+    """Return where a device computes. A GPU that no selector asks for need not be one that PyTorch can use."""
     if selector is None:
         return config.accelerator
-    return "cuda" if selector.num_gpus else "cpu"
+    if selector.num_gpus == 0:
+        return "cpu"
+    return "cuda" if config.devices else config.accelerator
 
 
 def detect(
@@ -89,28 +91,13 @@ def detect(
 
     Raises LatencyError when a GPU is asked for and none is seen, and when it cannot run the runtime in the dtype.
     """
-    cpu = read_cpu()
     gpu, gpu_memory, driver = _gpu(_where(runtime, dtype, accelerator))
     if runtime == AUTO:
         runtime = _fastest(dtype, gpu).runtime
     require_device(runtime, dtype, None, gpu)
-    return DeviceInfo(
-        name=name,
-        model=cpu.model,
-        machine=platform.machine(),
-        logical_cores=cpu.logical_cores,
-        threads=threads,
-        clock_mhz=cpu.clock_mhz,
-        memory_bytes=cpu.memory_bytes,
-        isa=allowed_isa(cpu.isa),
-        accelerator=gpu,
-        accelerator_memory_bytes=gpu_memory,
-        driver=driver,
-        runtime=runtime,
-        dtype=dtype,
-        quantisation=RUNTIMES.facts(runtime).dtypes[dtype],
-        os=f"{platform.system()} {platform.release()}",
-    )
+    quantisation = RUNTIMES.facts(runtime).dtypes[dtype]
+    host = this_processor(name=name, threads=threads, runtime=runtime, dtype=dtype, quantisation=quantisation)
+    return replace(host, accelerator=gpu, accelerator_memory_bytes=gpu_memory, driver=driver)
 
 
 def _fastest(dtype: str, gpu: str, largest: ModelFacts | None = None) -> Choice:

@@ -3,19 +3,17 @@
 Decisions
 - The slug holds what changes speed and nothing that differs between two runs on the same machine (clock, memory and
   driver are recorded beside it).
+- A board that times without hat-ray (`latency/kit`) describes itself by this very file.
 - A GPU's slug also names the host's processor: with batch 1, an eager decoder waits for the launches of the CPU.
 """
 
-import logging
+import platform
 import re
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 
-from hat_ray.core.columns import Int32
-from hat_ray.core.processor import isa_level
-from hat_ray.runtime.protocol import RUNTIMES
-
-log = logging.getLogger(__name__)
+from hat_ray.core.columns.marks import Int32
+from hat_ray.core.processor import allowed_isa, isa_level, read_cpu
 
 _NOISE = re.compile(r"\((r|tm|c)\)|@.*$|\bcpus?\b|\bprocessor\b|\b\d+-core\b|\bwith .*$", re.IGNORECASE)
 
@@ -78,25 +76,28 @@ def hardware_name(model: str) -> str:
     return slugify(_NOISE.sub(" ", model))
 
 
-def hardware_of(slug: str) -> str:
-    """Return the part of a device's id that names the hardware: devices that share it differ in software alone."""
-    return _settings().sub("", slug)
-
-
-def settings_of(slug: str) -> str:
-    """Return the software in a device's id, such as "onnx int8, 2 threads"; the whole id where it names none."""
-    found = _settings().search(slug)
-    if found is None:
-        return slug
-    threads, runtime, dtype, _ = found.groups()
-    return f"{runtime} {dtype}, {threads} thread{'' if threads == '1' else 's'}"
-
-
-@cache
-def _settings() -> re.Pattern[str]:
-    """Return the pattern of threads, runtime, dtype and quantisation at the end of a device's id."""
-    names = "|".join(slugify(name) for name in RUNTIMES.names)
-    return re.compile(rf"-(\d+)t-({names})-([a-z0-9]+)(-[a-z0-9]+)?$")
+def this_processor(
+    *, name: str, threads: int, runtime: str, dtype: str, quantisation: str, root: Path = Path("/")
+) -> DeviceInfo:
+    """Describe this machine's processor as a device; `root` stands for the file system's root."""
+    cpu = read_cpu(root)
+    return DeviceInfo(
+        name=name,
+        model=cpu.model,
+        machine=platform.machine(),
+        logical_cores=cpu.logical_cores,
+        threads=threads,
+        clock_mhz=cpu.clock_mhz,
+        memory_bytes=cpu.memory_bytes,
+        isa=allowed_isa(cpu.isa),
+        accelerator="",
+        accelerator_memory_bytes=None,
+        driver="",
+        runtime=runtime,
+        dtype=dtype,
+        quantisation=quantisation,
+        os=f"{platform.system()} {platform.release()}",
+    )
 
 
 def slugify(text: str) -> str:

@@ -1,11 +1,11 @@
 """Which nodes are which devices, and who times what next, round by round. `cluster/timing` does it with Ray."""
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hat_ray.core.placement import label_fits
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
@@ -55,13 +55,30 @@ class Placement:
 
     @property
     def key(self) -> str:
-        """The node as this device. A node may be several, one after the other: only one actor times on it at once."""
+        """The node as this device. A node may be several, one after the other: never do two time on it at once."""
         return f"{self.node.id}/{self.selector.model_dump_json()}"
 
     @property
     def title(self) -> str:
         """The user's name for it."""
         return self.selector.name or self.node.host
+
+    def seats(self, threads: int) -> int:
+        """Return how many actors may time there at once: on each GPU one, where each has CPUs for its threads."""
+        if not self.selector.num_gpus:
+            return 1
+        gpus = int(self.node.resources.get("GPU", 0))
+        return max(1, min(gpus, self.node.num_cpus // threads) if self.node.num_cpus else gpus)
+
+    def has_seat(self, taken: Sequence["Placement"], threads: int) -> bool:
+        """Return whether an actor may start there beside those that are: others on other GPUs, and nothing else."""
+        there = [other.key for other in taken if other.node.id == self.node.id]
+        return all(key == self.key for key in there) and len(there) < self.seats(threads)
+
+    def cpus(self, own: LatencyConfig) -> int:
+        """Return the CPUs that one of its actors reserves: together all of the node, or its threads."""
+        num_cpus = self.node.num_cpus // self.seats(own.threads)
+        return num_cpus if own.exclusive else min(own.threads, num_cpus)
 
     def reserves(self, num_cpus: int) -> dict[str, float]:
         """Return the resources that its actor reserves: CPUs, a GPU, and the selector's resource; never nothing."""
@@ -94,6 +111,11 @@ class Silence:
 
     def is_lost(self, now: float) -> bool:
         return self.seconds(now) > max(self.least_s, _PACES * self.longest_s)
+
+
+def least_silence_s(config: LatencyConfig, pairs: int) -> float:
+    """Return how long a device may report nothing before it has shown its pace: slow ones take minutes for a row."""
+    return 600.0 + 4 * (config.budget_s + config.patience_s) * pairs
 
 
 @dataclass
@@ -134,11 +156,11 @@ class DeviceWork:
         self.doing += size
         return taken
 
-    def give_back(self, architectures: Sequence[Architecture]) -> None:
-        """Put a lost node's chunk back, to be done next."""
+    def give_back(self, architectures: Sequence[Architecture], *, lost: bool = True) -> None:
+        """Put a node's chunk back, to be done next; a node that was `lost` counts as a failure of the device."""
         self.pending.extendleft(reversed(architectures))
         self.doing -= len(architectures)
-        self.failures += 1
+        self.failures += lost
         self.contested = True
 
     def credit(self, size: int, summary: SessionSummary) -> None:
@@ -189,14 +211,19 @@ def report_of(work: DeviceWork) -> DeviceReport:
 
 
 def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
-    """Return which nodes time for which selector; without selectors every node with a CPU does.
+    """Return which nodes time for which selector; without selectors every node with a CPU does, or with a GPU.
 
     Raises LatencyError when a selector fits no node, or a node would be one device under two names.
     """
+    if not config.devices and config.accelerator == "cuda" and not any(map(_has_gpu, nodes)):
+        raise LatencyError(
+            f"no node of the cluster has a GPU, which latency.accelerator asks for: set it to auto or cpu; nodes: "
+            f"{_listed(nodes)}"
+        )
     for selector in config.devices:
         if not any(fits(node, selector) for node in nodes):
             raise LatencyError(
-                f"no node of the cluster fits latency.devices {_described(selector)}; nodes: {_listed(nodes)}"
+                f"no node of the cluster fits latency.devices {described(selector)}; nodes: {_listed(nodes)}"
             )
     found: dict[tuple[object, ...], Placement] = {}
     for place in candidates(nodes, config):
@@ -205,16 +232,24 @@ def placements(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
         other = found.setdefault(what, place)
         if other is not place:
             raise LatencyError(
-                f"a node may be one device only, but {place.node.host} fits {_described(other.selector)} and "
-                f"{_described(place.selector)}, which differ in neither runtime nor dtype nor threads"
+                f"a node may be one device only, but {place.node.host} fits {described(other.selector)} and "
+                f"{described(place.selector)}, which differ in neither runtime nor dtype nor threads"
             )
     return list(found.values())
+
+
+def lacking(nodes: Sequence[Node], config: LatencyConfig) -> tuple[DeviceSelector, ...]:
+    """Return the entries of `latency.devices` that no node fits; without entries any node with a CPU does."""
+    if not config.devices:
+        return () if any(node.num_cpus >= 1 for node in nodes) else (DeviceSelector(),)
+    return tuple(one for one in config.devices if not any(fits(node, one) for node in nodes))
 
 
 def candidates(nodes: Sequence[Node], config: LatencyConfig) -> list[Placement]:
     """Return every pair of a node and a selector that it fits, whatever is missing at the moment."""
     if not config.devices:
-        return [Placement(_automatic(node, config), node) for node in nodes if node.num_cpus >= 1]
+        able = [node for node in nodes if node.num_cpus >= 1 and (config.accelerator != "cuda" or _has_gpu(node))]
+        return [Placement(_automatic(node, config), node) for node in able]
     return [Placement(selector, node) for selector in config.devices for node in nodes if fits(node, selector)]
 
 
@@ -227,20 +262,16 @@ def fits(node: Node, selector: DeviceSelector) -> bool:
     return all(label_fits(rule, node.labels.get(key)) for key, rule in selector.labels.items())
 
 
-def label_fits(rule: str, value: str | None) -> bool:
-    """Judge a label by Ray's rules: `pi4`, `!pi4`, `in(pi4,pi5)`, `!in(pi4,pi5)`; an absent label fits only a `!`."""
-    negated, rule = rule.startswith("!"), rule.removeprefix("!")
-    listed = re.fullmatch(r"in\((.*)\)", rule)
-    allowed = [item.strip() for item in listed[1].split(",")] if listed else [rule]
-    return (value in allowed) != negated
-
-
 def _automatic(node: Node, config: LatencyConfig) -> DeviceSelector:
-    takes_gpu = config.takes_gpus and node.resources.get("GPU", 0) >= 1
-    return DeviceSelector(num_gpus=int(takes_gpu))
+    return DeviceSelector(num_gpus=int(config.takes_gpus and _has_gpu(node)))
 
 
-def _described(selector: DeviceSelector) -> str:
+def _has_gpu(node: Node) -> bool:
+    return node.resources.get("GPU", 0) >= 1
+
+
+def described(selector: DeviceSelector) -> str:
+    """Return an entry's settings for people."""
     return str(selector.model_dump(exclude_defaults=True))
 
 

@@ -3,6 +3,8 @@
 B batch, T target length, S source length, D width, H heads, K head width.
 """
 
+from collections.abc import Collection
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,16 +17,26 @@ from hat_ray.model.layers import (
     slice_rule,
     split_heads,
 )
+from hat_ray.model.ssru import ElasticSsru
+from hat_ray.space.dimension import Choice
 
 
 class ElasticBlock(ElasticFeedForward):
-    """Common parts of encoder and decoder layers: self-attention, feed-forward network, residuals and norms."""
+    """Common parts of encoder and decoder layers: self-attention, feed-forward network, residuals and norms.
 
-    def __init__(self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
+    A decoder layer may have an SSRU in the place of self-attention; a SuperTransformer's may have both.
+    """
+
+    def __init__(
+        self, dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig, cells: Collection[Choice] = ("attention",)
+    ) -> None:
         cut = slice_rule(config.sharing)
         super().__init__(dim, ffn_dim, cut, config.activation)
         self.config = config
-        self.self_attn = ElasticAttention(dim, dim, qkv_dim, cut)
+        if "attention" in cells:
+            self.self_attn = ElasticAttention(dim, dim, qkv_dim, cut)
+        if "ssru" in cells:
+            self.ssru = ElasticSsru(dim, cut)
         self.self_attn_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
         self.final_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
 
@@ -63,10 +75,18 @@ class EncoderLayer(ElasticBlock):
 
 
 class DecoderLayer(ElasticBlock):
-    """Causal self-attention, attention to one or several encoder layers' outputs, then the feed-forward network."""
+    """Causal self-attention or an SSRU, attention to encoder layers' outputs, then the feed-forward network."""
 
-    def __init__(self, dim: int, memory_dim: int, ffn_dim: int, qkv_dim: int, config: ModelConfig) -> None:
-        super().__init__(dim, ffn_dim, qkv_dim, config)
+    def __init__(
+        self,
+        dim: int,
+        memory_dim: int,
+        ffn_dim: int,
+        qkv_dim: int,
+        config: ModelConfig,
+        cells: Collection[Choice] = ("attention",),
+    ) -> None:
+        super().__init__(dim, ffn_dim, qkv_dim, config, cells)
         cut = slice_rule(config.sharing)
         self.encoder_attn = ElasticAttention(dim, memory_dim, qkv_dim, cut)
         self.encoder_attn_layer_norm = ElasticLayerNorm(dim, cut, config.layer_norm_eps)
@@ -80,11 +100,16 @@ class DecoderLayer(ElasticBlock):
         self_heads: int,
         cross_heads: int,
         width_ratio: float,
+        cell: Choice = "attention",
     ) -> Tensor:
         """(B, T, D), (B, S * reach, memory width) -> (B, T, D), teacher-forced."""
-        q, k, v = self.self_attn.query_key_value(self.before(self.self_attn_layer_norm, x))
-        y = self.attend(split_heads(q, self_heads), split_heads(k, self_heads), split_heads(v, self_heads), causal=True)
-        x = self.residual(self.self_attn, self.self_attn_layer_norm, x, y, width_ratio)
+        y = self.before(self.self_attn_layer_norm, x)
+        if cell == "ssru":
+            x = self.added(self.self_attn_layer_norm, x, self.ssru(y), width_ratio)
+        else:
+            q, k, v = (split_heads(each, self_heads) for each in self.self_attn.query_key_value(y))
+            y = self.attend(q, k, v, causal=True)
+            x = self.residual(self.self_attn, self.self_attn_layer_norm, x, y, width_ratio)
         q = self.encoder_attn.query(self.before(self.encoder_attn_layer_norm, x))
         k, v = self.encoder_attn.key_value(memory)
         y = self.attend(
@@ -97,5 +122,8 @@ class DecoderLayer(ElasticBlock):
         self, attention: ElasticAttention, norm: ElasticLayerNorm, x: Tensor, y: Tensor, width_ratio: float
     ) -> Tensor:
         """Project attention's output back to the width, add the residual, normalise; `y` is (..., H*K)."""
-        y = attention.out_proj(y, x.shape[-1])
+        return self.added(norm, x, attention.out_proj(y, x.shape[-1]), width_ratio)
+
+    def added(self, norm: ElasticLayerNorm, x: Tensor, y: Tensor, width_ratio: float) -> Tensor:
+        """Add a sub-layer's output (..., D) to the residual (..., D), and normalise."""
         return self.after(norm, x + F.dropout(y, self.config.dropout * width_ratio, self.training))

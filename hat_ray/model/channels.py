@@ -59,6 +59,9 @@ def channel_axes(name: str, tensor: Tensor) -> Iterator[tuple[slice, int, str]]:
             yield slice(third, None), 1, "encoder"
         case "encoder_attn.k_proj_weight" | "encoder_attn.v_proj_weight":
             yield _EVERY, 1, "encoder"
+        case "ssru.weight" | "ssru.forget_weight":
+            yield _EVERY, 0, side
+            yield _EVERY, 1, side
         case _ if rest.endswith("in_proj_bias"):
             return
         case _ if rest.endswith(("in_proj_weight", "q_proj_weight")):

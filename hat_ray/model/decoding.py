@@ -6,6 +6,7 @@ H heads, K head width, V vocabulary.
 Decisions
 - Encoder-side keys and values are computed once and never copied for the beams: the beams of a sentence are the
   query's time dimension, so all attend to one memory, and reordering beams does not touch it.
+- An SSRU has a state (R, D) of the whole past in the place of a cache; reordering beams selects its rows.
 - The self-attention cache is time-major (T, R, Q): a step writes one contiguous block, and reordering beams reads and
   writes contiguous rows.
 - Everything is 2-D but attention itself: a linear layer on a 3-D view of one step takes a slower path on CPUs.
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.layers import split_heads
+from hat_ray.model.ssru import state_dtype
 from hat_ray.model.transformer import ElasticTransformer
 from hat_ray.space.architecture import Architecture
 
@@ -26,11 +28,32 @@ FIRST_CAPACITY = 32
 
 
 @dataclass(slots=True)
-class LayerCache:
-    """One decoder layer's keys and values."""
+class KeysAndValues:
+    """What self-attention remembers."""
 
     keys: Tensor  # (capacity, R, Q), filled up to the state's position
     values: Tensor  # (capacity, R, Q)
+
+    def select(self, rows: Tensor, position: int) -> None:
+        self.keys = _select_rows(self.keys, rows, position)
+        self.values = _select_rows(self.values, rows, position)
+
+
+@dataclass(slots=True)
+class Recurrent:
+    """What an SSRU remembers."""
+
+    state: Tensor  # (R, D)
+
+    def select(self, rows: Tensor, position: int) -> None:
+        self.state = self.state.index_select(0, rows)
+
+
+@dataclass(slots=True)
+class LayerCache:
+    """One decoder layer's keys and values, or its SSRU's state."""
+
+    own: "KeysAndValues | Recurrent"
     memory_keys: Tensor  # (N, H, S, K)
     memory_values: Tensor  # (N, H, S, K)
     memory_mask: Tensor | None  # (N, 1, 1, S)
@@ -51,8 +74,7 @@ class DecoderState:
     def reorder(self, rows: Tensor) -> None:
         """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
         for cache in self.layers:
-            cache.keys = _select_rows(cache.keys, rows, self.position)
-            cache.values = _select_rows(cache.values, rows, self.position)
+            cache.own.select(rows, self.position)
 
     def keep(self, sentences: Tensor) -> None:
         """Drop all sentences but those at the given indices (their rows stay together)."""
@@ -73,10 +95,17 @@ def start(model: ElasticTransformer, architecture: Architecture, source: Tensor,
     for index, (heads, reach) in enumerate(zip(shape.cross_heads, shape.cross_layers, strict=True)):
         seen, mask = memory.reach(reach)
         keys, values = model.decoder.layer(index).encoder_attn.key_value(seen)
-        empty = seen.new_empty(FIRST_CAPACITY, source.shape[0] * beam, architecture.qkv_dim)
-        memory_keys, memory_values = split_heads(keys, heads), split_heads(values, heads)
-        layers.append(LayerCache(empty, torch.empty_like(empty), memory_keys, memory_values, mask))
+        own = _nothing(architecture, index, source.shape[0] * beam, seen)
+        layers.append(LayerCache(own, split_heads(keys, heads), split_heads(values, heads), mask))
     return DecoderState(beam, 0, layers)
+
+
+def _nothing(architecture: Architecture, index: int, rows: int, like: Tensor) -> KeysAndValues | Recurrent:
+    """Return what a layer remembers before the first step."""
+    if architecture.cells[index] == "ssru":
+        return Recurrent(like.new_zeros(rows, architecture.decoder.embed_dim, dtype=state_dtype(like.dtype)))
+    empty = like.new_empty(FIRST_CAPACITY, rows, architecture.qkv_dim)
+    return KeysAndValues(empty, torch.empty_like(empty))
 
 
 def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, state: DecoderState) -> Tensor:
@@ -85,7 +114,10 @@ def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, 
     x = decoder.embedded_at(tokens, state.position, shape.embed_dim)
     for index, cache in enumerate(state.layers):
         layer = decoder.layer(index)
-        x = _self_attention(layer, x, cache, state.position, shape.self_heads[index])
+        if isinstance(cache.own, Recurrent):
+            x = _recurrence(layer, x, cache.own)
+        else:
+            x = _self_attention(layer, x, cache.own, state.position, shape.self_heads[index])
         x = _memory_attention(layer, x, cache, state, shape.cross_heads[index])
         x = layer.feed_forward(x, shape.ffn_dims[index], 1.0)
     state.position += 1
@@ -94,7 +126,13 @@ def step(model: ElasticTransformer, architecture: Architecture, tokens: Tensor, 
     return decoder.output(x).logits()
 
 
-def _self_attention(layer: DecoderLayer, x: Tensor, cache: LayerCache, position: int, heads: int) -> Tensor:
+def _recurrence(layer: DecoderLayer, x: Tensor, own: Recurrent) -> Tensor:
+    """(R, D) -> (R, D), over all tokens so far."""
+    y, own.state = layer.ssru.step(layer.before(layer.self_attn_layer_norm, x), own.state)
+    return layer.added(layer.self_attn_layer_norm, x, y, 1.0)
+
+
+def _self_attention(layer: DecoderLayer, x: Tensor, cache: KeysAndValues, position: int, heads: int) -> Tensor:
     """(R, D) -> (R, D), over all tokens so far."""
     q, k, v = layer.self_attn.query_key_value(layer.before(layer.self_attn_layer_norm, x))
     if position == cache.keys.shape[0]:

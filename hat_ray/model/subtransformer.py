@@ -51,9 +51,9 @@ class SubTransformer(ElasticTransformer):
         """(B, S), (B, T) -> logits (B, T, V), teacher-forced."""
         return self.output(source, target_in).logits()
 
-    def output(self, source: Tensor, target_in: Tensor) -> Output:
-        """(B, S), (B, T) -> what a loss is computed from, teacher-forced."""
-        return self.run(source, target_in, self.architecture)
+    def output(self, source: Tensor, target_in: Tensor, padded: bool | None = None) -> Output:
+        """(B, S), (B, T) -> what a loss is computed from, teacher-forced; `padded` as in `Encoder.forward`."""
+        return self.run(source, target_in, self.architecture, padded)
 
     def start(self, source: Tensor, beam: int) -> DecoderState:
         """Encode (N, S) for decoding with N * beam rows; run it under `torch.inference_mode()`."""

@@ -8,6 +8,7 @@ from hat_ray.model.layers import SliceRule, slice_rule
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.model.transformer import ElasticTransformer, Memory, Output, require_fit, require_layers
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimensions import BY_NAME, CELLS
 from hat_ray.space.search_space import SearchSpace
 
 
@@ -24,20 +25,29 @@ class SuperTransformer(ElasticTransformer):
         seed: int = 0,
     ) -> None:
         require_layers(one.name for one in space.dimensions if one.field is None)
-        super().__init__(space.largest(), vocab_size, config, target_vocab_size=target_vocab_size, seed=seed)
+        super().__init__(
+            space.largest(),
+            vocab_size,
+            config,
+            target_vocab_size=target_vocab_size,
+            seed=seed,
+            cells=space.choices.get(CELLS, BY_NAME[CELLS].unnamed),
+        )
         self.space = space
 
     def forward(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Tensor:
         """(B, S), (B, T) -> logits (B, T, V), teacher-forced, with the weights that `architecture` inherits."""
         return self.output(source, target_in, architecture).logits()
 
-    def output(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Output:
-        """(B, S), (B, T) -> what a loss is computed from, teacher-forced."""
-        return self.run(source, target_in, architecture)
+    def output(
+        self, source: Tensor, target_in: Tensor, architecture: Architecture, padded: bool | None = None
+    ) -> Output:
+        """(B, S), (B, T) -> what a loss is computed from, teacher-forced; `padded` as in `Encoder.forward`."""
+        return self.run(source, target_in, architecture, padded)
 
-    def encode(self, source: Tensor, architecture: Architecture) -> Memory:
+    def encode(self, source: Tensor, architecture: Architecture, padded: bool | None = None) -> Memory:
         """(B, S) -> the outputs of the encoder's active layers."""
-        memory: Memory = self.encoder(source, architecture)
+        memory: Memory = self.encoder(source, architecture, padded)
         return memory
 
     def extract(self, architecture: Architecture) -> SubTransformer:
@@ -45,7 +55,7 @@ class SuperTransformer(ElasticTransformer):
 
         Raises HatRayError when the architecture does not fit.
         """
-        require_fit(self.holds, architecture)
+        require_fit(self.holds, self.cells, architecture)
         sub = SubTransformer(
             architecture,
             self.source_vocab_size,

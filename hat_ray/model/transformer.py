@@ -6,7 +6,7 @@ The SuperTransformer holds the largest architecture of a space; a SubTransformer
 this one class underneath, so the properties of one hold for the other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,9 +20,12 @@ from hat_ray.model.config import ModelConfig
 from hat_ray.model.embedding import PAD, Positions, TokenEmbedding
 from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm, ElasticLinear, slice_rule
 from hat_ray.model.protocol import BOS
+from hat_ray.model.ssru import ElasticSsru
 from hat_ray.space.architecture import Architecture, EncoderShape
+from hat_ray.space.dimension import Choice
+from hat_ray.space.dimensions import CELLS
 
-READ_DIMENSIONS: frozenset[str] = frozenset()
+READ_DIMENSIONS: frozenset[str] = frozenset({CELLS})
 """Dimensions beyond HAT's ten whose choices the layers read."""
 
 
@@ -82,12 +85,16 @@ class Encoder(nn.Module):
     def layer(self, index: int) -> EncoderLayer:
         return cast(EncoderLayer, self.layers[index])
 
-    def forward(self, source: Tensor, architecture: Architecture) -> Memory:
-        """(B, S) -> the outputs of the active layers."""
+    def forward(self, source: Tensor, architecture: Architecture, padded: bool | None = None) -> Memory:
+        """(B, S) -> the outputs of the active layers; `padded`: whether there is padding, None looks for it.
+
+        To look makes the host wait for a GPU.
+        """
         shape = architecture.encoder
         ratio = shape.embed_dim / self.super_dim
         padding = source.eq(PAD)
-        mask = ~padding[:, None, None] if bool(padding.any()) else None  # (B, 1, 1, S)
+        padded = bool(padding.any()) if padded is None else padded
+        mask = ~padding[:, None, None] if padded else None  # (B, 1, 1, S)
         x = self.embed_tokens(source, shape.embed_dim) + self.embed_positions(source, shape.embed_dim)
         x = F.dropout(x, self.config.dropout * ratio, self.training)
         outputs: list[Tensor] = []
@@ -105,14 +112,22 @@ class Decoder(nn.Module):
 
     output_bias: nn.Parameter | None
 
-    def __init__(self, architecture: Architecture, super_dim: int, tokens: TokenEmbedding, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        super_dim: int,
+        tokens: TokenEmbedding,
+        config: ModelConfig,
+        cells: Sequence[Collection[Choice]],
+    ) -> None:
         super().__init__()
         shape, memory_dim = architecture.decoder, architecture.encoder.embed_dim
         self.config, self.super_dim = config, super_dim
         self.embed_tokens = tokens
         self.embed_positions = _positions(super_dim, shape.embed_dim, config)
         self.layers = nn.ModuleList(
-            DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config) for ffn in shape.ffn_dims
+            DecoderLayer(shape.embed_dim, memory_dim, ffn, architecture.qkv_dim, config, own)
+            for ffn, own in zip(shape.ffn_dims, cells, strict=True)
         )
         self.layer_norm = _final_norm(shape.embed_dim, config, config.final_norms[1])
         vocab_size = tokens.weight.shape[0]
@@ -135,10 +150,10 @@ class Decoder(nn.Module):
         x = x + self.embed_positions(target_in, shape.embed_dim)
         x = F.dropout(x, self.config.dropout * ratio, self.training)
         reached = {reach: memory.reach(reach) for reach in set(shape.cross_layers)}
-        for index, reach in enumerate(shape.cross_layers):
+        for index, (reach, cell) in enumerate(zip(shape.cross_layers, architecture.cells, strict=True)):
             seen, mask = reached[reach]
             heads = shape.self_heads[index], shape.cross_heads[index]
-            x = self.layers[index](x, seen, mask, shape.ffn_dims[index], *heads, ratio)
+            x = self.layers[index](x, seen, mask, shape.ffn_dims[index], *heads, ratio, cell)
         normalised: Tensor = x if self.layer_norm is None else self.layer_norm(x)
         return normalised
 
@@ -186,11 +201,13 @@ class ElasticTransformer(nn.Module):
         super_dims: tuple[int, int] | None = None,
         target_vocab_size: int | None = None,
         seed: int = 0,
+        cells: Collection[Choice] | None = None,
     ) -> None:
         """Build and initialise.
 
         `super_dims` are the encoder and decoder widths of the SuperTransformer that positions and dropout refer to
-        (default: this model's own); `target_vocab_size` is the source's by default.
+        (default: this model's own); `target_vocab_size` is the source's by default. Every decoder
+        layer gets the weights of all `cells`; None: of its own one.
         """
         super().__init__()
         require_layers(name for name, _ in holds.extra)
@@ -199,7 +216,9 @@ class ElasticTransformer(nn.Module):
         self.super_dims = super_dims or (holds.encoder.embed_dim, holds.decoder.embed_dim)
         source, target = self._embeddings()
         self.encoder = Encoder(holds.encoder, holds.qkv_dim, self.super_dims[0], source, config)
-        self.decoder = Decoder(holds, self.super_dims[1], target, config)
+        self.cells = [{one} for one in holds.cells] if cells is None else [{*cells}] * holds.decoder.depth
+        """The cells that each decoder layer has weights for."""
+        self.decoder = Decoder(holds, self.super_dims[1], target, config, self.cells)
         self.initialise(seed)
 
     def _embeddings(self) -> tuple[TokenEmbedding, TokenEmbedding]:
@@ -226,7 +245,7 @@ class ElasticTransformer(nn.Module):
             if isinstance(module, TokenEmbedding | Positions) and module.weight is not None:
                 nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5, generator=generator)
                 nn.init.zeros_(module.weight[PAD])
-            elif isinstance(module, ElasticLinear | ElasticAttention):
+            elif isinstance(module, ElasticLinear | ElasticAttention | ElasticSsru):
                 for parameter in module.parameters(recurse=False):
                     if parameter.dim() > 1:
                         nn.init.xavier_uniform_(parameter, generator=generator)
@@ -240,9 +259,9 @@ class ElasticTransformer(nn.Module):
         if self.decoder.output_bias is not None:
             nn.init.zeros_(self.decoder.output_bias)
 
-    def run(self, source: Tensor, target_in: Tensor, architecture: Architecture) -> Output:
+    def run(self, source: Tensor, target_in: Tensor, architecture: Architecture, padded: bool | None = None) -> Output:
         """(B, S), (B, T) -> hidden states and the output projection's weight, teacher-forced."""
-        memory = self.encoder(source, architecture)
+        memory = self.encoder(source, architecture, padded)
         hidden = self.decoder(target_in, memory, architecture)
         return self.decoder.output(hidden)
 
@@ -258,8 +277,11 @@ def require_layers(dimensions: Iterable[str]) -> None:
             raise HatRayError(f"no layer of the model reads {name}: leave it out of the space")
 
 
-def require_fit(holds: Architecture, architecture: Architecture) -> None:
-    """Raise HatRayError when an architecture is larger than the weights in some dimension."""
+def require_fit(holds: Architecture, cells: Sequence[Collection[Choice]], architecture: Architecture) -> None:
+    """Raise HatRayError when an architecture is larger than the weights in some dimension, or has another cell.
+
+    `cells` are those that each decoder layer has weights for.
+    """
     e, d, most_e, most_d = architecture.encoder, architecture.decoder, holds.encoder, holds.decoder
     fits = (
         architecture.qkv_dim == holds.qkv_dim
@@ -268,6 +290,7 @@ def require_fit(holds: Architecture, architecture: Architecture) -> None:
         and _fit_layers(e.ffn_dims, most_e.ffn_dims)
         and _fit_layers(d.ffn_dims, most_d.ffn_dims)
     )
+    fits = fits and all(own in held for own, held in zip(architecture.cells, cells, strict=False))
     if not fits:
         raise HatRayError(f"architecture {architecture} does not fit in weights for {holds}")
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from hat_ray.core.progress import Progress, no_progress
+from hat_ray.core.progress import Progress, ProgressFactory, no_progress
 from hat_ray.core.usable_cpus import usable_cpus
 from hat_ray.corpus.config import CorpusConfig
 from hat_ray.corpus.corpus import Corpus, CorpusSummary
@@ -31,9 +31,10 @@ from hat_ray.search.engine.local import run_search
 from hat_ray.search.engine.session import Phase, Score
 from hat_ray.search.frontier import SearchResult
 from hat_ray.search.limits import Limit, Predictions
+from hat_ray.search.scorer import CandidateScorer
 from hat_ray.space.search_space import SearchSpace
 from hat_ray.storage.folder import Folder
-from hat_ray.train.job import MODEL, TrainJob
+from hat_ray.train.job import MODEL, TrainJob, gpu_for
 from hat_ray.train.state import TrainResult
 
 T = TypeVar("T")
@@ -55,6 +56,9 @@ class SearchPlan:
 class Execution(Protocol):
     """The heavy work of each stage. Long work reports to `progress`."""
 
+    def watched(self, run: str, progress: ProgressFactory) -> ProgressFactory:
+        """Return the progress bars of a run, which may also be followed from elsewhere."""
+
     def prepare(
         self, config: CorpusConfig, folder: Folder, seed: int, progress: Progress, taught: Taught | None = None
     ) -> CorpusSummary:
@@ -70,7 +74,8 @@ class Execution(Protocol):
         """Evolve architectures under all limits at once: one phase, between measurements of the winners."""
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
-        """Train architectures alone, or SuperTransformers, each by one worker into its own folder."""
+        """Train architectures alone, or SuperTransformers, each into its own folder: side by side by one worker each,
+        or where there are fewer than workers one after another."""
 
     def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress) -> list[TrainResult]:
         """Train one rung of a search's finalists, each by one worker into its own folder."""
@@ -103,6 +108,9 @@ class LocalExecution:
     def close(self) -> None:
         """Nothing was started."""
 
+    def watched(self, _run: str, progress: ProgressFactory) -> ProgressFactory:
+        return progress
+
     def prepare(
         self,
         config: CorpusConfig,
@@ -120,17 +128,14 @@ class LocalExecution:
         return measure_rounds_here(job, rounds, progress)
 
     def search(self, plan: SearchPlan, score: Score, progress: Progress = no_progress) -> SearchResult:
+        if plan.config.worker_gpus and isinstance(score, CandidateScorer):
+            score.to(gpu_for("search.worker_gpus"))
         return run_search(
             plan.space, plan.predictions, plan.limits, score, plan.config, plan.folder, plan.seed, progress, plan.phase
         )
 
     def train_subs(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
-        results: list[TrainResult] = []
-        total = sum(job.config.updates for job in jobs)
-        for job in jobs:
-            before = sum(result.updates for result in results)
-            results.append(job.run(lambda done, _, figures, before=before: progress(before + done, total, figures)))
-        return results
+        return one_after_another(jobs, TrainJob.run, progress)
 
     def fine_tune(self, jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
         return self.train_subs(jobs, progress)
@@ -154,13 +159,26 @@ class LocalExecution:
         return results
 
 
+def one_after_another(
+    jobs: Sequence[TrainJob], train: Callable[[TrainJob, Progress], TrainResult], progress: Progress
+) -> list[TrainResult]:
+    """Train models one after another; `progress` counts the updates of all."""
+    results: list[TrainResult] = []
+    total = sum(job.config.updates for job in jobs)
+    for job in jobs:
+        before = sum(result.updates for result in results)
+        results.append(train(job, lambda done, _, figures, before=before: progress(before + done, total, figures)))
+    return results
+
+
 def evaluate_at(folder: Folder, corpus: Folder, config: EvaluateConfig) -> Evaluation:
     """Score the model of a training on the corpus in a folder. Stands here for workers: it imports no Ray."""
     return evaluate_trained(folder, Corpus.load(corpus), config)
 
 
 def evaluate_trained(folder: Folder, corpus: Corpus, config: EvaluateConfig) -> Evaluation:
-    """Score the model of a training, on the fastest runtime that executes it here."""
-    model, settings = load_sub(folder, MODEL).eval(), RuntimeSettings(threads=torch.get_num_threads())
+    """Score the model of a training, on the fastest runtime that executes it here, on a GPU where settings say so."""
+    device = gpu_for("evaluate.use_gpu") if config.use_gpu else "cpu"
+    model, settings = load_sub(folder, MODEL).eval(), RuntimeSettings(device=device, threads=torch.get_num_threads())
     _, engine = fastest_engine(model, settings)
     return evaluate(engine, corpus, config)

@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from hat_ray.core.config import StageConfig
-from hat_ray.core.progress import Progress, no_progress
+from hat_ray.core.progress import Progress, ProgressFactory, no_progress
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.latency.table.part_file import KeptParts
 from hat_ray.pipeline.execution import Execution
@@ -20,7 +20,6 @@ from hat_ray.storage.folder import Folder
 log = logging.getLogger(__name__)
 
 OutputT = TypeVar("OutputT")
-ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 
 
 def no_progress_bars(_label: str) -> AbstractContextManager[Progress]:
@@ -123,6 +122,7 @@ def run_stages(
     in the run folder, unless it is to be taken over.
     """
     records = []
+    context = replace(context, progress=context.execution.watched(context.run.folder.label, context.progress))
     with context.run.held(take_over), context.run.saving_recipe():
         for stage in stages:
             if only is None or stage.name == only:

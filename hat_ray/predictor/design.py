@@ -42,7 +42,7 @@ def next_architectures(
 
 
 def relative_columns(costs: FloatArray, times_ms: Sequence[FloatArray]) -> FloatArray:
-    """Return cost terms, (N, 15), and 1, over the time: what a fit of relative errors sees, (N, 16).
+    """Return cost terms, (N, C), and 1, over the time: what a fit of relative errors sees, (N, C + 1).
 
     `times_ms` are predictions, (N,) each; without any, the decoder's depth stands for the time.
     """

@@ -30,13 +30,15 @@ from hat_ray.predictor.rows import TimedRows
 from hat_ray.predictor.slow_periods import BoolArray, slow_periods
 from hat_ray.predictor.trees import correction, fit_trees
 from hat_ray.space.architecture import Architecture
-from hat_ray.space.features import COST_FEATURES, FloatArray, cost_features, layer_features
+from hat_ray.space.features import COST_FEATURES, SSRU_FEATURES, FloatArray, cost_features, layer_features
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LEAST_GAIN = 1e-4  # relative error, below that of any timing
 _LEAST_SPREAD = 0.005  # relative error below which no row weighs more than another
 _SLOW_PASSES = 4  # each fits without the slow rows that the one before found
-_PLAIN = np.array([not name.endswith(("_work", "_sum")) for name in COST_FEATURES], dtype=np.float64)
+_TERMS = (*COST_FEATURES, *SSRU_FEATURES)
+_PLAIN = np.array([not name.endswith(("_work", "_sum")) for name in _TERMS], dtype=np.float64)
+_DEPTH = COST_FEATURES.index("decoder_depth")
 _LEVEL_CUT = 3.0  # standard deviations beyond which a row's ratio counts no further
 _LEVEL_DOUBT = 50  # rows that keep the level as it is: few cannot separate mean and median
 _BEYOND = 0.1  # share of a cost term's range that a prediction may lie outside of it
@@ -71,7 +73,7 @@ class Predictor:
     sees_layers: bool
     """Whether the trees see single layers' shapes; False where the rows keep averages only."""
     seen: FloatArray
-    """The least and the largest value of each cost term among the rows, (2, 15)."""
+    """The least and the largest value of each cost term among the rows, (2, C)."""
     held_out: HeldOut
     rows_fingerprint: str
     source_predictors: tuple[str, ...] = ()
@@ -81,6 +83,11 @@ class Predictor:
     def quality(self) -> Quality:
         """The held-out error."""
         return self.held_out.quality
+
+    @property
+    def width(self) -> int:
+        """C, the number of cost terms."""
+        return int(self.seen.shape[1])
 
     @classmethod
     def fit(
@@ -100,7 +107,7 @@ class Predictor:
 
     def predict(self, architectures: Sequence[Architecture], quantile: float | None = None) -> FloatArray:
         """Return milliseconds, (N,); with `quantile`, what the latency stays below with that probability."""
-        costs = cost_features(architectures)
+        costs = cost_features(architectures, self.width)
         layers = layer_features(architectures) if self.sees_layers and self._uses_trees else None
         return self._predict(costs, layers) * self._factor(quantile)
 
@@ -125,15 +132,20 @@ class Predictor:
         """Return, of each architecture, how it lies outside the rows, or None: it does not."""
         costs = cost_features(architectures)
         low, high = self.seen
+        if costs.shape[1] < self.width:
+            costs = cost_features(architectures, self.width)
+        elif costs.shape[1] > self.width:  # SSRU layers, which no row has
+            low, high = (np.append(one, [one[_DEPTH], 0.0]) for one in self.seen)
         beyond = np.maximum(low - costs, costs - high) / np.maximum(high - low, 1e-12)
         found: list[str | None] = []
-        told = np.where(beyond > _BEYOND, _PLAIN, 0) + np.minimum(beyond, 1e6) / 1e7  # a product means less to a reader
-        for i, term in enumerate(np.argmax(told, axis=1)):
+        plain = _PLAIN[: costs.shape[1]]  # a product means less to a reader
+        excess = np.where(beyond > _BEYOND, plain, 0) + np.minimum(beyond, 1e6) / 1e7
+        for i, term in enumerate(np.argmax(excess, axis=1)):
             if beyond[i, term] <= _BEYOND:
                 found.append(None)
                 continue
             found.append(
-                f"{COST_FEATURES[term]} {costs[i, term]:g} lies outside the timed rows' "
+                f"{_TERMS[term]} {costs[i, term]:g} lies outside the timed rows' "
                 f"{low[term]:g} to {high[term]:g}: the prediction is an extrapolation"
             )
         return found
@@ -296,7 +308,7 @@ def _surely_above(error: FloatArray, least: FloatArray) -> bool:
 
 def _fit_trees(rows: TimedRows, prior: Prior, config: PredictorConfig, seed: int) -> xgb.Booster:
     log_ratios = np.log(rows.total_ms / prior.predict(rows.costs))
-    return fit_trees(rows.matrix, log_ratios, _weights(rows, prior), config, seed)
+    return fit_trees(rows.matrix, rows.names_of_columns, log_ratios, _weights(rows, prior), config, seed)
 
 
 def _best_share(measured: FloatArray, prior_ms: FloatArray, residual: FloatArray, min_gain: float) -> float:

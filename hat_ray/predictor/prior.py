@@ -19,12 +19,17 @@ from scipy.optimize import nnls
 
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.rows import DECODER_COLUMNS, ENCODER_COLUMNS, TimedRows
-from hat_ray.space.features import COST_FEATURES, FloatArray
+from hat_ray.space.features import COST_FEATURES, SSRU_FEATURES, FloatArray
 
 RIDGE_PENALTIES = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 """Ridge penalties on a device's own cost terms that are tried beside source priors."""
 
-_PARTS = {"encoder": ENCODER_COLUMNS, "decoder": DECODER_COLUMNS, "whole": tuple(range(len(COST_FEATURES)))}
+_OF_SSRU = tuple(range(len(COST_FEATURES), len(COST_FEATURES) + len(SSRU_FEATURES)))
+_PARTS = {
+    "encoder": ENCODER_COLUMNS,
+    "decoder": (*DECODER_COLUMNS, *_OF_SSRU),
+    "whole": (*range(len(COST_FEATURES)), *_OF_SSRU),
+}
 _REWEIGHTINGS = 8
 _FEW, _MANY = 0.03, 0.1  # relative errors below which a row weighs fully: Huber's bound
 _MANY_ROWS = 500  # few rows hide a slow stretch, and have to withstand it; among many it was found and set aside
@@ -32,14 +37,15 @@ _MANY_ROWS = 500  # few rows hide a slow stretch, and have to withstand it; amon
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """`base_ms` plus the cost terms times `ms_per_unit`, (15,), all of them zero or above."""
+    """`base_ms` plus the cost terms times `ms_per_unit`, (C,), all of them zero or above."""
 
     base_ms: float
     ms_per_unit: FloatArray
 
     def predict(self, costs: FloatArray) -> FloatArray:
-        """Return milliseconds: (N,) from cost terms (N, 15)."""
-        return np.asarray(self.base_ms + costs @ self.ms_per_unit, dtype=np.float64)
+        """Return milliseconds: (N,) from cost terms (N, C); those that the fit did not have add nothing."""
+        width = min(costs.shape[1], len(self.ms_per_unit))
+        return np.asarray(self.base_ms + costs[:, :width] @ self.ms_per_unit[:width], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,7 @@ class Prior:
     parts: dict[str, Costs]
 
     def predict(self, costs: FloatArray) -> FloatArray:
-        """Return milliseconds: (N,) from cost terms (N, 15)."""
+        """Return milliseconds: (N,) from cost terms (N, C)."""
         return np.asarray(sum(part.predict(costs) for part in self.parts.values()), dtype=np.float64)
 
     def whole(self) -> "Prior":
@@ -99,7 +105,8 @@ def _fit(
     """Fit one part by re-weighted non-negative least squares."""
     if not (target_ms > 0).all():
         raise PredictorError(f"each row needs a time above zero of the {part}, got {target_ms.min():g} ms")
-    own = np.column_stack([np.ones(len(costs)), costs[:, _PARTS[part]]])
+    places = [place for place in _PARTS[part] if place < costs.shape[1]]
+    own = np.column_stack([np.ones(len(costs)), costs[:, places]])
     others = np.column_stack([source.predict(costs) for source in source_priors] or [np.empty((len(costs), 0))])
     unit = np.median(target_ms)
     own_scale = np.maximum(own.mean(axis=0), 1e-12) / unit
@@ -124,10 +131,11 @@ def _fit(
         raise PredictorError("no cost term explains the latency rows: check that they are milliseconds above zero")
     solution /= scale
     base, per_unit = float(solution[len(source_priors)]), np.zeros(costs.shape[1])
-    per_unit[list(_PARTS[part])] = solution[len(source_priors) + 1 :]
+    per_unit[places] = solution[len(source_priors) + 1 :]
     for share, source in zip(solution, source_priors, strict=False):
         base += share * source.base_ms
-        per_unit += share * source.ms_per_unit
+        width = min(len(per_unit), len(source.ms_per_unit))  # what no row has costs nothing here
+        per_unit[:width] += share * source.ms_per_unit[:width]
     return Costs(base, per_unit)
 
 

@@ -5,6 +5,8 @@ What a predictor sees of an architecture, and what HAT's published tables keep o
 Decision: HAT's ten averages, each times its number of layers, give back every cost term of `hat_ray.space.features`
 exactly, because those terms are sums over layers. So one prior serves both, and rows imported from HAT can predict
 whole architectures. What single layers add (`LAYER_FEATURES`) only the trees see, and only where the rows have it.
+
+C cost terms: 15, or 17 where a row has SSRU layers; 7 terms of single layers.
 """
 
 import hashlib
@@ -29,13 +31,20 @@ from hat_ray.space.features import (
     FloatArray,
     cost_columns,
     cost_features,
+    cost_names,
     costs_of_averages,
     layer_features,
 )
 from hat_ray.storage.folder import Folder
 
-FEATURE_SET = f"cost-{len(COST_FEATURES)}+layers-{len(LAYER_FEATURES)}"
-"""Name of the columns that a predictor can be fitted to; it changes when they do."""
+
+def feature_set(width: int) -> str:
+    """Return the name of the columns that a predictor of `width` cost terms can be fitted to."""
+    return f"cost-{width}+layers-{len(LAYER_FEATURES)}"
+
+
+FEATURE_SET = feature_set(len(COST_FEATURES))
+"""Name of the columns that a predictor of rows without SSRU layers can be fitted to; it changes when they do."""
 
 ENCODER_COLUMNS = cost_columns("encoder")
 """Cost terms of what is done once a sentence: the encoder, and the keys and values of its outputs."""
@@ -45,7 +54,7 @@ DECODER_COLUMNS = cost_columns("decoder")
 
 
 def costs_from_hat(averages: FloatArray) -> FloatArray:
-    """Turn HAT's ten averages (N, 10) in the order of `HAT_FEATURES` into cost terms (N, 15)."""
+    """Turn HAT's ten averages (N, 10) in the order of `HAT_FEATURES` into cost terms (N, C)."""
     if averages.ndim != 2 or averages.shape[1] != len(HAT_FEATURES):
         raise PredictorError(f"HAT's features have {len(HAT_FEATURES)} columns, got an array of shape {averages.shape}")
     return costs_of_averages(averages.astype(np.float64))
@@ -65,7 +74,7 @@ class TimedRows:
     """N timed architectures of one space on one device, in the order of timing."""
 
     costs: FloatArray
-    """Cost terms, (N, 15)."""
+    """Cost terms, (N, C)."""
     layers: FloatArray | None
     """What single layers add, (N, 7); None where only averages are known."""
     total_ms: FloatArray
@@ -94,8 +103,13 @@ class TimedRows:
 
     @property
     def matrix(self) -> FloatArray:
-        """All columns that are known, (N, 15) or (N, 22)."""
+        """All columns that are known, (N, C) or (N, C + 7)."""
         return self.costs if self.layers is None else np.column_stack([self.costs, self.layers])
+
+    @property
+    def names_of_columns(self) -> tuple[str, ...]:
+        """The names of `matrix`'s columns."""
+        return (*cost_names(self.costs.shape[1]), *(() if self.layers is None else LAYER_FEATURES))
 
     @property
     def fingerprint(self) -> str:

@@ -13,8 +13,8 @@ from hat_ray.core.codec import read, read_checked, write
 from hat_ray.errors import PredictorError
 from hat_ray.predictor.predictor import HeldOut, Predictor
 from hat_ray.predictor.prior import Costs, Prior
-from hat_ray.predictor.rows import FEATURE_SET
-from hat_ray.space.features import COST_FEATURES, LAYER_FEATURES
+from hat_ray.predictor.rows import FEATURE_SET, feature_set
+from hat_ray.space.features import LAYER_FEATURES, cost_names
 from hat_ray.storage.folder import Folder
 
 _SCHEMA = 2
@@ -63,8 +63,8 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
     stored = _Stored(
         device=predictor.device,
         space_id=predictor.space_id,
-        feature_set=FEATURE_SET,
-        features=[*COST_FEATURES, *LAYER_FEATURES],
+        feature_set=feature_set(predictor.width),
+        features=[*cost_names(predictor.width), *LAYER_FEATURES],
         prior={
             part: _Costs(base_ms=costs.base_ms, ms_per_unit=costs.ms_per_unit.tolist())
             for part, costs in predictor.prior.parts.items()
@@ -90,7 +90,8 @@ def save_predictor(predictor: Predictor, folder: Folder, name: str | None = None
 def load_predictor(folder: Folder, name: str, device: str | None = None, space_id: str | None = None) -> Predictor:
     """Read a predictor; raises PredictorError unless it is for `device` and `space_id`, where those are given."""
     stored = _read(folder, name)
-    if stored.feature_set != FEATURE_SET or stored.features != [*COST_FEATURES, *LAYER_FEATURES]:
+    width = len(stored.seen_least)
+    if stored.feature_set != feature_set(width) or stored.features != [*cost_names(width), *LAYER_FEATURES]:
         raise PredictorError(
             f"{folder}/{name}.json was fitted to the features {stored.feature_set}, this hat-ray computes "
             f"{FEATURE_SET}: fit it again with `hat-ray predict fit`"

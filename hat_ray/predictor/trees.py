@@ -5,6 +5,8 @@ too, no larger architecture is ever predicted to be faster. Heads are free: more
 counts of layers of one kind: more of them are fewer of another.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import xgboost as xgb
 
@@ -15,10 +17,14 @@ _FREE = (*(name for name in (*COST_FEATURES, *LAYER_FEATURES) if "heads" in name
 
 
 def fit_trees(
-    matrix: FloatArray, log_ratios: FloatArray, weights: FloatArray, config: PredictorConfig, seed: int
+    matrix: FloatArray,
+    names: Sequence[str],
+    log_ratios: FloatArray,
+    weights: FloatArray,
+    config: PredictorConfig,
+    seed: int,
 ) -> xgb.Booster:
-    """Fit trees to columns (N, 15 or 22) and log ratios (N,)."""
-    names = (*COST_FEATURES, *LAYER_FEATURES)[: matrix.shape[1]]
+    """Fit trees to named columns (N, F) and log ratios (N,)."""
     settings = {
         "objective": "reg:absoluteerror",  # as for the prior: slow periods pull less
         "base_score": 0.0,  # no residual unless the rows show one
@@ -38,5 +44,5 @@ def fit_trees(
 
 
 def correction(trees: xgb.Booster, matrix: FloatArray) -> FloatArray:
-    """Return the log ratios, (N,), that trees predict from columns (N, 15 or 22)."""
+    """Return the log ratios, (N,), that trees predict from columns (N, F)."""
     return np.asarray(trees.inplace_predict(matrix), dtype=np.float64)

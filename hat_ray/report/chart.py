@@ -29,6 +29,7 @@ MARKERS: dict[Kind, Trace] = {
     "scaled-depth": {"symbol": "triangle-down", "size": 11, "color": "@by-hand"},
     "scaled-width": {"symbol": "diamond", "size": 11, "color": "@by-hand"},
     "deep-shallow": {"symbol": "triangle-up", "size": 11, "color": "@by-hand"},
+    "deep-shallow-ssru": {"symbol": "triangle-right", "size": 11, "color": "@by-hand"},
     "random": {"symbol": "x", "size": 8, "color": "@random"},
 }
 MARKS: dict[Kind, str] = {
@@ -37,6 +38,7 @@ MARKS: dict[Kind, str] = {
     "scaled-depth": "▼",
     "scaled-width": "◆",
     "deep-shallow": "▲",
+    "deep-shallow-ssru": "▶",
     "random": "✕",
 }
 """How the page's tables and headings show the kinds of points."""
@@ -46,6 +48,7 @@ LEGEND: dict[Kind, str] = {
     "scaled-depth": "Fewer layers",
     "scaled-width": "Narrower",
     "deep-shallow": "Deep, shallow",
+    "deep-shallow-ssru": "Deep, shallow, SSRU",
     "random": "Random",
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

@@ -15,6 +15,7 @@ from hat_ray.evaluate.significance import PairedComparison
 from hat_ray.latency.effects import SweepResult
 from hat_ray.predictor.assess import Assessment
 from hat_ray.predictor.quality import Quality
+from hat_ray.report.bounds import Prices
 from hat_ray.report.ledger import Ledger
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.engine.finalists import Finals
@@ -303,7 +304,7 @@ class ReportData:
     chosen: tuple[ChosenModel, ...]
     provenance: Provenance
     candidates: tuple[Candidate, ...] = ()
-    """Those of the search that were scored whole."""
+    """Those of the search that were scored whole, with the model size on each device that knows it."""
     supernet: tuple[LossCurve, ...] = ()
     retraining: tuple[LossCurve, ...] = ()
     trainings: tuple[TrainingFacts, ...] = ()
@@ -329,6 +330,8 @@ class ReportData:
     """Families of models scaled by hand that have none under a limit."""
     finals: Finals | None = None
     """The finalists of the search; None where it had none."""
+    prices: Prices | None = None
+    """Which bounds decide the winners, and what looser ones would buy; None without winners."""
     ledger: Ledger | None = None
     """What the run took: device time, energy, CO2."""
 

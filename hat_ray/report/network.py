@@ -1,7 +1,8 @@
 """An architecture drawn as a network: one block a layer, the first layer at the bottom; the template writes the SVG.
 
 Bars are as wide as the layer: attention by the embedding width, cut into its heads; the feed-forward network by its
-hidden width. Curves show which encoder layers each decoder layer attends to. Colours come from the page's style sheet.
+hidden width. An SSRU stands in the place of self-attention, as one piece. Curves show which encoder layers each decoder
+layer attends to. Colours come from the page's style sheet.
 """
 
 from collections.abc import Sequence
@@ -97,12 +98,12 @@ def draw(architecture: Architecture, scale: Scale) -> Drawing:
             _attention(left, y - ATTENTION, encoder.embed_dim, heads, scale, "self"),
             _ffn(left, y - ATTENTION - INNER - FFN, ffn, scale),
         ]
-    rows = zip(decoder.ffn_dims, decoder.self_heads, decoder.cross_heads, strict=True)
-    for i, (ffn, self_heads, cross_heads) in enumerate(rows):
+    rows = zip(decoder.ffn_dims, decoder.self_heads, decoder.cross_heads, architecture.cells, strict=True)
+    for i, (ffn, self_heads, cross_heads, cell) in enumerate(rows):
         y = base - i * step_right
         cross = y - 2 * ATTENTION - INNER
         blocks += [
-            _attention(right, y - ATTENTION, decoder.embed_dim, self_heads, scale, "self"),
+            _attention(right, y - ATTENTION, decoder.embed_dim, self_heads, scale, "self", str(cell)),
             _attention(right, cross, decoder.embed_dim, cross_heads, scale, "cross"),
             _ffn(right, cross - INNER - FFN, ffn, scale),
         ]
@@ -122,13 +123,21 @@ def draw(architecture: Architecture, scale: Scale) -> Drawing:
     return Drawing(title, WIDTH, scale.height, base + 4, tuple(curves), tuple(blocks), captions)
 
 
-def _attention(x: float, y: float, embed_dim: int, heads: int, scale: Scale, kind: Literal["self", "cross"]) -> Block:
+def _attention(
+    x: float,
+    y: float,
+    embed_dim: int,
+    heads: int,
+    scale: Scale,
+    kind: Literal["self", "cross"],
+    cell: str = "attention",
+) -> Block:
     """One bar as wide as the embedding, cut into its heads."""
     width = scale.embed(embed_dim)
     piece = (width - (heads - 1) * HEAD_GAP) / heads
     lefts = tuple(x - width / 2 + i * (piece + HEAD_GAP) for i in range(heads))
     what = "cross" if kind == "cross" else "head" if heads == 1 else "heads"
-    label = Label(f"{heads} {what}", x, y + ATTENTION / 2)
+    label = Label("SSRU" if cell == "ssru" else f"{heads} {what}", x, y + ATTENTION / 2)
     return Block(kind, lefts, y, max(piece, 0.5), ATTENTION, label)
 
 

@@ -120,6 +120,7 @@ BY_HAND: dict[Kind, str] = {
     "scaled-depth": "Scaled by hand, fewer layers",
     "scaled-width": "Scaled by hand, narrower",
     "deep-shallow": "Scaled by hand, deep encoder and shallow decoder",
+    "deep-shallow-ssru": "Scaled by hand, deep encoder and shallow SSRU decoder",
 }
 """The families of models that an engineer scales by hand."""
 

@@ -22,7 +22,8 @@ from hat_ray.report.data import ReportData
 from hat_ray.report.network import short
 from hat_ray.report.topics.cost import Cost, cost
 from hat_ray.report.topics.devices.section import Preferences, Runtimes, preferences, runtimes
-from hat_ray.report.topics.frontier import found
+from hat_ray.report.topics.limits.fronts import found
+from hat_ray.report.topics.limits.section import Decided, decided
 from hat_ray.report.topics.models import (
     Card,
     Network,
@@ -47,6 +48,7 @@ PAGE, FIGURES = "report.html", "report.json"
 NAVIGATION = (
     ("results", "Models"),
     ("frontier", "Frontier"),
+    ("bounds", "Bounds"),
     ("networks", "Architectures"),
     ("devices", "Devices"),
     ("method", "Latency"),
@@ -92,6 +94,7 @@ class RunView:
     cards: tuple[Card, ...]
     results: Results | None
     frontier: tuple[FigureGroup, ...]
+    bounds: Decided | None
     networks: tuple[Network, ...]
     preferences: Preferences | None
     runtimes: Runtimes | None
@@ -140,6 +143,7 @@ def run_view(data: ReportData) -> RunView:
         cards=cards(data),
         results=results(data),
         frontier=found(data),
+        bounds=decided(data),
         networks=networks(data),
         preferences=preferences(data),
         runtimes=runtimes(data),

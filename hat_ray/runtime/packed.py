@@ -7,7 +7,8 @@ Decisions
 - oneDNN packs each weight once, in the layout that it reads fastest when there are few rows; rectifier and residual are
   part of the product. bf16 halves the bytes that a step reads; the best words' log-probabilities are fp32 throughout.
 - The beams of a sentence attend to the keys of all its beams, and a mask hides all but a beam's own past. So caches
-  are written once, in place, and reordering beams is reordering that mask.
+  are written once, in place, and reordering beams is reordering that mask. An SSRU's state is one row a beam, in fp32,
+  and its rows are reordered.
 - The encoder is the model's own: it is 3 to 5 % of a translation.
 - Of this processor oneDNN itself is asked, by one tiny product in bf16: what the flags promise may be forbidden by
   `ONEDNN_MAX_CPU_ISA`, or be missing from this PyTorch. Of another machine its flags are all that is known.
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.config import ModelConfig
-from hat_ray.model.decoding import attention_shares, folded
+from hat_ray.model.decoding import Recurrent, attention_shares, folded
 from hat_ray.model.layers import ElasticLayerNorm, split_heads
 from hat_ray.model.protocol import BOS, EOS, TopTokens, without_unknown
 from hat_ray.model.subtransformer import SubTransformer
@@ -76,14 +77,20 @@ def is_available() -> bool:
 class PackedLayer:
     """One decoder layer."""
 
-    def __init__(self, layer: DecoderLayer, self_heads: int, cross_heads: int) -> None:
-        attention, cross = layer.self_attn, layer.encoder_attn
+    def __init__(self, layer: DecoderLayer, self_heads: int, cross_heads: int, is_recurrent: bool) -> None:
+        cross = layer.encoder_attn
         self.self_heads, self.cross_heads, self.norm_first = self_heads, cross_heads, layer.config.normalize_before
         self.norms = [
             _norm(norm) for norm in (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)
         ]
-        self.qkv = PackedLinear.of(attention.in_proj_weight, attention.in_proj_bias)
-        self.out = PackedLinear.of(attention.out_proj.weight, attention.out_proj.bias)
+        if is_recurrent:
+            ssru = layer.ssru
+            bias = torch.cat([torch.zeros_like(ssru.forget_bias), ssru.forget_bias])
+            self.gated = PackedLinear.of(torch.cat([ssru.weight, ssru.forget_weight]), bias)
+        else:
+            attention = layer.self_attn
+            self.qkv = PackedLinear.of(attention.in_proj_weight, attention.in_proj_bias)
+            self.out = PackedLinear.of(attention.out_proj.weight, attention.out_proj.bias)
         self.query = PackedLinear.of(*cross.query_weights())
         self.cross_out = PackedLinear.of(cross.out_proj.weight, cross.out_proj.bias)
         self.up = PackedLinear.of(layer.fc1.weight, layer.fc1.bias)
@@ -92,7 +99,11 @@ class PackedLayer:
 
     def step(self, x: Tensor, cache: "LayerCache", state: "PackedState") -> Tensor:
         """(R, D) -> (R, D)."""
-        x = self._sub_layer(0, x, lambda y: self._self_attention(y, cache, state), self.out)
+        own = cache.own
+        if isinstance(own, Recurrent):
+            x = self._recurrence(x, own)
+        else:
+            x = self._sub_layer(0, x, lambda y: self._self_attention(y, own, state), self.out)
         x = self._sub_layer(1, x, lambda y: self._memory_attention(y, cache, state), self.cross_out)
         return self._sub_layer(2, x, self._hidden, self.down)
 
@@ -106,7 +117,15 @@ class PackedLayer:
             return last.added(inner(norm(x)), x)
         return norm(last.added(inner(x), x))
 
-    def _self_attention(self, x: Tensor, cache: "LayerCache", state: "PackedState") -> Tensor:
+    def _recurrence(self, x: Tensor, own: Recurrent) -> Tensor:
+        """(R, D) -> (R, D): let the gate's share of what is new into the state."""
+        norm = self.norms[0]
+        new, forget = self.gated(norm(x) if self.norm_first else x).to(own.state.dtype).chunk(2, dim=1)
+        own.state = torch.lerp(new, own.state, forget.sigmoid())
+        x = x + own.state.relu().to(x.dtype)
+        return x if self.norm_first else norm(x)
+
+    def _self_attention(self, x: Tensor, cache: "KeysAndValues", state: "PackedState") -> Tensor:
         """(R, D) -> (R, Q)."""
         begin, end = state.position * state.beam, (state.position + 1) * state.beam
         q, k, v = self.qkv(x).view(-1, state.beam, 3, self.self_heads, cache.keys.shape[3]).permute(2, 0, 3, 1, 4)
@@ -125,21 +144,33 @@ class PackedLayer:
 
 
 @dataclass(slots=True)
-class LayerCache:
-    """One decoder layer's keys and values, filled up to the state's position."""
+class KeysAndValues:
+    """What self-attention remembers, filled up to the state's position."""
 
     keys: Tensor  # (N, H, C, K)
     values: Tensor  # (N, H, C, K)
+
+
+@dataclass(slots=True)
+class LayerCache:
+    """One decoder layer's keys and values, or its SSRU's state."""
+
+    own: KeysAndValues | Recurrent
     memory_keys: Tensor  # (N, H, S, K)
     memory_values: Tensor  # (N, H, S, K)
     memory_mask: Tensor | None  # (N, 1, 1, S), true where a key may be seen
 
     def grow(self) -> None:
         """Double the capacity."""
-        self.keys, self.values = (torch.cat([each, torch.empty_like(each)], 2) for each in (self.keys, self.values))
+        if isinstance(own := self.own, KeysAndValues):
+            own.keys, own.values = (torch.cat([each, torch.empty_like(each)], 2) for each in (own.keys, own.values))
 
-    def keep(self, sentences: Tensor) -> None:
-        for name in ("keys", "values", "memory_keys", "memory_values"):
+    def keep(self, sentences: Tensor, rows: Tensor) -> None:
+        if isinstance(own := self.own, KeysAndValues):
+            own.keys, own.values = own.keys.index_select(0, sentences), own.values.index_select(0, sentences)
+        else:
+            own.state = own.state.index_select(0, rows)
+        for name in ("memory_keys", "memory_values"):
             setattr(self, name, getattr(self, name).index_select(0, sentences))
         if self.memory_mask is not None:
             self.memory_mask = self.memory_mask.index_select(0, sentences)
@@ -154,6 +185,8 @@ class PackedState:
     layers: list[LayerCache]
     seen: Tensor | None
     """(N, 1, beam, C): 0 where a beam may look, else so low that it does not; None: there is one beam."""
+    capacity: int = FIRST_POSITIONS
+    """Positions that there is room for."""
     watched: bool = False
     """Whether steps keep what they attend to."""
     attention: Tensor | None = None
@@ -168,7 +201,8 @@ class PackedState:
 
     def show_own(self) -> None:
         """Let each beam look at its own token at this position; make room where there is none."""
-        if self.position * self.beam == self.layers[0].keys.shape[2]:
+        if self.position == self.capacity:
+            self.capacity *= 2
             for cache in self.layers:
                 cache.grow()
             if self.seen is not None:
@@ -179,6 +213,9 @@ class PackedState:
 
     def reorder(self, rows: Tensor) -> None:
         """Continue row i from the state of row `rows[i]`; `rows` (R,) must stay within each sentence."""
+        for cache in self.layers:
+            if self.beam > 1 and isinstance(cache.own, Recurrent):
+                cache.own.state = cache.own.state.index_select(0, rows)
         if self.seen is not None:
             end = self.position * self.beam
             flat = self.seen.flatten(0, 2)  # (R, C), a view
@@ -186,8 +223,9 @@ class PackedState:
 
     def keep(self, sentences: Tensor) -> None:
         """Drop all sentences but those at the given indices (their rows stay together)."""
+        rows = (sentences[:, None] * self.beam + torch.arange(self.beam)).flatten()
         for cache in self.layers:
-            cache.keep(sentences)
+            cache.keep(sentences, rows)
         if self.seen is not None:
             self.seen = self.seen.index_select(0, sentences)
 
@@ -202,8 +240,8 @@ class PackedEngine:
         self._qkv_dim = model.architecture.qkv_dim
         with torch.inference_mode():
             self._layers = [
-                PackedLayer(decoder.layer(index), shape.self_heads[index], shape.cross_heads[index])
-                for index in range(shape.depth)
+                PackedLayer(decoder.layer(index), shape.self_heads[index], shape.cross_heads[index], cell == "ssru")
+                for index, cell in enumerate(model.architecture.cells)
             ]
             self._norm = None if decoder.layer_norm is None else _norm(decoder.layer_norm)
             self._output = PackedLinear.of(decoder.output_weight(shape.embed_dim), decoder.output_bias)
@@ -229,17 +267,25 @@ class PackedEngine:
         memory = self._model.encoder(source, self._model.architecture)
         shape, sentences = self._model.architecture.decoder, source.shape[0]
         state = PackedState.empty(sentences, beam, self._dtype)
+        if "attention" not in self._model.architecture.cells:
+            state.seen = None
         reached: dict[int, Any] = {reach: memory.reach(reach) for reach in set(shape.cross_layers)}
         for index, reach in enumerate(shape.cross_layers):
             seen, mask = reached[reach]
             keys, values = self._model.decoder.layer(index).encoder_attn.key_value(seen)
-            heads, cross_heads = shape.self_heads[index], shape.cross_heads[index]
-            empty = seen.new_empty(sentences, heads, FIRST_POSITIONS * beam, self._qkv_dim // heads)
-            own = (empty, torch.empty_like(empty))
-            state.layers.append(
-                LayerCache(*own, split_heads(keys, cross_heads), split_heads(values, cross_heads), mask)
-            )
+            cross_heads = shape.cross_heads[index]
+            own = self._nothing(index, sentences, beam)
+            state.layers.append(LayerCache(own, split_heads(keys, cross_heads), split_heads(values, cross_heads), mask))
         return state
+
+    def _nothing(self, index: int, sentences: int, beam: int) -> KeysAndValues | Recurrent:
+        """Return what a layer remembers before the first step."""
+        architecture = self._model.architecture
+        if architecture.cells[index] == "ssru":
+            return Recurrent(torch.zeros(sentences * beam, architecture.decoder.embed_dim))
+        heads = architecture.decoder.self_heads[index]
+        empty = torch.empty(sentences, heads, FIRST_POSITIONS * beam, self._qkv_dim // heads, dtype=self._dtype)
+        return KeysAndValues(empty, torch.empty_like(empty))
 
     def step(self, tokens: Tensor, state: PackedState) -> Tensor:
         """Feed one token a row, (R,) -> logits (R, V)."""

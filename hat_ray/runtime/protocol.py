@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hat_ray.core.registry import Member, Registry
 from hat_ray.errors import HatRayError, PluginError
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimension import Choice
+from hat_ray.space.dimensions import CELLS
 
 if TYPE_CHECKING:
     from hat_ray.corpus.vocabulary import Vocabularies
@@ -38,7 +40,7 @@ fit into 16 bits. Another way is another name: "rows" was the same without that,
 class Expressible:
     """The architectures that a runtime has a place for, as choices of the dimensions of a search space."""
 
-    only: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    only: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
     """The choices that it can express, of dimensions where it cannot express all."""
     alike: tuple[tuple[str, ...], ...] = ()
     """Groups of dimensions that have one value, the same in all layers."""
@@ -194,14 +196,23 @@ RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
     {
         "eager": _own(
             "eager:EAGER",
-            RuntimeFacts({"fp32": "none", "bf16": "none"}, frozenset({"cpu", "cuda"}), model_bytes=_CHECKPOINT),
+            RuntimeFacts(
+                {"fp32": "none", "bf16": "none"},
+                frozenset({"cpu", "cuda"}),
+                dimensions=frozenset({CELLS}),
+                model_bytes=_CHECKPOINT,
+            ),
         ),
-        "packed": _own("packed:PACKED", RuntimeFacts({"fp32": "none", "bf16": "none"}, model_bytes=_CHECKPOINT)),
+        "packed": _own(
+            "packed:PACKED",
+            RuntimeFacts({"fp32": "none", "bf16": "none"}, dimensions=frozenset({CELLS}), model_bytes=_CHECKPOINT),
+        ),
         "onnx": _own(
             "onnx.runtime:ONNX",
             RuntimeFacts(
                 {"fp32": "none", "int8": PAIRS},
                 packages=("onnx", "onnxruntime"),
+                dimensions=frozenset({CELLS}),
                 exports=True,
                 short_lists=True,
                 model_bytes="hat_ray.runtime.onnx.size:model_bytes",
@@ -215,7 +226,7 @@ RUNTIMES: Registry[Runtime, RuntimeFacts] = Registry(
                 packages=("ctranslate2",),
                 exports=True,
                 expresses=Expressible(
-                    {"decoder_cross_layers": (1,)},
+                    {"decoder_cross_layers": (1,), CELLS: ("attention",)},
                     (("encoder_heads",), ("decoder_self_heads", "decoder_cross_heads")),
                 ),
                 model_bytes="hat_ray.runtime.ctranslate2.size:model_bytes",

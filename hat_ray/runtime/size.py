@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimensions import BY_NAME, CELLS
 from hat_ray.space.features import IntArray, ShapedArchitectures, Shapes
 
 BoolArray = npt.NDArray[np.bool_]
@@ -26,6 +27,7 @@ BoolArray = npt.NDArray[np.bool_]
 _PAD = 1
 _ELEMENT = {"fp32": 4, "bf16": 2}
 _HEADER, _ENCODER_HEADER, _DECODER_HEADER = 250, 1_190, 2_150  # of safetensors: a model's, a layer's
+_SSRU_LESS = 134  # bytes of the header that a layer with an SSRU saves
 _ORDER_BYTES = 8
 
 
@@ -55,6 +57,12 @@ class Linear(NamedTuple):
     outputs: IntArray
     inputs: IntArray
     exists: BoolArray
+    biases: IntArray
+    """The numbers of its bias; of an SSRU's two matrices, which are counted as one, only the gate has one."""
+
+    def numbers(self) -> IntArray:
+        """Count the numbers of all layers, (N,)."""
+        return np.asarray(((self.inputs * self.outputs + self.biases) * self.exists).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,8 @@ class Sizes:
     encoder_ffn: IntArray
     """(N, L), 0 where a layer does not exist; likewise `decoder_ffn`."""
     decoder_ffn: IntArray
+    ssru: BoolArray
+    """(N, L), whether a decoder layer has an SSRU in the place of self-attention."""
 
     @classmethod
     def of(cls, architectures: Sequence[Architecture]) -> "Sizes":
@@ -80,6 +90,7 @@ class Sizes:
             np.broadcast_to(qkv, shapes["encoder_embed_dims"].shape),
             shapes["encoder_ffn_dims"],
             shapes["decoder_ffn_dims"],
+            shapes[CELLS] == BY_NAME[CELLS].number("ssru"),
         )
 
     @property
@@ -88,18 +99,21 @@ class Sizes:
         return (self.encoder_ffn > 0).sum(axis=1), (self.decoder_ffn > 0).sum(axis=1)
 
     def linears(self) -> Iterator[Linear]:
-        """Yield every linear layer; each has a weight (outputs, inputs) and a bias."""
+        """Yield every linear layer."""
         e, d, q = self.encoder_dim[:, None], self.decoder_dim[:, None], self.qkv_dim[:, None]
         in_encoder = (3 * q, e), (e, q), (self.encoder_ffn, e), (e, self.encoder_ffn)
-        in_decoder = (3 * q, d), (d, q), (q, d), (d, q), (self.decoder_ffn, d), (d, self.decoder_ffn)
-        for part, ffn, pairs in (
-            ("encoder", self.encoder_ffn, in_encoder),
-            ("memory", self.decoder_ffn, ((q, e), (q, e))),
-            ("decoder", self.decoder_ffn, in_decoder),
+        in_decoder = (q, d), (d, q), (self.decoder_ffn, d), (d, self.decoder_ffn)
+        encoder, decoder = self.encoder_ffn > 0, self.decoder_ffn > 0
+        for part, exists, pairs in (
+            ("encoder", encoder, in_encoder),
+            ("memory", decoder, ((q, e), (q, e))),
+            ("decoder", decoder & ~self.ssru, ((3 * q, d), (d, q))),
+            ("decoder", self.ssru, ((2 * d, d),)),
+            ("decoder", decoder, in_decoder),
         ):
             for outputs, inputs in pairs:
-                whole = np.broadcast_to(outputs, ffn.shape), np.broadcast_to(inputs, ffn.shape)
-                yield Linear(part, *whole, ffn > 0)
+                whole = np.broadcast_to(outputs, exists.shape), np.broadcast_to(inputs, exists.shape)
+                yield Linear(part, *whole, exists, whole[0] // (2 if exists is self.ssru else 1))
 
     def norms(self, config: ModelConfig) -> IntArray:
         """Count the numbers of all layer norms, (N,)."""
@@ -113,7 +127,7 @@ def checkpoint_bytes(architectures: Sequence[Architecture], model: StoredModel) 
     sizes = Sizes.of(architectures)
     count = sizes.norms(model.config)
     for one in sizes.linears():
-        count = count + ((one.inputs + 1) * one.outputs * one.exists).sum(axis=1)
+        count = count + one.numbers()
     (e, d), (s, v) = (sizes.encoder_dim, sizes.decoder_dim), model.vocab_sizes
     tables = {"all": v * np.maximum(e, d), "decoder": s * e + v * d, "none": s * e + 2 * v * d}
     encoder, decoder = sizes.depths
@@ -121,6 +135,6 @@ def checkpoint_bytes(architectures: Sequence[Architecture], model: StoredModel) 
     order = _ORDER_BYTES * (e + d) if model.config.sharing == "importance" and not learned else 0
     positions = (model.config.max_positions + _PAD + 1) * (e + d) if learned else 0
     bias = v if model.config.output_bias else 0
-    header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder
+    header = _HEADER + _ENCODER_HEADER * encoder + _DECODER_HEADER * decoder - _SSRU_LESS * sizes.ssru.sum(axis=1)
     numbers = count + tables[model.config.share_embeddings] + positions + bias
     return np.asarray(_ELEMENT[model.dtype] * numbers + order + header, dtype=np.int64)

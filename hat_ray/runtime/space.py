@@ -7,6 +7,7 @@ from hat_ray.core.registry import NameIn
 from hat_ray.errors import SpaceError
 from hat_ray.runtime.protocol import RUNTIMES
 from hat_ray.space.config import SpaceConfig
+from hat_ray.space.dimensions import BY_NAME
 from hat_ray.space.search_space import SearchSpace
 
 Choices = Mapping[str, tuple[Any, ...]]
@@ -18,6 +19,7 @@ def restrictions(choices: Choices, runtime: str) -> dict[str, tuple[Any, ...]]:
     Of a dimension that needs one value in all layers the largest remains. Raises SpaceError where none does.
     """
     expresses, changes = RUNTIMES.facts(runtime).expresses, dict[str, tuple[Any, ...]]()
+    choices = {**{name: BY_NAME[name].unnamed for name in expresses.only}, **choices}
     for name, able in expresses.only.items():
         changes[name] = tuple(choice for choice in choices[name] if choice in able)
         _require(changes[name], runtime, (name,), choices, f"one of {list(able)}")
@@ -39,8 +41,8 @@ class RuntimeSpaceConfig(SpaceConfig):
 
     runtime: Annotated[str, NameIn(RUNTIMES)] | None = None
     """Restrict the space to architectures that this runtime can express; null: any. "ctranslate2" keeps one number of
-    heads in the encoder and one in the decoder (the largest, unless you name another) and cross attention to the last
-    encoder layer."""
+    heads in the encoder and one in the decoder (the largest, unless you name another), cross attention to the last
+    encoder layer, and self-attention in every decoder layer."""
 
     def build(self) -> SearchSpace:
         """Return the search space; raise SpaceError when a name, file or choice is wrong."""

@@ -17,7 +17,8 @@ from typing import Annotated
 import pyarrow as pa
 
 from hat_ray.core.codec import Loss, read_rows
-from hat_ray.core.columns import Column, Columns, Derived
+from hat_ray.core.columns.layout import Columns, Derived
+from hat_ray.core.columns.marks import Column
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.json_field import ArchitectureField

@@ -68,8 +68,8 @@ class SearchConfig(StageConfig):
     ] = ()
     """Limits on several quantities, by device's name or id: `{pi4: {latency_ms: 40, p90_ms: 60, model_mb: 20}}`. All
     bounds of a limit must hold. A list gives a device several limits (`{pi4: [{latency_ms: 40}, {model_mb: 20}]}`); a
-    list without devices is for every device. Quantities: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an
-    installed package."""
+    list without devices is for every device. Quantities: latency_ms, p90_ms, p99_ms, model_mb, peak_mb, energy_j, or
+    one of an installed package."""
 
     limits_ms: Annotated[
         Annotated[tuple[float, ...], Tag(FORMS[0])] | Annotated[dict[str, tuple[float, ...]], Tag(FORMS[1])], _FORM
@@ -106,7 +106,7 @@ class SearchConfig(StageConfig):
     """CPUs that each worker reserves, and the number of its threads."""
 
     worker_gpus: float = Field(default=0.0, ge=0)
-    """GPUs, or the fraction of one, that each worker reserves."""
+    """GPUs, or the fraction of one, that each worker reserves; with `--local`, above 0 scores on the GPU."""
 
     batch_seconds: float = Field(default=2.0, gt=0)
     """Seconds of work in one batch of architectures for a worker: a lost worker costs at most that much. With many

@@ -9,7 +9,8 @@ import numpy as np
 from hat_ray.core.determinism import one_blas_thread
 from hat_ray.core.text import bound_digits, significant, text_above, text_exact
 from hat_ray.errors import SearchError
-from hat_ray.latency.device import hardware_of, names_device
+from hat_ray.latency.device import names_device
+from hat_ray.latency.lookup.slugs import hardware_of
 from hat_ray.latency.quantities import LATENCY, QUANTITIES
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.limits import LatencyFunction, Limit, Predictions, QuantityFunction

@@ -112,9 +112,10 @@ class CandidateScorer:
         sums = []
         for place, batch in enumerate(batches, done):
             known = place < len(memories)
-            memory = memories[place] if known else self._model.encode(batch.source, architecture)
+            memory = memories[place] if known else self._model.encode(batch.source, architecture, batch.padded)
             hidden = self._model.decoder(batch.target_in, memory, architecture)
-            part = smoothed_loss(self._model.decoder.output(hidden), batch.target_out, self._label_smoothing, PAD)
+            output = self._model.decoder.output(hidden)
+            part = smoothed_loss(output, batch.target_out, self._label_smoothing, PAD, tokens=batch.num_tokens)
             sums.append(torch.stack([part.loss_sum, part.nll_sum, part.tokens]).double())
             if self._cache_bytes and not known:
                 memories.append(Memory(memory.outputs[-MAX_CROSS_LAYERS:], memory.mask))
@@ -147,7 +148,8 @@ def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
     first = int((source != PAD).any(0).long().argmax())
     length = int((target != PAD).sum(1).max())
     target_in = batch.target_in[rows][:, :length]
-    return Batch(source[:, first:], target_in, target[:, :length], num_tokens=int((target != PAD).sum()))
+    source, padded = source[:, first:], bool((source[:, first:] == PAD).any())
+    return Batch(source, target_in, target[:, :length], num_tokens=int((target != PAD).sum()), padded=padded)
 
 
 class _EncoderCache:

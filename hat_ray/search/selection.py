@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 DRAWS = 3_000
 WIDER = (1.1, 1.25, 1.5, math.inf)
 """How many times slower than its winner a random rival may be, the first bound that enough rivals keep."""
-HandScaled = Literal["scaled-depth", "scaled-width", "deep-shallow"]
-HAND_SCALED: tuple[HandScaled, ...] = ("scaled-depth", "scaled-width", "deep-shallow")
+HandScaled = Literal["scaled-depth", "scaled-width", "deep-shallow", "deep-shallow-ssru"]
+OF_EVERY_SPACE: tuple[HandScaled, ...] = ("scaled-depth", "scaled-width", "deep-shallow")
+SSRU_STUDENT: HandScaled = "deep-shallow-ssru"
+"""The family of models scaled by hand that needs a space with SSRU layers."""
+HAND_SCALED: tuple[HandScaled, ...] = (*OF_EVERY_SPACE, SSRU_STUDENT)
 Kind = Literal["winner", "largest", "random"] | HandScaled
 
 

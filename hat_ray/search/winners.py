@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from hat_ray.core.codec import Loss, write
-from hat_ray.latency.device import hardware_of, settings_of
+from hat_ray.latency.lookup.slugs import hardware_of, settings_of
 from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.early_stopping import EarlyStoppingSummary

@@ -1,8 +1,8 @@
 """An architecture: one point of a search space, as a frozen value with one canonical form.
 
 Equal networks, and only those, compare equal, hash equal and print alike: what lies past the chosen depth does not
-exist, a decoder layer never attends to more encoder layers than there are, and of repeats of one output only those
-count that a decoder layer distinguishes from it.
+exist, a decoder layer never attends to more encoder layers than there are, of repeats of one output only those count
+that a decoder layer distinguishes from it, and a decoder layer without self-attention has one self head.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any, get_origin
 
 from hat_ray.errors import SpaceError
 from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE, Choice, Dimension
-from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, CELLS, DIMENSIONS, SELF_HEADS
 
 MAX_CROSS_LAYERS = 3
 
@@ -74,6 +74,10 @@ class Architecture:
         _check(self)
         if self.extra:
             object.__setattr__(self, "extra", _canonical_extra(self))
+            if "ssru" in self.cells:
+                pairs = zip(self.decoder.self_heads, self.cells, strict=True)
+                heads = tuple(1 if cell == "ssru" else own for own, cell in pairs)
+                object.__setattr__(self, "decoder", replace(self.decoder, self_heads=heads))
         encoder, decoder = self.encoder, self.decoder
         outputs = encoder.depth + encoder.repeats
         cross_layers = tuple(min(layers, outputs) for layers in decoder.cross_layers)
@@ -94,6 +98,11 @@ class Architecture:
     def id(self) -> str:
         """A short stable hash of the canonical form: 12 hexadecimal digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @property
+    def cells(self) -> tuple[Choice, ...]:
+        """The cell of each decoder layer, `attention` or `ssru`."""
+        return choices_of(self, BY_NAME[CELLS])
 
     def __str__(self) -> str:
         """One readable line: `enc 64x2 ffn 128,64 heads 4,2 | dec 64x1 ffn 128 self 4 cross 2 reach 1 | qkv 64`."""
@@ -204,6 +213,14 @@ def choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice
             return values
     assert dimension.absent is not None
     return (dimension.absent,) * (depth_of(architecture, dimension) if dimension.per_layer else 1)
+
+
+def own_choices_of(architecture: Architecture, dimension: Dimension) -> tuple[Choice, ...]:
+    """Return `choices_of` without what was not chosen: the one self head of layers without self-attention."""
+    choices = choices_of(architecture, dimension)
+    if dimension.name != SELF_HEADS:
+        return choices
+    return tuple(heads for heads, cell in zip(choices, architecture.cells, strict=True) if cell == "attention")
 
 
 def build(

@@ -4,7 +4,7 @@ The table of dimensions makes the recipe's keys: each dimension is a setting.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, create_model
 
@@ -38,6 +38,8 @@ else:
 
 class SpaceConfig(_Choices):
     """A search space by name or file; each dimension that is set here replaces that one of the preset."""
+
+    later: ClassVar[frozenset[str]] = frozenset(one.name for one in DIMENSIONS if one.absent is not None)
 
     qkv_dim: int | None = None
     """Query-key-value width of every attention, the same for all architectures."""

@@ -31,17 +31,22 @@ def count_params(architecture: Architecture) -> int:
         for ffn in e.ffn_dims
     )
     decoder = sum(
-        _attention_params(d.embed_dim, d.embed_dim, qkv)
+        (ssru_params(d.embed_dim) if cell == "ssru" else _attention_params(d.embed_dim, d.embed_dim, qkv))
         + _attention_params(d.embed_dim, e.embed_dim, qkv)
         + _ffn_params(d.embed_dim, ffn)
         + 3 * _norm_params(d.embed_dim)
-        for ffn in d.ffn_dims
+        for ffn, cell in zip(d.ffn_dims, architecture.cells, strict=True)
     )
     return encoder + decoder
 
 
 def _attention_params(query_dim: int, memory_dim: int, qkv: int) -> int:
     return query_dim * qkv + 2 * memory_dim * qkv + 3 * qkv + qkv * query_dim + query_dim
+
+
+def ssru_params(dim: int) -> int:
+    """Count the weights and biases of an SSRU."""
+    return 2 * dim * dim + dim
 
 
 def _ffn_params(dim: int, ffn: int) -> int:
@@ -75,8 +80,11 @@ def decoder_macs(architecture: Architecture, length: int) -> int:
     """Count the decoder's share of `count_macs`, target embeddings included."""
     e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
     total = length * d.embed_dim + length
-    for ffn, layers in zip(d.ffn_dims, d.cross_layers, strict=True):
-        total += _attention_macs(d.embed_dim, d.embed_dim, qkv, length, length)
+    for ffn, layers, cell in zip(d.ffn_dims, d.cross_layers, architecture.cells, strict=True):
+        if cell == "ssru":  # two projections; the forget gate weighs the state and what is new
+            total += 2 * length * d.embed_dim * (d.embed_dim + 1)
+        else:
+            total += _attention_macs(d.embed_dim, d.embed_dim, qkv, length, length)
         total += _attention_macs(d.embed_dim, e.embed_dim, qkv, length, layers * length)
         total += 2 * length * d.embed_dim * ffn + 3 * length * d.embed_dim
     return total

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from hat_ray.space.architecture import Architecture, choices_of, depth_of
+from hat_ray.space.architecture import Architecture, depth_of, own_choices_of
 from hat_ray.space.dimension import Choice
-from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, DIMENSIONS, SELF_HEADS
 from hat_ray.space.search_space import SearchSpace
 
 
@@ -25,10 +25,11 @@ def space_shown_by(architectures: Iterable[Architecture], name: str = "shown") -
         choices[dimension.name] = {
             choice
             for one in shown
-            for choice in choices_of(one, dimension)
+            for choice in own_choices_of(one, dimension)
             if cap is None or dimension.number(choice) < depth_of(one, cap) or depth_of(one, cap) == deepest
         }
     sizes = {name: sorted(found, key=BY_NAME[name].number, reverse=True) for name, found in choices.items()}
+    sizes[SELF_HEADS] = sizes[SELF_HEADS] or [1]  # no layer has self-attention
     return SearchSpace(name, shown[0].qkv_dim, **sizes)
 
 
@@ -40,6 +41,7 @@ def space_around(architecture: Architecture, name: str = "around") -> SearchSpac
     lies in the space. Dimensions that HAT lacks keep their choices.
     """
     encoder, decoder, qkv_dim = architecture.encoder, architecture.decoder, architecture.qkv_dim
+    own_heads = [int(one) for one in own_choices_of(architecture, BY_NAME[SELF_HEADS])]
     choices = {
         "encoder_embed_dims": _below([encoder.embed_dim], 1, 0.75, 0.5),
         "decoder_embed_dims": _below([decoder.embed_dim], 1, 0.75, 0.5),
@@ -48,7 +50,7 @@ def space_around(architecture: Architecture, name: str = "around") -> SearchSpac
         "encoder_depths": range(encoder.depth, (encoder.depth + 1) // 2 - 1, -1),
         "decoder_depths": range(decoder.depth, 0, -1),
         "encoder_heads": _heads(encoder.heads, qkv_dim),
-        "decoder_self_heads": _heads(decoder.self_heads, qkv_dim),
+        SELF_HEADS: _heads(own_heads or (1,), qkv_dim),
         "decoder_cross_heads": _heads(decoder.cross_heads, qkv_dim),
         "decoder_cross_layers": range(1, max(decoder.cross_layers) + 1),
     }

@@ -17,6 +17,11 @@ from hat_ray.space.dimension import MAX_DEPTH, Dimension
 
 GROUP = "hat_ray.dimensions"
 
+CELLS = "decoder_cells"
+"""Name of the dimension that says by what a decoder layer sees the words before: by self-attention, or by an SSRU."""
+SELF_HEADS = "decoder_self_heads"
+"""Name of the dimension that a layer without self-attention does not have: its value there is 1."""
+
 HAT_CROSS_LAYERS: Mapping[int, int] = {-1: 1, 1: 2, 2: 3}
 """HAT's codes for the last encoder layers that a decoder layer attends to, and their numbers."""
 
@@ -110,6 +115,15 @@ BUILT_IN = (
         capped_by="encoder_depths",
         hat_key="decoder-arbitrary-ende-attn",
         hat_codes=HAT_CROSS_LAYERS,
+    ),
+    Dimension(
+        name=CELLS,
+        title="decoder cells",
+        description="Cell of each decoder layer: `attention`, or `ssru`, a recurrence with a state of constant size.",
+        side="decoder",
+        per_layer=True,
+        words=("ssru", "attention"),
+        absent="attention",
     ),
 )
 

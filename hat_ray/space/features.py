@@ -2,8 +2,9 @@
 
 Two sets: HAT's ten averages (section 3.2), all that its published tables keep; and cost terms that follow the
 arithmetic of the encoder and of one decoder step, from the whole architecture. Each cost term is a product of sums over
-layers, so HAT's averages give it back. Dimensions that no term names here add generic ones: their sum and the largest
-of a layer, or how many layers have each word.
+layers, so HAT's averages give it back. Two more, of decoders with SSRU layers, are there only where some have them.
+Dimensions that no term names here add generic ones: their sum and the largest of a layer, or how many layers have each
+word.
 """
 
 from abc import abstractmethod
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from hat_ray.space.architecture import Architecture, choices_of
 from hat_ray.space.dimension import Dimension
-from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, CELLS, DIMENSIONS
 
 IntArray = npt.NDArray[np.int64]
 
@@ -103,14 +104,21 @@ _COST_TERMS: Mapping[str, tuple[str, ...]] = {
     "decoder_self_heads_sum": ("decoder_self_heads",),
     "decoder_cross_heads_sum": ("decoder_cross_heads",),
     "decoder_reach_sum": ("decoder_cross_layers",),
-    "decoder_attention_work": ("decoder_depths", "decoder_embed_dims"),
+    "decoder_attention_work": ("decoder_attentions", "decoder_embed_dims"),
     "decoder_ffn_work": ("decoder_embed_dims", "decoder_ffn_dims"),
     "cross_memory_work": ("encoder_embed_dims", "decoder_cross_layers"),  # keys and values, computed once a sentence
 }
-"""Each cost term as the product of these sums."""
+"""Each cost term as the product of these sums; `decoder_attentions` are pairs of a self- and a cross-attention."""
+
+_SSRU_TERMS: Mapping[str, tuple[str, ...]] = {
+    "decoder_self_attentions": (f"{CELLS}_attention",),
+    "decoder_ssru_work": ("decoder_embed_dims", f"{CELLS}_ssru"),  # its projections' size over the width
+}
+SSRU_FEATURES = tuple(_SSRU_TERMS)
+"""Cost terms of the decoder's steps that only rows with SSRU layers need: elsewhere they would be constant."""
 
 _IN_TERMS = {name for names in _COST_TERMS.values() for name in names}
-_GENERIC = [one for one in DIMENSIONS if one.name not in _IN_TERMS]
+_GENERIC = [one for one in DIMENSIONS if one.name not in {*_IN_TERMS, CELLS}]
 WORD_FEATURES = tuple(f"{one.name}_{word}" for one in _GENERIC for word in one.words)
 """Counts of layers: more of one is fewer of another."""
 _NUMBERS = {f"{one.name}_sum" if one.per_layer else one.name: (one.name,) for one in _GENERIC if not one.words}
@@ -132,10 +140,16 @@ LAYER_FEATURES = (*_LAYER_TERMS, *_LARGEST)
 """Terms that the shapes of single layers add to the cost terms: HAT's averages do not contain it."""
 
 
+def cost_names(width: int) -> tuple[str, ...]:
+    """Return the names of a matrix of cost terms by its number of columns."""
+    return (*COST_FEATURES, *SSRU_FEATURES)[:width]
+
+
 def cost_columns(side: str) -> tuple[int, ...]:
     """Return the places of the cost terms of a side: `encoder` (once a sentence) or `decoder` (its steps)."""
     of = {
         **{one.name: one.side for one in DIMENSIONS},
+        "decoder_attentions": "decoder",
         **{f"{one.name}_{w}": one.side for one in _GENERIC for w in one.words},
     }
     return tuple(place for place, names in enumerate(_TERMS.values()) if {of[name] for name in names} & {side, "model"})
@@ -147,16 +161,22 @@ def hat_features(architectures: Sequence[Architecture]) -> FloatArray:
     return _columns(*(_sum(s[one.name]) / s[one.depths] if one.per_layer else s[one.name] for one in _OF_HAT))
 
 
-def cost_features(architectures: Sequence[Architecture]) -> FloatArray:
-    """Return the cost terms, unscaled: (N, C) in the order of `COST_FEATURES`."""
+def cost_features(architectures: Sequence[Architecture], width: int | None = None) -> FloatArray:
+    """Return the cost terms, unscaled: (N, C) in the order of `COST_FEATURES`, and then of `SSRU_FEATURES`.
+
+    `width` is C, without or with the latter; None: with them where an architecture has an SSRU layer.
+    """
     s = Shapes.of(architectures)
     sums = {one.name: _sum(s[one.name]) for one in DIMENSIONS if not one.words}
     words = {
         f"{one.name}_{word}": _sum((s[one.name] == one.number(word)).astype(np.int64))
-        for one in _GENERIC
+        for one in (*_GENERIC, BY_NAME[CELLS])
         for word in one.words
     }
-    return _cost_terms({**sums, **words})
+    if width is None:
+        width = len(COST_FEATURES) + (len(SSRU_FEATURES) if words[f"{CELLS}_ssru"].any() else 0)
+    pairs = (sums["decoder_depths"] + words[f"{CELLS}_attention"]) / 2
+    return _cost_terms({**sums, **words, "decoder_attentions": pairs}, width)
 
 
 def costs_of_averages(averages: FloatArray) -> FloatArray:
@@ -169,7 +189,7 @@ def costs_of_averages(averages: FloatArray) -> FloatArray:
             sums.update({f"{one.name}_{word}": layers * (word == one.absent) for word in one.words})
         elif one.absent is not None:
             sums[one.name] = layers * one.number(one.absent)
-    return _cost_terms(sums)
+    return _cost_terms({**sums, "decoder_attentions": of["decoder_depths"]}, len(COST_FEATURES))
 
 
 def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
@@ -178,8 +198,9 @@ def layer_features(architectures: Sequence[Architecture]) -> FloatArray:
     return _columns(*(of(s) for of in _LAYER_TERMS.values()), *(_most(s[name]) for name in _LARGEST.values()))
 
 
-def _cost_terms(sums: Sums) -> FloatArray:
-    return _columns(*(reduce(mul, (sums[name] for name in names)) for names in _TERMS.values()))
+def _cost_terms(sums: Sums, width: int) -> FloatArray:
+    terms = (*_TERMS.values(), *_SSRU_TERMS.values())[:width]
+    return _columns(*(reduce(mul, (sums[name] for name in names)) for names in terms))
 
 
 def _sum(values: IntArray) -> IntArray:

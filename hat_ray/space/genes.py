@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hat_ray.space.architecture import Architecture, build, choices_of
 from hat_ray.space.dimension import Choice, Dimension
+from hat_ray.space.dimensions import BY_NAME, CELLS, SELF_HEADS
 from hat_ray.space.features import ShapedArchitectures, Shapes
 from hat_ray.space.search_space import SearchSpace
 
@@ -25,6 +26,7 @@ Rows = npt.NDArray[np.signedinteger[Any]]
 
 _DRAWN_FIRST = ("encoder_embed_dims", "decoder_embed_dims", "encoder_depths", "decoder_depths")
 """What `child` draws before all else, in this order, which seeds depend on."""
+_SSRU = BY_NAME[CELLS].number("ssru")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class GeneCode:
         for one in self.space.dimensions:
             if one.capped_by:
                 columns[one.name] = np.minimum(columns[one.name], columns[one.capped_by])
+        if CELLS in columns:
+            columns[SELF_HEADS] = np.where(columns[CELLS] == _SSRU, 1, columns[SELF_HEADS])
         for one in self.space.dimensions:
             if not one.per_layer:
                 columns[one.name] = columns[one.name][:, 0]
@@ -119,6 +123,10 @@ class GeneCode:
                 numbers = self._numbers[one.name]
                 most = np.minimum(np.searchsorted(numbers, self._depths(rows, one.capped_by)) + 1, len(numbers))
                 rows[:, columns] = np.minimum(rows[:, columns], most.astype(self.dtype))
+        if CELLS in self.columns and "ssru" in self._choices[CELLS]:  # without self-attention there are no heads
+            ssru = rows[:, self.columns[CELLS]] == self._choices[CELLS].index("ssru") + 1
+            heads = rows[:, self.columns[SELF_HEADS]]
+            rows[:, self.columns[SELF_HEADS]] = np.where(ssru, 1, heads)
         return rows
 
     def _depths(self, rows: Rows, depths: str) -> npt.NDArray[np.int64]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from hat_ray.core.config import nearest_name
 from hat_ray.errors import SpaceError
-from hat_ray.space.architecture import Architecture, build, choices_of, depth_of
+from hat_ray.space.architecture import Architecture, build, depth_of, own_choices_of
 from hat_ray.space.dimension import Choice, Dimension
-from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, CELLS, DIMENSIONS, SELF_HEADS
 
 MAX_CHOICES = 1_000
 """Most choices of one dimension."""
@@ -175,6 +175,11 @@ class SearchSpace:
         """Count the different values of a dimension in networks of these depths."""
         most = depths[dimension.capped_by] if dimension.capped_by else dimension.most
         count = len({min(number, most) for number in self.numbers(dimension.name)})
+        cells = self.choices.get(CELLS, ())
+        if dimension.name == SELF_HEADS and cells:  # a layer without self-attention has no heads to choose
+            count = (count if "attention" in cells else 0) + ("ssru" in cells)
+        elif dimension.name == CELLS:
+            count = 1
         return count ** depths[dimension.depths] if dimension.per_layer else count
 
     def covers(self, other: "SearchSpace") -> bool:
@@ -183,6 +188,8 @@ class SearchSpace:
 
     def _covers(self, other: "SearchSpace", dimension: Dimension) -> bool:
         """Compare the choices of a dimension; larger choices than a cap are the same network as the cap."""
+        if dimension.name == SELF_HEADS and other.choices.get(CELLS) == ("ssru",):
+            return True  # no layer there has self-attention
         own, asked = (
             {dimension.number(choice) for choice in space.choices.get(dimension.name, dimension.unnamed)}
             for space in (self, other)
@@ -217,4 +224,4 @@ class SearchSpace:
             if dimension.capped_by:
                 most = depth_of(architecture, BY_NAME[dimension.capped_by])
                 choices = tuple({min(dimension.number(choice), most) for choice in choices})
-            yield dimension.name, choices_of(architecture, dimension), choices
+            yield dimension.name, own_choices_of(architecture, dimension), choices

@@ -24,13 +24,25 @@ def fewest_workers(config: TrainConfig) -> int:
     return config.min_workers or config.workers
 
 
-def too_small(config: TrainConfig, workers: int, nodes: Sequence[Mapping[str, float]]) -> str:
-    """Return the missing resources in one line."""
+def share_each(count: int, config: TrainConfig, room: int) -> bool:
+    """Return whether `count` models are trained by all their workers, one model after another.
+
+    Side by side, by one worker each, no worker waits for another. That is slower only where there are fewer models than
+    workers, of whom the cluster has room for `room`.
+    """
+    return count < min(config.workers, room) and fewest_workers(config) <= room
+
+
+def too_small(
+    config: TrainConfig, workers: int, nodes: Sequence[Mapping[str, float]], of_cluster: str = "the cluster"
+) -> str:
+    """Return in one line what `of_cluster`, the nodes in words, lacks."""
     need = needs(config)
     amounts = " and ".join(f"{workers * amount:g} {kind}s" for kind, amount in need.items())
     has = " and ".join(f"{sum(node.get(kind, 0.0) for node in nodes):g}" for kind in need)
     return (
-        f"training needs {amounts} ({workers} workers), the cluster has {has}, room for {workers_that_fit(nodes, need)}"
+        f"training needs {amounts} ({workers} workers), {of_cluster} has {has}, "
+        f"room for {workers_that_fit(nodes, need)}"
     )
 
 

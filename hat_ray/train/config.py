@@ -114,7 +114,8 @@ class TrainConfig(StageConfig):
     """Name of an MLflow experiment that gets the figures too, on the server that MLFLOW_TRACKING_URI names; needs the
     package mlflow. Null: none."""
     workers: int = Field(default=1, ge=1, le=100_000)
-    """Ray Train workers that share each update."""
+    """Ray Train workers that share each update. Models of section `retrain` are trained side by side by one worker
+    each, where there are at least as many as workers."""
     min_workers: int | None = Field(default=None, ge=1)
     """Fewest workers to train with when nodes are missing. The others join within a minute of a node, and the updates
     since the newest checkpoint are made again. Ray counts all the CPUs (or GPUs) of a node, also those that other work
@@ -225,7 +226,7 @@ class TrainConfig(StageConfig):
 SCRATCH, INHERITED = "scratch", "inherited"
 LARGEST = "largest"
 """The teacher of section `retrain` that the run's own SuperTransformer holds."""
-Baseline = Literal["largest", "random", "scaled-depth", "scaled-width", "deep-shallow"]
+Baseline = Literal["largest", "random", "scaled-depth", "scaled-width", "deep-shallow", "deep-shallow-ssru"]
 """What winners are compared with."""
 Start = Annotated[str, Field(min_length=1)]
 
@@ -280,9 +281,9 @@ class RetrainConfig(TrainConfig):
     the space. `random`: architectures drawn at random. The others are what an engineer would draw by hand, the slowest
     that keeps the winner's limit as timed on its device: `scaled-depth`, the largest with layers removed equally from
     encoder and decoder; `scaled-width`, the largest with all widths shrunk equally; `deep-shallow`, the deepest encoder
-    of the space with two decoder layers or one. Each of these costs one more training for each winner. Where models
-    start from trained weights (`init`), each of these is the nearest architecture of the space, which inherits like
-    the winner."""
+    of the space with two decoder layers or one; `deep-shallow-ssru`, the same with SSRU layers in the decoder, if the
+    space has them. Each of these costs one more training for each winner. Where models start from trained weights
+    (`init`), each of these is the nearest architecture of the space, which inherits like the winner."""
     random_rivals: int = Field(default=1, ge=1, le=1_000)
     """Random architectures for each winner, of no lower predicted latency. Several show how much chance gives: 5 in a
     study."""

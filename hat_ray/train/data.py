@@ -72,7 +72,7 @@ class ValidationLoss:
         model.eval()
         totals = torch.zeros(3, dtype=torch.float64, device=self._workers.device)
         for batch in self._batches:
-            sums = smoothed_loss(forward(batch), batch.target_out, self._smoothing, PAD)
+            sums = smoothed_loss(forward(batch), batch.target_out, self._smoothing, PAD, tokens=batch.num_tokens)
             totals += torch.stack([sums.loss_sum, sums.nll_sum, sums.tokens]).double()
         model.train(training)
         sum_over_workers([totals], self._workers)

@@ -153,7 +153,7 @@ def _teaching(folder: Folder | None, workers: Workers) -> Forward | None:
     if folder is None:
         return None
     teacher = load_sub(folder, MODEL).eval().requires_grad_(False).to(workers.device)
-    return lambda batch: teacher.output(batch.source, batch.target_in)
+    return lambda batch: teacher.output(batch.source, batch.target_in, batch.padded)
 
 
 def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None = None) -> TrainingTask:
@@ -161,7 +161,7 @@ def super_task(model: SuperTransformer, policy: Policy, sort_update: int | None 
     chosen = lru_cache(maxsize=1)(policy)  # asked for again by each batch and each gradient of an update
 
     def forward(architecture: Architecture) -> Forward:
-        return lambda batch: model.output(batch.source, batch.target_in, architecture)
+        return lambda batch: model.output(batch.source, batch.target_in, architecture, batch.padded)
 
     cut, shared = slice_rule(model.config.sharing), model.config.share_embeddings == "all"
 
@@ -190,12 +190,12 @@ def sub_task(model: SubTransformer, compiled: bool = False) -> TrainingTask:
     output = torch.compile(model.output, dynamic=True) if compiled else model.output
 
     def forward(batch: Batch) -> Output:
-        return output(batch.source, batch.target_in)
+        return output(batch.source, batch.target_in, batch.padded)
 
     return TrainingTask(
         model,
         lambda _update: [forward],
-        {"model": lambda batch: model.output(batch.source, batch.target_in)},
+        {"model": lambda batch: model.output(batch.source, batch.target_in, batch.padded)},
         {"model": lambda: model},
     )
 
@@ -300,9 +300,14 @@ def _close(
 
 
 def device_for(config: TrainConfig) -> torch.device:
-    if config.use_gpu and not torch.cuda.is_available():
-        raise HatRayError("train.use_gpu is set, but PyTorch sees no CUDA device here: unset it, or install a driver")
-    return torch.device("cuda" if config.use_gpu else "cpu")
+    return torch.device(gpu_for("train.use_gpu") if config.use_gpu else "cpu")
+
+
+def gpu_for(setting: str) -> str:
+    """Return PyTorch's name of this process's GPU; raise HatRayError, which names the setting, where it has none."""
+    if not torch.cuda.is_available():
+        raise HatRayError(f"{setting} is set, but PyTorch sees no CUDA device here: unset it, or install a driver")
+    return "cuda"
 
 
 @contextmanager

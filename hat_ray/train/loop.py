@@ -9,7 +9,8 @@ Decisions
   (fairseq's): how an update is cut into batches does not weight its tokens.
 - HAT's gradient semantics: layers that the sampled architecture skips keep no gradient and Adam leaves them alone;
   slices that it does not use get zeros, and Adam's momentum moves them.
-- Running sums stay on the device; a number is fetched only when it is read.
+- Running sums stay on the device; a number is fetched only when it is read. Between validations, log lines and points
+  of the curve no update waits for a GPU; only fp16's overflow, and a time limit that several workers agree on, do.
 """
 
 import functools
@@ -38,11 +39,13 @@ from hat_ray.train.optimizer import Adam, Precision, learning_rate
 from hat_ray.train.state import CurvePoint, Ending, TrainPoint, TrainResult, TrainState
 from hat_ray.train.validation.best import best_check, gave_up, score_of
 from hat_ray.train.validation.bleu import ValidationBleu
-from hat_ray.train.workers import Workers, sum_over_workers
+from hat_ray.train.workers import NodeLeavesError, Workers, sum_over_workers, wait_for_all
 
 log = logging.getLogger(__name__)
 
 _POINTS_OF_A_CURVE = 100
+_UPDATES_BETWEEN_LOOKS = 10
+"""Updates after which workers ask each other whether they may stay: a few milliseconds."""
 
 
 class Training:
@@ -155,15 +158,16 @@ class Training:
         for number, batch in batches:
             sums = self._backward(batch.to(self._workers.device), number)
             stats[:2] += torch.stack([sums.loss_sum, sums.tokens])
-        stats[2] = self._over_time()
+        over = self._over_time()
+        stats[2] = over
         gradients = self._adam.gradients()
         sum_over_workers([*self._exchanged(), stats], self._workers)
         torch._foreach_div_(gradients, stats[1].clamp(min=1) * self._precision.scale)
         self._step(gradients)
-        self._sums += stats[[0, 1, 1]]
+        self._sums += torch.stack([stats[0], stats[1], stats[1]])  # a list as index would be copied to the device
         self._recent[:2] += stats[:2]
         state.update += 1
-        if self._config.max_seconds is not None and bool(stats[2] > 0):
+        if self._config.max_seconds is not None and (over if self._workers.world_size == 1 else bool(stats[2] > 0)):
             self._ended = "time"
 
     def _exchanged(self) -> list[Tensor]:
@@ -188,7 +192,11 @@ class Training:
             _seed_dropout(self._workers.device, stream_seed(self._seed, "dropout", update, number, index))
             with self._precision.autocast():
                 output = forward(batch)
-                sums = smoothed_loss(output, batch.target_out, config.label_smoothing, PAD, teacher, share)
+                sums = smoothed_loss(
+                    *(output, batch.target_out, config.label_smoothing, PAD, teacher, share),
+                    tokens=batch.num_tokens,
+                    scale=self._precision.scale,
+                )
             self._precision.scaled(sums.loss_sum).backward()  # type: ignore[no-untyped-call]
             if index == 0 and config.distillation > 0:
                 teacher = output.detach()
@@ -224,13 +232,19 @@ class Training:
             self._add_to_curve()
         validate = self._finished or update % config.validate_every == 0
         save = update % config.checkpoint_every == 0 or (validate and config.saves_validations)
-        if validate or save or self._finished:
+        leaving = not self._finished and update % _UPDATES_BETWEEN_LOOKS == 0 and self._workers.leaving()
+        if validate or save or leaving or self._finished:
             self._require_finite()
         if validate:
             self._add_point()
             self._give_up()
-        if save or self._finished:
+        if save or leaving or self._finished:
             self._save()
+        if leaving and not self._finished:
+            self._store.wait()
+            wait_for_all(self._workers)  # the checkpoint is written, or left out where its storage failed
+            self._report_saved()
+            raise NodeLeavesError(f"saved after update {update}: a node will be taken away")
 
     def _give_up(self) -> None:
         """End the training where its validations have stopped improving; rank 0 decides for all workers."""
@@ -328,7 +342,7 @@ class Training:
     def _finish(self) -> TrainResult:
         state = self._state
         self._store.wait(must_succeed=True)
-        self._workers.all_reduce(torch.zeros(1, device=self._workers.device))  # the last checkpoint is written
+        wait_for_all(self._workers)  # the last checkpoint is written
         self._report_saved()
         made_of = self._take_final()
         final = self._validate()

@@ -48,18 +48,34 @@ class LossSums:
 
 
 def smoothed_loss(
-    output: Output, target: Tensor, smoothing: float, pad: int, teacher: Output | None = None, share: float = 0.0
+    output: Output,
+    target: Tensor,
+    smoothing: float,
+    pad: int,
+    teacher: Output | None = None,
+    share: float = 0.0,
+    *,
+    tokens: int | None = None,
+    scale: float = 1.0,
 ) -> LossSums:
     """Return the loss of a decoder's output against (B, T) targets, summed over the tokens that are not `pad`.
 
     HAT: (1 - eps) * nll + eps / V * sum over the vocabulary of -log p. With a teacher, `share` of the loss is the
-    cross entropy with its distribution instead. `nll_sum` carries no gradient, and the teacher gets none.
+    cross entropy with its distribution instead. `nll_sum` carries no gradient, and the teacher gets none. `tokens` is
+    the number of targets that are not `pad`; without it the host waits for a GPU to count them. `scale` is what the
+    loss will be multiplied by before its gradients are taken: they are scaled before they are rounded to fp16.
     """
     keep = target.ne(pad)
-    hidden, labels = output.hidden[keep], target[keep]
-    guide = None if teacher is None else replace(teacher.detach(), hidden=teacher.hidden.detach()[keep])
-    loss_sum, nll_sum = _Loss.apply(hidden, output.weight, output.bias, labels, smoothing, guide, share)  # type: ignore[no-untyped-call]
+    rows = torch.nonzero_static(keep.reshape(-1), size=int(keep.sum()) if tokens is None else tokens)[:, 0]  # (N,)
+    hidden, labels = _at(output.hidden, rows), target.reshape(-1)[rows]
+    guide = None if teacher is None else replace(teacher.detach(), hidden=_at(teacher.hidden.detach(), rows))
+    loss_sum, nll_sum = _Loss.apply(hidden, output.weight, output.bias, labels, smoothing, guide, share, scale)  # type: ignore[no-untyped-call]
     return LossSums(loss_sum, nll_sum, keep.sum())
+
+
+def _at(hidden: Tensor, rows: Tensor) -> Tensor:
+    """(B, T, D), (N,) numbers of rows -> (N, D)."""
+    return hidden.flatten(0, 1).index_select(0, rows)
 
 
 class _Loss(torch.autograd.Function):
@@ -75,19 +91,22 @@ class _Loss(torch.autograd.Function):
         smoothing: float,
         guide: Output | None,
         share: float,
+        scale: float,
     ) -> tuple[Tensor, Tensor]:
+        ctx.scale = scale
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         with torch.autocast(device, enabled=False):
-            return _walk(ctx, Output(hidden, weight, bias), labels, smoothing, guide, share, dtype)
+            return _walk(ctx, Output(hidden, weight, bias), labels, smoothing, guide, share, dtype, scale)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("the gradients of one loss can be taken once")
         found, ctx.gradients = ctx.gradients, None
-        hidden, weight, bias = (None if one is None else one.mul_(grad_outputs[0]) for one in found)
-        return hidden, weight, bias, None, None, None, None
+        factor = grad_outputs[0] / ctx.scale
+        hidden, weight, bias = (None if one is None else one.mul_(factor) for one in found)
+        return hidden, weight, bias, None, None, None, None, None
 
 
 def _walk(
@@ -98,8 +117,9 @@ def _walk(
     guide: Output | None,
     share: float,
     dtype: torch.dtype,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Go through the rows block by block: sums of loss and nll, and the gradients where they are needed."""
+    """Go through the rows block by block: sums of loss and nll, and the gradients where they are needed, scaled."""
     hidden, weight = output.hidden, output.weight
     cast, cast_guide = output.to(dtype), None if guide is None else guide.to(dtype)
     learn = any(ctx.needs_input_grad[:3])
@@ -119,7 +139,7 @@ def _walk(
         loss_sum += loss
         nll_sum += nll
         if learn:
-            gradient = x.to(dtype)
+            gradient = (x if scale == 1.0 else x.mul_(scale)).to(dtype)
             grad_hidden[block] = gradient @ cast.weight
             if dtype == torch.float32:
                 grad_weight.addmm_(gradient.t(), cast.hidden[block])

@@ -38,13 +38,23 @@ class Workers(Protocol):
         """Sink of metrics outside this process."""
 
     def all_reduce(self, values: Tensor) -> None:
-        """Replace `values` by the sum over all workers; everyone waits for everyone."""
+        """Replace `values` by the sum over all workers. On a GPU it is queued: to read the values waits for it."""
 
     def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
         """Called on every worker once rank 0 has written a checkpoint, or left it out where its storage failed.
 
         The figures are those of the moment. What this raises ends the training here.
         """
+
+    def leaving(self) -> bool:
+        """Return whether a node of these workers will be taken away, so that others are to resume; to all the same.
+
+        Every worker asks after the same updates.
+        """
+
+
+class NodeLeavesError(Exception):
+    """Ends a training on workers whose node will be taken away: others resume from the checkpoint that it wrote."""
 
 
 class OneWorker:
@@ -62,6 +72,23 @@ class OneWorker:
 
     def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
         """Do nothing."""
+
+    def leaving(self) -> bool:
+        """Return False: what becomes of this process is not known."""
+        return False
+
+
+def wait_for_all(workers: Workers) -> None:
+    """Return once every worker has called this.
+
+    NCCL only queues a sum on the device, and the host continues: the number is read, which waits for it.
+    """
+    if workers.world_size == 1:
+        return
+    count = torch.ones(1, device=workers.device)
+    workers.all_reduce(count)
+    if int(count) != workers.world_size:
+        raise RuntimeError(f"{workers.world_size} workers train, but {int(count)} met")
 
 
 def sum_over_workers(tensors: Sequence[Tensor], workers: Workers) -> None:

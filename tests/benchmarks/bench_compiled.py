@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from hat_ray.latency.timing.process import timing_state
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.engines import timing_state, translation
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import StepwiseEngine
 from hat_ray.model.subtransformer import SubTransformer

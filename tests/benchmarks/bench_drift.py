@@ -28,11 +28,12 @@ from hat_ray.latency.detection import detect
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.canary import CanaryMonitor
+from hat_ray.latency.timing.engines import ready, translation
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
-from hat_ray.latency.timing.protocol import Protocol, Timing, ready
+from hat_ray.latency.timing.protocol import Protocol, Timing
 from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.visits import repeat
-from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
+from hat_ray.latency.timing.workload import TranslationTime, Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture
@@ -122,7 +123,7 @@ class WithHats(TimingSession):
         translations: dict[Architecture, Callable[[], TranslationTime]],
         burning: Callable[[], int],
     ) -> "WithHats":
-        self._watch.translate = truths_canary  # two copies of one model differ by some per cent in speed
+        self._bench.watch.translate = truths_canary  # two copies of one model differ by some per cent in speed
         self._translations, self._burning = translations, burning
         self.hats: dict[Architecture, list[float]] = {}
         self.busy: dict[Architecture, int | None] = {}

@@ -23,7 +23,7 @@ from hat_ray.evaluate.evaluate import scored_text
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
 from hat_ray.export.parity import agreement
-from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.engines import timing_state
 from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import StepwiseEngine
 from hat_ray.runtime.difference import logit_error

@@ -16,9 +16,10 @@ import pytest
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.parts import new_part_name, part_names
-from hat_ray.latency.table.row import SCHEMA, Canary, LatencyRow, MeasurementContext, from_table, to_table
+from hat_ray.latency.table.row import SCHEMA, LatencyRow, from_table, to_table
 from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, scan_table
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features

@@ -17,7 +17,7 @@ from hat_ray.evaluate.evaluate import scored_text
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate_tokens
 from hat_ray.export.parity import agreement
-from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.engines import timing_state
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine, why_unsupported
 from tests.benchmarks.trained import trained_model

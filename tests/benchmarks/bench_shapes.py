@@ -13,7 +13,8 @@ import random
 import pytest
 import torch
 
-from hat_ray.latency.timing.workload import Workload, random_model, translation
+from hat_ray.latency.timing.engines import random_model, translation
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.choice import fastest_engine
 from hat_ray.runtime.protocol import RuntimeSettings

@@ -18,8 +18,8 @@ from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import scored_text
 from hat_ray.evaluate.scoring import score_text
 from hat_ray.evaluate.translate import translate
-from hat_ray.latency.timing.process import timing_state
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.engines import timing_state, translation
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.onnx.engine import OnnxEngine

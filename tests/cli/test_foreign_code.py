@@ -20,7 +20,7 @@ from tests.cli.canary import Canary
 from tests.exported import Exported
 from tests.pipeline.imports.test_from_hat import write_files
 from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.waiting import end, wait_for
 
 ROOT = Path(__file__).parents[2]
 SPACE = {
@@ -68,6 +68,7 @@ CASES: dict[str, list[str]] = {  # in an order in which each finds what it needs
     "train ranking": ["run", "WHERE"],
     "train policies": ["run", "WHERE"],
     "latency measure": ["run", "WHERE"],
+    "latency kit": ["run", "--out", "kit", "--set", "latency.runtime=onnx"],
     "latency sweep": ["run", "WHERE"],
     "latency onboard": ["run", "--error", "90%", "WHERE"],
     "latency show": ["run/latency/table"],
@@ -87,6 +88,8 @@ CASES: dict[str, list[str]] = {  # in an order in which each finds what it needs
     "run recipe": ["run", "WHERE"],
     "run clean": ["run"],
     "export": ["run", "--out", "exported", *LOOSE],
+    "certify make": ["exported", "--source", "lines.txt", "--queries", "2", "--seconds", "0"],
+    "certify verify": ["exported.certificate.json", "exported", "--repeat"],
     "translate": ["exported", "--score", "lines.txt"],
     "convert": ["run", "--out", "converted"],
     "import super": ["hat/super.pt", "--data-bin", "hat/data-bin", "--run", "imported"],
@@ -260,12 +263,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         wait_for(listens, "the head does not listen", every_s=0.2)
         yield f"127.0.0.1:{port}", environment
     finally:
-        head.terminate()
-        try:
-            head.wait(timeout=240)
-        except subprocess.TimeoutExpired:
-            head.kill()
-            head.wait(timeout=240)
+        end(head)
         shutil.rmtree(sockets, ignore_errors=True)
 
 

@@ -33,7 +33,7 @@ def told(*path: str) -> str:
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_a_command_shows_an_example_of_itself(path):
     example = told(*path).partition("Example")[2]
-    named = (("search", "run"), ("run", "recipe"), ("corpus", "prepare"), ("evaluate", "score"))
+    named = (("search", "run"), ("run", "recipe"), ("corpus", "prepare"), ("evaluate", "score"), ("certify", "make"))
     name = path[:1] if path in named else path  # whose name may be left out
     assert f"hat-ray {' '.join(name)}" in " ".join(example.split())
 

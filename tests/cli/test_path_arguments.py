@@ -44,6 +44,7 @@ COMMANDS = {
     "latency show": (["latency", "show", "@"], WRONG),
     "latency validate": (["latency", "validate", "@"], WRONG),
     "latency compact": (["latency", "compact", "@"], tuple(kind for kind in WRONG if kind != "folder")),
+    "latency kit RECIPE": (["latency", "kit", "@", "--out", "made"], WRONG),
     "latency export TABLE": (["latency", "export", "@", "made"], WRONG),
     "latency export FOLDER": (["latency", "export", "folder", "@"], NO_FOLDER),
     "latency import TABLE": (["latency", "import", "@", "folder"], NO_FOLDER),
@@ -55,6 +56,9 @@ COMMANDS = {
     "translate": (["translate", "@"], WRONG),
     "translate --score": (["translate", "folder", "--score", "@"], tuple(k for k in WRONG if k != "plain")),
     "export RUN": (["export", "@", "--out", "made"], WRONG),
+    "certify EXPORT": (["certify", "make", "@", "--source", "plain"], WRONG),
+    "certify --source": (["certify", "make", "folder", "--source", "@"], tuple(k for k in WRONG if k != "plain")),
+    "certify verify": (["certify", "verify", "@"], WRONG),
     "convert RUN": (["convert", "@", "--out", "made"], WRONG),
     "convert --out": (["convert", "folder", "--out", "@"], NO_FOLDER),
     "export --out": (["export", "folder", "--out", "@"], NO_FOLDER),
@@ -74,8 +78,11 @@ COMMANDS = {
     "run clean": (["run", "clean", "@"], WRONG),
 }
 CAUSES = {
-    "fifo": ("a FIFO", "no run", "not a run"),
-    "model.pt": ("PyTorch checkpoint", "file where a folder should be", "file stands where", "no run", "not a run"),
+    "fifo": ("a FIFO", "no run", "not a run", "no exported model"),
+    "model.pt": (
+        *("PyTorch checkpoint", "file where a folder should be", "file stands where"),
+        *("no run", "not a run", "no exported model", "is no JSON"),
+    ),
 }
 """One of these words names the true cause, but for paths below, whose folder is told."""
 

@@ -94,8 +94,8 @@ def joining(address: str) -> list[str]:
 def test_a_cluster_whose_nodes_an_autoscaler_named_may_grow(head: str) -> None:
     """One that `ray start` began may not: test_train_cluster.py asks it for more than it has."""
     code = (
-        "import sys; from hat_ray.cluster import session, train_room; session.join(sys.argv[1]);"
-        "print(train_room.may_grow(), session.dashboard_url() == '')"
+        "import sys; from hat_ray.cluster import growth, session; session.join(sys.argv[1]);"
+        "print(growth.may_grow(), session.dashboard_url() == '')"
     )
     command = [sys.executable, "-c", code, head]
     done = subprocess.run(command, env=with_token(TOKEN), capture_output=True, text=True, timeout=240, check=False)

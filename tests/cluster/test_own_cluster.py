@@ -31,10 +31,11 @@ DRIVER = """
 import pickle, sys
 from hat_ray.cluster.execution import RayExecution
 from hat_ray.latency.fleet import once
-training, timing = pickle.load(open(sys.argv[1], "rb"))
+training, timing, alone = pickle.load(open(sys.argv[1], "rb"))
 execution = RayExecution(cpus_needed=2)
 try:
     print(execution.train_super(training).updates, len(execution.time(timing, once([timing.space.smallest()]))))
+    print(execution.train_subs([alone])[0].updates)
 finally:
     execution.close()
 """
@@ -57,7 +58,7 @@ def workers_of(root: int) -> Iterator[tuple[int, str]]:
             yield process, re.split(r"[.(]", name.removeprefix("ray::"))[0]
 
 
-def test_one_machine_trains_in_two_tasks_and_times_in_the_driver(tmp_path: Path) -> None:
+def test_one_machine_trains_each_model_in_two_tasks_and_times_in_the_driver(tmp_path: Path) -> None:
     corpus = Folder.at(tmp_path / "corpus")
     toy = ToyConfig(train_pairs=300, valid_pairs=20, test_pairs=20)
     prepare(CorpusConfig(toy=toy, vocab_size=300), corpus, seed=1)
@@ -66,6 +67,7 @@ def test_one_machine_trains_in_two_tasks_and_times_in_the_driver(tmp_path: Path)
     jobs = (
         TrainJob(None, SPACE, corpus, ModelConfig(), train, Folder.at(tmp_path / "supernet"), seed=1),
         TimingJob(SPACE, ModelConfig(), 64, times, Folder.at(tmp_path / "table")),
+        TrainJob(SPACE.smallest(), SPACE, corpus, ModelConfig(), train, Folder.at(tmp_path / "model"), seed=1),
     )
     (tmp_path / "jobs").write_bytes(pickle.dumps(jobs))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -84,7 +86,7 @@ def test_one_machine_trains_in_two_tasks_and_times_in_the_driver(tmp_path: Path)
             finally:
                 driver.kill()
     assert driver.returncode == 0, (tmp_path / "log").read_text()[-3000:]
-    assert done.split() == ["4", "1"]
-    assert len(seen["train_in_a_group"]) == 2
+    assert done.split() == ["4", "1", "4"]
+    assert len(seen["train_in_a_group"]) == 2 + 2, "a single model has both workers as well"
     assert not {"TrainController", "RayTrainWorker", "TimingActor"} & seen.keys()
     assert SPACE.smallest() in {row.architecture for row in read_table(tmp_path / "table")}

@@ -7,7 +7,8 @@ from typing import Annotated
 import pyarrow as pa
 import pytest
 
-from hat_ray.core.columns import Column, Columns, Derived, Int32, Items, Prefix
+from hat_ray.core.columns.layout import Columns, Derived
+from hat_ray.core.columns.marks import Column, Int32, Items, Prefix
 from hat_ray.errors import DamagedError, FormatError
 
 

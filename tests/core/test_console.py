@@ -15,14 +15,14 @@ def test_time_left_follows_from_the_speed_so_far(made, missing, seconds, text):
 
 
 def test_a_log_gets_lines_with_progress_figures_and_time_left(monkeypatch, capsys):
-    now = iter([0.0, 1.0, 21.0, 22.0, 45.0])
+    now = iter([0.0, 1.0, 61.0, 62.0, 125.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
     lines = console._Lines("training")
     for done in (100, 300, 310, 40):  # the last one after a loss of workers
         lines(done, 1000, {"tokens_per_s": 1234.5, "loss_bits": 5.25})
     shown = capsys.readouterr().err.splitlines()
     assert shown == [
-        "training 300/1000 tokens_per_s 1234 loss_bits 5.25 0:01:10 left",
+        "training 300/1000 tokens_per_s 1234 loss_bits 5.25 0:03:30 left",
         "training 40/1000 tokens_per_s 1234 loss_bits 5.25",
     ]
 

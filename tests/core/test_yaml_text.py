@@ -24,7 +24,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TREES, st.booleans())
 def test_plain_values_are_read_as_pyyaml_reads_them(tree: Any, flow: bool):
     text = yaml.safe_dump(tree, default_flow_style=flow, allow_unicode=True)

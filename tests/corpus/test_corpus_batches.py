@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hat_ray.corpus.batches import collate, make_batches, make_unshuffled_batches, pad_sources
@@ -29,7 +29,6 @@ def shares(table: TokenTable, max_tokens: int, world_size: int, epoch: int = 0) 
     ]
 
 
-@settings(deadline=None)
 @given(lengths, st.integers(1, 90), st.integers(1, 5), st.integers(0, 3))
 def test_over_all_ranks_every_pair_occurs_once_in_equally_many_batches_within_the_budget(
     sides: list[tuple[int, int]], max_tokens: int, world_size: int, epoch: int
@@ -45,7 +44,6 @@ def test_over_all_ranks_every_pair_occurs_once_in_equally_many_batches_within_th
         assert batch or all(len(other) <= 1 for batches in ranks for other in batches)
 
 
-@settings(deadline=None)
 @given(lengths, st.integers(1, 90))
 def test_batches_are_as_full_as_greedy_cutting_makes_them(sides: list[tuple[int, int]], max_tokens: int) -> None:
     table = table_of(sides)
@@ -83,7 +81,6 @@ def test_collate_pads_source_left_and_target_right_and_shifts_eos_in_front() -> 
     assert batch.to("cpu").source.dtype == torch.int64
 
 
-@settings(deadline=None)
 @given(lengths.filter(bool))
 def test_collated_rows_hold_the_sentences_and_nothing_else(sides: list[tuple[int, int]]) -> None:
     table = table_of(sides)

@@ -13,6 +13,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hat_ray.cluster.corpus import encode_on_cluster
+from hat_ray.cluster.placement import Place
+from hat_ray.core.placement import NodeRule
 from hat_ray.corpus.cleaning.rules import PairRules
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart, ToyConfig
 from hat_ray.corpus.encode import EncodingJob, LengthRules, encode_here
@@ -29,6 +31,7 @@ from hat_ray.errors import CorpusError
 from hat_ray.storage.folder import Folder
 
 CHUNK = 150
+ENCODERS = Place("score", NodeRule(labels={"pool": "text"}, resource="encoder"), given=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +41,7 @@ def two_raylets() -> Iterator[None]:
         patch.setenv("RAY_worker_niceness", "0")  # else other work on this machine starves the workers
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
-            cluster.add_node(num_cpus=2)
+            cluster.add_node(num_cpus=2, labels={"pool": "text"}, resources={"encoder": 1})
             cluster.wait_for_nodes(timeout=240)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
             yield
@@ -77,7 +80,7 @@ def test_the_cluster_encodes_what_one_process_encodes_in_the_same_order(files: P
         for lines, size in zip(sides, (300, 340), strict=True)
     ]
     job = EncodingJob(text, Vocabularies(*own), LengthRules(20, 1.3), Practice(0.5, 1))
-    here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk))
+    here, there = list(encode_here(job, first_chunk)), list(encode_on_cluster(job, first_chunk, ENCODERS))
     assert [chunk.number for chunk in there] == [chunk.number for chunk in here] == list(range(first_chunk, 13))
     for one, other in zip(here, there, strict=True):
         assert (one.dropped_long, one.dropped_ratio) == (other.dropped_long, other.dropped_ratio)

@@ -39,7 +39,7 @@ def left(
     return kept
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows, st.integers(1, 7), st.sampled_from([0, 2, 3]), st.booleans(), st.booleans())
 def test_what_is_left_is_what_plain_code_leaves(
     pairs: list[tuple[str, str]], chunk: int, valid_every: int, deduplicate: bool, remove: bool
@@ -97,7 +97,6 @@ def test_several_files_are_one_text_in_every_pass(tmp_path: Path) -> None:
         survey(source, PairRules())
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60_000), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_a_sample_has_its_size_and_no_repetition(total: int, seed: int, random: random.Random) -> None:
     size = random.randint(1, total)
@@ -114,7 +113,7 @@ def test_every_position_is_drawn_equally_often(monkeypatch: pytest.MonkeyPatch) 
     assert all(abs(counts[p] - expected) < 5 * np.sqrt(expected) for p in range(11))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows, st.integers(1, 7), st.integers(2, 12), st.sampled_from([0.0, 1.0, 1.5, 3.0]))
 def test_chunks_are_encoded_as_the_whole_would_be(
     pairs: list[tuple[str, str]], chunk: int, max_length: int, max_ratio: float

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hat_ray.corpus.config import CorpusConfig, FilesConfig, TextPart
@@ -35,7 +35,6 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "x", content) == ["a\u2028b", "c\x0bd", "", "e"]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="aü\n\r \u2028😀", max_size=60).filter(lambda t: t.strip()), st.integers(1, 9))
 def test_lines_do_not_depend_on_the_size_of_blocks(
     tmp_path_factory: pytest.TempPathFactory, content: str, block: int

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hat_ray.corpus import tokens
@@ -16,7 +16,6 @@ def unpack(table: TokenTable) -> list[tuple[list[int], list[int]]]:
     return [tuple(side.tolist() for side in table.sentence(i)) for i in range(len(table))]
 
 
-@settings(deadline=None)
 @given(pairs, st.integers(1, 5))
 def test_a_table_comes_back_from_arrow_whatever_its_chunks(rows: list[tuple[list[int], list[int]]], chunk: int) -> None:
     table = TokenTable.of(rows)
@@ -26,7 +25,6 @@ def test_a_table_comes_back_from_arrow_whatever_its_chunks(rows: list[tuple[list
     assert unpack(back) == unpack(table) == rows
 
 
-@settings(deadline=None)
 @given(pairs, st.randoms())
 def test_selected_rows_are_the_rows_asked_for(rows: list[tuple[list[int], list[int]]], random: object) -> None:
     indices = np.array([i for i in range(len(rows))[::-1] if i % 3 != 1], dtype=np.int64)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hat_ray.doctor.gpus import examine_gpus
 from hat_ray.doctor.machine import examine_machine, examine_runtimes
 from hat_ray.doctor.result import is_fit
 from hat_ray.evaluate.tokenizers import NEEDS
@@ -49,6 +50,20 @@ def test_a_runtime_of_the_cpu_is_not_judged_by_the_gpu(monkeypatch: pytest.Monke
     for name, finding in findings.items():
         assert finding.verdict == without_gpu[name].verdict, finding
         assert "Old GPU" not in finding.remedy
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for a PyTorch that sees no GPU")
+def test_a_gpu_that_pytorch_cannot_use_is_told_with_the_build_that_is_there(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nothing = examine_gpus(tmp_path)
+    assert (nothing.verdict, nothing.seen) == ("good", "none: the CPU trains and times")
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    found = examine_gpus(tmp_path)
+    assert found.verdict == "advice"
+    assert found.seen.startswith("2 by the system's device files, none that torch sees")
+    assert f"torch {torch.__version__} was built for " in found.seen
+    assert "CUDA build" in found.remedy
 
 
 def test_a_place_that_cannot_be_written_to_is_missing_and_ends_with_2(everybodys: Path) -> None:

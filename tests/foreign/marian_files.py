@@ -24,6 +24,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tied-embeddings": True,
     },
     "nothing tied, no bias": {"transformer-ffn-activation": "gelu", "output-omit-bias": True},
+    "SSRU": {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru", "tied-embeddings-all": True},
+    "SSRU, pre-norm": {
+        **{"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru", "tied-embeddings": True},
+        **{"transformer-preprocess": "n", "transformer-postprocess": "da", "transformer-postprocess-top": "n"},
+    },
     "source tied, no final norm": {
         "transformer-preprocess": "n",
         "transformer-postprocess": "a",
@@ -64,6 +69,7 @@ def weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
         add(f"{name}_ln_scale{suffix}", 1, D, 0.3, 1.0)
         add(f"{name}_ln_bias{suffix}", 1, D, 0.3)
 
+    is_recurrent = config["transformer-decoder-autoreg"] == "rnn"
     if config["tied-embeddings-all"] or config["tied-embeddings-src"]:
         add("Wemb", V, D, 0.3)
     else:
@@ -71,9 +77,14 @@ def weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
         add("decoder_Wemb", V, D, 0.3)
     for side, depth, blocks, ffn in (
         ("encoder", DEPTHS[0], ("self",), F),
-        ("decoder", DEPTHS[1], ("self", "context"), DECODER_F),
+        ("decoder", DEPTHS[1], ("context",) if is_recurrent else ("self", "context"), DECODER_F),
     ):
         for layer in (f"{side}_l{index}" for index in range(1, depth + 1)):
+            if is_recurrent and side == "decoder":
+                add(f"{layer}_rnn_W", D, D, 0.6)
+                add(f"{layer}_rnn_Wf", D, D, 0.6)
+                add(f"{layer}_rnn_bf", 1, D, 0.4)
+                norm(f"{layer}_rnn" if config["transformer-preprocess"] else f"{layer}_rnn_ffn")
             for block in (f"{layer}_{one}" for one in blocks):
                 for part in "qkvo":
                     add(f"{block}_W{part}", D, D, 0.6)

@@ -109,7 +109,12 @@ def refused(path: Path, words: str) -> None:
     [
         ({"type": "amun"}, "type is 'amun'"),
         ({"type": "s2s"}, "type is 's2s'"),
-        ({"transformer-decoder-autoreg": "rnn"}, "transformer-decoder-autoreg is 'rnn'"),
+        ({"transformer-decoder-autoreg": "rnn"}, "dec-cell is 'gru', hat-ray's Transformer has 'ssru' only"),
+        ({"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"}, "lacks the weight decoder_l1_rnn_W"),
+        (
+            {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru", "layer-normalization": True},
+            "layer-normalization is True",
+        ),
         ({"transformer-decoder-autoreg": "average-attention"}, "transformer-decoder-autoreg is 'average-attention'"),
         ({"transformer-ffn-activation": "selu"}, "transformer-ffn-activation must be relu, swish, gelu"),
         ({"transformer-ffn-activation": ["relu"]}, "transformer-ffn-activation must be"),

@@ -144,3 +144,24 @@ def test_only_marians_narrowing_beam_differs(tmp_path: Path, model: SubTransform
     assert narrowing == by_marian(pymarian(), tmp_path, text, 4)
     ours = translate(model, vocabularies, text, EvaluateConfig(beam=4, max_length_factor=3))
     assert 45 <= sum(a == b for a, b in zip(ours, narrowing, strict=True)) < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [False, True], ids=["post-norm", "pre-norm"])
+def test_marians_ssru_decoder_is_ours(tmp_path: Path, vocabularies: Vocabularies, before: bool) -> None:
+    """Random weights end no sentence: of two translations, each cut at its own limit, the shorter begins the other."""
+    decoder = DecoderShape(48, (64, 64), (4, 4), (4, 4), (1, 1))
+    shape = Architecture(SIZES.encoder, decoder, 48, (("decoder_cells", ("ssru", "ssru")),))
+    model = SubTransformer(shape, len(vocabularies.source), MARIAN.model_copy(update={"normalize_before": before}))
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.15 * torch.randn(weight.shape, generator=draw))
+    write_marian_folder(Folder.at(tmp_path), model.eval(), vocabularies)
+    again = open_foreign(tmp_path / "model.npz")
+    assert again.model.holds == shape
+    text = lines(40, 9999)
+    ours = translate(again.model, again.vocabularies, text, EvaluateConfig(beam=1, max_length_factor=3))
+    theirs = by_marian(pymarian(), tmp_path, text, 1)
+    assert len(set(ours)) > 15
+    assert all(one.startswith(other) or other.startswith(one) for one, other in zip(ours, theirs, strict=True))

@@ -12,8 +12,8 @@ from hat_ray.latency.detection import detect, device_of, runtime_of
 from hat_ray.latency.fleet import Node, placements
 from hat_ray.latency.here import measure_here
 from hat_ray.latency.table.table import read_table
+from hat_ray.latency.timing.engines import random_model
 from hat_ray.latency.timing.job import TimingJob
-from hat_ray.latency.timing.workload import random_model
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS, TOY
 from hat_ray.storage.folder import Folder

@@ -18,8 +18,9 @@ from hat_ray.latency.table import compact as compaction
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.part_file import read_part
 from hat_ray.latency.table.parts import is_compacted, part_names
-from hat_ray.latency.table.row import SCHEMA, Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import SCHEMA, LatencyRow
 from hat_ray.latency.table.table import read_table, scan_table, write_rows
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features

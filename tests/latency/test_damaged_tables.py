@@ -117,6 +117,28 @@ def test_a_damaged_part_harms_no_other(tmp_path: Path, seeds: int, compacted: bo
     assert refused > seeds / 3
 
 
+@pytest.mark.parametrize(
+    ("found", "changed"), [(b"schema_version", b"schema_vers1on"), (b"2", b"3")], ids=["key", "value"]
+)
+def test_a_footer_that_contradicts_itself_is_damage(tmp_path: Path, found: bytes, changed: bytes) -> None:
+    """A footer holds its metadata twice, the second time in base64: here the plain one is damaged."""
+    write_rows(tmp_path, GOOD)
+    for row in VICTIM:
+        write_rows(tmp_path / "source", [row])
+    compact(tmp_path / "source")
+    [victim] = part_names(tmp_path / "source")
+    whole = Folder.at(tmp_path / "source").read_bytes(victim)
+    place = whole.index(b"hat_ray.schema_version")
+    entry = whole[place : place + 30]
+    assert found in entry
+    damaged_part = whole[:place] + entry.replace(found, changed) + whole[place + 30 :]
+    Folder.at(tmp_path).write_bytes(victim, damaged_part, durable=False)
+    before = read_table(tmp_path)
+    assert _row_ids(before) == _row_ids(GOOD)
+    compact(tmp_path)
+    assert read_table(tmp_path) == before
+
+
 CELLS = (
     "",
     "x",

@@ -5,7 +5,7 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.fleet import DeviceWork, Node, Silence, label_fits, placements, report_of
+from hat_ray.latency.fleet import DeviceWork, Node, Placement, Silence, placements, report_of
 from hat_ray.latency.timing.job import choose_architectures
 from hat_ray.latency.timing.session import SessionSummary
 from hat_ray.space.presets import PRESETS
@@ -14,25 +14,6 @@ PI = Node("1", "pi", {"hw": "pi4"}, {"CPU": 4, "board": 1})
 BOX = Node("2", "box", {"hw": "xeon"}, {"CPU": 8, "GPU": 1})
 HEAD = Node("3", "head", {}, {})
 DEVICE = detect(accelerator="cpu")
-
-
-@pytest.mark.parametrize(
-    ("rule", "value", "fits"),
-    [
-        ("pi4", "pi4", True),
-        ("pi4", "pi5", False),
-        ("pi4", None, False),
-        ("!pi4", "pi5", True),
-        ("!pi4", None, True),
-        ("!pi4", "pi4", False),
-        ("in(pi4, pi5)", "pi5", True),
-        ("in(pi4,pi5)", None, False),
-        ("!in(pi4,pi5)", "pi4", False),
-        ("!in(pi4,pi5)", "xeon", True),
-    ],
-)
-def test_labels_are_judged_by_rays_rules(rule: str, value: str | None, fits: bool) -> None:
-    assert label_fits(rule, value) is fits
 
 
 def test_without_selectors_every_node_with_a_cpu_times_on_its_gpu_where_it_has_one() -> None:
@@ -46,6 +27,39 @@ def test_selectors_take_all_nodes_that_fit_and_one_node_may_be_a_cpu_and_a_gpu_d
     devices = (DeviceSelector(name="all", labels={"hw": "in(pi4,xeon)"}), DeviceSelector(name="gpu", num_gpus=1))
     found = placements([PI, BOX, HEAD], LatencyConfig(devices=devices))
     assert [(place.selector.name, place.node.id) for place in found] == [("all", "1"), ("all", "2"), ("gpu", "2")]
+
+
+def test_a_gpu_that_is_asked_for_is_not_looked_for_on_nodes_without_one() -> None:
+    found = placements([PI, BOX, HEAD], LatencyConfig(accelerator="cuda"))
+    assert [(place.node.id, place.selector.num_gpus) for place in found] == [("2", 1)]
+    with pytest.raises(LatencyError, match=r"no node of the cluster has a GPU, which latency\.accelerator asks for"):
+        placements([PI, HEAD], LatencyConfig(accelerator="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads", "exclusive", "seats", "cpus"),
+    [
+        ({"CPU": 8, "GPU": 4}, 1, True, 4, 2),
+        ({"CPU": 8, "GPU": 4}, 1, False, 4, 1),
+        ({"CPU": 8, "GPU": 4}, 3, True, 2, 4),  # four would have too few CPUs
+        ({"CPU": 1, "GPU": 4}, 2, True, 1, 1),
+        ({"CPU": 0, "GPU": 2}, 1, True, 2, 0),
+    ],
+)
+def test_each_gpu_of_a_node_is_a_seat_of_its_own_and_cpus_are_shared(
+    resources: dict[str, float], threads: int, exclusive: bool, seats: int, cpus: int
+) -> None:
+    node = Node("4", "many", {}, resources)
+    on_gpu, on_cpu = (Placement(DeviceSelector(num_gpus=count), node) for count in (1, 0))
+    own = LatencyConfig(threads=threads, exclusive=exclusive)
+    assert on_gpu.seats(threads) == seats
+    assert on_gpu.cpus(own) == cpus
+    assert on_cpu.seats(threads) == 1
+    assert on_gpu.has_seat([on_gpu] * (seats - 1), threads)
+    assert not on_gpu.has_seat([on_gpu] * seats, threads)
+    assert not on_gpu.has_seat([on_cpu], threads)  # never two devices of one node at once
+    assert not on_cpu.has_seat([on_gpu], threads)
+    assert on_cpu.has_seat([Placement(DeviceSelector(), PI)], threads)
 
 
 PI_RUNTIMES = [("eager", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]

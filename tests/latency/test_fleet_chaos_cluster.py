@@ -23,6 +23,8 @@ from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS
 from hat_ray.storage.folder import Folder
+from tests.clusters import head_without_cpus
+from tests.drain import drain
 from tests.latency.timings import timed
 from tests.waiting import wait_for
 
@@ -58,14 +60,8 @@ DEVICES: list[dict[str, Any]] = [
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else a busy machine leaves nothing to the actors
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        ray.init(address=started.address, log_to_driver=False)
+    with head_without_cpus(monkeypatch) as started:
         yield started
-    finally:
-        ray.shutdown()
-        started.shutdown()
 
 
 def job(root: Path, **settings: object) -> TimingJob:
@@ -129,6 +125,25 @@ def test_a_spare_node_of_the_same_kind_takes_over(cluster: Cluster, tmp_path: Pa
     assert timed(tmp_path) == {("", a.id): 1 for a in architectures}
     assert len(report.devices) == 1
     assert report.unfinished == 0
+
+
+def test_a_node_that_is_drained_leaves_its_work_to_another_and_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    architectures = choose_architectures(SPACE, 150, seed=6)
+    settings = {"chunk": 150, "flush_s": 600.0}  # one chunk, of which nothing is written before its end
+
+    with ThreadPoolExecutor() as pool:
+        done: list[int] = []
+        fleet = pool.submit(measure_fleet, job(tmp_path, **settings), architectures, lambda *now: done.append(now[0]))
+        wait_for(lambda: bool(done) and done[-1] >= 3)
+        [busy] = [node for node in nodes if timing_processes(raylet(node))]
+        drain(cluster.address, busy.node_id)
+        report = fleet.result(timeout=600)
+    [device] = report.devices
+    assert timed(tmp_path) == {("", a.id): 1 for a in architectures}
+    assert (report.unfinished, report.failures) == (0, ()), "it was not lost"
+    assert len(read_table(tmp_path)) == 150
+    assert device.skipped >= 2, "the second node did not time again what the first one had timed"
 
 
 def test_a_device_that_does_not_come_back_is_told_and_the_others_finish(cluster: Cluster, tmp_path: Path) -> None:

@@ -6,42 +6,21 @@ Before anything else the model asks once whether its sources have padding; then 
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from hat_ray.latency.timing.protocol import ready
-from hat_ray.latency.timing.workload import Workload, translation
+from hat_ray.latency.timing.engines import ready, translation
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS
+from tests.waits import Waits
 
 SPACE = PRESETS["toy"]
 WORKLOAD = Workload(source_length=12, target_length=40, vocab_size=500)
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
-"""PyTorch's operators whose result's value or shape the CPU needs: on a GPU each of them waits for the device."""
-
-
-class Waits(TorchDispatchMode):
-    """Counts operators that would make a CPU wait for its GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, str]] = []
-        self.operators = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operators += 1
-        name = func.overloadpacket.__name__
-        masked = name == "index" and any(part is not None and part.dtype == torch.bool for part in args[1])
-        if masked or name.startswith(WAITING):
-            self.seen.append((self.operators, name))
-        return func(*args, **(kwargs or {}))
 
 
 def a_model(device: str, dtype: torch.dtype = torch.float32) -> SubTransformer:
@@ -73,6 +52,7 @@ def test_after_the_question_for_padding_no_operator_needs_a_value_from_the_devic
     assert [name for _, name in proof.seen] == ["index", "_local_scalar_dense"]
 
 
+@pytest.mark.gpu
 @NEEDS_GPU
 def test_on_a_gpu_the_cpu_launches_ahead_and_waits_once_at_the_end() -> None:
     model = a_model("cuda")
@@ -83,6 +63,7 @@ def test_on_a_gpu_the_cpu_launches_ahead_and_waits_once_at_the_end() -> None:
         assert count_waits(lambda: torch.ones(1, device="cuda").item()) == 1
 
 
+@pytest.mark.gpu
 @NEEDS_GPU
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_a_gpu_events_tell_the_time_that_a_user_waits_also_for_a_small_model(dtype: torch.dtype) -> None:
@@ -103,6 +84,7 @@ def test_on_a_gpu_events_tell_the_time_that_a_user_waits_also_for_a_small_model(
     assert np.median(events_ms) == pytest.approx(np.median(waited_ms), rel=0.05)
 
 
+@pytest.mark.gpu
 @NEEDS_GPU
 def test_on_a_gpu_work_queued_before_a_translation_is_not_counted() -> None:
     model, block = a_model("cuda"), torch.randn(4096, 4096, device="cuda")

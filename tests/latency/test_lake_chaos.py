@@ -18,8 +18,9 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.compact import compact
 from hat_ray.latency.table.part_file import read_part
 from hat_ray.latency.table.parts import is_compacted, part_names, partitions
-from hat_ray.latency.table.row import LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import scan_table, write_rows
+from hat_ray.latency.timing.record import MeasurementContext
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.presets import PRESETS

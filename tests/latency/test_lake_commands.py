@@ -16,8 +16,9 @@ from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.exchange import export_csvs, import_csv, import_table
 from hat_ray.latency.table.hat_csv import export_hat_csv, published
 from hat_ray.latency.table.parts import part_names
-from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table, write_rows
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.timing.protocol import ready
-from hat_ray.latency.timing.workload import Workload, draw_pairs, translation
+from hat_ray.latency.timing.engines import ready, translation
+from hat_ray.latency.timing.workload import Workload, draw_pairs
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS

@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from hat_ray.errors import LatencyError
-from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.detection import detect, device_of
+from hat_ray.latency.config import LatencyConfig
+from hat_ray.latency.detection import detect
 from hat_ray.latency.here import measure
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
@@ -50,7 +50,7 @@ def test_the_id_of_a_device_tells_runtime_dtype_and_how_it_is_quantised() -> Non
 def test_onnx_is_timed_on_the_processor_even_where_there_is_a_gpu() -> None:
     assert detect(runtime="onnx", accelerator="auto").accelerator == ""
     with pytest.raises(LatencyError, match="runtime onnx runs on the CPU, not on cuda"):
-        device_of(LatencyConfig(runtime="onnx"), DeviceSelector(num_gpus=1))
+        detect(runtime="onnx", accelerator="cuda")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.timing.canary import CanaryMonitor, Group, local_levels
-from hat_ray.latency.timing.process import collected, timing_state
+from hat_ray.latency.timing.engines import time_architecture, timing_state, translation
+from hat_ray.latency.timing.process import collected
 from hat_ray.latency.timing.protocol import Protocol, Timing
 from hat_ray.latency.timing.statistics import relative_error_of_median, spread
-from hat_ray.latency.timing.visits import repeat, time_architecture
-from hat_ray.latency.timing.workload import TranslationTime, Workload, translation
+from hat_ray.latency.timing.visits import repeat
+from hat_ray.latency.timing.workload import TranslationTime, Workload
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.presets import PRESETS

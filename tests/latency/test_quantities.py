@@ -15,12 +15,13 @@ from hat_ray.latency.detection import device_of
 from hat_ray.latency.here import measure
 from hat_ray.latency.quantities import LATENCY, QUANTITIES, Computed, DeviceProfile, Measured, QuantityFacts
 from hat_ray.latency.quantity_rows import known_values, require_known
-from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.summary import describe_table
 from hat_ray.latency.table.table import read_table, write_rows
-from hat_ray.latency.timing.energy_quantity import why_no_energy
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
-from hat_ray.latency.timing.statistics import Spread
+from hat_ray.latency.timing.quantities.energy import why_no_energy
+from hat_ray.latency.timing.record import Canary, MeasurementContext
+from hat_ray.latency.timing.statistics import Spread, spread
 from hat_ray.model.config import ModelConfig
 from hat_ray.runtime.eager import EagerRuntime
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeFacts, register_runtime
@@ -63,7 +64,7 @@ def test_an_exported_models_process_loads_no_pytorch() -> None:
     pytest.importorskip("ctranslate2", reason="needs hat-ray[ctranslate2]")
     programs = {RUNTIMES.facts(name).own_process for name in RUNTIMES.own_names} - {None}
     modules = ", ".join(str(program).partition(":")[0] for program in programs)
-    code = f"import sys, hat_ray.latency.timing.peak_process, {modules}; print('torch' in sys.modules)"
+    code = f"import sys, hat_ray.latency.timing.quantities.peak_process, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert len(programs) == 2
     assert done.stdout.strip() == "False"
@@ -150,19 +151,33 @@ def test_the_last_measurement_counts(tmp_path: Path) -> None:
     assert known == {"peak_mb": {SMALL: 90.0}}
 
 
-def test_the_90th_percentile_is_corrected_as_the_median_is(tmp_path: Path) -> None:
+def test_percentiles_are_corrected_as_the_median_is(tmp_path: Path) -> None:
     row = timed_again(job(tmp_path / "one"), SMALL)
     quiet = at(row, SMALL, p50=10.0, p90=12.0, canary=Canary(2.0, 2.0, 1.0, 2.0), session="quiet")
     loud = at(row, LARGE, p50=30.0, p90=45.0, canary=Canary(3.0, 3.0, 2.5 / 3.0, 2.5), session="loud")
     write_rows(tmp_path / "two", [quiet, loud])
-    known = known_values(tmp_path / "two", SPACE.id, row.device.slug, row.workload, [LATENCY, "p90_ms"])
+    known = known_values(tmp_path / "two", SPACE.id, row.device.slug, row.workload, [LATENCY, "p90_ms", "p99_ms"])
     assert known[LATENCY] == {SMALL: 10.0, LARGE: pytest.approx(20.0)}
     assert known["p90_ms"] == {SMALL: 12.0, LARGE: pytest.approx(30.0)}
+    assert known["p99_ms"] == {SMALL: 24.0, LARGE: pytest.approx(60.0)}
+
+
+def test_a_99th_percentile_is_of_a_hundred_repetitions_and_a_row_of_fewer_is_refused(tmp_path: Path) -> None:
+    samples = [float(value) for value in range(100)]
+    assert spread(samples).p99_ms == pytest.approx(98.01)
+    assert spread(samples[1:]).p99_ms is None
+    with pytest.raises(LatencyError, match=r"^p99_ms is not known of .*: set latency.min_repetitions to 200 or more"):
+        measure(job(tmp_path / "few", "p99_ms"), [SMALL])
+    many = {"min_repetitions": 200, "max_repetitions": 200, "budget_s": 60.0}
+    measure(job(tmp_path / "many", "p99_ms", config=CONFIG.model_copy(update=many)), [SMALL])
+    [row] = read_table(tmp_path / "many")
+    known = known_values(tmp_path / "many", SPACE.id, row.device.slug, row.workload, [LATENCY, "p90_ms", "p99_ms"])
+    assert known["p99_ms"][SMALL] >= known["p90_ms"][SMALL] >= known[LATENCY][SMALL]
 
 
 def at(row: LatencyRow, one: Architecture, *, p50: float, p90: float, canary: Canary, session: str) -> LatencyRow:
     context = replace(row.context, session_id=session)
-    total = Spread(p50, p50, p90, p50, 0.0)
+    total = Spread(p50, p50, p90, p50, 0.0, 2 * p90)
     return replace(row, architecture=one, total=total, canary=canary, context=context)
 
 

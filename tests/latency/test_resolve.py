@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.table.best import BEST_COLUMNS, best_measurements
-from hat_ray.latency.table.row import LatencyRow, MeasurementContext, Origin, to_table
+from hat_ray.latency.table.row import LatencyRow, Origin, to_table
+from hat_ray.latency.timing.record import MeasurementContext
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -69,7 +70,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ROWS, st.booleans())
 def test_columns_resolve_duplicates_as_rows_do(rows: list[LatencyRow], in_chunks: bool) -> None:
     table = to_table(rows).select(BEST_COLUMNS)

@@ -16,8 +16,8 @@ from hat_ray.cluster.timing.fleet import measure_fleet
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.device import hardware_of, settings_of
 from hat_ray.latency.here import measure_here
+from hat_ray.latency.lookup.slugs import hardware_of, settings_of
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hat_ray.latency.timing.sensors.clocks import CoreWatch, cpu_mhz, governor
+from hat_ray.latency.timing.sensors.cuda import sensors_of
 from hat_ray.latency.timing.sensors.heat import Thermometer, ThrottleWatch, cpu_throttle_sources
 from hat_ray.latency.timing.sensors.host import LoadWatch, PeakMemory
 from hat_ray.latency.timing.sensors.machine_state import MachineState, Sensors, advice
@@ -248,7 +249,7 @@ def take_and_give_back(megabytes: int) -> None:
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 def test_peak_memory_is_the_timings_own_and_not_an_earlier_one() -> None:
-    memory = PeakMemory(Path("/"), on_gpu=False)
+    memory = PeakMemory(Path("/"))
     take_and_give_back(200)
     memory.start()
     before = memory.resident_bytes() or 0
@@ -263,7 +264,7 @@ def test_peak_memory_is_the_timings_own_and_not_an_earlier_one() -> None:
 def test_where_a_peak_cannot_be_forgotten_only_a_higher_one_is_told(tmp_path: Path) -> None:
     tree(tmp_path, {"proc/self/status": "Name:\tx\nVmHWM:\t  100 kB\nVmRSS:\t 50 kB"})
     (tmp_path / "proc/self/clear_refs").mkdir()
-    memory = PeakMemory(tmp_path, on_gpu=False)
+    memory = PeakMemory(tmp_path)
     memory.start()
     assert memory.resident_bytes() is None
     tree(tmp_path, {"proc/self/status": "Name:\tx\nVmHWM:\t  120 kB"})
@@ -322,7 +323,7 @@ def test_a_gpu_that_answers_nothing_and_an_absent_library_are_none() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_real_gpu_tells_its_peak_memory() -> None:
-    sensors = Sensors(1, on_gpu=True)
+    sensors = sensors_of(1, on_gpu=True)
     sensors.start()
     block = torch.ones(1_000_000, device="cuda")
     del block

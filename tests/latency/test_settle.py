@@ -7,9 +7,10 @@ import pytest
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.table.row import Canary, LatencyRow
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table, scan_table, write_rows
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
+from hat_ray.latency.timing.record import Canary
 from hat_ray.latency.timing.session import TimingSession
 from hat_ray.model.config import ModelConfig
 from hat_ray.space.presets import PRESETS

@@ -9,18 +9,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from hat_ray.core.columns import Columns
+from hat_ray.core.columns.layout import Columns
 from hat_ray.latency.detection import detect
-from hat_ray.latency.table.row import (
-    SCHEMA,
-    SCHEMA_VERSION,
-    Canary,
-    LatencyRow,
-    MeasurementContext,
-    from_table,
-    to_table,
-)
+from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION, LatencyRow, from_table, to_table
 from hat_ray.latency.table.table import part_names, read_table, scan_table, write_rows
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import hat_features

@@ -12,10 +12,11 @@ from hat_ray.latency.detection import detect
 from hat_ray.latency.here import measure
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table, written_rows
+from hat_ray.latency.timing.bench import AT_A_TIME
 from hat_ray.latency.timing.canary import CanaryMonitor
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.latency.timing.protocol import Protocol
-from hat_ray.latency.timing.session import AT_A_TIME, TimingSession
+from hat_ray.latency.timing.session import TimingSession
 from hat_ray.latency.timing.visits import Sitting, visit
 from hat_ray.latency.timing.workload import TranslationTime, Workload
 from hat_ray.model.config import ModelConfig
@@ -40,7 +41,7 @@ class Noted(TimingSession):
         self.slow = False
 
     def with_given_canary(self) -> "Noted":
-        self._watch = CanaryMonitor(lambda: TranslationTime(30.0**self.slow), self.job.config.canary_tolerance)
+        self._bench.watch = CanaryMonitor(lambda: TranslationTime(30.0**self.slow), self.job.config.canary_tolerance)
         return self
 
     def visit(self, architecture: Architecture) -> LatencyRow:
@@ -88,7 +89,7 @@ def test_visits_of_an_interrupted_session_count_and_only_those_that_lack_are_mad
     for one in SOME:
         made = again.visited.count(one)
         assert made >= 3 - (before[one].visits or 0)
-        assert made == again._sittings[one].number - (before[one].visits or 0)
+        assert made == again._bench.sittings[one].number - (before[one].visits or 0)
         rows = read_table(tmp_path, session_id=again.job.session_id)
         [row] = [row for row in rows if row.architecture == one]
         assert (row.visits or 0) >= 3
@@ -129,7 +130,7 @@ def test_rows_are_judged_again_without_a_visit_when_the_device_turns_out_to_be_q
     this.slow = True
     this.run(SOME[:1])
     this.slow = False
-    this._watch.calibrate(0.0)
+    this._bench.watch.calibrate(0.0)
     this.run(SOME[1:])
     assert Counter(this.visited)[SOME[0]] == 1
     first = [row for row in read_table(tmp_path, every_measurement=True) if row.architecture == SOME[0]]
@@ -180,7 +181,7 @@ def test_an_engine_that_computes_elsewhere_is_timed_by_what_passes(share: float)
 def test_the_processors_time_of_a_real_translation_is_what_passes_at_most(tmp_path: Path) -> None:
     this = session(tmp_path)
     this.time(TOY.smallest())
-    [groups] = {one.groups for one in this._sittings[TOY.smallest()].visits[:1]}
+    [groups] = {one.groups for one in this._bench.sittings[TOY.smallest()].visits[:1]}
     for sample in (sample for group in groups for sample in group.samples):
         assert sample.cpu_ms is not None
         assert 0 < sample.cpu_ms < 1.1 * sample.total_ms

@@ -87,6 +87,21 @@ def attention(x: Tensor, memory: Tensor, weights: Weights, name: str, heads: int
     return linear(torch.cat(parts, 1), weights, f"{name}.out_proj", x.shape[1])
 
 
+def ssru(x: Tensor, weights: Weights, name: str) -> Tensor:
+    """Return an SSRU's output (T, D), word by word and channel by channel."""
+    dim = x.shape[1]
+    new, forget = (weights[f"{name}.{part}"][:dim, :dim].tolist() for part in ("weight", "forget_weight"))
+    bias, state, rows = weights[f"{name}.forget_bias"].tolist(), [0.0] * dim, []
+    for word in x.tolist():
+        for channel in range(dim):
+            gate = bias[channel] + sum(a * b for a, b in zip(forget[channel], word, strict=True))
+            gate = 1 / (1 + math.exp(-gate))
+            given = sum(a * b for a, b in zip(new[channel], word, strict=True))
+            state[channel] = gate * state[channel] + (1 - gate) * given
+        rows.append([max(value, 0.0) for value in state])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def sublayer(x: Tensor, weights: Weights, norm: str, rules: Rules, inner: Any) -> Tensor:
     if rules.pre_norm:
         return x + inner(normalised(x, weights, norm, rules.eps))
@@ -137,6 +152,7 @@ def logits(
     last = normalised(x, weights, "encoder.layer_norm", rules.eps) if rules.pre_norm and rules.encoder_final_norm else x
     target_in = [0, *target_in[1:]] if rules.bos_start else target_in
     x = embedded(weights, rules, "decoder", target_in, super_sizes[1], decoder["decoder_embed_dim"])
+    cells = decoder.get("cells", ["attention"] * decoder["decoder_layer_num"])
     for index in range(decoder["decoder_layer_num"]):
         layer = f"decoder.layers.{index}"
         reach = ATTENDED[decoder["decoder_arbitrary_ende_attn"][index]]
@@ -144,7 +160,11 @@ def logits(
         own, cross = (decoder[f"decoder_{kind}_attention_heads"][index] for kind in ("self", "ende"))
         x = sublayer(
             *(x, weights, f"{layer}.self_attn_layer_norm", rules),
-            lambda y, layer=layer, own=own: attention(y, y, weights, f"{layer}.self_attn", own, True),
+            lambda y, layer=layer, own=own, index=index: (
+                ssru(y, weights, f"{layer}.ssru")
+                if cells[index] == "ssru"
+                else attention(y, y, weights, f"{layer}.self_attn", own, True)
+            ),
         )
         x = sublayer(
             *(x, weights, f"{layer}.encoder_attn_layer_norm", rules),

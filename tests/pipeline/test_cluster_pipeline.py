@@ -2,12 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +16,11 @@ from hat_ray.latency.table.table import read_table
 from hat_ray.recipe import load_recipe
 from hat_ray.report.render import read_report
 from hat_ray.storage.folder import Folder
-from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.head import TOKEN, head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
 TINY = str(Path(__file__).parent / "tiny.yaml")
 DEVICES = "latency.devices=[{name: board, labels: {hw: board}}, {name: server, resource: server}]"
 
@@ -69,54 +63,10 @@ def test_every_stage_runs_on_three_raylets_with_two_devices(three_raylets: str, 
 
 
 @pytest.fixture
-def head() -> Iterator[str]:
+def job_server() -> Iterator[str]:
     """Start a Ray head with its dashboard on loopback, as a process of its own; yields the job server's address."""
-    environment = {**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
-    ray_command = str(Path(sys.executable).parent / "ray")
-    port, dashboard = free_port(), free_port()
-    sockets = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: a socket's path has at most 107 bytes
-    process = subprocess.Popen(
-        [
-            *(
-                ray_command,
-                "start",
-                "--head",
-                "--block",
-                "--num-cpus=3",
-                f"--port={port}",
-                "--node-ip-address=127.0.0.1",
-            ),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
-            *("--disable-usage-stats", f"--temp-dir={sockets}"),
-            f"--dashboard-agent-listen-port={free_port()}",  # the default belongs to one cluster of a machine
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-
-        def answers() -> bool:
-            assert process.poll() is None
-            try:
-                urllib.request.urlopen(f"{address}/api/version", timeout=30).close()
-            except urllib.error.HTTPError as answer:
-                return answer.code in (401, 403)  # it is up, and wants the token that Ray made
-            except OSError:
-                return False
-            return True
-
-        wait_for(answers, "the dashboard does not answer", every_s=0.5)
-        yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=240)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=240)
-        shutil.rmtree(sockets, ignore_errors=True)
+    with head(cpus=3) as ports:
+        yield f"http://127.0.0.1:{ports['dashboard']}"
 
 
 def submit(address: str, *arguments: str, token: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -134,24 +84,24 @@ def submit(address: str, *arguments: str, token: dict[str, str] | None = None) -
     )
 
 
-def test_a_submitted_job_does_the_whole_recipe_and_a_failing_stage_fails_it(head: str, tmp_path: Path):
+def test_a_submitted_job_does_the_whole_recipe_and_a_failing_stage_fails_it(job_server: str, tmp_path: Path):
     place = tmp_path / "runs" / "tiny"
     recipe = "tests/pipeline/tiny.yaml"
-    done = submit(head, "--recipe", recipe, "--run", str(place))
+    done = submit(job_server, "--recipe", recipe, "--run", str(place))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (place / "report" / "report.html").is_file()
     assert json.loads((place / "report" / "stage.json").read_text())["stage"] == "report"
 
-    failing = submit(head, "--recipe", recipe, "--run", str(place), "--set", "search.limits_ms=[0.001]")
+    failing = submit(job_server, "--recipe", recipe, "--run", str(place), "--set", "search.limits_ms=[0.001]")
     assert failing.returncode != 0
     told = [line for line in (failing.stdout + failing.stderr).splitlines() if "hat-ray: error:" in line]
     assert len(set(told)) == 1  # Ray shows a failed job's last lines twice
     assert "the fastest architecture timed so far takes" in told[0]
 
-    stranger = submit(head, "--recipe", recipe, "--run", str(place), token={"RAY_AUTH_MODE": "disabled"})
+    stranger = submit(job_server, "--recipe", recipe, "--run", str(place), token={"RAY_AUTH_MODE": "disabled"})
     assert stranger.returncode != 0
     assert "Authentication required" in stranger.stdout + stranger.stderr
 
-    relative = submit(head, "--recipe", recipe, "--run", "runs/x")
+    relative = submit(job_server, "--recipe", recipe, "--run", "runs/x")
     assert relative.returncode != 0
     assert "absolute path or a URI" in relative.stdout + relative.stderr

@@ -9,14 +9,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hat_ray.api import Run, run_recipe
 from hat_ray.cli import app
 from hat_ray.cli.commands.models import model_choice
+from hat_ray.core.progress import no_progress
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError
 from hat_ray.model.checkpoints.native import load_sub
+from hat_ray.pipeline.context import scorer_of
+from hat_ray.pipeline.execution import LocalExecution, SearchPlan
+from hat_ray.pipeline.run_folder import Run as RunFolder
+from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.stage_table import STAGES
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
@@ -28,6 +34,24 @@ from tests.waiting import wait_for
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 CLI = [sys.executable, "-m", "hat_ray.cli"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_scoring_and_translating_on_a_gpu_that_is_not_there_are_refused(made: tuple[Recipe, Path], tmp_path: Path):
+    recipe, place = made
+    context = Context(RunFolder(Folder.at(place), recipe), LocalExecution())
+    search = recipe.search.model_copy(update={"worker_gpus": 1.0})
+    plan = SearchPlan(recipe.space.build(), {}, [], search, Folder.at(tmp_path), 1)
+    with pytest.raises(HatRayError, match=r"search\.worker_gpus is set, but PyTorch sees no CUDA device here"):
+        context.execution.search(plan, scorer_of(context), no_progress)
+    evaluate = recipe.evaluate.model_copy(update={"use_gpu": True})
+    folder = next(
+        one for one in Folder.at(place / "retrain").list() if (place / "retrain" / one / "train.json").exists()
+    )
+    with pytest.raises(HatRayError, match=r"evaluate\.use_gpu is set, but PyTorch sees no CUDA device here"):
+        context.execution.evaluate(
+            [context.folder("retrain").child(folder)], context.folder("corpus"), evaluate, no_progress
+        )
 
 
 def test_the_report_holds_every_model_with_every_figure(made: tuple[Recipe, Path]):

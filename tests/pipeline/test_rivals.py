@@ -18,12 +18,12 @@ from hat_ray.pipeline.stage import Context
 from hat_ray.pipeline.trained.rivals import RIVALS, select_models
 from hat_ray.recipe import Recipe, load_recipe
 from hat_ray.report.render import read_report
-from hat_ray.search.selection import HAND_SCALED, RetrainOutput, Selection
+from hat_ray.search.selection import OF_EVERY_SPACE, RetrainOutput, Selection
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import RetrainConfig
 from tests.pipeline.conftest import TINY
 
-ALL = "retrain.baselines=[largest, random, scaled-depth, scaled-width, deep-shallow]"
+ALL = "retrain.baselines=[largest, random, scaled-depth, scaled-width, deep-shallow, deep-shallow-ssru]"
 QUICK = ("latency.budget_s=0.1", "latency.patience_s=0.1", "latency.calibration_s=0.1")
 
 
@@ -35,9 +35,9 @@ def test_rivals_keep_their_limit_as_timed_and_a_second_choice_times_nothing(
     table = Folder.at(place / "latency" / "table")
     context = Context(Run(Folder.at(place), load_recipe(TINY, [ALL, *QUICK])), LocalExecution())
     chosen = select_models(context, Folder.at(tmp_path / "first"))
-    by_hand = [one for one in chosen.selected if one.kind in HAND_SCALED]
+    by_hand = [one for one in chosen.selected if one.kind in OF_EVERY_SPACE]
     limits = [one.limit for one in chosen.selected if one.kind == "winner"]
-    asked = {(kind, limit) for kind in HAND_SCALED for limit in limits}
+    asked = {(kind, limit) for kind in OF_EVERY_SPACE for limit in limits}
     assert {(one.kind, one.limit) for one in by_hand} | {(one.kind, one.limit) for one in chosen.missing} == asked
     assert len(by_hand) + len(chosen.missing) == len(asked)
     rows = read_table(table, every_measurement=True)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from hat_ray.api import run_recipe
 from hat_ray.cli import app
-from hat_ray.latency.device import settings_of
+from hat_ray.latency.lookup.slugs import settings_of
 from hat_ray.pipeline.models import retrained_model, served_model
 from hat_ray.pipeline.run_folder import Run
 from hat_ray.recipe import load_recipe

@@ -19,9 +19,10 @@ from hat_ray.latency.lookup.devices import count_rows, device_of_table
 from hat_ray.latency.output import LatencyOutput
 from hat_ray.latency.table.exchange import import_csv
 from hat_ray.latency.table.hat_csv import published
-from hat_ray.latency.table.row import LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import keep, read_table, write_rows
 from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.record import MeasurementContext
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.predictor.fit import rows_of_device

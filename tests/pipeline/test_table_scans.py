@@ -17,9 +17,10 @@ from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.fleet import once
 from hat_ray.latency.output import LatencyOutput, MeasuredDevice
-from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table, write_rows
 from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.pipeline.context import timed_of, timing_job
 from hat_ray.pipeline.execution import LocalExecution

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.row import Canary, LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import write_rows
 from hat_ray.latency.timing.job import TimingJob
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.session import missing_quantities
 from hat_ray.latency.timing.statistics import spread
 from hat_ray.model.config import ModelConfig

@@ -77,7 +77,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> TimingJob:
 def as_timed(row: LatencyRow, one: Architecture, draw: np.random.Generator) -> LatencyRow:
     noise = np.exp(draw.normal(0, 0.002, 3))
     median = milliseconds(one) * noise[0]
-    total = Spread(median, median, median * ratio(one) * noise[1], median, 0.0)
+    total = Spread(median, median, median * ratio(one) * noise[1], median, 0.0, 1.5 * median)
     peak = (("peak_mb", megabytes(one) * noise[2]),)
     return replace(row, architecture=one, total=total, canary=None, encoder=None, decoder=None, quantities=peak)
 

@@ -19,6 +19,7 @@ from hat_ray.latency.sweep import SweepPoint, plan_sweep
 from hat_ray.predictor.assess import Assessment, CurvePoint, DepthError, Outlier
 from hat_ray.predictor.quality import Quality
 from hat_ray.predictor.quantities import QuantityQuality
+from hat_ray.report.bounds import Prices, prices
 from hat_ray.report.data import (
     ChosenModel,
     CorpusFacts,
@@ -123,9 +124,23 @@ def made_up_candidates(architectures: list[Architecture]) -> list[Candidate]:
             architecture=a,
             loss_bits=made_up_loss(a),
             latency_ms={d: made_up_ms(a, d) for d in (XEON, BOARD)},
+            quantities={BOARD: {"model_mb": 4e-6 * cost(a).params}},
         )
         for a in architectures
     ]
+
+
+def made_up_prices(candidates: list[Candidate], chosen: list[ChosenModel]) -> Prices | None:
+    """Return what the bounds cost: those of the models' limits, and of one that also bounds the model size."""
+    won = [(one.limit, one.architecture) for one in chosen if one.kind == "winner" and one.limit]
+    won.append(
+        (
+            Limit.of(BOARD, latency_ms=300, model_mb=120),
+            min(candidates, key=lambda one: one.takes_ms(BOARD)).architecture,
+        )
+    )
+    winners = [LimitWinner(limit, 0.0, 0.0, None, None, None, one.id, one, "winners/1.yml") for limit, one in won]
+    return prices(candidates, winners, None, [one.trained for one in chosen])
 
 
 def predictor_facts(device: str, architectures: list[Architecture], rng: random.Random) -> PredictorFacts:
@@ -296,6 +311,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
             ("winner", {"model": tuple((n, n / 1500) for n in steps[1:])}),
         )
     ]
+    candidates, chosen = made_up_candidates(architectures), chosen_models(space, architectures, rng)
     return ReportData(
         name="multi30k.en-de",
         corpus=CorpusFacts("en", "de", 29_000, 1014, 1000, 8000, copy_bleu=0.48, nearest_bleu=9.61),
@@ -304,7 +320,7 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
             Device(XEON, "Intel Xeon 2.2 GHz, 1 thread, eager fp32", {"Cores": "2", "Memory": "8 GiB", "Timed": "160 architectures"}),
             Device(BOARD, "Raspberry Pi 4, 1 thread, eager fp32", {"Cores": "4", "Memory": "4 GiB", "Timed": "160 architectures"}),
         ),
-        chosen=tuple(chosen_models(space, architectures, rng)),
+        chosen=tuple(chosen),
         provenance=Provenance(
             recipe_yaml="corpus:\n  source: files\nspace: space0\nsearch:\n  limits_ms: [40, 70]\n",
             seed=1,
@@ -321,7 +337,8 @@ def made_up_report(num_candidates: int = 700) -> ReportData:
                 StageTime("evaluate", 221),
             ),
         ),
-        candidates=tuple(made_up_candidates(architectures)),
+        candidates=tuple(candidates),
+        prices=made_up_prices(candidates, chosen),
         supernet=tuple(supernet),
         retraining=tuple(retraining),
         trainings=tuple(trainings),

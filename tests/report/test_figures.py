@@ -15,6 +15,8 @@ from hat_ray.report.topics import frontier as frontier_figures
 from hat_ray.report.topics import predictor as predictor_figures
 from hat_ray.report.topics.closing import summary_tables
 from hat_ray.report.topics.flops import flops_against_latency
+from hat_ray.report.topics.limits.fronts import fronts
+from hat_ray.report.topics.limits.section import decided
 from hat_ray.report.topics.ranking_charts import policy_figures, ranking_figures
 from hat_ray.report.topics.search import search_progress
 from hat_ray.report.topics.strips import finalist_rungs, loss_strip
@@ -38,6 +40,8 @@ def all_figures(data: ReportData) -> list[Figure]:
         search_progress(data, device, "e"),
         loss_strip(data, device, "strip"),
         finalist_rungs(replace(data, finals=some_finals(data, device)), device, "finalists"),
+        *fronts(data, data.devices[-1], "fronts"),
+        *(bounds.figures if (bounds := decided(data)) else ()),
         *(trained.figures if (trained := training(data)) else ()),
         *sweep_figures(data.sweep),
         *(ranking_figures(data.ranking) if data.ranking else ()),
@@ -62,7 +66,7 @@ def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def test_every_figure_is_valid_for_plotly(report: ReportData) -> None:
     figures = all_figures(report)
-    assert len(figures) == 20
+    assert len(figures) == 24
     for figure in figures:
         drawn = uncoloured(figure.plotly())
         assert isinstance(drawn, dict)
@@ -92,7 +96,7 @@ def test_the_frontier_figure_shows_each_candidate_once(report: ReportData) -> No
 def test_a_run_without_figures_has_none(small_report: Make) -> None:
     empty = small_report(
         candidates=(), chosen=(), timed=(), searches=(), supernet=(), retraining=(), trainings=(), sweep=None,
-        ranking=None, policies=None,
+        prices=None, ranking=None, policies=None,
     )  # fmt: skip
     empty = replace(empty, predictors=(replace(empty.predictors[0], pairs=(), assessment=None),))
     assert all_figures(empty) == []

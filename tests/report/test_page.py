@@ -30,8 +30,8 @@ def test_page_is_whole_quiet_and_fits(browser: webdriver.Chrome, written: Path, 
     show(browser, written, width=width, scheme=scheme)
     assert_quiet(browser, written)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 27
-    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 27
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") == 31
+    assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 31
     empty = "return [...document.querySelectorAll('.plot')].filter(p => !p.querySelector('.scatterlayer path')).length"
     assert browser.execute_script(empty) == 0
 
@@ -60,7 +60,7 @@ def test_every_link_inside_the_page_leads_somewhere_and_data_links_hold_data(
     browser: webdriver.Chrome, written: Path
 ) -> None:
     show(browser, written)
-    assert_links_lead(browser, 29)  # 27 figures, the runtimes and the ledger
+    assert_links_lead(browser, 33)  # 31 figures, the runtimes and the ledger
 
 
 def hostile(small_report: Make) -> ReportData:

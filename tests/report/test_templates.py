@@ -91,7 +91,7 @@ def test_every_section_of_the_navigation_is_on_the_page_and_none_twice(report: R
 
 
 EMPTY = (
-    *("results", "frontier", "networks", "method", "sweep", "search", "training"),
+    *("results", "frontier", "bounds", "networks", "method", "sweep", "search", "training"),
     *("ranking", "policies", "translations", "cost"),
 )
 

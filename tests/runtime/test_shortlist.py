@@ -20,6 +20,7 @@ from hat_ray.runtime.onnx.graph import GraphDtype
 from hat_ray.runtime.protocol import Bounds, RuntimeSettings, load_engine
 from hat_ray.runtime.shortlist import ShortLists, build_short_lists
 from hat_ray.runtime.standalone import engine_onnx as loader
+from hat_ray.runtime.standalone import graphs_onnx
 from hat_ray.storage.folder import Folder
 from tests.exporting import export_model
 from tests.model.rounding import assert_same_but_for_rounding
@@ -55,11 +56,11 @@ def test_without_pairs_there_are_no_lists() -> None:
 def test_a_sentence_may_say_what_is_on_its_own_list_and_nothing_else(tmp_path: Path) -> None:
     FEW.save(tmp_path / "lists.npz")
     source = sources(3, 7).numpy()
-    words, allowed = loader.ShortLists.load(tmp_path / "lists.npz", VOCAB, VOCAB).of(source)
+    words, allowed = graphs_onnx.ShortLists.load(tmp_path / "lists.npz", VOCAB, VOCAB).of(source)
     for row, line in enumerate(source):
         own = sorted({*range(12), *FEW.partners[line].ravel().tolist()})
         assert words[allowed[row, 0] == 0].tolist() == own
-        assert set(np.unique(allowed)) == {0.0, np.float32(loader.HIDDEN)}
+        assert set(np.unique(allowed)) == {0.0, np.float32(graphs_onnx.HIDDEN)}
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -89,7 +90,7 @@ def test_what_follows_is_listed_and_does_not_depend_on_the_batch() -> None:
     state, other = short.start(source, 1), OnnxEngine.of(model, "fp32").start(source, 1)
     best = short.best(torch.tensor([2, 2, 2, 2]), state, 4)
     logits = OnnxEngine.of(model, "fp32").step(torch.tensor([2, 2, 2, 2]), other)
-    words, allowed = loader.ShortLists(FEW.frequent, FEW.partners, VOCAB).of(source.numpy())
+    words, allowed = graphs_onnx.ShortLists(FEW.frequent, FEW.partners, VOCAB).of(source.numpy())
     logits[:, [word for word in range(VOCAB) if word not in words]] = -torch.inf
     logits[:, words] += torch.from_numpy(allowed[:, 0])
     assert_same_but_for_rounding(best.values, top_tokens(logits, 4).values)

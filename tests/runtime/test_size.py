@@ -38,7 +38,9 @@ CONFIGS = {
 
 
 def space_for(name: str, preset: str) -> SearchSpace:
-    return RuntimeSpaceConfig(preset=preset, runtime="ctranslate2" if name.startswith("ctranslate2") else None).build()
+    if name.startswith("ctranslate2"):
+        return RuntimeSpaceConfig(preset=preset, runtime="ctranslate2").build()
+    return RuntimeSpaceConfig(preset=preset).build().replaced(decoder_cells=("attention", "ssru"))
 
 
 def drawn(space: SearchSpace, count: int) -> list[Architecture]:

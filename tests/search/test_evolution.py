@@ -16,7 +16,7 @@ from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import fastest, resolve_limits
 from hat_ray.search.rivals.families import hand_scaled
-from hat_ray.search.selection import HAND_SCALED
+from hat_ray.search.selection import OF_EVERY_SPACE
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import FloatArray
 from hat_ray.space.presets import SPACE0
@@ -228,14 +228,14 @@ def test_a_published_problem_is_solved_near_to_the_best_known(shared: Path) -> N
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS.own_names)
 def test_models_scaled_by_hand_come_first_the_two_slowest_of_each_family_that_keep_a_limit(algorithm: str) -> None:
-    config = by(algorithm).model_copy(update={"hand_scaled": HAND_SCALED})
+    config = by(algorithm).model_copy(update={"hand_scaled": OF_EVERY_SPACE})
     expected: set[Architecture] = set()
     for limit in LIMITS:
         ms = DEVICES[limit.device][LATENCY]
-        for kind in HAND_SCALED:
+        for kind in OF_EVERY_SPACE:
             family = [one for one in hand_scaled(THREE_LAYERS, kind, inside=True) if ms([one])[0] <= limit.ms]
             expected |= set(family[:2])
-    assert len(expected) > len(HAND_SCALED)
+    assert len(expected) > len(OF_EVERY_SPACE)
     asked = run(evolution(config), 3)
     assert set(asked[: len(expected)]) == expected
     assert len(asked) == len(set(asked))

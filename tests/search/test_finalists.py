@@ -180,7 +180,7 @@ def test_a_loss_that_is_no_number_stands_last_and_a_single_finalist_is_not_train
     assert finals.best(WIDE) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_halving_leaves_the_larger_half_each_time_and_never_drops_the_best(
     count: int, rungs: int, rng: random.Random

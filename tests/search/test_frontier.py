@@ -18,7 +18,7 @@ def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
 
 
 @given(points)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_front_equals_brute_force(some: list[tuple[float, float]]) -> None:
     front = pareto_front([p[0] for p in some], [p[1] for p in some])
     expected = [i for i, p in enumerate(some) if not any(beats(q, p) for q in some)]
@@ -27,7 +27,7 @@ def test_front_equals_brute_force(some: list[tuple[float, float]]) -> None:
 
 
 @given(points)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_hypervolume_equals_the_count_of_dominated_cells(some: list[tuple[float, float]]) -> None:
     reference = (5.0, 4.0)
     cells = sum(
@@ -45,7 +45,7 @@ def test_points_without_a_number_stand_aside() -> None:
 
 
 @given(points, points)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_a_point_adds_to_the_stairs_equals_the_difference_of_hypervolumes(
     some: list[tuple[float, float]], new: list[tuple[float, float]]
 ) -> None:

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from search_stand_ins import EIGHT, ODD
 
@@ -74,7 +74,6 @@ def test_children_lie_in_the_space_and_resemble_their_parents(space: SearchSpace
     assert np.delete(taken, reach, axis=1).all()
 
 
-@settings(deadline=None)
 @given(st.sampled_from([TOY, SPACE0, SMALL, DEEP_SHALLOW, EIGHT, ODD]), st.integers(0, 10**6), st.floats(0, 1))
 def test_single_children_lie_in_the_space(space: SearchSpace, seed: int, probability: float) -> None:
     rng, code = random.Random(seed), GeneCode(space)

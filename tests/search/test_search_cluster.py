@@ -17,6 +17,7 @@ from search_driver import CONFIG, DEVICES, ONE_AT_A_TIME, LoggingScore, a_batch
 from search_stand_ins import InParts
 
 from hat_ray.cluster.search import run_search_on_cluster
+from hat_ray.errors import HatRayError
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.supertransformer import SuperTransformer
 from hat_ray.search.candidates import CandidateTable
@@ -38,7 +39,9 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 
@@ -87,6 +90,18 @@ def test_a_lost_worker_costs_no_candidate(tmp_path: Path) -> None:
     assert len(result.candidates) == CONFIG.evaluations
     again = len(scored(log)) - len(set(scored(log)))
     assert again < CONFIG.max_batch  # only what the lost trial had finished before it was lost
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for a PyTorch that sees no GPU")
+def test_a_gpu_that_pytorch_cannot_use_ends_a_search_in_one_line(tmp_path: Path) -> None:
+    batch = a_batch(vocabulary=40)
+    scorer = CandidateScorer(SuperTransformer(TOY, 40, ModelConfig(), seed=1), [batch], label_smoothing=0.1)
+    with pytest.raises(
+        HatRayError, match=r"^search\.worker_gpus is set, but PyTorch sees no CUDA device here: unset it"
+    ):
+        search(tmp_path, scorer, CONFIG.model_copy(update={"worker_gpus": 0.5}))
 
 
 @pytest.mark.usefixtures("cluster")

@@ -2,10 +2,8 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -16,57 +14,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from search_driver import CONFIG, DEVICES
 
-from hat_ray.cluster.population import BEST, EVALUATIONS, HYPERVOLUME
+from hat_ray.cluster.metrics import BEST, EVALUATIONS, HYPERVOLUME
 from hat_ray.search.candidates import CandidateTable
 from hat_ray.storage.folder import Folder
-from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.head import TOKEN, answer, head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @pytest.fixture
 def ports() -> Iterator[dict[str, int]]:
-    """Start a head; yields its ports."""
-    ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "metrics")}
-    sockets = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: a socket's path has at most 107 bytes
-    command = [
-        *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"),
-        *("--node-ip-address=127.0.0.1", f"--port={ports['gcs']}", "--disable-usage-stats", f"--temp-dir={sockets}"),
-        *("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}"),
-        *(f"--dashboard-agent-listen-port={ports['agent']}", f"--metrics-export-port={ports['metrics']}"),
-        '--system-config={"metrics_report_interval_ms": 500}',
-    ]
-    environment = {**os.environ, **TOKEN, "RAY_worker_niceness": "0"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-
-        def answers() -> bool:
-            assert process.poll() is None
-            return answer(f"http://127.0.0.1:{ports['dashboard']}/api/version") in (200, 401, 403)
-
-        wait_for(answers, "the dashboard does not answer", every_s=0.5)
+    with head() as ports:
         yield ports
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=240)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=240)
-        shutil.rmtree(sockets, ignore_errors=True)
-
-
-def answer(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as found:
-            return int(found.status)
-    except urllib.error.HTTPError as refused:
-        return refused.code
-    except OSError:
-        return 0
 
 
 def scrape(port: int, run: str) -> dict[tuple[str, str, str], float]:

@@ -18,7 +18,7 @@ import yaml
 
 from tests.exported import Exported
 from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.waiting import end, wait_for
 
 serve_schema = pytest.importorskip("ray.serve.schema", reason="needs ray[serve]")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -85,11 +85,7 @@ def cluster() -> Iterator[Cluster]:
         until(lambda: "Ray runtime started" in log.read_text(errors="replace"), log)
         yield one
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=240)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 

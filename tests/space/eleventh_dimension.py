@@ -1,6 +1,6 @@
 """Prints as JSON what hat-ray makes of two dimensions that only a package beside it knows; run by a test.
 
-`cells.py` and its entry points lie on the path: `decoder_cells`, a word for each decoder layer, and `vocabulary_sizes`,
+`cells.py` and its entry points lie on the path: `decoder_kinds`, a word for each decoder layer, and `vocabulary_sizes`,
 a number for the whole network.
 """
 
@@ -36,7 +36,7 @@ from hat_ray.space.hat_yaml import read_architecture, read_space, write_architec
 from hat_ray.space.presets import PRESETS, TOY
 from hat_ray.space.search_space import SearchSpace
 
-NEW = {"decoder_cells": ("attention", "ssru"), "vocabulary_sizes": (8000, 4000)}
+NEW = {"decoder_kinds": ("attention", "lstm"), "vocabulary_sizes": (8000, 4000)}
 SPACE = TOY.replaced(name="with cells", **NEW)
 DEPTH = SPACE.largest().decoder.depth
 TINY = SearchSpace.from_dict(
@@ -45,7 +45,7 @@ TINY = SearchSpace.from_dict(
 
 
 def cells(architecture: Architecture) -> tuple[Any, ...]:
-    return choices_of(architecture, BY_NAME["decoder_cells"])
+    return choices_of(architecture, BY_NAME["decoder_kinds"])
 
 
 def vocabulary(architecture: Architecture) -> Any:
@@ -85,7 +85,7 @@ def searched(algorithm: Any) -> dict[str, Any]:
 def bred() -> dict[str, Any]:
     rng, code = random.Random(1), GeneCode(SPACE)
     parent = SPACE.largest()
-    other = SPACE.uniform({**SPACE.picked(max), "decoder_cells": "ssru", "vocabulary_sizes": 4000})
+    other = SPACE.uniform({**SPACE.picked(max), "decoder_kinds": "lstm", "vocabulary_sizes": 4000})
     mutants = [code.child([parent], rng, 0.3) for _ in range(2000)]
     crossed = [code.child([parent, other], rng) for _ in range(2000)]
     rows = code.encode([parent, other])
@@ -93,7 +93,7 @@ def bred() -> dict[str, Any]:
     vectorised = code.decoded(code.bred(rows[[0] * 2000], rows[[1] * 2000], np.ones(2000, dtype=bool), [0.0], many))
 
     def share(some: Sequence[Architecture]) -> float:
-        return float(np.mean([cells(one).count("ssru") / len(cells(one)) for one in some]))
+        return float(np.mean([cells(one).count("lstm") / len(cells(one)) for one in some]))
 
     return {
         "mutated": share(mutants),
@@ -120,7 +120,7 @@ def described() -> dict[str, Any]:
         "set": FEATURE_SET,
         "encoder": [COST_FEATURES[place] for place in ENCODER_COLUMNS],
         "decoder": [COST_FEATURES[place] for place in DECODER_COLUMNS],
-        "counts": bool((costs["decoder_cells_ssru"] == [cells(one).count("ssru") for one in some]).all()),
+        "counts": bool((costs["decoder_kinds_lstm"] == [cells(one).count("lstm") for one in some]).all()),
         "sizes": bool((costs["vocabulary_sizes"] == [vocabulary(one) for one in some]).all()),
         "rows as architectures": exact,
         "averages": bool(np.allclose(costs_from_hat(hat_features(plain)), cost_features(plain))),
@@ -173,22 +173,22 @@ results = {
     "preset samples": {n: [s.sample(random.Random(seed)).id for seed in range(5)] for n, s in PRESETS.items()},
     "preset stream": drawn(random.Random(1)),
     "space id": SPACE.id,
-    "absent is canonical": shape(decoder_cells=("attention",) * DEPTH, vocabulary_sizes=(8000,)) == TOY.largest(),
-    "inside": [SPACE.contains(TOY.largest()), TOY.contains(shape(decoder_cells=("ssru",) * DEPTH))],
+    "absent is canonical": shape(decoder_kinds=("attention",) * DEPTH, vocabulary_sizes=(8000,)) == TOY.largest(),
+    "inside": [SPACE.contains(TOY.largest()), TOY.contains(shape(decoder_kinds=("lstm",) * DEPTH))],
     "size": [TINY.size(), len(GeneCode(TINY).all()), len({TINY.sample(random.Random(i)) for i in range(600)})],
     "refused": [
-        refused(lambda: SPACE.replaced(decoder_cells=("lstm",))),
-        refused(lambda: shape(decoder_cells=("ssru",))),
-        refused(lambda: shape(decoder_cells=("ssru", "lstm", "ssru", "ssru"))),
-        refused(lambda: TOY.require(shape(decoder_cells=("ssru",) * DEPTH))),
-        refused(lambda: parse_recipe("{name: x, space: {decoder_cell: [ssru]}}", "here")),
+        refused(lambda: SPACE.replaced(decoder_kinds=("gru",))),
+        refused(lambda: shape(decoder_kinds=("lstm",))),
+        refused(lambda: shape(decoder_kinds=("lstm", "gru", "lstm", "lstm"))),
+        refused(lambda: TOY.require(shape(decoder_kinds=("lstm",) * DEPTH))),
+        refused(lambda: parse_recipe("{name: x, space: {decoder_kind: [lstm]}}", "here")),
         refused(
-            lambda: read_architecture(write_architecture(shape(decoder_cells=("ssru",) * DEPTH)).replace("ssru", "x"))
+            lambda: read_architecture(write_architecture(shape(decoder_kinds=("lstm",) * DEPTH)).replace("lstm", "x"))
         ),
         refused(lambda: SuperTransformer(SPACE, 20, ModelConfig())),
     ],
     "runtimes": {
-        name: [why_unsupported(name, RuntimeSettings(), one) for one in (shape(decoder_cells=("ssru",) * DEPTH), PLAIN)]
+        name: [why_unsupported(name, RuntimeSettings(), one) for one in (shape(decoder_kinds=("lstm",) * DEPTH), PLAIN)]
         for name in RUNTIMES.own_names
     },
     "searched": {algorithm: searched(algorithm) for algorithm in ("surrogate", "aging", "random", "hat")},

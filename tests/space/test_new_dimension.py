@@ -24,12 +24,12 @@ CELLS = """
 from hat_ray.space.dimension import Dimension
 
 CELLS = Dimension(
-    name="decoder_cells",
-    title="decoder cells",
+    name="decoder_kinds",
+    title="decoder kinds",
     description="Kind of each decoder layer.",
     side="decoder",
     per_layer=True,
-    words=("ssru", "attention"),
+    words=("lstm", "attention"),
     absent="attention",
 )
 SIZES = Dimension(
@@ -65,16 +65,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_package_appends_its_dimensions_to_the_table(made):
-    assert made["names"] == [*(dimension.name for dimension in DIMENSIONS), "decoder_cells", "vocabulary_sizes"]
-    assert made["titles"] == ["decoder cells", "vocabulary"]
-    assert made["figures"] == ["decoder_cells", "vocabulary_sizes"]
+    assert made["names"] == [*(dimension.name for dimension in DIMENSIONS), "decoder_kinds", "vocabulary_sizes"]
+    assert made["titles"] == ["decoder kinds", "vocabulary"]
+    assert made["figures"] == ["decoder_kinds", "vocabulary_sizes"]
 
 
 def test_a_runtime_refuses_what_its_network_does_not_read(made):
     assert {*made["runtimes"]} == {*RUNTIMES.own_names}
     for name, (reason, plain) in made["runtimes"].items():
-        assert reason == f"runtime {name} does not read the dimension decoder_cells: leave it out of the space"
-        assert plain is None or "decoder_cells" not in plain
+        assert reason == f"runtime {name} does not read the dimension decoder_kinds: leave it out of the space"
+        assert plain is None or "decoder_kinds" not in plain
 
 
 def test_spaces_that_do_not_name_it_keep_their_ids_and_seeds(made):
@@ -97,7 +97,7 @@ def test_a_small_space_has_as_many_networks_as_are_counted_listed_and_drawn(made
 def test_a_seeded_search_proposes_it_and_runs_to_the_end(made, algorithm):
     found = made["searched"][algorithm]
     assert found["told"] == 120 if algorithm != "hat" else found["told"] > 60  # HAT counts known networks again
-    assert found["words"] == ["attention", "ssru"]
+    assert found["words"] == ["attention", "lstm"]
     assert found["sizes"] == [4000, 8000]
     assert found["best_ms"] <= 12
 
@@ -111,7 +111,7 @@ def test_children_take_it_from_either_parent_and_mutate_it(made):
 
 def test_predictors_see_it_in_columns_of_its_own(made):
     seen = made["described"]
-    cells = ["decoder_cells_ssru", "decoder_cells_attention"]
+    cells = ["decoder_kinds_lstm", "decoder_kinds_attention"]
     assert seen["cost"] == [*COST_FEATURES, "vocabulary_sizes", *cells]
     assert seen["layer"] == list(LAYER_FEATURES)
     assert seen["set"] == "cost-18+layers-7"
@@ -129,25 +129,25 @@ def test_it_comes_back_from_yaml_json_and_recipes(made):
     written = made["written"]
     for way in ("yaml", "json", "space yaml", "space json", "recipe", "recipe again", "schema"):
         assert written[way], way
-    new = {"decoder-cells-all-subtransformer", "vocabulary-sizes-subtransformer"}
+    new = {"decoder-kinds-all-subtransformer", "vocabulary-sizes-subtransformer"}
     assert set(written["named"]) - set(written["absent"]) == new
-    with pytest.raises(SpaceError, match="no dimension decoder_cells is known here: install the package that adds it"):
+    with pytest.raises(SpaceError, match="no dimension decoder_kinds is known here: install the package that adds it"):
         Architecture.from_json(written["an architecture"])
 
 
 def test_a_sweep_varies_it(made):
-    assert made["sweep"] == {"decoder_cells": ["ssru", "attention"], "vocabulary_sizes": [4000, 8000]}
+    assert made["sweep"] == {"decoder_kinds": ["lstm", "attention"], "vocabulary_sizes": [4000, 8000]}
 
 
 def test_wrong_choices_are_refused_with_their_rule(made):
     space, few, kind, outside, key, yaml, model = made["refused"]
-    assert space == "space with cells: decoder_cells must be one of ['ssru', 'attention'], got 'lstm'"
-    assert few == "decoder_cells must have 4 values, got 1"
-    assert kind == "decoder_cells must be one of ['ssru', 'attention'], got 'lstm'"
-    assert "outside space toy: decoder_cells must be one of ['attention'], got ssru" in outside
-    assert key == "here, line 1: unknown key space.decoder_cell; did you mean decoder_cells?"
-    assert "decoder-cells-all-subtransformer must be one of ['ssru', 'attention'], got 'x'" in yaml
-    assert model == "no layer of the model reads decoder_cells: leave it out of the space"
+    assert space == "space with cells: decoder_kinds must be one of ['lstm', 'attention'], got 'gru'"
+    assert few == "decoder_kinds must have 4 values, got 1"
+    assert kind == "decoder_kinds must be one of ['lstm', 'attention'], got 'gru'"
+    assert "outside space toy: decoder_kinds must be one of ['attention'], got lstm" in outside
+    assert key == "here, line 1: unknown key space.decoder_kind; did you mean decoder_kinds?"
+    assert "decoder-kinds-all-subtransformer must be one of ['lstm', 'attention'], got 'x'" in yaml
+    assert model == "no layer of the model reads decoder_kinds: leave it out of the space"
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_wrong_choices_are_refused_with_their_rule(made):
 def test_a_row_that_cannot_be_is_refused(change, message):
     row = {"name": "cells", "title": "cells", "description": "", "side": "decoder", "per_layer": True}
     with pytest.raises(SpaceError, match=message):
-        Dimension(**{**row, "words": ("ssru", "attention"), "absent": "attention", **change})
+        Dimension(**{**row, "words": ("lstm", "attention"), "absent": "attention", **change})
 
 
 @pytest.mark.parametrize(
     ("entry", "code", "message"),
     [
         ("cells = cells:CELLS", "CELLS = 3", "cells of package cells 1.0 (cells:CELLS) must name a Dimension, got 3"),
-        ("a = cells:CELLS\nb = cells:CELLS", CELLS, "b of package .*: a dimension decoder_cells exists: give it an"),
+        ("a = cells:CELLS\nb = cells:CELLS", CELLS, "b of package .*: a dimension decoder_kinds exists: give it an"),
         ("a = cells:CELLS", CELLS.replace("side=", 'field="cells", side='), "`field` must be None, got 'cells'"),
         (
             "a = cells:NONE",

@@ -33,7 +33,7 @@ def same(a: float | None, b: float) -> bool:
 
 
 @given(lists)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_tau_and_rho_equal_scipys_also_with_ties(values):
     x, y, _ = values
     with np.errstate(all="ignore"):
@@ -43,7 +43,7 @@ def test_tau_and_rho_equal_scipys_also_with_ties(values):
 
 
 @given(lists)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_tau_within_bins_equals_counting_the_pairs_of_each_bin(values):
     x, y, bins = values
     right = wrong = x_pairs = y_pairs = 0

@@ -177,6 +177,14 @@ def test_several_of_the_best_are_kept_and_averaged(folder):
     assert store.average(2, name).updates == (4, 7)
 
 
+def test_weights_in_half_precision_are_averaged_without_its_rounding(folder):
+    store = CheckpointStore(folder, "f", keep_last=2)
+    values = (torch.tensor([256.0]), torch.tensor([258.0]))  # bf16 has no 257
+    saved(store, *(Checkpoint(n, {"model/w": value.bfloat16()}, {}) for n, value in enumerate(values, 1)))
+    mean = store.average(2, "model/").tensors["model/w"]
+    assert (mean.dtype, mean.tolist()) == (torch.float32, [257.0])
+
+
 def test_whoever_was_taken_over_neither_saves_nor_deletes(folder, tmp_path):
     home = Folder.at(tmp_path)
     old, new = (CheckpointStore(folder, "f", 1, lease=Lease.take(home)) for _ in range(2))

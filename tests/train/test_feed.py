@@ -60,7 +60,7 @@ def plain(table: TokenTable, batches: int, budget: int = 40) -> list[list[int]]:
     return found[:batches]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths, st.integers(1, 6), st.integers(1, 4), st.integers(1, 12))
 def test_any_number_of_workers_reads_the_epochs_one_after_another_without_gap_or_overlap(
     sides: list[tuple[int, int]], accumulate: int, world: int, updates: int
@@ -71,7 +71,7 @@ def test_any_number_of_workers_reads_the_epochs_one_after_another_without_gap_or
     assert walk(table, updates, accumulate, world) == cut
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lengths, st.integers(1, 4), st.integers(2, 4))
 def test_every_epoch_holds_every_pair_once_in_an_order_of_its_own(
     sides: list[tuple[int, int]], accumulate: int, epochs: int
@@ -92,7 +92,7 @@ def test_epochs_come_in_unlike_orders() -> None:
     assert first != second
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lengths, st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 8), st.integers(1, 4))
 def test_a_run_resumed_with_other_workers_goes_on_as_the_unbroken_one(
     sides: list[tuple[int, int]], accumulate: int, before: int, after: int, done: int, more: int
@@ -111,7 +111,7 @@ def test_a_run_resumed_with_other_workers_goes_on_as_the_unbroken_one(
         position = shares[0][1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lengths, st.lists(st.integers(0, 30), max_size=4))
 def test_shards_are_read_as_the_one_table_that_they_are(sides: list[tuple[int, int]], cuts: list[int]) -> None:
     table = table_of(sides)

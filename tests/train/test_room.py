@@ -1,8 +1,9 @@
 import pytest
 
-from hat_ray.cluster.train_status import AGE, METRICS, UPDATES, VALID_LOSS, MetricSample, TrainingStatus, samples
+from hat_ray.cluster.metrics import AGE, METRICS, UPDATES, VALID_LOSS
+from hat_ray.cluster.training.status import MetricSample, TrainingStatus, samples
 from hat_ray.errors import HatRayError
-from hat_ray.train.capacity import Patience, needs, too_small, workers_that_fit
+from hat_ray.train.capacity import Patience, needs, share_each, too_small, workers_that_fit
 from hat_ray.train.config import TrainConfig
 
 CONFIG = TrainConfig(workers=3, accumulate=3, threads=2, max_failures=2, max_wait_s=100)
@@ -14,6 +15,15 @@ def test_a_worker_stays_within_one_node():
     assert workers_that_fit(nodes, {"CPU": 2.0, "GPU": 1.0}) == 0
     assert workers_that_fit([], {"CPU": 2.0}) == 0
     assert workers_that_fit([{"CPU": 64.0, "GPU": 2.0}], needs(CONFIG.model_copy(update={"use_gpu": True}))) == 2
+
+
+def test_few_models_are_trained_by_all_workers_each_and_many_side_by_side():
+    eight = CONFIG.model_copy(update={"workers": 8, "accumulate": 8})
+    assert share_each(3, eight, room=8)
+    assert not share_each(8, eight, room=8)
+    assert not share_each(3, eight, room=4)  # eight would wait without end
+    assert share_each(3, eight.model_copy(update={"min_workers": 2}), room=4)
+    assert not share_each(1, CONFIG.model_copy(update={"workers": 1}), room=8)
 
 
 def test_what_is_missing_is_said_in_one_line():
@@ -66,7 +76,7 @@ def test_the_dashboard_gets_every_metric_and_the_age_rises_while_nothing_happens
     assert found[AGE, ""] == pytest.approx(7)
     assert found[UPDATES, ""] == 20
     assert (found[VALID_LOSS, "largest"], found[VALID_LOSS, "smallest"]) == (6.0, 8.0)
-    assert {metric for metric, _ in found} == set(METRICS)
+    assert {metric for metric, _ in found} == {name for name in METRICS if name.startswith("hat_ray_train_")}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from hat_ray.train.job import super_task, train_sub, train_super
 from hat_ray.train.loop import Training
 from hat_ray.train.sampling import Uniform
 from hat_ray.train.state import TrainResult
-from hat_ray.train.workers import OneWorker
+from hat_ray.train.workers import NodeLeavesError, OneWorker
 
 MODEL = ModelConfig(dropout=0.1)
 CONFIG = TrainConfig(updates=24, max_tokens=400, lr=3e-3, warmup_updates=5, validate_every=8, checkpoint_every=6)
@@ -216,6 +216,23 @@ def test_a_killed_training_equals_an_unkilled_one_bit_by_bit(kill_after, tiny_sp
     assert curve(resumed) == curve(expected)
     for name, weight in super_weights(whole).items():
         assert torch.equal(super_weights(killed)[name], weight), name
+
+
+class OnALeavingNode(OneWorker):
+    def leaving(self) -> bool:
+        return True
+
+
+def test_a_training_whose_node_will_be_taken_away_saves_its_weights_and_ends(tiny_space, corpus, tmp_path):
+    config = CONFIG.model_copy(update={"checkpoint_every": 24})
+    whole, left = Folder.at(tmp_path / "whole"), Folder.at(tmp_path / "left")
+    expected = train_super(tiny_space, corpus, MODEL, config, whole, 1)
+    with pytest.raises(NodeLeavesError, match="update 10"):
+        train_super(tiny_space, corpus, MODEL, config, left, 1, workers=OnALeavingNode())
+    assert left.child("checkpoints").list() == ["update-00000010"]
+    assert curve(train_super(tiny_space, corpus, MODEL, config, left, 1)) == curve(expected)
+    for name, weight in super_weights(whole).items():
+        assert torch.equal(super_weights(left)[name], weight), name
 
 
 @pytest.mark.parametrize("damage", ["cut tensors", "flipped bit", "no json", "half a json"])

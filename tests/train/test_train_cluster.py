@@ -15,8 +15,8 @@ import ray
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from hat_ray.cluster.train import train_on_cluster
-from hat_ray.cluster.train_tasks import train_many, train_together
+from hat_ray.cluster.training.ray_train import train_on_cluster
+from hat_ray.cluster.training.tasks import train_many, train_together
 from hat_ray.errors import CheckpointError, HatRayError
 from hat_ray.model.checkpoints.native import load_super
 from hat_ray.model.config import ModelConfig

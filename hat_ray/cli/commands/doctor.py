@@ -15,6 +15,7 @@ from hat_ray.cli.output import print_json, resolve
 from hat_ray.errors import HatRayError
 
 if TYPE_CHECKING:
+    from hat_ray.core.placement import ClusterConfig
     from hat_ray.doctor.result import DoctorResult, Verdict
     from hat_ray.recipe import Recipe
 
@@ -46,7 +47,7 @@ def doctor(
 ) -> None:
     """Report the abilities of this machine, and what is missing.
 
-    With a Ray cluster: the abilities of each node.
+    With a Ray cluster: the abilities of each node, and whether it trains, searches, scores and times.
     """
     from hat_ray.doctor.result import is_fit
 
@@ -54,7 +55,7 @@ def doctor(
     address = address or os.environ.get("RAY_ADDRESS")
     asked = None if recipe is None else resolve(recipe, run, set_, data)
     of_recipe = () if asked is None else _of_recipe(asked[0], asked[1], address)
-    for finding in chain(_findings(address, runs), of_recipe):
+    for finding in chain(_findings(address, runs, None if asked is None else asked[0].cluster), of_recipe):
         findings.append(finding)
         if not as_json:
             remedy = f"\n{'':8}-> {finding.remedy}" if finding.remedy else ""
@@ -69,9 +70,16 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _findings(address: str | None, runs: Path) -> Iterator["DoctorResult"]:
-    from hat_ray.doctor.machine import examine_machine
+def _findings(address: str | None, runs: Path, rules: "ClusterConfig | None") -> Iterator["DoctorResult"]:
     from hat_ray.doctor.result import DoctorResult
+    from hat_ray.doctor.torch_build import examine_torch
+
+    build = examine_torch()
+    if build is not None:
+        yield build
+        if build.verdict == "missing":  # to import it would end this process
+            return
+    from hat_ray.doctor.machine import examine_machine
 
     yield from examine_machine(runs)
     if address is None:
@@ -83,7 +91,7 @@ def _findings(address: str | None, runs: Path) -> Iterator["DoctorResult"]:
     cluster = RayExecution(address)
     try:
         cluster.connect()
-        yield from examine_cluster()
+        yield from examine_cluster(rules)
     except HatRayError as error:
         yield DoctorResult(
             "Ray cluster", "missing", str(error), "start one with `ray start --head`, or leave --address out"

@@ -1,17 +1,20 @@
-"""`hat-ray latency show|compact|import|export|validate`: the latency table; `one_model.py` has `measure`."""
+"""`hat-ray latency show|compact|import|export|validate|kit`: the latency table, and the kit that fills it elsewhere."""
 
+import shlex
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hat_ray.cli.app import latency_app
 from hat_ray.cli.folders import require_folder
-from hat_ray.cli.options import JsonOpt
-from hat_ray.cli.output import print_json
+from hat_ray.cli.options import JsonOpt, RecipeArg, RunOpt, SetOpt
+from hat_ray.cli.output import print_json, resolve
 from hat_ray.core import console
-from hat_ray.errors import LatencyError
+from hat_ray.errors import LatencyError, RunError
+from hat_ray.storage.places import is_uri
 
 TableArg = Annotated[
     str, typer.Argument(metavar="TABLE", help="Root of a latency table: a path or URI.", show_default=False)
@@ -91,13 +94,18 @@ hat-ray latency import table mine.csv --name rack-7 --model "Intel Xeon E5-2640 
 
 hat-ray latency import s3://team/latency pi/runs/toy/latency/table
 
+hat-ray latency import table part-pi-raspberry-pi-4-neon-1t-onnx-fp32.jsonl
+
 Importing twice adds nothing. HAT's own eight files need no options: what they timed is known.""",
 )
 def latency_import(
     table: TableArg,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="HAT's CSV files, or roots of other latency tables: paths or URIs."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="HAT's CSV files, roots of other latency tables (paths or URIs), or parts of a timing kit.",
+        ),
     ],
     space: Annotated[
         str,
@@ -126,8 +134,9 @@ def latency_import(
     vocab_size: Annotated[int, typer.Option("--vocab-size", min=1, help="Of a CSV file: words.")] = 32768,
     as_json: JsonOpt = False,
 ) -> None:
-    """Bring in HAT's CSV files, or the rows of another latency table."""
+    """Bring in HAT's CSV files, other latency tables, or timed kits."""
     from hat_ray.latency.device import DeviceInfo
+    from hat_ray.latency.kit.bring import Brought, import_part, is_part, parts_in
     from hat_ray.latency.table.exchange import Imported, import_csv, import_table
     from hat_ray.latency.table.hat_csv import name_of, published, read_hat_csv
     from hat_ray.latency.timing.workload import Workload
@@ -135,6 +144,7 @@ def latency_import(
 
     require_folder("latency table", table, there=False)
     done: dict[str, Imported] = {}
+    of_kits: dict[str, Brought] = {}
     for source in sources:
         if name_of(source).lower().endswith(".csv"):
             known = published(source) if not (name or model or accelerator) else None
@@ -148,6 +158,10 @@ def latency_import(
             info, workload = known or (info, Workload(1, beam, length, length, vocab_size))
             space_id = preset(space or "hat-latency").id
             done[source] = import_csv(table, source, space_id=space_id, device=info, workload=workload)
+        elif is_part(source):
+            for part in parts_in(source):
+                brought = import_part(table, part, space, device)
+                done[str(part)], of_kits[brought.device] = brought.imported, brought
         else:
             with console.progress_bar("importing") as progress:
                 done[source] = import_table(table, source, space or None, device, progress)
@@ -157,6 +171,11 @@ def latency_import(
     for source, each in done.items():
         skipped = f", {len(each.skipped)} skipped" if each.skipped else ""
         console.say(f"{source}: {each.rows} rows in {each.files} files, {each.known} files were there{skipped}")
+    for slug, brought in of_kits.items():
+        if brought.rows < brought.planned:
+            console.say(f"{slug}: {brought.rows} of {brought.planned} architectures: measure.py resumes for the rest")
+        entry = shlex.quote(f"latency.devices=[{{table: {slug}}}]")
+        console.say(f"search for it: hat-ray run RECIPE --set latency.table={shlex.quote(table)} --set {entry}")
 
 
 @latency_app.command("export", epilog="Example:  hat-ray latency export table csv --device hat-intel-xeon-e5-2640-...")
@@ -210,3 +229,59 @@ def latency_validate(table: TableArg, as_json: JsonOpt = False) -> None:
         console.say(f"{table}: {found.files} files, {found.rows} rows, {len(found.problems)} problems")
     if found.problems:
         raise typer.Exit(2)
+
+
+@latency_app.command(
+    "kit",
+    epilog="""Examples:
+
+hat-ray latency kit toy --out kit --name pi
+
+scp -r kit board:
+
+python3 -m venv .venv && .venv/bin/pip install numpy onnxruntime   (on the board)
+
+.venv/bin/python kit/measure.py   (on the board)
+
+hat-ray latency import table part-pi-raspberry-pi-4-...jsonl
+
+Then `--set latency.table=table --set 'latency.devices=[{table: DEVICE}]'` searches for it: import prints the line.
+
+The board needs Python 3.11, numpy and ONNX Runtime: no hat-ray, PyTorch or Ray. It times the architectures that
+`hat-ray latency measure` would, by the same protocol, on ONNX Runtime; an interrupted measure.py resumes.""",
+)
+def latency_kit(
+    recipe: RecipeArg,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="New folder for the kit.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="What you call the board: the first part of its device's id. The recipe's device of this name "
+            "gives dtype and threads.",
+        ),
+    ] = "",
+    run: RunOpt = None,
+    set_: SetOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
+    """Write a folder that times on a board without hat-ray.
+
+    It times the architectures of a recipe, and needs numpy and ONNX Runtime there.
+    """
+    from hat_ray.pipeline.timing import write_kit_of
+
+    require_folder("--out", out, there=False)
+    if is_uri(out):
+        raise RunError(f"--out must name a folder of this machine, {out} is a URI: name another")
+    loaded, place = resolve(recipe, run, set_)
+    with console.progress_bar("writing the kit") as progress:
+        kit = write_kit_of(loaded, place, Path(out), name, progress)
+    if as_json:
+        print_json({"out": out, **asdict(kit)})
+        return
+    for quantity in kit.unmeasured:
+        console.say(f"{quantity} is not measured by a kit: a search on its device cannot bound it")
+    console.say(f"{out}: {kit.architectures} architectures, {kit.files} files, {kit.bytes / 1e6:.1f} MB")
+    console.say(f"next: copy it to the board, and do there what {shlex.quote(f'{out}/README.md')} says")

@@ -36,8 +36,8 @@ the predictor is fitted again and the search continues (search.refine_rounds, se
 search.finalists the best candidates of each limit are then trained on for a little, and the lowest loss wins.
 
 Limits: search.limits_ms bounds the latency, for every device or by name. search.limits bounds several quantities, which
-all hold: latency_ms, p90_ms, model_mb, peak_mb, energy_j, or one of an installed package. Bounds that nothing keeps are
-refused, with the nearest values that hold.
+all hold: latency_ms, p90_ms, p99_ms, model_mb, peak_mb, energy_j, or one of an installed package. Bounds that nothing
+keeps are refused, with the nearest values that hold.
 
 Algorithms: surrogate (default), aging, random, hat, or one of an installed package (its registered name or
 package:Class).""",

@@ -185,8 +185,8 @@ _stage_command(
 
 hat-ray predict fit toy
 
-Quantities beside the latency that search.limits or latency.quantities name (p90_ms, peak_mb, energy_j, those of an
-installed package) have a predictor each; model_mb is computed.""",
+Quantities beside the latency that search.limits or latency.quantities name (p90_ms, p99_ms, peak_mb, energy_j, those of
+an installed package) have a predictor each; model_mb is computed.""",
 )
 _stage_command(app, "retrain", "retrain", "Train the winners and what they are compared with.", "hat-ray retrain toy")
 

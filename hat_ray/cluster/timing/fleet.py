@@ -1,18 +1,20 @@
-"""The fleet: one Ray actor on each node that is a device, all timing at once into one shared table.
+"""The fleet: one Ray actor on each node that is a device, or on each of its GPUs, all timing at once into one table.
 
 A placement group reserves a member's node (all its CPUs, unless `latency.exclusive` is false); the actor starts there,
 reports its device, gets chunks of that device's work until none is left, and frees the node. It writes its own rows,
 and reports each one: a member is lost when it reports nothing for long, never because its chunk takes long.
 
 Nodes come and go. A node that joins or comes back gets a member when it fits and its device has work left. The chunk of
-a lost member returns to its device's work; rows that it wrote are not timed again. A device without nodes is waited
-for, up to `latency.reconnect_timeout_s`; one whose members fail repeatedly without timing anything is given up.
+a lost member returns to its device's work; rows that it wrote are not timed again. A member whose node will be taken
+away ends its chunk between two visits, and writes its rows. A device without nodes is waited for, up to
+`latency.reconnect_timeout_s`; one whose members fail repeatedly without timing anything is given up. Nodes that an
+autoscaler may add are asked for at the beginning (`awaited.py`).
 """
 
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +25,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hat_ray.cluster.timing.actor import TimingActor
+from hat_ray.cluster.growth import may_grow
+from hat_ray.cluster.metrics import TIMING_DONE, TIMING_NODES, TIMING_QUEUE, TIMING_UTILISATION, show
+from hat_ray.cluster.session import leaving_nodes
+from hat_ray.cluster.timing.actor import Outcome, TimingActor
+from hat_ray.cluster.timing.awaited import Awaited
 from hat_ray.cluster.timing.kinds import Kinds, cause_of, cluster_nodes
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
@@ -35,6 +41,8 @@ from hat_ray.latency.fleet import (
     Rounds,
     Silence,
     candidates,
+    lacking,
+    least_silence_s,
     once,
     placements,
     report_of,
@@ -46,6 +54,7 @@ from hat_ray.space.architecture import Architecture
 logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_SHOW_S = 1.0  # between values of the metrics
 _LOOK_S = 3.0  # between looks at which nodes there are
 _BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is logged
 
@@ -66,6 +75,8 @@ class _Member:
     warned: bool = False
     work: DeviceWork | None = None
     chunk: list[Architecture] = field(default_factory=list)
+    handed_at: float = 0.0
+    """When it got its chunk."""
     done: int = 0
     """Architectures of its chunk that are over."""
 
@@ -98,16 +109,22 @@ class _Fleet:
         self._until = math.inf
         """When this round begins nothing new."""
         self._kinds = Kinds(job)
+        self._awaited = Awaited(job.config)
         self._devices: dict[str, DeviceWork] = {}
         self._members: list[_Member] = []
         self._failures: list[str] = []
         self._cause: Exception | None = None
         self._failed_starts: Counter[str] = Counter()
-        self._next_look = 0.0
+        self._leaving: frozenset[str] = frozenset()  # nodes that will be taken away
+        self._next_look = self._next_show = 0.0
+        self._least_silence_s = least_silence_s(job.config, len(job.protocol.workload.pairs))
 
     def run(self) -> FleetReport:
         began = time.monotonic()
-        if not placements(cluster_nodes(), self._job.config):
+        nodes = cluster_nodes()
+        if lacking(nodes, self._job.config) and may_grow():
+            self._awaited.begin(nodes)
+        elif not placements(nodes, self._job.config):
             raise LatencyError("no node of the cluster has a CPU to time on: start one with ray start --num-cpus 1")
         while (order := self._rounds([work.device for work in self._devices.values()])) is not None:
             self._until = time.monotonic() + order.within_s
@@ -139,8 +156,10 @@ class _Fleet:
             self._tell()
 
     def close(self) -> None:
+        self._awaited.end()
         for member in list(self._members):
             self._release(member)
+        self._show_metrics()
 
     def _wait(self) -> list[Any]:
         refs = [member.ref for member in self._members if member.ref is not None] + self._kinds.refs
@@ -150,7 +169,7 @@ class _Fleet:
         return ray.wait(refs, num_returns=1, timeout=_POLL_S)[0]
 
     def _is_over(self) -> bool:
-        if self._kinds.refs or any(member.ref is not None for member in self._members):
+        if self._awaited or self._kinds.refs or any(member.ref is not None for member in self._members):
             return False
         return all(work.over or self._is_gone(work) for work in self._devices.values())
 
@@ -160,22 +179,26 @@ class _Fleet:
     def _look(self) -> None:
         """See which nodes there are, and start a member where work waits for one."""
         self._next_look = time.monotonic() + _LOOK_S
-        found = candidates(cluster_nodes(), self._job.config)
+        nodes, self._leaving = cluster_nodes(), leaving_nodes()
+        self._failures += self._awaited.look(nodes)
+        found = candidates(nodes, self._job.config)
         there = {place.node.id for place in found}
         for member in list(self._members):
             if member.work is None and member.placement.node.id not in there:
                 self._release(member)  # its node left before it was ready: no fault of the device
         self._kinds.forget_all_but(found)
         for place in found:
-            if self._is_wanted(place, alone=len(found) == 1):
-                self._members.append(self._start(place))
+            for _ in range(place.seats(self._job.config.of(place.selector).threads)):
+                if self._is_wanted(place, alone=len(found) == 1):
+                    self._members.append(self._start(place))
 
     def _is_wanted(self, place: Placement, *, alone: bool) -> bool:
         """Return whether a place should get a member now. Without selectors each kind of node has one member.
 
-        A node that is several devices has one member at a time: never do two things time on it at once.
+        A node that is several devices has members of one at a time: never do two things time on it at once.
         """
-        if any(member.placement.node.id == place.node.id for member in self._members):
+        own = self._job.config.of(place.selector)
+        if not place.has_seat([member.placement for member in self._members], own.threads):
             return False
         if self._failed_starts[place.key] > self._job.config.retries:
             return False
@@ -192,8 +215,7 @@ class _Fleet:
 
     def _start(self, placement: Placement) -> _Member:
         node, selector = placement.node, placement.selector
-        config = self._job.config.of(selector)
-        num_cpus = node.num_cpus if config.exclusive else min(config.threads, node.num_cpus)
+        num_cpus = placement.cpus(self._job.config.of(selector))
         bundle = placement.reserves(num_cpus)
         group = placement_group([bundle], bundle_label_selector=[{"ray.io/node-id": node.id}])
         options = {
@@ -219,21 +241,29 @@ class _Fleet:
             if member.work is None:
                 member.ref = None
                 self._enlist(member, *result)
-            elif isinstance(result, int):
-                member.done = result
+            elif isinstance(result, Outcome):
+                self._end_chunk(member, member.work, result)
             else:
-                member.ref = None
-                member.work.credit(len(member.chunk), result)
-                for line in result.advice:
-                    logger.warning("device %s: %s", member.placement.title, line)
-                member.chunk, member.done = [], 0
+                member.done = result
+
+    def _end_chunk(self, member: _Member, work: DeviceWork, outcome: Outcome) -> None:
+        """Count what was done of a chunk; a member whose node will be taken away leaves the rest to others."""
+        for line in outcome.summary.advice:
+            logger.warning("device %s: %s", member.placement.title, line)
+        if outcome.left:
+            logger.warning("device %s: node %s will be taken away", work.device.slug, member.placement.node.host)
+            work.busy_s += outcome.summary.seconds
+            work.give_back(member.chunk, lost=False)
+            self._leaving |= {member.placement.node.id}  # `_hand_out` releases it
+        else:
+            work.credit(len(member.chunk), outcome.summary)
+        member.ref, member.chunk, member.done = None, [], 0
 
     def _enlist(self, member: _Member, device: DeviceInfo, choice: Choice) -> None:
         host = member.placement.node.host
         logger.info("device %s on %s is timed with runtime %s: %s", device.slug, host, choice.runtime, choice.reason)
-        work = self._devices.get(device.slug)
+        work, config = self._devices.get(device.slug), self._job.config
         if work is None:
-            config = self._job.config
             work = DeviceWork(device, deque(self._architectures), config.chunk, config.retries)
             self._devices[device.slug] = work
         self._kinds.learn(member.placement, device.slug)
@@ -316,12 +346,14 @@ class _Fleet:
             work = member.work
             if work is None or member.ref is not None:
                 continue
-            if work.given_up or (not work.pending and self._is_waited_for(member)):
+            leaves = member.placement.node.id in self._leaving
+            if leaves or work.given_up or (not work.pending and self._is_waited_for(member)):
                 self._release(member)
             elif work.pending:
                 member.chunk = work.take(sum(other.work is work for other in self._members))
                 member.ref = member.actor.time.remote(member.chunk, work.contested, left_s)
-                member.silence = Silence(_silence_s(self._job), time.monotonic())
+                member.handed_at = time.monotonic()
+                member.silence = Silence(self._least_silence_s, member.handed_at)
 
     def _is_waited_for(self, member: _Member) -> bool:
         """Return whether an idle member's node has other devices' work to do."""
@@ -336,6 +368,28 @@ class _Fleet:
         devices = max(len(self._devices), len(self._job.config.devices), 1)
         total = devices * len(self._architectures)
         self._progress(done, total, {"devices": float(sum(member.work is not None for member in self._members))})
+        if time.monotonic() > self._next_show:
+            self._next_show = time.monotonic() + _SHOW_S
+            self._show_metrics()
+
+    def _show_metrics(self) -> None:
+        """Set what each device does now."""
+        now, members = time.monotonic(), defaultdict[str, list[_Member]](list)
+        for member in self._members:
+            if member.work is not None:
+                members[member.work.device.slug].append(member)
+        for slug, work in self._devices.items():
+            own = members[slug]
+            done = sum(member.done for member in own)
+            busy_s = work.busy_s + sum(now - member.handed_at for member in own if member.chunk)
+            manned_s = work.manned_s + sum(now - member.began for member in own)
+            for metric, value in {
+                TIMING_DONE: work.timed + work.skipped + done,
+                TIMING_QUEUE: len(work.pending) + work.doing - done,
+                TIMING_NODES: len(own),
+                TIMING_UTILISATION: min(1.0, busy_s / manned_s) if manned_s > 0 else 0.0,
+            }.items():
+                show(metric, value, run=self._job.table_root.label, device=slug)
 
     def _report(self, seconds: float) -> FleetReport:
         timed = any(work.timed + work.skipped for work in self._devices.values())
@@ -344,8 +398,3 @@ class _Fleet:
             why = "; ".join(self._failures) or f"no node reported its device within {silent_s:g} s; is its GPU free?"
             raise self._cause or LatencyError(f"no device could time anything: {why}")
         return FleetReport(tuple(map(report_of, self._devices.values())), tuple(self._failures), seconds)
-
-
-def _silence_s(job: TimingJob) -> float:
-    """Return how long a device may report nothing before it has shown its pace: slow ones take minutes for a row."""
-    return 600.0 + 4 * (job.config.budget_s + job.config.patience_s) * len(job.protocol.workload.pairs)

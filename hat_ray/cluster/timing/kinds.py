@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hat_ray.cluster.growth import living_nodes
 from hat_ray.errors import HatRayError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of
@@ -17,11 +18,10 @@ from hat_ray.runtime.choice import ModelFacts
 
 
 def cluster_nodes() -> list[Node]:
-    """Return the living nodes of the cluster that this process is connected to."""
+    """Return the nodes of the cluster that this process is connected to; those that will be taken away are left out."""
     return [
         Node(node["NodeID"], node["NodeManagerHostname"], dict(node.get("Labels") or {}), dict(node["Resources"]))
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
+        for node in living_nodes()
     ]
 
 

@@ -33,6 +33,24 @@ class Norm:
     bias: str
 
 
+@dataclass(frozen=True)
+class Recurrence:
+    """The parameters of an SSRU, all of one width: `ours` is the module's name, the others are Marian's."""
+
+    ours: str
+    weight: str
+    forget_weight: str
+    forget_bias: str
+
+
+def recurrences(architecture: Architecture) -> Iterator[Recurrence]:
+    """Yield every SSRU of the decoder."""
+    for index, cell in enumerate(architecture.cells):
+        if cell == "ssru":
+            theirs = f"decoder_l{index + 1}_rnn"
+            yield Recurrence(f"decoder.layers.{index}.ssru", f"{theirs}_W", f"{theirs}_Wf", f"{theirs}_bf")
+
+
 def linears(architecture: Architecture) -> Iterator[Linear]:
     """Yield every linear layer of both stacks; all widths but the feed-forward network's are one."""
     width = architecture.qkv_dim
@@ -53,19 +71,22 @@ def norms(architecture: Architecture, before: bool, final: bool) -> Iterator[Nor
         for our_part, their_part in attentions:
             yield _norm(f"{ours}.{our_part}_layer_norm", f"{theirs}_{their_part}_Wo_ln", suffix)
         yield _norm(f"{ours}.final_layer_norm", f"{theirs}_ffn_ffn_ln", suffix)
+    for index, cell in enumerate(architecture.cells):
+        if cell == "ssru":
+            place = "_rnn_ln" if before else "_rnn_ffn_ln"
+            yield _norm(f"decoder.layers.{index}.self_attn_layer_norm", f"decoder_l{index + 1}{place}", suffix)
     if final:
         yield from (_norm(f"{side}.layer_norm", f"{side}_top_ln", "") for side in ("encoder", "decoder"))
 
 
 def _layers(architecture: Architecture) -> Iterator[tuple[str, str, int, tuple[tuple[str, str], ...]]]:
     """Yield our and Marian's name of each layer, its feed-forward width, and the names of its attentions."""
-    own, both = (("self_attn", "self"),), (("self_attn", "self"), ("encoder_attn", "context"))
-    for side, shape, attentions in (
-        ("encoder", architecture.encoder, own),
-        ("decoder", architecture.decoder, both),
-    ):
-        for index, ffn in enumerate(shape.ffn_dims):
-            yield f"{side}.layers.{index}", f"{side}_l{index + 1}", ffn, attentions
+    own, cross = ("self_attn", "self"), ("encoder_attn", "context")
+    attentions = {"attention": (own, cross), "ssru": (cross,)}
+    for index, ffn in enumerate(architecture.encoder.ffn_dims):
+        yield f"encoder.layers.{index}", f"encoder_l{index + 1}", ffn, (own,)
+    for index, (ffn, cell) in enumerate(zip(architecture.decoder.ffn_dims, architecture.cells, strict=True)):
+        yield f"decoder.layers.{index}", f"decoder_l{index + 1}", ffn, attentions[str(cell)]
 
 
 def _linear(ours: str, weight: str, bias: str, rows: int, columns: int) -> Linear:

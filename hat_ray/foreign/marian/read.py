@@ -14,7 +14,7 @@ from torch import Tensor
 from hat_ray.core.yaml_text import read_mapping
 from hat_ray.corpus.vocabulary import MISSING, Vocabularies
 from hat_ray.errors import CheckpointError
-from hat_ray.foreign.marian.names import linears, norms
+from hat_ray.foreign.marian.names import linears, norms, recurrences
 from hat_ray.foreign.marian.settings import OLD_GELU, Settings, read_settings
 from hat_ray.foreign.npz import Arrays, read_npz
 from hat_ray.foreign.opened import NO_VOCABULARY, ForeignModel
@@ -80,6 +80,10 @@ def _layers(weights: Weights, settings: Settings) -> dict[str, Tensor]:
         ours[linear.weight] = torch.cat([part.T for part in parts])
         ours[linear.bias] = torch.cat([weights.take(name, 1, linear.rows)[0] for _, name in linear.theirs])
     width = architecture.qkv_dim
+    for one in recurrences(architecture):
+        ours[f"{one.ours}.weight"] = weights.take(one.weight, width, width).T
+        ours[f"{one.ours}.forget_weight"] = weights.take(one.forget_weight, width, width).T
+        ours[f"{one.ours}.forget_bias"] = weights.take(one.forget_bias, 1, width)[0]
     for norm in norms(architecture, config.normalize_before, config.normalize_before and config.encoder_final_norm):
         ours[f"{norm.ours}.weight"] = weights.take(norm.scale, 1, width)[0]
         ours[f"{norm.ours}.bias"] = weights.take(norm.bias, 1, width)[0]

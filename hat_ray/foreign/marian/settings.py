@@ -15,8 +15,9 @@ from hat_ray.errors import CheckpointError, SpaceError
 from hat_ray.foreign.weights import require_values, whole_number
 from hat_ray.model.config import Activation, ModelConfig
 from hat_ray.model.transformer import ElasticTransformer
-from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
+from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape, own_choices_of
 from hat_ray.space.dimension import MAX_DEPTH, MAX_SIZE
+from hat_ray.space.dimensions import BY_NAME, CELLS, SELF_HEADS
 
 VERSION = "v1.12.3 hat-ray"
 LAYER_NORM_EPS = 1e-6
@@ -27,7 +28,7 @@ Sharing = Literal["all", "decoder", "none"]
 
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "type": ("transformer",),
-    "transformer-decoder-autoreg": ("self-attention",),
+    "transformer-decoder-autoreg": ("self-attention", "rnn"),
     "transformer-attention-mask": ("default",),
     "transformer-ffn-depth": (2,),
     "transformer-decoder-ffn-depth": (0, 2),
@@ -48,6 +49,9 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "right-left": (False,),
 }
 """Settings of the network that hat-ray has in one form only. One that is missing has Marian's default, the first."""
+
+_ONLY_RECURRENT: Mapping[str, tuple[Any, ...]] = {"dec-cell": ("ssru",), "layer-normalization": (False,)}
+"""The same of recurrent decoder layers (`transformer-decoder-autoreg: rnn`); the cell must be named."""
 
 _EXACT_GELU, _VERSION = (1, 12, 3), re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
@@ -75,6 +79,8 @@ class Settings:
 def read_settings(values: Mapping[str, Any], source: str) -> Settings:
     """Read Marian's settings; raise CheckpointError for what hat-ray's network cannot compute."""
     require_values(values, _ONLY, source)
+    if _is_recurrent(values):
+        require_values({"dec-cell": "gru", **values}, _ONLY_RECURRENT, source)
     before, final = _norms(values, source)
     sharing, tied_source = _sharing(values)
     config = ModelConfig(
@@ -125,6 +131,7 @@ def settings_of(model: ElasticTransformer, vocab_sizes: tuple[int, int], name: s
         "tied-embeddings-all": config.share_embeddings == "all",
         "output-omit-bias": not config.output_bias,
         **_FIXED,
+        **({"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"} if "ssru" in architecture.cells else {}),
     }
 
 
@@ -143,7 +150,8 @@ _FIXED: Mapping[str, Any] = {
 def _why_not(model: ElasticTransformer) -> str | None:
     """Return in words what of a model Marian's Transformer lacks; None when it has everything."""
     config, (encoder, decoder), width = model.config, (model.holds.encoder, model.holds.decoder), model.holds.qkv_dim
-    heads = {*encoder.heads, *decoder.self_heads, *decoder.cross_heads}
+    heads = {*encoder.heads, *own_choices_of(model.holds, BY_NAME[SELF_HEADS]), *decoder.cross_heads}
+    cells = model.holds.cells
     rules = (
         (config.positions == "marian", f"model.positions must be marian, got {config.positions}"),
         (config.start == "zero", f"model.start must be zero, got {config.start}"),
@@ -167,6 +175,7 @@ def _why_not(model: ElasticTransformer) -> str | None:
             f"encoder, decoder and attention must have one width, got {encoder.embed_dim}, {decoder.embed_dim} and "
             f"{width}",
         ),
+        (len({*cells}) == 1, f"all decoder layers must have one cell, got {', '.join(map(str, cells))}"),
         (len(heads) == 1, f"all attentions must have one number of heads, got {_numbers(heads)}"),
         (len({*encoder.ffn_dims}) == 1, f"encoder layers must have one feed-forward width, got {encoder.ffn_dims}"),
         (len({*decoder.ffn_dims}) == 1, f"decoder layers must have one feed-forward width, got {decoder.ffn_dims}"),
@@ -190,9 +199,14 @@ def _architecture(values: Mapping[str, Any], source: str) -> Architecture:
             EncoderShape(width, (ffn,) * encoder, (heads,) * encoder),
             DecoderShape(width, (decoder_ffn,) * decoder, *((heads,) * decoder,) * 2, (1,) * decoder),
             width,
+            ((CELLS, ("ssru",) * decoder),) if _is_recurrent(values) else (),
         )
     except SpaceError as error:
         raise CheckpointError(f"{source} is no Transformer of sizes that hat-ray has: {error}") from error
+
+
+def _is_recurrent(values: Mapping[str, Any]) -> bool:
+    return values.get("transformer-decoder-autoreg") == "rnn"
 
 
 def _norms(values: Mapping[str, Any], source: str) -> tuple[bool, bool]:
@@ -227,7 +241,7 @@ def _activation(values: Mapping[str, Any], source: str) -> Activation:
     return cast(Activation, found)
 
 
-def _numbers(values: set[int]) -> str:
+def _numbers(values: set[Any]) -> str:
     return ", ".join(map(str, sorted(values)))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hat_ray.corpus.vocabulary import MISSING
 from hat_ray.errors import CheckpointError
-from hat_ray.foreign.marian.names import linears, norms
+from hat_ray.foreign.marian.names import linears, norms, recurrences
 from hat_ray.foreign.marian.read import OUTPUT, SETTINGS
 from hat_ray.foreign.marian.settings import settings_of
 from hat_ray.foreign.npz import Arrays, write_npz
@@ -46,6 +46,10 @@ def _layers(model: SubTransformer, weights: Mapping[str, Tensor]) -> Arrays:
         matrices, biases = (torch.split(weights[name], linear.rows) for name in (linear.weight, linear.bias))
         for (weight, bias), matrix, vector in zip(linear.theirs, matrices, biases, strict=True):
             arrays[weight], arrays[bias] = matrix.T.contiguous().numpy(), vector[None].numpy()
+    for one in recurrences(model.architecture):
+        arrays[one.weight] = weights[f"{one.ours}.weight"].T.contiguous().numpy()
+        arrays[one.forget_weight] = weights[f"{one.ours}.forget_weight"].T.contiguous().numpy()
+        arrays[one.forget_bias] = weights[f"{one.ours}.forget_bias"][None].numpy()
     final = config.normalize_before and config.encoder_final_norm
     for norm in norms(model.architecture, config.normalize_before, final):
         arrays[norm.scale] = weights[f"{norm.ours}.weight"][None].numpy()

@@ -26,14 +26,12 @@ from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import SpaceError
 from hat_ray.latency.table.part_file import Lineage, PartGoneError, PartRows, footer, read_part, require_architectures
 from hat_ray.latency.table.parts import compacted_name, divide, is_compacted, list_parts, partitions
-from hat_ray.latency.table.row import SCHEMA
+from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION_KEY
 from hat_ray.latency.table.scan import UNREADABLE, first_line, in_order, in_parallel, readable_lineages
 from hat_ray.latency.timing.measurement import require_measurements
 from hat_ray.storage.folder import Folder
 
 logger = logging.getLogger(__name__)
-
-_VERSION = b"hat_ray.schema_version"
 
 MOST_ROWS = 2_000_000
 """Parts with more rows are not joined any further: a compaction holds them in memory."""
@@ -136,8 +134,8 @@ def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, L
         logger.warning("latency parts of %s/%s do not fit together: %s", folder, place, first_line(error))
         return None
     table = SCHEMA.empty_table() if table is None else table
-    newest = max((part.table.schema.metadata[_VERSION] for part in parts), key=int)
-    table = table.replace_schema_metadata({**SCHEMA.metadata, _VERSION: newest})
+    newest = max((part.table.schema.metadata[SCHEMA_VERSION_KEY] for part in parts), key=int)
+    table = table.replace_schema_metadata({**SCHEMA.metadata, SCHEMA_VERSION_KEY: newest})
     with folder.writing(name) as sink, pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(footer(lineage))

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.table.row import IMPORTED_AVERAGES, LatencyRow, MeasurementContext, Origin
+from hat_ray.latency.table.row import IMPORTED_AVERAGES, LatencyRow, Origin
 from hat_ray.latency.timing.measurement import why_no_measurement
+from hat_ray.latency.timing.record import MeasurementContext
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.features import HAT_FEATURES

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hat_ray.errors import NotFoundError
 from hat_ray.latency.table.parts import compacted_name, is_compacted, partition_values
-from hat_ray.latency.table.row import SCHEMA, why_foreign, why_invalid
+from hat_ray.latency.table.row import SCHEMA, SCHEMA_VERSION_KEY, why_foreign, why_invalid
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.faults import cause
 from hat_ray.storage.folder import Folder
@@ -166,7 +166,7 @@ def _read(
     groups = [i for i in range(file.metadata.num_row_groups) if _may_hold(file.metadata.row_group(i), where)]
     wanted = None if schema is None else [*schema.names, *where, *_expected(name)]
     table = file.read_row_groups(groups, columns=wanted, use_threads=False)  # files are read in parallel
-    reason = why_invalid(table) or _why_misplaced(table, name)
+    reason = _why_contradictory(file, table) or why_invalid(table) or _why_misplaced(table, name)
     if reason:
         raise ValueError(reason)
     found = PartRows(table, tuple(lineage), _marks(file, lineage, groups)).only(where, without)
@@ -223,6 +223,12 @@ def _equals(table: pa.Table, column: str, value: object) -> pa.ChunkedArray:
 
 def _expected(name: str) -> dict[str, str]:
     return dict(zip(("space_id", "device_slug"), partition_values(name), strict=True))
+
+
+def _why_contradictory(file: pq.ParquetFile, table: pa.Table) -> str | None:
+    """A footer holds the version twice, for Arrow and for any reader of Parquet; PyArrow takes one or the other."""
+    checked, read = ((schema.metadata or {}).get(SCHEMA_VERSION_KEY) for schema in (file.schema_arrow, table.schema))
+    return None if checked == read else f"its footer holds two schema versions, {checked!r} and {read!r}"
 
 
 def _why_misplaced(table: pa.Table, name: str) -> str | None:

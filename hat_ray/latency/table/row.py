@@ -1,6 +1,6 @@
 """One row of the latency table, an architecture timed once with its measurement context; and the table's columns.
 
-The columns follow from the fields of `LatencyRow` and of what it holds, in their order (`core/columns.py`): a new
+The columns follow from the fields of `LatencyRow` and of what it holds, in their order (`core/columns/`): a new
 column is one new field. The table grows by nullable columns only; `SCHEMA_VERSION` rises when an older reader would
 misread a newer file. Readers fill nullable columns that a file lacks with nulls and ignore columns that no field names.
 
@@ -9,16 +9,17 @@ for; the same architecture drawn for two spaces has the same id in both.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hat_ray.core.columns import VERSION, Column, Columns, Derived, Int32, Items, Prefix
+from hat_ray.core.columns.layout import VERSION, Columns, Derived
+from hat_ray.core.columns.marks import Column, Int32, Items, Prefix
 from hat_ray.latency.device import DeviceInfo
+from hat_ray.latency.timing.record import Canary, MeasurementContext
 from hat_ray.latency.timing.sensors.energy import Energy
-from hat_ray.latency.timing.sensors.machine_state import MachineState
 from hat_ray.latency.timing.statistics import Spread
 from hat_ray.latency.timing.workload import Workload
 from hat_ray.space.architecture import Architecture
@@ -29,7 +30,7 @@ IMPORTED_AVERAGES = "imported, averages only"
 
 
 _SAMPLES = pa.list_(pa.float32())
-_LIBRARIES, _QUANTITIES = pa.map_(pa.string(), pa.string()), pa.map_(pa.string(), pa.float64())
+_QUANTITIES = pa.map_(pa.string(), pa.float64())
 
 
 def _or_null(value: Sequence[Any]) -> Sequence[Any] | None:
@@ -46,38 +47,6 @@ def _floats(cell: list[float] | None) -> tuple[float, ...]:
 
 def _pairs(cell: list[tuple[str, Any]] | None) -> tuple[tuple[str, Any], ...]:
     return tuple((name, value) for name, value in cell or ())
-
-
-@dataclass(frozen=True)
-class Canary:
-    """The fixed architecture's milliseconds just before and just after a timing, and the correction that follows."""
-
-    before_ms: float
-    after_ms: float
-    drift_correction: Annotated[float, Column(name="drift_correction")]
-    """Multiply a latency by it: what dividing each repetition by how slow the canaries around it were does to the
-    median."""
-    quiet_ms: float | None = None
-    """The canary's time on the quiet device, as the session knew it by then: the level of the correction."""
-
-
-@dataclass(frozen=True)
-class MeasurementContext:
-    """Place, time and software of a measurement."""
-
-    host: str
-    session_id: str
-    utc_time: str
-    """ISO 8601 with seconds, such as "2026-01-31T12:00:00Z"."""
-    library_versions: Annotated[
-        tuple[tuple[str, str], ...], Column(arrow=_LIBRARIES, to_cell=list, from_cell=_pairs, nullable=True)
-    ]
-    """Sorted pairs of library and version."""
-    niceness: Int32 | None = None
-    load_average: float | None = None
-    """The host's one-minute load average before the timing, the timing's own included."""
-    machine_state: MachineState = field(default_factory=MachineState)
-    """The machine's state around the timing."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +145,8 @@ _DERIVED = (
     Derived[LatencyRow]("latency_corrected_ms", lambda row: row.corrected_ms, pa.float64(), before="encoder_p10_ms"),
     Derived[LatencyRow]("device_slug", lambda row: row.device.slug, before="device_name"),
 )
-_METADATA = {"hat_ray.table": "latency", "hat_ray.schema_version": str(SCHEMA_VERSION)}
+SCHEMA_VERSION_KEY = b"hat_ray.schema_version"
+_METADATA = {"hat_ray.table": "latency", SCHEMA_VERSION_KEY.decode(): str(SCHEMA_VERSION)}
 _TABLE = Columns(LatencyRow, SCHEMA_VERSION, _DERIVED, _METADATA)
 SCHEMA = _TABLE.schema
 
@@ -193,7 +163,7 @@ def from_table(table: pa.Table) -> list[LatencyRow]:
 
 def why_foreign(schema: pa.Schema) -> str | None:
     """Return why a file's columns are not a latency table's, or None when they are."""
-    version = (schema.metadata or {}).get(b"hat_ray.schema_version", b"").decode(errors="replace")
+    version = (schema.metadata or {}).get(SCHEMA_VERSION_KEY, b"").decode(errors="replace")
     if not version.isdigit():
         return "it is not a latency table of hat-ray"
     if int(version) > SCHEMA_VERSION:

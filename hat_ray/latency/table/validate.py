@@ -109,7 +109,7 @@ def _same(here: object, there: object) -> bool:
     return here == there
 
 
-_IDENTITY = (*KEY_COLUMNS, "host", "session_id", "utc_time", "latency_ms")
+IDENTITY = (*KEY_COLUMNS, "host", "session_id", "utc_time", "latency_ms")
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _is_in_place(name: str) -> bool:
 
 def _doubles(folder: Folder, place: str) -> list[TableProblem]:
     """Find measurements that stand twice, such as in a part that was copied under another name."""
-    schema = pa.schema([SCHEMA.field(name) for name in _IDENTITY])
+    schema = pa.schema([SCHEMA.field(name) for name in IDENTITY])
     frame = scan(folder, [place], schema)[0].to_pandas()
     count = int(frame.duplicated().sum())
     return [TableProblem(place, f"each measurement must stand once, got {count} again")] if count else []

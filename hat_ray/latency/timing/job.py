@@ -100,7 +100,19 @@ class TimingJob:
 
     @property
     def protocol(self) -> Protocol:
-        protocol = Protocol.of(self.config, self.vocab_size, self.source_vocab_size)
+        config = self.config
+        shape = config.batch, config.beam, config.source_length, config.target_length
+        protocol = Protocol(
+            Workload(*shape, self.vocab_size, source_vocab_size=self.source_vocab_size),
+            config.threads,
+            config.warmup,
+            config.relative_error,
+            config.min_repetitions,
+            config.max_repetitions,
+            config.budget_s,
+            config.patience_s,
+            config.visits,
+        )
         if not self.length_pairs:
             return protocol
         return replace(protocol, workload=protocol.workload.with_mix(self.length_pairs))

@@ -1,12 +1,10 @@
-"""The state of the process while it times: threads, priority, garbage collection."""
+"""The state of the process while it times: priority, garbage collection."""
 
 import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 
 @contextmanager
@@ -27,10 +25,9 @@ def collected() -> Iterator[None]:
 
 
 @contextmanager
-def timing_state(threads: int) -> Iterator[int | None]:
-    """Give this process its own torch threads, normal priority and no garbage collection; yield the niceness."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    torch.set_num_threads(threads)
+def steady() -> Iterator[int | None]:
+    """Give this process normal priority and no garbage collection; yield the niceness that holds."""
+    collecting = gc.isenabled()
     if collecting:
         gc.collect()
         gc.disable()
@@ -38,7 +35,6 @@ def timing_state(threads: int) -> Iterator[int | None]:
         with normal_priority() as niceness:
             yield niceness
     finally:
-        torch.set_num_threads(before)
         if collecting:
             gc.enable()
 

@@ -11,20 +11,15 @@ Decisions
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.table.row import Canary
-from hat_ray.latency.timing.process import timing_state
+from hat_ray.latency.timing.record import Canary
 from hat_ray.latency.timing.statistics import Spread, relative_error_of_median, spread
 from hat_ray.latency.timing.workload import TranslationTime, Workload
-from hat_ray.model.protocol import Engine, evaluating
 
 _MAX_WARMUP_WINDOWS = 5
 _WARM_BELOW = 0.03  # warm once a window's median gains less than this on the window before
@@ -59,22 +54,6 @@ class Protocol:
     def visit_repetitions(self) -> int:
         """Repetitions that one visit contributes at least, where its seconds suffice."""
         return math.ceil(self.min_repetitions / self.visits)
-
-    @classmethod
-    def of(cls, config: LatencyConfig, vocab_size: int, source_vocab_size: int | None = None) -> "Protocol":
-        shape = config.batch, config.beam, config.source_length, config.target_length
-        workload = Workload(*shape, vocab_size, source_vocab_size=source_vocab_size)
-        return cls(
-            workload,
-            config.threads,
-            config.warmup,
-            config.relative_error,
-            config.min_repetitions,
-            config.max_repetitions,
-            config.budget_s,
-            config.patience_s,
-            config.visits,
-        )
 
 
 @dataclass(frozen=True)
@@ -117,13 +96,6 @@ class Timing:
     @cached_property
     def total(self) -> Spread:
         return spread(self.total_samples_ms)
-
-
-@contextmanager
-def ready(model: Engine, threads: int) -> Iterator[int | None]:
-    """Bring a model and this process into the state of timing; yield the niceness that holds."""
-    with evaluating(model), timing_state(threads) as niceness, torch.inference_mode():
-        yield niceness
 
 
 def timing_of(

@@ -11,30 +11,30 @@ process of its own, only that is measured: the row is written once more, with it
 
 import logging
 import math
-import os
-import platform
-import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import hat_ray
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
 from hat_ray.latency.quantity_rows import COLUMN, RowQuantities, measured_names, missing_names
-from hat_ray.latency.table.row import LatencyRow, MeasurementContext
+from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import scan_table, write_rows, written_rows
+from hat_ray.latency.timing.bench import Bench
 from hat_ray.latency.timing.canary import CanaryMonitor
+from hat_ray.latency.timing.engines import random_model, ready, translation
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.process import collected
-from hat_ray.latency.timing.protocol import Timing, ready
-from hat_ray.latency.timing.sensors.energy import Energy
-from hat_ray.latency.timing.sensors.machine_state import Sensors, advice
-from hat_ray.latency.timing.visits import Earlier, Sitting, visit
-from hat_ray.latency.timing.workload import random_model, translation
+from hat_ray.latency.timing.record import Record, context_now
+from hat_ray.latency.timing.sensors.cuda import sensors_of
+from hat_ray.latency.timing.sensors.machine_state import advice
+from hat_ray.latency.timing.visits import Earlier
+from hat_ray.latency.timing.workload import TranslationTime
 from hat_ray.model.protocol import Engine
 from hat_ray.runtime.choice import AUTO
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
@@ -42,9 +42,6 @@ from hat_ray.space.architecture import Architecture
 from hat_ray.space.features import hat_features
 
 logger = logging.getLogger(__name__)
-
-AT_A_TIME = 16
-"""Architectures that are visited in turns: a minute passes between two visits to one, and few are begun at the end."""
 
 
 @dataclass(frozen=True)
@@ -108,23 +105,16 @@ class TimingSession:
             if wanted not in (found, AUTO):
                 raise LatencyError(f"the device must use latency.{name} {wanted}, got {found}")
         self._canary_model = self._build(self.job.space.smallest())
-        self._watch = CanaryMonitor(
-            translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance
-        )
-        self._levels_ms: dict[Architecture, float] = {}
-        self._sittings: dict[Architecture, Sitting] = {}
-        self._contexts: dict[Architecture, MeasurementContext] = {}
-        """Circumstances of the latest visit."""
+        watch = CanaryMonitor(translation(self._canary_model, self.job.protocol.workload), config.canary_tolerance)
+        sensors = sensors_of(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
+        self._bench = Bench[Architecture](self.job.protocol, watch, sensors, config.calibration_s, self.job.session_id)
         self._pending: dict[Architecture, LatencyRow] = {}
         """Rows to be written."""
-        self._order = random.Random(self.job.session_id)
-        self._calibrated = False
         self._missing = missing_quantities(self.job, self.device)
         self._partial = interrupted(self.job, self.device)
         self._rows: dict[Architecture, LatencyRow] = {}
         """The table's rows, read where some of them lack quantities."""
         self._quantities = RowQuantities(self.job.quantities_of(self.device.slug), self.job.profile(self.device))
-        self._sensors = Sensors(config.threads, on_gpu=self.device.torch_device == "cuda", root=self.root)
         self._advice: dict[str, str] = {}
         self.summary = SessionSummary(0, 0, 0.0)
         """Outcome of all calls until now."""
@@ -162,21 +152,21 @@ class TimingSession:
                         self._pending[one] = row
                     yield Step(skipped + completed, _figures(row))
                 over: set[Architecture] = set()
-                for one in self._turns(fresh, over):
+                for one in self._bench.turns(fresh, over):
                     if time.monotonic() - started > within_s:
                         break
                     row = self.visit(one)
                     self._pending[one] = row
-                    if self._is_over(one):
+                    if self._bench.is_over(one):
                         over.add(one)
                     if time.monotonic() - flushed >= self.job.config.flush_s:
                         self._write()
                         flushed = time.monotonic()
                     yield Step(skipped + completed + len(over), _figures(row))
         finally:
-            self._pending |= {one: self._row_of(one) for one in self._sittings if self._was_misjudged(one)}
+            self._pending |= {one: self._row_of(one, record) for one, record in self._bench.misjudged().items()}
             self._write()
-            timed = sum(bool(self._sittings.get(one)) for one in fresh)
+            timed = sum(one in self._bench.sittings for one in fresh)
             spent = SessionSummary(timed, skipped + completed, time.monotonic() - started, completed)
             self.summary = self.summary.plus(spent, tuple(self._advice.values()))
 
@@ -186,25 +176,11 @@ class TimingSession:
 
     def _is_wanted(self, architecture: Architecture) -> bool:
         """Return whether the table lacks its row, visits to it, or quantities of it."""
-        if architecture in self._sittings:
-            return not self._is_over(architecture)
+        if architecture in self._bench.sittings:
+            return not self._bench.is_over(architecture)
         if architecture.id in self._partial:
             return True
         return bool(self._missing.get(architecture.id, [""]))
-
-    def _turns(self, architectures: Sequence[Architecture], over: Set[Architecture]) -> Iterator[Architecture]:
-        """Yield the architectures whose timing is not over, again and again, each time in another random order.
-
-        Some at a time: when the seconds are spent, few have fewer visits than they were to get.
-        """
-        for start in range(0, len(architectures), AT_A_TIME):
-            while todo := [one for one in architectures[start : start + AT_A_TIME] if one not in over]:
-                self._order.shuffle(todo)
-                yield from todo
-
-    def _is_over(self, architecture: Architecture) -> bool:
-        sitting = self._sittings.get(architecture)
-        return sitting is not None and sitting.is_over(self._watch, self.job.protocol)
 
     def look_again(self) -> None:
         """See what the table holds by now: another node of this device may have timed some of what comes."""
@@ -224,9 +200,9 @@ class TimingSession:
 
     def time_model(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
         """Time a model of an architecture, which may lie outside the job's space; write nothing."""
-        self._sittings.pop(architecture, None)
+        self._bench.sittings.pop(architecture, None)
         row = self._visit(architecture, build)
-        while not self._is_over(architecture):
+        while not self._bench.is_over(architecture):
             row = self._visit(architecture, build)
         return row
 
@@ -237,27 +213,32 @@ class TimingSession:
 
     def _visit(self, architecture: Architecture, build: Callable[[], Engine]) -> LatencyRow:
         with ready(self._canary_model, self.device.threads):
-            if not self._calibrated:
-                self._watch.calibrate(self.job.config.calibration_s)
-                self._calibrated = True
-            context = _context(self.job.session_id, self.device.runtime)
-            model = build()
-            with ready(model, self.device.threads) as niceness:
-                self._sensors.start()
-                translate = translation(model, self.job.protocol.workload)
-                one = visit(translate, self.job.protocol, self._watch, niceness, self._sensors.meter)
-                machine_state = self._sensors.stop()
-        sitting = self._sittings.setdefault(architecture, Sitting(self._partial.pop(architecture.id, None)))
-        sitting.visits.append(one)
-        self._contexts[architecture] = replace(context, machine_state=machine_state)
-        self._advise(advice(machine_state))
-        return self._row_of(architecture)
+            self._bench.calibrate()
+            versions = {"hat-ray": hat_ray.__version__, **RUNTIMES.load(self.device.runtime).versions()}
+            context = context_now(self.job.session_id, versions)
+            earlier = self._partial.pop(architecture.id, None)
+            record = self._bench.visit(architecture, context, lambda: self._opened(build), earlier)
+        self._advise(advice(record.context.machine_state))
+        return self._row_of(architecture, record)
 
-    def _row_of(self, architecture: Architecture) -> LatencyRow:
+    @contextmanager
+    def _opened(self, build: Callable[[], Engine]) -> Iterator[tuple[Callable[[], TranslationTime], int | None]]:
+        """Build a model in the state of timing; yield its repetition and the niceness."""
+        model = build()
+        with ready(model, self.device.threads) as niceness:
+            yield translation(model, self.job.protocol.workload), niceness
+
+    def _row_of(self, architecture: Architecture, record: Record) -> LatencyRow:
         """Return the row of all visits to an architecture until now."""
-        self._levels_ms[architecture] = self._watch.level_ms
-        timing = self._sittings[architecture].timing(self._watch, self.job.protocol)
-        row = self._row(architecture, timing, self._contexts[architecture])
+        measured: dict[str, Any] = {one.name: getattr(record, one.name) for one in fields(record)}
+        row = LatencyRow(
+            space_id=self.job.space.id,
+            architecture=architecture,
+            hat_features=tuple(hat_features([architecture])[0].tolist()),
+            workload=self.job.protocol.workload,
+            device=self.device,
+            **measured,
+        )
         return self._quantities.added(row)
 
     def _advise(self, lines: dict[str, str]) -> None:
@@ -267,44 +248,11 @@ class TimingSession:
                 logger.warning(line)
             self._advice.setdefault(kind, line)
 
-    def _was_misjudged(self, architecture: Architecture) -> bool:
-        """Return whether the device turned out to be quieter than known when the row was made."""
-        return self._levels_ms[architecture] > self._watch.level_ms * (1 + self.job.config.canary_tolerance)
-
     def _build(self, architecture: Architecture) -> Engine:
         """Build a SubTransformer with random weights on its runtime: their values do not matter for speed."""
         model = random_model(architecture, self.job.model_config, self.job.protocol.workload)
         device = self.device
         return load_engine(model, device.runtime, RuntimeSettings(device.dtype, device.torch_device, device.threads))
-
-    def _row(self, architecture: Architecture, timing: Timing, context: MeasurementContext) -> LatencyRow:
-        return LatencyRow(
-            space_id=self.job.space.id,
-            architecture=architecture,
-            hat_features=tuple(hat_features([architecture])[0].tolist()),
-            workload=self.job.protocol.workload,
-            device=self.device,
-            encoder=timing.encoder,
-            decoder=timing.decoder,
-            total=timing.total,
-            encoder_samples_ms=timing.encoder_samples_ms,
-            decoder_samples_ms=timing.decoder_samples_ms,
-            total_samples_ms=() if timing.encoder_samples_ms else timing.total_samples_ms,
-            repetitions=timing.repetitions,
-            warmups=timing.warmups,
-            disturbed=timing.disturbed,
-            relative_error=timing.relative_error,
-            canary=timing.canary,
-            context=replace(context, niceness=timing.niceness),
-            energy=self._energy(timing),
-            visits=timing.visits,
-        )
-
-    def _energy(self, timing: Timing) -> Energy | None:
-        """Return the energy of one translation: a repetition does one for each pair of lengths."""
-        if timing.energy_j is None:
-            return None
-        return Energy(timing.energy_j / len(self.job.protocol.workload.pairs), self._sensors.meter.source)
 
     def _write(self) -> None:
         rows = list(self._pending.values())
@@ -328,8 +276,13 @@ def interrupted(job: TimingJob, device: DeviceInfo) -> dict[str, Earlier]:
     if not partial:
         return {}
     rows = written_rows(job.table_root, job.spaces, device.slug, _wanted(job))
-    earlier = {one.id: Earlier.of(row) for one, row in rows.items() if one.id in partial}
+    earlier = {one.id: _earlier_of(row) for one, row in rows.items() if one.id in partial}
     return {name: one for name, one in earlier.items() if one is not None}
+
+
+def _earlier_of(row: LatencyRow) -> Earlier | None:
+    samples = row.encoder_samples_ms, row.decoder_samples_ms, row.total_samples_ms
+    return Earlier.of(row.canary, row.visits, *samples)
 
 
 def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str]]:
@@ -342,18 +295,3 @@ def missing_quantities(job: TimingJob, device: DeviceInfo) -> dict[str, list[str
 def _wanted(job: TimingJob) -> dict[str, object]:
     """Return the columns of the rows that count for a job, with their values."""
     return asdict(job.protocol.workload) | ({"session_id": job.session_id} if job.again else {})
-
-
-def _context(session_id: str, runtime: str) -> MeasurementContext:
-    libraries = {
-        "hat-ray": hat_ray.__version__,
-        "python": platform.python_version(),
-        **RUNTIMES.load(runtime).versions(),
-    }
-    return MeasurementContext(
-        host=platform.node(),
-        session_id=session_id,
-        utc_time=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        library_versions=tuple(sorted(libraries.items())),
-        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST_FOR_P99 = 100
+"""Samples that a 99th percentile is of, at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -16,6 +19,8 @@ class Spread:
     p90_ms: float | None
     mean_ms: float
     std_ms: float
+    p99_ms: float | None = None
+    """None of fewer than a hundred samples: it would be one of the slowest."""
 
     @property
     def typical_ms(self) -> float:
@@ -26,8 +31,9 @@ class Spread:
 def spread(samples_ms: Sequence[float]) -> Spread:
     """Summarise one or more samples."""
     values = np.asarray(samples_ms, dtype=np.float64)
-    p10, p50, p90 = (float(value) for value in np.quantile(values, (0.1, 0.5, 0.9)))
-    return Spread(p10, p50, p90, float(values.mean()), float(values.std()))
+    p10, p50, p90, p99 = (float(value) for value in np.quantile(values, (0.1, 0.5, 0.9, 0.99)))
+    known = p99 if len(values) >= FEWEST_FOR_P99 else None
+    return Spread(p10, p50, p90, float(values.mean()), float(values.std()), known)
 
 
 def relative_error_of_median(samples_ms: Sequence[float]) -> float:

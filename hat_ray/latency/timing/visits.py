@@ -19,27 +19,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hat_ray.latency.table.row import Canary, LatencyRow
 from hat_ray.latency.timing.canary import CanaryMonitor, Group, local_levels
-from hat_ray.latency.timing.protocol import Accepted, Protocol, Timing, enough, ready, timing_of, warm_up
+from hat_ray.latency.timing.protocol import Accepted, Protocol, Timing, enough, timing_of, warm_up
+from hat_ray.latency.timing.record import Canary
 from hat_ray.latency.timing.sensors.energy import EnergyMeter, NoMeter, joules_since
 from hat_ray.latency.timing.statistics import relative_error_of_median
-from hat_ray.latency.timing.workload import TranslationTime, translation
-from hat_ray.model.protocol import Engine
+from hat_ray.latency.timing.workload import TranslationTime
 
 _NO_METER = NoMeter()
 _LEAST = 3  # repetitions of a row, however slow the device is
-
-
-def time_architecture(
-    model: Engine,
-    protocol: Protocol,
-    watch: CanaryMonitor | None = None,
-    meter: EnergyMeter = _NO_METER,
-) -> Timing:
-    """Time a SubTransformer on its runtime and device, with a canary between where one is given."""
-    with ready(model, protocol.threads) as niceness:
-        return repeat(translation(model, protocol.workload), protocol, niceness, watch, meter)
 
 
 def repeat(
@@ -129,15 +117,20 @@ class Earlier:
     visits: int
 
     @classmethod
-    def of(cls, row: LatencyRow) -> "Earlier | None":
+    def of(
+        cls,
+        canary: Canary | None,
+        visits: int | None,
+        encoder_samples_ms: Sequence[float],
+        decoder_samples_ms: Sequence[float],
+        total_samples_ms: Sequence[float] = (),
+    ) -> "Earlier | None":
         """Return the repetitions of a row that has fewer visits than it was to get; None where it holds none."""
-        if row.canary is None or row.canary.quiet_ms is None or row.visits is None:
+        if canary is None or canary.quiet_ms is None or visits is None:
             return None
-        parts = zip(row.encoder_samples_ms, row.decoder_samples_ms, strict=True)
-        samples = [TranslationTime.of_parts(*part) for part in parts] or list(
-            map(TranslationTime, row.total_samples_ms)
-        )
-        return cls(samples, row.canary.drift_correction, row.canary.quiet_ms, row.visits) if samples else None
+        parts = zip(encoder_samples_ms, decoder_samples_ms, strict=True)
+        samples = [TranslationTime.of_parts(*part) for part in parts] or list(map(TranslationTime, total_samples_ms))
+        return cls(samples, canary.drift_correction, canary.quiet_ms, visits) if samples else None
 
 
 @dataclass

@@ -6,6 +6,8 @@ Decisions
   does: log-normaliser, the 2 * beam best continuations by its own function, the choice of those without eos, and the
   re-ordering of the cache. Tokens are given, so that no architecture ends early. Not included: the bookkeeping of
   finished hypotheses, and text to tokens and back.
+- An engine on arrays (`ArrayEngine`) is timed with numpy alone, as an export runs it: a board times it with this very
+  code. `engines.py` times those on tensors.
 - On a GPU the CPU launches ahead and waits once, at the end: between its two events passes what a user waits for, the
   launches of a small model included. Only the model's question whether its sources have padding waits before that.
 - With a mix of lengths one repetition is one translation of each pair, and its time their mean: the mean translation of
@@ -21,20 +23,14 @@ A few pairs of sentence lengths that stand for a corpus: what `latency.length_mi
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
-from hat_ray.core.columns import Int32
+from hat_ray.core.columns.marks import Int32
 from hat_ray.errors import LatencyError
-from hat_ray.model.beam import EOS, best_continuations
-from hat_ray.model.config import ModelConfig
-from hat_ray.model.protocol import BeamSettings, Engine, StepwiseEngine, TopTokens, WholeEngine
-from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.space.architecture import Architecture
+from hat_ray.runtime.standalone.beams import Floats, Ints, best_continuations
 
 _ROUNDS = 5
 _TYPICAL = 0.1  # how much a pair's distance from its part's mean weighs beside the distance of all pairs' sum
@@ -62,7 +58,7 @@ def draw_pairs(source_lengths: ArrayLike, target_lengths: ArrayLike, count: int)
     return tuple((int(source), int(target)) for source, target in chosen)
 
 
-_FIRST_WORD = 4  # ids below are bos, pad, eos, unk
+EOS, FIRST_WORD = 2, 4  # ids below the first word are bos, pad, eos, unk
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +96,6 @@ class Workload:
         return replace(self, source_length=means[0], target_length=means[1], length_mix=text)
 
 
-def random_model(architecture: Architecture, config: ModelConfig, workload: Workload) -> SubTransformer:
-    """Return a model with random weights and the workload's vocabularies."""
-    source, target = workload.vocab_sizes
-    return SubTransformer(architecture, source, config, target_vocab_size=target)
-
-
 class TranslationTime(NamedTuple):
     """One translation's milliseconds."""
 
@@ -121,17 +111,6 @@ class TranslationTime(NamedTuple):
         return cls(encoder_ms + decoder_ms, encoder_ms, decoder_ms, cpu_ms)
 
 
-def translation(model: Engine, workload: Workload) -> Callable[[], TranslationTime]:
-    """Return the function that does one repetition and returns its times. Its tokens are the same every time."""
-    _check(model, workload)
-    one_pair = _whole_pair if isinstance(model, WholeEngine) else _stepwise_pair
-    parts = [
-        one_pair(model, replace(workload, source_length=source, target_length=target))  # type: ignore[arg-type]
-        for source, target in workload.pairs
-    ]
-    return parts[0] if len(parts) == 1 else lambda: mean_time([part() for part in parts])
-
-
 def mean_time(times: Sequence[TranslationTime]) -> TranslationTime:
     """Return the mean of each part; a part that one time lacks is None."""
     encoder = [one.encoder_ms for one in times if one.encoder_ms is not None]
@@ -143,88 +122,86 @@ def mean_time(times: Sequence[TranslationTime]) -> TranslationTime:
     return TranslationTime(sum(one.total_ms for one in times) / len(times), cpu_ms=cpu_ms)
 
 
-def _whole_pair(model: WholeEngine, workload: Workload) -> Callable[[], TranslationTime]:
-    """Return the function that translates `source_length` tokens to `target_length` by an engine's own search."""
-    source, _ = _drawn(workload)
-    sources: list[list[int]] = source.tolist()
-    search = BeamSettings(workload.beam, 1.0, workload.target_length)
+class ArrayState(Protocol):
+    """What an engine on arrays remembers between two steps."""
 
-    def translate() -> TranslationTime:
-        begin, cpu = time.perf_counter(), time.process_time()  # its threads are its own: this one waits for them
-        model.translate(sources, search, exact_length=workload.target_length)
-        elapsed_ms, cpu_ms = (time.perf_counter() - begin) * 1e3, (time.process_time() - cpu) * 1e3
-        return TranslationTime(elapsed_ms, cpu_ms=cpu_ms if torch.get_num_threads() == 1 else None)
+    def best(self, tokens: Ints, count: int) -> tuple[Floats, Ints, Floats]:
+        """Feed the next token of each row, (R,); return the best words' logarithms and the words, each (R, count)."""
 
-    return translate
+    def reorder(self, rows: Ints) -> None:
+        """Continue row i from the state of row `rows[i]`."""
 
 
-def _drawn(workload: Workload) -> tuple[Tensor, Tensor]:
+class ArrayEngine(Protocol):
+    """An engine that reads and writes numpy's arrays on the CPU, such as ONNX Runtime's graphs."""
+
+    threads: int
+
+    def start(self, source: Ints, beam: int) -> ArrayState:
+        """Encode (N, S) for decoding with N * beam rows."""
+
+
+def array_translation(engine: ArrayEngine, workload: Workload) -> Callable[[], TranslationTime]:
+    """Return the function that does one repetition on an engine on arrays. Its tokens are the same every time."""
+    return over_pairs(workload, lambda one: _array_pair(engine, one))
+
+
+def over_pairs(
+    workload: Workload, one_pair: Callable[[Workload], Callable[[], TranslationTime]]
+) -> Callable[[], TranslationTime]:
+    """Return the function that translates each pair of lengths once, and returns the mean."""
+    parts = [
+        one_pair(replace(workload, source_length=source, target_length=target)) for source, target in workload.pairs
+    ]
+    return parts[0] if len(parts) == 1 else lambda: mean_time([part() for part in parts])
+
+
+def drawn(workload: Workload) -> tuple[Ints, Ints]:
     """Draw sources (B, S) and the tokens of each step (T, R): the same for every engine."""
-    draw = torch.Generator().manual_seed(0)
-    rows = workload.batch * workload.beam
-    source = torch.randint(
-        _FIRST_WORD, workload.vocab_sizes[0], (workload.batch, workload.source_length), generator=draw
-    )
+    draw, rows = np.random.default_rng(0), workload.batch * workload.beam
+    source = draw.integers(FIRST_WORD, workload.vocab_sizes[0], (workload.batch, workload.source_length))
     source[:, -1] = EOS
-    return source, torch.randint(_FIRST_WORD, workload.vocab_size, (workload.target_length, rows), generator=draw)
+    return source, draw.integers(FIRST_WORD, workload.vocab_size, (workload.target_length, rows))
 
 
-def _stepwise_pair(model: StepwiseEngine, workload: Workload) -> Callable[[], TranslationTime]:
+def _array_pair(engine: ArrayEngine, workload: Workload) -> Callable[[], TranslationTime]:
     """Return the function that does one translation of `source_length` to `target_length`."""
-    device = model.device
-    rows, beam = workload.batch * workload.beam, workload.beam
-    source, forced = (drawn.to(device) for drawn in _drawn(workload))
-    first_rows = torch.arange(0, rows, beam, device=device)[:, None]  # (B, 1): each sentence's first row
-    mark, elapsed_ms = _gpu_clock() if device.type == "cuda" else _cpu_clock()
+    beam = workload.beam
+    source, forced = drawn(workload)
+    first_rows = np.arange(0, workload.batch * beam, beam)[:, None]  # (B, 1): each sentence's first row
 
     def translate() -> TranslationTime:
-        cpu, begin = time.thread_time(), mark()
-        state = model.start(source, beam)
-        encoded = mark()
-        scores = torch.zeros(workload.batch, beam, device=device)
+        cpu, begin = time.thread_time(), time.perf_counter()
+        state = engine.start(source, beam)
+        encoded = time.perf_counter()
+        scores: Floats = np.zeros((workload.batch, beam), np.float32)
         for tokens in forced:
-            scores, parents = _beam_choice(model.best(tokens, state, 2 * beam), scores, first_rows)
+            values, words, _ = state.best(tokens, 2 * beam)
+            scores, parents = _beam_choice(values, words, scores, first_rows)
             state.reorder(parents)
-        end = mark()
-        cpu_ms = (time.thread_time() - cpu) * 1e3 if device.type == "cpu" and torch.get_num_threads() == 1 else None
-        return TranslationTime.of_parts(elapsed_ms(begin, encoded), elapsed_ms(encoded, end), cpu_ms)
+        end = time.perf_counter()
+        cpu_ms = (time.thread_time() - cpu) * 1e3 if engine.threads == 1 else None
+        return TranslationTime.of_parts((encoded - begin) * 1e3, (end - encoded) * 1e3, cpu_ms)
 
     return translate
 
 
-def _beam_choice(best: TopTokens, scores: Tensor, first_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose the survivors: (B*beam, C), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (B*beam,)."""
-    totals, words, beams = best_continuations(best, scores)
-    order = words.eq(EOS).int().argsort(dim=1, stable=True)[:, : scores.shape[1]]
-    return totals.gather(1, order), (first_rows + beams.gather(1, order)).flatten()
+def _beam_choice(values: Floats, words: Ints, scores: Floats, first_rows: NDArray[Any]) -> tuple[Floats, Ints]:
+    """Choose the survivors: (R, C), (R, C), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (R,)."""
+    totals, words, beams = best_continuations(values, words, scores)
+    order = np.argsort(words == EOS, axis=1, kind="stable")[:, : scores.shape[1]]
+    parents = (first_rows + np.take_along_axis(beams, order, 1)).ravel()
+    return np.take_along_axis(totals, order, 1), parents
 
 
-def _check(model: Engine, workload: Workload) -> None:
-    longest, most = max(map(max, workload.pairs)), model.max_positions
+def require_room(workload: Workload, most: int) -> None:
+    """Raise LatencyError where a model of `most` positions cannot do a workload, or its vocabulary is too small."""
+    longest = max(map(max, workload.pairs))
     if longest > most:
         what = "the lengths of latency.length_mix" if workload.length_mix else "latency.source_length and target_length"
         raise LatencyError(f"{what} must be at most model.max_positions {most}, got {longest}")
-    if workload.vocab_size < max(_FIRST_WORD + 1, 2 * workload.beam):
+    if workload.vocab_size < max(FIRST_WORD + 1, 2 * workload.beam):
         raise LatencyError(
-            f"timing needs a vocabulary of at least {max(_FIRST_WORD + 1, 2 * workload.beam)} at beam {workload.beam}, "
+            f"timing needs a vocabulary of at least {max(FIRST_WORD + 1, 2 * workload.beam)} at beam {workload.beam}, "
             f"got {workload.vocab_size}"
         )
-
-
-def _cpu_clock() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    return time.perf_counter, lambda begin, end: (end - begin) * 1e3
-
-
-def _gpu_clock() -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """Time on the device: events in its own stream, read once the later one has passed."""
-
-    def mark() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def elapsed_ms(begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        end.synchronize()
-        return float(begin.elapsed_time(end))
-
-    return mark, elapsed_ms

@@ -17,6 +17,7 @@ from typing import Any
 
 from hat_ray.core.lease import FOLDER as LEASE
 from hat_ray.core.lease import InUseError, held
+from hat_ray.core.progress import ProgressFactory
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.corpus.fairseq.data_bin import DataBin, language_pair
 from hat_ray.errors import CheckpointError, HatRayError, RunError, SpaceError
@@ -29,7 +30,7 @@ from hat_ray.pipeline.imports.hat_recipe import made_of, map_arch, map_space
 from hat_ray.pipeline.imports.keys import DIRECT
 from hat_ray.pipeline.imports.training import Ledger, map_training
 from hat_ray.pipeline.run_folder import Run
-from hat_ray.pipeline.stage import Context, ProgressFactory, Stage, no_progress_bars, run_stages
+from hat_ray.pipeline.stage import Context, Stage, no_progress_bars, run_stages
 from hat_ray.pipeline.stages.corpus import CORPUS
 from hat_ray.recipe import Recipe
 from hat_ray.space.hat_yaml import read_space

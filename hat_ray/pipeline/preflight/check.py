@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from hat_ray.core.placement import Work
 from hat_ray.corpus.corpus import CorpusSummary
 from hat_ray.corpus.prepare import read_summary
 from hat_ray.recipe import Recipe
@@ -63,6 +64,8 @@ class Situation:
     """Whether `machines` are the nodes of a cluster that others started."""
     may_grow: bool = False
     """Whether an autoscaler may add nodes to that cluster."""
+    left_out: Mapping[Work, Mapping[str, str]] = field(default_factory=dict)
+    """Of each kind of work the nodes that do not do it, by id, and why."""
     local: bool = False
     """Whether all is done in one process, without Ray."""
     committed: bool = True
@@ -76,6 +79,10 @@ class Situation:
     @property
     def run_folder(self) -> Folder | None:
         return None if self.place is None else Folder.at(self.place)
+
+    def machines_that(self, work: Work) -> tuple[Machine, ...]:
+        """Return the machines that do a kind of work."""
+        return tuple(machine for machine in self.machines if machine.id not in self.left_out.get(work, {}))
 
     def after(self, stages: tuple[str, ...]) -> "Situation":
         """Return the situation once only these stages are left."""

@@ -35,7 +35,9 @@ from hat_ray.pipeline.preflight.text import data_bin_bytes, text_bytes
 from hat_ray.pipeline.trained.rung_settings import rung_config
 from hat_ray.recipe import Recipe
 from hat_ray.space.architecture import Architecture
-from hat_ray.space.cost import count_params
+from hat_ray.space.cost import count_params, ssru_params
+from hat_ray.space.dimensions import BY_NAME, CELLS
+from hat_ray.space.search_space import SearchSpace
 from hat_ray.train.config import TrainConfig
 
 _WEIGHT_BYTES, _CHECKPOINT_BYTES, _TRAINING_BYTES, _COPIED_BYTES = 4, 12, 16, 28
@@ -75,7 +77,7 @@ def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
     text = _text_bytes(recipe.corpus)
     of_stage = {
         "corpus": Estimate(0, _corpus_most(recipe.corpus)),
-        "supernet": _kept(recipe.supernet, largest, _WEIGHT_BYTES),
+        "supernet": _kept(recipe.supernet, super_params_of(space, words, recipe.model), _WEIGHT_BYTES),
         "latency": Estimate(0, _ROW_BYTES * recipe.latency.samples * devices),
         "search": Estimate(0, _CANDIDATE_BYTES * (recipe.search.evaluations + 200) + _finals_most(recipe, largest)),
         "retrain": scratch,
@@ -88,8 +90,9 @@ def disk_of(recipe: Recipe, stages: Iterable[str], words: Sizes) -> Estimate:
 def memory_of(recipe: Recipe, stages: Iterable[str], words: Sizes, cpus: int, *, local: bool) -> Estimate:
     """Return the memory that the most demanding of these stages takes at once on one machine of `cpus` CPUs."""
     largest = recipe.space.build().largest()
-    params = params_of(largest, words, recipe.model)
-    scratch = 1 if local else min(_trainings(recipe), max(1, cpus // recipe.retrain.threads))
+    params = super_params_of(recipe.space.build(), words, recipe.model)
+    beside = max(_trainings(recipe), recipe.retrain.workers)
+    scratch = 1 if local else min(beside, max(1, cpus // recipe.retrain.threads))
     workers = 1 if local else recipe.supernet.workers
     searching = 1 if local else recipe.search.workers
     finals = min(_limits(recipe) * _finalists(recipe), 1 if local else max(1, cpus // recipe.supernet.threads))
@@ -123,6 +126,14 @@ def params_of(architecture: Architecture, words: Sizes, config: ModelConfig) -> 
     positions = (config.max_positions + 2) * (source + target) if config.positions == "learned" else 0
     embeddings = tables[config.share_embeddings] + words[1] * config.output_bias
     return count_params(architecture) + embeddings + norms + positions
+
+
+def super_params_of(space: SearchSpace, words: Sizes, config: ModelConfig) -> int:
+    """Return all parameters of a space's SuperTransformer: its largest architecture, and each layer's other cells."""
+    largest = space.largest()
+    others = set(space.choices.get(CELLS, ())) - set(largest.cells)
+    more = ssru_params(largest.decoder.embed_dim) * largest.decoder.depth if "ssru" in others else 0
+    return params_of(largest, words, config) + more
 
 
 def _kept(config: TrainConfig, params: int, sure: int) -> Estimate:
@@ -159,11 +170,15 @@ def _training(recipe: Recipe, config: TrainConfig, vocabulary: int, workers: int
     """Return the machine's own memory that `workers` training processes take."""
     if config.use_gpu:
         return Estimate(0, workers * (2 * _PROCESS_BYTES + _TRAINING_BYTES * params))
-    largest = recipe.space.build().largest()
-    length = recipe.corpus.max_length
+    space, length = recipe.space.build(), recipe.corpus.max_length
+    cells = space.choices.get(CELLS, BY_NAME[CELLS].unnamed)
     left = max(
-        _activations(largest, max(config.max_tokens, length), length, vocabulary),
-        _validation(largest, max(config.valid_max_tokens, length), length, vocabulary),
+        need
+        for largest in (space.replaced(decoder_cells=(cell,)).largest() for cell in cells)
+        for need in (
+            _activations(largest, max(config.max_tokens, length), length, vocabulary),
+            _validation(largest, max(config.valid_max_tokens, length), length, vocabulary),
+        )
     )
     return Estimate(sure, workers * (_PROCESS_BYTES + _COPIED_BYTES * params + left))
 
@@ -185,14 +200,18 @@ def _layers(architecture: Architecture, length: int) -> list[int]:
     """Return the floats a token of each layer.
 
     In an encoder layer 8 widths, 4 query-key-value widths, 2 hidden widths and two rows of attention a head; in a
-    decoder layer 12, 8, 2, and the same number of rows for both attentions.
+    decoder layer 12, 8, 2, and the same number of rows for both attentions. An SSRU has 4 widths, and 3 in each pass of
+    its scan, in the place of 4 query-key-value widths and its rows.
     """
     e, d, qkv = architecture.encoder, architecture.decoder, architecture.qkv_dim
     found = [
         8 * e.embed_dim + 4 * qkv + 2 * ffn + 2 * heads * length for ffn, heads in zip(e.ffn_dims, e.heads, strict=True)
     ]
-    for ffn, own, cross, reach in zip(d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers, strict=True):
-        found.append(12 * d.embed_dim + 8 * qkv + 2 * ffn + 2 * (own + reach * cross) * length)
+    rows = zip(d.ffn_dims, d.self_heads, d.cross_heads, d.cross_layers, architecture.cells, strict=True)
+    for ffn, own, cross, reach, cell in rows:
+        ssru = (4 + 3 * math.ceil(math.log2(length))) * d.embed_dim
+        before = ssru if cell == "ssru" else 4 * qkv + 2 * own * length
+        found.append(12 * d.embed_dim + 4 * qkv + 2 * ffn + 2 * reach * cross * length + before)
     return found
 
 

@@ -7,13 +7,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hat_ray.pipeline.preflight.check import Finding, Situation, Verdict
+from hat_ray.core.placement import VERBS, Work
+from hat_ray.pipeline.preflight.check import Finding, Machine, Situation, Verdict
 from hat_ray.pipeline.preflight.estimate import Estimate, disk_of, memory_of
 from hat_ray.pipeline.preflight.text import vocabulary_sizes
 from hat_ray.recipe import Recipe
 from hat_ray.train.capacity import fewest_workers, needs, workers_that_fit
 from hat_ray.train.config import TrainConfig
 
+_MOST_NAMED = 3
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -74,6 +76,30 @@ def size(number: float) -> str:
     return f"{number:.0f} bytes"
 
 
+_WORK_OF: Mapping[Work, frozenset[str]] = {
+    "train": frozenset({"supernet", "retrain", "ranking", "policies"}),
+    "search": frozenset({"search"}),
+    "score": frozenset({"evaluate", "ranking", "policies"}),
+}
+"""The stages that do each kind of work."""
+
+
+def check_placement(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
+    """Every rule of the recipe about nodes fits one of the cluster."""
+    for work, stages in _WORK_OF.items():
+        rule = recipe.cluster.rule(work)
+        if rule is not None and stages & set(situation.stages) and _fits_none(situation, work):
+            yield (
+                _verdict(situation),
+                f"cluster.{work} must fit a node of the cluster, got {rule.words}, which fits none: start one with "
+                f"these labels or resources, or change cluster.{work}" + _wait(situation),
+            )
+
+
+def _fits_none(situation: Situation, work: Work) -> bool:
+    return bool(situation.cluster and situation.machines and not situation.machines_that(work))
+
+
 _WAITS = "; the cluster may grow, and it will be waited for"
 
 
@@ -93,16 +119,17 @@ def _check_workers(section: str, config: TrainConfig, workers: int, situation: S
     need = needs(config) if situation.cluster else {name: n for name, n in needs(config).items() if name == "GPU"}
     if situation.local:
         workers = 1
-    if not (need and situation.machines):
+    machines = situation.machines_that("train")
+    if not (need and machines):
         return
-    room = workers_that_fit([_resources(machine.cpus, machine.gpus) for machine in situation.machines], need)
+    room = workers_that_fit([_resources(machine) for machine in machines], need)
     if room >= workers:
         return
     amounts = " and ".join(f"{amount:g} {name}{'s' if amount != 1 else ''}" for name, amount in need.items())
     yield (
         _verdict(situation),
         f"{section} trains with {workers} worker{'s' if workers > 1 else ''} of {amounts} each, "
-        f"{_where(situation)} room for {room}: " + _remedy(section, config, room) + _wait(situation),
+        f"{_where(situation, 'train')} room for {room}: " + _remedy(section, config, room) + _wait(situation, "train"),
     )
 
 
@@ -116,25 +143,23 @@ def _remedy(section: str, config: TrainConfig, room: int) -> str:
 
 def check_search(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
     """One worker of the search at least finds room; else it would be waited for without end."""
-    if situation.local:
-        return
     config = recipe.search
     asked = {"CPU": config.worker_cpus} if situation.cluster else {}
     asked |= {"GPU": config.worker_gpus}
     need = {name: amount for name, amount in asked.items() if amount > 0}
+    machines = situation.machines_that("search")
     if (
         need
-        and situation.machines
+        and machines
         and not any(
-            all(_resources(machine.cpus, machine.gpus).get(name, 0) >= amount for name, amount in need.items())
-            for machine in situation.machines
+            all(_resources(machine).get(name, 0) >= amount for name, amount in need.items()) for machine in machines
         )
     ):
-        told = " and ".join(f"search.worker_{name.lower()}s {amount:g}" for name, amount in need.items())
+        wanted = " and ".join(f"search.worker_{name.lower()}s {amount:g}" for name, amount in need.items())
         yield (
             _verdict(situation),
-            f"one machine must have what a worker of the search asks for, got {told}, and {_where(situation)} no such "
-            "one: lower them" + _wait(situation),
+            f"one machine must have what a worker of the search asks for, got {wanted}, and "
+            f"{_where(situation, 'search')} no such one: lower them" + _wait(situation, "search"),
         )
 
 
@@ -149,6 +174,11 @@ def check_timing(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
                 _verdict(situation),
                 "a node that times needs a CPU, the cluster's have none: start one with ray start --num-cpus 1"
                 + _wait(situation),
+            )
+        elif not config.devices and config.accelerator == "cuda" and not any(one.gpus >= 1 for one in machines):
+            yield (
+                _verdict(situation),
+                "latency.accelerator asks for a GPU, the cluster has none: set it to auto or cpu" + _wait(situation),
             )
         return
     here = [device for device in config.devices if device.is_anywhere]
@@ -169,17 +199,25 @@ def check_timing(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
 
 
 def check_evaluation(recipe: Recipe, situation: Situation) -> Iterator[Finding]:
-    """Translating, scoring and ranking on a cluster take one CPU each."""
-    if situation.cluster and situation.machines and not any(machine.cpus >= 1 for machine in situation.machines):
+    """Translating, scoring and ranking on a cluster take one CPU each, and translating the GPU that settings name."""
+    machines = situation.machines_that("score")
+    wants_gpu = recipe.evaluate.use_gpu and "evaluate" in situation.stages and machines
+    if wants_gpu and not any(machine.gpus >= 1 for machine in machines):
         yield (
             _verdict(situation),
-            "translating needs a node with a CPU, the cluster's have none: start one with ray start --num-cpus 1"
-            + _wait(situation),
+            f"evaluate.use_gpu asks for a GPU, {_where(situation, 'score')} none: set it to false"
+            + _wait(situation, "score"),
+        )
+    if situation.cluster and machines and not any(machine.cpus >= 1 for machine in machines):
+        yield (
+            _verdict(situation),
+            f"translating needs a node with a CPU, {_where(situation, 'score')} none: start one with ray start "
+            "--num-cpus 1" + _wait(situation, "score"),
         )
 
 
-def _resources(cpus: float, gpus: float) -> Mapping[str, float]:
-    return {"CPU": float(cpus), "GPU": float(gpus)}
+def _resources(machine: Machine) -> Mapping[str, float]:
+    return {"CPU": float(machine.cpus), "GPU": float(machine.gpus)}
 
 
 def _verdict(situation: Situation) -> Verdict:
@@ -190,9 +228,16 @@ def _verdict(situation: Situation) -> Verdict:
     return situation.of_machine
 
 
-def _wait(situation: Situation) -> str:
-    return _WAITS if situation.cluster and situation.may_grow else ""
+def _wait(situation: Situation, work: Work | None = None) -> str:
+    """Return the end of a line: which nodes are left out of the work, and whether more are waited for."""
+    reasons = situation.left_out.get(work, {}) if work else {}
+    hosts = [f"{machine.host}: {reasons[machine.id]}" for machine in situation.machines if machine.id in reasons]
+    out = f"; cluster.{work} leaves out {'; '.join(hosts[:_MOST_NAMED])}" if hosts else ""
+    out += "; ..." if len(hosts) > _MOST_NAMED else ""
+    return out + (_WAITS if situation.cluster and situation.may_grow else "")
 
 
-def _where(situation: Situation) -> str:
-    return "the cluster has" if situation.cluster else "this machine has"
+def _where(situation: Situation, work: Work) -> str:
+    if not situation.cluster:
+        return "this machine has"
+    return f"the part of the cluster that {VERBS[work]} has" if situation.left_out.get(work) else "the cluster has"

@@ -24,6 +24,7 @@ CHECKS = (
     _check("candidates to start from", stores.check_warm_start, "search"),
     _check("cache", stores.check_cache, "corpus", *_TRAINING, "search", "evaluate"),
     _check("text files", text.check_texts, "corpus"),
+    _check("nodes of the work", resources.check_placement, *_TRAINING, "search", "evaluate"),
     _check("room for training", resources.check_training, *_TRAINING),
     _check("room for timing", resources.check_timing, *_TIMING),
     _check("room for the search", resources.check_search, "search"),

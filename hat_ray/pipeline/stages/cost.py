@@ -177,7 +177,8 @@ def _supernet(context: Context, _record: StageRecord, _result: SearchResult) -> 
 def _retrain(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
     config, models = context.recipe.retrain, context.require(RETRAIN).models.values()
     trainings = [one for model in models for one in model.trainings]
-    seconds = sum(one.seconds for one in trainings)
+    workers = config.workers if len(trainings) < config.workers else 1  # few models have all workers each
+    seconds = workers * sum(one.seconds for one in trainings)
     times = "" if len(trainings) == len(models) else f" in {len(trainings)} trainings"
     counted = f"training of {len(models)} models{times}, {_threads(config.threads)}"
     return _Busy(seconds * config.threads, seconds if config.use_gpu else 0.0, counted)
@@ -205,7 +206,8 @@ def _search(context: Context, _record: StageRecord, result: SearchResult) -> _Bu
 def _evaluate(context: Context, _record: StageRecord, _result: SearchResult) -> _Busy:
     models = context.require(EVALUATE).models.values()
     scores = [score.seconds for model in models for score in (model.score, *model.others.values())]
-    return _Busy(sum(scores), 0.0, f"translations of {len(scores)} models, one core")
+    gpu_s = sum(scores) if context.recipe.evaluate.use_gpu else 0.0
+    return _Busy(sum(scores), gpu_s, f"translations of {len(scores)} models, one core")
 
 
 _BUSY: Mapping[str, Callable[[Context, StageRecord, SearchResult], _Busy]] = {

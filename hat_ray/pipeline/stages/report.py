@@ -3,11 +3,11 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hat_ray.evaluate.evaluate import EvaluateOutput
-from hat_ray.latency.device import hardware_of, settings_of
+from hat_ray.latency.lookup.slugs import hardware_of, settings_of
 from hat_ray.latency.quantities import MODEL_SIZE, QUANTITIES, Computed
 from hat_ray.pipeline.context import timing_job, workload_of
 from hat_ray.pipeline.stage import Context, Stage
@@ -33,6 +33,7 @@ from hat_ray.pipeline.stages.report_facts import (
 from hat_ray.pipeline.stages.search import SEARCH, finals_of, predictors_of, result_of, rival_quantities
 from hat_ray.pipeline.stages.train import RETRAIN
 from hat_ray.predictor.predictor import Predictor
+from hat_ray.report.bounds import prices
 from hat_ray.report.data import (
     ChosenModel,
     Latency,
@@ -43,6 +44,7 @@ from hat_ray.report.data import (
     Translation,
 )
 from hat_ray.report.render import PAGE, write_report
+from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import SearchResult, scored_whole
 from hat_ray.search.limits import Limit
 from hat_ray.search.selection import RetrainOutput, SelectedModel
@@ -80,7 +82,8 @@ def gather(context: Context) -> ReportData:
     assessments = fitted.assessments if fitted else {}
     predictors = predictors_of(context) if fitted else {}
     result = result_of(context)
-    retrained = context.output(RETRAIN)
+    retrained, finals = context.output(RETRAIN), finals_of(context)
+    candidates, trained = _with_sizes(context, result), list(retrained.models.values()) if retrained else []
     scores = [model.score for model in evaluated.models.values()]
     return ReportData(
         name=recipe.name,
@@ -93,7 +96,7 @@ def gather(context: Context) -> ReportData:
         comparisons=evaluated.comparisons,
         missing=retrained.missing if retrained else (),
         provenance=provenance(context),
-        candidates=tuple(scored_whole(result.candidates)),
+        candidates=candidates,
         supernet=supernet_curves(context),
         retraining=retraining_curves(context),
         trainings=training_facts(context),
@@ -107,7 +110,8 @@ def gather(context: Context) -> ReportData:
         ranking=_fresh(context, RANKING),
         policies=_fresh(context, POLICIES),
         runtimes=_runtimes(found.winners if found else (), slugs),
-        finals=finals_of(context),
+        finals=finals,
+        prices=prices(candidates, found.winners if found else (), finals, trained),
         ledger=gather_ledger(context, result),
     )
 
@@ -202,14 +206,37 @@ def _quantities(context: Context, entry: SelectedModel, winner: LimitWinner | No
 
 def _sizes(context: Context, architecture: Architecture) -> dict[str, float]:
     """Return the size of a stored model on each device whose runtime reports one."""
+    return {slug: values[0] for slug, values in _sizes_of(context, [architecture]).items()}
+
+
+def _sizes_of(context: Context, architectures: Sequence[Architecture]) -> dict[str, list[float]]:
+    """Return the sizes of stored models by device, in the order given."""
     job, size = timing_job(context, context.folder("latency")), QUANTITIES.load(MODEL_SIZE)
     assert isinstance(size, Computed)
     profiles = {slug: job.profile(one.device) for slug, one in context.require(LATENCY).devices.items()}
     return {
-        slug: float(size.compute([architecture], profile)[0])
+        slug: size.compute(architectures, profile).tolist()
         for slug, profile in profiles.items()
         if size.unavailable is None or size.unavailable(profile) is None
     }
+
+
+def _with_sizes(context: Context, result: SearchResult) -> tuple[Candidate, ...]:
+    """Return the candidates that were scored whole; with the model size, which costs nothing, also without a bound."""
+    scored = scored_whole(result.candidates)
+    if not scored:
+        return ()
+    sizes = _sizes_of(context, [one.architecture for one in scored])
+    return tuple(
+        replace(one, quantities=_more(one, {slug: {MODEL_SIZE: of[place]} for slug, of in sizes.items()}))
+        for place, one in enumerate(scored)
+    )
+
+
+def _more(one: Candidate, values: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return a candidate's quantities by device, and further values where it has a latency and no such value."""
+    known = {slug: dict(of) for slug, of in one.quantities.items()}
+    return known | {slug: {**of, **known.get(slug, {})} for slug, of in values.items() if slug in one.latency_ms}
 
 
 def _samples(context: Context, model_id: str) -> tuple[Translation, ...]:

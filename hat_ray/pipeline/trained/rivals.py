@@ -15,7 +15,7 @@ from hat_ray.pipeline.stages.search import SEARCH, measure_on_devices, predictio
 from hat_ray.search.limits import Limit
 from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.search.rivals.matching import bisection, match_all, rival_of
-from hat_ray.search.selection import HAND_SCALED, MissingRival, SelectedModel, Selection, select
+from hat_ray.search.selection import HAND_SCALED, SSRU_STUDENT, MissingRival, SelectedModel, Selection, select
 from hat_ray.space.architecture import Architecture
 from hat_ray.storage.folder import Folder
 from hat_ray.train.config import SCRATCH
@@ -52,10 +52,12 @@ def _scaled_by_hand(
     context: Context, winners: Mapping[Limit, Architecture]
 ) -> dict[Limit, list[SelectedModel | MissingRival]]:
     """Return by limit the rivals that an engineer would draw, matched to it by their latency on its device."""
+    space = context.recipe.space.build()
     kinds = [kind for kind in HAND_SCALED if kind in context.recipe.retrain.baselines]
+    kinds = [kind for kind in kinds if kind != SSRU_STUDENT or hand_scaled(space, kind)]
     if not kinds or not winners:
         return {}
-    space, predictions, attached = context.recipe.space.build(), predictions_of(context), attached_of(context)
+    predictions, attached = predictions_of(context), attached_of(context)
     inside = context.recipe.retrain.starts[0] != SCRATCH  # a rival that cannot inherit would lose by that alone
     searches = [
         bisection(

@@ -1,4 +1,4 @@
-"""The figures that say what was found: loss against latency of all candidates, BLEU against latency of the models."""
+"""Loss against latency of all candidates, and BLEU against latency of the models."""
 
 from collections.abc import Sequence
 
@@ -18,15 +18,6 @@ COLUMNS = ("what", "architecture", "id", "loss inherited", "predicted ms", "meas
 def describe(architecture: Architecture) -> str:
     """Return an architecture as a few short lines for a hover label."""
     return f"{architecture.id}\n" + "\n".join(str(architecture).split(" | ")[:2])
-
-
-def found(data: ReportData) -> tuple[FigureGroup, ...]:
-    """Return the figures of each device's candidates and models."""
-    groups = []
-    for i, device in enumerate(data.devices):
-        drawn = (frontier(data, device, f"frontier-{i}"), delivered(data, device, f"delivered-{i}"))
-        groups.append(device_group(data, device, drawn))
-    return tuple(group for group in groups if group.figures)
 
 
 def device_group(data: ReportData, device: Device, drawn: Sequence[Figure | None]) -> FigureGroup:

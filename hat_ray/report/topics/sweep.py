@@ -138,9 +138,10 @@ def _caution(sweeps: list[TimedSweep]) -> str:
 def base_text(base: Architecture) -> str:
     """Return an architecture whose layers are all alike in few words."""
     e, d = base.encoder, base.decoder
+    own = "SSRU" if base.cells[0] == "ssru" else f"{d.self_heads[0]} self"
     return (
         f"encoder {e.embed_dim}×{e.depth}, FFN {e.ffn_dims[0]}, {e.heads[0]} heads; decoder {d.embed_dim}×{d.depth}, "
-        f"FFN {d.ffn_dims[0]}, {d.self_heads[0]} self and {d.cross_heads[0]} cross heads, "
+        f"FFN {d.ffn_dims[0]}, {own} and {d.cross_heads[0]} cross heads, "
         f"{d.cross_layers[0]} layers attended"
     )
 

@@ -46,6 +46,8 @@ def supported_compute_types() -> set[str]:
 def why_not_expressible(architecture: Architecture) -> str | None:
     """Return why CTranslate2 has no place for an architecture, or None where it has."""
     encoder, decoder = architecture.encoder, architecture.decoder
+    if "ssru" in architecture.cells:
+        return f"its decoder layers have the cells {list(architecture.cells)}, CTranslate2's all have self-attention"
     if any(reach != 1 for reach in decoder.cross_layers):
         return (
             f"its decoder layers attend to {list(decoder.cross_layers)} encoder layers, CTranslate2's to the last one"

@@ -3,24 +3,26 @@
 N sentences, R = N * beam rows, P cached places (position times beam), Q query-key-value width, H heads, K head width.
 
 In: tokens (N, beam), position (1,), seen (N, 1, beam, P) and memory_mask (N, 1, 1, S), which are added to scores; for
-each layer past_keys and past_values (P, N, Q), and the encoder's keys and values; count (1,), which is C. With
-short-lists of L words in all: listed (L,), output (L, D), bias (L,) where the model has one, and allowed (N, 1, L),
-which is added to logits (R, L).
+each layer past_keys and past_values (P, N, Q), or an SSRU's state (R, D), and the encoder's keys and values; count
+(1,), which is C. A decoder of SSRU layers alone has no seen. With short-lists of L words in all: listed (L,), output
+(L, D), bias (L,) where the model has one, and allowed (N, 1, L), which is added to logits (R, L).
 Out: logits (R, V); of the C best words the logarithms of probability, values (R, C), and words (R, C), and of the end
-of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q); and the last layer's attention to the
-encoder, the mean of its heads, (N, beam, S'). `engine_onnx.py` explains the layout of the cache.
+of sentence, ending (R, 1); for each layer new_keys and new_values (N, beam, Q), or new_state (R, D); and the last
+layer's attention to the encoder, the mean of its heads, (N, beam, S'). `graphs_onnx.py` explains the layout of the
+cache.
 """
 
 import math
 
 import onnx
+import torch
 from onnx import TensorProto
 
 from hat_ray.model.blocks import DecoderLayer
 from hat_ray.model.embedding import PAD
 from hat_ray.model.protocol import EOS, UNK
 from hat_ray.model.subtransformer import SubTransformer
-from hat_ray.runtime.onnx.encoder import before, feed_forward, query_key_value, residual
+from hat_ray.runtime.onnx.encoder import added, before, feed_forward, query_key_value, residual
 from hat_ray.runtime.onnx.graph import GraphBuilder, GraphDtype
 
 
@@ -30,7 +32,8 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
     decoder, shape = model.decoder, model.architecture.decoder
     tokens = graph.input("tokens", ["N", "beam"], TensorProto.INT64)
     position = graph.input("position", [1], TensorProto.INT64)
-    graph.input("seen", ["N", 1, "beam", "P"])
+    if "attention" in model.architecture.cells:
+        graph.input("seen", ["N", 1, "beam", "P"])
     mask = graph.input("memory_mask", ["N", 1, 1, "S"])
     masks = {
         reach: mask if reach == 1 else graph.op("Concat", *[mask] * reach, axis=3)
@@ -47,7 +50,10 @@ def decoder_graph(model: SubTransformer, dtype: GraphDtype, *, listed: bool = Fa
     x = graph.op("Add", x, graph.op("Gather", graph.weight(places), position))
     for index, reach in enumerate(shape.cross_layers):
         layer = decoder.layer(index)
-        x = _self_attention(graph, layer, x, size, index, shape.self_heads[index])
+        if model.architecture.cells[index] == "ssru":
+            x = _recurrence(graph, layer, x, index, width)
+        else:
+            x = _self_attention(graph, layer, x, size, index, shape.self_heads[index])
         is_last = index == shape.depth - 1
         x = _memory_attention(graph, layer, x, masks[reach], size, index, shape.cross_heads[index], is_last)
         x = feed_forward(graph, layer, x)
@@ -118,6 +124,18 @@ def _self_attention(graph: GraphBuilder, layer: DecoderLayer, x: str, size: str,
     of_own = graph.op("Slice", shares, graph.ints(-1), graph.ints(2**31 - 1), graph.ints(3))
     y = graph.op("Add", graph.op("MatMul", of_past, past_values), graph.op("Mul", of_own, v))
     return residual(graph, layer, layer.self_attn, layer.self_attn_layer_norm, x, graph.merge_heads(y, qkv))
+
+
+def _recurrence(graph: GraphBuilder, layer: DecoderLayer, x: str, index: int, width: int) -> str:
+    """(R, D) -> (R, D): let the gate's share of what is new into the state."""
+    ssru, norm = layer.ssru, layer.self_attn_layer_norm
+    weight = torch.cat([ssru.weight, ssru.forget_weight])
+    bias = torch.cat([torch.zeros_like(ssru.forget_bias), ssru.forget_bias])
+    new, forget = graph.ops("Split", 2, graph.linear(before(graph, layer, norm, x), weight, bias), axis=1)
+    state = graph.input(f"state_{index}", ["R", width])
+    kept = graph.op("Mul", graph.op("Sigmoid", forget), graph.op("Sub", state, new))
+    state = graph.output(f"new_state_{index}", graph.op("Add", new, kept), ["R", width])
+    return added(graph, layer, norm, x, graph.op("Relu", state))
 
 
 def _memory_attention(

@@ -20,7 +20,7 @@ from hat_ray.model.layers import ElasticAttention, ElasticLayerNorm
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.onnx.graph import GraphBuilder, GraphDtype
 from hat_ray.runtime.onnx.layout import LARGE_OF_MANY_ROWS
-from hat_ray.runtime.standalone.engine_onnx import HIDDEN
+from hat_ray.runtime.standalone.graphs_onnx import HIDDEN
 
 
 def before(graph: GraphBuilder, block: ElasticBlock, norm: ElasticLayerNorm, x: str) -> str:
@@ -41,17 +41,17 @@ def residual(
     graph: GraphBuilder, block: ElasticBlock, attention: ElasticAttention, norm: ElasticLayerNorm, x: str, y: str
 ) -> str:
     """Project attention's output (rows, Q) back to the width, add the residual, normalise."""
-    return _added(graph, block, norm, x, graph.linear(y, attention.out_proj.weight, attention.out_proj.bias))
+    return added(graph, block, norm, x, graph.linear(y, attention.out_proj.weight, attention.out_proj.bias))
 
 
 def feed_forward(graph: GraphBuilder, block: ElasticBlock, x: str) -> str:
     """(rows, D) -> (rows, D) with residual and norm."""
     y = before(graph, block, block.final_layer_norm, x)
     y = graph.activate(graph.linear(y, block.fc1.weight, block.fc1.bias), block.config.activation)
-    return _added(graph, block, block.final_layer_norm, x, graph.linear(y, block.fc2.weight, block.fc2.bias))
+    return added(graph, block, block.final_layer_norm, x, graph.linear(y, block.fc2.weight, block.fc2.bias))
 
 
-def _added(graph: GraphBuilder, block: ElasticBlock, norm: ElasticLayerNorm, x: str, y: str) -> str:
+def added(graph: GraphBuilder, block: ElasticBlock, norm: ElasticLayerNorm, x: str, y: str) -> str:
     """Post-norm: normalise the sum of residual and sub-layer."""
     total = graph.op("Add", x, y)
     return total if block.config.normalize_before else graph.layer_norm(total, norm)

@@ -16,8 +16,8 @@ from hat_ray.runtime.onnx.decoder import decoder_graph, output_graph
 from hat_ray.runtime.onnx.encoder import encoder_graph
 from hat_ray.runtime.onnx.graph import GraphDtype
 from hat_ray.runtime.shortlist import ShortLists
-from hat_ray.runtime.standalone import engine_onnx as loader
-from hat_ray.runtime.standalone.engine_onnx import Graphs, State
+from hat_ray.runtime.standalone import graphs_onnx as loader
+from hat_ray.runtime.standalone.graphs_onnx import Graphs, State
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class OnnxEngine:
         own = None if lists is None else loader.ShortLists(lists.frequent, lists.partners, model.target_vocab_size)
         graphs = Graphs(parts["encoder"], parts["decoder"], threads, parts.get("output"), own)
         return cls(graphs, model.max_positions)
+
+    @property
+    def arrays(self) -> Graphs:
+        """The same on arrays, without PyTorch."""
+        return self.graphs
 
     @property
     def target_vocab_size(self) -> int:

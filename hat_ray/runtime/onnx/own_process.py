@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hat_ray.runtime.standalone.engine_onnx import Graphs
+from hat_ray.runtime.standalone.graphs_onnx import Graphs
 
 _FIRST_WORD = 4  # ids below are special
 

@@ -17,6 +17,8 @@ from hat_ray.space.features import IntArray
 _FLOAT = 4
 _HEADER = {"fp32": (1_400, 2_640, 5_730), "int8": (2_330, 3_070, 6_540)}
 """Nodes, names and places of constants: of a model, of an encoder layer, of a decoder layer."""
+_SSRU_LESS = {"fp32": 1_900, "int8": 2_050}
+"""What of a decoder layer's nodes and names one with an SSRU saves."""
 _BY_CHANNELS = 602
 """The same of an int8 weight with scales by channel, beyond those of one with scales by block."""
 
@@ -39,7 +41,8 @@ def model_bytes(architectures: Sequence[Architecture], model: StoredModel) -> In
     total += _placed(_FLOAT * (config.max_positions + 2) * e) + _placed(_FLOAT * config.max_positions * d)
     total += _tables(e, d, v, model)
     of_model, of_encoder, of_decoder = _HEADER[model.dtype]
-    return np.asarray(total + of_model + of_encoder * encoder + of_decoder * decoder, dtype=np.int64)
+    header = of_model + of_encoder * encoder + of_decoder * decoder - _SSRU_LESS[model.dtype] * sizes.ssru.sum(axis=1)
+    return np.asarray(total + header, dtype=np.int64)
 
 
 def _tables(e: IntArray, d: IntArray, v: Any, model: StoredModel) -> IntArray:

@@ -4,16 +4,20 @@ All begin with the largest architecture of a space, as a plain Transformer: ever
 encoder layer alone. Nobody who scales by hand is bound to a search space, so members may lie outside of it; none is
 deeper or wider than the largest. Where trained weights are inherited a member outside would start with less than its
 winner: there each member is the nearest architecture of the space.
+
+The family `deep-shallow-ssru` is `deep-shallow` with an SSRU in each decoder layer, as teams that ship to browsers
+draw it (Kim et al. 2019). A space without SSRU layers has none of it, nor has one that has no others: `deep-shallow`
+has them there.
 """
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from hat_ray.search.selection import HandScaled
+from hat_ray.search.selection import SSRU_STUDENT, HandScaled
 from hat_ray.space.architecture import Architecture, build, choices_of, depth_of
 from hat_ray.space.dimension import Choice, Dimension
-from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, CELLS, DIMENSIONS
 from hat_ray.space.search_space import SearchSpace
 
 _PARTS = 32
@@ -43,6 +47,9 @@ def hand_scaled(
 def _members(space: SearchSpace, kind: HandScaled, keep_qkv: bool) -> list[Architecture]:
     largest = space.largest()
     full = Fraction(1)
+    if kind == SSRU_STUDENT:
+        is_choice = {*space.choices.get(CELLS, ())} > {"ssru"}
+        return [_recurrent(one) for one in _members(space, "deep-shallow", keep_qkv)] if is_choice else []
     if kind == "scaled-depth":
         depths = largest.encoder.depth, largest.decoder.depth
         return [
@@ -55,6 +62,12 @@ def _members(space: SearchSpace, kind: HandScaled, keep_qkv: bool) -> list[Archi
     two = [_scaled(largest, share, (deepest, 2), keep_qkv) for share in _shares(_TWO_LAYERS_TO)]
     one = [_scaled(largest, share, (deepest, 1), keep_qkv) for share in _shares(_NARROWEST)]
     return [*(two if largest.decoder.depth > 1 else []), *one]
+
+
+def _recurrent(architecture: Architecture) -> Architecture:
+    """Return an architecture with an SSRU in each decoder layer."""
+    values: dict[str, Sequence[Any]] = {one.name: choices_of(architecture, one) for one in DIMENSIONS}
+    return build({**values, CELLS: ("ssru",) * architecture.decoder.depth}, architecture.qkv_dim)
 
 
 def _nearest(space: SearchSpace, architecture: Architecture) -> Architecture:

@@ -94,7 +94,6 @@ def test_a_letter_of_a_script_without_blanks_is_no_part_of_a_value_beside_it(lin
     assert tuple(line[span.start : span.end] for span in find_spans(line)) == values
 
 
-@settings(deadline=None)
 @given(lines)
 @example(" ".join(SYMBOLS * 2))
 @example(" and ".join(EVERY))
@@ -106,7 +105,6 @@ def test_a_masked_line_is_restored_letter_by_letter(line: str):
         assert re.findall("|".join(SYMBOLS), masked.text) == list(SYMBOLS[: len(masked.values)])
 
 
-@settings(deadline=None)
 @given(lines, lines, st.lists(st.sampled_from(SYMBOLS), max_size=12), st.randoms())
 def test_every_value_comes_through_whatever_the_model_writes(line: str, other: str, symbols: list[str], chance):
     masked = mask(line)
@@ -271,7 +269,7 @@ def test_the_time_grows_with_the_length_alone(letters: str):
     assert time.process_time() - started < 10
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=60))
 def test_any_text_is_restored(line: str):
     masked = mask(line, Terms({"a": "a", "ab": "ab"}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -113,7 +113,6 @@ def test_what_both_sides_have_becomes_a_symbol_on_both():
         assert all((value in source) == (value in target) for source, target in found)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(0, 10_000))
 def test_any_pair_keeps_its_letters_and_gets_the_same_symbols_on_both_sides(source: str, target: str, seed: int):
     one, other = practised(source, target, Dice(seed))

@@ -50,6 +50,40 @@ def test_a_cluster_that_may_grow_is_waited_for():
     assert found(["retrain.use_gpu=true", "search.worker_gpus=0.5"], Machine("a", cpus=8, gpus=1)) == {}
 
 
+def test_only_the_nodes_that_do_a_kind_of_work_count():
+    server, pi = Machine("server", cpus=1, id="1"), Machine("pi", cpus=4, id="2")
+    out = {"train": {"2": "it is a board"}, "score": {"2": "it is a board"}}
+    situation = Situation(ALL, machines=(server, pi), cluster=True, left_out=out)
+    checks = [check for check in CHECKS if "room" in check.name]
+    [found] = [one for one in examine(load_recipe(TINY, []), situation, checks) if one.verdict != "ok"]
+    assert found.text == (
+        "supernet trains with 2 workers of 1 CPU each, the part of the cluster that trains has room for 1: lower "
+        "supernet.workers or supernet.min_workers, or add nodes; cluster.train leaves out pi: it is a board"
+    )
+
+
+def test_a_rule_that_no_node_fits_is_refused_or_waited_for():
+    recipe = load_recipe(TINY, ["cluster.search={labels: {pool: big}}", "cluster.train={}"])
+    nodes, out = (Machine("a", cpus=4, id="1"), Machine("b", cpus=4, id="2")), {"search": {"1": "", "2": ""}}
+    checks = [check for check in CHECKS if "room" in check.name or "work" in check.name]
+    for may_grow, verdict in ((False, "failure"), (True, "warning")):
+        situation = Situation(ALL, machines=nodes, cluster=True, may_grow=may_grow, left_out=out)
+        [found] = [one for one in examine(recipe, situation, checks) if one.verdict != "ok"]
+        assert (found.name, found.verdict) == ("nodes of the work", verdict)
+        assert found.text.startswith("cluster.search must fit a node of the cluster, got {'labels': {'pool': 'big'}}")
+    assert (
+        examine(recipe, Situation(("evaluate",), machines=nodes, cluster=True, left_out=out), checks)[0].verdict == "ok"
+    )
+
+
+def test_a_cluster_without_a_gpu_is_no_place_for_timings_that_ask_for_one():
+    results = found(["latency.accelerator=cuda"], Machine("a", cpus=8))
+    assert results == {
+        "room for timing": "failure: latency.accelerator asks for a GPU, the cluster has none: set it to auto or cpu"
+    }
+    assert found(["latency.accelerator=cuda"], Machine("a", cpus=8), Machine("b", cpus=8, gpus=2)) == {}
+
+
 def test_a_cluster_without_a_cpu_neither_times_nor_translates():
     assert {"room for timing", "room for translating"} < set(found([], Machine("head", cpus=0)))
 
@@ -60,6 +94,8 @@ def test_a_cluster_without_a_cpu_neither_times_nor_translates():
         (["retrain.use_gpu=true"], "retrain trains with 1 worker of 1 GPU each, this machine has room for 0"),
         (["latency.accelerator=cuda"], "latency times on a GPU"),
         (['latency.devices=[{"num_gpus": 1}]'], "latency times on a GPU"),
+        (["search.worker_gpus=1"], "got search.worker_gpus 1, and this machine has no such one"),
+        (["evaluate.use_gpu=true"], "evaluate.use_gpu asks for a GPU, this machine has none"),
     ],
 )
 def test_a_gpu_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], words: str):

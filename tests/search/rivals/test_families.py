@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 
 from hat_ray.search.rivals.families import hand_scaled
-from hat_ray.search.selection import HAND_SCALED, HandScaled
+from hat_ray.search.selection import OF_EVERY_SPACE, HandScaled
 from hat_ray.space.cost import cost
 from hat_ray.space.presets import HAT_LATENCY, PRESETS, TOY
 from tests.search.rivals.spaces import SMALL
 
-EVERY = [(name, kind) for name in PRESETS for kind in HAND_SCALED]
+EVERY = [(name, kind) for name in PRESETS for kind in OF_EVERY_SPACE]
 
 
 def depths(kind: HandScaled) -> list[tuple[int, int]]:
@@ -88,3 +88,20 @@ def test_a_member_inside_is_the_nearest_of_the_space() -> None:
     assert [(one.encoder.depth, one.decoder.depth) for one in hand_scaled(TOY, "scaled-depth", inside=True)] == [
         (5, 3), (4, 2), (3, 1), (2, 1), (1, 1)
     ]  # fmt: skip
+
+
+def test_students_with_ssru_decoders_need_a_space_that_has_the_choice() -> None:
+    assert hand_scaled(SMALL, "deep-shallow-ssru") == []
+    assert hand_scaled(SMALL.replaced(decoder_cells=("ssru",)), "deep-shallow-ssru") == []
+    space = SMALL.replaced(decoder_cells=("attention", "ssru"))
+    plain = hand_scaled(space, "deep-shallow")
+    assert plain == hand_scaled(SMALL, "deep-shallow")
+    for inside in (False, True):
+        students = hand_scaled(space, "deep-shallow-ssru", inside=inside)
+        assert len(students) == len(hand_scaled(space, "deep-shallow", inside=inside))
+        for one, other in zip(students, hand_scaled(space, "deep-shallow", inside=inside), strict=True):
+            assert one.cells == ("ssru",) * one.decoder.depth
+            assert one.encoder == other.encoder
+            assert one.decoder.ffn_dims == other.decoder.ffn_dims
+            assert cost(one).flops < cost(other).flops
+            assert not inside or space.contains(one)

@@ -12,7 +12,7 @@ from hat_ray.search.engine.device_predictions import Measurements
 from hat_ray.search.limits import Limit
 from hat_ray.search.rivals.families import hand_scaled
 from hat_ray.search.rivals.matching import Bisection, bisection, match_all, rival_of
-from hat_ray.search.selection import HAND_SCALED, HandScaled, MissingRival, SelectedModel
+from hat_ray.search.selection import OF_EVERY_SPACE, HandScaled, MissingRival, SelectedModel
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.cost import cost
 from hat_ray.space.features import FloatArray
@@ -94,11 +94,11 @@ def test_what_the_first_timings_took_longer_than_predicted_guides_the_second_one
 
 def test_families_and_limits_share_rounds_and_what_is_timed_twice_is_asked_once_a_round() -> None:
     machine = Machine(lambda _: 1.3)
-    searches = [search(kind, within(ms)) for kind in HAND_SCALED for ms in (60.0, 60.0, 90.0)]
+    searches = [search(kind, within(ms)) for kind in OF_EVERY_SPACE for ms in (60.0, 60.0, 90.0)]
     match_all(searches, machine)
     assert all(len(some) == len(set(some)) for some in machine.rounds)
     alone = Machine(lambda _: 1.3)
-    for kind in HAND_SCALED:
+    for kind in OF_EVERY_SPACE:
         match_all([search(kind, within(60.0))], alone)
     assert len(machine.rounds) < len(alone.rounds)
     assert [a.found() for a, b in pairwise(searches) if a.limit == b.limit and a.kind == b.kind] == [

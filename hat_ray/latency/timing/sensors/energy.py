@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
 
-from hat_ray.core.columns import Column
+from hat_ray.core.columns.marks import Column
 from hat_ray.latency.timing.sensors.host import numbered, read_int, read_text
 
 logger = logging.getLogger(__name__)

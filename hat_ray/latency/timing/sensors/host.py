@@ -9,8 +9,7 @@ import os
 import re
 import time
 from pathlib import Path
-
-import torch
+from typing import Protocol
 
 _AT_MOST = 1 << 16  # bytes; the files read here are far shorter
 _NUMBERS = re.compile(r"\d+")
@@ -78,17 +77,27 @@ _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 _RESET_PEAK = "5"  # man 5 proc: /proc/pid/clear_refs
 
 
-class PeakMemory:
-    """Peaks between `start` and the readings."""
+class DeviceMemory(Protocol):
+    """A GPU's memory."""
 
-    def __init__(self, root: Path, on_gpu: bool) -> None:
-        self._status, self._reset, self._on_gpu = root / "proc/self/status", root / "proc/self/clear_refs", on_gpu
+    def forget_peak(self) -> None:
+        """Forget earlier peaks."""
+
+    def peak_bytes(self) -> int:
+        """Return the most bytes that were allocated."""
+
+
+class PeakMemory:
+    """Peaks between `start` and the readings; `gpu` is the GPU's, None for the CPU."""
+
+    def __init__(self, root: Path, gpu: DeviceMemory | None = None) -> None:
+        self._status, self._reset, self._gpu = root / "proc/self/status", root / "proc/self/clear_refs", gpu
         self._earlier: int | None = None
 
     def start(self) -> None:
         """Forget earlier peaks; where the system forbids it, a later peak counts only when it is a higher one."""
-        if self._on_gpu:
-            torch.cuda.reset_peak_memory_stats()
+        if self._gpu:
+            self._gpu.forget_peak()
         try:
             with self._reset.open("w") as file:
                 file.write(_RESET_PEAK)
@@ -101,8 +110,8 @@ class PeakMemory:
         return None if peak is None or (self._earlier is not None and peak <= self._earlier) else peak
 
     def device_bytes(self) -> int | None:
-        """Return the most bytes that PyTorch allocated on the GPU; None for the CPU."""
-        return torch.cuda.max_memory_allocated() if self._on_gpu else None
+        """Return the most bytes that were allocated on the GPU; None for the CPU."""
+        return self._gpu.peak_bytes() if self._gpu else None
 
     def _peak_bytes(self) -> int | None:
         match = _PEAK.search(read_text(self._status))

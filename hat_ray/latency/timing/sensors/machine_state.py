@@ -7,14 +7,12 @@ cover the time between.
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Protocol
 
 from hat_ray.latency.timing.sensors.clocks import CoreWatch, cpu_mhz, governor
-from hat_ray.latency.timing.sensors.energy import EnergyMeter, NoMeter, cpu_meter
-from hat_ray.latency.timing.sensors.heat import Thermometer, ThrottleWatch, cpu_throttle_sources
-from hat_ray.latency.timing.sensors.host import LoadWatch, PeakMemory
-from hat_ray.latency.timing.sensors.nvml import Gpu, GpuMeter, GpuThrottling, find_gpu
+from hat_ray.latency.timing.sensors.energy import EnergyMeter, cpu_meter
+from hat_ray.latency.timing.sensors.heat import Thermometer, ThrottleSource, ThrottleWatch, cpu_throttle_sources
+from hat_ray.latency.timing.sensors.host import DeviceMemory, LoadWatch, PeakMemory
 
 _LOAD_CPUS = 0.5
 _CHANGING = {"powersave", "ondemand", "schedutil", "conservative", "interactive"}
@@ -42,20 +40,36 @@ class MachineState:
     """The most GPU memory that PyTorch allocated, the canary's included; None for the CPU."""
 
 
+class GpuSensors(Protocol):
+    """The sensors of a GPU that times, beside its host's (`cuda.py`)."""
+
+    @property
+    def memory(self) -> DeviceMemory: ...
+
+    @property
+    def meter(self) -> EnergyMeter: ...
+
+    @property
+    def throttling(self) -> list[ThrottleSource]: ...
+
+    def read_c(self) -> float | None:
+        """Return its temperature in degrees Celsius."""
+
+
 class Sensors:
     """The sensors of one device, found once and then read around each timing.
 
-    `root` stands for the file system's root.
+    `gpu` holds those of the GPU that times; None: the CPU does. `root` stands for the file system's root.
     """
 
-    def __init__(self, threads: int = 1, *, on_gpu: bool = False, root: Path = Path("/")) -> None:
-        gpu = _torch_gpu() if on_gpu else None
+    def __init__(self, threads: int = 1, *, gpu: GpuSensors | None = None, root: Path = Path("/")) -> None:
         self._root = root
-        self._cores, self._load, self._memory = CoreWatch(root, threads), LoadWatch(root), PeakMemory(root, on_gpu)
-        self._thermometer: Thermometer | Gpu | None = gpu if on_gpu else Thermometer(root)
+        self._cores, self._load = CoreWatch(root, threads), LoadWatch(root)
+        self._memory = PeakMemory(root, gpu.memory if gpu else None)
+        self._thermometer: Thermometer | GpuSensors = gpu or Thermometer(root)
         # a GPU waits for its host's launches: both count
-        self._throttling = ThrottleWatch([*cpu_throttle_sources(root), *([GpuThrottling(gpu)] if gpu else [])])
-        self.meter = energy_meter(on_gpu=on_gpu, root=root)
+        self._throttling = ThrottleWatch([*cpu_throttle_sources(root), *(gpu.throttling if gpu else [])])
+        self.meter: EnergyMeter = gpu.meter if gpu else cpu_meter(root)
 
     def start(self) -> None:
         """Read just before a timing."""
@@ -71,21 +85,13 @@ class Sensors:
         return MachineState(
             cpu_mhz=cpu_mhz(self._root, cores),
             governor=governor(self._root, cores),
-            temperature_c=self._thermometer.read_c() if self._thermometer else None,
+            temperature_c=self._thermometer.read_c(),
             throttled=self._throttling.reasons(),
             other_load_cpus=others,
             steal_cpus=steal,
             peak_resident_bytes=self._memory.resident_bytes(),
             peak_device_bytes=self._memory.device_bytes(),
         )
-
-
-def energy_meter(*, on_gpu: bool, root: Path = Path("/")) -> EnergyMeter:
-    """Return the energy meter of this machine's GPU or processors."""
-    if not on_gpu:
-        return cpu_meter(root)
-    gpu = _torch_gpu()
-    return GpuMeter(gpu) if gpu else NoMeter()
 
 
 def advice(state: MachineState) -> dict[str, str]:
@@ -107,9 +113,3 @@ def advice(state: MachineState) -> dict[str, str]:
             "better its cooling or power supply, or cap its clock below that"
         )
     return told
-
-
-def _torch_gpu() -> Gpu | None:
-    """Return the GPU that PyTorch uses, when NVML knows it."""
-    uuid = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
-    return find_gpu(f"GPU-{str(uuid).removeprefix('GPU-')}") if uuid else None

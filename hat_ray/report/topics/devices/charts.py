@@ -33,8 +33,8 @@ def preference_figures(found: DevicePreferences | None) -> list[Figure]:
             traces=_traces(found, names),
             layout=_panels(found, names, WIDE),
             narrow=_panels(found, names, NARROW),
-            columns=(*COLUMNS, *(name_of(name) for name in PREFERENCES)),
-            rows=[_row(one, share, best) for one in found.devices for share, best in _pairs(found, one)],
+            columns=(*COLUMNS, *(name_of(name) for name in found.named)),
+            rows=[_row(found.named, one, share, best) for one in found.devices for share, best in _pairs(found, one)],
         )
     ]
 
@@ -111,7 +111,7 @@ def _reach(found: DevicePreferences, name: str) -> list[float]:
     return [0, 1.12 * max(found.shown(name))]
 
 
-def _row(entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
+def _row(named: Sequence[str], entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
     architecture, slug = best.architecture, entry.device.slug
     first: list[Value] = [
         entry.device.title,
@@ -120,4 +120,4 @@ def _row(entry: DevicePreference, share: float, best: Candidate) -> list[Value]:
         str(architecture),
         architecture.id,
     ]
-    return [*first, best.loss_bits, best.latency_ms[slug], *(of(architecture) for of in PREFERENCES.values())]
+    return [*first, best.loss_bits, best.latency_ms[slug], *(PREFERENCES[name](architecture) for name in named)]

@@ -18,7 +18,7 @@ from hat_ray.report.data import Device, ReportData
 from hat_ray.search.candidates import Candidate
 from hat_ray.space.architecture import Architecture, choices_of
 from hat_ray.space.dimension import Dimension
-from hat_ray.space.dimensions import DIMENSIONS
+from hat_ray.space.dimensions import BY_NAME, DIMENSIONS
 
 SHARES = tuple(step / 20 for step in range(1, 20))
 """Limits, as shares of the largest architecture's latency: 5 % to 95 %."""
@@ -95,6 +95,13 @@ class DevicePreferences:
     def varying(self) -> list[str]:
         """The dimensions that are not the same for all that is compared."""
         return [name for name in PREFERENCES if len(set(self.shown(name))) > 1]
+
+    @property
+    def named(self) -> list[str]:
+        """The dimensions without those that every compared architecture leaves at the value of what is not named."""
+        best = [one.architecture for entry in self.devices for one in entry.best]
+        used = {name: {choice for a in best for choice in choices_of(a, BY_NAME[name])} for name in PREFERENCES}
+        return [name for name, choices in used.items() if choices != {BY_NAME[name].absent}]
 
     def shown(self, dimension: str) -> list[float]:
         """Return every value of a dimension that is compared: of all devices, or of the one and what is as fast."""

@@ -24,6 +24,7 @@ from hat_ray.report.topics.devices.preferences import (
 from hat_ray.report.topics.models import Network
 from hat_ray.report.topics.sweep import name_of
 from hat_ray.space.architecture import Architecture
+from hat_ray.space.dimensions import CELLS
 
 MOST_NAMED = 4
 FEW = 100
@@ -138,6 +139,9 @@ def _nothing(many: bool) -> str:
 
 def _difference(one: Difference) -> str:
     more, name = one.mine > one.theirs, name_of(one.dimension)
+    if one.dimension == CELLS:  # 1 is an SSRU, 2 self-attention
+        share, other = (_percent(each - 1) for each in (one.mine, one.theirs))
+        return f"self-attention in {'more' if more else 'fewer'} decoder layers ({share} against {other})"
     if one.dimension == "decoder_cross_layers":
         name = "encoder layers attended"
     figures = f"({_number(one.mine)} against {_number(one.theirs)})"
@@ -187,7 +191,7 @@ def drawn_row(found: DevicePreferences, entry: DevicePreference) -> list[str]:
         _layers(e.heads),
         f"{d.depth} × {d.embed_dim}",
         _layers(d.ffn_dims),
-        _layers(d.self_heads),
+        _layers(_self_heads(one.architecture)),
         _layers(d.cross_heads),
         _layers(d.cross_layers),
     ]
@@ -217,7 +221,12 @@ def mean_table(found: DevicePreferences) -> Table | None:
     return Table("Means over all limits", columns, rows)
 
 
-def _layers(values: Sequence[int]) -> str:
+def _self_heads(architecture: Architecture) -> list[int | str]:
+    pairs = zip(architecture.decoder.self_heads, architecture.cells, strict=True)
+    return ["SSRU" if cell == "ssru" else heads for heads, cell in pairs]
+
+
+def _layers(values: Sequence[int | str]) -> str:
     return ", ".join(map(str, values))
 
 

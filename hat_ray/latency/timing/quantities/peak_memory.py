@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 from hat_ray.latency.quantities import MB, PEAK_MEMORY, QUANTITIES, DeviceProfile, Measured
-from hat_ray.latency.timing.peak_process import JOB
-from hat_ray.latency.timing.protocol import ready
-from hat_ray.latency.timing.workload import Workload, random_model, translation
+from hat_ray.latency.timing.engines import random_model, ready, translation
+from hat_ray.latency.timing.quantities.peak_process import JOB
+from hat_ray.latency.timing.workload import Workload
 from hat_ray.model.checkpoints.native import load_sub, save_model
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
@@ -45,7 +45,7 @@ def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
     with temporary_folder("peak") as folder:
         _store(model, folder, profile)
         try:
-            done = _run_process(folder)
+            done = run_process(folder, _TIMEOUT_S)
         except subprocess.TimeoutExpired:
             log.warning("peak_mb of %s: no answer within %.0f s", architecture.id, _TIMEOUT_S)
             return None
@@ -56,14 +56,18 @@ def peak_mb(architecture: Architecture, profile: DeviceProfile) -> float | None:
     return int(done.stdout.split()[-1]) / MB
 
 
-def _run_process(folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run the other process; its standard input ends when this process does, however that ends."""
-    command = [sys.executable, "-m", "hat_ray.latency.timing.peak_process", str(folder)]
+def run_process(folder: Path, timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    """Run the other process on a folder that holds its job; its last line of output is its peak in bytes.
+
+    Its standard input ends when this process does, however that ends. `-P`: it imports nothing from the current folder.
+    Raises subprocess.TimeoutExpired.
+    """
+    command = [sys.executable, "-P", "-m", "hat_ray.latency.timing.quantities.peak_process", str(folder)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # a worker's packages too
     theirs, ours = os.pipe()
     try:
         return subprocess.run(
-            command, stdin=theirs, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+            command, stdin=theirs, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment
         )
     finally:
         os.close(theirs)

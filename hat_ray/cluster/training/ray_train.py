@@ -1,4 +1,4 @@
-"""Training of one model on a Ray cluster of several machines, by workers of Ray Train (elsewhere: `train_tasks.py`).
+"""Training of one model on a Ray cluster of several machines, by workers of Ray Train (elsewhere: `tasks.py`).
 
 Decisions
 - The loop is the one that runs without Ray; here it gets workers that talk over gloo (CPU) or NCCL (GPU).
@@ -13,9 +13,13 @@ Decisions
   and after `max_wait_s` with too few nodes. An elastic `fit` waits for them without end or message, one core busy
   (seen: 2.60), so the first wait is the driver's own. Ray Train is asked to end by itself: a killed one may leave a
   placement group behind, which holds its CPUs until the driver ends (seen: 2.60).
+- An elastic `fit` counts the CPUs of every node, also of those where labels let no worker start, and waits for them
+  (read: 2.60). So where labels choose nodes the driver counts, and begins a new `fit` for another number of workers.
 - A user's mistake ends a group; the next one that Ray Train starts sees it on the status actor and returns at once.
 - Rank 0 of each group takes the folder (`lease.py`), so that what outlives a group, or a driver, writes no more.
 - Surviving workers may hang in an exchange with a dead one: Ray Train ends the whole group as soon as one is lost.
+- A group of which a node will be taken away (Ray drains it) saves its weights and ends: the next `fit` resumes without
+  that node. Ray Train alone would let it work until the node is gone, and lose the updates since.
 """
 
 import functools
@@ -26,6 +30,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,11 +40,14 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed
+from ray.exceptions import RayError
 from torch import Tensor
 
-from hat_ray.cluster.train_room import SECONDS_BETWEEN_LOOKS, missing, no_room, remind, require_room, wait_for_room
-from hat_ray.cluster.train_status import JobStatus
-from hat_ray.cluster.train_tasks import (
+from hat_ray.cluster.growth import SECONDS_BETWEEN_LOOKS
+from hat_ray.cluster.placement import ANYWHERE, Place
+from hat_ray.cluster.training.room import missing, no_room, remind, require_room, room_for, wait_for_room
+from hat_ray.cluster.training.status import JobStatus
+from hat_ray.cluster.training.tasks import (
     SECONDS_FOR_AN_ANSWER,
     MetricSender,
     follow,
@@ -55,9 +63,11 @@ from hat_ray.errors import HatRayError
 from hat_ray.storage.folder import Folder
 from hat_ray.train.capacity import Patience, fewest_workers, needs
 from hat_ray.train.checkpoints import STATE
+from hat_ray.train.config import TrainConfig
 from hat_ray.train.job import TrainJob
 from hat_ray.train.metrics import Figures, MetricSink, run_name
 from hat_ray.train.state import TrainResult
+from hat_ray.train.workers import NodeLeavesError
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +83,20 @@ _SETTINGS_OF_RAY = {
 }
 
 
-def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainResult:
+def train_on_cluster(job: TrainJob, progress: Progress = no_progress, place: Place = ANYWHERE) -> TrainResult:
     """Train one model with `job.config.workers` workers of Ray Train; resumes what was interrupted."""
     result, patience = job.finished(), Patience(job.config)
     if result is None:
-        require_room(job, fewest_workers(job.config))
+        require_room(job, fewest_workers(job.config), place)
         Lease.take(job.folder).release()  # an earlier driver that still trains there ends at its next checkpoint
     while result is None:
-        wait_for_room(patience)
+        wait_for_room(patience, place)
         newest = newest_checkpoint(job)
-        failure = _Fit(job, patience, progress).run()
+        try:
+            failure = _Fit(job, patience, progress, place).run()
+        except _ResizeError as reason:
+            log.info("%s", reason)
+            continue
         result = job.finished()
         if failure is not None and result is None and newest_checkpoint(job) == newest:
             raise failure
@@ -92,13 +106,41 @@ def train_on_cluster(job: TrainJob, progress: Progress = no_progress) -> TrainRe
     return result
 
 
+class _ResizeError(Exception):
+    """A group whose size the driver chose should have another one."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The workers of one `fit`, and where they run."""
+
+    fewest: int
+    most: int
+    place: Place
+    fixed: bool
+    """Whether the driver chose the size, of a training that may have fewer workers."""
+
+    @classmethod
+    def of(cls, config: TrainConfig, place: Place) -> "_Group":
+        """Choose the size of the next group; Ray Train does it where no labels choose nodes."""
+        fewest, most = fewest_workers(config), config.workers
+        if fewest == most or not place.rule.labels:
+            return cls(fewest, most, place, fixed=False)
+        size = max(fewest, min(most, room_for(config, place)))
+        return cls(size, size, place, fixed=True)
+
+
 class _Fit:
     """One call of Ray Train's `fit`, in a process of its own, as the driver sees it."""
 
-    def __init__(self, job: TrainJob, patience: Patience, progress: Progress) -> None:
-        self._job, self._patience, self._progress = job, patience, progress
+    def __init__(self, job: TrainJob, patience: Patience, progress: Progress, place: Place) -> None:
+        self._job, self._patience, self._progress, self._place = job, patience, progress, place
+        self._group = _Group.of(job.config, place)
+        self._task: Any = None
+        self._larger: int | None = None
+        """The number of workers that the next group is to have, where this one was asked to end."""
         self._status = JobStatus()
-        self._quiet_since = time.monotonic()
+        self._quiet_since = self._larger_since = time.monotonic()
         self._next_warning = self._quiet_since + _SECONDS_TO_BEGIN
         self._next_look = self._quiet_since + SECONDS_BETWEEN_LOOKS
 
@@ -106,18 +148,37 @@ class _Fit:
         """Train until the end, or until Ray Train gives up: returns why. Raises HatRayError for a user's mistake."""
         settings = {**_SETTINGS_OF_RAY, **{k: v for k, v in os.environ.items() if k.startswith("RAY_TRAIN_")}}
         with status_actor() as status:
-            task = _fit.options(scheduling_strategy=on_this_node(), runtime_env={"env_vars": settings}).remote(
-                self._job, status, float(settings[_START_TIMEOUT])
+            self._task = _fit.options(scheduling_strategy=on_this_node(), runtime_env={"env_vars": settings}).remote(
+                self._job, status, float(settings[_START_TIMEOUT]), self._group
             )
-            failure: Exception | None = follow([task], status, [run_name(self._job.folder)], self._look)[0]
+            failure = self._follow(status)
         if self._status.mistake is not None:
             raise self._status.mistake
+        if self._status.left:
+            log.warning("%s: a node of its workers will be taken away, others resume", self._job.folder)
+            return None
+        if self._larger is not None and self._job.finished() is None:
+            raise _ResizeError(f"there is room for {self._larger} workers") from failure
         if isinstance(failure, ray.train.ControllerError):
             quiet = time.monotonic() - self._quiet_since
+            if self._group.fixed:
+                self._patience.progressed(newest_checkpoint(self._job))
+                self._patience.wait(quiet, no_room(self._job.config))
+                raise _ResizeError(f"{self._group.most} workers find no room") from failure
             if quiet > self._job.config.max_wait_s:  # what Ray Train waits for in vain is room
                 self._patience.wait(quiet, no_room(self._job.config))
         if failure is None and self._job.finished() is None:
             return RuntimeError("all workers returned, and rank 0 wrote no result")
+        return failure
+
+    def _follow(self, status: Any) -> Exception | None:
+        """Return what Ray Train gave up for, or how it ended where it was asked to."""
+        try:
+            failure: Exception | None = follow([self._task], status, [run_name(self._job.folder)], self._look)[0]
+        except RayError as error:
+            if self._larger is None:
+                raise
+            return error
         return failure
 
     def _look(self, statuses: Mapping[int, JobStatus]) -> None:
@@ -140,26 +201,39 @@ class _Fit:
             self._look_for_room()
 
     def _look_for_room(self) -> None:
-        what = missing(self._job.config)
+        what = missing(self._job.config, self._place)
         if what is not None:
             self._patience.progressed(newest_checkpoint(self._job))
             remind(self._patience, what)
+        elif self._group.fixed:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Ask Ray Train to end once there has been room for more workers for as long as it would wait itself."""
+        now, config = time.monotonic(), self._job.config
+        size = min(config.workers, room_for(config, self._place))
+        if size <= self._group.most:
+            self._larger_since = now
+        elif self._larger is None and now - self._larger_since > _SECONDS_BETWEEN_RESIZES:
+            self._larger = size
+            ray.cancel(self._task)  # not by force: its placement group would hold the CPUs
 
 
 @ray.remote(num_cpus=0, max_retries=0, max_calls=1)
-def _fit(job: TrainJob, status: Any, start_timeout_s: float) -> Exception | None:
+def _fit(job: TrainJob, status: Any, start_timeout_s: float, group: _Group) -> Exception | None:
     """Run Ray Train; returns what it gave up for."""
-    config, scratch = job.config, job.folder.child("ray")
-    fewest, most = fewest_workers(config), config.workers
+    config, scratch, rule = job.config, job.folder.child("ray"), group.place.rule
+    waits_s = 2 * start_timeout_s if group.fixed else config.max_wait_s
     trainer = ray.train.torch.TorchTrainer(
         functools.partial(_work, job, status),
         train_loop_config=config.model_dump(mode="json"),  # for the dashboard
         # mypy reads the classes of Ray Train's first version, which the second one replaces under these names
         scaling_config=ray.train.ScalingConfig(
-            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
+            num_workers=group.most if group.fewest == group.most else (group.fewest, group.most),  # type: ignore[arg-type]
             elastic_resize_monitor_interval_s=_SECONDS_BETWEEN_RESIZES,  # type: ignore[call-arg]
             use_gpu=config.use_gpu,
-            resources_per_worker=needs(config),
+            resources_per_worker={**needs(config), **rule.amounts},
+            label_selector=dict(rule.labels) or None,
         ),
         run_config=ray.train.RunConfig(
             name=f"{run_name(job.folder).replace('/', '-')}-{uuid.uuid4().hex[:8]}",
@@ -167,7 +241,7 @@ def _fit(job: TrainJob, status: Any, start_timeout_s: float) -> Exception | None
             storage_filesystem=None if scratch.is_local else scratch.file_system,
             failure_config=ray.train.FailureConfig(
                 max_failures=config.max_failures,
-                controller_failure_limit=math.ceil(config.max_wait_s / start_timeout_s),  # type: ignore[call-arg]
+                controller_failure_limit=math.ceil(waits_s / start_timeout_s),  # type: ignore[call-arg]
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             callbacks=[_LossReporter(status)],  # type: ignore[list-item]
@@ -217,6 +291,11 @@ class _RayWorkers:
             Path(pointer, "pointer.json").write_text(json.dumps({"checkpoint": checkpoint.uri}), encoding="utf-8")
             ray.train.report(dict(figures), checkpoint=ray.train.Checkpoint.from_directory(pointer))
 
+    def leaving(self) -> bool:
+        """Return what Ray Train knows, for all workers the same; its first versions here know of nothing."""
+        look = getattr(ray.train, "get_preemption_info", None)
+        return look is not None and look() is not None
+
 
 def _work(job: TrainJob, status: Any, _settings: dict[str, Any]) -> None:
     """Be one worker of Ray Train."""
@@ -230,6 +309,8 @@ def _work(job: TrainJob, status: Any, _settings: dict[str, Any]) -> None:
     workers.all_reduce(group)
     try:
         job.run(progress_sender(status, 0) if workers.rank == 0 else no_progress, workers)
+    except NodeLeavesError:
+        ray.get(status.leave.remote(), timeout=SECONDS_FOR_AN_ANSWER)
     except HatRayError as error:
         ray.get(status.fail.remote(error, int(group)), timeout=SECONDS_FOR_AN_ANSWER)
         torch.distributed.destroy_process_group()  # the others may be waiting for this worker: they fail at once

@@ -14,42 +14,16 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar, Union, get_args, 
 import pyarrow as pa
 
 from hat_ray.core.codec import STAGE_AGAIN
+from hat_ray.core.columns.marks import Column, Items, Prefix
 from hat_ray.errors import DamagedError, FormatError, HatRayError
 
 T = TypeVar("T")
 VERSION = "schema_version"
 """The key of a schema's metadata that holds the format number."""
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+NAMED = {"int32": pa.int32(), "map<string, string>": pa.map_(pa.string(), pa.string())}
+"""Arrow types that annotations name, in modules that import no PyArrow."""
 _UNIONS = (Union, types.UnionType)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A field's annotation for its column: `Annotated[float, Column("bits a token")]`."""
-
-    meaning: str = ""
-    arrow: pa.DataType | None = None
-    """Its Arrow type; None: the one that the field's type has."""
-    to_cell: Callable[[Any], Any] | None = None
-    from_cell: Callable[[Any], Any] | None = None
-    nullable: bool = False
-    """Whether a cell may be null though the field's type does not allow None: `from_cell` then gets the null."""
-    name: str = ""
-    """The column's whole name; empty: the field's, after the prefixes."""
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """Stands before the column names of a field that is a dataclass: `Annotated[DeviceInfo, Prefix("device_")]`."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Items:
-    """The names of a tuple's columns, one for each item: `Annotated[tuple[float, ...], Items(("a", "b"))]`."""
-
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,9 +35,6 @@ class Derived(Generic[T]):
     arrow: pa.DataType = _ARROW[str]
     nullable: bool = False
     before: str = ""
-
-
-Int32 = Annotated[int, Column(arrow=pa.int32())]
 
 
 class Columns(Generic[T]):
@@ -145,7 +116,9 @@ class _Cell:
 
     def columns(self, optional: bool = False) -> list[pa.Field]:
         metadata = {"meaning": self._column.meaning} if self._column.meaning else None
-        return [pa.field(self._name, self._column.arrow, optional or not self.required, metadata)]
+        arrow = self._column.arrow
+        arrow = NAMED[arrow] if isinstance(arrow, str) else arrow
+        return [pa.field(self._name, arrow, optional or not self.required, metadata)]
 
     def cells(self, values: Sequence[Any]) -> list[list[Any]]:
         to = self._column.to_cell

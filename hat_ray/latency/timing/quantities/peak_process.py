@@ -1,7 +1,7 @@
 """A process that loads one stored model, translates, and prints how much memory that took at most, in bytes.
 
-`python -m hat_ray.latency.timing.peak_process FOLDER`; `peak_memory.py` fills the folder. Nothing that a user's own
-process would not load is imported here: no PyTorch, unless the runtime's program imports it.
+`python -m hat_ray.latency.timing.quantities.peak_process FOLDER`; `peak_memory.py` fills the folder. Nothing
+that a user's own process would not load is imported here: no PyTorch, unless the runtime's program imports it.
 """
 
 import importlib

@@ -10,7 +10,6 @@ Decisions
 - The status actor lives on the driver's node: the loss of any other node leaves it alone.
 """
 
-import functools
 import logging
 import os
 import socket
@@ -25,12 +24,14 @@ import ray
 import torch
 import torch.distributed
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from hat_ray.cluster.train_room import require_room
-from hat_ray.cluster.train_status import METRICS, JobStatus, TrainingStatus, samples
+from hat_ray.cluster.metrics import show
+from hat_ray.cluster.placement import ANYWHERE, Place
+from hat_ray.cluster.session import leaves_here
+from hat_ray.cluster.training.room import require_room
+from hat_ray.cluster.training.status import JobStatus, TrainingStatus, samples
 from hat_ray.core.lease import Lease
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import HatRayError, in_one_line
@@ -39,7 +40,7 @@ from hat_ray.train.checkpoints import STATE
 from hat_ray.train.job import TrainJob, device_for
 from hat_ray.train.metrics import Figures, MetricSink, run_name
 from hat_ray.train.state import TrainResult
-from hat_ray.train.workers import OneWorker
+from hat_ray.train.workers import NodeLeavesError, OneWorker
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +50,18 @@ _SECONDS_TO_END = 10.0
 _INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
-def train_many(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> list[TrainResult]:
-    """Train several models side by side, one task each, as many at a time as the cluster has CPUs (or GPUs) for.
+def train_many(
+    jobs: Sequence[TrainJob], progress: Progress = no_progress, place: Place = ANYWHERE
+) -> list[TrainResult]:
+    """Train several models side by side, one task each, as many at a time as a place has CPUs (or GPUs) for.
 
-    A task whose node is lost starts again from its last checkpoint. `progress` counts the updates of all jobs.
+    A task whose node is lost, or will be taken away, starts again from its newest checkpoint, on another node where
+    there is one; failures count without progress. `progress` counts the updates of all jobs.
     """
     if not jobs:
         return []
     for job in jobs:
-        require_room(job, workers=1)
+        require_room(job, 1, place)
     total = sum(job.config.updates for job in jobs)
 
     def show(statuses: Mapping[int, JobStatus]) -> None:
@@ -66,18 +70,49 @@ def train_many(jobs: Sequence[TrainJob], progress: Progress = no_progress) -> li
         progress(sum(latest[0] for latest in reported), total, figures)
 
     with status_actor() as status:
-        tasks = [
-            _train_alone.options(
-                num_cpus=job.config.threads, num_gpus=int(job.config.use_gpu), max_retries=job.config.max_failures
-            ).remote(job, index, status)
-            for index, job in enumerate(jobs)
-        ]
-        return follow(tasks, status, [run_name(job.folder) for job in jobs], show)
+        lone = [_LoneTraining(job, index, status, place) for index, job in enumerate(jobs)]
+        runs = [run_name(job.folder) for job in jobs]
+        return follow([one.begin() for one in lone], status, runs, show, lambda index, error: lone[index].again(error))
+
+
+class _LoneTraining:
+    """One of several trainings, as the driver sees it."""
+
+    def __init__(self, job: TrainJob, index: int, status: Any, place: Place) -> None:
+        self._job, self._index, self._status, self._place = job, index, status, place
+        self._newest: str | None = None
+        self._failures = 0
+
+    def begin(self) -> Any:
+        """Start a task for it, which resumes from the newest checkpoint."""
+        config, self._newest = self._job.config, newest_checkpoint(self._job)
+        cpus, gpus = config.threads, int(config.use_gpu)
+        task = _train_alone.options(num_cpus=cpus, num_gpus=gpus, max_retries=0, **self._place.options)
+        return task.remote(self._job, self._index, self._status)
+
+    def again(self, error: RayError) -> Any:
+        """Start a task in the place of one that was lost; raises the error of one that would fail again."""
+        left = isinstance(error, RayTaskError) and isinstance(error.cause, NodeLeavesError)
+        if isinstance(error, RayTaskError) and not left:
+            raise error
+        progressed = newest_checkpoint(self._job) != self._newest
+        self._failures = int(not left) if progressed else self._failures + 1  # one that left in time lost nothing
+        if self._failures > self._job.config.max_failures:
+            raise error
+        log.warning("%s begins again from its newest checkpoint: %s", run_name(self._job.folder), one_line(error))
+        return self.begin()
+
+
+class _LoneWorker(OneWorker):
+    """This task on a node that may be taken away; Ray then starts it again on another one."""
+
+    def leaving(self) -> bool:
+        return leaves_here()
 
 
 @ray.remote
 def _train_alone(job: TrainJob, index: int, status: Any) -> TrainResult:
-    return job.run(progress_sender(status, index), OneWorker(device_for(job.config), MetricSender(status, index)))
+    return job.run(progress_sender(status, index), _LoneWorker(device_for(job.config), MetricSender(status, index)))
 
 
 def train_together(job: TrainJob, progress: Progress = no_progress) -> TrainResult:
@@ -159,6 +194,10 @@ class _GroupWorkers:
     def saved(self, checkpoint: Folder, figures: Figures, /) -> None:
         """Do nothing: a group resumes from the training's own checkpoints."""
 
+    def leaving(self) -> bool:
+        """Return False: there is no other machine."""
+        return False
+
 
 class MetricSender:
     """Sends the figures of a training to the status actor."""
@@ -191,35 +230,49 @@ def status_actor() -> Iterator[Any]:
         ray.kill(status)
 
 
+def _no_more(_index: int, error: RayError) -> Any:
+    raise error
+
+
 def follow(
-    tasks: Sequence[Any], status: Any, runs: Sequence[str], look: Callable[[Mapping[int, JobStatus]], None]
+    tasks: Sequence[Any],
+    status: Any,
+    runs: Sequence[str],
+    look: Callable[[Mapping[int, JobStatus]], None],
+    again: Callable[[int, RayError], Any] = _no_more,
 ) -> list[Any]:
     """Show the status of the runs until the tasks are done; returns their results, or raises a user's mistake.
 
+    `again` gets the number of a task that failed and its error: it returns the task that takes its place, or raises.
     Whatever a look raises ends the tasks, as Ctrl-C does.
     """
-    pending, began = list(tasks), time.time()
+    numbers, results, began = {task: number for number, task in enumerate(tasks)}, dict[int, Any](), time.time()
 
     def look_on() -> None:
         with suppress(GetTimeoutError):
             statuses = ray.get(status.jobs.remote(), timeout=SECONDS_FOR_AN_ANSWER)
             for index, run in enumerate(runs):
                 for sample in samples(statuses.get(index, JobStatus()), began, time.time()):
-                    _gauge(sample.metric).set(sample.value, tags={"run": run, "model": sample.model})
+                    show(sample.metric, sample.value, run=run, model=sample.model)
             look(statuses)
 
     try:
-        while pending:
-            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SECONDS_BETWEEN_POLLS)
-            ray.get(done)
+        while numbers:
+            done, _ = ray.wait(list(numbers), num_returns=len(numbers), timeout=_SECONDS_BETWEEN_POLLS)
+            for task in done:
+                number = numbers.pop(task)
+                try:
+                    results[number] = ray.get(task)
+                except RayError as error:
+                    numbers[again(number, error)] = number
             look_on()
-        return list(ray.get(list(tasks)))
+        return [results[number] for number in range(len(tasks))]
     except RayTaskError as error:
         if isinstance(error.cause, HatRayError):
             raise error.cause from None
         raise
     finally:
-        _end(pending)
+        _end(list(numbers))
 
 
 def _end(tasks: list[Any]) -> None:
@@ -246,8 +299,3 @@ def newest_checkpoint(job: TrainJob) -> str | None:
     """Return the name of a training's newest whole checkpoint; None where there is none."""
     folder = job.folder.child("checkpoints")
     return next((name for name in reversed(folder.list()) if folder.child(name).exists(STATE)), None)
-
-
-@functools.cache
-def _gauge(metric: str) -> Gauge:
-    return Gauge(metric, METRICS[metric], tag_keys=("run", "model"))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hat_ray.cluster.metrics import AGE, GRADIENT_NORM, LEARNING_RATE, LOSS, TOKENS_PER_S, UPDATES, VALID_LOSS
 from hat_ray.errors import HatRayError
 
 Latest = tuple[int, int, dict[str, float]]
@@ -30,6 +31,8 @@ class JobStatus:
     """Size of the present group."""
     losses: list[str] = field(default_factory=list)
     """Why workers were lost, each time that some were."""
+    left: bool = False
+    """The group ended, since one of its nodes will be taken away."""
     mistake: HatRayError | None = None
     """The first mistake of a user that any worker met."""
 
@@ -61,6 +64,10 @@ class TrainingStatus:
         job.losses.append(reason)
         job.latest = None
 
+    def leave(self) -> None:
+        """Note that the group ended before its node does."""
+        self.job().left = True
+
     def fail(self, mistake: HatRayError, group: int) -> None:
         """Note a user's mistake; an earlier group, of which some worker still runs, is ignored."""
         job = self.job()
@@ -76,25 +83,10 @@ class TrainingStatus:
         return self._jobs
 
 
-AGE = "hat_ray_train_checkpoint_age_seconds"
-UPDATES = "hat_ray_train_updates"
-VALID_LOSS = "hat_ray_train_valid_loss_bits"
-
-METRICS = {
-    UPDATES: "Updates made",
-    "hat_ray_train_tokens_per_second": "Target tokens a second, since training was begun or resumed",
-    "hat_ray_train_loss_bits": "Training loss in bits a target token, since the last validation",
-    VALID_LOSS: "Validation loss in bits a target token, by model: largest, smallest, or model from scratch",
-    AGE: "Seconds since the last checkpoint, or since training was begun or resumed",
-    "hat_ray_train_learning_rate": "Learning rate of the last update",
-    "hat_ray_train_gradient_norm": "Norm of the gradient of the last update that was logged, before clipping",
-}
-"""Descriptions by name."""
-
 _OF_PROGRESS = {
-    "tokens_per_s": "hat_ray_train_tokens_per_second",
-    "loss_bits": "hat_ray_train_loss_bits",
-    "lr": "hat_ray_train_learning_rate",
+    "tokens_per_s": TOKENS_PER_S,
+    "loss_bits": LOSS,
+    "lr": LEARNING_RATE,
 }
 _VALID = "valid/loss_bits/"
 
@@ -119,5 +111,5 @@ def samples(job: JobStatus, began: float, now: float) -> list[MetricSample]:
         if name.startswith(_VALID):
             found.append(MetricSample(VALID_LOSS, value, name.removeprefix(_VALID)))
         elif name == "train/grad_norm":
-            found.append(MetricSample("hat_ray_train_gradient_norm", value))
+            found.append(MetricSample(GRADIENT_NORM, value))
     return found

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hat_ray.latency.quantities import ENERGY, QUANTITIES, DeviceProfile, Recorded
-from hat_ray.latency.timing.sensors.machine_state import energy_meter
+from hat_ray.latency.timing.sensors.cuda import energy_meter
 from hat_ray.space.features import FloatArray
 
 _REMEDY = (
