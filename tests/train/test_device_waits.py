@@ -20,7 +20,6 @@ from hat_ray.train.config import TrainConfig
 from hat_ray.train.data import UpdateBatches, ValidationLoss
 from hat_ray.train.job import super_task
 from hat_ray.train.loop import Training
-from hat_ray.train.metrics import NullSink
 from hat_ray.train.objective import smoothed_loss
 from hat_ray.train.sampling import policy_for
 from hat_ray.train.workers import OneWorker, Workers, wait_for_all
@@ -127,13 +126,12 @@ class Device(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class QueueingWorkers:
+class QueueingWorkers(OneWorker):
     """Workers whose sums are gloo's real ones, and return at once, as NCCL's do."""
 
-    device, world_size, sink = torch.device("cpu"), 2, NullSink()
-
     def __init__(self, rank: int, store: Any) -> None:
-        self.rank, self.queue = rank, Device()
+        super().__init__()
+        self.rank, self.world_size, self.queue = rank, 2, Device()
         options = dist.ProcessGroupGloo._Options()
         options._devices = [dist.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
         options._timeout = timedelta(seconds=120)
@@ -141,9 +139,6 @@ class QueueingWorkers:
 
     def all_reduce(self, values: torch.Tensor) -> None:
         self.queue.queued.append((values, self._group.allreduce([values])))
-
-    def saved(self, checkpoint, figures, /) -> None:
-        """Do nothing."""
 
 
 class WatchedStore(CheckpointStore):

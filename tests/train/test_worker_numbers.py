@@ -30,7 +30,7 @@ from test_worker_numbers import CONFIG, MODEL, STAGES
 from hat_ray.corpus.corpus import Corpus
 from hat_ray.storage.folder import Folder
 from hat_ray.train.job import train_super
-from hat_ray.train.metrics import NullSink
+from hat_ray.train.workers import OneWorker
 
 rank = int(sys.argv[1])
 torch.set_num_threads(1)
@@ -40,11 +40,10 @@ groups = [dist.new_group(list(range(count))) for count in STAGES]
 class Stop(Exception):
     pass
 
-class Workers:
-    sink, device, rank = NullSink(), torch.device("cpu"), rank
-
+class Workers(OneWorker):
     def __init__(self, group, count, last):
-        self.group, self.world_size, self.last = group, count, last
+        super().__init__()
+        self.rank, self.group, self.world_size, self.last = rank, group, count, last
 
     def all_reduce(self, values):
         dist.all_reduce(values, group=self.group)
