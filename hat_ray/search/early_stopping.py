@@ -17,12 +17,11 @@ Decisions
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from hat_ray.search.candidates import Candidate
 from hat_ray.search.frontier import frontier, scored_whole
@@ -85,8 +84,8 @@ def _spared_error(whole: Sequence[Candidate], spared: Sequence[Candidate]) -> fl
     learned = [one for one in whole if one.would_stop_at is None and np.isfinite(one.loss_bits)]
     if len(learned) < 3 or not spared:
         return None
-    losses, parts = np.array([one.loss_bits for one in learned]), np.array([one.loss_at_shares for one in learned])
-    lines = [line_through(part, losses) for part in parts.T]
+    losses = [one.loss_bits for one in learned]
+    lines = [line_through(part, losses) for part in zip(*(one.loss_at_shares for one in learned), strict=True)]
     off = []
     for one in spared:
         place = SHARES.index(one.would_stop_at)
@@ -168,14 +167,39 @@ class Line:
         return self.start + self.slope * part
 
 
-def line_through(parts: npt.NDArray[np.float64], losses: npt.NDArray[np.float64]) -> Line:
+class LineFit:
+    """The line of least squares through pairs that come one by one: a part's loss, and the whole loss."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._part = self._whole = 0.0  # means
+        self._parts = self._wholes = self._both = 0.0  # sums of squares and of products of the distances from them
+
+    def add(self, part: float, whole: float) -> None:
+        """Add a pair (Welford, 1962)."""
+        self._count += 1
+        off_part, off_whole = part - self._part, whole - self._whole
+        self._part += off_part / self._count
+        self._whole += off_whole / self._count
+        self._parts += off_part * (part - self._part)
+        self._wholes += off_whole * (whole - self._whole)
+        self._both += off_part * (whole - self._whole)
+
+    @property
+    def line(self) -> Line:
+        """The line through one pair or more."""
+        slope = self._both / self._parts if self._parts > 0 else 0.0
+        rest = max(0.0, self._wholes - slope * self._both)
+        error = math.sqrt(rest / max(1, self._count - 2) * (1 + 1 / self._count))
+        return Line(self._whole - slope * self._part, slope, error)
+
+
+def line_through(parts: Iterable[float], losses: Iterable[float]) -> Line:
     """Return the line of least squares through losses (N,) of a part and of the whole set."""
-    mean, centred = float(parts.mean()), parts - parts.mean()
-    spread = float(centred @ centred)
-    slope = float(centred @ losses) / spread if spread > 0 else 0.0
-    start = float(losses.mean()) - slope * mean
-    rest = losses - start - slope * parts
-    return Line(start, slope, float(np.sqrt(rest @ rest / max(1, len(rest) - 2) * (1 + 1 / len(rest)))))
+    fit = LineFit()
+    for part, loss in zip(parts, losses, strict=True):
+        fit.add(part, loss)
+    return fit.line
 
 
 class EarlyStop:
@@ -184,9 +208,8 @@ class EarlyStop:
     def __init__(self, frontiers: FrontierTracker, margin: float | None) -> None:
         """`margin`: standard errors; None: candidates are never stopped."""
         self._frontiers, self._margin = frontiers, margin
-        self._parts: list[tuple[float, ...]] = []
-        self._losses: list[float] = []
-        self._lines: list[Line] | None = None
+        self._fits = [LineFit() for _ in SHARES]
+        self._learned = 0
 
     def bars(self, architecture: Architecture, values: Values) -> Bars:
         """Return the most loss that a candidate may have at each share."""
@@ -216,17 +239,12 @@ class EarlyStop:
     def learn(self, loss: float, at_shares: Sequence[float]) -> None:
         """Use the parts of a candidate that was scored whole for the lines."""
         if len(at_shares) == len(SHARES) and math.isfinite(loss) and np.isfinite(at_shares).all():
-            self._parts.append(tuple(at_shares))
-            self._losses.append(loss)
-            self._lines = None
+            self._learned += 1
+            for fit, part in zip(self._fits, at_shares, strict=True):
+                fit.add(part, loss)
 
     def _fitted(self) -> list[Line]:
-        if len(self._losses) < _LEAST_WHOLE:
-            return []
-        if self._lines is None:
-            losses = np.array(self._losses)
-            self._lines = [line_through(part, losses) for part in np.array(self._parts).T]
-        return self._lines
+        return [fit.line for fit in self._fits] if self._learned >= _LEAST_WHOLE else []
 
 
 def is_control(architecture: Architecture) -> bool:

@@ -3,8 +3,11 @@
 What a search found: the winner of each limit and the frontier of each device.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,7 @@ from hat_ray.search.candidates import Candidate
 from hat_ray.search.limits import Limit
 
 FloatArray = npt.NDArray[np.float64]
+ItemT = TypeVar("ItemT")
 
 
 def pareto_front(losses: Sequence[float] | FloatArray, latencies_ms: Sequence[float] | FloatArray) -> list[int]:
@@ -30,6 +34,43 @@ def pareto_front(losses: Sequence[float] | FloatArray, latencies_ms: Sequence[fl
         if last is None or loss[place] < loss[last] or (loss[place] == loss[last] and latency[place] == latency[last]):
             front.append(place)
     return front
+
+
+class GrowingFront(Generic[ItemT]):
+    """The points that no other beats, as `pareto_front` finds them, of points that come one by one.
+
+    A point costs the logarithm of the front's size, and what it beats.
+    """
+
+    def __init__(self) -> None:
+        self.latencies_ms: list[float] = []
+        """(F,), rising."""
+        self.losses: list[float] = []
+        """(F,), falling, but for equal points."""
+        self.items: list[ItemT] = []
+
+    def add(self, loss: float, latency_ms: float, item: ItemT) -> bool:
+        """Add a point; return whether the front has changed. Equal points stand together, in the order of adding."""
+        if not (math.isfinite(loss) and math.isfinite(latency_ms)):
+            return False
+        first = end = bisect_right(self.latencies_ms, latency_ms)
+        if first and (self.losses[first - 1] < loss or self._is_tie(first - 1, loss, latency_ms)):
+            return False
+        while first and self.latencies_ms[first - 1] == latency_ms and self.losses[first - 1] > loss:
+            first -= 1
+        while end < len(self.losses) and self.losses[end] >= loss:
+            end += 1
+        self.latencies_ms[first:end], self.losses[first:end], self.items[first:end] = [latency_ms], [loss], [item]
+        return True
+
+    def _is_tie(self, place: int, loss: float, latency_ms: float) -> bool:
+        """Return whether a point of the front has that loss, and is faster."""
+        return self.losses[place] == loss and self.latencies_ms[place] < latency_ms
+
+    def least_loss(self, latency_ms: float) -> float:
+        """Return the least loss of the points that take no longer; infinite where there is none."""
+        place = bisect_right(self.latencies_ms, latency_ms)
+        return self.losses[place - 1] if place else math.inf
 
 
 def hypervolume(

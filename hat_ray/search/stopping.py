@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hat_ray.latency.quantities import LATENCY
 from hat_ray.search.config import SearchConfig
-from hat_ray.search.frontier import hypervolume, pareto_front
+from hat_ray.search.frontier import GrowingFront, hypervolume
 from hat_ray.search.limits import Limit
 
 Values = Mapping[str, Mapping[str, float]]
@@ -24,7 +24,9 @@ class FrontierTracker:
         self._largest_ms, self._settle = dict(largest_ms), settle
         self._worst, self._count = 0.0, 0
         groups = dict.fromkeys([*(Limit(device, ()) for device in largest_ms), *(limit.group for limit in limits)])
-        self._front: dict[Limit, list[tuple[float, float]]] = {group: [] for group in groups}
+        self._fronts: dict[Limit, GrowingFront[None]] = {group: GrowingFront() for group in groups}
+        self._shares: dict[Limit, float] = {}
+        """Hypervolumes that still hold."""
 
     @property
     def settled(self) -> bool:
@@ -33,19 +35,15 @@ class FrontierTracker:
 
     def add(self, loss: float, values: Values, *, estimated: bool = False) -> None:
         """Add a candidate; one whose loss is an estimate stands on no frontier."""
-        if not self.settled and math.isfinite(loss):
-            self._worst = max(self._worst, loss)
+        if not self.settled and math.isfinite(loss) and loss > self._worst:
+            self._worst = loss
+            self._shares.clear()
         self._count += 1
         if estimated:
             return
-        for group, front in self._front.items():
-            point = (loss, values[group.device][LATENCY])
-            if not group.keeps(values[group.device]):
-                continue
-            if math.isfinite(loss) and not any(a <= point[0] and b <= point[1] for a, b in front):
-                both = [*front, point]
-                places = pareto_front([loss for loss, _ in both], [ms for _, ms in both])
-                self._front[group] = [both[place] for place in places]
+        for group, front in self._fronts.items():
+            if group.keeps(values[group.device]) and front.add(loss, values[group.device][LATENCY], None):
+                self._shares.pop(group, None)
 
     def least_loss(self, values: Values) -> float:
         """Return the loss below which an architecture with these quantities is on some frontier.
@@ -54,21 +52,23 @@ class FrontierTracker:
         whose other bounds the architecture keeps: it cannot win elsewhere. Infinite where one of these has none.
         """
         least = [
-            min((loss for loss, ms in front if ms <= values[group.device][LATENCY]), default=math.inf)
-            for group, front in self._front.items()
+            front.least_loss(values[group.device][LATENCY])
+            for group, front in self._fronts.items()
             if group.keeps(values[group.device])
         ]
         return max(least, default=math.inf)
 
     def hypervolumes(self) -> dict[Limit, float]:
         """Return each frontier's share, from 0 to 1."""
-        found = {}
-        for group, front in self._front.items():
-            reference = (self._worst, self._largest_ms[group.device])
+        return {group: self._share(group) for group in self._fronts}
+
+    def _share(self, group: Limit) -> float:
+        if group not in self._shares:
+            front, reference = self._fronts[group], (self._worst, self._largest_ms[group.device])
             whole = reference[0] * reference[1]
-            area = hypervolume([loss for loss, _ in front], [ms for _, ms in front], reference)
-            found[group] = area / whole if whole > 0 else 0.0
-        return found
+            area = hypervolume(front.losses, front.latencies_ms, reference)
+            self._shares[group] = area / whole if whole > 0 else 0.0
+        return self._shares[group]
 
 
 class StopRule:

@@ -1,16 +1,18 @@
-"""Reading a lake of a million rows: seconds, and against making a row object of each.
+"""Reading a lake of a million rows: seconds, against plain PyArrow, and against making a row object of each.
 
-`HAT_RAY_LAKE_ROWS` sets another number of rows.
+`HAT_RAY_LAKE_ROWS` and `HAT_RAY_LAKE_DEVICES` set another number of rows and of devices.
 """
 
 import os
 import random
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from hat_ray.latency.device import DeviceInfo
@@ -30,7 +32,8 @@ from tests.latency.best_rows import best_of_each
 pytestmark = pytest.mark.benchmark
 
 ROWS = int(os.environ.get("HAT_RAY_LAKE_ROWS", "1000000"))
-BASE, DEVICES, SAMPLES = 2_000, 20, 25
+DEVICES = int(os.environ.get("HAT_RAY_LAKE_DEVICES", "20"))
+BASE, SAMPLES = 2_000, 25
 SPACE = PRESETS["space0"]
 NARROW = ["architecture_id", "latency_corrected_ms"]
 
@@ -42,10 +45,11 @@ def device(number: int) -> DeviceInfo:
     return DeviceInfo(name, model, "x86_64", 20, 1, 2400.0, 2**36, ("avx2", "fma"), *rest)
 
 
-def base_rows(number: int) -> pa.Table:
-    """Return rows as a session writes them, samples included."""
+@cache
+def base_rows(number: int, count: int) -> pa.Table:
+    """Return rows as a session of one device writes them, samples included."""
     rng, rows = np.random.default_rng(number), []
-    for architecture in (SPACE.sample(random.Random(seed)) for seed in range(BASE)):
+    for architecture in (SPACE.sample(random.Random(seed)) for seed in range(count)):
         encoder = tuple(rng.gamma(50, 0.2, SAMPLES).astype(np.float32).tolist())
         decoder = tuple(rng.gamma(50, 4.0, SAMPLES).astype(np.float32).tolist())
         rows.append(
@@ -83,7 +87,7 @@ def grow(base: pa.Table, number: int, first: int, rows: int, rng: np.random.Gene
         "session_id": [f"20260131T{session:06d}-0123abcd" for session in (place // 5000).tolist()],
         "utc_time": np.datetime_as_string(np.datetime64("2026-01-31T12:00:00") + place, timezone="UTC").tolist(),
         "relative_error": rng.uniform(0.001, 0.01, rows),
-        **{name: factor * table.column(name).to_numpy() for name in SCHEMA.names if _is_time(name)},
+        **{name: factor * table.column(name).to_numpy() for name in SCHEMA.names if _is_time(table, name)},
         **{
             f"{side}_samples_ms": pa.ListArray.from_arrays(offsets, rng.gamma(50, 1, rows * SAMPLES).astype(np.float32))
             for side in ("encoder", "decoder")
@@ -95,13 +99,23 @@ def grow(base: pa.Table, number: int, first: int, rows: int, rng: np.random.Gene
     return table
 
 
-def _is_time(name: str) -> bool:
-    return name.endswith("_ms") and not name.endswith("samples_ms")
+def _is_time(table: pa.Table, name: str) -> bool:
+    return name.endswith("_ms") and not name.endswith("samples_ms") and not table.column(name).null_count
+
+
+@cache
+def _of_device() -> list[str]:
+    """Return the columns in which rows of two devices, and of one architecture, differ beside their timings."""
+    one, other = base_rows(1, 1), base_rows(2, 1)
+    return [name for name in SCHEMA.names if not name.endswith("_ms") and one[name] != other[name]]
 
 
 def fill(root: Folder, number: int, rows: int, part_rows: int) -> None:
     rng = np.random.default_rng(number)
-    base = base_rows(number)
+    base, own = base_rows(0, BASE), base_rows(number, 1)
+    for name in _of_device():
+        place = base.schema.get_field_index(name)
+        base = base.set_column(place, base.schema.field(place), pa.chunked_array([pa.repeat(own[name][0], BASE)]))
     for first in range(0, rows, part_rows):
         table = grow(base, number, first, min(part_rows, rows - first), rng)
         root.write_table(f"space={SPACE.id}/device={device(number).slug}/{new_part_name()}", table)
@@ -137,6 +151,12 @@ def read_ways(root: Folder, slug: str, rows: int) -> None:
     print(f"  old way / columns, a row: {old / 5000 / (narrow / rows):.0f}")
 
 
+def read_plainly(root: Folder, slug: str) -> None:
+    """Time PyArrow alone on the same columns: nothing is resolved, corrected or checked."""
+    place = root.path(f"space={SPACE.id}/device={slug}")
+    seconds("  PyArrow alone, every row of the same columns", lambda: ds.dataset(place).to_table(columns=NARROW))
+
+
 def files(root: Folder) -> str:
     names = part_names(root)
     megabytes = sum(root.file_system.get_file_info(root.path(name)).size for name in names) / 1e6
@@ -152,9 +172,13 @@ def test_reading_a_large_lake(tmp_path: Path, devices: int, part_rows: int) -> N
     print(f"\n{ROWS:,} rows of {devices} devices; {files(root)}      fastest   median  slowest")
     slug = device(devices // 2).slug
     read_ways(root, slug, rows)
+    read_plainly(root, slug)
     seconds("show", lambda: describe_table(root), 3)
+    before = len(part_names(root))
     seconds("compact", lambda: compact(root), 1)
     print(f"compacted: {files(root)}")
+    assert len(part_names(root)) <= before // 2 + devices
     read_ways(root, slug, rows)
+    read_plainly(root, slug)
     seconds("show", lambda: describe_table(root), 3)
     seconds("compact again", lambda: compact(root), 1)

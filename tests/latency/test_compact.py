@@ -198,7 +198,7 @@ def test_what_cannot_be_read_or_made_rows_of_is_left_alone(tmp_path: Path, caplo
     folder.write_bytes(f"{place}/parts-renamed.parquet", whole)
     expected = contents(tmp_path)
     assert len(expected[0]) == 2
-    compact(tmp_path)
+    assert compact(tmp_path).left_alone == 4
     assert [len(rows) for rows in contents(tmp_path)[:2]] == [len(rows) for rows in expected[:2]]
     left = sorted(name.rpartition("/")[2] for name in part_names(tmp_path))
     assert left[:4] == [*sorted([*bad, "part-truncated.parquet"]), left[3]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hat_ray.search.frontier import Staircase, hypervolume, pareto_front
+from hat_ray.search.frontier import GrowingFront, Staircase, hypervolume, pareto_front
 
 small = st.integers(0, 6).map(float)
 points = st.lists(st.tuples(small, small), max_size=25)
@@ -60,3 +60,22 @@ def test_what_a_point_adds_to_the_stairs_equals_the_difference_of_hypervolumes(
         stairs = stairs.with_point(*point)
         before += gain
     assert hypervolume(losses + [p[0] for p in new], times + [p[1] for p in new], reference) == pytest.approx(before)
+
+
+POINTS = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.0, 7.0, np.inf, np.nan])] * 2), max_size=40)
+
+
+@given(POINTS)
+def test_a_front_that_grows_point_by_point_is_the_front_of_all(points: list[tuple[float, float]]) -> None:
+    front, changes = GrowingFront[int](), 0
+    for place, (loss, ms) in enumerate(points):
+        before = list(front.items)
+        changed = front.add(loss, ms, place)
+        assert changed == (front.items != before)
+        changes += changed
+        whole = pareto_front([a for a, _ in points[: place + 1]], [b for _, b in points[: place + 1]])
+        assert front.items == whole
+        assert (front.losses, front.latencies_ms) == ([points[i][0] for i in whole], [points[i][1] for i in whole])
+    for ms in (-1.0, 0.0, 1.2, 3.0, 8.0):
+        known = [loss for loss, took in points if took <= ms and np.isfinite(loss) and np.isfinite(took)]
+        assert front.least_loss(ms) == min(known, default=np.inf)

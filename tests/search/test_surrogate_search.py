@@ -11,7 +11,10 @@ from search_stand_ins import ODD, bigger_is_better, depth_ms, macs_ms
 
 from hat_ray.errors import SearchError, SpaceError
 from hat_ray.latency.quantities import LATENCY
+from hat_ray.search.algorithms.surrogate import algorithm as room
+from hat_ray.search.algorithms.surrogate import planner
 from hat_ray.search.algorithms.surrogate.algorithm import frontier_share
+from hat_ray.search.algorithms.surrogate.model import Posterior
 from hat_ray.search.config import SearchConfig
 from hat_ray.search.engine.ask_tell import Evolution
 from hat_ray.search.frontier import pareto_front
@@ -215,3 +218,25 @@ def test_several_devices_share_more_proposals_for_their_frontiers_unless_the_set
     assert [frontier_share(None, devices) for devices in (1, 4)] == [0.5, 0.75]
     assert [frontier_share(0.2, devices) for devices in (1, 4)] == [0.2, 0.2]
     assert frontier_share(0, 2) == 0
+
+
+def test_of_many_losses_the_models_see_the_best_the_frontiers_and_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan costs the same however many candidates there are, and the search still finds what it found."""
+    most, rows = 60, list[int]()
+    monkeypatch.setattr(planner, "_MOST_FITTED", most)
+    monkeypatch.setattr(planner, "_MOST_KEPT_ROWS", 2 * most)
+    monkeypatch.setattr(room, "_PLAN_MOST", 5)
+    fit = Posterior
+
+    def counted(features: FloatArray, *rest: object) -> Posterior:
+        rows.append(len(features))
+        return fit(features, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(planner, "Posterior", counted)
+    search = run(search_for(SearchConfig(evaluations=400)), lawful)
+    assert len({proposal.architecture for proposal in search.proposals}) == 400
+    assert max(rows) < 200  # of 400: those chosen, and a frontier of about a hundred
+    assert len(rows) >= (400 - 125) / 5 / 2
+    monkeypatch.undo()
+    everything = run(search_for(SearchConfig(evaluations=400)), lawful)
+    assert best_loss(search) <= best_loss(everything) + 0.01

@@ -77,7 +77,7 @@ def latency_compact(
     if as_json:
         print_json({"table": table, **asdict(done)})
         return
-    alone = f"; {done.left_alone} cannot be read: see `hat-ray latency validate`" if done.left_alone else ""
+    alone = f"; {done.left_alone} left alone: see `hat-ray latency validate`" if done.left_alone else ""
     left = f", {done.leftovers} leftovers deleted" if done.leftovers else ""
     console.say(
         f"{table}: {done.files_before} files are now {done.files_after}, {done.rows_moved} rows moved{left}{alone}"

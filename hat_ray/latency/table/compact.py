@@ -62,7 +62,7 @@ class Compaction:
     leftovers: int
     """Temporary files of killed writers that were deleted."""
     left_alone: int
-    """Files that cannot be read, or are newer than this hat-ray."""
+    """Files that cannot be read, are newer than this hat-ray, or have rows that are no measurements."""
 
 
 def compact(
@@ -93,15 +93,15 @@ def _compact_partition(folder: Folder, place: str, leftover_age: timedelta) -> C
     names = list_parts(folder, place)
     readable = readable_lineages(folder, names)
     files = _without_held(folder, readable)  # what a compaction that was killed had no time to delete
-    moved = 0
+    moved, alone = 0, {name for name in names if name not in readable}
     for group in _groups({name: files[name] for name in divide(files)}):
-        joined = _join(folder, place, group)
+        joined = _join(folder, place, group, alone)
         if joined is not None:
             name, lineage = joined
             moved += sum(lineage.values())
             files = _without_held(folder, {**files, name: lineage})
     leftovers = _delete_leftovers(folder, place, leftover_age)
-    return Compaction(len(names), len(list_parts(folder, place)), moved, leftovers, len(names) - len(readable))
+    return Compaction(len(names), len(list_parts(folder, place)), moved, leftovers, len(alone))
 
 
 def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
@@ -119,9 +119,9 @@ def _groups(files: dict[str, Lineage]) -> list[dict[str, Lineage]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, Lineage] | None:
-    """Write one part with the rows of others; return its name and content."""
-    parts = _load(folder, divide(files))
+def _join(folder: Folder, place: str, files: dict[str, Lineage], alone: set[str]) -> tuple[str, Lineage] | None:
+    """Write one part with the rows of others; return its name and content. Files left alone are added to `alone`."""
+    parts = _load(folder, divide(files), alone)
     lineage = dict(sorted(item for part in parts for item in _lineage(part).items()))
     name = f"{place}/{compacted_name(lineage)}"
     if len(lineage) < 2:
@@ -142,8 +142,11 @@ def _join(folder: Folder, place: str, files: dict[str, Lineage]) -> tuple[str, L
     return name, lineage
 
 
-def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
-    """Read whole parts; leave out those that cannot be read, that no row can be made of, and that have gone."""
+def _load(folder: Folder, chosen: dict[str, frozenset[str]], alone: set[str]) -> list[PartRows]:
+    """Read whole parts; leave out those that cannot be read, that no row can be made of, and that have gone.
+
+    All of these but the last are added to `alone`.
+    """
 
     def load(name: str) -> PartRows | None:
         try:
@@ -156,6 +159,7 @@ def _load(folder: Folder, chosen: dict[str, frozenset[str]]) -> list[PartRows]:
             return None
         except (SpaceError, *UNREADABLE) as error:
             logger.warning("latency part %s/%s is left alone: %s", folder, name, first_line(error))
+            alone.add(name)
             return None
 
     return [part for part in in_parallel(load, list(chosen)) if part is not None]

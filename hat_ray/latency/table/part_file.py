@@ -5,6 +5,7 @@ they name; a value that a row group's statistics exclude is not looked for in it
 can crash on those of a damaged footer.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -121,7 +122,8 @@ class KeptParts:
 
     def __init__(self, folder: Folder, columns: Iterable[str]) -> None:
         self.folder, self.columns = folder, tuple(columns)
-        self._parts: dict[str, PartRows] = {}
+        self._parts: dict[str, dict[str, PartRows]] = defaultdict(dict)
+        """By partition and name."""
 
     def __reduce__(self) -> tuple[type["KeptParts"], tuple[Folder, tuple[str, ...]]]:
         return KeptParts, (self.folder, self.columns)
@@ -139,13 +141,16 @@ class KeptParts:
 
     def forget_others(self, partition: str, names: Collection[str]) -> None:
         """Drop the parts of a partition that are no longer listed."""
-        for name in [name for name in self._parts if name.startswith(f"{partition}/") and name not in names]:
-            del self._parts[name]
+        there = set(names)
+        parts = self._parts[partition]
+        for name in [name for name in parts if name not in there]:
+            del parts[name]
 
     def _part(self, name: str) -> PartRows:
-        if name not in self._parts:
-            self._parts[name] = read_part(self.folder, name, pa.schema([SCHEMA.field(one) for one in self.columns]))
-        return self._parts[name]
+        parts = self._parts[name.rpartition("/")[0]]
+        if name not in parts:
+            parts[name] = read_part(self.folder, name, pa.schema([SCHEMA.field(one) for one in self.columns]))
+        return parts[name]
 
 
 def require_architectures(table: pa.Table) -> None:

@@ -9,11 +9,8 @@ Decisions
 - Its name is a hash of theirs: two compactors that do the same work write the same file.
 - A listing is not a snapshot: a part that moves into a compacted one while the folder is listed can be missed in both.
   Only what a second look confirms is believed.
-
-Entries of one folder of a latency table: plain files, folders, and others that a reader must not open.
-
-A FIFO, a device, a socket, a link that leads nowhere or back to itself is reported by its kind, and never opened: it
-may never begin or never end.
+- A FIFO, a device, a socket, a link that leads nowhere or back to itself is reported by its kind, and never opened: it
+  may never begin or never end.
 """
 
 import errno
@@ -97,8 +94,6 @@ def _kinds_elsewhere(place: Folder) -> dict[str, str | None]:
     words = {pafs.FileType.File: None, pafs.FileType.Directory: _FOLDER}
     return {info.base_name: words.get(info.type, "neither a file nor a folder") for info in place.entries()}
 
-
-logger = logging.getLogger(__name__)
 
 WRITTEN, COMPACTED = "part-", "parts-"
 LOOKS = 50

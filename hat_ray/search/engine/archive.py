@@ -2,19 +2,24 @@
 
 import math
 from bisect import insort
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from hat_ray.errors import SearchError
 from hat_ray.latency.quantities import LATENCY
-from hat_ray.search.frontier import pareto_front
+from hat_ray.search.frontier import GrowingFront
 from hat_ray.search.limits import Limit, Predictions
 from hat_ray.search.reach import fastest, require_reachable, surest
 from hat_ray.space.architecture import Architecture
 from hat_ray.space.search_space import SearchSpace
+
+_AT_HAND = 1_024
+"""Architectures under each limit that are ranked, or known as the latest; more are looked for among all."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,14 @@ class Archive:
         self.estimated: set[Architecture] = set()
         """Architectures whose loss is an estimate: they are learned from, and never win."""
         self._values: dict[Architecture, dict[str, Values]] = {}
+        self._forget_places()
+
+    def _forget_places(self) -> None:
         self._ranked: dict[Limit, list[tuple[float, int, Architecture]]] = {limit: [] for limit in self.limits}
+        """The best that keep a limit: loss, order, architecture."""
+        self._latest = {limit: deque[Architecture](maxlen=_AT_HAND) for limit in self.limits}
+        """Those scored last that keep a limit, the latest last."""
+        self._fronts: dict[Limit, GrowingFront[Architecture]] = {group: GrowingFront() for group in self.groups}
 
     def _require_predictors(self) -> None:
         for limit in self.limits:
@@ -152,14 +164,18 @@ class Archive:
 
     def best(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the scored architectures with the least loss that keep a limit, best first."""
-        return [entry[2] for entry in self._ranked[limit][:count]]
+        ranked = self._ranked[limit]
+        if count > _AT_HAND == len(ranked):
+            whole = (one for one, loss in self.losses.items() if math.isfinite(loss) and one not in self.estimated)
+            ranked = sorted(self._entry(one) for one in whole if self.keeps(one, limit))
+        return [entry[2] for entry in ranked[:count]]
+
+    def _entry(self, architecture: Architecture) -> tuple[float, int, Architecture]:
+        return self.losses[architecture], self.proposals[architecture].order, architecture
 
     def front(self, group: Limit) -> list[Architecture]:
         """Return the scored architectures on the frontier of a group of limits, fastest first."""
-        whole = [one for one in self.losses if one not in self.estimated and self.keeps(one, group)]
-        losses = [self.losses[architecture] for architecture in whole]
-        places = pareto_front(losses, [self.values(architecture)[group.device][LATENCY] for architecture in whole])
-        return [whole[place] for place in places]
+        return list(self._fronts[group].items)
 
     def widest_ms(self, group: Limit) -> float:
         """Return the highest latency bound in a group, or the largest architecture's latency where one has none."""
@@ -170,28 +186,38 @@ class Archive:
 
     def latest(self, limit: Limit, count: int) -> list[Architecture]:
         """Return the architectures that were scored last and keep a limit, latest first."""
-        found: list[Architecture] = []
-        for architecture in reversed(self.losses):
-            if self.keeps(architecture, limit):
-                found.append(architecture)
-            if len(found) == count:
-                break
-        return found
+        latest = self._latest[limit]
+        if count <= _AT_HAND or len(latest) < _AT_HAND:
+            return list(islice(reversed(latest), count))
+        return list(islice((one for one in reversed(self.losses) if self.keeps(one, limit)), count))
+
+    def sample(self, count: int) -> list[Architecture]:
+        """Return up to `count` scored architectures, at even distances in the order of arrival."""
+        return list(islice(self.losses, 0, None, max(1, math.ceil(len(self.losses) / count))))
 
     def record(self, architecture: Architecture, loss: float, *, estimated: bool = False) -> Scored:
         """Keep the loss of a proposal and rank it under the limits that it keeps."""
         self.losses[architecture] = loss if math.isfinite(loss) else math.inf
         if estimated:
             self.estimated.add(architecture)
-        kept = self._rank(architecture, self.losses[architecture])
+        kept = self._place(architecture)
         return Scored(architecture, self.losses[architecture], estimated, tuple(kept))
 
-    def _rank(self, architecture: Architecture, loss: float) -> list[Limit]:
+    def _place(self, architecture: Architecture) -> list[Limit]:
+        """Place a scored architecture under the limits that it keeps and on frontiers; return those limits."""
+        kept = [limit for limit in self.limits if self.keeps(architecture, limit)]
+        for limit in kept:
+            self._latest[limit].append(architecture)
+        loss = self.losses[architecture]
         if not math.isfinite(loss):
             return []
-        kept = [limit for limit in self.limits if self.keeps(architecture, limit)]
-        for limit in kept if architecture not in self.estimated else ():
-            insort(self._ranked[limit], (loss, self.proposals[architecture].order, architecture))
+        if architecture not in self.estimated:
+            for limit in kept:
+                insort(self._ranked[limit], self._entry(architecture))
+                del self._ranked[limit][_AT_HAND:]
+            for group, front in self._fronts.items():
+                if self.keeps(architecture, group):
+                    front.add(loss, self.values(architecture)[group.device][LATENCY], architecture)
         return kept
 
     def update_predictions(self, predictions: Predictions) -> None:
@@ -209,6 +235,6 @@ class Archive:
         self._look_for_ends()
         self._values.clear()
         self.remember(list(self.proposals))
-        self._ranked = {limit: [] for limit in self.limits}
-        for architecture, loss in self.losses.items():
-            self._rank(architecture, loss)
+        self._forget_places()
+        for architecture in self.losses:
+            self._place(architecture)

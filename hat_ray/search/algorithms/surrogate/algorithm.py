@@ -31,7 +31,8 @@ _LEAST_SCORED = 8
 """Losses without which nothing is modelled."""
 _PLAN_LEAST = 4
 _PLAN_SHARE = 0.02
-"""A plan serves until this many losses, or this share of all losses, are new."""
+_PLAN_MOST = 200
+"""A plan serves until this share of all losses is new, or this many: children and their turns are compared in pairs."""
 
 
 class PlannedChild(State):
@@ -92,7 +93,7 @@ class SurrogateSearch(RoundRobin):
         return child or self.breeder.at_random(archive, limit) or self.breeder.near(archive, limit, parents)
 
     def _planned(self, archive: Archive, limit: Limit) -> Child | None:
-        length = max(_PLAN_LEAST, int(_PLAN_SHARE * len(archive.losses)))
+        length = min(max(_PLAN_LEAST, int(_PLAN_SHARE * len(archive.losses))), _PLAN_MOST)
         if len(archive.losses) >= self._planned_at + length:
             self._forget_plan()
         child = self._take(archive, limit)

@@ -12,6 +12,7 @@ Decisions
 """
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,10 @@ _RELEARN = 1.3
 """Scales are learned again when the number of losses has grown by this factor."""
 _KEPT = 128
 """Children kept for each frontier."""
+_MOST_FITTED = 10_000
+"""Losses that the models are fitted to; of more, those of the best, of the frontiers, and a sample of the others."""
+_MOST_KEPT_ROWS = 10 * _MOST_FITTED
+"""Rows of architectures that are kept for the next plan."""
 _EQUAL = 1e-9
 """Losses, in the units of `targets`, that are the same."""
 
@@ -65,6 +70,8 @@ class Planner:
         self._code = GeneCode(space)
         self._features = GeneFeatures(self._code)
         self._rows: dict[Architecture, Rows] = {}
+        self._proposed: set[bytes] = set()
+        """Rows of the archive's proposals, as far as they were looked at."""
         self.scales, self.scales_at = Scales.start(), 0
         """The scales, and how many losses they were learned from."""
         self.kept: dict[Architecture, tuple[str, ...]] = {}
@@ -108,6 +115,8 @@ class Planner:
         )
 
     def _encode(self, architectures: Sequence[Architecture]) -> Rows:
+        if len(self._rows) > _MOST_KEPT_ROWS:
+            self._rows.clear()
         new = [architecture for architecture in architectures if architecture not in self._rows]
         self._rows.update(zip(new, self._code.encode(new), strict=True))
         return np.stack([self._rows[architecture] for architecture in architectures])
@@ -115,11 +124,11 @@ class Planner:
     def _fit(
         self, archive: Archive, turns: Sequence[Limit], targets_frontier: Sequence[bool], rng: np.random.Generator
     ) -> Acquisition:
-        scored = list(archive.losses)
-        losses = np.array(list(archive.losses.values()))
+        scored = _fitted_to(archive)
+        losses = np.array([archive.losses[architecture] for architecture in scored])
         x, groups, y = self._features(self._encode(scored)), self._features.groups, targets(losses)
-        if len(scored) >= _RELEARN * self.scales_at:
-            self.scales, self.scales_at = learn_scales(x, groups, y), len(scored)
+        if len(archive.losses) >= _RELEARN * self.scales_at:
+            self.scales, self.scales_at = learn_scales(x, groups, y), len(archive.losses)
         posterior = Posterior(x, groups, y, self.scales)
         # the frontiers as the model sees them: a loss that was low by luck would hide what is better
         whole = np.array([architecture not in archive.estimated for architecture in scored])
@@ -138,20 +147,33 @@ class Planner:
     ) -> ScoredChildren:
         """Return new children of the elite, whose first ones were kept and are new, and of the best children before."""
         elite = self._encode(elites)
-        seen = {row.tobytes() for row in self._encode([*archive.proposals, *elites[:kept]])}
+        self._look_at_proposals(archive)
+        seen = {row.tobytes() for row in elite[:kept]}
         own = np.repeat(np.arange(len(elite))[:, None], 2, axis=1)
         pool = self._score(archive, elite[:kept], own[:kept], acquisition)
         parents, ancestors, elite_count = elite, own, kept
         most = max(_CHILDREN * len(acquisition.stairs), _CHILDREN_A_TURN * len(acquisition.turns))
         for _ in range(_ROUNDS):
             rows, ancestor_ids = self._children(parents, ancestors, elite_count, most, rng)
-            new = [place for place, row in enumerate(rows) if not _seen(row.tobytes(), seen)]
+            new = [place for place, row in enumerate(rows) if not self._is_known(row.tobytes(), seen)]
             pool += self._score(archive, rows[new], ancestor_ids[new], acquisition)
             best = np.unique(best_places(acquisition.scores(pool), _ELITE_CHILDREN))
             parents = np.concatenate([pool.rows[best], elite])
             ancestors = np.concatenate([pool.ancestors[best], own])
             elite_count = len(best)
         return pool
+
+    def _look_at_proposals(self, archive: Archive) -> None:
+        """Note the rows of what was proposed since the last plan."""
+        new = list(islice(archive.proposals, len(self._proposed), None))
+        if new:
+            self._proposed.update(row.tobytes() for row in self._code.encode(new))
+
+    def _is_known(self, row: bytes, seen: set[bytes]) -> bool:
+        """Return whether a row was proposed, or bred for this plan; note it as bred."""
+        before = row in self._proposed or row in seen
+        seen.add(row)
+        return before
 
     def _score(
         self, archive: Archive, rows: Rows, ancestors: npt.NDArray[np.int64], acquisition: Acquisition
@@ -184,6 +206,16 @@ class Planner:
             if acquisition.targets_frontier[turn]
             or (limit in known and scores[:, turn].min(initial=np.inf) >= known[limit][turn] - _EQUAL)
         ]
+
+
+def _fitted_to(archive: Archive) -> list[Architecture]:
+    """Return the architectures whose losses the models are fitted to, in the order of arrival while these are all."""
+    if len(archive.losses) <= _MOST_FITTED:
+        return list(archive.losses)
+    share = _MOST_FITTED // (2 * len(archive.limits))
+    some = [one for limit in archive.limits for one in archive.best(limit, share)]
+    some += [one for group in archive.groups for one in archive.front(group)]
+    return list(dict.fromkeys([*some, *archive.sample(_MOST_FITTED // 2)]))
 
 
 def _stairs(archive: Archive, scored: Sequence[Architecture], losses: FloatArray) -> Stairs:
@@ -226,9 +258,3 @@ def _keep_limits(pool: ScoredChildren, acquisition: Acquisition, wider: dict[int
             found[turn] = best = int(np.argmin(scores[:, turn]))
             scores[best] = np.inf
     return found
-
-
-def _seen(key: bytes, seen: set[bytes]) -> bool:
-    before = key in seen
-    seen.add(key)
-    return before
