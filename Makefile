@@ -14,7 +14,7 @@ AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 CT2_FORCE_CPU_ISA=
 EVERY_CORE := -n logical --maxprocesses 8 --dist loadfile
 TWO_AT_A_TIME := --timeout 1800 -n 2 --dist loadfile
 CORE_TESTS := $(addprefix tests/,core space corpus model train runtime latency predictor search evaluate studies contracts)
-AVX2_TESTS := tests/model tests/runtime tests/contracts tests/evaluate tests/latency tests/search
+AVX2_TESTS := tests/model tests/runtime tests/contracts tests/evaluate tests/search
 
 demo: $(VENV)/.installed
 	$(BIN)/hat-ray run toy --run runs/demo

@@ -10,6 +10,13 @@ The public names are those of `__all__`. Each is imported at its first use: `imp
 Ray.
 """
 
+import os as _os  # Python has loaded it before: no file of the current folder can take its place
+
+_os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+"""Turns for which threads of PyTorch and XGBoost wait for one another before they sleep (GNU OpenMP, on Linux). With
+its default of 300,000 two threads beside other work take up to five times as long as one (`bench_busy.py`). It is read
+when PyTorch is loaded, so it stands here."""
+
 TYPE_CHECKING = False  # as type checkers read it: an import here would come before `cli/own_path.py`
 if TYPE_CHECKING:
     from hat_ray.api import Model, Prediction, Run, load, open_model, run

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,21 @@ def test_importing_hat_ray_loads_no_library_and_a_light_name_no_heavy_one() -> N
     assert not bare & {"torch", "ray", "numpy", "pyarrow", "pydantic"}
     assert not after_light & {"torch", "ray"}
     assert "ray" not in after_heavy
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "5000"), ("0", "0"), ("300000", "300000")])
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    code = "import hat_ray, sys, os; assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | ({"GOMP_SPINCOUNT": given} if given else {}),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_each_public_name_is_listed_found_and_described() -> None:

@@ -78,7 +78,7 @@ def _use(lake: Path, work: Path) -> None:
                 raise AssertionError(str(error)) from error
 
 
-@pytest.mark.parametrize("seeds", [25, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [25, pytest.param(250, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("compacted", [False, True], ids=["written", "compacted"])
 def test_a_damaged_part_harms_no_other(tmp_path: Path, seeds: int, compacted: bool) -> None:
     source = tmp_path / "source"
