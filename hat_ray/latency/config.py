@@ -284,8 +284,12 @@ class LatencyConfig(StageConfig):
         if device is None:
             return self
         dtype = device.dtype or (self.dtype if device.runtime in (None, self.runtime) else "fp32")
-        own = {"runtime": device.runtime or self.runtime, "dtype": dtype, "threads": device.threads or self.threads}
+        own = {"runtime": device.runtime or self.runtime, "dtype": dtype, "threads": self.threads_on(device)}
         return self.model_copy(update=own)
+
+    def threads_on(self, device: DeviceSelector) -> int:
+        """Return the threads that a device times with."""
+        return device.threads or self.threads
 
     @model_validator(mode="after")
     def _ordered_repetitions(self) -> Self:

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hat_ray.core.placement import label_fits
 from hat_ray.errors import LatencyError
@@ -53,7 +54,7 @@ class Placement:
     selector: DeviceSelector
     node: Node
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The node as this device. A node may be several, one after the other: never do two time on it at once."""
         return f"{self.node.id}/{self.selector.model_dump_json()}"
@@ -262,8 +263,11 @@ def fits(node: Node, selector: DeviceSelector) -> bool:
     return all(label_fits(rule, node.labels.get(key)) for key, rule in selector.labels.items())
 
 
+_ON_CPU, _ON_GPU = DeviceSelector(), DeviceSelector(num_gpus=1)
+
+
 def _automatic(node: Node, config: LatencyConfig) -> DeviceSelector:
-    return DeviceSelector(num_gpus=int(config.takes_gpus and _has_gpu(node)))
+    return _ON_GPU if config.takes_gpus and _has_gpu(node) else _ON_CPU
 
 
 def _has_gpu(node: Node) -> bool:

@@ -16,21 +16,19 @@ import math
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 from ray import ObjectRefGenerator
 from ray.exceptions import RayError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import remove_placement_group
 
 from hat_ray.cluster.growth import may_grow
 from hat_ray.cluster.metrics import TIMING_DONE, TIMING_NODES, TIMING_QUEUE, TIMING_UTILISATION, show
 from hat_ray.cluster.session import leaving_nodes
-from hat_ray.cluster.timing.actor import Outcome, TimingActor
+from hat_ray.cluster.timing.actor import Outcome
 from hat_ray.cluster.timing.awaited import Awaited
 from hat_ray.cluster.timing.kinds import Kinds, cause_of, cluster_nodes
+from hat_ray.cluster.timing.member import Member, start_member
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
@@ -47,6 +45,7 @@ from hat_ray.latency.fleet import (
     placements,
     report_of,
 )
+from hat_ray.latency.roster import Pace, Roster
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.runtime.choice import Choice
 from hat_ray.space.architecture import Architecture
@@ -55,30 +54,10 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 _SHOW_S = 1.0  # between values of the metrics
-_LOOK_S = 3.0  # between looks at which nodes there are
+_LOOK_S = 3.0  # between looks at which nodes there are, where nothing happens
+_TICK_S = 0.2  # between looks at members that are not ready, or silent
+_LOOKS_SHARE = 0.1  # most of this process's time that looks may take, however many nodes there are
 _BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is logged
-
-
-@dataclass(eq=False)
-class _Member:
-    """One actor of the fleet; `ref` is what it does now: starting, or timing a chunk; None when it is idle."""
-
-    placement: Placement
-    num_cpus: int
-    group: PlacementGroup
-    actor: Any
-    ref: Any
-    began: float = field(default_factory=time.monotonic)
-    reserved: bool = False
-    silence: Silence | None = None
-    """Since its last report; None until its CPUs are reserved."""
-    warned: bool = False
-    work: DeviceWork | None = None
-    chunk: list[Architecture] = field(default_factory=list)
-    handed_at: float = 0.0
-    """When it got its chunk."""
-    done: int = 0
-    """Architectures of its chunk that are over."""
 
 
 def measure_fleet(
@@ -111,12 +90,15 @@ class _Fleet:
         self._kinds = Kinds(job)
         self._awaited = Awaited(job.config)
         self._devices: dict[str, DeviceWork] = {}
-        self._members: list[_Member] = []
+        self._members: Roster[Member] = Roster(job.config)
+        self._idle: dict[Member, None] = {}
+        """Members that have reported their device and do nothing."""
         self._failures: list[str] = []
         self._cause: Exception | None = None
         self._failed_starts: Counter[str] = Counter()
         self._leaving: frozenset[str] = frozenset()  # nodes that will be taken away
-        self._next_look = self._next_show = 0.0
+        self._pace, self._changed = Pace(_LOOKS_SHARE), True
+        self._next_look = self._next_show = self._next_tick = 0.0
         self._least_silence_s = least_silence_s(job.config, len(job.protocol.workload.pairs))
 
     def run(self) -> FleetReport:
@@ -140,33 +122,47 @@ class _Fleet:
     def _do_round(self) -> None:
         """Time what is pending; a round with nothing to time ends when the devices are known."""
         while not self._is_over():
-            ready = self._wait()
-            for member in list(self._members):
-                if member.ref in ready:
-                    self._advance(member)
-                elif not member.reserved:
-                    self._check_reservation(member)
-                elif member.silence is not None and member.ref is not None and member.silence.is_lost(time.monotonic()):
-                    self._lose(member, f"it has reported nothing for {member.silence.seconds(time.monotonic()):.0f} s")
+            for member in self._wait():
+                self._changed = True
+                self._advance(member)
+            now = time.monotonic()
+            if now > self._next_tick:
+                self._next_tick = now + _TICK_S
+                self._tick(now)
             for place, cause in self._kinds.hear():
+                self._changed = True
                 self._leave_out(place, cause)
             self._hand_out()
-            if ready or time.monotonic() > self._next_look:
+            if (self._changed or now > self._next_look) and not self._pace.wait_s(now):
                 self._look()
             self._tell()
 
+    def _tick(self, now: float) -> None:
+        """See which members have their CPUs by now, and which have been silent for too long."""
+        for member in self._members:
+            if not member.reserved:
+                self._check_reservation(member)
+            elif member.silence is not None and member.ref is not None and member.silence.is_lost(now):
+                self._lose(member, f"it has reported nothing for {member.silence.seconds(now):.0f} s")
+
     def close(self) -> None:
         self._awaited.end()
-        for member in list(self._members):
+        for member in self._members:
             self._release(member)
         self._show_metrics()
 
-    def _wait(self) -> list[Any]:
-        refs = [member.ref for member in self._members if member.ref is not None] + self._kinds.refs
+    def _wait(self) -> list[Member]:
+        """Wait until a member has reported something; return all that have."""
+        members = {member.ref: member for member in self._members if member.ref is not None}
+        refs = [*members, *self._kinds.refs]
+        soon = self._pace.wait_s(time.monotonic()) if self._changed else _POLL_S
         if not refs:
-            time.sleep(_POLL_S)
+            time.sleep(min(_POLL_S, soon))
             return []
-        return ray.wait(refs, num_returns=1, timeout=_POLL_S)[0]
+        ready = ray.wait(refs, num_returns=1, timeout=min(_POLL_S, soon))[0]
+        if ready and len(refs) > 1:
+            ready = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+        return [members[ref] for ref in ready if ref in members]
 
     def _is_over(self) -> bool:
         if self._awaited or self._kinds.refs or any(member.ref is not None for member in self._members):
@@ -178,56 +174,38 @@ class _Fleet:
 
     def _look(self) -> None:
         """See which nodes there are, and start a member where work waits for one."""
-        self._next_look = time.monotonic() + _LOOK_S
+        began, self._changed = time.monotonic(), False
         nodes, self._leaving = cluster_nodes(), leaving_nodes()
         self._failures += self._awaited.look(nodes)
         found = candidates(nodes, self._job.config)
         there = {place.node.id for place in found}
-        for member in list(self._members):
+        for member in self._members:
             if member.work is None and member.placement.node.id not in there:
                 self._release(member)  # its node left before it was ready: no fault of the device
         self._kinds.forget_all_but(found)
         for place in found:
-            for _ in range(place.seats(self._job.config.of(place.selector).threads)):
-                if self._is_wanted(place, alone=len(found) == 1):
-                    self._members.append(self._start(place))
+            for _ in range(place.seats(self._job.config.threads_on(place.selector))):
+                if not self._fill(place, alone=len(found) == 1):
+                    break
+        self._hand_out(everybody=True)
+        now = time.monotonic()
+        self._next_look = now + _LOOK_S
+        self._pace.spent(began, now)
 
-    def _is_wanted(self, place: Placement, *, alone: bool) -> bool:
-        """Return whether a place should get a member now. Without selectors each kind of node has one member.
-
-        A node that is several devices has members of one at a time: never do two things time on it at once.
-        """
-        own = self._job.config.of(place.selector)
-        if not place.has_seat([member.placement for member in self._members], own.threads):
+    def _fill(self, place: Placement, *, alone: bool) -> bool:
+        """Start a member at a place where one is wanted; return whether it was."""
+        if not self._members.has_seat(place) or self._failed_starts[place.key] > self._job.config.retries:
             return False
-        if self._failed_starts[place.key] > self._job.config.retries:
-            return False
-        slug = self._kinds.of(place)
-        if slug is None and not (alone or self._job.config.devices):
+        kind = self._kinds.of(place)
+        if kind is None and not (alone or self._job.config.devices):
             self._kinds.ask(place)
             return False
-        work = self._devices.get(slug) if slug else None
-        if work is not None and (work.over or not work.pending):
+        if not self._members.wants(kind, self._devices.get(kind) if kind else None):
             return False
-        return bool(self._job.config.devices) or not any(
-            slug is None or self._kinds.of(member.placement) == slug for member in self._members
-        )
+        self._members.add(start_member(self._job, place), kind)
+        return True
 
-    def _start(self, placement: Placement) -> _Member:
-        node, selector = placement.node, placement.selector
-        num_cpus = placement.cpus(self._job.config.of(selector))
-        bundle = placement.reserves(num_cpus)
-        group = placement_group([bundle], bundle_label_selector=[{"ray.io/node-id": node.id}])
-        options = {
-            "num_cpus": bundle.get("CPU", 0),
-            "num_gpus": selector.num_gpus,
-            "resources": {selector.resource: bundle[selector.resource]} if selector.resource else None,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(group),
-        }
-        actor = TimingActor.options(**options).remote(self._job, selector)  # type: ignore[attr-defined]
-        return _Member(placement, num_cpus, group, actor, actor.describe.remote())
-
-    def _advance(self, member: _Member) -> None:
+    def _advance(self, member: Member) -> None:
         """Take the result of a member's last call and give it the next one."""
         try:
             result = ray.get(next(member.ref) if isinstance(member.ref, ObjectRefGenerator) else member.ref)
@@ -246,7 +224,7 @@ class _Fleet:
             else:
                 member.done = result
 
-    def _end_chunk(self, member: _Member, work: DeviceWork, outcome: Outcome) -> None:
+    def _end_chunk(self, member: Member, work: DeviceWork, outcome: Outcome) -> None:
         """Count what was done of a chunk; a member whose node will be taken away leaves the rest to others."""
         for line in outcome.summary.advice:
             logger.warning("device %s: %s", member.placement.title, line)
@@ -258,8 +236,9 @@ class _Fleet:
         else:
             work.credit(len(member.chunk), outcome.summary)
         member.ref, member.chunk, member.done = None, [], 0
+        self._idle[member] = None
 
-    def _enlist(self, member: _Member, device: DeviceInfo, choice: Choice) -> None:
+    def _enlist(self, member: Member, device: DeviceInfo, choice: Choice) -> None:
         host = member.placement.node.host
         logger.info("device %s on %s is timed with runtime %s: %s", device.slug, host, choice.runtime, choice.reason)
         work, config = self._devices.get(device.slug), self._job.config
@@ -270,8 +249,11 @@ class _Fleet:
         work.hosts.add(host)
         work.lost_at = None
         member.work, member.began = work, time.monotonic()
+        member.reserved = True
+        self._members.enlist(member, device.slug)
+        self._idle[member] = None
 
-    def _check_reservation(self, member: _Member) -> None:
+    def _check_reservation(self, member: Member) -> None:
         """Wait for a node's CPUs: they may be other work's. Refuse the node when nothing else is left to do."""
         now, config, host = time.monotonic(), self._job.config, member.placement.node.host
         if member.group.wait(timeout_seconds=0):
@@ -289,7 +271,7 @@ class _Fleet:
             )
             self._release(member)
 
-    def _break(self, member: _Member, cause: Exception) -> None:
+    def _break(self, member: Member, cause: Exception) -> None:
         """Leave a device out for which timing raises; the others continue."""
         if member.work is None:
             self._leave_out(member.placement, cause)
@@ -309,8 +291,9 @@ class _Fleet:
         self._failures.append(why)
         self._failed_starts[place.key] = self._job.config.retries + 1
 
-    def _lose(self, member: _Member, why: str) -> None:
+    def _lose(self, member: Member, why: str) -> None:
         """Give a member's chunk back; `_look` starts another one, here or where its device appears again."""
+        self._changed = True
         self._failures.append(
             f"device {member.placement.title} was lost while {'timing' if member.work else 'starting'}: {why}"
         )
@@ -320,42 +303,49 @@ class _Fleet:
         else:
             member.work.give_back(member.chunk)
         self._release(member)
-        self._next_look = 0.0
 
-    def _release(self, member: _Member) -> None:
+    def _release(self, member: Member) -> None:
         """End a member and free its node."""
         self._members.remove(member)
+        self._idle.pop(member, None)
         ray.kill(member.actor)
         remove_placement_group(member.group)
         work = member.work
         if work is None:
             return
         work.manned_s += time.monotonic() - member.began
-        if not work.over and not any(other.work is work for other in self._members):
+        if not work.over and not self._members.on(work.device.slug):
             work.lost_at = time.monotonic()
             limit_s = self._job.config.reconnect_timeout_s
             logger.warning("device %s: waiting up to %g s for a node", work.device.slug, limit_s)
 
-    def _hand_out(self) -> None:
-        """Give idle members the next chunks; one that has nothing to do waits for the next round."""
+    def _hand_out(self, *, everybody: bool = False) -> None:
+        """Give idle members the next chunks; one that has nothing to do waits for the next round.
+
+        `everybody`: those included that had nothing to do before.
+        """
         left_s = self._until - time.monotonic()
         if left_s <= 0:
             for late in self._devices.values():
                 late.pending.clear()
-        for member in list(self._members):
+        for member in list(self._idle):
             work = member.work
-            if work is None or member.ref is not None:
-                continue
+            assert work is not None, "it has reported its device"
             leaves = member.placement.node.id in self._leaving
-            if leaves or work.given_up or (not work.pending and self._is_waited_for(member)):
+            waits = not work.pending and (everybody or not member.waits) and self._is_waited_for(member)
+            if leaves or work.given_up or waits:
                 self._release(member)
             elif work.pending:
-                member.chunk = work.take(sum(other.work is work for other in self._members))
+                del self._idle[member]
+                member.waits = False
+                member.chunk = work.take(self._members.on(work.device.slug))
                 member.ref = member.actor.time.remote(member.chunk, work.contested, left_s)
                 member.handed_at = time.monotonic()
                 member.silence = Silence(self._least_silence_s, member.handed_at)
+            else:
+                member.waits = True
 
-    def _is_waited_for(self, member: _Member) -> bool:
+    def _is_waited_for(self, member: Member) -> bool:
         """Return whether an idle member's node has other devices' work to do."""
         node = member.placement.node
         others = [place for place in candidates([node], self._job.config) if place.key != member.placement.key]
@@ -374,7 +364,7 @@ class _Fleet:
 
     def _show_metrics(self) -> None:
         """Set what each device does now."""
-        now, members = time.monotonic(), defaultdict[str, list[_Member]](list)
+        now, members = time.monotonic(), defaultdict[str, list[Member]](list)
         for member in self._members:
             if member.work is not None:
                 members[member.work.device.slug].append(member)

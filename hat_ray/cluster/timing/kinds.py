@@ -53,9 +53,10 @@ class Kinds:
     def hear(self) -> list[tuple[Placement, Exception]]:
         """Take the answers that have come; return the places where asking raised, and what."""
         broken: list[tuple[Placement, Exception]] = []
-        for key, (place, ref, _) in list(self._asked.items()):
-            if not ray.wait([ref], timeout=0)[0]:
-                continue
+        asked = {ref: (key, place) for key, (place, ref, _) in self._asked.items()}
+        ready = ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else []
+        for ref in ready:
+            key, place = asked[ref]
             del self._asked[key]
             try:
                 self._known[key] = ray.get(ref)
