@@ -97,7 +97,9 @@ class _Fleet:
         self._cause: Exception | None = None
         self._failed_starts: Counter[str] = Counter()
         self._leaving: frozenset[str] = frozenset()  # nodes that will be taken away
-        self._pace, self._changed = Pace(_LOOKS_SHARE), True
+        self._pace = Pace(_LOOKS_SHARE)
+        self._changed = True
+        """Something has happened since the last look, which may be a reason to start a member."""
         self._next_look = self._next_show = self._next_tick = 0.0
         self._least_silence_s = least_silence_s(job.config, len(job.protocol.workload.pairs))
 
@@ -123,14 +125,12 @@ class _Fleet:
         """Time what is pending; a round with nothing to time ends when the devices are known."""
         while not self._is_over():
             for member in self._wait():
-                self._changed = True
                 self._advance(member)
             now = time.monotonic()
             if now > self._next_tick:
                 self._next_tick = now + _TICK_S
                 self._tick(now)
             for place, cause in self._kinds.hear():
-                self._changed = True
                 self._leave_out(place, cause)
             self._hand_out()
             if (self._changed or now > self._next_look) and not self._pace.wait_s(now):
@@ -162,10 +162,11 @@ class _Fleet:
         ready = ray.wait(refs, num_returns=1, timeout=min(_POLL_S, soon))[0]
         if ready and len(refs) > 1:
             ready = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+        self._changed |= bool(ready)
         return [members[ref] for ref in ready if ref in members]
 
     def _is_over(self) -> bool:
-        if self._awaited or self._kinds.refs or any(member.ref is not None for member in self._members):
+        if self._changed or self._awaited or self._kinds.refs or any(m.ref is not None for m in self._members):
             return False
         return all(work.over or self._is_gone(work) for work in self._devices.values())
 
