@@ -19,7 +19,7 @@ from hat_ray.doctor.gpus import HOW_TO_GET_GPUS, torch_build
 from hat_ray.doctor.result import DoctorResult
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import device_of
-from hat_ray.latency.fleet import Node
+from hat_ray.latency.fleet.plan import Node
 
 _ANSWER_S = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")

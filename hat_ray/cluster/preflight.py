@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hat_ray.cluster.timing.kinds import cluster_nodes
-from hat_ray.latency.fleet import Node
+from hat_ray.latency.fleet.plan import Node
 from hat_ray.latency.timing.sensors.cuda import energy_meter
 from hat_ray.pipeline.preflight.check import Machine
 from hat_ray.pipeline.preflight.here import this_machine

@@ -8,7 +8,7 @@ from hat_ray.core.progress import Progress, no_progress
 from hat_ray.latency.config import DeviceSelector
 from hat_ray.latency.detection import device_of, devices_of, runtime_of
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import Rounds, once
+from hat_ray.latency.fleet.plan import Rounds, once
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.latency.timing.session import SessionSummary, TimingSession
 from hat_ray.space.architecture import Architecture

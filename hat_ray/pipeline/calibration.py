@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hat_ray.core.determinism import stream_seed
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import Order
+from hat_ray.latency.fleet.plan import Order
 from hat_ray.latency.lookup.devices import count_rows
 from hat_ray.latency.output import Calibration
 from hat_ray.latency.quantity_rows import measured_names

@@ -19,7 +19,7 @@ from hat_ray.corpus.text.taught import Taught
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.evaluate import Evaluation, evaluate
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import Rounds
+from hat_ray.latency.fleet.plan import Rounds
 from hat_ray.latency.here import measure_rounds_here
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.model.checkpoints.native import load_sub

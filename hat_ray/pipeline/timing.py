@@ -7,7 +7,7 @@ from pathlib import Path
 from hat_ray.core.determinism import stream_seed
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import Rounds, once
+from hat_ray.latency.fleet.plan import Rounds, once
 from hat_ray.latency.kit.write import Kit, write_kit
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.pipeline.context import timing_job

@@ -16,8 +16,8 @@ import pytest
 import ray
 
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.fleet import DeviceWork, Node, Placement, candidates
-from hat_ray.latency.roster import Roster
+from hat_ray.latency.fleet.plan import DeviceWork, Node, Placement, candidates
+from hat_ray.latency.fleet.roster import Roster
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 ROUNDS = 5

@@ -30,7 +30,7 @@ pytestmark = [
 DRIVER = """
 import pickle, sys
 from hat_ray.cluster.execution import RayExecution
-from hat_ray.latency.fleet import once
+from hat_ray.latency.fleet.plan import once
 training, timing, alone = pickle.load(open(sys.argv[1], "rb"))
 execution = RayExecution(cpus_needed=2)
 try:

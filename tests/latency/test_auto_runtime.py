@@ -9,7 +9,7 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
 from hat_ray.latency.detection import detect, device_of, runtime_of
-from hat_ray.latency.fleet import Node, placements
+from hat_ray.latency.fleet.plan import Node, placements
 from hat_ray.latency.here import measure_here
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.engines import random_model

@@ -5,7 +5,7 @@ import pytest
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.fleet import DeviceWork, Node, Placement, Silence, placements, report_of
+from hat_ray.latency.fleet.plan import DeviceWork, Node, Placement, Silence, placements, report_of
 from hat_ray.latency.timing.job import choose_architectures
 from hat_ray.latency.timing.session import SessionSummary
 from hat_ray.space.presets import PRESETS

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from hat_ray.cluster.timing.fleet import measure_fleet
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.fleet import FleetReport
+from hat_ray.latency.fleet.plan import FleetReport
 from hat_ray.latency.table.table import read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig

@@ -15,7 +15,7 @@ from hat_ray.cluster.timing.fleet import measure_fleet, measure_rounds
 from hat_ray.errors import LatencyError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import FleetReport, Order
+from hat_ray.latency.fleet.plan import FleetReport, Order
 from hat_ray.latency.table.table import part_names, read_table
 from hat_ray.latency.timing.job import TimingJob, choose_architectures
 from hat_ray.model.config import ModelConfig

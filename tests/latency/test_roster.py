@@ -8,8 +8,8 @@ import pytest
 
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import detect
-from hat_ray.latency.fleet import DeviceWork, Node, Placement, candidates
-from hat_ray.latency.roster import Pace, Roster
+from hat_ray.latency.fleet.plan import DeviceWork, Node, Placement, candidates
+from hat_ray.latency.fleet.roster import Pace, Roster
 from hat_ray.space.presets import PRESETS
 
 TOY = PRESETS["toy"]

@@ -15,7 +15,7 @@ import pytest
 from hat_ray.core.progress import no_progress
 from hat_ray.latency.detection import device_of
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import once
+from hat_ray.latency.fleet.plan import once
 from hat_ray.latency.output import LatencyOutput, MeasuredDevice
 from hat_ray.latency.table.row import LatencyRow
 from hat_ray.latency.table.table import read_table, write_rows

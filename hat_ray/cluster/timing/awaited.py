@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hat_ray.cluster.growth import Bundle, Growth
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
-from hat_ray.latency.fleet import Node, described, lacking, placements
+from hat_ray.latency.fleet.plan import Node, described, lacking, placements
 
 _SECONDS_BETWEEN_REMINDERS = 60.0
 

@@ -32,7 +32,7 @@ from hat_ray.cluster.timing.member import Member, start_member
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.errors import LatencyError
 from hat_ray.latency.device import DeviceInfo
-from hat_ray.latency.fleet import (
+from hat_ray.latency.fleet.plan import (
     DeviceWork,
     FleetReport,
     Placement,
@@ -45,7 +45,7 @@ from hat_ray.latency.fleet import (
     placements,
     report_of,
 )
-from hat_ray.latency.roster import Pace, Roster
+from hat_ray.latency.fleet.roster import Pace, Roster
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.runtime.choice import Choice
 from hat_ray.space.architecture import Architecture

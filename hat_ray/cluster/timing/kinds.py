@@ -12,7 +12,7 @@ from hat_ray.cluster.growth import living_nodes
 from hat_ray.errors import HatRayError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of
-from hat_ray.latency.fleet import Node, Placement
+from hat_ray.latency.fleet.plan import Node, Placement
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.runtime.choice import ModelFacts
 

@@ -8,7 +8,7 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hat_ray.cluster.timing.actor import TimingActor
-from hat_ray.latency.fleet import DeviceWork, Placement, Silence
+from hat_ray.latency.fleet.plan import DeviceWork, Placement, Silence
 from hat_ray.latency.timing.job import TimingJob
 from hat_ray.space.architecture import Architecture
 

@@ -13,7 +13,7 @@ from hat_ray.errors import HatRayError, LatencyError, PluginError, StorageError
 from hat_ray.latency.config import DeviceSelector, LatencyConfig
 from hat_ray.latency.detection import device_of, devices_of
 from hat_ray.latency.device import hardware_name
-from hat_ray.latency.fleet import Node, fits, placements
+from hat_ray.latency.fleet.plan import Node, fits, placements
 from hat_ray.latency.lookup.devices import count_rows, why_no_device, why_no_workload
 from hat_ray.latency.quantities import ENERGY, QUANTITIES, DeviceProfile, Recorded
 from hat_ray.latency.quantity_rows import require_available

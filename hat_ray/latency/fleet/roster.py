@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from hat_ray.latency.config import LatencyConfig
-from hat_ray.latency.fleet import DeviceWork, Placement
+from hat_ray.latency.fleet.plan import DeviceWork, Placement
 
 
 class Pace:
