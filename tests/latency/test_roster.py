@@ -123,3 +123,8 @@ def test_the_pace_leaves_the_rest_of_the_time_to_others() -> None:
         now += min(rng.uniform(0.0, 0.05), pace.wait_s(now) or 1.0)
     assert 0.05 < looked / (now - 100.0) <= 0.11
     assert Pace(0.1).wait_s(0.0) == 0.0
+    seldom = Pace(0.1, 5.0)
+    seldom.spent(10.0, 10.1)
+    assert (seldom.wait_s(10.1), seldom.wait_s(12.1), seldom.wait_s(15.1)) == pytest.approx((5.0, 3.0, 0.0))
+    seldom.spent(20.0, 21.0)
+    assert seldom.wait_s(21.0) == pytest.approx(9.0)

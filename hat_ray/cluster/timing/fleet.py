@@ -55,8 +55,8 @@ logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 _SHOW_S = 1.0  # between values of the metrics
 _LOOK_S = 3.0  # between looks at which nodes there are, where nothing happens
-_TICK_S = 0.2  # between looks at members that are not ready, or silent
-_LOOKS_SHARE = 0.1  # most of this process's time that looks may take, however many nodes there are
+_TICK_S = 0.2  # at least between looks at members that are not ready, or silent
+_SHARE = 0.1  # most of this process's time that each kind of look may take, however many nodes there are
 _BUSY_S = 10.0  # how long a node's CPUs may take to be free before the wait is logged
 
 
@@ -97,10 +97,10 @@ class _Fleet:
         self._cause: Exception | None = None
         self._failed_starts: Counter[str] = Counter()
         self._leaving: frozenset[str] = frozenset()  # nodes that will be taken away
-        self._pace = Pace(_LOOKS_SHARE)
+        self._looks, self._ticks = Pace(_SHARE), Pace(_SHARE, _TICK_S)
         self._changed = True
         """Something has happened since the last look, which may be a reason to start a member."""
-        self._next_look = self._next_show = self._next_tick = 0.0
+        self._next_look = self._next_show = 0.0
         self._least_silence_s = least_silence_s(job.config, len(job.protocol.workload.pairs))
 
     def run(self) -> FleetReport:
@@ -127,13 +127,13 @@ class _Fleet:
             for member in self._wait():
                 self._advance(member)
             now = time.monotonic()
-            if now > self._next_tick:
-                self._next_tick = now + _TICK_S
+            if not self._ticks.wait_s(now):
                 self._tick(now)
+                self._ticks.spent(now, time.monotonic())
             for place, cause in self._kinds.hear():
                 self._leave_out(place, cause)
             self._hand_out()
-            if (self._changed or now > self._next_look) and not self._pace.wait_s(now):
+            if (self._changed or now > self._next_look) and not self._looks.wait_s(now):
                 self._look()
             self._tell()
 
@@ -155,7 +155,7 @@ class _Fleet:
         """Wait until a member has reported something; return all that have."""
         members = {member.ref: member for member in self._members if member.ref is not None}
         refs = [*members, *self._kinds.refs]
-        soon = self._pace.wait_s(time.monotonic()) if self._changed else _POLL_S
+        soon = self._looks.wait_s(time.monotonic()) if self._changed else _POLL_S
         if not refs:
             time.sleep(min(_POLL_S, soon))
             return []
@@ -191,7 +191,7 @@ class _Fleet:
         self._hand_out(everybody=True)
         now = time.monotonic()
         self._next_look = now + _LOOK_S
-        self._pace.spent(began, now)
+        self._looks.spent(began, now)
 
     def _fill(self, place: Placement, *, alone: bool) -> bool:
         """Start a member at a place where one is wanted; return whether it was."""

@@ -11,8 +11,9 @@ from hat_ray.latency.fleet.plan import DeviceWork, Placement
 class Pace:
     """Says when work that grows with the fleet is due again: it may take a share of the time, and no more."""
 
-    def __init__(self, share: float) -> None:
-        self._share, self._next = share, 0.0
+    def __init__(self, share: float, least_s: float = 0.0) -> None:
+        """`least_s`: seconds that pass in any case before it is due again."""
+        self._share, self._least_s, self._next = share, least_s, 0.0
 
     def wait_s(self, now: float) -> float:
         """Return the seconds until it is due."""
@@ -20,7 +21,7 @@ class Pace:
 
     def spent(self, began: float, now: float) -> None:
         """Note that it was done."""
-        self._next = now + (now - began) * (1 / self._share - 1)
+        self._next = now + max(self._least_s, (now - began) * (1 / self._share - 1))
 
 
 class Member(Protocol):
