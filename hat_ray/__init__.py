@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from hat_ray.certificate.verify import verify_certificate
     from hat_ray.errors import HatRayError
     from hat_ray.evaluate.distil import Distilled
-    from hat_ray.exchange import convert, distil, import_model, import_recipe, import_super, space_around
+    from hat_ray.exchange import (
+        convert,
+        distil,
+        import_model,
+        import_recipe,
+        import_super,
+        marian_config,
+        space_around,
+    )
     from hat_ray.model.hypotheses.found import Hypothesis
     from hat_ray.model.hypotheses.knobs import Decoding
     from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
@@ -61,6 +69,7 @@ __all__ = [
     "import_super",
     "load",
     "load_architecture",
+    "marian_config",
     "open_model",
     "register_algorithm",
     "register_runtime",
@@ -92,6 +101,7 @@ _MODULES = {
     "import_super": "exchange",
     "load": "api",
     "load_architecture": "space.hat_yaml",
+    "marian_config": "exchange",
     "open_model": "api",
     "register_algorithm": "search.algorithms.registry",
     "register_runtime": "runtime.protocol",

@@ -5,6 +5,7 @@ The names in `hat_ray.__all__` are public. The command line has the same functio
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,17 +17,25 @@ from hat_ray.corpus.corpus import Corpus
 from hat_ray.errors import HatRayError, RunError
 from hat_ray.evaluate.distil import Distilled, Sentences, sentences_of, training_sentences
 from hat_ray.evaluate.distil import distil as write_translations
+from hat_ray.foreign.marian.config import config_text
 from hat_ray.foreign.marian.folder import write_marian_folder
+from hat_ray.model.config import ModelConfig
 from hat_ray.pipeline.imports import hat_recipe, super_run
 from hat_ray.pipeline.imports import model as one_model
 from hat_ray.pipeline.imports.around import recipe_around
 from hat_ray.pipeline.imports.hat_recipe import ImportedRecipe
 from hat_ray.pipeline.models import open_model as open_weights
+from hat_ray.pipeline.models import refuse_model_id
+from hat_ray.pipeline.places import Place, place_of
 from hat_ray.pipeline.run_folder import Run as RunFolder
 from hat_ray.pipeline.stage import no_progress_bars
 from hat_ray.pipeline.trained.identity import identity_of
-from hat_ray.recipe import Recipe, parse_recipe
+from hat_ray.recipe import Recipe, load_run_recipe, parse_recipe
+from hat_ray.search.selection import RetrainOutput
+from hat_ray.search.winners import SearchOutput
 from hat_ray.serve.model_source import ModelSource
+from hat_ray.space.architecture import Architecture
+from hat_ray.space.hat_yaml import load_architecture
 from hat_ray.storage.folder import Folder
 from hat_ray.storage.plain_file import read_lines
 
@@ -127,6 +136,20 @@ def convert(place: str | Path, out: str | Path, model: str | None = None) -> tup
     return write_for_marian(str(place), str(out), model, None)
 
 
+def marian_config(place: str | Path, model: str | None = None) -> str:
+    """Return the options with which Marian trains a model's shape, as the text of a YAML file.
+
+    `place` is a run folder after its search (`model` is the id of a winner or of a trained model, by default the first
+    winner), a model folder, or the file of an architecture. Raises HatRayError where Marian has no such network.
+
+    >>> import hat_ray
+    >>> hat_ray.marian_config("models/toy")
+    Traceback (most recent call last):
+    hat_ray.errors.CheckpointError: Marian cannot train ...
+    """
+    return config_for_marian(str(place), model, None)
+
+
 def distil(
     place: str | Path,
     out: str | Path,
@@ -159,6 +182,32 @@ def write_for_marian(place: str, out: str, model: str | None, recipe: Recipe | N
     """Write the model of a model folder, or of a run by its `recipe`, as Marian's decoder reads it."""
     opened = open_weights(place, model, recipe)
     return write_marian_folder(Folder.at(out), opened.model, opened.vocabularies, opened.about.search, place)
+
+
+def config_for_marian(place: str, model: str | None, recipe: Recipe | None) -> str:
+    """Return Marian's options for the shape of a model folder, an architecture, or a run by its `recipe`."""
+    found = Place.RUN if recipe is not None else place_of(place)
+    if found is Place.RUN:
+        recipe = recipe or load_run_recipe(Folder.at(place))
+        return config_text(_shape_of_run(RunFolder(Folder.at(place), recipe), place, model), recipe.model, place)
+    refuse_model_id(place, model)
+    if found is Place.ARCHITECTURE:
+        return config_text(load_architecture(place), ModelConfig(), place)
+    opened = open_weights(place)
+    return config_text(opened.model.architecture, opened.model.config, place)
+
+
+def _shape_of_run(run: RunFolder, place: str, model: str | None) -> Architecture:
+    """Return a winner's architecture or a trained model's: the one named, or the first winner's."""
+    searched, retrained = run.output("search", SearchOutput), run.output("retrain", RetrainOutput)
+    winners = [one.architecture for one in searched.winners] if searched else []
+    shapes = {one.id: one for one in (*winners, *(retrained.architectures if retrained else ()))}
+    if not shapes:
+        raise RunError(f"{place} has no winners yet: do `hat-ray run {shlex.quote(place)}` first")
+    if model is not None and model not in shapes:
+        raise RunError(f"{place} has no model {model}; it has {', '.join(shapes)}")
+    chosen: Architecture = shapes[model or next(iter(shapes))]
+    return chosen
 
 
 def distil_text(

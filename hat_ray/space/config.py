@@ -39,10 +39,14 @@ else:
 class SpaceConfig(_Choices):
     """A search space by name or file; each dimension that is set here replaces that one of the preset."""
 
-    later: ClassVar[frozenset[str]] = frozenset(one.name for one in DIMENSIONS if one.absent is not None)
+    later: ClassVar[frozenset[str]] = frozenset(
+        ("alike_layers", *(one.name for one in DIMENSIONS if one.absent is not None))
+    )
 
     qkv_dim: int | None = None
     """Query-key-value width of every attention, the same for all architectures."""
+    alike_layers: bool | None = None
+    """All layers of a side make the same choices, as Transformers of other programs do: Marian trains no others."""
 
     def build(self) -> SearchSpace:
         """Return the search space; raise SpaceError when a name, file or choice is wrong."""
@@ -50,6 +54,7 @@ class SpaceConfig(_Choices):
         before = {
             **{one.name: base.choices.get(one.name, one.unnamed) for one in DIMENSIONS},
             "qkv_dim": base.qkv_dim,
+            "alike_layers": base.alike_layers,
         }
         given = {name: getattr(self, name) for name in before}
         changes = {name: value for name, value in given.items() if value not in (None, before[name])}

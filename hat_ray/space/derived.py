@@ -11,9 +11,10 @@ from hat_ray.space.search_space import SearchSpace
 def space_shown_by(architectures: Iterable[Architecture], name: str = "shown") -> SearchSpace | None:
     """Return the smallest space that the space of some architectures is known to cover.
 
-    A space holds every combination of its choices, so one architecture with a choice proves the choice. A choice above
-    a cap is seen as the cap: a value that equals the depth which caps it counts only in the deepest networks. None
-    where there are no architectures, or their query-key-value widths differ.
+    A space holds every combination of its choices, so one architecture with a choice proves the choice, and one with
+    layers that differ proves that layers may. A choice above a cap is seen as the cap: a value that equals the depth
+    which caps it counts only in the deepest networks. None where there are no architectures, or their query-key-value
+    widths differ.
     """
     shown = list(architectures)
     if len({one.qkv_dim for one in shown}) != 1:
@@ -30,7 +31,8 @@ def space_shown_by(architectures: Iterable[Architecture], name: str = "shown") -
         }
     sizes = {name: sorted(found, key=BY_NAME[name].number, reverse=True) for name, found in choices.items()}
     sizes[SELF_HEADS] = sizes[SELF_HEADS] or [1]  # no layer has self-attention
-    return SearchSpace(name, shown[0].qkv_dim, **sizes)
+    alike = all(len({*own_choices_of(one, dimension)}) <= 1 for one in shown for dimension in DIMENSIONS)
+    return SearchSpace(name, shown[0].qkv_dim, alike, **sizes)
 
 
 def space_around(architecture: Architecture, name: str = "around") -> SearchSpace:
@@ -57,7 +59,7 @@ def space_around(architecture: Architecture, name: str = "around") -> SearchSpac
     shown = space_shown_by([architecture])
     assert shown is not None, "one architecture has one width"
     others = {one: values for one, values in shown.choices.items() if one not in choices}
-    return SearchSpace(name, qkv_dim, **{one: tuple(values) for one, values in choices.items()}, **others)
+    return SearchSpace(name, qkv_dim, False, **{one: tuple(values) for one, values in choices.items()}, **others)
 
 
 def _below(used: Sequence[int], *shares: float) -> tuple[int, ...]:

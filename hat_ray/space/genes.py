@@ -51,9 +51,9 @@ class GeneCode:
         self._choices = {one.name: tuple(sorted(space[one.name], key=one.number)) for one in space.dimensions}
         self._numbers = {one.name: tuple(map(one.number, self._choices[one.name])) for one in space.dimensions}
         self.genes = tuple(
-            Gene(one.name, layer if one.per_layer else None, self._choices[one.name])
+            Gene(one.name, layer if one.per_layer and not space.alike_layers else None, self._choices[one.name])
             for one in space.dimensions
-            for layer in range(space.max_layers(one))
+            for layer in range(space.most_choices(one))
         )
         self.sizes: npt.NDArray[np.int64] = np.array([len(gene.choices) for gene in self.genes])
         """Choices of each gene, (G,)."""
@@ -65,8 +65,17 @@ class GeneCode:
             columns.setdefault(gene.dimension, []).append(place)
         self.columns: dict[str, npt.NDArray[np.int64]] = {name: np.array(places) for name, places in columns.items()}
         """Columns of each dimension, first layer first."""
-        self._coded = [(name, places[0], places[-1] + 1, (0, *self._choices[name])) for name, places in columns.items()]
-        """Each dimension's name, its columns from and to, and its values by gene."""
+        self._coded = [
+            (
+                one.name,
+                columns[one.name][0],
+                columns[one.name][-1] + 1,
+                (0, *self._choices[one.name]),
+                space.max_layers(one) // space.most_choices(one),
+            )
+            for one in space.dimensions
+        ]
+        """Each dimension's name, its columns from and to, its values by gene, and the layers that one gene is of."""
         self._drawn = [
             (one, columns[one.name], [self._choices[one.name].index(choice) + 1 for choice in space[one.name]])
             for one in sorted(space.dimensions, key=_turn)
@@ -74,7 +83,9 @@ class GeneCode:
         """Each dimension with its columns and its genes, in the order of `child`'s draws."""
 
     def layered(self, side: str) -> list[str]:
-        """Return the names of a side's dimensions that have a value for each layer."""
+        """Return the names of a side's dimensions that have a gene for each layer."""
+        if self.space.alike_layers:
+            return []
         return [one.name for one in self.space.dimensions if one.per_layer and one.side == side]
 
     # translation
@@ -85,14 +96,14 @@ class GeneCode:
         known = [(one, self._numbers[one.name], self.columns[one.name][0]) for one in self.space.dimensions]
         for row, architecture in zip(rows, architectures, strict=True):
             for dimension, numbers, first in known:
-                values = choices_of(architecture, dimension)
+                values = choices_of(architecture, dimension)[: self.space.most_choices(dimension)]
                 # a capped value, such as cross layers cut to the encoder's depth, stands for the next choice above it
                 row[first : first + len(values)] = [bisect_left(numbers, dimension.number(one)) + 1 for one in values]
         return rows
 
     def decode(self, row: Sequence[int] | Rows) -> Architecture:
         """Return the architecture of a row; genes of layers that do not exist are passed over. A list is fastest."""
-        values = {name: [of[gene] for gene in row[first:end]] for name, first, end, of in self._coded}
+        values = {name: [of[gene] for gene in row[first:end]] * layers for name, first, end, of, layers in self._coded}
         return build(values, self.space.qkv_dim)
 
     def decoded(self, rows: Rows) -> "GeneArchitectures":
@@ -102,6 +113,11 @@ class GeneCode:
     def shapes(self, rows: Rows) -> Shapes:
         """Return the shapes of the architectures of canonical rows (N, G)."""
         columns = {name: np.array((0, *self._numbers[name]))[rows[:, self.columns[name]]] for name in self._numbers}
+        if self.space.alike_layers:
+            for one in self.space.dimensions:
+                if one.per_layer:
+                    exists = np.arange(self.space.max_layers(one)) < columns[one.depths]
+                    columns[one.name] = columns[one.name] * exists
         for one in self.space.dimensions:
             if one.capped_by:
                 columns[one.name] = np.minimum(columns[one.name], columns[one.capped_by])

@@ -21,6 +21,8 @@ from hat_ray.storage.plain_file import printable, read_text
 
 _SUB = "-subtransformer"
 _SUPER_DEPTH, _PRE_NORM = "encoder-layers", "encoder-normalize-before"
+_ALIKE = "alike-layers"
+"""A key of ours, written where it is true: HAT's code passes over it."""
 _SUPER_SIZES = {
     "encoder-embed-dim": "encoder_embed_dims",
     "decoder-embed-dim": "decoder_embed_dims",
@@ -97,7 +99,10 @@ def read_space(text: str, name: str, source: str = "HAT YAML") -> SearchSpace:
     values = _mapping(text, source)
     given = _given(values, source, choice_key)
     choices = {one.name: _choices(given[one.name], one, choice_key(one), source) for one in _named(given)}
-    return SearchSpace(name, _number(values.get("qkv-dim", 512), "qkv-dim", source), **choices)
+    alike = values.get(_ALIKE, False)
+    if type(alike) is not bool:
+        raise SpaceError(f"{source}: {_ALIKE} must be true or false, got {printable(repr(alike))}")
+    return SearchSpace(name, _number(values.get("qkv-dim", 512), "qkv-dim", source), alike, **choices)
 
 
 def write_space(space: SearchSpace) -> str:
@@ -106,6 +111,8 @@ def write_space(space: SearchSpace) -> str:
     content["qkv-dim"] = space.qkv_dim
     for one in space.dimensions:
         content[choice_key(one)] = _codes(one, space[one.name])
+    if space.alike_layers:
+        content[_ALIKE] = True
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
 
 

@@ -40,14 +40,17 @@ class SearchSpace:
     `SearchSpace("mine", qkv_dim=128, encoder_depths=(3, 2), ...)` names the choices of each dimension of the table
     `DIMENSIONS`; one that has an `absent` value may be left out. `space["encoder_depths"]` returns them.
 
-    `name` is a label: two spaces with the same choices have the same `id` whatever they are called.
+    `alike_layers` gives all layers of a side one choice in each dimension, as other programs' Transformers have; it is
+    False where no two layers could differ. `name` is a label: two spaces with the same choices have the same `id`
+    whatever they are called.
     """
 
     name: str
     qkv_dim: int
     _pairs: tuple[tuple[str, tuple[Choice, ...]], ...]
+    alike_layers: bool
 
-    def __init__(self, name: str, qkv_dim: int = 512, **choices: Sequence[Choice]) -> None:
+    def __init__(self, name: str, qkv_dim: int = 512, alike_layers: bool = False, **choices: Sequence[Choice]) -> None:
         for given in choices:
             if given not in BY_NAME:
                 near = nearest_name(given, list(BY_NAME))
@@ -57,6 +60,9 @@ class SearchSpace:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "qkv_dim", qkv_dim)
         object.__setattr__(self, "_pairs", tuple(pair for pair in pairs if pair[1] != BY_NAME[pair[0]].unnamed))
+        if type(alike_layers) is not bool:
+            raise SpaceError(f"space {name}: alike_layers must be true or false, got {repr(alike_layers)[:80]}")
+        object.__setattr__(self, "alike_layers", alike_layers and self._has_unlike_layers())
         self.largest(), self.smallest()  # an ill-formed choice fails here, with the rule that it breaks
 
     @staticmethod
@@ -93,14 +99,21 @@ class SearchSpace:
         """The dimensions that this space names, in the order of the table."""
         return tuple(BY_NAME[name] for name in self.choices)
 
-    def replaced(self, *, name: str = "", qkv_dim: int = 0, **choices: Sequence[Choice]) -> "SearchSpace":
+    def replaced(
+        self, *, name: str = "", qkv_dim: int = 0, alike_layers: bool | None = None, **choices: Sequence[Choice]
+    ) -> "SearchSpace":
         """Return this space with other choices for some dimensions."""
-        return SearchSpace(name or self.name, qkv_dim or self.qkv_dim, **{**self.choices, **choices})
+        alike = self.alike_layers if alike_layers is None else alike_layers
+        return SearchSpace(name or self.name, qkv_dim or self.qkv_dim, alike, **{**self.choices, **choices})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values; `alike_layers` is left out where it is False."""
         choices = {name: list(choices) for name, choices in self.choices.items()}
-        return {"name": self.name, **choices, "qkv_dim": self.qkv_dim}
+        return {"name": self.name, **choices, "qkv_dim": self.qkv_dim, **self._alike}
+
+    @property
+    def _alike(self) -> dict[str, bool]:
+        return {"alike_layers": True} if self.alike_layers else {}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "SearchSpace":
@@ -114,23 +127,33 @@ class SearchSpace:
     def id(self) -> str:
         """A short stable hash of the choices: 8 hexadecimal digits; independent of name and order."""
         choices = {name: sorted(values) for name, values in self.choices.items()}
-        text = json.dumps({**choices, "qkv_dim": self.qkv_dim}, sort_keys=True, separators=(",", ":"))
+        content = {**choices, "qkv_dim": self.qkv_dim, **self._alike}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def max_layers(self, dimension: Dimension) -> int:
         """Return the number of values of a dimension in the largest architecture."""
         return max(self.numbers(dimension.depths)) if dimension.per_layer else 1
 
+    def most_choices(self, dimension: Dimension) -> int:
+        """Return how often the largest architecture chooses in a dimension: once where its layers are alike."""
+        return 1 if self.alike_layers else self.max_layers(dimension)
+
+    def _has_unlike_layers(self) -> bool:
+        """Return whether two layers of a side may differ, were they free to."""
+        return any(one.per_layer and self.max_layers(one) > 1 < len(self.choices[one.name]) for one in self.dimensions)
+
     def sample(self, rng: random.Random) -> Architecture:
         """Draw one architecture, each choice uniform, with HAT's order of draws.
 
         HAT: `sample(random.Random(n))` is what HAT trains at update n. Dimensions that HAT lacks are drawn last, so
-        that its seeds keep their networks.
+        that its seeds keep their networks. Where layers are alike, the first one's draw counts for all.
         """
         drawn: dict[str, Sequence[Choice]] = {}
         for names, choices, count, depths in self._draws:
-            layers = drawn[depths][0] if depths else count
-            values = [[rng.choice(some) for some in choices] for _ in range(int(layers))]
+            layers = int(drawn[depths][0] if depths else count)
+            values = [[rng.choice(some) for some in choices] for _ in range(1 if self.alike_layers else layers)]
+            values *= layers if self.alike_layers else 1
             drawn.update(zip(names, zip(*values, strict=True), strict=True))
         return build(drawn, self.qkv_dim)
 
@@ -180,10 +203,12 @@ class SearchSpace:
             count = (count if "attention" in cells else 0) + ("ssru" in cells)
         elif dimension.name == CELLS:
             count = 1
-        return count ** depths[dimension.depths] if dimension.per_layer else count
+        return count ** depths[dimension.depths] if dimension.per_layer and not self.alike_layers else count
 
     def covers(self, other: "SearchSpace") -> bool:
         """Return whether every network of another space is one of this space."""
+        if self.alike_layers and not other.alike_layers and other._has_unlike_layers():
+            return False
         return self.qkv_dim == other.qkv_dim and all(self._covers(other, one) for one in DIMENSIONS)
 
     def _covers(self, other: "SearchSpace", dimension: Dimension) -> bool:
@@ -212,6 +237,8 @@ class SearchSpace:
             for value in values:
                 if value not in choices:
                     return f"{name} must be one of {sorted(choices)}, got {value}"
+            if self.alike_layers and len({*values}) > 1:
+                return f"{name} must be the same in all layers (alike_layers), got {', '.join(map(str, values))}"
         if architecture.encoder.repeats:
             return f"skipped encoder layers may not repeat the last output, got repeats {architecture.encoder.repeats}"
         return None

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,15 @@ GpusOpt = Annotated[
         "--gpus", metavar="N", min=1, max=100_000, help="GPUs to train on, which fairseq takes from its machine."
     ),
 ]
+
+
+class MarianFormat(StrEnum):
+    """What `convert` writes."""
+
+    MODEL = "marian"
+    CONFIG = "marian-config"
+
+
 NameOpt = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the recipe. Default: by the file.")]
 
 
@@ -49,14 +59,10 @@ def import_recipe_command(
     """Turn HAT's YAML files into a recipe."""
     from hat_ray.pipeline.imports.hat_recipe import import_recipe
 
-    if out is not None and (is_uri(out) or os.path.exists(out)):
-        why = "is a URI" if is_uri(out) else "exists"
-        raise RunError(f"--out must name a new file of this machine, {out} {why}: name another")
+    _require_new_file(out)
     found = import_recipe(files, name, gpus)
     found.recipe.space.build()
-    if out is not None:
-        with telling(out, remote=False):
-            Path(out).write_text(found.to_yaml(), encoding="utf-8")
+    _write(out, found.to_yaml())
     if as_json:
         print_json({"recipe": found.settings, "mapped": found.mapped, "unmapped": found.unmapped})
     elif out is None:
@@ -181,21 +187,48 @@ hat-ray convert models/mine --out marian
 
 marian-decoder -c marian/decoder.yml --cpu-threads 1 < source.txt   (Marian's own program)
 
+hat-ray convert runs/students --format marian-config --out student.yml
+
+marian -c student.yml --train-sets corpus.en corpus.de --vocabs vocab.spm vocab.spm --model student.npz
+
 Marian has one width, one number of heads and one feed-forward width a side, and a decoder that attends to the last
-encoder layer only; the network's settings are those of a model that came from Marian (`model.positions: marian`,
-`start: zero`, `layer_norm_eps: 1.0e-6`). All else is refused in one line.""",
+encoder layer only. A space with `space.alike_layers: true`, one width, one number of heads and `decoder_cross_layers:
+[1]` has such architectures alone. With weights the network's settings must be those of a model that came from Marian
+(`model.positions: marian`, `start: zero`, `layer_norm_eps: 1.0e-6`). All else is refused in one line.""",
 )
 def convert(
     place: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A run folder with retrained models, or a model folder.")
+        str,
+        typer.Argument(
+            metavar="PLACE",
+            help="A run folder with retrained models, or a model folder. For a configuration also a run after its "
+            "search, or the file of an architecture.",
+        ),
     ],
     out: Annotated[
-        str, typer.Option("--out", metavar="FOLDER", help="Folder for model.npz, the sub-words and decoder.yml.")
-    ],
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="PLACE",
+            help="Folder for model.npz, the sub-words and decoder.yml, or new file for the configuration. Default of "
+            "the latter: print it.",
+        ),
+    ] = None,
+    format_: Annotated[
+        MarianFormat,
+        typer.Option(
+            "--format", help="marian: the weights, for Marian's decoder. marian-config: Marian trains the same shape."
+        ),
+    ] = MarianFormat.MODEL,
     model: ModelOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Write a model as Marian's decoder reads it."""
+    """Write a model as Marian's decoder reads it, or its shape as Marian trains it."""
+    if format_ is MarianFormat.CONFIG:
+        _write_config(place, out, model, as_json)
+        return
+    if out is None:
+        raise RunError("--out must name the folder for Marian's files, got none: add --out FOLDER")
     require_folder("--out", out, there=False)
     from hat_ray.exchange import write_for_marian
     from hat_ray.foreign.marian.folder import MODEL, SETTINGS
@@ -208,6 +241,34 @@ def convert(
     for note in notes:
         console.say(note)
     console.say(f"next: marian-decoder -c {shlex.quote(f'{out}/{SETTINGS}')} < source.txt")
+
+
+def _write_config(place: str, out: str | None, model: str | None, as_json: bool) -> None:
+    """Print, or write to a new file, the options with which Marian trains a model's shape."""
+    _require_new_file(out)
+    import yaml
+
+    from hat_ray.exchange import config_for_marian
+
+    recipe, folder = recipe_of(place, None)
+    text = config_for_marian(folder, model, recipe)
+    _write(out, text)
+    if as_json:
+        print_json(yaml.safe_load(text))
+    elif out is None:
+        typer.echo(text, nl=False)
+
+
+def _require_new_file(out: str | None) -> None:
+    if out is not None and (is_uri(out) or os.path.exists(out)):
+        why = "is a URI" if is_uri(out) else "exists"
+        raise RunError(f"--out must name a new file of this machine, {out} {why}: name another")
+
+
+def _write(out: str | None, text: str) -> None:
+    if out is not None:
+        with telling(out, remote=False):
+            Path(out).write_text(text, encoding="utf-8")
 
 
 @space_app.command(

@@ -9,6 +9,7 @@ Decisions
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, cast
 
 from hat_ray.errors import CheckpointError, SpaceError
@@ -106,32 +107,52 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
 
 def settings_of(model: ElasticTransformer, vocab_sizes: tuple[int, int], name: str) -> dict[str, Any]:
     """Return Marian's settings of a model of one architecture; raise CheckpointError for what Marian cannot compute."""
-    architecture, config = model.holds, model.config
     if broken := _why_not(model):
         raise CheckpointError(f"Marian's format cannot hold {name}: {broken}")
-    encoder, decoder = architecture.encoder, architecture.decoder
-    final = config.encoder_final_norm and config.normalize_before
+    return {
+        "version": VERSION,
+        "dim-vocabs": list(vocab_sizes),
+        "transformer-decoder-dim-ffn": model.holds.decoder.ffn_dims[0],
+        "output-omit-bias": not model.config.output_bias,
+        **_FIXED,
+        **_network(model.holds, model.config),
+    }
+
+
+def training_settings(architecture: Architecture, config: ModelConfig, name: str) -> dict[str, Any]:
+    """Return the options with which Marian trains a network of this shape; raise CheckpointError where it has none.
+
+    They are those of Marian's command line, in the order of its help. What Marian has in one form only is its own:
+    positions, the decoder's first input, the norms' epsilon.
+    """
+    if broken := _first_broken(_rules_of_shape(architecture), _rules_of_network(config)):
+        raise CheckpointError(f"Marian cannot train {name}: {broken}")
+    found = _network(architecture, config)
+    if (ffn := architecture.decoder.ffn_dims[0]) != found["transformer-dim-ffn"]:
+        found["transformer-decoder-dim-ffn"] = ffn
+    return {key: value for key, value in found.items() if value not in (False, "")}
+
+
+def _network(architecture: Architecture, config: ModelConfig) -> dict[str, Any]:
+    """Return the settings that a shape and a configuration decide, but for the decoder's feed-forward width."""
+    encoder, pre_norm = architecture.encoder, config.normalize_before
+    recurrent = {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"} if "ssru" in architecture.cells else {}
     return {
         "type": "transformer",
-        "version": VERSION,
         "dim-emb": encoder.embed_dim,
-        "dim-vocabs": list(vocab_sizes),
         "enc-depth": encoder.depth,
-        "dec-depth": decoder.depth,
-        "transformer-heads": encoder.heads[0],
-        "transformer-dim-ffn": encoder.ffn_dims[0],
-        "transformer-decoder-dim-ffn": decoder.ffn_dims[0],
-        "transformer-ffn-activation": config.activation,
-        "transformer-preprocess": "n" if config.normalize_before else "",
-        "transformer-postprocess": "da" if config.normalize_before else "dan",
-        "transformer-postprocess-emb": "d",
-        "transformer-postprocess-top": "n" if final else "",
+        "dec-depth": architecture.decoder.depth,
         "tied-embeddings": config.share_embeddings == "decoder",
         "tied-embeddings-src": False,
         "tied-embeddings-all": config.share_embeddings == "all",
-        "output-omit-bias": not config.output_bias,
-        **_FIXED,
-        **({"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"} if "ssru" in architecture.cells else {}),
+        "transformer-heads": encoder.heads[0],
+        "transformer-dim-ffn": encoder.ffn_dims[0],
+        "transformer-ffn-activation": config.activation,
+        **recurrent,
+        "transformer-preprocess": "n" if pre_norm else "",
+        "transformer-postprocess-emb": "d",
+        "transformer-postprocess": "da" if pre_norm else "dan",
+        "transformer-postprocess-top": "n" if config.encoder_final_norm and pre_norm else "",
     }
 
 
@@ -147,12 +168,18 @@ _FIXED: Mapping[str, Any] = {
 """What Marian wants to find, although these models do not use it."""
 
 
+_Rules = tuple[tuple[bool, str], ...]
+"""Whether a rule holds, and it in words with the value that breaks it."""
+
+
+def _first_broken(*rules: _Rules) -> str | None:
+    return next((words for holds, words in chain(*rules) if not holds), None)
+
+
 def _why_not(model: ElasticTransformer) -> str | None:
-    """Return in words what of a model Marian's Transformer lacks; None when it has everything."""
-    config, (encoder, decoder), width = model.config, (model.holds.encoder, model.holds.decoder), model.holds.qkv_dim
-    heads = {*encoder.heads, *own_choices_of(model.holds, BY_NAME[SELF_HEADS]), *decoder.cross_heads}
-    cells = model.holds.cells
-    rules = (
+    """Return in words what of a trained model Marian's Transformer lacks; None when it has everything."""
+    config, dims = model.config, (model.holds.encoder.embed_dim, model.holds.decoder.embed_dim)
+    of_weights = (
         (config.positions == "marian", f"model.positions must be marian, got {config.positions}"),
         (config.start == "zero", f"model.start must be zero, got {config.start}"),
         (config.scale_embeddings, "model.scale_embeddings must be true"),
@@ -160,16 +187,30 @@ def _why_not(model: ElasticTransformer) -> str | None:
             config.layer_norm_eps == LAYER_NORM_EPS,
             f"model.layer_norm_eps must be {LAYER_NORM_EPS}, got {config.layer_norm_eps}",
         ),
+        (config.sharing != "importance", "model.sharing=importance orders the positions, which Marian cannot"),
+        (
+            model.super_dims == dims,
+            f"its positions are those of a SuperTransformer of width {max(model.super_dims)}: train it by itself",
+        ),
+    )
+    return _first_broken(of_weights, _rules_of_network(config), _rules_of_shape(model.holds))
+
+
+def _rules_of_network(config: ModelConfig) -> _Rules:
+    return (
         (config.activation in ACTIVATIONS, f"model.activation must be one of {', '.join(ACTIVATIONS)}"),
         (
             config.encoder_final_norm == config.decoder_final_norm or not config.normalize_before,
             "both stacks or neither must end in a norm",
         ),
-        (config.sharing != "importance", "model.sharing=importance orders the positions, which Marian cannot"),
-        (
-            model.super_dims == (encoder.embed_dim, decoder.embed_dim),
-            f"its positions are those of a SuperTransformer of width {max(model.super_dims)}: train it by itself",
-        ),
+    )
+
+
+def _rules_of_shape(architecture: Architecture) -> _Rules:
+    encoder, decoder, width = architecture.encoder, architecture.decoder, architecture.qkv_dim
+    heads = {*encoder.heads, *own_choices_of(architecture, BY_NAME[SELF_HEADS]), *decoder.cross_heads}
+    cells = architecture.cells
+    return (
         (
             encoder.embed_dim == decoder.embed_dim == width,
             f"encoder, decoder and attention must have one width, got {encoder.embed_dim}, {decoder.embed_dim} and "
@@ -184,7 +225,6 @@ def _why_not(model: ElasticTransformer) -> str | None:
             f"decoder layers must attend to the last encoder layer alone, got {_reach(decoder)}",
         ),
     )
-    return next((words for holds, words in rules if not holds), None)
 
 
 def _architecture(values: Mapping[str, Any], source: str) -> Architecture:

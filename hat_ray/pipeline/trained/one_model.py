@@ -131,7 +131,7 @@ def _space_of(architecture: Architecture) -> SearchSpace:
     """Return the smallest space that names all choices of an architecture: its canary is the smallest there."""
     choices = {one.name: tuple(dict.fromkeys(choices_of(architecture, one))) for one in DIMENSIONS}
     named = {one.name: choices[one.name] for one in DIMENSIONS if set(choices[one.name]) != {one.absent}}
-    return SearchSpace("one", architecture.qkv_dim, **named)
+    return SearchSpace("one", architecture.qkv_dim, False, **named)
 
 
 def _result(row: LatencyRow, architecture: Architecture) -> TimedModel:

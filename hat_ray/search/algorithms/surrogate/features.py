@@ -60,7 +60,8 @@ class GeneFeatures:
         first, second = rows[:, self._pairs[:, 0]], rows[:, self._pairs[:, 1]]
         places = self._pair_starts + (first - 1) * self._code.sizes[self._pairs[:, 1]] + second - 1
         cells[each, np.where((first > 0) & (second > 0), places, self._cells)] = 1.0
-        counts = np.stack([(rows[:, columns] == value).mean(axis=1) for columns, value in self._counts], axis=1)
+        shares = [(rows[:, columns] == value).mean(axis=1) for columns, value in self._counts]
+        counts = np.stack(shares, axis=1) if shares else np.zeros((len(rows), 0))  # where layers are alike
         by_whole = counts[:, :, None] * cells[:, None, self._whole_cells]
         return np.concatenate(
             [
@@ -77,7 +78,7 @@ def _pairs(code: GeneCode) -> list[tuple[int, int]]:
     """Return the pairs of columns that meet: of the whole network, of a layer, of a dimension in adjacent layers."""
     whole = [place for place, gene in enumerate(code.genes) if gene.layer is None]
     found = list(combinations(whole, 2))
-    for names in (code.layered("encoder"), code.layered("decoder")):
+    for names in filter(None, (code.layered("encoder"), code.layered("decoder"))):
         for layer in range(len(code.columns[names[0]])):
             found += combinations([int(code.columns[name][layer]) for name in names], 2)
         for name in names:
