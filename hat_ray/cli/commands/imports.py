@@ -223,7 +223,10 @@ def convert(
     model: ModelOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Write a model as Marian's decoder reads it, or its shape as Marian trains it."""
+    """Write a model as Marian's decoder reads it.
+
+    With `--format marian-config` it writes the options with which Marian trains the same shape.
+    """
     if format_ is MarianFormat.CONFIG:
         _write_config(place, out, model, as_json)
         return
