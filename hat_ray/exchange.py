@@ -189,7 +189,8 @@ def config_for_marian(place: str, model: str | None, recipe: Recipe | None) -> s
     found = Place.RUN if recipe is not None else place_of(place)
     if found is Place.RUN:
         recipe = recipe or load_run_recipe(Folder.at(place))
-        return config_text(_shape_of_run(RunFolder(Folder.at(place), recipe), place, model), recipe.model, place)
+        shape, about = _shape_of_run(RunFolder(Folder.at(place), recipe), place, model)
+        return config_text(shape, recipe.model, place, about)
     refuse_model_id(place, model)
     if found is Place.ARCHITECTURE:
         return config_text(load_architecture(place), ModelConfig(), place)
@@ -197,8 +198,8 @@ def config_for_marian(place: str, model: str | None, recipe: Recipe | None) -> s
     return config_text(opened.model.architecture, opened.model.config, place)
 
 
-def _shape_of_run(run: RunFolder, place: str, model: str | None) -> Architecture:
-    """Return a winner's architecture or a trained model's: the one named, or the first winner's."""
+def _shape_of_run(run: RunFolder, place: str, model: str | None) -> tuple[Architecture, list[str]]:
+    """Return a winner's architecture or a trained model's, the one named or the first winner's, and its limits."""
     searched, retrained = run.output("search", SearchOutput), run.output("retrain", RetrainOutput)
     winners = [one.architecture for one in searched.winners] if searched else []
     shapes = {one.id: one for one in (*winners, *(retrained.architectures if retrained else ()))}
@@ -207,7 +208,8 @@ def _shape_of_run(run: RunFolder, place: str, model: str | None) -> Architecture
     if model is not None and model not in shapes:
         raise RunError(f"{place} has no model {model}; it has {', '.join(shapes)}")
     chosen: Architecture = shapes[model or next(iter(shapes))]
-    return chosen
+    limits = [one.limit for one in searched.winners if one.architecture == chosen] if searched else []
+    return chosen, [f"chosen for {limit}" for limit in limits]
 
 
 def distil_text(

@@ -187,7 +187,7 @@ hat-ray convert models/mine --out marian
 
 marian-decoder -c marian/decoder.yml --cpu-threads 1 < source.txt   (Marian's own program)
 
-hat-ray convert runs/students --format marian-config --out student.yml
+hat-ray convert runs/students.en-de --format marian-config --out student.yml
 
 marian -c student.yml --train-sets corpus.en corpus.de --vocabs vocab.spm vocab.spm --model student.npz
 
