@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from hat_ray.core.progress import Progress, no_progress
 from hat_ray.corpus.batches import pad_sources
-from hat_ray.corpus.vocabulary import EOS, Vocabularies
+from hat_ray.corpus.vocabulary import EOS, PAD, Vocabularies
 from hat_ray.corpus.vocabulary.subwords import is_blank
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.model.beam import beam_search
 from hat_ray.model.hypotheses.lines import Numbers, cut_overlong, plan_batches
 from hat_ray.model.protocol import BeamSettings, Engine, WholeEngine, evaluating
+from hat_ray.runtime.arrays import OnArrays
+from hat_ray.runtime.standalone.beams import beam_search as arrays_search
 
 
 def translate(
@@ -65,6 +67,13 @@ def _decode(sources: list[list[int]], model: Engine, config: EvaluateConfig) -> 
     if isinstance(model, WholeEngine):
         search = BeamSettings(config.beam, config.length_penalty, most)
         return [tuple(tokens) for tokens in model.translate(sources, search)]
-    source = pad_sources(sources).to(model.device)  # (B, S)
+    source = pad_sources(sources)  # (B, S)
+    if isinstance(model, OnArrays):
+        graphs, penalty = model.arrays, config.length_penalty
+        found = arrays_search(
+            graphs, source.numpy(), beam=config.beam, length_penalty=penalty, max_length=most, pad=PAD, eos=EOS
+        )
+        return [tuple(tokens) for tokens in found]
+    source = source.to(model.device)
     hypotheses = beam_search(model, source, beam=config.beam, length_penalty=config.length_penalty, max_length=most)
     return [best[0].tokens for best in hypotheses]

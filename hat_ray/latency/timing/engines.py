@@ -6,7 +6,7 @@ Engines on arrays are timed by `workload.py`, without it.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from hat_ray.latency.timing.protocol import Timing
 from hat_ray.latency.timing.sensors.energy import EnergyMeter, NoMeter
 from hat_ray.latency.timing.visits import repeat
 from hat_ray.latency.timing.workload import (
-    ArrayEngine,
     TranslationTime,
     Workload,
     array_translation,
@@ -30,17 +29,10 @@ from hat_ray.model.beam import EOS, best_continuations
 from hat_ray.model.config import ModelConfig
 from hat_ray.model.protocol import BeamSettings, Engine, StepwiseEngine, TopTokens, WholeEngine, evaluating
 from hat_ray.model.subtransformer import SubTransformer
+from hat_ray.runtime.arrays import OnArrays
 from hat_ray.space.architecture import Architecture
 
 _NO_METER = NoMeter()
-
-
-@runtime_checkable
-class OnArrays(Protocol):
-    """An engine whose work is done on arrays, which `arrays` does without PyTorch."""
-
-    @property
-    def arrays(self) -> ArrayEngine: ...
 
 
 @contextmanager

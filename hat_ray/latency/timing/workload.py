@@ -23,14 +23,20 @@ A few pairs of sentence lengths that stand for a corpus: what `latency.length_mi
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hat_ray.core.columns.marks import Int32
 from hat_ray.errors import LatencyError
-from hat_ray.runtime.standalone.beams import Floats, Ints, best_continuations
+from hat_ray.runtime.standalone.beams import (
+    ArrayEngine,
+    Floats,
+    Ints,
+    best_continuations,
+    going_on,
+)
 
 _ROUNDS = 5
 _TYPICAL = 0.1  # how much a pair's distance from its part's mean weighs beside the distance of all pairs' sum
@@ -122,25 +128,6 @@ def mean_time(times: Sequence[TranslationTime]) -> TranslationTime:
     return TranslationTime(sum(one.total_ms for one in times) / len(times), cpu_ms=cpu_ms)
 
 
-class ArrayState(Protocol):
-    """What an engine on arrays remembers between two steps."""
-
-    def best(self, tokens: Ints, count: int) -> tuple[Floats, Ints, Floats]:
-        """Feed the next token of each row, (R,); return the best words' logarithms and the words, each (R, count)."""
-
-    def reorder(self, rows: Ints) -> None:
-        """Continue row i from the state of row `rows[i]`."""
-
-
-class ArrayEngine(Protocol):
-    """An engine that reads and writes numpy's arrays on the CPU, such as ONNX Runtime's graphs."""
-
-    threads: int
-
-    def start(self, source: Ints, beam: int) -> ArrayState:
-        """Encode (N, S) for decoding with N * beam rows."""
-
-
 def array_translation(engine: ArrayEngine, workload: Workload) -> Callable[[], TranslationTime]:
     """Return the function that does one repetition on an engine on arrays. Its tokens are the same every time."""
     return over_pairs(workload, lambda one: _array_pair(engine, one))
@@ -188,10 +175,9 @@ def _array_pair(engine: ArrayEngine, workload: Workload) -> Callable[[], Transla
 
 def _beam_choice(values: Floats, words: Ints, scores: Floats, first_rows: NDArray[Any]) -> tuple[Floats, Ints]:
     """Choose the survivors: (R, C), (R, C), (B, beam), (B, 1) -> scores (B, beam), the parents' rows (R,)."""
-    totals, words, beams = best_continuations(values, words, scores)
-    order = np.argsort(words == EOS, axis=1, kind="stable")[:, : scores.shape[1]]
-    parents = (first_rows + np.take_along_axis(beams, order, 1)).ravel()
-    return np.take_along_axis(totals, order, 1), parents
+    found, beam = best_continuations(values, words, scores), scores.shape[1]
+    scores, _, beams = going_on(found, beam, found[1] == EOS)
+    return scores, (first_rows + beams).ravel()
 
 
 def require_room(workload: Workload, most: int) -> None:

@@ -22,63 +22,11 @@ from hat_ray.corpus.vocabulary.cutting import one_line
 from hat_ray.model.hypotheses.found import Found, Task
 from hat_ray.model.hypotheses.knobs import Decoding
 from hat_ray.model.hypotheses.search import find, padded, rows_of
-from hat_ray.runtime.standalone.beams import Floats, Ints, best_continuations
+from hat_ray.runtime.standalone.beams import beam_search
 from hat_ray.runtime.standalone.graphs_onnx import Graphs, ShortLists
 from hat_ray.runtime.standalone.translate import LineTranslator, translate_stdin
 
 KIND, FORMAT = "hat-ray export", 4
-_WORTH_DROPPING = 0.7  # finished sentences are dropped when at most this share is left: it copies the whole cache
-
-
-def beam_search(
-    graphs: Graphs,
-    source: Ints,
-    *,
-    beam: int,
-    length_penalty: float,
-    max_length: int | Sequence[int],
-    pad: int,
-    eos: int,
-) -> list[list[int]]:
-    """Translate (N, S) source tokens; return the best hypothesis of each sentence, without its end of sentence.
-
-    `max_length` is the most tokens of each sentence's translation, or of all.
-
-    A score is log-probability / (length with eos) ** length_penalty. A sentence ends when `beam` hypotheses are
-    finished. Of the 2 * beam best continuations an eos counts only among the first `beam`.
-    """
-    state = graphs.start(source, beam)
-    finished: list[list[tuple[float, list[int]]]] = [[] for _ in source]
-    still, limits = np.arange(len(source)), np.broadcast_to(np.asarray(max_length, np.int64), len(source))
-    history: Ints = np.zeros((len(source) * beam, 0), np.int64)
-    scores: Floats = np.full((len(source), beam), -np.inf, "f4")
-    scores[:, 0] = 0.0  # at first all beams are alike: only one may speak
-    tokens: Ints = np.full(len(source) * beam, eos)
-    for position in range(int(limits.max()) + 1):
-        values, words, ending = state.best(tokens, 2 * beam + 2)  # two of them may be ruled out
-        late = np.repeat(limits[still] == position, beam)  # only eos may follow
-        values[late] = -np.inf
-        values[late, :1], words[late, 0] = ending[late], eos
-        values[(words == pad) | (words == eos) & (position == 0)] = -np.inf
-        totals, words, beams = best_continuations(values, words, scores)
-        for index, rank in np.argwhere((words[:, :beam] == eos) & np.isfinite(totals[:, :beam])):
-            if len(finished[still[index]]) < beam:
-                score = float(totals[index, rank]) / (position + 1) ** length_penalty
-                finished[still[index]].append((score, history[index * beam + beams[index, rank]].tolist()))
-        going = [len(finished[sentence]) < beam and position < limits[sentence] for sentence in still]
-        kept = np.flatnonzero(going)
-        if not len(kept):
-            break
-        if len(kept) <= _WORTH_DROPPING * len(still):
-            still, totals, words, beams = still[kept], totals[kept], words[kept], beams[kept]
-            history = history.reshape(-1, beam, position)[kept].reshape(-1, position)
-            state.keep(kept)
-        order = np.argsort(words == eos, axis=1, kind="stable")[:, :beam]
-        scores, tokens = np.take_along_axis(totals, order, 1), np.take_along_axis(words, order, 1).ravel()
-        rows = (np.arange(len(still))[:, None] * beam + np.take_along_axis(beams, order, 1)).ravel()
-        state.reorder(rows)
-        history = np.concatenate([history[rows], tokens[:, None]], axis=1)
-    return [max(hypotheses, key=lambda each: each[0])[1] for hypotheses in finished]
 
 
 def open_graphs(folder: str | Path, manifest: Mapping[str, Any], threads: int = 1) -> Graphs:

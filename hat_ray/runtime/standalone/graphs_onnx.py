@@ -162,7 +162,8 @@ class State:
             self._attend(binding, past)
         else:
             self.graphs.decoder.run_with_iobinding(binding)
-        self._states[:] = self._new_states
+        if self.graphs.recurrent:
+            self._states[:] = self._new_states
         self.position += 1
         return results
 
@@ -174,9 +175,8 @@ class State:
         seen = np.ascontiguousarray(self._seen[:, :past]).reshape(self.sentences, 1, self.beam, -1)
         binding.bind_input("seen", "cpu", 0, np.float32, seen.shape, _address(seen))
         self.graphs.decoder.run_with_iobinding(binding)
-        own = np.arange(len(self._seen))
         self._cache[:, past * self.beam : (past + 1) * self.beam] = self._new.swapaxes(1, 2)
-        self._seen[own, past, own % self.beam] = 0.0
+        self._seen[self._rows, past, self._beams] = 0.0
 
     def watch(self) -> None:
         """Keep the attention of each step from now on."""
@@ -222,6 +222,8 @@ class State:
         """Make room for everything that keeps its shape from step to step, and note where the cache stands."""
         self._tokens: Ints = np.zeros((self.sentences, self.beam), np.int64)
         self._number: Ints = np.zeros(1, np.int64)
+        self._rows = np.arange(self.sentences * self.beam)
+        self._beams = self._rows % self.beam
         self._new_states: Floats = np.empty_like(self._states)
         self._new: Floats = np.empty(
             (2 * len(self.graphs.attending), self.sentences, self.beam, self.graphs.qkv_dim), "f4"
@@ -269,4 +271,4 @@ def _session(graph: bytes | str, threads: int, weights: Weights | None = None) -
 
 
 def _address(array: NDArray[Any]) -> int:
-    return int(array.ctypes.data)
+    return int(array.__array_interface__["data"][0])  # `ctypes.data` takes five times as long
