@@ -10,7 +10,7 @@ from hat_ray.model.beam import beam_search
 from hat_ray.model.protocol import EOS, BeamSettings, Engine, WholeEngine
 from hat_ray.runtime.onnx.engine import OnnxEngine
 from hat_ray.runtime.protocol import RUNTIMES, RuntimeSettings, load_engine
-from hat_ray.runtime.standalone import engine_onnx
+from hat_ray.runtime.standalone import beams
 from tests.contracts.test_runtimes import ENDS_EARLY, PLAIN, here, sentences
 from tests.runtime.models import a_model
 
@@ -47,7 +47,7 @@ def test_each_sentence_keeps_its_own_limit_beside_longer_ones(runtime: str, beam
 
 def test_the_loader_of_an_export_keeps_the_same_limits() -> None:
     engine = OnnxEngine.of(a_model(PLAIN), "fp32")
-    found = engine_onnx.beam_search(
+    found = beams.beam_search(
         engine.graphs,
         pad_sources(sentences()).numpy(),
         beam=3,

@@ -14,7 +14,7 @@ from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.runtime.onnx.engine import OnnxEngine
 from hat_ray.runtime.onnx.graph import GraphDtype, quantise
 from hat_ray.runtime.protocol import RuntimeSettings, load_engine
-from hat_ray.runtime.standalone import engine_onnx as loader
+from hat_ray.runtime.standalone.beams import beam_search as beam_search_on_arrays
 from hat_ray.space.architecture import Architecture
 from tests.model.rounding import assert_same_but_for_rounding
 from tests.runtime.models import ARCHITECTURES, NETWORKS, VOCAB, a_model, sources
@@ -108,7 +108,7 @@ def test_beam_search_is_the_same_on_both_and_in_the_loader() -> None:
             settings = {"beam": beam, "length_penalty": penalty, "max_length": 15}
             expected = [best[0].tokens for best in beam_search(model, source, **settings)]
             assert [best[0].tokens for best in beam_search(served, source, **settings)] == expected
-            alone = loader.beam_search(served.graphs, source.numpy(), **settings, pad=1, eos=2)
+            alone = beam_search_on_arrays(served.graphs, source.numpy(), **settings, pad=1, eos=2)
             assert [(*tokens, 2) for tokens in alone] == expected
         assert len({len(tokens) for tokens in expected}) > 0
 
