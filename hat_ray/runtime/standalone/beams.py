@@ -4,7 +4,7 @@ N sentences, R = N * beam rows (a sentence's rows stand together), C words of ea
 
 A score is log-probability / (length with the end) ** length_penalty. A sentence ends when `beam` hypotheses are
 finished. Of the 2 * beam best continuations an end counts only among the first `beam`, and the best `beam` without an
-end go on.
+end continue.
 
 Decisions
 - A step of a small model takes a fifth of a millisecond, as long as some 40 calls of numpy: nothing is computed that a

@@ -9,7 +9,8 @@ Decisions
 - An SSRU's state is one row a hypothesis, (R, D); reordering beams selects its rows.
 - A step returns the new keys and values; the graph itself adds its own token's part to attention. So the cache
   goes in as a view of one buffer, which grows, and nothing comes out that was known before.
-- Inputs and outputs are bound to their places once; a step binds again only what has grown.
+- Inputs and outputs are bound to their places once; a step binds again only what has grown. Where there are few rows a
+  binding takes as long as a tenth of a step, so that the cache is bound with some places to come, which are hidden.
 - The graph itself finds the best words: all logits, megabytes a step, are written only on request.
 """
 
@@ -27,6 +28,8 @@ HIDDEN = -1e9
 """Added to a score that attention must not see; exp() of it is exactly 0."""
 
 _FIRST_CAPACITY = 32
+_FEW_ROWS, _AHEAD = 16, 8
+"""Up to so many rows the cache is bound in multiples of so many positions, else as it is."""
 _ALL = 0  # in the place of a number of best words: all logits
 
 Weights = Mapping[str, NDArray[Any]]
@@ -169,14 +172,27 @@ class State:
 
     def _attend(self, binding: Any, past: int) -> None:
         """Run a step with the cache, and keep its new keys and values."""
-        shape = (past * self.beam, self.sentences, self.graphs.qkv_dim)
-        for name, address in self._past:
-            binding.bind_input(name, "cpu", 0, np.float32, shape, address)
-        seen = np.ascontiguousarray(self._seen[:, :past]).reshape(self.sentences, 1, self.beam, -1)
-        binding.bind_input("seen", "cpu", 0, np.float32, seen.shape, _address(seen))
+        if past > self._bound_to.get(binding, 0):
+            self._bind_past(binding, past)
+        np.copyto(self._mask, self._seen[:, : self._mask.shape[1]])
         self.graphs.decoder.run_with_iobinding(binding)
         self._cache[:, past * self.beam : (past + 1) * self.beam] = self._new.swapaxes(1, 2)
         self._seen[self._rows, past, self._beams] = 0.0
+
+    def _bind_past(self, binding: Any, past: int) -> None:
+        """Bind the cache and its mask with room for the next steps where there are few rows."""
+        places = past
+        if len(self._seen) <= _FEW_ROWS:
+            places = min(-(-past // _AHEAD) * _AHEAD, self._seen.shape[1])
+        if self._mask.shape[1] != places:
+            self._mask = np.empty((len(self._seen), places, self.beam), np.float32)
+            self._bound_to.clear()
+        shape = (places * self.beam, self.sentences, self.graphs.qkv_dim)
+        for name, address in self._past:
+            binding.bind_input(name, "cpu", 0, np.float32, shape, address)
+        seen = (self.sentences, 1, self.beam, places * self.beam)
+        binding.bind_input("seen", "cpu", 0, np.float32, seen, _address(self._mask))
+        self._bound_to[binding] = places
 
     def watch(self) -> None:
         """Keep the attention of each step from now on."""
@@ -208,6 +224,8 @@ class State:
         room = self._spare if len(self._spare) >= size else np.empty(size, np.float32)
         kept = room[:size].reshape(layers, capacity, len(sentences), width)
         np.take(self._cache[:, :filled], sentences, axis=2, out=kept[:, :filled], mode="clip")  # "raise" copies twice
+        if len(rows) <= _FEW_ROWS:
+            kept[:, filled:] = 0.0  # bound ahead: hidden, but a product of nothing with no number is no number
         self._spare, self._cache = self._cache.reshape(-1), kept  # room used again needs no new pages of the system
         self._memory = {name: np.take(value, sentences, axis=0) for name, value in self._memory.items()}
         self._place()
@@ -231,6 +249,8 @@ class State:
         self._names = [f"{kind}_{layer}" for layer in self.graphs.attending for kind in ("keys", "values")]
         self._past = [(f"past_{name}", _address(cache)) for name, cache in zip(self._names, self._cache, strict=True)]
         self._bindings: dict[int, tuple[Any, list[Any], Ints]] = {}
+        self._mask: Floats = np.empty((0, 0, 0), np.float32)
+        self._bound_to: dict[Any, int] = {}
 
     def _bind(self, count: int) -> tuple[Any, list[Any], Ints]:
         """Bind all that keeps its place, for steps that return `count` best words, or all logits."""
