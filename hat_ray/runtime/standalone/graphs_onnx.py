@@ -124,6 +124,7 @@ class State:
         self._cache: Floats = np.zeros((layers, places, sentences, graphs.qkv_dim), "f4")
         self._states: Floats = np.zeros((len(graphs.recurrent), sentences * beam, graphs.state_dim), "f4")
         self._spare: Floats = np.empty(0, np.float32)
+        self._mask: Floats = np.empty((0, 0, 0), np.float32)
         self._seen: Floats = np.full((sentences * beam, _FIRST_CAPACITY, beam), HIDDEN, "f4")
         self._place()
 
@@ -249,7 +250,7 @@ class State:
         self._names = [f"{kind}_{layer}" for layer in self.graphs.attending for kind in ("keys", "values")]
         self._past = [(f"past_{name}", _address(cache)) for name, cache in zip(self._names, self._cache, strict=True)]
         self._bindings: dict[int, tuple[Any, list[Any], Ints]] = {}
-        self._mask: Floats = np.empty((0, 0, 0), np.float32)
+        self._mask = np.empty((0, 0, 0), np.float32)
         self._bound_to: dict[Any, int] = {}
 
     def _bind(self, count: int) -> tuple[Any, list[Any], Ints]:
