@@ -66,7 +66,7 @@ def recipe(data: Path) -> dict[str, object]:
         },
         "model": {
             **{"dropout": 0.1, "positions": "marian", "start": "zero", "layer_norm_eps": 1e-6, "output_bias": True},
-            **{"unknown_words": False, "normalize_before": True},
+            "unknown_words": False,
         },
         "retrain": {
             **{"updates": UPDATES, "max_tokens": 1024, "lr": 2e-3, "warmup_updates": max(1, UPDATES // 8)},

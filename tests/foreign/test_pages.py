@@ -88,7 +88,8 @@ def test_the_page_from_marian(tmp_path: Path) -> None:
     model = model_folder(tmp_path / "model", vocabularies)
     write_marian_folder(Folder.at(tmp_path / "marian"), model, vocabularies)
     done = do_all("hat_ray/recipes/FROM_MARIAN.md", tmp_path)
-    assert done == ["import model", "translate", "export", "space around", "convert"]
+    assert done == ["import model", "translate", "export", "space around", "convert", "convert"]
+    assert yaml.safe_load((tmp_path / "student.yml").read_text())["dim-emb"] == model.architecture.qkv_dim
     assert len((tmp_path / "translated.de").read_text().splitlines()) == 12
     for name in ("model.npz", "vocab.spm"):
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "marian" / name).read_bytes(), name

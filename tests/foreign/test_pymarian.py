@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from hat_ray.corpus.batches import pad_sources
 from hat_ray.corpus.vocabulary import Vocabularies
 from hat_ray.corpus.vocabulary.learn import learn_vocabulary
+from hat_ray.errors import CheckpointError
 from hat_ray.evaluate.config import EvaluateConfig
 from hat_ray.evaluate.translate import translate
 from hat_ray.foreign.marian.folder import write_marian_folder
 from hat_ray.foreign.open import open_foreign
-from hat_ray.model.config import ModelConfig
+from hat_ray.model.config import Activation, ModelConfig
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.space.architecture import Architecture, DecoderShape, EncoderShape
 from hat_ray.storage.folder import Folder
@@ -144,6 +145,33 @@ def test_only_marians_narrowing_beam_differs(tmp_path: Path, model: SubTransform
     assert narrowing == by_marian(pymarian(), tmp_path, text, 4)
     ours = translate(model, vocabularies, text, EvaluateConfig(beam=4, max_length_factor=3))
     assert 45 <= sum(a == b for a, b in zip(ours, narrowing, strict=True)) < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["swish", "relu", "gelu"])
+def test_layers_of_attention_are_marians(tmp_path: Path, vocabularies: Vocabularies, activation: Activation) -> None:
+    decoder = DecoderShape(48, (96, 96), (4, 4), (4, 4), (1, 1))
+    shape = Architecture(EncoderShape(48, (64, 64), (4, 4)), decoder, 48)
+    model = SubTransformer(shape, len(vocabularies.source), MARIAN.model_copy(update={"activation": activation}))
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.15 * torch.randn(weight.shape, generator=draw))
+    write_marian_folder(Folder.at(tmp_path), model.eval(), vocabularies)
+    text = lines(40, 9999)
+    ours = translate(model, vocabularies, text, EvaluateConfig(beam=1, max_length_factor=3))
+    theirs = by_marian(pymarian(), tmp_path, text, 1)
+    assert len(set(ours)) > 15
+    assert all(one.startswith(other) or other.startswith(one) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_what_marian_decodes_otherwise_than_it_trains_is_not_written(
+    tmp_path: Path, vocabularies: Vocabularies
+) -> None:
+    model = SubTransformer(SIZES, len(vocabularies.source), MARIAN.model_copy(update={"normalize_before": True}))
+    with pytest.raises(CheckpointError, match=r"Marian 1\.12 decodes this model otherwise than it was trained"):
+        write_marian_folder(Folder.at(tmp_path), model, vocabularies)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import yaml
 from hat_ray.corpus.vocabulary import MISSING, Vocabularies, Vocabulary
 from hat_ray.corpus.vocabulary.subwords import MODEL_FILE, SENTENCEPIECE
 from hat_ray.errors import CheckpointError
+from hat_ray.foreign.marian.settings import is_decoded_otherwise
 from hat_ray.foreign.marian.write import marian_npz
 from hat_ray.model.subtransformer import SubTransformer
 from hat_ray.storage.folder import Folder
@@ -28,6 +29,11 @@ def write_marian_folder(
     `search` names `beam` and `length_penalty`, `name` the model in messages. Nothing is written of a model that
     Marian's format cannot hold.
     """
+    if is_decoded_otherwise(model.architecture, model.config):
+        raise CheckpointError(
+            f"Marian 1.12 decodes {name} otherwise than it was trained: with model.normalize_before it normalises no "
+            "keys of self-attention after the first word; set it to false, or take decoder_cells ssru"
+        )
     content = marian_npz(model, (vocabularies.source.order, vocabularies.target.order), name)
     sides = {"": vocabularies.source} if vocabularies.joint else _sides(vocabularies)
     files: dict[str, bytes] = {}

@@ -2,6 +2,8 @@
 
 Decisions
 - A setting that changes the network and that hat-ray lacks is refused by name. Settings of training are not read.
+- A decoder with pre-norm self-attention is not written for Marian. Marian 1.12 normalises keys and values in training,
+  and no longer in decoding after the first word. Such a model of Marian's computes here what it computed in training.
 - `gelu` means what the version of Marian that wrote the file computed: x * sigmoid(1.702 x) before 1.12.3, then the
   exact function. A file without a version is of no old Marian.
 """
@@ -123,14 +125,22 @@ def training_settings(architecture: Architecture, config: ModelConfig, name: str
     """Return the options with which Marian trains a network of this shape; raise CheckpointError where it has none.
 
     They are those of Marian's command line, in the order of its help. What Marian has in one form only is its own:
-    positions, the decoder's first input, the norms' epsilon.
+    positions, the decoder's first input, the norms' epsilon. Self-attention in the decoder is post-norm, which Marian
+    decodes as it trains it.
     """
     if broken := _first_broken(_rules_of_shape(architecture), _rules_of_network(config)):
         raise CheckpointError(f"Marian cannot train {name}: {broken}")
+    if is_decoded_otherwise(architecture, config):
+        config = config.model_copy(update={"normalize_before": False})
     found = _network(architecture, config)
     if (ffn := architecture.decoder.ffn_dims[0]) != found["transformer-dim-ffn"]:
         found["transformer-decoder-dim-ffn"] = ffn
     return {key: value for key, value in found.items() if value not in (False, "")}
+
+
+def is_decoded_otherwise(architecture: Architecture, config: ModelConfig) -> bool:
+    """Return whether Marian's decoder computes another network than its training: pre-norm self-attention."""
+    return config.normalize_before and "attention" in architecture.cells
 
 
 def _network(architecture: Architecture, config: ModelConfig) -> dict[str, Any]:

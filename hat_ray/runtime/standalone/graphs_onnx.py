@@ -29,7 +29,7 @@ HIDDEN = -1e9
 
 _FIRST_CAPACITY = 32
 _FEW_ROWS, _AHEAD = 16, 8
-"""Up to so many rows the cache is bound in multiples of so many positions, else as it is."""
+"""Up to `_FEW_ROWS` rows the cache is bound in multiples of `_AHEAD` positions, else as it is."""
 _ALL = 0  # in the place of a number of best words: all logits
 
 Weights = Mapping[str, NDArray[Any]]
