@@ -249,15 +249,14 @@ def convert(
 def _write_config(place: str, out: str | None, model: str | None, as_json: bool) -> None:
     """Print, or write to a new file, the options with which Marian trains a model's shape."""
     _require_new_file(out)
-    import yaml
-
+    from hat_ray.core.yaml_text import read_mapping
     from hat_ray.exchange import config_for_marian
 
     recipe, folder = recipe_of(place, None)
     text = config_for_marian(folder, model, recipe)
     _write(out, text)
     if as_json:
-        print_json(yaml.safe_load(text))
+        print_json(read_mapping(text, place, RunError).values)
     elif out is None:
         typer.echo(text, nl=False)
 
