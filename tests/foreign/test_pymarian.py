@@ -147,16 +147,21 @@ def test_only_marians_narrowing_beam_differs(tmp_path: Path, model: SubTransform
     assert 45 <= sum(a == b for a, b in zip(ours, narrowing, strict=True)) < 60
 
 
+def disturb(model: SubTransformer) -> None:
+    """Make all weights differ, norms' and biases too, so that translations do."""
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.15 * torch.randn(weight.shape, generator=draw))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["swish", "relu", "gelu"])
 def test_layers_of_attention_are_marians(tmp_path: Path, vocabularies: Vocabularies, activation: Activation) -> None:
     decoder = DecoderShape(48, (96, 96), (4, 4), (4, 4), (1, 1))
     shape = Architecture(EncoderShape(48, (64, 64), (4, 4)), decoder, 48)
     model = SubTransformer(shape, len(vocabularies.source), MARIAN.model_copy(update={"activation": activation}))
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.15 * torch.randn(weight.shape, generator=draw))
+    disturb(model)
     write_marian_folder(Folder.at(tmp_path), model.eval(), vocabularies)
     text = lines(40, 9999)
     ours = translate(model, vocabularies, text, EvaluateConfig(beam=1, max_length_factor=3))
@@ -181,10 +186,7 @@ def test_marians_ssru_decoder_is_ours(tmp_path: Path, vocabularies: Vocabularies
     decoder = DecoderShape(48, (64, 64), (4, 4), (4, 4), (1, 1))
     shape = Architecture(SIZES.encoder, decoder, 48, (("decoder_cells", ("ssru", "ssru")),))
     model = SubTransformer(shape, len(vocabularies.source), MARIAN.model_copy(update={"normalize_before": before}))
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.15 * torch.randn(weight.shape, generator=draw))
+    disturb(model)
     write_marian_folder(Folder.at(tmp_path), model.eval(), vocabularies)
     again = open_foreign(tmp_path / "model.npz")
     assert again.model.holds == shape

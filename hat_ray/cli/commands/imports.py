@@ -24,6 +24,7 @@ GpusOpt = Annotated[
         "--gpus", metavar="N", min=1, max=100_000, help="GPUs to train on, which fairseq takes from its machine."
     ),
 ]
+NameOpt = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the recipe. Default: by the file.")]
 
 
 class MarianFormat(StrEnum):
@@ -31,9 +32,6 @@ class MarianFormat(StrEnum):
 
     MODEL = "marian"
     CONFIG = "marian-config"
-
-
-NameOpt = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the recipe. Default: by the file.")]
 
 
 @import_app.command(
